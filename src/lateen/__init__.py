@@ -1,0 +1,3 @@
+"""Lateen: a service mesh with Istio's API on the real Envoy."""
+
+__version__ = "0.1.0"

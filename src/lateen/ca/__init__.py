@@ -1,0 +1,1 @@
+"""The certificate authority: roots, signing, SPIFFE identities."""

@@ -1,0 +1,62 @@
+"""How the command speaks: data on stdout, progress and errors on stderr, one sentence per failure."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+USAGE, BAD_DATA, FINDINGS = 64, 65, 79
+
+
+class CliError(Exception):
+    """A failure that the user can do something about: one sentence, and an exit code."""
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def _color(code: str, text: str) -> str:
+    if os.environ.get("NO_COLOR") or not sys.stderr.isatty():
+        return text
+    return f"\033[{code}m{text}\033[0m"
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def fail(text: str) -> None:
+    say(_color("31", f"Error: {text}"))
+
+
+def warn(text: str) -> None:
+    say(_color("33", f"Warning: {text}"))
+
+
+def table(rows: list[list[str]]) -> str:
+    """Columns as kubectl aligns them: three spaces between."""
+    if not rows:
+        return ""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+                     for row in rows)
+
+
+@contextmanager
+def step(what: str) -> Iterator[None]:
+    """One line of progress: shown while it runs on a terminal, kept with a tick and its seconds when done."""
+    started = time.monotonic()
+    live = sys.stderr.isatty()
+    if live:
+        print(f"- {what} …", end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    except BaseException:
+        print(f"\r{_color('31', '✘')} {what}" + " " * 10 if live else f"✘ {what}", file=sys.stderr, flush=True)
+        raise
+    seconds = time.monotonic() - started
+    print(("\r" if live else "") + f"{_color('32', '✔')} {what} ({seconds:.1f} s)", file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""Kubernetes on one machine: API server, controllers, kubelet, runtime, network."""

@@ -1,0 +1,47 @@
+"""What the API server needs from whoever runs the pods: logs, commands inside containers, connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class LogOptions:
+    follow: bool = False
+    tail: int | None = None
+    since: float | None = None
+    timestamps: bool = False
+    previous: bool = False
+    limit: int | None = None
+
+
+class Running(Protocol):
+    """A command inside a container. ``out`` and ``err`` end when it does; with a terminal all is in ``out``."""
+
+    out: asyncio.StreamReader
+    err: asyncio.StreamReader | None
+
+    async def write(self, data: bytes) -> None: ...
+
+    def close_stdin(self) -> None: ...
+
+    def resize(self, rows: int, columns: int) -> None: ...
+
+    async def wait(self) -> int: ...
+
+    def kill(self) -> None: ...
+
+
+class PodAccess(Protocol):
+    """Raises LookupError with a sentence where the pod or container is not running."""
+
+    def logs(self, namespace: str, pod: str, container: str, options: LogOptions) -> AsyncIterator[bytes]: ...
+
+    async def execute(self, namespace: str, pod: str, container: str, command: list[str], tty: bool,
+                      stdin: bool) -> Running: ...
+
+    async def connect(self, namespace: str, pod: str, port: int
+                      ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]: ...

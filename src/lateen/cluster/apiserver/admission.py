@@ -1,0 +1,164 @@
+"""Admission webhooks: really called over HTTPS, with their selectors, timeouts and failure policy."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import ssl
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from lateen.cluster.apiserver import patch as patches
+from lateen.cluster.apiserver.auth import User
+from lateen.cluster.apiserver.errors import ApiError
+from lateen.cluster.apiserver.resources import Resource
+from lateen.cluster.store.objects import Store
+from lateen.kit import jsons, selectors
+from lateen.kit.jsons import Json, dig
+
+log = logging.getLogger("lateen.apiserver.admission")
+
+# Never sent to webhooks: a broken webhook must not be able to lock itself in.
+EXEMPT_GROUPS = ("admissionregistration.k8s.io",)
+MAX_ANSWER = 3 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Review:
+    """One request to admit. ``obj`` is None for DELETE."""
+
+    operation: str
+    resource: Resource
+    version: str
+    namespace: str
+    name: str
+    obj: Json | None
+    old: Json | None
+    user: User
+    dry_run: bool = False
+    subresource: str = ""
+
+
+class Webhooks:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._session: aiohttp.ClientSession | None = None
+
+    async def admit(self, review: Review, warnings: list[str]) -> Json | None:
+        """The object after mutation. Raises ApiError where a webhook refuses or cannot be called."""
+        if review.resource.group in EXEMPT_GROUPS:
+            return review.obj
+        obj = review.obj
+        for kind in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations"):
+            for entry in self._store.list(f"{kind}.admissionregistration.k8s.io"):
+                for hook in entry.obj.get("webhooks") or []:
+                    if self._applies(hook, review, obj):
+                        changed = await self._call(hook, review, obj, warnings)
+                        obj = changed if kind.startswith("mutating") and changed is not None else obj
+        return obj
+
+    def _applies(self, hook: Json, review: Review, obj: Json | None) -> bool:
+        def has(values: list[str], value: str) -> bool:
+            return "*" in values or value in values
+
+        resource = review.resource.plural + (f"/{review.subresource}" if review.subresource else "")
+        rules = hook.get("rules") or []
+        if not any(has(r.get("operations") or [], review.operation) and has(r.get("apiGroups") or [],
+                   review.resource.group) and has(r.get("resources") or [], resource)
+                   and any(has(r.get("apiVersions") or [], v) for v in review.resource.served) for r in rules):
+            return False
+        labels: Json = dig(obj or review.old, "metadata", "labels", default={})
+        if hook.get("objectSelector") and not selectors.matches(hook["objectSelector"], labels):
+            return False
+        if hook.get("namespaceSelector") and review.namespace:
+            ns = self._store.get("namespaces", "", review.namespace)
+            if ns is None or not selectors.matches(hook["namespaceSelector"], dig(ns.obj, "metadata", "labels",
+                                                                                  default={})):
+                return False
+        return True
+
+    async def _call(self, hook: Json, review: Review, obj: Json | None, warnings: list[str]) -> Json | None:
+        name = hook.get("name", "?")
+        uid = str(uuid.uuid4())
+        r = review.resource
+        gvr = {"group": r.group, "version": review.version, "resource": r.plural}
+        gvk = {"group": r.group, "version": review.version, "kind": r.kind}
+        request: Json = {"uid": uid, "kind": gvk, "resource": gvr, "requestKind": gvk, "requestResource": gvr,
+                         "name": review.name, "namespace": review.namespace, "operation": review.operation,
+                         "userInfo": {"username": review.user.name, "groups": list(review.user.groups)},
+                         "object": obj, "oldObject": review.old, "dryRun": review.dry_run, "options": {}}
+        body = jsons.dumps({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request})
+        try:
+            answer = await self._post(hook, body)
+            response = answer["response"]
+            if response.get("uid") != uid:
+                raise ValueError("the answer has another uid than the request")
+            warnings += [str(w) for w in response.get("warnings") or []]
+            if not response.get("allowed"):
+                status = response.get("status") or {}
+                raise ApiError(int(status.get("code") or 400), status.get("reason") or "Invalid",
+                               f'admission webhook "{name}" denied the request: '
+                               f"{status.get('message') or 'without explanation'}")
+            if obj is None or not response.get("patch"):
+                return None
+            return patches.json_patch(obj, jsons.loads(base64.b64decode(response["patch"])))
+        except ApiError:
+            raise
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, TypeError) as e:
+            if hook.get("failurePolicy", "Fail") == "Ignore":
+                log.warning("webhook %s failed and is ignored: %s: %s", name, type(e).__name__, e)
+                return None
+            raise ApiError(500, "InternalError", f'Internal error occurred: failed calling webhook "{name}": '
+                           f"{_url(hook)}: {str(e) or type(e).__name__}; is the webhook's pod running and ready?") from e
+
+    async def _post(self, hook: Json, body: bytes) -> Any:
+        config = hook["clientConfig"]
+        timeout = aiohttp.ClientTimeout(total=min(float(hook.get("timeoutSeconds") or 10), 30))
+        if self._session is None:
+            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=32))
+        url, hostname = self._target(config)
+        async with self._session.post(url, data=body, timeout=timeout, ssl=self._context(config.get("caBundle")),
+                                      server_hostname=hostname, allow_redirects=False,
+                                      headers={"Content-Type": "application/json"}) as response:
+            raw = await response.content.read(MAX_ANSWER)
+            if response.status != 200:
+                raise ValueError(f"HTTP {response.status}: {raw[:200].decode(errors='replace')}")
+            return jsons.loads(raw)
+
+    def _target(self, config: Json) -> tuple[str, str | None]:
+        if "url" in config:
+            return str(config["url"]), None
+        service = config["service"]
+        namespace, name = service["namespace"], service["name"]
+        found = self._store.get("services", namespace, name)
+        if found is None:
+            raise ValueError(f'service "{namespace}/{name}" not found')
+        port = int(service.get("port") or 443)
+        port_name = next((p.get("name") for p in found.obj["spec"].get("ports") or [] if p["port"] == port), None)
+        endpoints = self._store.get("endpoints", namespace, name)
+        for subset in (endpoints.obj.get("subsets") if endpoints else None) or []:
+            for p in subset.get("ports") or []:
+                if p.get("name") == port_name and subset.get("addresses"):
+                    path = service.get("path") or "/"
+                    return f"https://{subset['addresses'][0]['ip']}:{p['port']}{path}", f"{name}.{namespace}.svc"
+        raise ValueError(f'no endpoints available for service "{namespace}/{name}"')
+
+    def _context(self, bundle: str | None) -> ssl.SSLContext:
+        key = bundle or ""
+        if key not in self._contexts:
+            self._contexts[key] = ssl.create_default_context(cadata=base64.b64decode(key).decode() if key else None)
+        return self._contexts[key]
+
+    async def close(self) -> None:
+        if self._session:
+            await self._session.close()
+
+
+def _url(hook: Json) -> str:
+    service = dig(hook, "clientConfig", "service", default={})
+    return str(dig(hook, "clientConfig", "url", default="") or
+               f"https://{service.get('name')}.{service.get('namespace')}.svc{service.get('path', '/')}")

@@ -1,0 +1,196 @@
+"""The table of resources: everything that the server knows about a kind without its schema.
+
+Only kinds that something acts upon (or that are plain data) are listed: a kind that is not served is refused by
+kubectl with "no matches for kind", which is honest; accepting it and running nothing would not be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lateen.kit.jsons import Json
+
+CORE_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One resource of one group, in all versions that it is served in."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+    short: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    status: bool = False
+    scale: bool = False
+    subresources: tuple[tuple[str, str], ...] = ()
+    verbs: tuple[str, ...] = CORE_VERBS
+    versions: tuple[str, ...] = ()
+    schemas: dict[str, Json] = field(default_factory=dict, hash=False, compare=False)
+    columns: dict[str, list[Json]] = field(default_factory=dict, hash=False, compare=False)
+    singular: str = ""
+    custom: bool = False
+
+    @property
+    def collection(self) -> str:
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    def api_version(self, version: str = "") -> str:
+        version = version or self.version
+        return f"{self.group}/{version}" if self.group else version
+
+    @property
+    def served(self) -> tuple[str, ...]:
+        return self.versions or (self.version,)
+
+
+_ALL = ("all",)
+
+BUILT_IN: tuple[Resource, ...] = (
+    Resource("", "v1", "namespaces", "Namespace", namespaced=False, short=("ns",), status=True),
+    Resource("", "v1", "pods", "Pod", short=("po",), categories=_ALL, status=True,
+             subresources=(("log", "Pod"), ("exec", "PodExecOptions"), ("attach", "PodAttachOptions"),
+                           ("portforward", "PodPortForwardOptions"), ("eviction", "Eviction"))),
+    Resource("", "v1", "services", "Service", short=("svc",), categories=_ALL, status=True),
+    Resource("", "v1", "endpoints", "Endpoints", short=("ep",)),
+    Resource("", "v1", "configmaps", "ConfigMap", short=("cm",)),
+    Resource("", "v1", "secrets", "Secret"),
+    Resource("", "v1", "serviceaccounts", "ServiceAccount", short=("sa",), subresources=(("token", "TokenRequest"),)),
+    Resource("", "v1", "nodes", "Node", namespaced=False, short=("no",), status=True),
+    Resource("", "v1", "events", "Event", short=("ev",)),
+    Resource("apps", "v1", "deployments", "Deployment", short=("deploy",), categories=_ALL, status=True, scale=True),
+    Resource("apps", "v1", "replicasets", "ReplicaSet", short=("rs",), categories=_ALL, status=True, scale=True),
+    Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice"),
+    Resource("coordination.k8s.io", "v1", "leases", "Lease"),
+    Resource("rbac.authorization.k8s.io", "v1", "roles", "Role"),
+    Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding"),
+    Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False),
+    Resource("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False),
+    Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition",
+             namespaced=False, short=("crd", "crds"), status=True),
+    Resource("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration",
+             namespaced=False),
+    Resource("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations",
+             "ValidatingWebhookConfiguration", namespaced=False),
+    Resource("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False, verbs=("create",)),
+    Resource("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False,
+             verbs=("create",)),
+    Resource("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", namespaced=False,
+             verbs=("create",)),
+)
+
+
+def from_crd(crd: Json) -> Resource:
+    """The resource that a CustomResourceDefinition declares."""
+    spec = crd["spec"]
+    names = spec["names"]
+    served = [v for v in spec["versions"] if v.get("served", True)]
+    stored = next((v["name"] for v in spec["versions"] if v.get("storage")), served[0]["name"])
+    has_status = any("status" in (v.get("subresources") or {}) for v in served)
+    return Resource(
+        group=spec["group"], version=stored, plural=names["plural"], kind=names["kind"],
+        namespaced=spec.get("scope", "Namespaced") == "Namespaced", short=tuple(names.get("shortNames") or ()),
+        categories=tuple(names.get("categories") or ()), status=has_status,
+        versions=tuple(v["name"] for v in served),
+        schemas={v["name"]: (v.get("schema") or {}).get("openAPIV3Schema") or {} for v in served},
+        columns={v["name"]: v.get("additionalPrinterColumns") or [] for v in served},
+        singular=names.get("singular") or names["kind"].lower(), custom=True)
+
+
+class Registry:
+    """Built-in resources and those of CRDs, by group, version and plural."""
+
+    def __init__(self) -> None:
+        self._by_collection: dict[str, Resource] = {r.collection: r for r in BUILT_IN}
+        self.generation = 0
+
+    def add(self, resource: Resource) -> None:
+        self._by_collection[resource.collection] = resource
+        self.generation += 1
+
+    def remove(self, collection: str) -> None:
+        if self._by_collection.pop(collection, None):
+            self.generation += 1
+
+    def all(self) -> list[Resource]:
+        return list(self._by_collection.values())
+
+    def by_collection(self, collection: str) -> Resource | None:
+        return self._by_collection.get(collection)
+
+    def find(self, group: str, version: str, plural: str) -> Resource | None:
+        resource = self._by_collection.get(f"{plural}.{group}" if group else plural)
+        return resource if resource and version in resource.served else None
+
+    def find_kind(self, group: str, kind: str) -> Resource | None:
+        return next((r for r in self._by_collection.values() if r.group == group and r.kind == kind), None)
+
+    def groups(self) -> dict[str, list[str]]:
+        """Group -> versions, the most stable version first."""
+        out: dict[str, set[str]] = {}
+        for r in self._by_collection.values():
+            out.setdefault(r.group, set()).update(r.served)
+        return {g: sorted(v, key=_stability) for g, v in sorted(out.items())}
+
+
+def _stability(version: str) -> tuple[int, str]:
+    return (2 if "alpha" in version else 1 if "beta" in version else 0, version)
+
+
+def discovery(resources: list[Resource], version: str) -> list[Json]:
+    """APIResourceList.resources of one group-version."""
+    out: list[Json] = []
+    for r in resources:
+        if version not in r.served:
+            continue
+        base: Json = {"name": r.plural, "singularName": r.singular or r.kind.lower(), "namespaced": r.namespaced,
+                      "kind": r.kind, "verbs": list(r.verbs)}
+        if r.short:
+            base["shortNames"] = list(r.short)
+        if r.categories:
+            base["categories"] = list(r.categories)
+        out.append(base)
+        plain = {"singularName": "", "namespaced": r.namespaced}
+        if r.status:
+            out.append({"name": f"{r.plural}/status", **plain, "kind": r.kind, "verbs": ["get", "patch", "update"]})
+        if r.scale:
+            out.append({"name": f"{r.plural}/scale", **plain, "group": "autoscaling", "version": "v1",
+                        "kind": "Scale", "verbs": ["get", "patch", "update"]})
+        out += [{"name": f"{r.plural}/{sub}", **plain, "kind": kind, "verbs": ["create", "get"]}
+                for sub, kind in r.subresources]
+    return out
+
+
+def aggregated(registry: Registry, core: bool) -> Json:
+    """APIGroupDiscoveryList (apidiscovery.k8s.io/v2)."""
+    items = []
+    for group, versions in registry.groups().items():
+        if (group == "") != core:
+            continue
+        resources = [r for r in registry.all() if r.group == group]
+        items.append({"metadata": {"name": group} if group else {}, "versions": [
+            {"version": v, "freshness": "Current", "resources": [_entry(r, v) for r in resources if v in r.served]}
+            for v in versions]})
+    return {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items}
+
+
+def _entry(r: Resource, version: str) -> Json:
+    subs: list[Json] = []
+    kind = {"group": r.group, "version": version, "kind": r.kind}
+    if r.status:
+        subs.append({"subresource": "status", "responseKind": kind, "verbs": ["get", "patch", "update"]})
+    if r.scale:
+        subs.append({"subresource": "scale", "verbs": ["get", "patch", "update"],
+                     "responseKind": {"group": "autoscaling", "version": "v1", "kind": "Scale"}})
+    subs += [{"subresource": s, "verbs": ["create", "get"],
+              "responseKind": {"group": r.group, "version": version, "kind": k}} for s, k in r.subresources]
+    out: Json = {"resource": r.plural, "responseKind": kind, "scope": "Namespaced" if r.namespaced else "Cluster",
+                 "singularResource": r.singular or r.kind.lower(), "verbs": list(r.verbs)}
+    if r.short:
+        out["shortNames"] = list(r.short)
+    if r.categories:
+        out["categories"] = list(r.categories)
+    return out | {"subresources": subs} if subs else out

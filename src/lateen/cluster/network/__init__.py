@@ -1,0 +1,1 @@
+"""Addresses, routes, service rules, DNS and host ports."""

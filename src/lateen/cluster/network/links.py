@@ -1,0 +1,97 @@
+"""Pod network namespaces: one veth pair each, routed (no bridge), so that service rules see every packet.
+
+A pod has a /32 address and reaches everything through 169.254.1.1, which every host end of a pair answers for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from pathlib import Path
+
+from lateen.cluster.network import plan
+
+
+class NetworkError(OSError):
+    """An ``ip`` command failed; the message has its own words."""
+
+
+async def _run(*argv: str, stdin: str = "") -> str:
+    process = await asyncio.create_subprocess_exec(
+        *argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(20):
+        out, err = await process.communicate(stdin.encode())
+    if process.returncode != 0:
+        raise NetworkError(f"{argv[0]}: {err.decode(errors='replace').strip() or f'exit {process.returncode}'}")
+    return out.decode()
+
+
+async def setup_node() -> None:
+    """Addresses and forwarding of the node's own namespace; repeating it changes nothing."""
+    lines = ["link set lo up"]
+    have = await _run("ip", "-o", "addr", "show", "dev", "lo")
+    for address in (plan.NODE_IP, plan.DNS_IP):
+        if f" {address}/" not in have:
+            lines.append(f"addr add {address}/32 dev lo")
+    await _run("ip", "-batch", "-", stdin="\n".join(lines) + "\n")
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    # A pod that connects to its own service leaves and comes back with its own address.
+    Path("/proc/sys/net/ipv4/conf/all/rp_filter").write_text("0")
+    Path("/proc/sys/net/ipv4/conf/all/accept_local").write_text("1")
+
+
+def namespace(pod_uid: str) -> str:
+    return f"pod-{pod_uid}"
+
+
+def path(pod_uid: str) -> str:
+    return f"/run/netns/{namespace(pod_uid)}"
+
+
+def _veth(pod_uid: str) -> str:
+    return "v" + pod_uid.replace("-", "")[:13]
+
+
+async def add_pod(pod_uid: str, address: str) -> None:
+    """Make the namespace with its link. Raises NetworkError."""
+    name, veth = namespace(pod_uid), _veth(pod_uid)
+    await _run("ip", "netns", "add", name)
+    inside = (f"link set lo up\nlink set eth0 up\naddr add {address}/32 dev eth0\n"
+              f"route add {plan.GATEWAY} dev eth0 scope link\nroute add default via {plan.GATEWAY} dev eth0\n")
+    outside = (f"link add {veth} type veth peer name eth0 netns {name}\naddr add {plan.GATEWAY}/32 dev {veth}\n"
+               f"link set {veth} up\nroute add {address}/32 dev {veth} src {plan.NODE_IP}\n")
+    await _run("ip", "-batch", "-", stdin=outside)
+    await _run("ip", "-n", name, "-batch", "-", stdin=inside)
+
+
+async def remove_pod(pod_uid: str) -> None:
+    if Path(path(pod_uid)).exists():
+        try:
+            await _run("ip", "link", "del", _veth(pod_uid))
+        except NetworkError:
+            pass  # the link goes with its namespace
+        await _run("ip", "netns", "del", namespace(pod_uid))
+
+
+class Addresses:
+    """Pod addresses in use; the one freed last is reused last."""
+
+    def __init__(self) -> None:
+        self._net = ipaddress.ip_network(plan.POD_NET)
+        self._used: set[str] = {plan.NODE_IP}
+        self._next = 1
+
+    def take(self, wanted: str = "") -> str:
+        if wanted and wanted not in self._used and ipaddress.ip_address(wanted) in self._net:
+            self._used.add(wanted)
+            return wanted
+        for _ in range(self._net.num_addresses):
+            self._next = self._next % (self._net.num_addresses - 2) + 1
+            address = str(self._net[self._next])
+            if address not in self._used:
+                self._used.add(address)
+                return address
+        raise NetworkError(f"no free address in {plan.POD_NET}")
+
+    def free(self, address: str) -> None:
+        self._used.discard(address)

@@ -1,0 +1,12 @@
+"""The embedded cluster's addresses. The node's namespace is private, so they cannot collide with the host's."""
+
+from __future__ import annotations
+
+POD_NET = "10.244.0.0/16"
+SERVICE_NET = "10.96.0.0/16"
+NODE_IP = "10.244.0.1"
+GATEWAY = "169.254.1.1"
+DNS_IP = "10.96.0.10"
+API_IP = "10.96.0.1"
+API_PORT = 6443
+DOMAIN = "cluster.local"

@@ -1,0 +1,141 @@
+"""The portal: the part of the cluster that stays in the host's network namespace and hands out sockets of it.
+
+The node daemon asks for a listening socket over a socket pair and gets the file descriptor; it then accepts
+connections of the host while it lives in a private namespace itself. Nothing of the host's network is changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from typing import Any
+
+from lateen.kit import jsons
+
+MAX_CONNECTIONS = 4096
+
+
+def serve_request(portal: socket.socket) -> bool:
+    """Answer one request of the node daemon; False when it has closed the socket."""
+    raw = portal.recv(65536)
+    if not raw:
+        return False
+    request = jsons.loads(raw)
+    listener = None
+    try:
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((request["address"], request["port"]))
+        listener.listen(512)
+        answer: dict[str, Any] = {"n": request["n"], "port": listener.getsockname()[1]}
+        socket.send_fds(portal, [jsons.dumps(answer)], [listener.fileno()])
+    except OSError as e:
+        portal.send(jsons.dumps({"n": request["n"], "errno": e.errno, "error": os.strerror(e.errno or 0)}))
+    finally:
+        if listener:
+            listener.close()
+    return True
+
+
+class HostPorts:
+    """The node daemon's end."""
+
+    def __init__(self, portal: socket.socket) -> None:
+        self._portal = portal
+        self._n = 0
+        self._lock = asyncio.Lock()
+        portal.setblocking(False)
+
+    async def bind(self, address: str, port: int) -> socket.socket:
+        """A listening socket in the host's namespace. Raises OSError (EADDRINUSE, EACCES, …)."""
+        loop = asyncio.get_running_loop()
+        async with self._lock, asyncio.timeout(5):
+            self._n += 1
+            await loop.sock_sendall(self._portal, jsons.dumps({"n": self._n, "address": address, "port": port}))
+            while True:
+                ready = loop.create_future()
+                loop.add_reader(self._portal, lambda f=ready: f.done() or f.set_result(None))  # type: ignore[misc]
+                try:
+                    await ready
+                finally:
+                    loop.remove_reader(self._portal)
+                with contextlib.suppress(BlockingIOError):
+                    raw, fds, _, _ = socket.recv_fds(self._portal, 65536, 1)
+                    answer = jsons.loads(raw)
+                    if answer["n"] == self._n:
+                        break
+                    for fd in fds:
+                        os.close(fd)
+        if "error" in answer:
+            raise OSError(answer["errno"], answer["error"])
+        return socket.socket(fileno=fds[0])
+
+
+class Forwarder:
+    """Host ports that lead to addresses inside."""
+
+    def __init__(self, ports: HostPorts) -> None:
+        self._ports = ports
+        self._servers: dict[tuple[str, int], tuple[asyncio.Server, tuple[str, int]]] = {}
+        self._open = 0
+
+    async def open(self, host: str, port: int, target: tuple[str, int]) -> None:
+        """Listen on the host; an open port only gets a new target. Raises OSError."""
+        key = (host, port)
+        if key in self._servers:
+            self._servers[key] = (self._servers[key][0], target)
+            return
+        listener = await self._ports.bind(host, port)
+
+        async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await self._carry(key, reader, writer)
+
+        self._servers[key] = (await asyncio.start_server(accepted, sock=listener), target)
+
+    def close(self, host: str, port: int) -> None:
+        server, _ = self._servers.pop((host, port), (None, None))
+        if server:
+            server.close()
+
+    def opened(self) -> set[tuple[str, int]]:
+        return set(self._servers)
+
+    async def _carry(self, key: tuple[str, int], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if key not in self._servers or self._open >= MAX_CONNECTIONS:
+            writer.close()
+            return
+        self._open += 1
+        try:
+            async with asyncio.timeout(10):
+                inner_reader, inner_writer = await asyncio.open_connection(*self._servers[key][1])
+            await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
+        except (OSError, TimeoutError):
+            pass  # nobody listens inside, or one side is gone: the client sees the connection close
+        finally:
+            self._open -= 1
+            writer.close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        if writer.can_write_eof():
+            writer.write_eof()
+    except ConnectionError:
+        writer.close()
+
+
+def explain(error: OSError, address: str, port: int) -> str:
+    """One sentence with the remedy for a host port that could not be opened."""
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} on {address} is in use by another program (see `ss -ltnp 'sport = :{port}'`)"
+    if error.errno == errno.EACCES:
+        return f"port {port} on {address} needs root (or net.ipv4.ip_unprivileged_port_start <= {port})"
+    return f"port {port} on {address}: {error.strerror}"
+
+

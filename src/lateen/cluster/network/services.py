@@ -1,0 +1,68 @@
+"""Service addresses as NAT rules in the node's namespace, written whole with iptables-restore when they change."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+
+from lateen.cluster.network.links import NetworkError
+
+# A pod that reaches itself through its service must be answered by way of the node: such packets are marked.
+HAIRPIN = "0x4000/0x4000"
+
+
+@dataclass(frozen=True)
+class ServicePort:
+    """One port of one service address and where it leads: (address, port) pairs, possibly none."""
+
+    address: str
+    protocol: str
+    port: int
+    backends: tuple[tuple[str, int], ...]
+    comment: str = ""
+
+
+def rules(ports: list[ServicePort]) -> str:
+    """The nat and filter tables as iptables-restore reads them. Pure.
+
+    A service without endpoints is refused at once, as kube-proxy does.
+    """
+    nat = ["*nat", ":PREROUTING ACCEPT [0:0]", ":OUTPUT ACCEPT [0:0]", ":POSTROUTING ACCEPT [0:0]",
+           ":LATEEN-SERVICES - [0:0]"]
+    refuse = ["*filter", ":FORWARD ACCEPT [0:0]", ":OUTPUT ACCEPT [0:0]", ":LATEEN-SERVICES - [0:0]"]
+    chains, jumps = [], []
+    for p in sorted(ports, key=lambda p: (p.address, p.port, p.protocol)):
+        proto = p.protocol.lower()
+        match = f"-d {p.address}/32 -p {proto} -m {proto} --dport {p.port}"
+        if not p.backends:
+            refuse.append(f"-A LATEEN-SERVICES {match} -j REJECT" + (" --reject-with tcp-reset" if proto == "tcp" else ""))
+            continue
+        chain = _chain("LSVC-", f"{p.address}/{proto}/{p.port}")
+        nat.append(f":{chain} - [0:0]")
+        jumps.append(f"-A LATEEN-SERVICES {match} -j {chain}")
+        for i, (address, port) in enumerate(p.backends):
+            left = len(p.backends) - i
+            chance = f"-m statistic --mode random --probability {1 / left:.10f} " if left > 1 else ""
+            one = _chain("LSEP-", f"{p.address}/{proto}/{p.port}/{address}/{port}")
+            nat.append(f":{one} - [0:0]")
+            chains += [f"-A {chain} {chance}-j {one}", f"-A {one} -s {address}/32 -j MARK --set-xmark {HAIRPIN}",
+                       f"-A {one} -p {proto} -j DNAT --to-destination {address}:{port}"]
+    hooks = ["-A PREROUTING -j LATEEN-SERVICES", "-A OUTPUT -j LATEEN-SERVICES",
+             f"-A POSTROUTING -m mark --mark {HAIRPIN} -j MASQUERADE"]
+    refuse[4:4] = ["-A FORWARD -j LATEEN-SERVICES", "-A OUTPUT -j LATEEN-SERVICES"]
+    return "\n".join([*nat, *hooks, *jumps, *chains, "COMMIT", *refuse, "COMMIT", ""])
+
+
+def _chain(prefix: str, what: str) -> str:
+    return prefix + hashlib.sha256(what.encode()).hexdigest()[:16].upper()
+
+
+async def install(text: str) -> None:
+    """Raises NetworkError."""
+    process = await asyncio.create_subprocess_exec(
+        "iptables-restore", "-w", "10", stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(30):
+        _, err = await process.communicate(text.encode())
+    if process.returncode != 0:
+        raise NetworkError(f"iptables-restore: {err.decode(errors='replace').strip()}")

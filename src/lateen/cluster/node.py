@@ -1,0 +1,262 @@
+"""The node daemon: API server, controllers, kubelet, DNS and service addresses in one process, wired top to bottom."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+from lateen.api import kinds
+from lateen.api.kinds import Kind
+from lateen.cluster.apiserver import http
+from lateen.cluster.apiserver.admission import Webhooks
+from lateen.cluster.apiserver.api import Api, Call
+from lateen.cluster.apiserver.auth import ADMIN, Tokens
+from lateen.cluster.apiserver.errors import ApiError
+from lateen.cluster.apiserver.resources import Registry
+from lateen.cluster.apiserver.strategies import Allocator
+from lateen.cluster.controllers.manager import Manager
+from lateen.cluster.controllers.proxy import Proxy
+from lateen.cluster.home import Home
+from lateen.cluster.kubelet import images
+from lateen.cluster.kubelet.access import Access
+from lateen.cluster.kubelet.events import Recorder
+from lateen.cluster.kubelet.kubelet import Kubelet
+from lateen.cluster.kubelet.pods import Node
+from lateen.cluster.network import dns, links, plan, portal
+from lateen.cluster.runtime.client import RuntimeClient
+from lateen.cluster.store.objects import Store
+from lateen.cluster.store.sqlite import Sqlite
+from lateen.kit import certs, log, tasks, times, yamldoc
+from lateen.kit.files import write_atomic
+from lateen.kit.jsons import Json
+from lateen.kube.client import KubeError
+
+logger = logging.getLogger("lateen.node")
+
+NAME = "lateen"
+NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+HOST_PORT = 6443
+
+
+class DirectClient:
+    """The Kubernetes client of our own controllers: the API's verbs without a socket."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    def _call(self, kind: Kind, namespace: str, name: str = "", subresource: str = "", body: object = None) -> Call:
+        resource = self._api.registry.by_collection(f"{kind.plural}.{kind.group}" if kind.group else kind.plural)
+        if resource is None:
+            raise KubeError(404, "NotFound", f"{kind.plural}.{kind.group} is not served")
+        return Call(resource, kind.version, namespace, name, subresource, {"fieldValidation": "Ignore"}, body,
+                    user=ADMIN)
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
+        try:
+            return self._api.get(self._call(kind, namespace, name))
+        except ApiError as e:
+            if e.code == 404:
+                return None
+            raise _kube(e) from None
+
+    async def list(self, kind: Kind, namespace: str = "", labels: str = "") -> tuple[list[Json], str]:
+        call = self._call(kind, namespace)
+        call.query["labelSelector"] = labels
+        return self._api.list(call)
+
+    async def create(self, kind: Kind, obj: Json) -> Json:
+        with _translated():
+            return await self._api.create(self._call(kind, obj["metadata"].get("namespace", ""), body=obj))
+
+    async def update(self, kind: Kind, obj: Json, subresource: str = "") -> Json:
+        meta = obj["metadata"]
+        call = self._call(kind, meta.get("namespace", ""), meta["name"], subresource, obj)
+        with _translated():
+            return self._api.finalize(call) if subresource == "finalize" else await self._api.update(call)
+
+    async def patch(self, kind: Kind, namespace: str, name: str, change: Json, subresource: str = "") -> Json:
+        call = self._call(kind, namespace, name, subresource, change)
+        call.patch_type = "application/merge-patch+json"
+        with _translated():
+            return await self._api.patch(call)
+
+    async def delete(self, kind: Kind, namespace: str, name: str, grace: int | None = None) -> bool:
+        try:
+            await self._api.delete(self._call(kind, namespace, name, body={"gracePeriodSeconds": grace}))
+            return True
+        except ApiError as e:
+            if e.code == 404:
+                return False
+            raise _kube(e) from None
+
+    async def request(self, kind: Kind, namespace: str, name: str, subresource: str, body: Json) -> Json:
+        with _translated():
+            return self._api.token(self._call(kind, namespace, name, subresource, body))
+
+    async def watch(self, kind: Kind, namespace: str, version: str) -> AsyncIterator[tuple[str, Json]]:
+        call = self._call(kind, namespace)
+        call.query["resourceVersion"] = version
+        try:
+            async with contextlib.aclosing(self._api.watch(call)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    yield event.type, event.obj
+        except ApiError as e:
+            raise _kube(e) from None
+
+
+def _kube(e: ApiError) -> KubeError:
+    return KubeError(e.code, e.reason, e.message)
+
+
+@contextlib.contextmanager
+def _translated() -> AsyncIterator[None]:  # type: ignore[misc]
+    try:
+        yield
+    except ApiError as e:
+        raise _kube(e) from None
+
+
+class Pki:
+    """The cluster's own certificates and the token key, made once."""
+
+    def __init__(self, directory: Path) -> None:
+        self.ca_file, self.ca_key = directory / "ca.crt", directory / "ca.key"
+        self.server, self.server_key = directory / "apiserver.crt", directory / "apiserver.key"
+        self.admin, self.admin_key = directory / "admin.crt", directory / "admin.key"
+        self._tokens = directory / "tokens.key"
+        if not self._tokens.exists():
+            self._create()
+        self.token_key = self._tokens.read_bytes()
+
+    def _create(self) -> None:
+        now = times.now()
+        ca = certs.authority("lateen-cluster-ca", now)
+        names = ["localhost", "127.0.0.1", plan.API_IP, plan.NODE_IP, "kubernetes", "kubernetes.default",
+                 "kubernetes.default.svc", f"kubernetes.default.svc.{plan.DOMAIN}"]
+        ten_years = timedelta(days=3640)
+        server = certs.issue(ca, names, now, ten_years, "kube-apiserver", client=False)
+        admin = certs.issue(ca, [], now, ten_years, "kubernetes-admin", ("system:masters",), server=False)
+        for path, text in ((self.ca_file, ca.certificate), (self.ca_key, ca.key), (self.server, server.certificate),
+                           (self.server_key, server.key), (self.admin, admin.certificate),
+                           (self.admin_key, admin.key)):
+            write_atomic(path, text, 0o600)
+        write_atomic(self._tokens, secrets.token_bytes(32), 0o600)
+
+    def kubeconfig(self, port: int) -> str:
+        def data(path: Path) -> str:
+            return base64.b64encode(path.read_bytes()).decode()
+
+        return yamldoc.dump({
+            "apiVersion": "v1", "kind": "Config", "current-context": NAME, "preferences": {},
+            "clusters": [{"name": NAME, "cluster": {"server": f"https://127.0.0.1:{port}",
+                                                    "certificate-authority-data": data(self.ca_file)}}],
+            "users": [{"name": f"{NAME}-admin", "user": {"client-certificate-data": data(self.admin),
+                                                         "client-key-data": data(self.admin_key)}}],
+            "contexts": [{"name": NAME, "context": {"cluster": NAME, "user": f"{NAME}-admin"}}]})
+
+
+async def bootstrap(client: DirectClient) -> None:
+    """The objects that a fresh cluster has."""
+    for name in NAMESPACES:
+        if await client.get(kinds.NAMESPACE, "", name) is None:
+            await client.create(kinds.NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "cluster-admin"},
+            "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]},
+                      {"nonResourceURLs": ["*"], "verbs": ["*"]}]}
+    if await client.get(kinds.CLUSTER_ROLE, "", "cluster-admin") is None:
+        await client.create(kinds.CLUSTER_ROLE, role)
+    if await client.get(kinds.SERVICE, "default", "kubernetes") is None:
+        await client.create(kinds.SERVICE, {
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "kubernetes", "namespace": "default", "labels": {
+                "component": "apiserver", "provider": "kubernetes"}},
+            "spec": {"clusterIP": plan.API_IP, "ports": [{"name": "https", "port": 443, "targetPort": plan.API_PORT}]}})
+        await client.create(kinds.ENDPOINTS, {
+            "apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "kubernetes", "namespace": "default"},
+            "subsets": [{"addresses": [{"ip": plan.NODE_IP}], "ports": [{"name": "https", "port": plan.API_PORT}]}]})
+
+
+async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
+    """Serve until SIGTERM."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    # What the cluster knows: SQLite below, all objects in memory, the API's verbs above.
+    database = Sqlite(home.database)
+    rv, rows = database.load()
+    store = Store(database.write, rv, rows)
+    pki = Pki(home.pki)
+    registry = Registry()
+    webhooks = Webhooks(store)
+    api = Api(store, registry, webhooks, Tokens(pki.token_key, store), Allocator(store, plan.SERVICE_NET))
+    client = DirectClient(api)
+    await bootstrap(client)
+
+    # The node: its addresses, the runtime that holds the pods, the kubelet.
+    await links.setup_node()
+    runtime = RuntimeClient(socket.socket(fileno=runtime_fd))
+    runtime.start_reading()
+    images.write_wrapper(home.bin)
+    rootless = bool(os.environ.get("LATEEN_ROOTLESS"))
+    node = Node(client, runtime, images.Catalogue(home.images, home.bin), links.Addresses(),
+                Recorder(client, "kubelet", NAME), home.pods, rootless, NAME)
+    kubelet = Kubelet(node)
+
+    # The API's face: inside for pods, and on the host through the portal.
+    ports = portal.HostPorts(socket.socket(fileno=portal_fd))
+    server = http.Server(api, Access(kubelet))
+    context = http.tls(str(pki.server), str(pki.server_key), str(pki.ca_file))
+    listener, port = await _host_listener(ports)
+    await loop.create_server(server.protocol, plan.NODE_IP, plan.API_PORT, ssl=context)
+    await loop.create_server(server.protocol, sock=listener, ssl=context)
+    write_atomic(home.kubeconfig, pki.kubeconfig(port), 0o600)
+
+    # Service addresses, DNS, controllers.
+    proxy = Proxy(client, portal.Forwarder(ports), Recorder(client, "service-proxy", NAME))
+    resolver = dns.Resolver(proxy.lookup, proxy.reverse, proxy.srv)
+    await resolver.serve(plan.DNS_IP)
+    manager = Manager(client, pki.ca_file.read_text())
+    running = [tasks.spawn(tasks.forever(work, name), name) for name, work in (
+        ("kubelet", kubelet.run), ("controllers", manager.run), ("proxy", proxy.run))]
+    tasks.spawn(kubelet.collect(), "garbage of earlier pods")
+    logger.info("the API serves at https://127.0.0.1:%d", port)
+    await stop.wait()
+    await tasks.cancel(*running)
+    await webhooks.close()
+    database.close()
+
+
+async def _host_listener(ports: portal.HostPorts) -> tuple[socket.socket, int]:
+    """6443 where it is free, else any free port; the kubeconfig says which."""
+    wanted = int(os.environ.get("LATEEN_API_PORT", HOST_PORT))
+    try:
+        sock = await ports.bind("127.0.0.1", wanted)
+    except OSError as e:
+        logger.warning("%s; another one is taken", portal.explain(e, "127.0.0.1", wanted))
+        sock = await ports.bind("127.0.0.1", 0)
+    return sock, int(sock.getsockname()[1])
+
+
+def main() -> None:
+    """``python -m lateen.cluster.node RUNTIME_FD PORTAL_FD`` (started by the runtime)."""
+    log.setup()
+    try:
+        asyncio.run(run(Home.default(), int(sys.argv[1]), int(sys.argv[2])))
+    except OSError as e:  # the disk, the network, a tool: one sentence, and no use in trying again at once
+        print(f"{type(e).__name__}: {e}" if not str(e) else str(e), file=sys.stderr)
+        sys.exit(70)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Objects, revisions and watches; durable in SQLite."""

@@ -1,0 +1,62 @@
+"""The durable half of the store: one writer connection, WAL, an fsync for every acknowledged write.
+
+apsw carries its own SQLite: the one in many Python builds has the WAL-reset corruption bug.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+
+SCHEMA = 1
+
+
+class StoreFull(OSError):
+    """The write was refused because the disk is full; nothing was changed."""
+
+
+class StoreBroken(OSError):
+    """The database cannot be read or written."""
+
+
+class Sqlite:
+    """Rows of (key, revision, body); a row is replaced, and its revision is the cluster's newest."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._db = apsw.Connection(str(path))
+            path.chmod(0o600)
+            self._db.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=2000;")
+            (version,) = next(self._db.execute("PRAGMA user_version"))
+            if version > SCHEMA:
+                raise StoreBroken(f"{path} was written by a newer lateen (schema {version}); use that version")
+            self._db.execute(
+                f"""CREATE TABLE IF NOT EXISTS objects (key TEXT PRIMARY KEY, rv INTEGER, body BLOB) WITHOUT ROWID;
+                CREATE TABLE IF NOT EXISTS revision (id INTEGER PRIMARY KEY CHECK (id = 1), rv INTEGER);
+                INSERT OR IGNORE INTO revision VALUES (1, 1); PRAGMA user_version={SCHEMA};""")
+        except apsw.Error as e:
+            raise StoreBroken(f"{path} cannot be opened: {e}; move it away to start empty") from e
+
+    def load(self) -> tuple[int, Iterator[tuple[str, int, bytes]]]:
+        (rv,) = next(self._db.execute("SELECT rv FROM revision"))
+        return rv, iter(self._db.execute("SELECT key, rv, body FROM objects ORDER BY rv"))
+
+    def write(self, rv: int, key: str, body: bytes | None) -> None:
+        """Put a row, or delete it where ``body`` is None. Durable on return. Raises StoreFull or StoreBroken."""
+        try:
+            with self._db:
+                if body is None:
+                    self._db.execute("DELETE FROM objects WHERE key = ?", (key,))
+                else:
+                    self._db.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?)", (key, rv, body))
+                self._db.execute("UPDATE revision SET rv = ?", (rv,))
+        except apsw.FullError as e:
+            raise StoreFull(f"no space left for {self.path}; free some, then repeat the command") from e
+        except apsw.Error as e:
+            raise StoreBroken(f"{self.path}: {e}") from e
+
+    def close(self) -> None:
+        self._db.close()

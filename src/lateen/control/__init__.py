@@ -1,0 +1,1 @@
+"""istiod: watches the cluster, translates, pushes, signs, injects."""

@@ -1,0 +1,1 @@
+"""Sidecar injection: a pod in, a JSON patch out."""

@@ -1,0 +1,1 @@
+"""Profiles and manifests: what lateen install puts into a cluster."""

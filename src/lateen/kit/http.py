@@ -1,0 +1,107 @@
+"""A minimal HTTP/1.1 server and client on asyncio streams, for processes that must stay small.
+
+The agent serves a handful of probes and scrapes; aiohttp would double its memory. Bodies are bounded, every
+connection has a deadline, and each response closes its connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+MAX_HEAD = 64 * 1024
+MAX_BODY = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Request:
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes = b""
+
+
+@dataclass(frozen=True)
+class Response:
+    status: int
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+async def serve(handler: Handler, host: str, port: int) -> asyncio.Server:
+    """Listen and answer; an exception of the handler is a 500."""
+
+    async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(30):
+                await _answer(handler, reader, writer)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
+            pass  # the peer went away or spoke nonsense: nobody is left to tell
+        finally:
+            writer.close()
+
+    return await asyncio.start_server(on_connection, host, port, limit=MAX_HEAD)
+
+
+async def _answer(handler: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    first, headers = _head(await reader.readuntil(b"\r\n\r\n"))
+    method, path, _ = first.split(" ", 2)
+    length = int(headers.get("content-length", "0"))
+    if length > MAX_BODY:
+        response = Response(413)
+    else:
+        body = await reader.readexactly(length)
+        try:
+            response = await handler(Request(method, path, headers, body))
+        except OSError as e:
+            response = Response(502, str(e).encode())
+    lines = [f"HTTP/1.1 {response.status} -", f"content-length: {len(response.body)}", "connection: close"]
+    lines += [f"{k}: {v}" for k, v in response.headers.items()]
+    writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if method == "HEAD" else response.body))
+    await writer.drain()
+
+
+def _head(raw: bytes) -> tuple[str, dict[str, str]]:
+    first, *rest = raw.decode("latin-1").rstrip("\r\n").split("\r\n")
+    return first, {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in rest)}
+
+
+async def fetch(host: str, port: int, path: str, *, method: str = "GET", headers: dict[str, str] | None = None,
+                body: bytes = b"", timeout: float = 5.0, ssl: object = None, server_hostname: str | None = None,
+                sock: object = None) -> Response:
+    """One request on a connection of its own. Raises OSError or TimeoutError."""
+    async with asyncio.timeout(timeout):
+        if sock is not None:
+            reader, writer = await asyncio.open_connection(
+                sock=sock, ssl=ssl, server_hostname=server_hostname, limit=MAX_BODY)  # type: ignore[call-overload]
+        else:
+            reader, writer = await asyncio.open_connection(
+                host, port, ssl=ssl, server_hostname=server_hostname, limit=MAX_BODY)  # type: ignore[arg-type]
+        try:
+            head = {"host": host, "connection": "close", "content-length": str(len(body)), **(headers or {})}
+            lines = [f"{method} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in head.items())]
+            writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+            await writer.drain()
+            first, got = _head(await reader.readuntil(b"\r\n\r\n"))
+            status = int(first.split(" ", 2)[1])
+            return Response(status, await _body(reader, got), got)
+        except (asyncio.IncompleteReadError, ValueError) as e:
+            raise OSError(f"{host}:{port} answered no valid HTTP") from e
+        finally:
+            writer.close()
+
+
+async def _body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        parts = []
+        while size := int((await reader.readline()).split(b";")[0], 16):
+            parts.append(await reader.readexactly(size))
+            await reader.readline()
+        return b"".join(parts)
+    if "content-length" in headers:
+        return await reader.readexactly(int(headers["content-length"]))
+    return await reader.read(MAX_BODY)

@@ -1,0 +1,44 @@
+"""JSON objects as Python values, and the one fast encoder and decoder for them."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import orjson
+
+Json = dict[str, Any]
+"""A decoded JSON object: string keys, JSON values."""
+
+
+def dumps(value: Any) -> bytes:
+    return orjson.dumps(value)
+
+
+def canonical(value: Any) -> bytes:
+    """The same bytes for equal values, whatever order their keys were written in."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def loads(data: bytes | str) -> Any:
+    """Raises ValueError for malformed input."""
+    try:
+        return orjson.loads(data)
+    except RecursionError as e:  # orjson itself refuses depth > 1024
+        raise ValueError("nested too deeply") from e
+
+
+def copy(value: Json) -> Json:
+    """A deep copy; an orjson round trip is several times faster than ``copy.deepcopy``."""
+    return cast(Json, orjson.loads(orjson.dumps(value)))
+
+
+def dig(value: Any, *path: str | int, default: Any = None) -> Any:
+    """``dig(pod, "spec", "containers", 0)``: the value at a path, or the default where any step is missing."""
+    for step in path:
+        if isinstance(value, dict) and step in value:
+            value = value[step]
+        elif isinstance(value, list) and isinstance(step, int) and -len(value) <= step < len(value):
+            value = value[step]
+        else:
+            return default
+    return default if value is None else value

@@ -1,0 +1,49 @@
+"""Named asyncio tasks that are kept alive and whose failures are always heard."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_alive: set[asyncio.Task[Any]] = set()
+log = logging.getLogger("lateen.tasks")
+
+
+def spawn(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+    """Start work in the background; an exception that nobody awaits is logged with the task's name."""
+    task = asyncio.get_running_loop().create_task(work, name=name)
+    _alive.add(task)
+    task.add_done_callback(_done)
+    return task
+
+
+def _done(task: asyncio.Task[Any]) -> None:
+    _alive.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("task %s failed: %s: %s", task.get_name(), type(error).__name__, error, exc_info=error)
+
+
+async def forever(step: Callable[[], Awaitable[None]], name: str, pause: float = 1.0) -> None:
+    """Run ``step`` again and again; a failure is logged, then retried after ``pause`` seconds (doubling to 30)."""
+    wait = pause
+    while True:
+        try:
+            await step()
+            wait = pause
+        except asyncio.CancelledError:
+            raise
+        except Exception as e:  # noqa: BLE001 - a supervised loop must outlive any single failure
+            log.warning("%s: %s: %s (again in %.0f s)", name, type(e).__name__, e, wait)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 30.0)
+
+
+async def cancel(*tasks: asyncio.Task[Any] | None) -> None:
+    """Cancel and wait until they have ended."""
+    live = [t for t in tasks if t is not None]
+    for task in live:
+        task.cancel()
+    await asyncio.gather(*live, return_exceptions=True)

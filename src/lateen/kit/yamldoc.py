@@ -1,0 +1,181 @@
+"""YAML documents as JSON values with positions, safe against documents that would kill the process.
+
+PyYAML's C loader overflows the C stack on a few ten thousand nested brackets, so the depth is checked on the
+(non-recursive) event stream first. Duplicate keys are errors, and scalars are read as kubectl reads them
+(YAML 1.1 booleans aside, no sexagesimal integers, no dates).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from lateen.kit.jsons import Json
+
+MAX_DEPTH = 100
+MAX_BYTES = 10 * 1024 * 1024
+MAX_ALIASES = 100
+
+_INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)$")
+_OCTAL = re.compile(r"0o?[0-7]+$")
+_HEX = re.compile(r"0x[0-9a-fA-F]+$")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
+_BOOLS = {"true": True, "True": True, "TRUE": True, "yes": True, "Yes": True, "YES": True, "on": True, "On": True,
+          "ON": True, "false": False, "False": False, "FALSE": False, "no": False, "No": False, "NO": False,
+          "off": False, "Off": False, "OFF": False}
+_NULLS = {"", "~", "null", "Null", "NULL"}
+
+Path = tuple[str | int, ...]
+
+
+class YamlError(ValueError):
+    """A document that cannot be read; the message says where and why, in one sentence."""
+
+    def __init__(self, says: str, line: int = 0, column: int = 0) -> None:
+        super().__init__(f"line {line}, column {column}: {says}" if line else says)
+        self.says, self.line, self.column = says, line, column
+
+
+@dataclass(frozen=True)
+class Document:
+    """One YAML document: its value and the line and column (from 1) at which each path starts."""
+
+    value: Any
+    marks: dict[Path, tuple[int, int]] = field(repr=False)
+
+    def position(self, path: Path) -> tuple[int, int]:
+        """The position of the deepest ancestor of ``path`` that is in the document."""
+        while path not in self.marks and path:
+            path = path[:-1]
+        return self.marks.get(path, (1, 1))
+
+
+def documents(text: str) -> list[Document]:
+    """All documents of a stream; empty ones are dropped. Raises YamlError."""
+    if len(text) > MAX_BYTES:
+        raise YamlError(f"the document has {len(text)} characters; the limit is {MAX_BYTES}")
+    _guard(text)
+    out = []
+    try:
+        for node in yaml.compose_all(text, Loader=yaml.CSafeLoader):
+            marks: dict[Path, tuple[int, int]] = {}
+            value = _value(node, (), marks)
+            if value is not None:
+                out.append(Document(value, marks))
+    except yaml.MarkedYAMLError as e:
+        raise _yaml_error(e) from None
+    except yaml.YAMLError as e:
+        raise YamlError(str(e).replace("\n", " ")) from None
+    return out
+
+
+def load(text: str) -> Any:
+    """The value of the first document, or None. Raises YamlError."""
+    docs = documents(text)
+    return docs[0].value if docs else None
+
+
+def objects(text: str) -> Iterator[Json]:
+    """Every Kubernetes object of a stream, with Lists unpacked."""
+    for doc in documents(text):
+        if isinstance(doc.value, dict) and str(doc.value.get("kind", "")).endswith("List") and "items" in doc.value:
+            yield from doc.value["items"] or []
+        elif isinstance(doc.value, dict):
+            yield doc.value
+        else:
+            line, column = doc.position(())
+            raise YamlError("expected a Kubernetes object (a mapping with apiVersion and kind)", line, column)
+
+
+def dump(value: Any) -> str:
+    """Block-style YAML that the loader above reads back to the same value."""
+    return yaml.dump(value, Dumper=_Dumper, default_flow_style=False, sort_keys=False, allow_unicode=True, width=10**6)
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _string(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text and not text.startswith((" ", "\n")) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _string)
+
+
+def _guard(text: str) -> None:
+    depth = aliases = 0
+    try:
+        for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+                if depth > MAX_DEPTH:
+                    mark = event.start_mark
+                    raise YamlError(f"nested more than {MAX_DEPTH} levels deep", mark.line + 1, mark.column + 1)
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+            elif isinstance(event, yaml.AliasEvent):
+                aliases += 1
+                if aliases > MAX_ALIASES:
+                    raise YamlError(f"more than {MAX_ALIASES} aliases", event.start_mark.line + 1, 1)
+    except yaml.MarkedYAMLError as e:
+        raise _yaml_error(e) from None
+    except (yaml.YAMLError, UnicodeError) as e:
+        raise YamlError(str(e).replace("\n", " ")) from None
+
+
+def _yaml_error(e: yaml.MarkedYAMLError) -> YamlError:
+    mark = e.problem_mark or e.context_mark
+    says = " ".join(str(part) for part in (e.context, e.problem) if part)
+    return YamlError(says, mark.line + 1 if mark else 0, mark.column + 1 if mark else 0)
+
+
+def _value(node: yaml.Node | None, path: Path, marks: dict[Path, tuple[int, int]]) -> Any:
+    if node is None:
+        return None
+    marks.setdefault(path, (node.start_mark.line + 1, node.start_mark.column + 1))
+    if isinstance(node, yaml.ScalarNode):
+        return _scalar(node)
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(child, (*path, i), marks) for i, child in enumerate(node.value)]
+    out: Json = {}
+    for key_node, child in node.value:
+        line, column = key_node.start_mark.line + 1, key_node.start_mark.column + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise YamlError("a mapping key must be a plain word", line, column)
+        key = str(key_node.value)
+        if key == "<<" and key_node.style is None and isinstance(child, yaml.MappingNode):
+            out |= {k: v for k, v in _value(child, path, marks).items() if k not in out}
+            continue
+        if key in out:
+            raise YamlError(f'the key "{key}" is given twice', line, column)
+        marks[(*path, key)] = (line, column)
+        out[key] = _value(child, (*path, key), marks)
+    return out
+
+
+def _scalar(node: yaml.ScalarNode) -> Any:
+    text: str = node.value
+    if node.tag == "tag:yaml.org,2002:binary" or node.tag.startswith(("!", "tag:yaml.org,2002:python")):
+        raise YamlError(f"the tag {node.tag} is not allowed", node.start_mark.line + 1, node.start_mark.column + 1)
+    if node.style is not None:
+        return text
+    if text in _NULLS:
+        return None
+    if text in _BOOLS:
+        return _BOOLS[text]
+    if _INT.match(text):
+        return int(text.replace("_", ""))
+    if _OCTAL.match(text):
+        return int(text.lower().replace("o", ""), 8)
+    if _HEX.match(text):
+        return int(text, 16)
+    if _FLOAT.match(text):
+        return float(text.replace("_", ""))
+    return text

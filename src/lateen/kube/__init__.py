@@ -1,0 +1,1 @@
+"""A thin Kubernetes client: verbs, list and watch."""

@@ -1,0 +1,177 @@
+"""The verbs of the Kubernetes API: a protocol, and its implementation over HTTP.
+
+Dicts go in, dicts come out. The embedded cluster's own controllers use the same protocol without a socket.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+import aiohttp
+
+from lateen.api.kinds import Kind
+from lateen.kit import jsons
+from lateen.kit.jsons import Json
+
+MERGE = "application/merge-patch+json"
+MAX_LINE = 8 * 1024 * 1024
+
+
+class KubeError(Exception):
+    """The API refused: code, reason and sentence of its Status."""
+
+    def __init__(self, code: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.code, self.reason, self.message = code, reason, message
+
+
+class Unreachable(OSError):
+    """No API server answered; the message says where it was looked for."""
+
+
+class Client(Protocol):
+    """Raises KubeError, and Unreachable where nobody answers."""
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
+        """None where there is no such object."""
+
+    async def list(self, kind: Kind, namespace: str = "", labels: str = "") -> tuple[list[Json], str]:
+        """The objects and the resource version of the list."""
+
+    async def create(self, kind: Kind, obj: Json) -> Json: ...
+
+    async def update(self, kind: Kind, obj: Json, subresource: str = "") -> Json: ...
+
+    async def patch(self, kind: Kind, namespace: str, name: str, change: Json, subresource: str = "") -> Json:
+        """A JSON merge patch."""
+
+    async def delete(self, kind: Kind, namespace: str, name: str, grace: int | None = None) -> bool:
+        """False where there was no such object."""
+
+    async def request(self, kind: Kind, namespace: str, name: str, subresource: str, body: Json) -> Json:
+        """POST to a subresource, or (with empty name) a question such as TokenReview."""
+
+    def watch(self, kind: Kind, namespace: str, version: str) -> AsyncIterator[tuple[str, Json]]:
+        """(ADDED | MODIFIED | DELETED, object) after ``version``; KubeError 410 where that is too old."""
+
+
+class HttpClient:
+    """Over HTTPS with a bearer token or a client certificate (in ``context``)."""
+
+    def __init__(self, base: str, context: ssl.SSLContext, token_file: str = "", token: str = "") -> None:
+        self._base, self._context, self._token_file, self._token = base.rstrip("/"), context, token_file, token
+        self._session: aiohttp.ClientSession | None = None
+        self.warnings: list[str] = []
+
+    async def __aenter__(self) -> HttpClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        if self._session:
+            await self._session.close()
+            self._session = None
+
+    def _headers(self, more: dict[str, str] | None = None) -> dict[str, str]:
+        token = self._token
+        if self._token_file:
+            with open(self._token_file) as f:
+                token = f.read().strip()
+        out = {"Accept": "application/json", **(more or {})}
+        return out | {"Authorization": f"Bearer {token}"} if token else out
+
+    def session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(ssl=self._context, limit=64)
+            self._session = aiohttp.ClientSession(connector=connector, read_bufsize=MAX_LINE)
+        return self._session
+
+    async def call(self, method: str, path: str, body: Any = None, query: dict[str, str] | None = None,
+                   content_type: str = "application/json", timeout: float = 30.0) -> Any:
+        """One request; the decoded answer. Raises KubeError and Unreachable."""
+        try:
+            async with self.session().request(
+                    method, self._base + path, params=query, data=None if body is None else jsons.dumps(body),
+                    headers=self._headers({"Content-Type": content_type}),
+                    timeout=aiohttp.ClientTimeout(total=timeout)) as response:
+                raw = await response.read()
+                self.warnings += [_warning(w) for w in response.headers.getall("Warning", [])]
+                if response.status >= 400:
+                    raise _error(response.status, raw)
+                return jsons.loads(raw) if response.content_type == "application/json" else raw
+        except (aiohttp.ClientConnectionError, TimeoutError) as e:
+            raise Unreachable(f"the Kubernetes API at {self._base} does not answer: {str(e) or 'timeout'}") from e
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
+        try:
+            found: Json = await self.call("GET", kind.path(namespace, name))
+            return found
+        except KubeError as e:
+            if e.code == 404:
+                return None
+            raise
+
+    async def list(self, kind: Kind, namespace: str = "", labels: str = "") -> tuple[list[Json], str]:
+        found = await self.call("GET", kind.path(namespace), query={"labelSelector": labels} if labels else None)
+        return found.get("items") or [], found["metadata"]["resourceVersion"]
+
+    async def create(self, kind: Kind, obj: Json) -> Json:
+        out: Json = await self.call("POST", kind.path(obj["metadata"].get("namespace", "")), obj)
+        return out
+
+    async def update(self, kind: Kind, obj: Json, subresource: str = "") -> Json:
+        meta = obj["metadata"]
+        out: Json = await self.call("PUT", kind.path(meta.get("namespace", ""), meta["name"], subresource), obj)
+        return out
+
+    async def patch(self, kind: Kind, namespace: str, name: str, change: Json, subresource: str = "") -> Json:
+        out: Json = await self.call("PATCH", kind.path(namespace, name, subresource), change, content_type=MERGE)
+        return out
+
+    async def delete(self, kind: Kind, namespace: str, name: str, grace: int | None = None) -> bool:
+        try:
+            body = {"propagationPolicy": "Background"} | ({} if grace is None else {"gracePeriodSeconds": grace})
+            await self.call("DELETE", kind.path(namespace, name), body)
+            return True
+        except KubeError as e:
+            if e.code == 404:
+                return False
+            raise
+
+    async def request(self, kind: Kind, namespace: str, name: str, subresource: str, body: Json) -> Json:
+        out: Json = await self.call("POST", kind.path(namespace, name, subresource), body)
+        return out
+
+    async def watch(self, kind: Kind, namespace: str, version: str) -> AsyncIterator[tuple[str, Json]]:
+        query = {"watch": "true", "resourceVersion": version, "timeoutSeconds": "1800"}
+        try:
+            async with self.session().get(
+                    self._base + kind.path(namespace), params=query, headers=self._headers(),
+                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=10)) as response:
+                if response.status >= 400:
+                    raise _error(response.status, await response.read())
+                async for line in response.content:
+                    event = jsons.loads(line)
+                    if event["type"] == "ERROR":
+                        status = event["object"]
+                        raise KubeError(status.get("code", 500), status.get("reason", ""), status.get("message", ""))
+                    if event["type"] != "BOOKMARK":
+                        yield event["type"], event["object"]
+        except (aiohttp.ClientError, ValueError) as e:
+            raise Unreachable(f"the watch of {kind.plural} ended: {e}") from e
+
+
+def _error(code: int, raw: bytes) -> KubeError:
+    try:
+        status = jsons.loads(raw)
+        return KubeError(code, str(status.get("reason", "")), str(status.get("message", "")))
+    except (ValueError, AttributeError):
+        return KubeError(code, "", raw[:300].decode(errors="replace") or f"HTTP {code}")
+
+
+def _warning(header: str) -> str:
+    return header.partition('"')[2].rstrip('"').replace('\\"', '"')

@@ -1,0 +1,1 @@
+"""The world at one instant: immutable, indexed, without protobuf."""

@@ -1,0 +1,1 @@
+"""From a proxy's frozen view to Envoy resources: pure functions."""

@@ -1,0 +1,89 @@
+"""Write the structure of Kubernetes' own kinds (no prose) to src/lateen/cluster/data/openapi.json.gz.
+
+The input is the schema collection inside the ``kubernetes-validate`` wheel. Only definitions that the embedded
+API server serves are kept, with everything that they refer to.
+
+    python tools/openapi.py
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import kubernetes_validate
+
+VERSION = "1.32"
+ROOTS = (
+    "api.core.v1.Namespace", "api.core.v1.Pod", "api.core.v1.Service", "api.core.v1.Endpoints",
+    "api.core.v1.ConfigMap", "api.core.v1.Secret", "api.core.v1.ServiceAccount", "api.core.v1.Node",
+    "api.core.v1.Event", "api.apps.v1.Deployment", "api.apps.v1.ReplicaSet", "api.discovery.v1.EndpointSlice",
+    "api.coordination.v1.Lease", "api.rbac.v1.Role", "api.rbac.v1.RoleBinding", "api.rbac.v1.ClusterRole",
+    "api.rbac.v1.ClusterRoleBinding", "api.admissionregistration.v1.MutatingWebhookConfiguration",
+    "api.admissionregistration.v1.ValidatingWebhookConfiguration", "api.autoscaling.v1.Scale",
+    "api.policy.v1.PodDisruptionBudget", "api.autoscaling.v2.HorizontalPodAutoscaler",
+    "api.authentication.v1.TokenReview", "api.authentication.v1.TokenRequest",
+    "api.authorization.v1.SelfSubjectAccessReview", "api.authorization.v1.SubjectAccessReview",
+    "apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition",
+    "apimachinery.pkg.apis.meta.v1.DeleteOptions", "apimachinery.pkg.apis.meta.v1.Status",
+)
+KEEP = ("type", "format", "required", "enum", "items", "properties", "additionalProperties", "$ref",
+        "x-kubernetes-patch-merge-key", "x-kubernetes-patch-strategy", "x-kubernetes-list-type",
+        "x-kubernetes-list-map-keys", "x-kubernetes-map-type", "x-kubernetes-group-version-kind",
+        "x-kubernetes-preserve-unknown-fields", "x-kubernetes-int-or-string")
+PREFIX = "#/$defs/"
+
+
+def clean(node: object, named: bool = False) -> object:
+    """Drop prose and undo the collection's "or null" types; ``named``: the keys are field names."""
+    if isinstance(node, list):
+        return [clean(v) for v in node]
+    if not isinstance(node, dict):
+        return node
+    out = {}
+    for key, value in node.items():
+        if named:
+            out[key] = clean(value)
+        elif key == "properties":
+            out[key] = clean(value, named=True)
+        elif key == "type" and isinstance(value, list):
+            out[key] = next(t for t in value if t != "null")
+        elif key == "$ref":
+            out[key] = value.replace(PREFIX, "#/definitions/")
+        elif key.startswith("x-") and key in KEEP:
+            out[key] = value
+        elif key in KEEP:
+            out[key] = clean(value)
+    return out
+
+
+def refs(node: object) -> set[str]:
+    if isinstance(node, dict):
+        own = {node["$ref"].rpartition("/")[2]} if isinstance(node.get("$ref"), str) else set()
+        return own.union(*(refs(v) for v in node.values())) if node else own
+    if isinstance(node, list):
+        return set().union(*(refs(v) for v in node)) if node else set()
+    return set()
+
+
+def main() -> None:
+    base = Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema"
+    source = sorted(base.glob(f"v{VERSION}.*-local"))[-1] / "_definitions.json"
+    everything = json.loads(source.read_text())["$defs"]
+    wanted, todo = {}, [f"io.k8s.{root}" for root in ROOTS]
+    while todo:
+        name = todo.pop()
+        if name not in wanted:
+            wanted[name] = clean(everything[name])
+            todo += refs(wanted[name])
+    wanted["io.k8s.apimachinery.pkg.api.resource.Quantity"] = {"type": "string", "format": "quantity"}
+    wanted["io.k8s.apimachinery.pkg.util.intstr.IntOrString"] = {"type": "string", "format": "int-or-string"}
+    target = Path(__file__).parents[1] / "src/lateen/cluster/data/openapi.json.gz"
+    raw = json.dumps(wanted, sort_keys=True, separators=(",", ":")).encode()
+    target.write_bytes(gzip.compress(raw, mtime=0))
+    print(f"{len(wanted)} definitions, {len(raw)} bytes, {target.stat().st_size} compressed: {target}")
+
+
+if __name__ == "__main__":
+    main()
