@@ -408,37 +408,35 @@ class _FrontDoor(asyncio.Protocol):
     """Looks at the first request's head: aiohttp knows no upgrade but WebSocket's."""
 
     def __init__(self, http: web.Server[Any], spdy: Spdy) -> None:
-        self._inner: asyncio.Protocol = http()
-        self._spdy = spdy
+        self._http, self._spdy = http, spdy
+        self._inner: asyncio.Protocol | None = None
         self._buffer = b""
         self._transport: asyncio.Transport | None = None
         self._reader: asyncio.StreamReader | None = None
-        self._decided = False
         self._writable = asyncio.Event()
         self._writable.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._inner.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         if self._reader is not None:
             self._reader.feed_data(data)
-        elif self._decided:
+        elif self._inner is not None:
             self._inner.data_received(data)
         else:
             self._buffer += data
             head, found, rest = self._buffer.partition(b"\r\n\r\n")
             if found and b"\nupgrade: spdy/3.1" in head.lower():
-                self._decided = True
                 self._upgrade(head.decode("latin-1"), rest)
             elif found or len(self._buffer) > 65536:
-                self._decided = True
+                assert self._transport is not None
+                self._inner = self._http()
+                self._inner.connection_made(self._transport)
                 buffer, self._buffer = self._buffer, b""
                 self._inner.data_received(buffer)
 
     def _upgrade(self, head: str, rest: bytes) -> None:
-        self._inner.connection_lost(None)
         self._reader = asyncio.StreamReader(limit=4 * 1024 * 1024)
         if rest:
             self._reader.feed_data(rest)
@@ -466,23 +464,23 @@ class _FrontDoor(asyncio.Protocol):
         if self._reader is not None:
             self._reader.feed_eof()
             return False
-        return self._inner.eof_received()
+        return self._inner.eof_received() if self._inner else False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._writable.set()
         if self._reader is not None:
             self._reader.feed_eof()
-        else:
+        elif self._inner:
             self._inner.connection_lost(exc)
 
     def pause_writing(self) -> None:
         self._writable.clear()
-        if self._reader is None:
+        if self._inner:
             self._inner.pause_writing()
 
     def resume_writing(self) -> None:
         self._writable.set()
-        if self._reader is None:
+        if self._inner:
             self._inner.resume_writing()
 
 

@@ -67,8 +67,8 @@ def replica_set(rs: Json, pods: list[Json]) -> Plan:
             "metadata": {"generateName": f"{rs['metadata']['name']}-", "namespace": rs["metadata"]["namespace"],
                          "labels": meta.get("labels") or {}, "annotations": meta.get("annotations") or {},
                          "ownerReferences": [owner(rs)]}}))
-    surplus = sorted(active, key=lambda p: (is_ready(p), dig(p, "spec", "nodeName", default="") != "",
-                                            "" if not is_ready(p) else p["metadata"]["creationTimestamp"]))
+    newest_first = sorted(active, key=lambda p: str(p["metadata"]["creationTimestamp"]), reverse=True)
+    surplus = sorted(newest_first, key=lambda p: (is_ready(p), dig(p, "spec", "nodeName", default="") != ""))
     plan.delete = [(kinds.POD, p["metadata"]["name"]) for p in surplus[:max(0, len(active) - want)]]
     ready = [p for p in active if is_ready(p)]
     plan.status = {"replicas": len(active), "fullyLabeledReplicas": len(active), "readyReplicas": len(ready),

@@ -1,0 +1,155 @@
+"""The gRPC server of delta ADS: it moves bytes between streams and sessions and knows nothing of their content."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+
+import grpc.aio
+from envoy.service.discovery.v3 import discovery_pb2
+
+from lateen.ads.session import Rejection, Request, Response, Session, Sets
+from lateen.kit import tasks
+from lateen.wire import names
+from lateen.wire.node import NodeId, parse
+
+log = logging.getLogger("lateen.ads")
+
+METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+MAX_MESSAGE = 4 * 1024 * 1024
+
+
+@dataclass(eq=False)
+class Connection:
+    """One connected proxy."""
+
+    node: NodeId
+    identity: str
+    version: str
+    session: Session = field(default_factory=Session)
+    connected_at: float = field(default_factory=time.time)
+    outbox: asyncio.Queue[Response | None] = field(default_factory=lambda: asyncio.Queue(maxsize=64))
+    bytes_sent: int = 0
+
+    def send(self, responses: list[Response]) -> None:
+        for response in responses:
+            self.outbox.put_nowait(response)  # at most one per type is in flight, so it cannot overflow
+
+
+Allow = Callable[[NodeId, str], str | None]
+"""(who it says it is, what its certificate says) -> why it may not, or None."""
+Sets_ = Callable[[Connection], Mapping[str, Sets]]
+OnRejection = Callable[[Connection, Rejection], None]
+
+
+class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
+    def __init__(self, allow: Allow, sets: Sets_, on_rejection: OnRejection) -> None:
+        self._allow, self._sets, self._on_rejection = allow, sets, on_rejection
+        self.connections: set[Connection] = set()
+        self.pushes: dict[str, int] = {}
+        self.rejects: dict[str, int] = {}
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        if details.method != METHOD:
+            return None
+        return grpc.stream_stream_rpc_method_handler(
+            self._stream, request_deserializer=discovery_pb2.DeltaDiscoveryRequest.FromString,
+            response_serializer=lambda raw: raw)
+
+    async def _stream(self, requests: AsyncIterator[discovery_pb2.DeltaDiscoveryRequest],
+                      context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+        identity = _identity(context)
+        first = await anext(aiter(requests), None)
+        if first is None:
+            return
+        try:
+            node = parse(first.node.id)
+        except ValueError as e:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(e))
+        if (why := self._allow(node, identity)) is not None:
+            log.warning("%s refused: %s", node, why)
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, why)
+        connection = Connection(node, identity, _version(first))
+        self.connections.add(connection)
+        log.info("connected: %s (%s)", node, identity)
+        reader = tasks.spawn(self._read(connection, first, requests), f"xds {node.pod}")
+        reader.add_done_callback(lambda _: connection.outbox.put_nowait(None))
+        try:
+            while (response := await connection.outbox.get()) is not None:
+                raw = encode(response)
+                connection.bytes_sent += len(raw)
+                short = names.SHORT.get(response.type_url, "other")
+                self.pushes[short] = self.pushes.get(short, 0) + 1
+                yield raw
+        finally:
+            self.connections.discard(connection)
+            reader.cancel()
+            log.info("disconnected: %s", node)
+
+    async def _read(self, connection: Connection, first: discovery_pb2.DeltaDiscoveryRequest,
+                    requests: AsyncIterator[discovery_pb2.DeltaDiscoveryRequest]) -> None:
+        connection.session.offer(self._sets(connection))
+        self._receive(connection, first)
+        try:
+            async for message in requests:
+                self._receive(connection, message)
+        except grpc.RpcError:
+            return
+
+    def _receive(self, connection: Connection, m: discovery_pb2.DeltaDiscoveryRequest) -> None:
+        error = m.error_detail.message if m.HasField("error_detail") else ""
+        if m.HasField("error_detail") and not error:
+            error = f"code {m.error_detail.code}"
+        request = Request(m.type_url, m.response_nonce, tuple(m.resource_names_subscribe),
+                          tuple(m.resource_names_unsubscribe), dict(m.initial_resource_versions), error)
+        responses, rejection = connection.session.receive(request)
+        if rejection is not None:
+            short = names.SHORT.get(rejection.type_url, "other")
+            self.rejects[short] = self.rejects.get(short, 0) + 1
+            self._on_rejection(connection, rejection)
+        connection.send(responses)
+
+    def push(self) -> None:
+        """Offer every proxy what it shall have now; a failure with one does not touch the others."""
+        for connection in tuple(self.connections):
+            try:
+                connection.send(connection.session.offer(self._sets(connection)))
+            except Exception:  # isolation: the last good configuration of this proxy stays
+                log.exception("no push to %s", connection.node)
+
+
+def encode(response: Response) -> bytes:
+    """A DeltaDiscoveryResponse; the resources are joined as the bytes they already are (field 2)."""
+    head = discovery_pb2.DeltaDiscoveryResponse(type_url=response.type_url, nonce=response.nonce,
+                                                removed_resources=response.removed)
+    parts = [head.SerializeToString()]
+    for r in response.resources:
+        parts.append(b"\x12" + _varint(len(r.wrapped)))
+        parts.append(r.wrapped)
+    return b"".join(parts)
+
+
+def _varint(n: int) -> bytes:
+    out = bytearray()
+    while n > 0x7F:
+        out.append((n & 0x7F) | 0x80)
+        n >>= 7
+    out.append(n)
+    return bytes(out)
+
+
+def _identity(context: grpc.aio.ServicerContext) -> str:
+    """The SPIFFE id of the verified client certificate; empty where there is none."""
+    for value in context.auth_context().get("x509_subject_alternative_name", ()) or ():
+        text = value.decode()
+        if text.startswith("spiffe://"):
+            return str(text)
+    return ""
+
+
+def _version(m: discovery_pb2.DeltaDiscoveryRequest) -> str:
+    v = m.node.user_agent_build_version.version
+    return f"{v.major_number}.{v.minor_number}.{v.patch}"

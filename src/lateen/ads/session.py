@@ -1,0 +1,205 @@
+"""One proxy's conversation in the incremental protocol: what it has, what it wants, what it refused. No I/O, no clock.
+
+Rules (envoyproxy.io, xDS protocol): a resource that was asked for is sent even if unchanged; unknown names are
+remembered; an unchanged resource is not sent again; one response per type is in flight, later changes are merged
+into the next; a refusal (``error_detail``) keeps the last good configuration, and the same bytes are not offered
+again; clusters that changed get their endpoints again, or Envoy waits for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lateen.wire import names
+from lateen.wire.resource import Resource, ResourceSet
+
+Sets = tuple[ResourceSet, ...]
+WILDCARD = "*"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A DeltaDiscoveryRequest without its protobuf."""
+
+    type_url: str
+    nonce: str = ""
+    subscribe: tuple[str, ...] = ()
+    unsubscribe: tuple[str, ...] = ()
+    initial: Mapping[str, str] = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Response:
+    type_url: str
+    nonce: str
+    resources: tuple[Resource, ...]
+    removed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """What a proxy refused: its own words, and the resources of that response with their origins."""
+
+    type_url: str
+    message: str
+    resources: tuple[str, ...]
+    origins: tuple[str, ...]
+
+
+@dataclass
+class _Type:
+    wildcard: bool = False
+    names: set[str] = field(default_factory=set)
+    acked: dict[str, str] = field(default_factory=dict)
+    """Versions that the proxy has (or was sent and has not refused)."""
+    offered: Sets = ()
+    pending: Response | None = None
+    forced: set[str] = field(default_factory=set)
+    subscribed: bool = False
+    refused: dict[str, str] = field(default_factory=dict)
+    """Versions that it refused; they are not offered again."""
+    acks: int = 0
+    nacks: int = 0
+
+
+class Session:
+    """State of one stream."""
+
+    def __init__(self) -> None:
+        self._types: dict[str, _Type] = {}
+        self._sets: dict[str, Sets] = {}
+        self._nonce = 0
+        self.rejections: dict[str, Rejection] = {}
+
+    def subscribed(self) -> tuple[str, ...]:
+        return tuple(t for t, state in self._types.items() if state.subscribed)
+
+    def synced(self, type_url: str) -> str:
+        """NOT SENT, SYNCED, STALE (sent, not acknowledged) or ERROR, as proxy-status says it."""
+        state = self._types.get(type_url)
+        if state is None or not (state.acks or state.nacks or state.pending):
+            return "NOT SENT"
+        if type_url in self.rejections:
+            return "ERROR"
+        return "STALE" if state.pending else "SYNCED"
+
+    def receive(self, request: Request) -> tuple[list[Response], Rejection | None]:
+        """A request of the proxy; what to send now, and what it refused."""
+        state = self._types.setdefault(request.type_url, _Type())
+        rejection = None
+        if request.nonce:
+            if state.pending is None or request.nonce != state.pending.nonce:
+                if not (request.subscribe or request.unsubscribe):
+                    return [], None
+            else:
+                rejection = self._answered(state, request)
+        self._subscribe(state, request)
+        return self.flush(), rejection
+
+    def _subscribe(self, state: _Type, request: Request) -> None:
+        first = not state.subscribed
+        state.subscribed = True
+        if first:
+            state.acked |= dict(request.initial)
+            if not request.subscribe and request.type_url in (names.CDS, names.LDS):
+                state.wildcard = True
+        for name in request.subscribe:
+            if name == WILDCARD:
+                state.wildcard = True
+            else:
+                state.names.add(name)
+                if not (first and request.initial.get(name)):
+                    state.forced.add(name)
+        for name in request.unsubscribe:
+            if name == WILDCARD:
+                state.wildcard = False
+            state.names.discard(name)
+            state.forced.discard(name)
+            state.acked.pop(name, None)
+        if first or request.subscribe:
+            state.offered = ()
+
+    def _answered(self, state: _Type, request: Request) -> Rejection | None:
+        sent, state.pending = state.pending, None
+        assert sent is not None
+        if not request.error:
+            state.acks += 1
+            self.rejections.pop(request.type_url, None)
+            return None
+        state.nacks += 1
+        for r in sent.resources:
+            state.refused[r.name] = r.version
+            state.acked.pop(r.name, None)
+        named = tuple(r.name for r in sent.resources if r.name in request.error) or tuple(
+            r.name for r in sent.resources)
+        origins = tuple(dict.fromkeys(o for r in sent.resources if r.name in named for o in r.origin))
+        rejection = Rejection(request.type_url, request.error, named, origins)
+        self.rejections[request.type_url] = rejection
+        return rejection
+
+    def offer(self, sets: Mapping[str, Sets]) -> list[Response]:
+        """The resources that the proxy shall have now; what to send."""
+        self._sets = dict(sets)
+        return self.flush()
+
+    def flush(self) -> list[Response]:
+        """Responses for every type with news and none in flight, what is referred to before what refers."""
+        out: list[Response] = []
+        for type_url in names.ORDER:
+            state = self._types.get(type_url)
+            sets = self._sets.get(type_url)
+            if state is None or sets is None or not state.subscribed or state.pending is not None:
+                continue
+            if type_url != names.CDS and self._waits_for_clusters(type_url):
+                continue
+            response = self._respond(type_url, state, sets)
+            if response is not None:
+                state.pending = response
+                out.append(response)
+                if type_url == names.CDS and (eds := self._types.get(names.EDS)):
+                    sent = {r.name for r in response.resources}
+                    eds.forced |= sent & eds.names
+        return out
+
+    def _waits_for_clusters(self, type_url: str) -> bool:
+        """Routes must not name clusters that are not there yet; Envoy does not wait for them by itself."""
+        clusters = self._types.get(names.CDS)
+        return type_url == names.RDS and clusters is not None and clusters.pending is not None
+
+    def _respond(self, type_url: str, state: _Type, sets: Sets) -> Response | None:
+        changed: set[str] = set()
+        removed: set[str] = set()
+        comparable = len(state.offered) == len(sets)
+        for i, current in enumerate(sets):
+            new, gone = current.changes_since(state.offered[i] if comparable else None)
+            changed |= new
+            removed |= gone
+        state.offered = sets
+        candidates = (changed if state.wildcard else changed & state.names) | state.forced
+        resources = []
+        for name in candidates:
+            found = next((s.resources[name] for s in sets if name in s.resources), None)
+            if found is None:
+                if name in state.acked:
+                    removed.add(name)
+                continue
+            if state.refused.get(name) == found.version and name not in state.forced:
+                continue
+            if name in state.forced or state.acked.get(name) != found.version:
+                resources.append(found)
+                state.acked[name] = found.version
+                state.refused.pop(name, None)
+        removed = {n for n in removed if not any(n in s.resources for s in sets)} & (
+            state.acked.keys() if state.wildcard else state.names)
+        if not comparable:
+            removed |= {n for n in state.acked if not any(n in s.resources for s in sets)}
+        forced, state.forced = state.forced, set()
+        for name in removed:
+            state.acked.pop(name, None)
+        if not resources and not removed and not forced and (state.acks or state.nacks or state.pending):
+            return None
+        self._nonce += 1
+        return Response(type_url, str(self._nonce), tuple(sorted(resources, key=lambda r: r.name)),
+                        tuple(sorted(removed)))

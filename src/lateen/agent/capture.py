@@ -1,0 +1,104 @@
+"""istio-iptables: the redirect rules of a pod, as data and as one iptables-restore.
+
+The rules are Istio's: everything that leaves goes to 15001, everything that comes goes to 15006; what the proxy
+itself sends goes out untouched. The proxy is known by its user id, or by a socket mark where ids cannot differ.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from lateen.wire import ports
+
+
+@dataclass(frozen=True)
+class Capture:
+    outbound: int = ports.OUTBOUND
+    inbound: int = ports.INBOUND
+    uid: int = ports.PROXY_UID
+    mark: int | None = None
+    include_ranges: str = "*"
+    exclude_ranges: str = ""
+    include_ports: str = "*"
+    exclude_ports: str = ",".join(str(p) for p in ports.EXCLUDED_INBOUND)
+    exclude_outbound_ports: str = ""
+
+
+class UsageError(ValueError):
+    """An argument that istio-iptables does not have."""
+
+
+_FLAGS = {"-p": "outbound", "-z": "inbound", "-u": "uid", "-i": "include_ranges", "-x": "exclude_ranges",
+          "-b": "include_ports", "-d": "exclude_ports", "-o": "exclude_outbound_ports"}
+
+
+def parse(arguments: list[str], mark: int | None = None) -> Capture:
+    """Istio's short flags. Raises UsageError."""
+    values: dict[str, object] = {"mark": mark}
+    rest = list(arguments)
+    while rest:
+        flag = rest.pop(0)
+        if flag.startswith("--log_output_level"):
+            continue
+        if not rest:
+            raise UsageError(f"{flag} needs a value")
+        value = rest.pop(0)
+        if flag == "-m":
+            if value != "REDIRECT":
+                raise UsageError(f"-m {value}: only REDIRECT is available")
+        elif flag in _FLAGS:
+            name = _FLAGS[flag]
+            values[name] = int(value) if name in ("outbound", "inbound", "uid") else value
+        else:
+            raise UsageError(f"unknown flag {flag}")
+    return Capture(**values)  # type: ignore[arg-type]
+
+
+def _items(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def rules(c: Capture) -> str:
+    """The nat table as iptables-restore reads it. Pure."""
+    own = f"-m mark --mark {c.mark}" if c.mark is not None else f"-m owner --uid-owner {c.uid}"
+    other = f"-m mark ! --mark {c.mark}" if c.mark is not None else f"-m owner ! --uid-owner {c.uid}"
+    out = ["*nat", ":PREROUTING ACCEPT [0:0]", ":OUTPUT ACCEPT [0:0]", ":ISTIO_INBOUND - [0:0]",
+           ":ISTIO_IN_REDIRECT - [0:0]", ":ISTIO_OUTPUT - [0:0]", ":ISTIO_REDIRECT - [0:0]",
+           f"-A ISTIO_REDIRECT -p tcp -j REDIRECT --to-ports {c.outbound}",
+           f"-A ISTIO_IN_REDIRECT -p tcp -j REDIRECT --to-ports {c.inbound}"]
+    if c.include_ports:
+        out.append("-A PREROUTING -p tcp -j ISTIO_INBOUND")
+        out.append("-A ISTIO_INBOUND -p tcp --dport 15008 -j RETURN")
+        if c.include_ports == "*":
+            out += [f"-A ISTIO_INBOUND -p tcp --dport {p} -j RETURN" for p in _items(c.exclude_ports)]
+            out.append("-A ISTIO_INBOUND -p tcp -j ISTIO_IN_REDIRECT")
+        else:
+            out += [f"-A ISTIO_INBOUND -p tcp --dport {p} -j ISTIO_IN_REDIRECT" for p in _items(c.include_ports)]
+    out.append("-A OUTPUT -p tcp -j ISTIO_OUTPUT")
+    out += [f"-A ISTIO_OUTPUT -p tcp --dport {p} -j RETURN" for p in _items(c.exclude_outbound_ports)]
+    out += ["-A ISTIO_OUTPUT -s 127.0.0.6/32 -o lo -j RETURN",
+            # the proxy calls its own workload by its address: back in through the inbound side
+            f"-A ISTIO_OUTPUT ! -d 127.0.0.1/32 -o lo -p tcp ! --dport 15008 {own} -j ISTIO_IN_REDIRECT",
+            f"-A ISTIO_OUTPUT -o lo {other} -j RETURN", f"-A ISTIO_OUTPUT {own} -j RETURN",
+            "-A ISTIO_OUTPUT -d 127.0.0.1/32 -j RETURN"]
+    out += [f"-A ISTIO_OUTPUT -d {r} -j RETURN" for r in _items(c.exclude_ranges)]
+    if c.include_ranges == "*":
+        out.append("-A ISTIO_OUTPUT -j ISTIO_REDIRECT")
+    else:
+        out += [f"-A ISTIO_OUTPUT -d {r} -j ISTIO_REDIRECT" for r in _items(c.include_ranges)]
+        out.append("-A ISTIO_OUTPUT -j RETURN")
+    return "\n".join([*out, "COMMIT", ""])
+
+
+def install(c: Capture) -> None:
+    """Raises SystemExit with a sentence where the rules cannot be written."""
+    try:
+        done = subprocess.run(["iptables-restore", "-w", "10", "--noflush"], input=rules(c), text=True,
+                              capture_output=True, timeout=30, check=False)
+    except FileNotFoundError:
+        sys.exit("istio-iptables: iptables-restore is not installed in this image")
+    if done.returncode != 0:
+        sys.exit(f"istio-iptables: {done.stderr.strip()} (the container needs the capability NET_ADMIN)")
+    print(f"redirected: outbound to {c.outbound}, inbound to {c.inbound}, except what the proxy itself sends")

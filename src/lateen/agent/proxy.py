@@ -1,0 +1,267 @@
+"""One proxy: certificate first, then Envoy, then health, metrics, renewal and a graceful end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import time
+from pathlib import Path
+
+from lateen.agent import bootstrap
+from lateen.kit import certs, http, tasks, times
+from lateen.kit.files import write_atomic
+from lateen.wire import ports
+from lateen.wire.node import NodeId, peer_variable
+
+log = logging.getLogger("lateen.agent")
+
+DIRECTORY = Path(bootstrap.DIRECTORY)
+ROOT = Path("/var/run/secrets/istio/root-cert.pem")
+TOKEN = Path("/var/run/secrets/tokens/istio-token")
+PODINFO = Path("/etc/istio/pod")
+RENEW_AT = 0.5
+DRAIN_S = 5.0
+METRIC = re.compile(rb"^(# (?:TYPE|HELP) )?envoy_istio_", re.M)
+ABSENT = re.compile(rb'(?<!response_flags)="-"')
+
+
+class Agent:
+    def __init__(self, kind: str, concurrency: int, mark: int | None) -> None:
+        env = os.environ
+        self.namespace, self.pod = env.get("POD_NAMESPACE", "default"), env.get("POD_NAME", socket.gethostname())
+        self.account = env.get("SERVICE_ACCOUNT", "default")
+        self.control_plane = (env.get("CA_ADDR") or "istiod.istio-system.svc:15012").rpartition(":")[0]
+        self.trust_domain = env.get("TRUST_DOMAIN", "cluster.local")
+        self.node = NodeId(kind, env.get("INSTANCE_IP", "127.0.0.1"), self.pod, self.namespace,
+                           f"{self.namespace}.svc.cluster.local")
+        self._concurrency, self._mark = concurrency, mark
+        self._envoy: asyncio.subprocess.Process | None = None
+        self._draining = False
+        self._stop = asyncio.Event()
+        self._labels = self._read_labels()
+        self._ready_once = False
+        self._root = ""
+        self._started = time.monotonic()
+        self._restarts = 0
+
+    # --- certificate -----------------------------------------------------------------------------------------
+
+    async def certificate(self) -> float:
+        """Get a new certificate and write it where Envoy watches; the seconds until its renewal."""
+        key = certs.new_key()
+        root = await asyncio.to_thread(ROOT.read_text)
+        context = ssl.create_default_context(cadata=root)
+        body = json.dumps({"csr": certs.request(key)}).encode()
+        answer = await http.fetch(
+            self.control_plane, ports.CA, "/certificates", method="POST", body=body, ssl=context,
+            server_hostname=self.control_plane, timeout=10, sock=await self._connect(ports.CA),
+            headers={"authorization": f"Bearer {TOKEN.read_text().strip()}", "content-type": "application/json"})
+        if answer.status != 200:
+            raise OSError(f"istiod refused the certificate: {answer.body.decode(errors='replace')[:300]}")
+        found = json.loads(answer.body)
+        self._root = found["root"]
+        write_secrets(DIRECTORY, found["certificate"], certs.key_pem(key), found["root"])
+        start, end = certs.validity(found["certificate"])
+        lifetime = (end - start).total_seconds()
+        log.info("certificate for %s until %s", found["identity"], end.isoformat())
+        return max(1.0, (end - times.now()).total_seconds() - lifetime * (1 - RENEW_AT))
+
+    async def _connect(self, port: int) -> socket.socket:
+        """To istiod, marked as the proxy's own where that is how it is known."""
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(self.control_plane, port, type=socket.SOCK_STREAM, family=socket.AF_INET)
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            if self._mark is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self._mark)
+            async with asyncio.timeout(5):
+                await loop.sock_connect(sock, found[0][4])
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    async def first_certificate(self) -> float:
+        wait = 0.1
+        while True:
+            try:
+                return await self.certificate()
+            except (OSError, TimeoutError, ValueError, KeyError) as e:
+                log.warning("no certificate yet: %s (again in %.1f s)", e or "timeout", wait)
+                await asyncio.sleep(wait)
+                wait = min(wait * 1.6, 5.0)
+
+    async def renew(self, wait: float) -> None:
+        while True:
+            await asyncio.sleep(wait)
+            wait = await self.first_certificate()
+
+    # --- Envoy -----------------------------------------------------------------------------------------------
+
+    def _read_labels(self) -> dict[str, str]:
+        out = {}
+        with contextlib.suppress(OSError):
+            for line in (PODINFO / "labels").read_text().splitlines():
+                key, _, value = line.partition("=")
+                out[key] = json.loads(value) if value.startswith('"') else value
+        return out
+
+    def _metadata(self) -> dict[str, object]:
+        env = os.environ
+        out: dict[str, object] = {k.removeprefix("ISTIO_META_"): v for k, v in env.items()
+                                  if k.startswith("ISTIO_META_")}
+        return out | {"LABELS": self._labels, "NAMESPACE": self.namespace, "NAME": self.pod,
+                      "SERVICE_ACCOUNT": self.account, "INSTANCE_IPS": self.node.address}
+
+    def environment(self) -> dict[str, str]:
+        """What Envoy says of itself in metrics and to its peers."""
+        labels, env = self._labels, os.environ
+        workload = env.get("ISTIO_META_WORKLOAD_NAME", self.pod)
+        app = labels.get("app") or labels.get("app.kubernetes.io/name") or ""
+        values = {"workload": workload, "namespace": self.namespace, "app": app or "unknown",
+                  "version": labels.get("version") or "unknown",
+                  "service": labels.get("service.istio.io/canonical-name") or app or workload,
+                  "revision": labels.get("service.istio.io/canonical-revision") or labels.get("version") or "latest",
+                  "principal": f"spiffe://{self.trust_domain}/ns/{self.namespace}/sa/{self.account}"}
+        return {peer_variable(k): v for k, v in values.items()} | {"PATH": env.get("PATH", "")}
+
+    async def envoy(self) -> None:
+        """Run Envoy; start it again when it dies, with a pause that grows."""
+        config = bootstrap.bootstrap(bootstrap.Proxy(self.node, self._metadata(), self.control_plane,
+                                                     concurrency=self._concurrency, mark=self._mark))
+        path = DIRECTORY / "envoy-rev.json"
+        write_atomic(path, json.dumps(config), 0o600)
+        wait = 0.1
+        while not self._stop.is_set():
+            started = time.monotonic()
+            self._envoy = await asyncio.create_subprocess_exec(
+                shutil.which("envoy") or "envoy", "-c", str(path), "--concurrency", str(self._concurrency),
+                "--log-level", "warning", "--component-log-level", "misc:error,config:error", "--disable-hot-restart",
+                "--drain-time-s", "5", "--drain-strategy", "immediate",
+                "--log-format", "%Y-%m-%dT%T.%fZ\t%l\tenvoy %n\t%v", env=self.environment())
+            code = await self._envoy.wait()
+            if self._stop.is_set():
+                return
+            self._restarts += 1
+            wait = 0.1 if time.monotonic() - started > 30 else min(wait * 2, 10.0)
+            log.error("Envoy ended with %s; starting it again in %.1f s", code, wait)
+            await asyncio.sleep(wait)
+
+    async def ready(self) -> str | None:
+        """None where Envoy serves with configuration from istiod, else what is missing."""
+        if self._draining:
+            return "draining"
+        try:
+            answer = await http.fetch("127.0.0.1", ports.ADMIN, "/ready", timeout=2)
+            if answer.status != 200:
+                return f"Envoy is {answer.body.decode(errors='replace').strip() or answer.status}"
+        except (OSError, TimeoutError):
+            return "Envoy's admin interface does not answer"
+        self._ready_once = True
+        return None
+
+    # --- the agent's port ------------------------------------------------------------------------------------
+
+    async def handle(self, request: http.Request) -> http.Response:
+        path = request.path.partition("?")[0]
+        match (request.method, path):
+            case (_, "/healthz/ready"):
+                missing = await self.ready()
+                return http.Response(503, missing.encode()) if missing else http.Response(200)
+            case ("GET", "/stats/prometheus" | "/metrics"):
+                return http.Response(200, await self.metrics(), {"content-type": "text/plain; version=0.0.4"})
+            case ("POST", "/drain"):
+                await self.drain()
+                return http.Response(200)
+            case ("POST", "/quitquitquit"):
+                self._stop.set()
+                return http.Response(200)
+        return http.Response(404)
+
+    async def metrics(self) -> bytes:
+        """Envoy's metrics with Istio's names, the agent's own, and the application's where it has some."""
+        parts = []
+        with contextlib.suppress(OSError, TimeoutError):
+            answer = await http.fetch("127.0.0.1", ports.ADMIN, "/stats/prometheus", timeout=5)
+            parts.append(istio_names(answer.body))
+        parts.append(
+            b"# TYPE istio_agent_uptime_seconds gauge\nistio_agent_uptime_seconds %.1f\n"
+            b"# TYPE istio_agent_envoy_restarts_total counter\nistio_agent_envoy_restarts_total %d\n"
+            % (time.monotonic() - self._started, self._restarts))
+        if given := os.environ.get("ISTIO_PROMETHEUS_ANNOTATIONS"):
+            place = json.loads(given)
+            with contextlib.suppress(OSError, TimeoutError, ValueError):
+                answer = await http.fetch("127.0.0.1", int(place["port"]), place["path"], timeout=5)
+                parts.append(answer.body)
+        return b"\n".join(p.rstrip(b"\n") for p in parts) + b"\n"
+
+    async def drain(self) -> None:
+        """Tell clients to go elsewhere, and give requests in flight their time."""
+        if self._draining:
+            return
+        self._draining = True
+        with contextlib.suppress(OSError, TimeoutError):
+            await http.fetch("127.0.0.1", ports.ADMIN, "/drain_listeners?graceful&skip_exit", method="POST", timeout=5)
+        await asyncio.sleep(float(os.environ.get("TERMINATION_DRAIN_DURATION_SECONDS", DRAIN_S)))
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        server = await http.serve(self.handle, "0.0.0.0", ports.MERGED_METRICS)
+        first = tasks.spawn(self.first_certificate(), "first certificate")
+        stopped = tasks.spawn(self._stop.wait(), "stop")
+        await asyncio.wait((first, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if self._stop.is_set():
+            return 0
+        envoy = tasks.spawn(self.envoy(), "envoy")
+        renewal = tasks.spawn(self.renew(first.result()), "renewal")
+        await stopped
+        await self.drain()
+        if self._envoy and self._envoy.returncode is None:
+            self._envoy.terminate()
+            try:
+                async with asyncio.timeout(5):
+                    await self._envoy.wait()
+            except TimeoutError:
+                self._envoy.kill()
+        server.close()
+        await tasks.cancel(envoy, renewal)
+        return 0
+
+
+def write_secrets(directory: Path, certificate: str, key: str, root: str) -> None:
+    """Certificate, key and root as file SDS; the key is readable by the proxy's user alone."""
+    def secret(name: str, body: dict[str, object]) -> str:
+        return json.dumps({"resources": [{
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret", "name": name, **body}]})
+
+    write_atomic(directory / "cert-chain.pem", certificate, 0o644)
+    write_atomic(directory / "key.pem", key, 0o600)
+    write_atomic(directory / "root-cert.pem", root, 0o644)
+    write_atomic(directory / "sds-default.json", secret("default", {"tls_certificate": {
+        "certificate_chain": {"inline_string": certificate}, "private_key": {"inline_string": key}}}), 0o600)
+    write_atomic(directory / "sds-rootca.json", secret("ROOTCA", {"validation_context": {
+        "trusted_ca": {"inline_string": root}}}), 0o600)
+
+
+def istio_names(raw: bytes) -> bytes:
+    """``envoy_istio_requests_total`` -> ``istio_requests_total``; labels without a value are ``unknown``."""
+    return ABSENT.sub(b'="unknown"', METRIC.sub(lambda m: (m[1] or b"") + b"istio_", raw))
+
+
+async def run(kind: str, arguments: list[str], mark: int | None) -> int:
+    concurrency = 2
+    for i, a in enumerate(arguments):
+        if a == "--concurrency" and i + 1 < len(arguments):
+            concurrency = int(arguments[i + 1])
+    return await Agent(kind, concurrency, mark).run()

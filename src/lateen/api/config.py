@@ -1,0 +1,113 @@
+"""The base of everything users write: frozen, keyword-only, camelCase on the wire; strict decoding with paths."""
+
+from __future__ import annotations
+
+import types
+import typing
+from typing import Any, Literal, TypeVar, cast
+
+import msgspec
+from typing_extensions import dataclass_transform
+
+from lateen.kit import duration
+from lateen.kit.jsons import Json
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+class Config(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A config object is never changed after decoding."""
+
+
+class Duration(str):
+    """A duration in Go's spelling, kept as written."""
+
+    __slots__ = ()
+
+    @property
+    def seconds(self) -> float:
+        return duration.seconds(self)
+
+    @property
+    def nanoseconds(self) -> int:
+        return duration.nanoseconds(self)
+
+
+T = TypeVar("T", bound=Config)
+
+
+class DecodeError(ValueError):
+    """A value of the wrong shape; ``path`` is where, in the user's field names."""
+
+    def __init__(self, path: str, says: str) -> None:
+        super().__init__(f"{path}: {says}")
+        self.path, self.says = path, says
+
+
+def _leaf(kind: type, value: object) -> object:
+    if kind is Duration and isinstance(value, str):
+        duration.nanoseconds(value)
+        return Duration(value)
+    raise ValueError(f"expected {kind.__name__}, got {type(value).__name__}")
+
+
+def decode(kind: type[T], value: Any, path: str = "spec") -> T:
+    """The typed form; unknown fields are left to ``unknown``. Raises DecodeError."""
+    try:
+        return msgspec.convert(value, kind, dec_hook=_leaf, strict=True)
+    except msgspec.ValidationError as e:
+        says, _, where = str(e).partition(" - at `$")
+        raise DecodeError(path + where.rstrip("`"), says) from e
+
+
+def unwrap(kind: Any) -> Any:
+    """``X | None`` -> X."""
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        return next(a for a in typing.get_args(kind) if a is not type(None))
+    return kind
+
+
+def fields(kind: type[Config]) -> dict[str, Any]:
+    """Field name on the wire -> its type."""
+    return {f.encode_name: unwrap(f.type) for f in msgspec.structs.fields(kind)}
+
+
+def unknown(kind: Any, value: Any, path: str = "spec") -> list[str]:
+    """Paths of fields that the type does not have."""
+    kind = unwrap(kind)
+    if isinstance(value, list) and typing.get_origin(kind) is tuple:
+        item = typing.get_args(kind)[0]
+        return [p for i, v in enumerate(value) for p in unknown(item, v, f"{path}[{i}]")]
+    if not isinstance(value, dict):
+        return []
+    if typing.get_origin(kind) is dict:
+        return [p for k, v in value.items() for p in unknown(typing.get_args(kind)[1], v, f"{path}[{k}]")]
+    if not (isinstance(kind, type) and issubclass(kind, Config)):
+        return []
+    known = fields(kind)
+    out = []
+    for key, child in value.items():
+        at = f"{path}.{key}"
+        out += unknown(known[key], child, at) if key in known else [at]
+    return out
+
+
+def schema(kind: Any) -> Json:
+    """The structural OpenAPI schema of a type, for its CRD."""
+    kind = unwrap(kind)
+    origin = typing.get_origin(kind)
+    if origin is tuple:
+        return {"type": "array", "items": schema(typing.get_args(kind)[0])}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": schema(typing.get_args(kind)[1])}
+    if origin is Literal:
+        values = list(typing.get_args(kind))
+        return {"type": "string", "enum": values}
+    if kind is typing.Any or kind is object:
+        return {"x-kubernetes-preserve-unknown-fields": True}
+    if isinstance(kind, type) and issubclass(kind, Config):
+        required = [f.encode_name for f in msgspec.structs.fields(kind)
+                    if f.default is msgspec.NODEFAULT and f.default_factory is msgspec.NODEFAULT]
+        out: Json = {"type": "object", "properties": {n: schema(t) for n, t in fields(kind).items()}}
+        return out | {"required": required} if required else out
+    return {"type": cast(dict[Any, str], {str: "string", Duration: "string", int: "integer", bool: "boolean",
+                                          float: "number"})[kind]}

@@ -1,0 +1,138 @@
+"""Typed forms of the objects that the mesh model is built from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from lateen.api.config import Config
+from lateen.kit.jsons import Json, dig
+
+S = TypeVar("S", bound=Config)
+
+
+@dataclass(frozen=True)
+class Ref:
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Resource(Generic[S]):
+    """A mesh object. Equality and hash are those of its identity and version: it is never changed."""
+
+    ref: Ref
+    uid: str
+    version: str
+    created: str
+    spec: S = field(compare=False)
+
+    @property
+    def age_order(self) -> tuple[str, str, str]:
+        """Oldest first, then by namespace and name: Istio's order of precedence."""
+        return (self.created, self.ref.namespace, self.ref.name)
+
+
+@dataclass(frozen=True)
+class ServicePort:
+    name: str
+    port: int
+    target: int | str
+    protocol: str
+    app_protocol: str = ""
+
+
+@dataclass(frozen=True)
+class Service:
+    namespace: str
+    name: str
+    address: str
+    ports: tuple[ServicePort, ...]
+    selector: tuple[tuple[str, str], ...] = ()
+    external_name: str = ""
+
+    @property
+    def host(self) -> str:
+        return f"{self.name}.{self.namespace}.svc.cluster.local"
+
+    @property
+    def headless(self) -> bool:
+        return self.address in ("None", "")
+
+
+def service(obj: Json) -> Service:
+    spec = obj["spec"]
+    ports = tuple(ServicePort(str(p.get("name") or ""), int(p["port"]), p.get("targetPort", p["port"]),
+                              str(p.get("protocol", "TCP")), str(p.get("appProtocol") or ""))
+                  for p in spec.get("ports") or [])
+    return Service(obj["metadata"]["namespace"], obj["metadata"]["name"], str(spec.get("clusterIP") or ""), ports,
+                   tuple(sorted((spec.get("selector") or {}).items())), str(spec.get("externalName") or ""))
+
+
+@dataclass(frozen=True)
+class Pod:
+    """What the mesh needs to know of a workload instance."""
+
+    namespace: str
+    name: str
+    uid: str
+    address: str
+    labels: tuple[tuple[str, str], ...]
+    service_account: str
+    owner: str
+    ports: tuple[tuple[str, int, str], ...]
+    ready: bool
+
+    @property
+    def label_map(self) -> dict[str, str]:
+        return dict(self.labels)
+
+    @property
+    def meshed(self) -> bool:
+        return self.label_map.get("security.istio.io/tlsMode") == "istio"
+
+
+def pod(obj: Json) -> Pod:
+    meta, spec, status = obj["metadata"], obj["spec"], obj.get("status") or {}
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or [])
+    ports = tuple((str(p.get("name") or ""), int(p["containerPort"]), str(p.get("protocol", "TCP")))
+                  for c in spec.get("containers") or [] for p in c.get("ports") or [])
+    return Pod(meta["namespace"], meta["name"], str(meta.get("uid", "")), str(status.get("podIP") or ""),
+               tuple(sorted((meta.get("labels") or {}).items())), str(spec.get("serviceAccountName") or "default"),
+               owner(obj), ports, ready and not meta.get("deletionTimestamp"))
+
+
+def owner(obj: Json) -> str:
+    """The workload's name: a ReplicaSet's Deployment by its hash suffix, else the owner, else the pod."""
+    meta = obj["metadata"]
+    ref = next((r for r in meta.get("ownerReferences") or [] if r.get("controller")), None)
+    if ref is None:
+        return str(meta.get("name") or meta.get("generateName", "").rstrip("-"))
+    suffix = dig(meta, "labels", "pod-template-hash", default="")
+    name = str(ref["name"])
+    return name.removesuffix(f"-{suffix}") if ref["kind"] == "ReplicaSet" and suffix else name
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    address: str
+    port: int
+    pod: str
+    """Name of the pod, empty for an address without one."""
+
+
+def endpoints(obj: Json) -> dict[str, tuple[Endpoint, ...]]:
+    """Port name -> ready addresses, of one EndpointSlice."""
+    out: dict[str, tuple[Endpoint, ...]] = {}
+    for p in obj.get("ports") or []:
+        found = []
+        for e in obj.get("endpoints") or []:
+            if dig(e, "conditions", "ready", default=True) and p.get("port"):
+                target = dig(e, "targetRef", "name", default="") if dig(e, "targetRef", "kind") == "Pod" else ""
+                found += [Endpoint(a, int(p["port"]), target) for a in e.get("addresses") or []]
+        out[str(p.get("name") or "")] = tuple(found)
+    return out

@@ -1,0 +1,5 @@
+"""``python -m lateen.control`` is istiod."""
+
+from lateen.control.app import main
+
+main()

@@ -1,0 +1,42 @@
+"""Certificates for service-account tokens, over HTTPS."""
+
+from __future__ import annotations
+
+import logging
+
+from aiohttp import web
+
+from lateen.api import kinds
+from lateen.ca.authority import AUDIENCE, Authority, Refused, identity
+from lateen.kit import jsons, times
+from lateen.kube.client import Client, KubeError
+
+log = logging.getLogger("lateen.control.ca")
+
+
+class CaService:
+    def __init__(self, client: Client, authority: Authority, trust_domain: str) -> None:
+        self._client, self._authority, self._trust_domain = client, authority, trust_domain
+        self.issued = self.refused = 0
+
+    async def sign(self, request: web.Request) -> web.Response:
+        """``{"csr": PEM}`` with a bearer token -> ``{"certificate", "root", "identity"}``."""
+        header = request.headers.get("Authorization", "")
+        try:
+            if not header.startswith("Bearer "):
+                raise Refused("a service-account token is required")
+            body = jsons.loads(await request.content.read(65536))
+            review = await self._client.request(kinds.TOKEN_REVIEW, "", "", "", {
+                "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
+                "spec": {"token": header[7:].strip(), "audiences": [AUDIENCE]}})
+            who = identity(review, self._trust_domain)
+            certificate = self._authority.sign(str(body["csr"]), who, times.now())
+        except (Refused, ValueError, KeyError, TypeError) as e:
+            self.refused += 1
+            log.warning("certificate refused to %s: %s", request.remote, e)
+            return web.json_response({"error": str(e)}, status=403 if isinstance(e, Refused) else 400)
+        except (KubeError, OSError) as e:
+            return web.json_response({"error": f"the token cannot be checked now: {e}"}, status=503)
+        self.issued += 1
+        log.info("certificate for %s", who)
+        return web.json_response({"certificate": certificate, "root": self._authority.root, "identity": str(who)})

@@ -1,0 +1,100 @@
+"""The admission webhooks: injection and validation."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Callable
+
+from aiohttp import web
+
+from lateen.api import validate
+from lateen.api.crds import BY_KIND
+from lateen.api.effective import ineffective
+from lateen.inject import pods
+from lateen.kit import jsons
+from lateen.kit.jsons import Json, dig
+from lateen.mesh.model import Mesh
+
+log = logging.getLogger("lateen.control.webhooks")
+
+MAX_BODY = 4 * 1024 * 1024
+
+
+class Webhooks:
+    def __init__(self, settings: pods.Settings, mesh: Callable[[], Mesh]) -> None:
+        self._settings, self._mesh = settings, mesh
+        self.counts = {"injected": 0, "skipped": 0, "failed": 0, "valid": 0, "invalid": 0}
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.post("/inject", self.inject), web.post("/validate", self.validate)]
+
+    async def inject(self, request: web.Request) -> web.Response:
+        review = await _review(request)
+        pod, namespace = review["object"], str(review.get("namespace") or "default")
+        answer: Json = {"uid": review["uid"], "allowed": True}
+        if not pods.wanted(pod, namespace):
+            self.counts["skipped"] += 1
+            return _answer(answer)
+        try:
+            done = pods.inject(pod, namespace, self._settings)
+        except ValueError as e:
+            self.counts["failed"] += 1
+            return _answer({**answer, "allowed": False, "status": {"code": 400, "reason": "BadRequest", "message": str(e)}})
+        self.counts["injected"] += 1
+        patch = jsons.dumps(pods.patch(pod, done))
+        return _answer({**answer, "patchType": "JSONPatch", "patch": base64.b64encode(patch).decode()})
+
+    async def validate(self, request: web.Request) -> web.Response:
+        review = await _review(request)
+        obj = review.get("object")
+        answer: Json = {"uid": review["uid"], "allowed": True}
+        if not isinstance(obj, dict):
+            return _answer(answer)
+        found = validate.problems(obj)
+        if found:
+            self.counts["invalid"] += 1
+            message = "; ".join(f"{path}: {says}" for path, says in found)
+            return _answer({**answer, "allowed": False, "status": {"code": 400, "reason": "BadRequest",
+                                                                   "message": f"configuration is invalid: {message}"}})
+        self.counts["valid"] += 1
+        definition = BY_KIND.get(str(obj.get("kind")))
+        if definition:
+            warnings = ineffective(definition.kind.kind, definition.spec, obj.get("spec") or {})
+            warnings += missing_hosts(obj, self._mesh())
+            answer["warnings"] = warnings
+        return _answer(answer)
+
+
+def missing_hosts(obj: Json, mesh: Mesh) -> list[str]:
+    """Destinations that no service has: requests to them will get 503."""
+    out = []
+    namespace = dig(obj, "metadata", "namespace", default="default")
+    for i, http in enumerate(dig(obj, "spec", "http", default=[])):
+        for j, route in enumerate(http.get("route") or []):
+            host = dig(route, "destination", "host", default="")
+            if host and mesh.service(mesh.resolve(host, namespace)) is None:
+                known = sorted({s.name for s in mesh.hosts() if s.namespace == namespace})
+                import difflib
+
+                near = difflib.get_close_matches(host, known, 1)
+                hint = f'; did you mean "{near[0]}"?' if near else ""
+                out.append(f'spec.http[{i}].route[{j}].destination.host: there is no service "{host}" in namespace '
+                           f'"{namespace}", requests to it will get 503{hint}')
+    return out
+
+
+async def _review(request: web.Request) -> Json:
+    raw = await request.content.read(MAX_BODY)
+    try:
+        review = jsons.loads(raw)["request"]
+        if not isinstance(review.get("uid"), str):
+            raise ValueError
+        return dict(review)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise web.HTTPBadRequest(text="expected an AdmissionReview") from None
+
+
+def _answer(response: Json) -> web.Response:
+    body = {"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "response": response}
+    return web.Response(body=jsons.dumps(body), content_type="application/json")

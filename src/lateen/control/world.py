@@ -1,0 +1,96 @@
+"""From watched JSON to typed objects: what istiod knows, and what it could not read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from lateen.api import kinds, objects as o
+from lateen.api.config import DecodeError, decode
+from lateen.api.crds import BY_KIND
+from lateen.api.kinds import Kind
+from lateen.kit import yamldoc
+from lateen.kit.jsons import Json, dig
+from lateen.kube.informer import Key
+from lateen.mesh.model import MeshConfig, Objects
+
+log = logging.getLogger("lateen.control.world")
+
+COLLECTIONS = {"VirtualService": "virtual_services", "DestinationRule": "destination_rules", "Gateway": "gateways",
+               "PeerAuthentication": "peer_authentications"}
+CONFIG_MAP = "istio"
+
+
+def mesh_config(data: str, root_namespace: str) -> MeshConfig:
+    """The ``mesh`` key of the ConfigMap ``istio``. Raises ValueError."""
+    found = yamldoc.load(data) or {}
+    if not isinstance(found, dict):
+        raise ValueError("the mesh configuration must be a mapping")
+    lateen = found.get("lateen") or {}
+    return MeshConfig(
+        access_log_file=str(found.get("accessLogFile") or ""), access_log_format=str(found.get("accessLogFormat") or ""),
+        trust_domain=str(found.get("trustDomain") or "cluster.local"), root_namespace=root_namespace,
+        outbound_policy=str(dig(found, "outboundTrafficPolicy", "mode", default="ALLOW_ANY")),
+        telemetry=str(lateen.get("telemetry") or "full"), http2=lateen.get("http2", True) is not False)
+
+
+class World:
+    """``objects`` is replaced, never changed; ``bad`` names objects that are kept out."""
+
+    def __init__(self, root_namespace: str, on_change: Callable[[], None]) -> None:
+        self.objects = Objects(MeshConfig(root_namespace=root_namespace))
+        self.bad: dict[str, str] = {}
+        self._root, self._on_change = root_namespace, on_change
+
+    def changed(self, kind: Kind, key: Key, _: Json | None, new: Json | None) -> None:
+        """An informer's report."""
+        before = self.objects
+        match kind:
+            case kinds.SERVICE:
+                self._put("services", key, o.service(new) if new else None)
+            case kinds.POD:
+                self._put("pods", key, o.pod(new) if new and dig(new, "status", "podIP") else None)
+            case kinds.ENDPOINT_SLICE:
+                service = dig(new, "metadata", "labels", "kubernetes.io/service-name", default="")
+                self._put("slices", key, (service, o.endpoints(new)) if new and service else None)
+            case kinds.CONFIG_MAP:
+                self._config(key, new)
+            case _ if kind.kind in COLLECTIONS:
+                self._mesh_object(kind, key, new)
+        if self.objects is not before:
+            self._on_change()
+
+    def _put(self, collection: str, key: Key, value: Any) -> None:
+        if getattr(self.objects, collection).get(key) != value:
+            self.objects = self.objects.put(collection, key, value)
+
+    def _mesh_object(self, kind: Kind, key: Key, new: Json | None) -> None:
+        ref = o.Ref(kind.kind, *key)
+        self.bad.pop(str(ref), None)
+        if new is None:
+            self._put(COLLECTIONS[kind.kind], key, None)
+            return
+        try:
+            spec = decode(BY_KIND[kind.kind].spec, new.get("spec") or {})
+        except DecodeError as e:
+            self.bad[str(ref)] = str(e)
+            log.warning("%s is left out: %s", ref, e)
+            return  # the last good one stays
+        meta = new["metadata"]
+        version = f"{meta.get('uid')}/{meta.get('generation')}"
+        self._put(COLLECTIONS[kind.kind], key, o.Resource(ref, str(meta.get("uid")), version, str(
+            meta.get("creationTimestamp")), spec))
+
+    def _config(self, key: Key, new: Json | None) -> None:
+        if key != (self._root, CONFIG_MAP):
+            return
+        try:
+            config = mesh_config(dig(new, "data", "mesh", default=""), self._root)
+        except ValueError as e:
+            log.error("the mesh configuration is left as it was: %s", e)
+            return
+        if config != self.objects.config:
+            from dataclasses import replace
+
+            self.objects = replace(self.objects, config=config)

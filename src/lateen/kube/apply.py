@@ -1,0 +1,61 @@
+"""Bring objects into being: create, or merge onto what is there; wait; delete."""
+
+from __future__ import annotations
+
+import asyncio
+
+from lateen.api import kinds
+from lateen.api.kinds import Kind
+from lateen.kit.jsons import Json, dig
+from lateen.kube.client import Client, KubeError
+
+_KINDS = {(k.api_version.rpartition("/")[0], k.kind): k for k in (*kinds.BUILT_IN, *kinds.MESH)}
+
+
+def kind_of(obj: Json) -> Kind:
+    """Raises LookupError for a kind that is not in our table."""
+    group = str(obj.get("apiVersion", "")).rpartition("/")[0]
+    found = _KINDS.get((group, str(obj.get("kind"))))
+    if found is None:
+        raise LookupError(f"{obj.get('apiVersion')} {obj.get('kind')} is not known")
+    return found
+
+
+async def apply(client: Client, obj: Json) -> str:
+    """``created``, ``configured`` or ``unchanged``."""
+    kind, meta = kind_of(obj), obj["metadata"]
+    namespace, name = meta.get("namespace", ""), meta["name"]
+    found = await client.get(kind, namespace, name)
+    if found is None:
+        try:
+            await client.create(kind, obj)
+            return "created"
+        except KubeError as e:
+            if e.code != 409:
+                raise
+    after = await client.patch(kind, namespace, name, {k: v for k, v in obj.items() if k != "status"})
+    same = found is not None and dig(found, "metadata", "resourceVersion") == dig(after, "metadata", "resourceVersion")
+    return "unchanged" if same else "configured"
+
+
+async def wait_available(client: Client, namespace: str, names: list[str], limit_s: float = 120.0) -> None:
+    """Until every deployment has all its replicas ready. Raises TimeoutError with the names of those that are not."""
+    left = list(names)
+    try:
+        async with asyncio.timeout(limit_s):
+            while left:
+                found, _ = await client.list(kinds.DEPLOYMENT, namespace)
+                done = {d["metadata"]["name"] for d in found if _available(d)}
+                left = [n for n in left if n not in done]
+                if left:
+                    await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise TimeoutError(f"not ready after {limit_s:.0f} s: {', '.join(left)}; look at: kubectl describe pods -n "
+                           f"{namespace}") from None
+
+
+def _available(d: Json) -> bool:
+    want = dig(d, "spec", "replicas", default=1)
+    status = d.get("status") or {}
+    return (status.get("observedGeneration", 0) >= d["metadata"].get("generation", 1)
+            and status.get("updatedReplicas", 0) == want == status.get("readyReplicas", 0) == status.get("replicas", 0))

@@ -1,0 +1,31 @@
+"""How Envoy resources are called, so that they find each other. The names are Istio's."""
+
+from __future__ import annotations
+
+
+def outbound(host: str, port: int, subset: str = "") -> str:
+    return f"outbound|{port}|{subset}|{host}"
+
+
+def inbound(port: int) -> str:
+    return f"inbound|{port}||"
+
+
+def sni(host: str, port: int, subset: str = "") -> str:
+    return f"outbound_.{port}_.{subset}_.{host}"
+
+
+PASSTHROUGH = "PassthroughCluster"
+BLACK_HOLE = "BlackHoleCluster"
+INBOUND_PASSTHROUGH = "InboundPassthroughCluster"
+VIRTUAL_OUTBOUND = "virtualOutbound"
+VIRTUAL_INBOUND = "virtualInbound"
+
+CDS = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+EDS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+LDS = "type.googleapis.com/envoy.config.listener.v3.Listener"
+RDS = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+VHDS = "type.googleapis.com/envoy.config.route.v3.VirtualHost"
+ORDER = (CDS, EDS, LDS, RDS, VHDS)
+"""Make before break: a resource is sent before what refers to it."""
+SHORT = {CDS: "CDS", EDS: "EDS", LDS: "LDS", RDS: "RDS", VHDS: "VHDS"}

@@ -1,0 +1,39 @@
+"""How a proxy introduces itself: the node id and metadata of its bootstrap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class NodeId:
+    """``sidecar~10.244.0.5~reviews-v1-x.default~default.svc.cluster.local``"""
+
+    kind: str
+    address: str
+    pod: str
+    namespace: str
+    domain: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}~{self.address}~{self.pod}.{self.namespace}~{self.domain}"
+
+
+def parse(text: str) -> NodeId:
+    """Raises ValueError."""
+    parts = text.split("~")
+    if len(parts) != 4 or parts[0] not in ("sidecar", "router") or "." not in parts[2]:
+        raise ValueError(f'"{text[:200]}" is not a node id (kind~address~pod.namespace~domain)')
+    pod, _, namespace = parts[2].rpartition(".")
+    return NodeId(parts[0], parts[1], pod, namespace, parts[3])
+
+
+PEER_HEADERS = (("workload", "x-lateen-peer-workload"), ("namespace", "x-lateen-peer-namespace"),
+                ("app", "x-lateen-peer-app"), ("version", "x-lateen-peer-version"),
+                ("service", "x-lateen-peer-service"), ("revision", "x-lateen-peer-revision"))
+"""What the client's sidecar tells the server's about its workload: (key in metadata, request header)."""
+
+
+def peer_variable(key: str) -> str:
+    """The environment variable of Envoy that holds its own workload's value."""
+    return f"LATEEN_{key.upper()}"

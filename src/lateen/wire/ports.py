@@ -1,0 +1,19 @@
+"""Well-known ports, each with its reason. They are Istio's."""
+
+from __future__ import annotations
+
+ADMIN = 15000  # Envoy's admin interface, on localhost only
+OUTBOUND = 15001  # what leaves the application is redirected here
+INBOUND = 15006  # what comes to the application is redirected here
+XDS = 15012  # istiod: delta ADS over mTLS
+CA = 15010  # istiod: certificates against service-account tokens (TLS, no client certificate)
+MONITORING = 15014  # istiod: metrics and debug
+WEBHOOK = 15017  # istiod: injection and validation
+MERGED_METRICS = 15020  # agent: metrics of Envoy, agent and application; drain
+HEALTH = 15021  # Envoy: /healthz/ready for the kubelet
+ENVOY_METRICS = 15090  # Envoy: /stats/prometheus
+
+EXCLUDED_INBOUND = (ENVOY_METRICS, HEALTH, MERGED_METRICS)
+PROXY_UID = 1337
+SOCKET_MARK = 1337
+"""Where user ids cannot be told apart (rootless), the proxy's own connections carry this mark instead."""

@@ -1,0 +1,179 @@
+"""Clusters: one for each service port and subset, the workload's own ports, and the fixed ones."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_detection_pb2
+from envoy.config.core.v3 import address_pb2, protocol_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+
+from lateen.api import networking as api
+from lateen.mesh.view import HostView, InboundView, Port
+from lateen.wire import names
+from lateen.wire.resource import Resource
+from lateen.xds import pb, tls
+
+HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+UNLIMITED = 4294967295
+"""Istio sets Envoy's circuit breakers to their maximum: Envoy's own 1024 connections would surprise."""
+LOOP_GUARD = "127.0.0.6"
+"""Inbound connections to the application come from here, so that they are not captured again."""
+
+_POLICIES = {"ROUND_ROBIN": "ROUND_ROBIN", "RANDOM": "RANDOM", "LEAST_REQUEST": "LEAST_REQUEST",
+             "LEAST_CONN": "LEAST_REQUEST", "UNSPECIFIED": "LEAST_REQUEST", None: "LEAST_REQUEST"}
+
+
+def _policy(view: HostView, subset: str, port: int) -> dict[str, Any]:
+    """The settings for a cluster: the rule's, overridden by the subset's, field group by field group."""
+    out: dict[str, Any] = {"load_balancer": None, "connection_pool": None, "outlier_detection": None, "tls": None}
+    layers: list[api.TrafficPolicy | None] = []
+    for dr in view.rules:
+        layers.append(dr.spec.traffic_policy)
+        layers += [s.traffic_policy for s in dr.spec.subsets if s.name == subset and subset]
+    for layer in layers:
+        if layer is not None:
+            out |= {k: v for k in out if (v := getattr(layer, k)) is not None}
+    return out
+
+
+@lru_cache(maxsize=16)
+def _http_options(kind: str, pool: api.HttpPool | None = None) -> Any:
+    """``h1``, ``h2`` or ``downstream`` (whatever the client speaks)."""
+    options = http_protocol_options_pb2.HttpProtocolOptions()
+    if kind == "h2":
+        # Upgrades (WebSocket) cross HTTP/2 as extended CONNECT.
+        options.explicit_http_config.http2_protocol_options.CopyFrom(
+            protocol_pb2.Http2ProtocolOptions(allow_connect=True, max_concurrent_streams=pb.u32(1024)))
+    elif kind == "downstream":
+        options.use_downstream_protocol_config.http_protocol_options.CopyFrom(protocol_pb2.Http1ProtocolOptions())
+        options.use_downstream_protocol_config.http2_protocol_options.CopyFrom(protocol_pb2.Http2ProtocolOptions())
+    else:
+        options.explicit_http_config.http_protocol_options.CopyFrom(protocol_pb2.Http1ProtocolOptions())
+    if pool and pool.idle_timeout:
+        options.common_http_protocol_options.idle_timeout.CopyFrom(pb.duration(pool.idle_timeout.seconds))
+    if pool and pool.max_requests_per_connection:
+        options.common_http_protocol_options.max_requests_per_connection.value = pool.max_requests_per_connection
+    return pb.any_of(options)
+
+
+def _breakers(pool: api.ConnectionPool | None) -> Any:
+    http, tcp = (pool.http if pool else None), (pool.tcp if pool else None)
+    return circuit_breaker_pb2.CircuitBreakers(thresholds=[circuit_breaker_pb2.CircuitBreakers.Thresholds(
+        max_connections=pb.u32((tcp and tcp.max_connections) or UNLIMITED),
+        max_pending_requests=pb.u32((http and http.http1_max_pending_requests) or UNLIMITED),
+        max_requests=pb.u32((http and http.http2_max_requests) or UNLIMITED),
+        max_retries=pb.u32((http and http.max_retries) or UNLIMITED), track_remaining=True)])
+
+
+def _outlier(found: api.OutlierDetection) -> Any:
+    """Success-rate ejection is off, as in Istio; what is not set keeps Envoy's own default."""
+    out = outlier_detection_pb2.OutlierDetection(enforcing_success_rate=pb.u32(0))
+    if found.consecutive_5xx_errors is not None:
+        out.consecutive_5xx.value = found.consecutive_5xx_errors
+        out.enforcing_consecutive_5xx.value = 100 if found.consecutive_5xx_errors else 0
+    if found.consecutive_gateway_errors is not None:
+        out.consecutive_gateway_failure.value = found.consecutive_gateway_errors
+        out.enforcing_consecutive_gateway_failure.value = 100 if found.consecutive_gateway_errors else 0
+    if found.interval:
+        out.interval.CopyFrom(pb.duration(found.interval.seconds))
+    if found.base_ejection_time:
+        out.base_ejection_time.CopyFrom(pb.duration(found.base_ejection_time.seconds))
+    if found.max_ejection_percent is not None:
+        out.max_ejection_percent.value = found.max_ejection_percent
+    return out
+
+
+def _outbound(view: HostView, port: Port, subset: str) -> Resource:
+    name = names.outbound(view.host, port.number, subset)
+    policy = _policy(view, subset, port.number)
+    pool: api.ConnectionPool | None = policy["connection_pool"]
+    http = port.protocol in ("http", "http2", "grpc", "auto")
+    meshed = view.secured(port.number, subset).meshed
+    upgrade = pool.http.h2_upgrade_policy if pool and pool.http else None
+    h2 = port.protocol in ("http2", "grpc") or upgrade == "UPGRADE" or (
+        port.protocol == "http" and meshed == "all" and view.config.http2 and upgrade != "DO_NOT_UPGRADE")
+    cluster = cluster_pb2.Cluster(
+        name=name, type="EDS", lb_policy=_POLICIES[policy["load_balancer"].simple if policy["load_balancer"] else None],
+        connect_timeout=pb.duration(view.config.connect_timeout_s),
+        eds_cluster_config=cluster_pb2.Cluster.EdsClusterConfig(eds_config=pb.ads(), service_name=name),
+        circuit_breakers=_breakers(pool),
+        metadata=pb.metadata(lateen={"host": view.host, "name": view.name, "namespace": view.namespace}))
+    if pool and pool.tcp and pool.tcp.connect_timeout:
+        cluster.connect_timeout.CopyFrom(pb.duration(pool.tcp.connect_timeout.seconds))
+    if policy["outlier_detection"]:
+        found: api.OutlierDetection = policy["outlier_detection"]
+        cluster.outlier_detection.CopyFrom(_outlier(found))
+        # Istio turns the panic threshold off where hosts are ejected; minHealthPercent brings it back.
+        cluster.common_lb_config.healthy_panic_threshold.value = found.min_health_percent or 0
+    if http:
+        kind = "h2" if h2 else "downstream" if port.protocol == "auto" else "h1"
+        cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(_http_options(kind, pool.http if pool else None))
+    _transport(cluster, view, port, subset, policy["tls"], tls.ALPN_H2 if h2 else tls.ALPN_H1 if http else tls.ALPN_TCP)
+    return pb.resource(name, cluster, tuple(str(dr.ref) for dr in view.rules))
+
+
+def _transport(cluster: Any, view: HostView, port: Port, subset: str, found: api.ClientTLS | None,
+               alpn: tuple[str, ...]) -> None:
+    """Automatic mutual TLS, decided per endpoint unless all are alike or the rule decides."""
+    if found is not None and found.mode == "DISABLE":
+        return
+    sni = names.sni(view.host, port.number, subset)
+    secured = view.secured(port.number, subset)
+    domain = view.config.trust_domain
+    sans = tuple(f"spiffe://{domain}/ns/{namespace}/sa/{account}" for namespace, account in secured.accounts)
+    mesh_tls = tls.upstream(alpn, sni, domain, sans)
+    meshed = secured.meshed
+    if (found is not None and found.mode == "ISTIO_MUTUAL") or meshed == "all":
+        cluster.transport_socket.CopyFrom(mesh_tls)
+    elif meshed == "some":
+        match = cluster.transport_socket_matches.add(name="tlsMode-istio", transport_socket=mesh_tls)
+        match.match.fields["tlsMode"].string_value = "istio"
+        plain = cluster.transport_socket_matches.add(name="tlsMode-disabled", transport_socket=tls.raw())
+        plain.match.SetInParent()
+
+
+@lru_cache(maxsize=65536)
+def of_host(view: HostView) -> tuple[Resource, ...]:
+    subsets = dict.fromkeys(["", *(s.name for dr in view.rules for s in dr.spec.subsets)])
+    return tuple(_outbound(view, port, subset) for port in view.ports for subset in subsets)
+
+
+@lru_cache(maxsize=4)
+def fixed(connect_timeout: float) -> tuple[Resource, ...]:
+    """Where unknown traffic goes: on to its destination, or nowhere."""
+    passthrough = cluster_pb2.Cluster(
+        name=names.PASSTHROUGH, type="ORIGINAL_DST", lb_policy="CLUSTER_PROVIDED",
+        connect_timeout=pb.duration(connect_timeout), circuit_breakers=_breakers(None),
+        metadata=pb.metadata(lateen={"host": names.PASSTHROUGH, "name": names.PASSTHROUGH, "namespace": "unknown"}))
+    passthrough.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(_http_options("downstream"))
+    hole = cluster_pb2.Cluster(name=names.BLACK_HOLE, type="STATIC", connect_timeout=pb.duration(connect_timeout))
+    return (pb.resource(passthrough.name, passthrough), pb.resource(hole.name, hole))
+
+
+@lru_cache(maxsize=4096)
+def of_workload(view: InboundView) -> tuple[Resource, ...]:
+    """The application's own ports, and one cluster for all others."""
+    guard = address_pb2.BindConfig(source_address=address_pb2.SocketAddress(address=LOOP_GUARD, port_value=0))
+    out = []
+    for port, service in view.ports:
+        cluster = cluster_pb2.Cluster(
+            name=names.inbound(port.number), type="ORIGINAL_DST", lb_policy="CLUSTER_PROVIDED",
+            connect_timeout=pb.duration(view.config.connect_timeout_s), circuit_breakers=_breakers(None),
+            upstream_bind_config=guard, metadata=_own(view, service.host if service else "",
+                                                      service.name if service else ""))
+        if port.protocol != "tcp":
+            kind = "h2" if port.protocol in ("http2", "grpc") else "h1" if port.protocol == "http" else "downstream"
+            cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(_http_options(kind))
+        out.append(pb.resource(cluster.name, cluster))
+    rest = cluster_pb2.Cluster(
+        name=names.INBOUND_PASSTHROUGH, type="ORIGINAL_DST", lb_policy="CLUSTER_PROVIDED",
+        connect_timeout=pb.duration(view.config.connect_timeout_s), circuit_breakers=_breakers(None),
+        upstream_bind_config=guard, metadata=_own(view, names.INBOUND_PASSTHROUGH, names.INBOUND_PASSTHROUGH))
+    rest.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(_http_options("downstream"))
+    return (*out, pb.resource(rest.name, rest))
+
+
+def _own(view: InboundView, host: str, name: str) -> Any:
+    return pb.metadata(lateen={"host": host or "unknown", "name": name or "unknown", "namespace": view.pod.namespace})

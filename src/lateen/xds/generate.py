@@ -1,0 +1,71 @@
+"""A view in, resource sets out. Pure; equal parts of views give the same set objects, with the same bytes."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from lateen.mesh.view import GatewayView, InboundView, OutboundView, View
+from lateen.wire import names
+from lateen.wire.resource import EMPTY, Resource, ResourceSet
+from lateen.xds import clusters, endpoints
+from lateen.xds.listeners import gateway, inbound, outbound
+from lateen.xds.routes import virtual_host
+
+Sets = tuple[ResourceSet, ...]
+
+
+def _set(found: tuple[Resource, ...]) -> ResourceSet:
+    return ResourceSet({r.name: r for r in found})
+
+
+@lru_cache(maxsize=64)
+def _shared_clusters(view: OutboundView) -> ResourceSet:
+    found = clusters.fixed(view.config.connect_timeout_s)
+    return ResourceSet({r.name: r for r in found} | {r.name: r for h in view.hosts for r in clusters.of_host(h)})
+
+
+@lru_cache(maxsize=64)
+def _shared_endpoints(view: OutboundView) -> ResourceSet:
+    return ResourceSet({e.cluster: endpoints.of_cluster(e) for e in view.endpoints})
+
+
+@lru_cache(maxsize=64)
+def _shared_listeners(view: OutboundView) -> ResourceSet:
+    return _set(outbound.of_view(view))
+
+
+@lru_cache(maxsize=64)
+def _shared_routes(view: OutboundView) -> ResourceSet:
+    return _set(virtual_host.outbound(view))
+
+
+@lru_cache(maxsize=4096)
+def _own_clusters(view: InboundView) -> ResourceSet:
+    return _set(clusters.of_workload(view))
+
+
+@lru_cache(maxsize=4096)
+def _own_listeners(view: InboundView) -> ResourceSet:
+    return _set(inbound.of_view(view))
+
+
+@lru_cache(maxsize=1024)
+def _gateway_listeners(view: GatewayView) -> ResourceSet:
+    return _set(gateway.of_view(view))
+
+
+@lru_cache(maxsize=1024)
+def _gateway_routes(view: GatewayView) -> ResourceSet:
+    return _set(tuple(virtual_host.gateway(s) for s in view.servers))
+
+
+def generate(view: View) -> dict[str, Sets]:
+    """Type URL -> the sets whose union the proxy shall have."""
+    shared_clusters, shared_endpoints = _shared_clusters(view.outbound), _shared_endpoints(view.outbound)
+    if view.gateway is not None:
+        return {names.CDS: (shared_clusters, EMPTY), names.EDS: (shared_endpoints,),
+                names.LDS: (_gateway_listeners(view.gateway), EMPTY), names.RDS: (_gateway_routes(view.gateway),)}
+    assert view.inbound is not None
+    return {names.CDS: (shared_clusters, _own_clusters(view.inbound)), names.EDS: (shared_endpoints,),
+            names.LDS: (_shared_listeners(view.outbound), _own_listeners(view.inbound)),
+            names.RDS: (_shared_routes(view.outbound),)}

@@ -1,0 +1,1 @@
+"""Listeners: outbound and inbound of sidecars, and those of gateways."""

@@ -1,0 +1,76 @@
+"""The HTTP connection manager and its filters, in one order with a reason per row."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from envoy.config.core.v3 import protocol_pb2
+from envoy.config.listener.v3 import listener_components_pb2 as lc
+from envoy.extensions.filters.http.cors.v3 import cors_pb2
+from envoy.extensions.filters.http.fault.v3 import fault_pb2
+from envoy.extensions.filters.http.header_to_metadata.v3 import header_to_metadata_pb2 as h2m
+from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
+
+from lateen.mesh.model import MeshConfig
+from lateen.wire.node import PEER_HEADERS
+from lateen.xds import pb, telemetry
+
+
+def _filter(name: str, config: Any, disabled: bool = False) -> Any:
+    return hcm.HttpFilter(name=name, typed_config=pb.any_of(config), disabled=disabled)
+
+
+@lru_cache(maxsize=2)
+def _peer_filter(trusted: bool) -> Any:
+    """What the peer's sidecar says of itself, taken off the request. Without mutual TLS anybody could say it."""
+    config = h2m.Config()
+    for key, header in PEER_HEADERS:
+        present = h2m.Config.KeyValuePair(metadata_namespace=telemetry.PEER, key=key, value="" if trusted else "unknown")
+        missing = h2m.Config.KeyValuePair(metadata_namespace=telemetry.PEER, key=key, value="unknown")
+        config.request_rules.append(h2m.Config.Rule(header=header, on_header_present=present,
+                                                    on_header_missing=missing, remove=True))
+    return _filter("envoy.filters.http.header_to_metadata", config)
+
+
+@lru_cache(maxsize=8)
+def _filters(kind: str) -> tuple[Any, ...]:
+    out = []
+    if kind in ("inbound-mtls", "inbound-plain"):
+        # First: nothing behind it may see the peer's headers.
+        out.append(_peer_filter(kind == "inbound-mtls"))
+    if kind in ("outbound", "gateway"):
+        # Off until a route has settings for them: an idle filter costs CPU on every request.
+        out.append(_filter("envoy.filters.http.fault", fault_pb2.HTTPFault(), disabled=True))
+        out.append(_filter("envoy.filters.http.cors", cors_pb2.Cors(), disabled=True))
+    out.append(_filter("envoy.filters.http.router", router_pb2.Router()))
+    return tuple(out)
+
+
+def manager(config: MeshConfig, kind: str, stat_prefix: str, *, rds: str = "", route: Any = None) -> Any:
+    """A network filter. ``kind``: outbound, inbound-mtls, inbound-plain or gateway; routes by name or inline."""
+    security = {"inbound-mtls": "mutual_tls", "inbound-plain": "none"}.get(kind, "")
+    reporter: telemetry.Reporter = "destination" if security else "source"
+    out = hcm.HttpConnectionManager(
+        stat_prefix=stat_prefix, http_filters=_filters(kind), normalize_path=pb.boolean(True),
+        access_log=telemetry.loggers(config, reporter, True, security), stream_idle_timeout=pb.duration(0),
+        upgrade_configs=[hcm.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
+        use_remote_address=pb.boolean(kind == "gateway"),
+        http2_protocol_options=protocol_pb2.Http2ProtocolOptions(allow_connect=True))
+    # Private addresses are not trusted to set x-envoy headers (Istio's bulletin 2024-006).
+    out.internal_address_config.SetInParent()
+    if rds:
+        out.rds.config_source.CopyFrom(pb.ads())
+        out.rds.route_config_name = rds
+    else:
+        out.route_config.CopyFrom(route)
+    if security:
+        out.server_header_transformation = hcm.HttpConnectionManager.PASS_THROUGH
+        out.forward_client_cert_details = hcm.HttpConnectionManager.APPEND_FORWARD
+        out.set_current_client_cert_details.uri = True
+        out.set_current_client_cert_details.dns = True
+    elif kind == "gateway":
+        out.server_name = "istio-envoy"
+        out.forward_client_cert_details = hcm.HttpConnectionManager.SANITIZE_SET
+    return lc.Filter(name="envoy.filters.network.http_connection_manager", typed_config=pb.any_of(out))

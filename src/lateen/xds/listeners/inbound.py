@@ -1,0 +1,84 @@
+"""What comes to the application: captured on 15006, told apart by port and by whether it is mesh TLS."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from envoy.config.listener.v3 import listener_components_pb2 as lc
+from envoy.config.listener.v3 import listener_pb2
+
+from lateen.mesh.view import InboundView, Port
+from lateen.wire import names, ports
+from lateen.wire.resource import Resource
+from lateen.xds import pb, tls
+from lateen.xds.listeners import http, tcp
+from lateen.xds.routes import virtual_host
+
+ALPN_SERVER = ("h2", "http/1.1")
+
+
+def _match(port: int | None, mesh_tls: bool | None) -> Any:
+    out = lc.FilterChainMatch()
+    if port is not None:
+        out.destination_port.value = port
+    if mesh_tls:
+        out.transport_protocol = "tls"
+        out.application_protocols.extend(tls.MESH_ALPN)
+    elif mesh_tls is False:
+        out.transport_protocol = "raw_buffer"
+    return out
+
+
+def _port_chains(view: InboundView, port: Port) -> list[Any]:
+    """Mutual TLS and plain text, as the workload's mode allows. What matches no chain is reset."""
+    out = []
+    is_http = port.protocol in ("http", "http2", "grpc")
+    name = f"0.0.0.0_{port.number}"
+    for secure in (True, False):
+        if (secure and view.mtls == "DISABLE") or (not secure and view.mtls == "STRICT"):
+            continue
+        if is_http:
+            kind = "inbound-mtls" if secure else "inbound-plain"
+            filters = [http.manager(view.config, kind, f"inbound_{name}", route=virtual_host.inbound(view, port))]
+        else:
+            filters = [tcp.proxy(view.config, names.inbound(port.number), "mutual_tls" if secure else "none", True)]
+        chain = lc.FilterChain(name=name, filters=filters, filter_chain_match=_match(port.number, secure))
+        if secure:
+            chain.transport_socket.CopyFrom(tls.downstream(ALPN_SERVER if is_http else tls.ALPN_TCP,
+                                                           view.config.trust_domain))
+        out.append(chain)
+    if not is_http and view.mtls != "STRICT":
+        # The application's own TLS passes through.
+        match = lc.FilterChainMatch(transport_protocol="tls")
+        match.destination_port.value = port.number
+        out.append(lc.FilterChain(name=name, filter_chain_match=match, filters=[
+            tcp.proxy(view.config, names.inbound(port.number), "none", True)]))
+    return out
+
+
+def _rest_chains(view: InboundView) -> list[Any]:
+    """Ports that no service leads to."""
+    filters = [tcp.proxy(view.config, names.INBOUND_PASSTHROUGH, inbound=True)]
+    hole = lc.FilterChainMatch()
+    hole.destination_port.value = ports.INBOUND
+    out = [lc.FilterChain(name="virtualInbound-blackhole", filter_chain_match=hole,
+                          filters=[tcp.proxy(view.config, names.BLACK_HOLE, inbound=True)])]
+    if view.mtls != "DISABLE":
+        out.append(lc.FilterChain(name="virtualInbound", filters=filters, filter_chain_match=_match(None, True),
+                                  transport_socket=tls.downstream(tls.ALPN_TCP, view.config.trust_domain)))
+    if view.mtls != "STRICT":
+        out.append(lc.FilterChain(name="virtualInbound", filters=filters, filter_chain_match=_match(None, None)))
+    return out
+
+
+@lru_cache(maxsize=4096)
+def of_view(view: InboundView) -> tuple[Resource, ...]:
+    chains = _rest_chains(view)
+    for port, _ in view.ports:
+        chains += _port_chains(view, port)
+    out = listener_pb2.Listener(
+        name=names.VIRTUAL_INBOUND, address=pb.address("0.0.0.0", ports.INBOUND), filter_chains=chains,
+        listener_filters=[tcp.original_dst(), tcp.tls_inspector()], traffic_direction="INBOUND",
+        listener_filters_timeout=pb.duration(5), continue_on_listener_filters_timeout=True)
+    return (pb.resource(out.name, out),)

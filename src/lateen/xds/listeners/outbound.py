@@ -1,0 +1,79 @@
+"""What leaves the application: captured on 15001, handed to the listener of its destination."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from envoy.config.listener.v3 import listener_components_pb2 as lc
+from envoy.config.listener.v3 import listener_pb2
+
+from lateen.mesh.model import MeshConfig
+from lateen.mesh.view import OutboundView
+from lateen.wire import names, ports
+from lateen.wire.resource import Resource
+from lateen.xds import pb
+from lateen.xds.listeners import http, tcp
+
+
+def _listener(name: str, address: str, port: int, chains: list[Any], filters: list[Any] | None = None) -> Any:
+    return listener_pb2.Listener(name=name, address=pb.address(address, port), bind_to_port=pb.boolean(False),
+                                 filter_chains=chains, listener_filters=filters or [],
+                                 traffic_direction="OUTBOUND", continue_on_listener_filters_timeout=True,
+                                 listener_filters_timeout=pb.duration(5 if filters else 0))
+
+
+@lru_cache(maxsize=16)
+def _virtual(config: MeshConfig) -> Resource:
+    unknown = names.PASSTHROUGH if config.outbound_policy == "ALLOW_ANY" else names.BLACK_HOLE
+    hole = lc.FilterChain(name="virtualOutbound-blackhole", filters=[tcp.proxy(config, names.BLACK_HOLE)],
+                          filter_chain_match=lc.FilterChainMatch(destination_port=pb.u32(ports.OUTBOUND)))
+    rest = lc.FilterChain(name="virtualOutbound-catchall-tcp", filters=[tcp.proxy(config, unknown)])
+    out = listener_pb2.Listener(name=names.VIRTUAL_OUTBOUND, address=pb.address("0.0.0.0", ports.OUTBOUND),
+                                use_original_dst=pb.boolean(True), filter_chains=[hole, rest],
+                                traffic_direction="OUTBOUND")
+    return pb.resource(out.name, out)
+
+
+@lru_cache(maxsize=4096)
+def _http(config: MeshConfig, port: int) -> Resource:
+    name = f"0.0.0.0_{port}"
+    chain = lc.FilterChain(filters=[http.manager(config, "outbound", f"outbound_{name}", rds=str(port))])
+    return pb.resource(name, _listener(name, "0.0.0.0", port, [chain]))
+
+
+@lru_cache(maxsize=65536)
+def _tcp(config: MeshConfig, address: str, port: int, host: str) -> Resource:
+    name = f"{address}_{port}"
+    chain = lc.FilterChain(filters=[tcp.proxy(config, names.outbound(host, port))])
+    return pb.resource(name, _listener(name, address, port, [chain]))
+
+
+@lru_cache(maxsize=65536)
+def _auto(config: MeshConfig, address: str, port: int, host: str) -> Resource:
+    """A port of unknown protocol: HTTP where it looks like it, else TCP."""
+    name = f"{address}_{port}"
+    as_http = lc.FilterChain(
+        filter_chain_match=lc.FilterChainMatch(application_protocols=["http/1.1", "h2c"]),
+        filters=[http.manager(config, "outbound", f"outbound_{name}", rds=str(port))])
+    as_tcp = lc.FilterChain(filters=[tcp.proxy(config, names.outbound(host, port))])
+    return pb.resource(name, _listener(name, address, port, [as_http, as_tcp], [tcp.http_inspector()]))
+
+
+@lru_cache(maxsize=16)
+def of_view(view: OutboundView) -> tuple[Resource, ...]:
+    """HTTP ports share one listener each; TCP and unknown ones have one for each service address."""
+    config = view.config
+    out = {names.VIRTUAL_OUTBOUND: _virtual(config)}
+    for host in view.hosts:
+        for port in host.ports:
+            if port.protocol in ("http", "http2", "grpc"):
+                made = _http(config, port.number)
+            elif host.address in ("", "None"):
+                continue  # a headless service's endpoints are called by their own addresses
+            elif port.protocol == "auto":
+                made = _auto(config, host.address, port.number, host.host)
+            else:
+                made = _tcp(config, host.address, port.number, host.host)
+            out[made.name] = made
+    return tuple(out.values())

@@ -1,0 +1,67 @@
+"""Small constructors for Envoy's messages, and their one serialization."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from typing import Any
+
+from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+from envoy.type.v3 import percent_pb2
+from google.protobuf import any_pb2, duration_pb2, struct_pb2, wrappers_pb2
+from google.protobuf.message import Message
+
+from lateen.wire.resource import Resource
+
+
+def any_of(message: Message) -> Any:
+    out = any_pb2.Any()
+    out.Pack(message, deterministic=True)
+    return out
+
+
+def duration(seconds: float) -> Any:
+    nanos = round(seconds * 1e9)
+    return duration_pb2.Duration(seconds=nanos // 10**9, nanos=nanos % 10**9)
+
+
+def u32(value: int) -> Any:
+    return wrappers_pb2.UInt32Value(value=value)
+
+
+def boolean(value: bool) -> Any:
+    return wrappers_pb2.BoolValue(value=value)
+
+
+def address(host: str, port: int) -> Any:
+    return address_pb2.Address(socket_address=address_pb2.SocketAddress(address=host, port_value=port))
+
+
+@lru_cache(maxsize=1)
+def ads() -> Any:
+    return config_source_pb2.ConfigSource(ads=config_source_pb2.AggregatedConfigSource(),
+                                          initial_fetch_timeout=duration(0), resource_api_version="V3")
+
+
+def percent(value: float) -> Any:
+    """A share of a hundred, exact to a millionth."""
+    return percent_pb2.FractionalPercent(numerator=round(value * 10_000), denominator="MILLION")
+
+
+def metadata(**namespaces: dict[str, str]) -> Any:
+    out = base_pb2.Metadata()
+    for name, values in namespaces.items():
+        struct = struct_pb2.Struct()
+        for key, value in values.items():
+            struct.fields[key].string_value = value
+        out.filter_metadata[name].CopyFrom(struct)
+    return out
+
+
+def resource(name: str, message: Message, origin: tuple[str, ...] = ()) -> Resource:
+    """Wrapped for a delta response; the version is that of the content."""
+    body = any_of(message)
+    version = hashlib.blake2b(body.value, digest_size=8).hexdigest()
+    wrapped = discovery_pb2.Resource(name=name, version=version, resource=body)
+    return Resource(name, version, wrapped.SerializeToString(deterministic=True), origin)

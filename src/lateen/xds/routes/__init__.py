@@ -1,0 +1,1 @@
+"""HTTP routing: matches, actions, virtual hosts."""

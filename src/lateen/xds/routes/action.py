@@ -1,0 +1,171 @@
+"""What a VirtualService route does, as Envoy's actions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from envoy.config.core.v3 import base_pb2
+from envoy.config.route.v3 import route_components_pb2 as rc
+from envoy.extensions.filters.common.fault.v3 import fault_pb2 as common_fault_pb2
+from envoy.extensions.filters.http.cors.v3 import cors_pb2
+from envoy.extensions.filters.http.fault.v3 import fault_pb2
+from envoy.type.matcher.v3 import regex_pb2
+
+from lateen.api import networking as api
+from lateen.wire import names
+from lateen.xds import pb
+from lateen.xds.routes.match import string
+
+DEFAULT_RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled"
+"""Istio's default; nothing in it repeats a request that the application may have seen."""
+DEFAULT_ATTEMPTS = 2
+
+Resolve = Callable[[api.Destination], tuple[str, int]]
+"""A destination -> (full host, port)."""
+
+
+def retry_policy(r: api.HTTPRetry | None) -> Any | None:
+    if r is not None and r.attempts == 0:
+        return None
+    out = rc.RetryPolicy(retry_on=DEFAULT_RETRY_ON, num_retries=pb.u32(DEFAULT_ATTEMPTS),
+                         host_selection_retry_max_attempts=5)
+    out.retry_host_predicate.add(name="envoy.retry_host_predicates.previous_hosts").typed_config.type_url = (
+        "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate")
+    if r is None:
+        return out
+    if r.attempts is not None:
+        out.num_retries.value = r.attempts
+    if r.retry_on:
+        words = [w.strip() for w in r.retry_on.split(",")]
+        out.retriable_status_codes.extend(int(w) for w in words if w.isdigit())
+        kept = [w for w in words if w and not w.isdigit()]
+        out.retry_on = ",".join(kept + (["retriable-status-codes"] if out.retriable_status_codes else []))
+    if r.per_try_timeout:
+        out.per_try_timeout.CopyFrom(pb.duration(r.per_try_timeout.seconds))
+    if r.backoff:
+        out.retry_back_off.base_interval.CopyFrom(pb.duration(r.backoff.seconds))
+    return out
+
+
+def _mirrors(route: api.HTTPRoute, resolve: Resolve) -> list[Any]:
+    found = [(m.destination, m.percentage) for m in route.mirrors]
+    if route.mirror:
+        found.insert(0, (route.mirror, route.mirror_percentage))
+    out = []
+    for destination, share in found:
+        host, port = resolve(destination)
+        mirror = rc.RouteAction.RequestMirrorPolicy(cluster=names.outbound(host, port, destination.subset))
+        mirror.runtime_fraction.default_value.CopyFrom(pb.percent(share.value if share else 100))
+        out.append(mirror)
+    return out
+
+
+def route_action(route: api.HTTPRoute, resolve: Resolve) -> Any:
+    # Unset means disabled, as in Istio; Envoy's own default would be 15 s.
+    out = rc.RouteAction(timeout=pb.duration(route.timeout.seconds if route.timeout else 0))
+    if policy := retry_policy(route.retries):
+        out.retry_policy.CopyFrom(policy)
+    weighted = [r for r in route.route if r.weight != 0] or list(route.route)
+    if len(weighted) == 1:
+        host, port = resolve(weighted[0].destination)
+        out.cluster = names.outbound(host, port, weighted[0].destination.subset)
+    else:
+        for r in weighted:
+            host, port = resolve(r.destination)
+            entry = out.weighted_clusters.clusters.add(
+                name=names.outbound(host, port, r.destination.subset), weight=pb.u32(r.weight or 0))
+            header_operations(entry, r.headers)
+    if route.rewrite:
+        _rewrite(out, route)
+    out.request_mirror_policies.extend(_mirrors(route, resolve))
+    return out
+
+
+def _rewrite(out: Any, route: api.HTTPRoute) -> None:
+    rewrite = route.rewrite
+    assert rewrite is not None
+    if rewrite.authority:
+        out.host_rewrite_literal = rewrite.authority
+    if rewrite.uri_regex_rewrite:
+        out.regex_rewrite.pattern.regex = rewrite.uri_regex_rewrite.match
+        out.regex_rewrite.substitution = rewrite.uri_regex_rewrite.rewrite
+    elif rewrite.uri is not None:
+        if any(m.uri and m.uri.regex is not None for m in route.match):
+            out.regex_rewrite.pattern.CopyFrom(regex_pb2.RegexMatcher(regex=".*"))
+            out.regex_rewrite.substitution = rewrite.uri
+        else:
+            out.prefix_rewrite = rewrite.uri
+
+
+def redirect_action(r: api.HTTPRedirect) -> Any:
+    codes = {301: "MOVED_PERMANENTLY", 302: "FOUND", 303: "SEE_OTHER", 307: "TEMPORARY_REDIRECT",
+             308: "PERMANENT_REDIRECT"}
+    out = rc.RedirectAction(response_code=codes[r.redirect_code or 301])
+    if r.uri is not None:
+        out.path_redirect = r.uri
+    elif r.prefix_rewrite is not None:
+        out.prefix_rewrite = r.prefix_rewrite
+    if r.authority:
+        out.host_redirect = r.authority
+    if r.scheme:
+        out.scheme_redirect = r.scheme
+    if r.port:
+        out.port_redirect = r.port
+    elif r.derive_port == "FROM_PROTOCOL_DEFAULT":
+        out.port_redirect = 443 if r.scheme == "https" else 80
+    return out
+
+
+def direct_response(r: api.HTTPDirectResponse) -> Any:
+    out = rc.DirectResponseAction(status=r.status)
+    if r.body and r.body.string is not None:
+        out.body.inline_string = r.body.string
+    elif r.body and r.body.bytes is not None:
+        import base64
+
+        out.body.inline_bytes = base64.b64decode(r.body.bytes)
+    return out
+
+
+def header_operations(target: Any, headers: api.Headers | None) -> None:
+    """Onto a route, a weighted cluster or a virtual host. ``:authority`` is rewritten by its own field."""
+    for prefix, found in (("request", headers.request if headers else None),
+                          ("response", headers.response if headers else None)):
+        if found is None:
+            continue
+        into = getattr(target, f"{prefix}_headers_to_add")
+        for values, action in ((found.set, "OVERWRITE_IF_EXISTS_OR_ADD"), (found.add, "APPEND_IF_EXISTS_OR_ADD")):
+            for name, value in sorted(values.items()):
+                if prefix == "request" and name.lower() in (":authority", "host") and hasattr(target, "route"):
+                    target.route.host_rewrite_literal = value
+                    continue
+                into.append(base_pb2.HeaderValueOption(
+                    header=base_pb2.HeaderValue(key=name, value=value), append_action=action))
+        getattr(target, f"{prefix}_headers_to_remove").extend(found.remove)
+
+
+def filters(route: api.HTTPRoute, target: Any) -> None:
+    """Fault injection and CORS are filters' settings on the route."""
+    if route.fault:
+        fault = fault_pb2.HTTPFault()
+        if (delay := route.fault.delay) and delay.fixed_delay:
+            fault.delay.CopyFrom(common_fault_pb2.FaultDelay(
+                fixed_delay=pb.duration(delay.fixed_delay.seconds),
+                percentage=pb.percent(delay.percentage.value if delay.percentage else 100)))
+        if (abort := route.fault.abort) and abort.http_status:
+            fault.abort.CopyFrom(fault_pb2.FaultAbort(
+                http_status=abort.http_status,
+                percentage=pb.percent(abort.percentage.value if abort.percentage else 100)))
+        target.typed_per_filter_config["envoy.filters.http.fault"].CopyFrom(pb.any_of(fault))
+    if cors := route.cors_policy:
+        policy = cors_pb2.CorsPolicy(
+            allow_origin_string_match=[string(m) for m in cors.allow_origins],
+            allow_methods=",".join(cors.allow_methods), allow_headers=",".join(cors.allow_headers),
+            expose_headers=",".join(cors.expose_headers))
+        if cors.max_age:
+            policy.max_age = str(int(cors.max_age.seconds))
+        if cors.allow_credentials is not None:
+            policy.allow_credentials.value = cors.allow_credentials
+        policy.filter_enabled.default_value.CopyFrom(pb.percent(100))
+        target.typed_per_filter_config["envoy.filters.http.cors"].CopyFrom(pb.any_of(policy))

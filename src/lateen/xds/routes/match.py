@@ -1,0 +1,54 @@
+"""VirtualService matches as Envoy's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envoy.config.route.v3 import route_components_pb2 as rc
+from envoy.type.matcher.v3 import regex_pb2, string_pb2
+
+from lateen.api import networking as api
+
+
+def string(m: api.StringMatch, ignore_case: bool = False) -> Any:
+    if m.exact is not None:
+        return string_pb2.StringMatcher(exact=m.exact, ignore_case=ignore_case)
+    if m.prefix is not None:
+        return string_pb2.StringMatcher(prefix=m.prefix, ignore_case=ignore_case)
+    return string_pb2.StringMatcher(safe_regex=regex_pb2.RegexMatcher(regex=m.regex or ".*"))
+
+
+def _header(name: str, m: api.StringMatch, invert: bool = False) -> Any:
+    """A match without a value, or of the regular expression ``*``, asks for presence."""
+    if (m.exact is None and m.prefix is None and m.regex is None) or m.regex == "*":
+        return rc.HeaderMatcher(name=name, present_match=True, invert_match=invert)
+    return rc.HeaderMatcher(name=name, string_match=string(m), invert_match=invert,
+                            treat_missing_header_as_empty=False)
+
+
+def route_match(m: api.HTTPMatchRequest | None) -> Any:
+    if m is None:
+        return rc.RouteMatch(prefix="/")
+    out = rc.RouteMatch()
+    uri = m.uri
+    if uri is None:
+        out.prefix = "/"
+    elif uri.exact is not None:
+        out.path = uri.exact
+    elif uri.prefix is not None:
+        out.prefix = uri.prefix
+    else:
+        regex = uri.regex or ".*"
+        out.safe_regex.regex = f"(?i){regex}" if m.ignore_uri_case else regex
+    if m.ignore_uri_case and uri is not None and uri.regex is None:
+        out.case_sensitive.value = False
+    for pseudo, found in ((":method", m.method), (":authority", m.authority), (":scheme", m.scheme)):
+        if found is not None:
+            out.headers.append(_header(pseudo, found))
+    for name, found in sorted(m.headers.items()):
+        out.headers.append(_header(name, found))
+    for name, found in sorted(m.without_headers.items()):
+        out.headers.append(_header(name, found, invert=True))
+    for name, found in sorted(m.query_params.items()):
+        out.query_parameters.append(rc.QueryParameterMatcher(name=name, string_match=string(found)))
+    return out

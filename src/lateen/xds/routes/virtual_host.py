@@ -1,0 +1,203 @@
+"""Virtual hosts: of mesh services, of gateways, and the ones for everything else."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from envoy.config.core.v3 import base_pb2
+from envoy.config.route.v3 import route_components_pb2 as rc
+from envoy.config.route.v3 import route_pb2
+
+from lateen.api import networking as api
+from lateen.api import objects as o
+from lateen.mesh.view import GatewayServer, HostView, InboundView, OutboundView, Port
+from lateen.wire import names
+from lateen.wire.node import PEER_HEADERS, peer_variable
+from lateen.wire.resource import Resource
+from lateen.xds import pb
+from lateen.xds.routes import action, match
+
+
+@lru_cache(maxsize=1)
+def _peer_headers() -> tuple[Any, ...]:
+    """Tell the server's sidecar who calls; the values are Envoy's environment, so the bytes are everybody's."""
+    return tuple(base_pb2.HeaderValueOption(
+        header=base_pb2.HeaderValue(key=header, value=f"%ENVIRONMENT({peer_variable(key)})%"),
+        append_action="OVERWRITE_IF_EXISTS_OR_ADD") for key, header in PEER_HEADERS)
+
+
+def domains(view: HostView, port: int) -> list[str]:
+    """Every spelling of a service's name, without and with its port."""
+    found = [view.host, view.name, f"{view.name}.{view.namespace}", f"{view.name}.{view.namespace}.svc"]
+    if view.address and view.address != "None":
+        found.append(view.address)
+    return [d for f in found for d in (f, f"{f}:{port}")]
+
+
+def routes(vs: o.Resource[api.VirtualService], gateways: tuple[str, ...], port: int, resolve: action.Resolve,
+           default_port: int) -> list[Any]:
+    """All routes of a VirtualService that apply to these gateways and this port, in the user's order."""
+    out = []
+    for http in vs.spec.http:
+        taken = [m for m in http.match if _applies(m, vs, gateways, port)]
+        if http.match and not taken:
+            continue
+        for m in taken or [None]:
+            out.append(_route(vs, http, m, resolve))
+            if m is None:
+                return out  # nothing after a route without a match can be reached
+    return out
+
+
+def _applies(m: api.HTTPMatchRequest, vs: o.Resource[api.VirtualService], gateways: tuple[str, ...], port: int) -> bool:
+    if m.port is not None and m.port != port:
+        return False
+    wanted = m.gateways or vs.spec.gateways or ("mesh",)
+    return any(g in gateways or f"{vs.ref.namespace}/{g}" in gateways for g in wanted)
+
+
+def _route(vs: o.Resource[api.VirtualService], http: api.HTTPRoute, m: api.HTTPMatchRequest | None,
+           resolve: action.Resolve) -> Any:
+    name = http.name + (f".{m.name}" if m and m.name else "")
+    out = rc.Route(name=name or "default", match=match.route_match(m))
+    if http.redirect:
+        out.redirect.CopyFrom(action.redirect_action(http.redirect))
+    elif http.direct_response:
+        out.direct_response.CopyFrom(action.direct_response(http.direct_response))
+    else:
+        out.route.CopyFrom(action.route_action(http, resolve))
+    action.header_operations(out, http.headers)
+    if http.route and len([r for r in http.route if r.weight != 0] or http.route) == 1:
+        action.header_operations(out, http.route[0].headers)
+    action.filters(http, out)
+    config = f"/apis/networking.istio.io/v1/namespaces/{vs.ref.namespace}/virtual-service/{vs.ref.name}"
+    out.metadata.CopyFrom(pb.metadata(istio={"config": config}))
+    return out
+
+
+def _plain_route(cluster: str) -> Any:
+    out = rc.Route(name="default", match=rc.RouteMatch(prefix="/"))
+    out.route.cluster = cluster
+    out.route.timeout.CopyFrom(pb.duration(0))
+    out.route.retry_policy.CopyFrom(action.retry_policy(None))
+    return out
+
+
+@lru_cache(maxsize=65536)
+def of_host(view: HostView, port: Port) -> bytes:
+    """The serialized virtual host of one service port."""
+    host = rc.VirtualHost(name=f"{view.host}:{port.number}", domains=domains(view, port.number),
+                          include_request_attempt_count=True, request_headers_to_add=_peer_headers())
+    for vs in view.virtual_services:
+        def resolve(d: api.Destination, vs: o.Resource[api.VirtualService] = vs) -> tuple[str, int]:
+            full, ports = view.resolved(d.host, vs.ref.namespace)
+            return full, _port(d, ports, port.number)
+
+        found = routes(vs, ("mesh",), port.number, resolve, port.number)
+        host.routes.extend(found)
+        if found and not _conditional(found[-1]):
+            break
+    if not host.routes:
+        host.routes.append(_plain_route(names.outbound(view.host, port.number)))
+    return bytes(host.SerializeToString(deterministic=True))
+
+
+def _conditional(route: Any) -> bool:
+    m = route.match
+    return m.prefix != "/" or bool(m.headers) or bool(m.query_parameters)
+
+
+def _port(d: api.Destination, ports: tuple[int, ...], asked: int) -> int:
+    """A destination without a port takes the service's only one, else the one that was asked for."""
+    if d.port and d.port.number:
+        return d.port.number
+    return ports[0] if len(ports) == 1 else asked
+
+
+@lru_cache(maxsize=4)
+def _rest(policy: str) -> bytes:
+    """Hosts that the mesh does not know."""
+    name = "allow_any" if policy == "ALLOW_ANY" else "block_all"
+    host = rc.VirtualHost(name=name, domains=["*"], include_request_attempt_count=True)
+    route = host.routes.add(name=name, match=rc.RouteMatch(prefix="/"))
+    if policy == "ALLOW_ANY":
+        route.route.cluster = names.PASSTHROUGH
+        route.route.timeout.CopyFrom(pb.duration(0))
+    else:
+        route.direct_response.status = 502
+    return bytes(host.SerializeToString(deterministic=True))
+
+
+def _configuration(name: str, hosts: list[bytes]) -> Any:
+    """Virtual hosts joined as bytes (field 2) behind the rest of the message: they are not built again."""
+    head = route_pb2.RouteConfiguration(name=name, validate_clusters=pb.boolean(False),
+                                        max_direct_response_body_size_bytes=pb.u32(1024 * 1024),
+                                        ignore_port_in_host_matching=True)
+    raw = bytearray(head.SerializeToString(deterministic=True))
+    for host in hosts:
+        raw += b"\x12" + _varint(len(host)) + host
+    return route_pb2.RouteConfiguration.FromString(bytes(raw))
+
+
+def _varint(n: int) -> bytes:
+    out = bytearray()
+    while n > 0x7F:
+        out.append((n & 0x7F) | 0x80)
+        n >>= 7
+    out.append(n)
+    return bytes(out)
+
+
+@lru_cache(maxsize=16)
+def outbound(view: OutboundView) -> tuple[Resource, ...]:
+    """One route configuration for each HTTP port of the mesh."""
+    by_port: dict[int, list[bytes]] = {}
+    origins: dict[int, list[str]] = {}
+    for host in view.hosts:
+        for port in host.ports:
+            if port.protocol in ("http", "http2", "grpc", "auto"):
+                by_port.setdefault(port.number, []).append(of_host(host, port))
+                origins.setdefault(port.number, []).extend(str(v.ref) for v in host.virtual_services)
+    return tuple(pb.resource(str(n), _configuration(str(n), [*hosts, _rest(view.config.outbound_policy)]),
+                             tuple(origins[n])) for n, hosts in sorted(by_port.items()))
+
+
+def inbound(view: InboundView, port: Port) -> Any:
+    """Inline: one virtual host that leads to the application."""
+    out = route_pb2.RouteConfiguration(name=names.inbound(port.number), validate_clusters=pb.boolean(False))
+    host = out.virtual_hosts.add(name=f"inbound|http|{port.number}", domains=["*"])
+    route = host.routes.add(name="default", match=rc.RouteMatch(prefix="/"))
+    route.route.cluster = names.inbound(port.number)
+    route.route.timeout.CopyFrom(pb.duration(0))
+    return out
+
+
+@lru_cache(maxsize=1024)
+def gateway(server: GatewayServer) -> Resource:
+    """The route configuration ``http.PORT`` of a gateway: VirtualServices of one host are merged, oldest first."""
+    by_host: dict[str, Any] = {}
+    for vs, hosts, gateways in server.virtual_services:
+        def resolve(d: api.Destination, vs: o.Resource[api.VirtualService] = vs) -> tuple[str, int]:
+            full, ports = server.resolved(d.host, vs.ref.namespace)
+            return full, _port(d, ports, server.port)
+
+        found = routes(vs, gateways, server.port, resolve, server.port)
+        for name in hosts:
+            if name not in by_host:
+                spelled = ["*"] if name == "*" else [name, f"{name}:{server.port}"] if "*" not in name else [name]
+                by_host[name] = rc.VirtualHost(name=f"{name}:{server.port}", domains=spelled,
+                                               include_request_attempt_count=True,
+                                               request_headers_to_add=_peer_headers())
+                if server.redirect:
+                    by_host[name].require_tls = rc.VirtualHost.TlsRequirementType.Value("ALL")
+            by_host[name].routes.extend(found)
+    out = route_pb2.RouteConfiguration(
+        name=f"http.{server.port}", validate_clusters=pb.boolean(False), virtual_hosts=list(by_host.values()),
+        max_direct_response_body_size_bytes=pb.u32(1024 * 1024), ignore_port_in_host_matching=True)
+    if not by_host:
+        # Nothing is routed yet: say 404 instead of refusing connections.
+        host = out.virtual_hosts.add(name=f"blackhole:{server.port}", domains=["*"])
+        if server.redirect:
+            host.require_tls = rc.VirtualHost.TlsRequirementType.Value("ALL")
+    return pb.resource(out.name, out, (*server.origins, *(str(v.ref) for v, _, _ in server.virtual_services)))
