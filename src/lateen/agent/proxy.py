@@ -146,7 +146,7 @@ class Agent:
             self._envoy = await asyncio.create_subprocess_exec(
                 shutil.which("envoy") or "envoy", "-c", str(path), "--concurrency", str(self._concurrency),
                 "--log-level", "warning", "--component-log-level", "misc:error,config:error", "--disable-hot-restart",
-                "--drain-time-s", "5", "--drain-strategy", "immediate",
+                "--drain-time-s", "5", "--drain-strategy", "immediate", "--file-flush-interval-msec", "1000",
                 "--log-format", "%Y-%m-%dT%T.%fZ\t%l\tenvoy %n\t%v", env=self.environment())
             code = await self._envoy.wait()
             if self._stop.is_set():

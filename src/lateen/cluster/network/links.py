@@ -33,6 +33,8 @@ async def setup_node() -> None:
     for address in (plan.NODE_IP, plan.DNS_IP):
         if f" {address}/" not in have:
             lines.append(f"addr add {address}/32 dev lo")
+    # The node's own connections to service addresses need a route before their rules can turn them.
+    lines.append(f"route replace {plan.SERVICE_NET} dev lo src {plan.NODE_IP}")
     await _run("ip", "-batch", "-", stdin="\n".join(lines) + "\n")
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
     # A pod that connects to its own service leaves and comes back with its own address.

@@ -69,7 +69,10 @@ class Runtime:
         self._start_node()
         while True:
             for key, _ in self._selector.select():
-                key.data()
+                try:
+                    key.data()
+                except Exception as e:  # PID 1 outlives any single failure: every pod hangs on it
+                    print(f"lateen-runtime: {type(e).__name__}: {e}", file=sys.stderr, flush=True)
 
     # --- the node daemon -------------------------------------------------------------------------------------
 
@@ -287,6 +290,8 @@ class Runtime:
     # --- logs ------------------------------------------------------------------------------------------------
 
     def _read_log(self, container: Container) -> None:
+        if container.pipe == -1:
+            return  # closed by _drain in the same round of events
         try:
             data = os.read(container.pipe, 262144)
         except BlockingIOError:
