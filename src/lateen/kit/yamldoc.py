@@ -164,7 +164,7 @@ def _scalar(node: yaml.ScalarNode) -> Any:
     text: str = node.value
     if node.tag == "tag:yaml.org,2002:binary" or node.tag.startswith(("!", "tag:yaml.org,2002:python")):
         raise YamlError(f"the tag {node.tag} is not allowed", node.start_mark.line + 1, node.start_mark.column + 1)
-    if node.style is not None:
+    if node.style in ("'", '"', "|", ">"):
         return text
     if text in _NULLS:
         return None

@@ -33,9 +33,19 @@ async def apply(client: Client, obj: Json) -> str:
         except KubeError as e:
             if e.code != 409:
                 raise
-    after = await client.patch(kind, namespace, name, {k: v for k, v in obj.items() if k != "status"})
+    change = {k: v for k, v in obj.items() if k != "status"}
+    if found is not None and "webhooks" in found:
+        change["webhooks"] = _with_bundles(change["webhooks"], found["webhooks"])
+    after = await client.patch(kind, namespace, name, change)
     same = found is not None and dig(found, "metadata", "resourceVersion") == dig(after, "metadata", "resourceVersion")
     return "unchanged" if same else "configured"
+
+
+def _with_bundles(wanted: list[Json], found: list[Json]) -> list[Json]:
+    """A webhook's trust is filled in by its server; applying its configuration again must not take it away."""
+    bundles = {h["name"]: dig(h, "clientConfig", "caBundle") for h in found}
+    return [{**h, "clientConfig": {**h["clientConfig"], **({"caBundle": bundles[h["name"]]} if bundles.get(h["name"])
+                                                           else {})}} for h in wanted]
 
 
 async def wait_available(client: Client, namespace: str, names: list[str], limit_s: float = 120.0) -> None:
