@@ -16,22 +16,54 @@ import kubernetes_validate
 
 VERSION = "1.32"
 ROOTS = (
-    "api.core.v1.Namespace", "api.core.v1.Pod", "api.core.v1.Service", "api.core.v1.Endpoints",
-    "api.core.v1.ConfigMap", "api.core.v1.Secret", "api.core.v1.ServiceAccount", "api.core.v1.Node",
-    "api.core.v1.Event", "api.apps.v1.Deployment", "api.apps.v1.ReplicaSet", "api.discovery.v1.EndpointSlice",
-    "api.coordination.v1.Lease", "api.rbac.v1.Role", "api.rbac.v1.RoleBinding", "api.rbac.v1.ClusterRole",
-    "api.rbac.v1.ClusterRoleBinding", "api.admissionregistration.v1.MutatingWebhookConfiguration",
-    "api.admissionregistration.v1.ValidatingWebhookConfiguration", "api.autoscaling.v1.Scale",
-    "api.policy.v1.PodDisruptionBudget", "api.autoscaling.v2.HorizontalPodAutoscaler",
-    "api.authentication.v1.TokenReview", "api.authentication.v1.TokenRequest",
-    "api.authorization.v1.SelfSubjectAccessReview", "api.authorization.v1.SubjectAccessReview",
+    "api.core.v1.Namespace",
+    "api.core.v1.Pod",
+    "api.core.v1.Service",
+    "api.core.v1.Endpoints",
+    "api.core.v1.ConfigMap",
+    "api.core.v1.Secret",
+    "api.core.v1.ServiceAccount",
+    "api.core.v1.Node",
+    "api.core.v1.Event",
+    "api.apps.v1.Deployment",
+    "api.apps.v1.ReplicaSet",
+    "api.discovery.v1.EndpointSlice",
+    "api.coordination.v1.Lease",
+    "api.rbac.v1.Role",
+    "api.rbac.v1.RoleBinding",
+    "api.rbac.v1.ClusterRole",
+    "api.rbac.v1.ClusterRoleBinding",
+    "api.admissionregistration.v1.MutatingWebhookConfiguration",
+    "api.admissionregistration.v1.ValidatingWebhookConfiguration",
+    "api.autoscaling.v1.Scale",
+    "api.policy.v1.PodDisruptionBudget",
+    "api.autoscaling.v2.HorizontalPodAutoscaler",
+    "api.authentication.v1.TokenReview",
+    "api.authentication.v1.TokenRequest",
+    "api.authorization.v1.SelfSubjectAccessReview",
+    "api.authorization.v1.SubjectAccessReview",
     "apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition",
-    "apimachinery.pkg.apis.meta.v1.DeleteOptions", "apimachinery.pkg.apis.meta.v1.Status",
+    "apimachinery.pkg.apis.meta.v1.DeleteOptions",
+    "apimachinery.pkg.apis.meta.v1.Status",
 )
-KEEP = ("type", "format", "required", "enum", "items", "properties", "additionalProperties", "$ref",
-        "x-kubernetes-patch-merge-key", "x-kubernetes-patch-strategy", "x-kubernetes-list-type",
-        "x-kubernetes-list-map-keys", "x-kubernetes-map-type", "x-kubernetes-group-version-kind",
-        "x-kubernetes-preserve-unknown-fields", "x-kubernetes-int-or-string")
+KEEP = (
+    "type",
+    "format",
+    "required",
+    "enum",
+    "items",
+    "properties",
+    "additionalProperties",
+    "$ref",
+    "x-kubernetes-patch-merge-key",
+    "x-kubernetes-patch-strategy",
+    "x-kubernetes-list-type",
+    "x-kubernetes-list-map-keys",
+    "x-kubernetes-map-type",
+    "x-kubernetes-group-version-kind",
+    "x-kubernetes-preserve-unknown-fields",
+    "x-kubernetes-int-or-string",
+)
 PREFIX = "#/$defs/"
 
 
@@ -69,7 +101,7 @@ def refs(node: object) -> set[str]:
 
 def main() -> None:
     base = Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema"
-    source = sorted(base.glob(f"v{VERSION}.*-local"))[-1] / "_definitions.json"
+    source = max(base.glob(f"v{VERSION}.*-local")) / "_definitions.json"
     everything = json.loads(source.read_text())["$defs"]
     wanted, todo = {}, [f"io.k8s.{root}" for root in ROOTS]
     while todo:

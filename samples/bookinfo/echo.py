@@ -15,9 +15,16 @@ async def handle(request: Request) -> Response:
             return as_json({"status": int(code)}, int(code))
         case ["delay", seconds]:
             await asyncio.sleep(min(float(seconds), 10))
-    return as_json({"method": request.method, "path": request.path, "headers": request.headers,
-                    "host": socket.gethostname(), "version": os.environ.get("SERVICE_VERSION", ""),
-                    "body": request.body.decode(errors="replace")[:4096]})
+    return as_json(
+        {
+            "method": request.method,
+            "path": request.path,
+            "headers": request.headers,
+            "host": socket.gethostname(),
+            "version": os.environ.get("SERVICE_VERSION", ""),
+            "body": request.body.decode(errors="replace")[:4096],
+        }
+    )
 
 
 if __name__ == "__main__":

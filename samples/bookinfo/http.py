@@ -11,12 +11,37 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote, urlsplit
 
 TRACE_HEADERS = (
-    "x-request-id", "x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled", "x-b3-flags", "b3",
-    "x-ot-span-context", "x-datadog-trace-id", "x-datadog-parent-id", "x-datadog-sampling-priority", "traceparent",
-    "tracestate", "x-cloud-trace-context", "grpc-trace-bin", "sw8", "user-agent", "end-user", "cookie",
-    "authorization", "jwt")
-REASONS = {200: "OK", 302: "Found", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed",
-           500: "Internal Server Error", 503: "Service Unavailable"}
+    "x-request-id",
+    "x-b3-traceid",
+    "x-b3-spanid",
+    "x-b3-parentspanid",
+    "x-b3-sampled",
+    "x-b3-flags",
+    "b3",
+    "x-ot-span-context",
+    "x-datadog-trace-id",
+    "x-datadog-parent-id",
+    "x-datadog-sampling-priority",
+    "traceparent",
+    "tracestate",
+    "x-cloud-trace-context",
+    "grpc-trace-bin",
+    "sw8",
+    "user-agent",
+    "end-user",
+    "cookie",
+    "authorization",
+    "jwt",
+)
+REASONS = {
+    200: "OK",
+    302: "Found",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
 
 
 @dataclass
@@ -75,14 +100,19 @@ async def _connection(handler: Handler, reader: asyncio.StreamReader, writer: as
             method, path, _ = first.split(" ", 2)
             try:
                 response = await handler(Request(method, path, headers, body))
-            except Exception as e:  # the sample answers 500 and goes on
+            except Exception as e:  # noqa: BLE001 - the sample answers 500 and goes on
                 print(f"{method} {path}: {type(e).__name__}: {e}", file=sys.stderr, flush=True)
                 response = as_json({"error": "internal error"}, 500)
-            lines = [f"HTTP/1.1 {response.status} {REASONS.get(response.status, 'Status')}",
-                     f"content-type: {response.kind}", f"content-length: {len(response.body)}", "server: bookinfo"]
+            lines = [
+                f"HTTP/1.1 {response.status} {REASONS.get(response.status, 'Status')}",
+                f"content-type: {response.kind}",
+                f"content-length: {len(response.body)}",
+                "server: bookinfo",
+            ]
             lines += [f"{k}: {v}" for k, v in response.headers.items()]
-            writer.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" +
-                         (b"" if method == "HEAD" else response.body))
+            writer.write(
+                "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + (b"" if method == "HEAD" else response.body)
+            )
             await writer.drain()
             if headers.get("connection", "").lower() == "close":
                 return
@@ -92,8 +122,15 @@ async def _connection(handler: Handler, reader: asyncio.StreamReader, writer: as
         writer.close()
 
 
-async def call(host: str, port: int, path: str, headers: dict[str, str], timeout: float = 10.0,
-               method: str = "GET", body: bytes = b"") -> tuple[int, bytes]:
+async def call(
+    host: str,
+    port: int,
+    path: str,
+    headers: dict[str, str],
+    timeout: float = 10.0,
+    method: str = "GET",
+    body: bytes = b"",
+) -> tuple[int, bytes]:
     """One request on a connection of its own. Raises OSError or TimeoutError."""
     async with asyncio.timeout(timeout):
         reader, writer = await asyncio.open_connection(host, port)

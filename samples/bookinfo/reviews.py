@@ -11,9 +11,13 @@ from bookinfo.http import Request, Response, as_json, call, segments, serve
 VERSION = os.environ.get("SERVICE_VERSION", "v1")
 COLOR = {"v2": "black", "v3": "red"}.get(VERSION)
 RATINGS = os.environ.get("RATINGS_HOSTNAME", "ratings")
-TEXTS = (("Reviewer1", "An extremely entertaining play by Shakespeare. The slapstick humour is refreshing!"),
-         ("Reviewer2", "Absolutely fun and entertaining. The play lacks thematic depth when compared to other plays "
-                       "by Shakespeare."))
+TEXTS = (
+    ("Reviewer1", "An extremely entertaining play by Shakespeare. The slapstick humour is refreshing!"),
+    (
+        "Reviewer2",
+        "Absolutely fun and entertaining. The play lacks thematic depth when compared to other plays by Shakespeare.",
+    ),
+)
 
 
 async def _stars(product: int, headers: dict[str, str]) -> dict[str, int]:

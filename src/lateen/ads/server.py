@@ -56,19 +56,19 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         if details.method != METHOD:
             return None
         return grpc.stream_stream_rpc_method_handler(
-            self._stream, request_deserializer=discovery_pb2.DeltaDiscoveryRequest.FromString,
-            response_serializer=lambda raw: raw)
+            self._stream,
+            request_deserializer=discovery_pb2.DeltaDiscoveryRequest.FromString,
+            response_serializer=lambda raw: raw,
+        )
 
-    async def _stream(self, requests: AsyncIterator[discovery_pb2.DeltaDiscoveryRequest],
-                      context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+    async def _stream(
+        self, requests: AsyncIterator[discovery_pb2.DeltaDiscoveryRequest], context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[bytes]:
         identity = _identity(context)
         first = await anext(aiter(requests), None)
         if first is None:
             return
-        try:
-            node = parse(first.node.id)
-        except ValueError as e:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(e))
+        node = await _node(first, context)
         if (why := self._allow(node, identity)) is not None:
             log.warning("%s refused: %s", node, why)
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, why)
@@ -89,8 +89,12 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
             reader.cancel()
             log.info("disconnected: %s", node)
 
-    async def _read(self, connection: Connection, first: discovery_pb2.DeltaDiscoveryRequest,
-                    requests: AsyncIterator[discovery_pb2.DeltaDiscoveryRequest]) -> None:
+    async def _read(
+        self,
+        connection: Connection,
+        first: discovery_pb2.DeltaDiscoveryRequest,
+        requests: AsyncIterator[discovery_pb2.DeltaDiscoveryRequest],
+    ) -> None:
         connection.session.offer(self._sets(connection))
         self._receive(connection, first)
         try:
@@ -103,8 +107,14 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         error = m.error_detail.message if m.HasField("error_detail") else ""
         if m.HasField("error_detail") and not error:
             error = f"code {m.error_detail.code}"
-        request = Request(m.type_url, m.response_nonce, tuple(m.resource_names_subscribe),
-                          tuple(m.resource_names_unsubscribe), dict(m.initial_resource_versions), error)
+        request = Request(
+            m.type_url,
+            m.response_nonce,
+            tuple(m.resource_names_subscribe),
+            tuple(m.resource_names_unsubscribe),
+            dict(m.initial_resource_versions),
+            error,
+        )
         responses, rejection = connection.session.receive(request)
         if rejection is not None:
             short = names.SHORT.get(rejection.type_url, "other")
@@ -121,10 +131,19 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
                 log.exception("no push to %s", connection.node)
 
 
+async def _node(first: discovery_pb2.DeltaDiscoveryRequest, context: grpc.aio.ServicerContext) -> NodeId:
+    try:
+        return parse(first.node.id)
+    except ValueError as e:
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(e))
+        raise
+
+
 def encode(response: Response) -> bytes:
     """A DeltaDiscoveryResponse; the resources are joined as the bytes they already are (field 2)."""
-    head = discovery_pb2.DeltaDiscoveryResponse(type_url=response.type_url, nonce=response.nonce,
-                                                removed_resources=response.removed)
+    head = discovery_pb2.DeltaDiscoveryResponse(
+        type_url=response.type_url, nonce=response.nonce, removed_resources=response.removed
+    )
     parts = [head.SerializeToString()]
     for r in response.resources:
         parts.append(b"\x12" + _varint(len(r.wrapped)))

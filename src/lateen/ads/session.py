@@ -133,7 +133,8 @@ class Session:
             state.refused[r.name] = r.version
             state.acked.pop(r.name, None)
         named = tuple(r.name for r in sent.resources if r.name in request.error) or tuple(
-            r.name for r in sent.resources)
+            r.name for r in sent.resources
+        )
         origins = tuple(dict.fromkeys(o for r in sent.resources if r.name in named for o in r.origin))
         rejection = Rejection(request.type_url, request.error, named, origins)
         self.rejections[request.type_url] = rejection
@@ -192,7 +193,8 @@ class Session:
                 state.acked[name] = found.version
                 state.refused.pop(name, None)
         removed = {n for n in removed if not any(n in s.resources for s in sets)} & (
-            state.acked.keys() if state.wildcard else state.names)
+            state.acked.keys() if state.wildcard else state.names
+        )
         if not comparable:
             removed |= {n for n in state.acked if not any(n in s.resources for s in sets)}
         forced, state.forced = state.forced, set()
@@ -201,5 +203,6 @@ class Session:
         if not resources and not removed and not forced and (state.acks or state.nacks or state.pending):
             return None
         self._nonce += 1
-        return Response(type_url, str(self._nonce), tuple(sorted(resources, key=lambda r: r.name)),
-                        tuple(sorted(removed)))
+        return Response(
+            type_url, str(self._nonce), tuple(sorted(resources, key=lambda r: r.name)), tuple(sorted(removed))
+        )

@@ -24,84 +24,196 @@ class Proxy:
 
 
 def _cluster(name: str, host: str, port: int, **more: object) -> Json:
-    return {"name": name, "type": "STATIC" if host.startswith("127.") else "STRICT_DNS", "connect_timeout": "1s",
-            "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {
-                "address": {"socket_address": {"address": host, "port_value": port}}}}]}]}, **more}
+    return {
+        "name": name,
+        "type": "STATIC" if host.startswith("127.") else "STRICT_DNS",
+        "connect_timeout": "1s",
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [
+                {"lb_endpoints": [{"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}}]}
+            ],
+        },
+        **more,
+    }
 
 
 def _file_secret(name: str) -> Json:
-    return {"name": name, "sds_config": {"resource_api_version": "V3", "path_config_source": {
-        "path": f"{DIRECTORY}/sds-{name.lower()}.json", "watched_directory": {"path": DIRECTORY}}}}
+    return {
+        "name": name,
+        "sds_config": {
+            "resource_api_version": "V3",
+            "path_config_source": {
+                "path": f"{DIRECTORY}/sds-{name.lower()}.json",
+                "watched_directory": {"path": DIRECTORY},
+            },
+        },
+    }
 
 
 def _tls(host: str) -> Json:
     """To istiod: mutual TLS with the workload's certificate; istiod is known by its DNS name."""
-    return {"name": "envoy.transport_sockets.tls", "typed_config": {
-        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", "sni": host,
-        "common_tls_context": {
-            "alpn_protocols": ["h2"], "tls_certificate_sds_secret_configs": [_file_secret("default")],
-            "combined_validation_context": {
-                "default_validation_context": {"match_typed_subject_alt_names": [
-                    {"san_type": "DNS", "matcher": {"exact": host}}]},
-                "validation_context_sds_secret_config": _file_secret("ROOTCA")}}}}
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            "sni": host,
+            "common_tls_context": {
+                "alpn_protocols": ["h2"],
+                "tls_certificate_sds_secret_configs": [_file_secret("default")],
+                "combined_validation_context": {
+                    "default_validation_context": {
+                        "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": host}}]
+                    },
+                    "validation_context_sds_secret_config": _file_secret("ROOTCA"),
+                },
+            },
+        },
+    }
 
 
 def _listener(name: str, port: int, route: Json, cluster: str) -> Json:
-    manager = {"@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3."
-                        "HttpConnectionManager", "stat_prefix": "agent",
-               "route_config": {"virtual_hosts": [{"name": "backend", "domains": ["*"], "routes": [
-                   {"match": route, "route": {"cluster": cluster, "timeout": "10s"}}]}]},
-               "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {
-                   "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}]}
-    return {"name": name, "address": {"socket_address": {"address": "0.0.0.0", "port_value": port}},
-            "ignore_global_conn_limit": True,
-            "filter_chains": [{"filters": [{"name": "envoy.filters.network.http_connection_manager",
-                                            "typed_config": manager}]}]}
+    manager = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3."
+        "HttpConnectionManager",
+        "stat_prefix": "agent",
+        "route_config": {
+            "virtual_hosts": [
+                {
+                    "name": "backend",
+                    "domains": ["*"],
+                    "routes": [{"match": route, "route": {"cluster": cluster, "timeout": "10s"}}],
+                }
+            ]
+        },
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+            }
+        ],
+    }
+    return {
+        "name": name,
+        "address": {"socket_address": {"address": "0.0.0.0", "port_value": port}},
+        "ignore_global_conn_limit": True,
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }
 
 
 # Istio's default: Envoy keeps a few series of its own; all else costs memory for each cluster.
-_KEPT_PREFIXES = ("cluster_manager", "listener_manager", "server", "cluster.xds-grpc", "istio", "access_logger",
-                  "main_thread", "cluster.outbound|", "cluster.inbound|")
+_KEPT_PREFIXES = (
+    "cluster_manager",
+    "listener_manager",
+    "server",
+    "cluster.xds-grpc",
+    "istio",
+    "access_logger",
+    "main_thread",
+    "cluster.outbound|",
+    "cluster.inbound|",
+)
 _KEPT_SUFFIXES = ("downstream_cx_active", "ssl.handshake")
 
 
 def bootstrap(p: Proxy) -> Json:
-    ads = {"api_type": "DELTA_GRPC", "transport_api_version": "V3", "set_node_on_first_message_only": True,
-           "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}]}
+    ads = {
+        "api_type": "DELTA_GRPC",
+        "transport_api_version": "V3",
+        "set_node_on_first_message_only": True,
+        "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}],
+    }
     keep = [{"prefix": s} for s in _KEPT_PREFIXES[:6]] + [{"suffix": s} for s in _KEPT_SUFFIXES]
     out: Json = {
-        "node": {"id": str(p.node), "cluster": f"{p.metadata.get('WORKLOAD_NAME', '')}.{p.node.namespace}",
-                 "metadata": p.metadata, "locality": {}},
-        "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": ports.ADMIN}},
-                  "profile_path": f"{DIRECTORY}/envoy.prof"},
-        "dynamic_resources": {"ads_config": ads,
-                              "cds_config": {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"},
-                              "lds_config": {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"}},
+        "node": {
+            "id": str(p.node),
+            "cluster": f"{p.metadata.get('WORKLOAD_NAME', '')}.{p.node.namespace}",
+            "metadata": p.metadata,
+            "locality": {},
+        },
+        "admin": {
+            "address": {"socket_address": {"address": "127.0.0.1", "port_value": ports.ADMIN}},
+            "profile_path": f"{DIRECTORY}/envoy.prof",
+        },
+        "dynamic_resources": {
+            "ads_config": ads,
+            "cds_config": {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"},
+            "lds_config": {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"},
+        },
         "static_resources": {
             "clusters": [
-                _cluster("xds-grpc", p.control_plane, p.control_plane_port, connect_timeout="2s",
-                         respect_dns_ttl=True, dns_lookup_family="V4_ONLY", transport_socket=_tls(p.control_plane),
-                         upstream_connection_options={"tcp_keepalive": {"keepalive_time": 30}},
-                         typed_extension_protocol_options={
-                             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                                 "explicit_http_config": {"http2_protocol_options": {"connection_keepalive": {
-                                     "interval": "30s", "timeout": "10s"}}}}}),
+                _cluster(
+                    "xds-grpc",
+                    p.control_plane,
+                    p.control_plane_port,
+                    connect_timeout="2s",
+                    respect_dns_ttl=True,
+                    dns_lookup_family="V4_ONLY",
+                    transport_socket=_tls(p.control_plane),
+                    upstream_connection_options={"tcp_keepalive": {"keepalive_time": 30}},
+                    typed_extension_protocol_options={
+                        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                            "explicit_http_config": {
+                                "http2_protocol_options": {
+                                    "connection_keepalive": {"interval": "30s", "timeout": "10s"}
+                                }
+                            },
+                        }
+                    },
+                ),
                 _cluster("agent", "127.0.0.1", ports.MERGED_METRICS),
-                _cluster("prometheus_stats", "127.0.0.1", ports.ADMIN)],
-            "listeners": [_listener("agent", ports.HEALTH, {"path": "/healthz/ready"}, "agent"),
-                          _listener("metrics", ports.ENVOY_METRICS, {"path": "/stats/prometheus"}, "prometheus_stats")]},
-        "stats_config": {"use_all_default_tags": False, "stats_matcher": {"inclusion_list": {"patterns": keep}},
-                         "histogram_bucket_settings": []},
-        "layered_runtime": {"layers": [
-            {"name": "limits", "static_layer": {"re2.max_program_size.error_level": 32768,
-                                                "envoy.reloadable_features.http_reject_path_with_fragment": False}},
-            {"name": "admin", "admin_layer": {}}]},
-        "overload_manager": {"resource_monitors": [{
-            "name": "envoy.resource_monitors.global_downstream_max_connections", "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3."
-                         "DownstreamConnectionsConfig", "max_active_downstream_connections": 50000}}]}}
+                _cluster("prometheus_stats", "127.0.0.1", ports.ADMIN),
+            ],
+            "listeners": [
+                _listener("agent", ports.HEALTH, {"path": "/healthz/ready"}, "agent"),
+                _listener("metrics", ports.ENVOY_METRICS, {"path": "/stats/prometheus"}, "prometheus_stats"),
+            ],
+        },
+        "stats_config": {
+            "use_all_default_tags": False,
+            "stats_matcher": {"inclusion_list": {"patterns": keep}},
+            "histogram_bucket_settings": [],
+        },
+        "layered_runtime": {
+            "layers": [
+                {
+                    "name": "limits",
+                    "static_layer": {
+                        "re2.max_program_size.error_level": 32768,
+                        "envoy.reloadable_features.http_reject_path_with_fragment": False,
+                    },
+                },
+                {"name": "admin", "admin_layer": {}},
+            ]
+        },
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": {
+                        "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3."
+                        "DownstreamConnectionsConfig",
+                        "max_active_downstream_connections": 50000,
+                    },
+                }
+            ]
+        },
+    }
     if p.mark is not None:
-        out["cluster_manager"] = {"upstream_bind_config": {"socket_options": [
-            {"description": "the proxy's own", "level": 1, "name": 36, "int_value": p.mark, "state": "STATE_PREBIND"}]}}
+        out["cluster_manager"] = {
+            "upstream_bind_config": {
+                "socket_options": [
+                    {
+                        "description": "the proxy's own",
+                        "level": 1,
+                        "name": 36,
+                        "int_value": p.mark,
+                        "state": "STATE_PREBIND",
+                    }
+                ]
+            }
+        }
     return out

@@ -30,8 +30,16 @@ class UsageError(ValueError):
     """An argument that istio-iptables does not have."""
 
 
-_FLAGS = {"-p": "outbound", "-z": "inbound", "-u": "uid", "-i": "include_ranges", "-x": "exclude_ranges",
-          "-b": "include_ports", "-d": "exclude_ports", "-o": "exclude_outbound_ports"}
+_FLAGS = {
+    "-p": "outbound",
+    "-z": "inbound",
+    "-u": "uid",
+    "-i": "include_ranges",
+    "-x": "exclude_ranges",
+    "-b": "include_ports",
+    "-d": "exclude_ports",
+    "-o": "exclude_outbound_ports",
+}
 
 
 def parse(arguments: list[str], mark: int | None = None) -> Capture:
@@ -64,10 +72,17 @@ def rules(c: Capture) -> str:
     """The nat table as iptables-restore reads it. Pure."""
     own = f"-m mark --mark {c.mark}" if c.mark is not None else f"-m owner --uid-owner {c.uid}"
     other = f"-m mark ! --mark {c.mark}" if c.mark is not None else f"-m owner ! --uid-owner {c.uid}"
-    out = ["*nat", ":PREROUTING ACCEPT [0:0]", ":OUTPUT ACCEPT [0:0]", ":ISTIO_INBOUND - [0:0]",
-           ":ISTIO_IN_REDIRECT - [0:0]", ":ISTIO_OUTPUT - [0:0]", ":ISTIO_REDIRECT - [0:0]",
-           f"-A ISTIO_REDIRECT -p tcp -j REDIRECT --to-ports {c.outbound}",
-           f"-A ISTIO_IN_REDIRECT -p tcp -j REDIRECT --to-ports {c.inbound}"]
+    out = [
+        "*nat",
+        ":PREROUTING ACCEPT [0:0]",
+        ":OUTPUT ACCEPT [0:0]",
+        ":ISTIO_INBOUND - [0:0]",
+        ":ISTIO_IN_REDIRECT - [0:0]",
+        ":ISTIO_OUTPUT - [0:0]",
+        ":ISTIO_REDIRECT - [0:0]",
+        f"-A ISTIO_REDIRECT -p tcp -j REDIRECT --to-ports {c.outbound}",
+        f"-A ISTIO_IN_REDIRECT -p tcp -j REDIRECT --to-ports {c.inbound}",
+    ]
     if c.include_ports:
         out.append("-A PREROUTING -p tcp -j ISTIO_INBOUND")
         out.append("-A ISTIO_INBOUND -p tcp --dport 15008 -j RETURN")
@@ -78,11 +93,14 @@ def rules(c: Capture) -> str:
             out += [f"-A ISTIO_INBOUND -p tcp --dport {p} -j ISTIO_IN_REDIRECT" for p in _items(c.include_ports)]
     out.append("-A OUTPUT -p tcp -j ISTIO_OUTPUT")
     out += [f"-A ISTIO_OUTPUT -p tcp --dport {p} -j RETURN" for p in _items(c.exclude_outbound_ports)]
-    out += ["-A ISTIO_OUTPUT -s 127.0.0.6/32 -o lo -j RETURN",
-            # the proxy calls its own workload by its address: back in through the inbound side
-            f"-A ISTIO_OUTPUT ! -d 127.0.0.1/32 -o lo -p tcp ! --dport 15008 {own} -j ISTIO_IN_REDIRECT",
-            f"-A ISTIO_OUTPUT -o lo {other} -j RETURN", f"-A ISTIO_OUTPUT {own} -j RETURN",
-            "-A ISTIO_OUTPUT -d 127.0.0.1/32 -j RETURN"]
+    out += [
+        "-A ISTIO_OUTPUT -s 127.0.0.6/32 -o lo -j RETURN",
+        # the proxy calls its own workload by its address: back in through the inbound side
+        f"-A ISTIO_OUTPUT ! -d 127.0.0.1/32 -o lo -p tcp ! --dport 15008 {own} -j ISTIO_IN_REDIRECT",
+        f"-A ISTIO_OUTPUT -o lo {other} -j RETURN",
+        f"-A ISTIO_OUTPUT {own} -j RETURN",
+        "-A ISTIO_OUTPUT -d 127.0.0.1/32 -j RETURN",
+    ]
     out += [f"-A ISTIO_OUTPUT -d {r} -j RETURN" for r in _items(c.exclude_ranges)]
     if c.include_ranges == "*":
         out.append("-A ISTIO_OUTPUT -j ISTIO_REDIRECT")
@@ -95,8 +113,14 @@ def rules(c: Capture) -> str:
 def install(c: Capture) -> None:
     """Raises SystemExit with a sentence where the rules cannot be written."""
     try:
-        done = subprocess.run(["iptables-restore", "-w", "10", "--noflush"], input=rules(c), text=True,
-                              capture_output=True, timeout=30, check=False)
+        done = subprocess.run(
+            ["iptables-restore", "-w", "10", "--noflush"],
+            input=rules(c),
+            text=True,
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
     except FileNotFoundError:
         sys.exit("istio-iptables: iptables-restore is not installed in this image")
     if done.returncode != 0:

@@ -44,8 +44,10 @@ def main() -> None:
         case "version":
             print(__version__)
         case _:
-            print(f"pilot-agent: unknown command {command!r}; there are: proxy, istio-iptables, wait, request, version",
-                  file=sys.stderr)
+            print(
+                f"pilot-agent: unknown command {command!r}; there are: proxy, istio-iptables, wait, request, version",
+                file=sys.stderr,
+            )
             sys.exit(64)
 
 
@@ -82,7 +84,7 @@ async def _request(arguments: list[str]) -> int:
     try:
         answer = await http.fetch("127.0.0.1", port, "/" + rest[1].lstrip("/"), method=rest[0], timeout=60)
     except (OSError, TimeoutError) as e:
-        print(f"pilot-agent: port {port} does not answer: {e or 'timeout'}", file=sys.stderr)
+        print(f"pilot-agent: port {port} does not answer: {str(e) or 'timeout'}", file=sys.stderr)
         return 1
     sys.stdout.buffer.write(answer.body)
     sys.stdout.buffer.flush()

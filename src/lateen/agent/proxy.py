@@ -29,7 +29,7 @@ TOKEN = Path("/var/run/secrets/tokens/istio-token")
 PODINFO = Path("/etc/istio/pod")
 RENEW_AT = 0.5
 DRAIN_S = 5.0
-METRIC = re.compile(rb"^(# (?:TYPE|HELP) )?envoy_istio_", re.M)
+METRIC = re.compile(rb"^(# (?:TYPE|HELP) )?envoy_istio_", re.MULTILINE)
 ABSENT = re.compile(rb'(?<!response_flags)="-"')
 
 
@@ -40,8 +40,9 @@ class Agent:
         self.account = env.get("SERVICE_ACCOUNT", "default")
         self.control_plane = (env.get("CA_ADDR") or "istiod.istio-system.svc:15012").rpartition(":")[0]
         self.trust_domain = env.get("TRUST_DOMAIN", "cluster.local")
-        self.node = NodeId(kind, env.get("INSTANCE_IP", "127.0.0.1"), self.pod, self.namespace,
-                           f"{self.namespace}.svc.cluster.local")
+        self.node = NodeId(
+            kind, env.get("INSTANCE_IP", "127.0.0.1"), self.pod, self.namespace, f"{self.namespace}.svc.cluster.local"
+        )
         self._concurrency, self._mark = concurrency, mark
         self._envoy: asyncio.subprocess.Process | None = None
         self._draining = False
@@ -61,9 +62,17 @@ class Agent:
         context = ssl.create_default_context(cadata=root)
         body = json.dumps({"csr": certs.request(key)}).encode()
         answer = await http.fetch(
-            self.control_plane, ports.CA, "/certificates", method="POST", body=body, ssl=context,
-            server_hostname=self.control_plane, timeout=10, sock=await self._connect(ports.CA),
-            headers={"authorization": f"Bearer {TOKEN.read_text().strip()}", "content-type": "application/json"})
+            self.control_plane,
+            ports.CA,
+            "/certificates",
+            method="POST",
+            body=body,
+            ssl=context,
+            server_hostname=self.control_plane,
+            timeout=10,
+            sock=await self._connect(ports.CA),
+            headers={"authorization": f"Bearer {TOKEN.read_text().strip()}", "content-type": "application/json"},
+        )
         if answer.status != 200:
             raise OSError(f"istiod refused the certificate: {answer.body.decode(errors='replace')[:300]}")
         found = json.loads(answer.body)
@@ -96,7 +105,7 @@ class Agent:
             try:
                 return await self.certificate()
             except (OSError, TimeoutError, ValueError, KeyError) as e:
-                log.warning("no certificate yet: %s (again in %.1f s)", e or "timeout", wait)
+                log.warning("no certificate yet: %s (again in %.1f s)", str(e) or "timeout", wait)
                 await asyncio.sleep(wait)
                 wait = min(wait * 1.6, 5.0)
 
@@ -117,37 +126,66 @@ class Agent:
 
     def _metadata(self) -> dict[str, object]:
         env = os.environ
-        out: dict[str, object] = {k.removeprefix("ISTIO_META_"): v for k, v in env.items()
-                                  if k.startswith("ISTIO_META_")}
-        return out | {"LABELS": self._labels, "NAMESPACE": self.namespace, "NAME": self.pod,
-                      "SERVICE_ACCOUNT": self.account, "INSTANCE_IPS": self.node.address}
+        out: dict[str, object] = {
+            k.removeprefix("ISTIO_META_"): v for k, v in env.items() if k.startswith("ISTIO_META_")
+        }
+        return out | {
+            "LABELS": self._labels,
+            "NAMESPACE": self.namespace,
+            "NAME": self.pod,
+            "SERVICE_ACCOUNT": self.account,
+            "INSTANCE_IPS": self.node.address,
+        }
 
     def environment(self) -> dict[str, str]:
         """What Envoy says of itself in metrics and to its peers."""
         labels, env = self._labels, os.environ
         workload = env.get("ISTIO_META_WORKLOAD_NAME", self.pod)
         app = labels.get("app") or labels.get("app.kubernetes.io/name") or ""
-        values = {"workload": workload, "namespace": self.namespace, "app": app or "unknown",
-                  "version": labels.get("version") or "unknown",
-                  "service": labels.get("service.istio.io/canonical-name") or app or workload,
-                  "revision": labels.get("service.istio.io/canonical-revision") or labels.get("version") or "latest",
-                  "principal": f"spiffe://{self.trust_domain}/ns/{self.namespace}/sa/{self.account}"}
+        values = {
+            "workload": workload,
+            "namespace": self.namespace,
+            "app": app or "unknown",
+            "version": labels.get("version") or "unknown",
+            "service": labels.get("service.istio.io/canonical-name") or app or workload,
+            "revision": labels.get("service.istio.io/canonical-revision") or labels.get("version") or "latest",
+            "principal": f"spiffe://{self.trust_domain}/ns/{self.namespace}/sa/{self.account}",
+        }
         return {peer_variable(k): v for k, v in values.items()} | {"PATH": env.get("PATH", "")}
 
     async def envoy(self) -> None:
         """Run Envoy; start it again when it dies, with a pause that grows."""
-        config = bootstrap.bootstrap(bootstrap.Proxy(self.node, self._metadata(), self.control_plane,
-                                                     concurrency=self._concurrency, mark=self._mark))
+        config = bootstrap.bootstrap(
+            bootstrap.Proxy(
+                self.node, self._metadata(), self.control_plane, concurrency=self._concurrency, mark=self._mark
+            )
+        )
         path = DIRECTORY / "envoy-rev.json"
         write_atomic(path, json.dumps(config), 0o600)
         wait = 0.1
         while not self._stop.is_set():
             started = time.monotonic()
             self._envoy = await asyncio.create_subprocess_exec(
-                shutil.which("envoy") or "envoy", "-c", str(path), "--concurrency", str(self._concurrency),
-                "--log-level", "warning", "--component-log-level", "misc:error,config:error", "--disable-hot-restart",
-                "--drain-time-s", "5", "--drain-strategy", "immediate", "--file-flush-interval-msec", "1000",
-                "--log-format", "%Y-%m-%dT%T.%fZ\t%l\tenvoy %n\t%v", env=self.environment())
+                shutil.which("envoy") or "envoy",
+                "-c",
+                str(path),
+                "--concurrency",
+                str(self._concurrency),
+                "--log-level",
+                "warning",
+                "--component-log-level",
+                "misc:error,config:error",
+                "--disable-hot-restart",
+                "--drain-time-s",
+                "5",
+                "--drain-strategy",
+                "immediate",
+                "--file-flush-interval-msec",
+                "1000",
+                "--log-format",
+                "%Y-%m-%dT%T.%fZ\t%l\tenvoy %n\t%v",
+                env=self.environment(),
+            )
             code = await self._envoy.wait()
             if self._stop.is_set():
                 return
@@ -196,7 +234,8 @@ class Agent:
         parts.append(
             b"# TYPE istio_agent_uptime_seconds gauge\nistio_agent_uptime_seconds %.1f\n"
             b"# TYPE istio_agent_envoy_restarts_total counter\nistio_agent_envoy_restarts_total %d\n"
-            % (time.monotonic() - self._started, self._restarts))
+            % (time.monotonic() - self._started, self._restarts)
+        )
         if given := os.environ.get("ISTIO_PROMETHEUS_ANNOTATIONS"):
             place = json.loads(given)
             with contextlib.suppress(OSError, TimeoutError, ValueError):
@@ -241,17 +280,41 @@ class Agent:
 
 def write_secrets(directory: Path, certificate: str, key: str, root: str) -> None:
     """Certificate, key and root as file SDS; the key is readable by the proxy's user alone."""
+
     def secret(name: str, body: dict[str, object]) -> str:
-        return json.dumps({"resources": [{
-            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret", "name": name, **body}]})
+        return json.dumps(
+            {
+                "resources": [
+                    {
+                        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+                        "name": name,
+                        **body,
+                    }
+                ]
+            }
+        )
 
     write_atomic(directory / "cert-chain.pem", certificate, 0o644)
     write_atomic(directory / "key.pem", key, 0o600)
     write_atomic(directory / "root-cert.pem", root, 0o644)
-    write_atomic(directory / "sds-default.json", secret("default", {"tls_certificate": {
-        "certificate_chain": {"inline_string": certificate}, "private_key": {"inline_string": key}}}), 0o600)
-    write_atomic(directory / "sds-rootca.json", secret("ROOTCA", {"validation_context": {
-        "trusted_ca": {"inline_string": root}}}), 0o600)
+    write_atomic(
+        directory / "sds-default.json",
+        secret(
+            "default",
+            {
+                "tls_certificate": {
+                    "certificate_chain": {"inline_string": certificate},
+                    "private_key": {"inline_string": key},
+                }
+            },
+        ),
+        0o600,
+    )
+    write_atomic(
+        directory / "sds-rootca.json",
+        secret("ROOTCA", {"validation_context": {"trusted_ca": {"inline_string": root}}}),
+        0o600,
+    )
 
 
 def istio_names(raw: bytes) -> bytes:

@@ -105,9 +105,15 @@ def schema(kind: Any) -> Json:
     if kind is typing.Any or kind is object:
         return {"x-kubernetes-preserve-unknown-fields": True}
     if isinstance(kind, type) and issubclass(kind, Config):
-        required = [f.encode_name for f in msgspec.structs.fields(kind)
-                    if f.default is msgspec.NODEFAULT and f.default_factory is msgspec.NODEFAULT]
+        required = [
+            f.encode_name
+            for f in msgspec.structs.fields(kind)
+            if f.default is msgspec.NODEFAULT and f.default_factory is msgspec.NODEFAULT
+        ]
         out: Json = {"type": "object", "properties": {n: schema(t) for n, t in fields(kind).items()}}
         return out | {"required": required} if required else out
-    return {"type": cast(dict[Any, str], {str: "string", Duration: "string", int: "integer", bool: "boolean",
-                                          float: "number"})[kind]}
+    return {
+        "type": cast(
+            dict[Any, str], {str: "string", Duration: "string", int: "integer", bool: "boolean", float: "number"}
+        )[kind]
+    }

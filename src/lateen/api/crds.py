@@ -22,12 +22,18 @@ class Definition:
 
 NETWORKING = ("v1", "v1beta1", "v1alpha3")
 DEFINITIONS = (
-    Definition(kinds.VIRTUAL_SERVICE, VirtualService, NETWORKING, ("vs",),
-               (("Gateways", ".spec.gateways"), ("Hosts", ".spec.hosts"))),
+    Definition(
+        kinds.VIRTUAL_SERVICE,
+        VirtualService,
+        NETWORKING,
+        ("vs",),
+        (("Gateways", ".spec.gateways"), ("Hosts", ".spec.hosts")),
+    ),
     Definition(kinds.DESTINATION_RULE, DestinationRule, NETWORKING, ("dr",), (("Host", ".spec.host"),)),
     Definition(kinds.GATEWAY, Gateway, NETWORKING, ("gw",)),
-    Definition(kinds.PEER_AUTHENTICATION, PeerAuthentication, ("v1", "v1beta1"), ("pa",),
-               (("Mode", ".spec.mtls.mode"),)),
+    Definition(
+        kinds.PEER_AUTHENTICATION, PeerAuthentication, ("v1", "v1beta1"), ("pa",), (("Mode", ".spec.mtls.mode"),)
+    ),
 )
 BY_KIND = {d.kind.kind: d for d in DEFINITIONS}
 
@@ -39,12 +45,34 @@ def crd(d: Definition) -> Json:
     columns.append({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"})
     free = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     body = {"type": "object", "properties": {"spec": schema(d.spec), "status": free}}
-    return {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-            "metadata": {"name": f"{k.plural}.{k.group}", "labels": {"app": "istio-pilot", "chart": "istio",
-                                                                     "heritage": "Tiller", "release": "istio"}},
-            "spec": {"group": k.group, "scope": "Namespaced",
-                     "names": {"kind": k.kind, "plural": k.plural, "singular": k.kind.lower(), "listKind": f"{k.kind}List",
-                               "shortNames": list(d.short), "categories": ["istio-io", f"{k.group.partition('.')[0]}-istio-io"]},
-                     "versions": [{"name": v, "served": True, "storage": v == k.version,
-                                   "subresources": {"status": {}}, "schema": {"openAPIV3Schema": body},
-                                   "additionalPrinterColumns": columns} for v in d.versions]}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": f"{k.plural}.{k.group}",
+            "labels": {"app": "istio-pilot", "chart": "istio", "heritage": "Tiller", "release": "istio"},
+        },
+        "spec": {
+            "group": k.group,
+            "scope": "Namespaced",
+            "names": {
+                "kind": k.kind,
+                "plural": k.plural,
+                "singular": k.kind.lower(),
+                "listKind": f"{k.kind}List",
+                "shortNames": list(d.short),
+                "categories": ["istio-io", f"{k.group.partition('.')[0]}-istio-io"],
+            },
+            "versions": [
+                {
+                    "name": v,
+                    "served": True,
+                    "storage": v == k.version,
+                    "subresources": {"status": {}},
+                    "schema": {"openAPIV3Schema": body},
+                    "additionalPrinterColumns": columns,
+                }
+                for v in d.versions
+            ],
+        },
+    }

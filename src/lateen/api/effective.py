@@ -11,40 +11,109 @@ from typing import Any
 
 from lateen.api.config import Config, fields, unwrap
 
-_MATCH = ("uri.**", "scheme.**", "method.**", "authority.**", "headers.**", "withoutHeaders.**", "queryParams.**",
-          "ignoreUriCase", "port", "sourceLabels.**", "sourceNamespace", "gateways", "name")
-_POLICY = ("loadBalancer.simple", "connectionPool.tcp.maxConnections", "connectionPool.tcp.connectTimeout",
-           "connectionPool.tcp.idleTimeout",
-           "connectionPool.http.http1MaxPendingRequests", "connectionPool.http.http2MaxRequests",
-           "connectionPool.http.maxRequestsPerConnection", "connectionPool.http.maxRetries",
-           "connectionPool.http.idleTimeout", "connectionPool.http.h2UpgradePolicy",
-           "outlierDetection.consecutiveGatewayErrors", "outlierDetection.consecutive5xxErrors",
-           "outlierDetection.interval", "outlierDetection.baseEjectionTime", "outlierDetection.maxEjectionPercent",
-           "outlierDetection.minHealthPercent")
+_MATCH = (
+    "uri.**",
+    "scheme.**",
+    "method.**",
+    "authority.**",
+    "headers.**",
+    "withoutHeaders.**",
+    "queryParams.**",
+    "ignoreUriCase",
+    "port",
+    "sourceLabels.**",
+    "sourceNamespace",
+    "gateways",
+    "name",
+)
+_POLICY = (
+    "loadBalancer.simple",
+    "connectionPool.tcp.maxConnections",
+    "connectionPool.tcp.connectTimeout",
+    "connectionPool.tcp.idleTimeout",
+    "connectionPool.http.http1MaxPendingRequests",
+    "connectionPool.http.http2MaxRequests",
+    "connectionPool.http.maxRequestsPerConnection",
+    "connectionPool.http.maxRetries",
+    "connectionPool.http.idleTimeout",
+    "connectionPool.http.h2UpgradePolicy",
+    "outlierDetection.consecutiveGatewayErrors",
+    "outlierDetection.consecutive5xxErrors",
+    "outlierDetection.interval",
+    "outlierDetection.baseEjectionTime",
+    "outlierDetection.maxEjectionPercent",
+    "outlierDetection.minHealthPercent",
+)
 
 EFFECTIVE: dict[str, frozenset[str]] = {
-    "VirtualService": frozenset({
-        "hosts", "gateways", "exportTo", *(f"http[].match[].{m}" for m in _MATCH), "http[].name",
-        "http[].route[].**", "http[].redirect.**", "http[].directResponse.**", "http[].rewrite.**", "http[].timeout",
-        "http[].retries.attempts", "http[].retries.perTryTimeout", "http[].retries.retryOn", "http[].retries.backoff",
-        "http[].headers.**", "http[].mirror.**", "http[].mirrorPercentage.**", "http[].mirrors[].**",
-        "http[].fault.delay.fixedDelay", "http[].fault.delay.percentage.**", "http[].fault.abort.httpStatus",
-        "http[].fault.abort.percentage.**", "http[].corsPolicy.allowOrigins[].**", "http[].corsPolicy.allowMethods",
-        "http[].corsPolicy.allowHeaders", "http[].corsPolicy.exposeHeaders", "http[].corsPolicy.maxAge",
-        "http[].corsPolicy.allowCredentials"}),
-    "DestinationRule": frozenset({
-        "host", "exportTo", "subsets[].name", "subsets[].labels.**", *(f"trafficPolicy.{p}" for p in _POLICY),
-        "trafficPolicy.tls.mode", *(f"subsets[].trafficPolicy.{p}" for p in _POLICY)}),
-    "Gateway": frozenset({
-        "selector.**", "servers[].port.number", "servers[].port.protocol", "servers[].port.name", "servers[].hosts",
-        "servers[].name", "servers[].tls.httpsRedirect"}),
+    "VirtualService": frozenset(
+        {
+            "hosts",
+            "gateways",
+            "exportTo",
+            *(f"http[].match[].{m}" for m in _MATCH),
+            "http[].name",
+            "http[].route[].**",
+            "http[].redirect.**",
+            "http[].directResponse.**",
+            "http[].rewrite.**",
+            "http[].timeout",
+            "http[].retries.attempts",
+            "http[].retries.perTryTimeout",
+            "http[].retries.retryOn",
+            "http[].retries.backoff",
+            "http[].headers.**",
+            "http[].mirror.**",
+            "http[].mirrorPercentage.**",
+            "http[].mirrors[].**",
+            "http[].fault.delay.fixedDelay",
+            "http[].fault.delay.percentage.**",
+            "http[].fault.abort.httpStatus",
+            "http[].fault.abort.percentage.**",
+            "http[].corsPolicy.allowOrigins[].**",
+            "http[].corsPolicy.allowMethods",
+            "http[].corsPolicy.allowHeaders",
+            "http[].corsPolicy.exposeHeaders",
+            "http[].corsPolicy.maxAge",
+            "http[].corsPolicy.allowCredentials",
+        }
+    ),
+    "DestinationRule": frozenset(
+        {
+            "host",
+            "exportTo",
+            "subsets[].name",
+            "subsets[].labels.**",
+            *(f"trafficPolicy.{p}" for p in _POLICY),
+            "trafficPolicy.tls.mode",
+            *(f"subsets[].trafficPolicy.{p}" for p in _POLICY),
+        }
+    ),
+    "Gateway": frozenset(
+        {
+            "selector.**",
+            "servers[].port.number",
+            "servers[].port.protocol",
+            "servers[].port.name",
+            "servers[].hosts",
+            "servers[].name",
+            "servers[].tls.httpsRedirect",
+        }
+    ),
     "PeerAuthentication": frozenset({"selector.**", "mtls.mode"}),
 }
 
-_VALUES = {("DestinationRule", "trafficPolicy.tls.mode"): ("DISABLE", "ISTIO_MUTUAL"),
-           ("DestinationRule", "trafficPolicy.loadBalancer.simple"): (
-               "UNSPECIFIED", "RANDOM", "ROUND_ROBIN", "LEAST_REQUEST", "LEAST_CONN"),
-           ("Gateway", "servers[].port.protocol"): ("HTTP", "HTTP2", "GRPC")}
+_VALUES = {
+    ("DestinationRule", "trafficPolicy.tls.mode"): ("DISABLE", "ISTIO_MUTUAL"),
+    ("DestinationRule", "trafficPolicy.loadBalancer.simple"): (
+        "UNSPECIFIED",
+        "RANDOM",
+        "ROUND_ROBIN",
+        "LEAST_REQUEST",
+        "LEAST_CONN",
+    ),
+    ("Gateway", "servers[].port.protocol"): ("HTTP", "HTTP2", "GRPC"),
+}
 """Fields of which only these values have an effect."""
 
 
@@ -61,7 +130,7 @@ def _abstract(path: str) -> str:
     while at < len(path):
         if path[at] == "[":
             end = path.index("]", at)
-            out += "[]" if path[at + 1:end].isdigit() else "{}"
+            out += "[]" if path[at + 1 : end].isdigit() else "{}"
             at = end + 1
         else:
             out += path[at]
@@ -79,8 +148,9 @@ def leaves(kind: Any, value: Any, path: str = "") -> list[tuple[str, Any]]:
         return [(path, value)]
     if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, Config):
         known = fields(kind)
-        return [leaf for k, v in value.items() if k in known
-                for leaf in leaves(known[k], v, f"{path}.{k}" if path else k)]
+        return [
+            leaf for k, v in value.items() if k in known for leaf in leaves(known[k], v, f"{path}.{k}" if path else k)
+        ]
     if isinstance(value, dict) and typing.get_origin(kind) is dict:
         return [leaf for k, v in value.items() for leaf in leaves(typing.get_args(kind)[1], v, f"{path}[{k}]")]
     return [(path, value)]
@@ -93,8 +163,12 @@ def ineffective(kind: str, spec_type: type[Config], spec: Any) -> list[str]:
         general = _abstract(path)
         dotted = general.replace("{}", ".{}")
         if not _covered(kind, dotted) and not _covered(kind, general):
-            out.append(f"{kind} field spec.{path} has no effect yet in this version of Lateen; it is stored and ignored")
+            out.append(
+                f"{kind} field spec.{path} has no effect yet in this version of Lateen; it is stored and ignored"
+            )
         elif (allowed := _VALUES.get((kind, general))) and value not in allowed:
-            out.append(f'{kind} field spec.{path}: the value "{value}" has no effect yet in this version of Lateen; '
-                       f"effective are: {', '.join(allowed)}")
+            out.append(
+                f'{kind} field spec.{path}: the value "{value}" has no effect yet in this version of Lateen; '
+                f"effective are: {', '.join(allowed)}"
+            )
     return out

@@ -40,13 +40,24 @@ ENDPOINT_SLICE = Kind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice
 ROLE = Kind("rbac.authorization.k8s.io", "v1", "roles", "Role")
 ROLE_BINDING = Kind("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
 CLUSTER_ROLE = Kind("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
-CLUSTER_ROLE_BINDING = Kind("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding",
-                            namespaced=False)
+CLUSTER_ROLE_BINDING = Kind(
+    "rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False
+)
 CRD = Kind("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
-MUTATING_WEBHOOK = Kind("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations",
-                        "MutatingWebhookConfiguration", namespaced=False)
-VALIDATING_WEBHOOK = Kind("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations",
-                          "ValidatingWebhookConfiguration", namespaced=False)
+MUTATING_WEBHOOK = Kind(
+    "admissionregistration.k8s.io",
+    "v1",
+    "mutatingwebhookconfigurations",
+    "MutatingWebhookConfiguration",
+    namespaced=False,
+)
+VALIDATING_WEBHOOK = Kind(
+    "admissionregistration.k8s.io",
+    "v1",
+    "validatingwebhookconfigurations",
+    "ValidatingWebhookConfiguration",
+    namespaced=False,
+)
 TOKEN_REVIEW = Kind("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False)
 
 VIRTUAL_SERVICE = Kind("networking.istio.io", "v1", "virtualservices", "VirtualService")
@@ -54,7 +65,25 @@ DESTINATION_RULE = Kind("networking.istio.io", "v1", "destinationrules", "Destin
 GATEWAY = Kind("networking.istio.io", "v1", "gateways", "Gateway")
 PEER_AUTHENTICATION = Kind("security.istio.io", "v1", "peerauthentications", "PeerAuthentication")
 
-BUILT_IN = (NAMESPACE, POD, SERVICE, ENDPOINTS, CONFIG_MAP, SECRET, SERVICE_ACCOUNT, NODE, EVENT, DEPLOYMENT,
-            REPLICA_SET, ENDPOINT_SLICE, ROLE, ROLE_BINDING, CLUSTER_ROLE, CLUSTER_ROLE_BINDING, CRD,
-            MUTATING_WEBHOOK, VALIDATING_WEBHOOK)
+BUILT_IN = (
+    NAMESPACE,
+    POD,
+    SERVICE,
+    ENDPOINTS,
+    CONFIG_MAP,
+    SECRET,
+    SERVICE_ACCOUNT,
+    NODE,
+    EVENT,
+    DEPLOYMENT,
+    REPLICA_SET,
+    ENDPOINT_SLICE,
+    ROLE,
+    ROLE_BINDING,
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
+    CRD,
+    MUTATING_WEBHOOK,
+    VALIDATING_WEBHOOK,
+)
 MESH = (VIRTUAL_SERVICE, DESTINATION_RULE, GATEWAY, PEER_AUTHENTICATION)

@@ -402,7 +402,8 @@ class ServerCertificate(Config):
 class ServerTLS(Config):
     https_redirect: bool = False
     mode: Literal["PASSTHROUGH", "SIMPLE", "MUTUAL", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL", "OPTIONAL_MUTUAL"] = (
-        "PASSTHROUGH")
+        "PASSTHROUGH"
+    )
     server_certificate: str = ""
     private_key: str = ""
     ca_certificates: str = ""

@@ -66,11 +66,24 @@ class Service:
 
 def service(obj: Json) -> Service:
     spec = obj["spec"]
-    ports = tuple(ServicePort(str(p.get("name") or ""), int(p["port"]), p.get("targetPort", p["port"]),
-                              str(p.get("protocol", "TCP")), str(p.get("appProtocol") or ""))
-                  for p in spec.get("ports") or [])
-    return Service(obj["metadata"]["namespace"], obj["metadata"]["name"], str(spec.get("clusterIP") or ""), ports,
-                   tuple(sorted((spec.get("selector") or {}).items())), str(spec.get("externalName") or ""))
+    ports = tuple(
+        ServicePort(
+            str(p.get("name") or ""),
+            int(p["port"]),
+            p.get("targetPort", p["port"]),
+            str(p.get("protocol", "TCP")),
+            str(p.get("appProtocol") or ""),
+        )
+        for p in spec.get("ports") or []
+    )
+    return Service(
+        obj["metadata"]["namespace"],
+        obj["metadata"]["name"],
+        str(spec.get("clusterIP") or ""),
+        ports,
+        tuple(sorted((spec.get("selector") or {}).items())),
+        str(spec.get("externalName") or ""),
+    )
 
 
 @dataclass(frozen=True)
@@ -99,11 +112,22 @@ class Pod:
 def pod(obj: Json) -> Pod:
     meta, spec, status = obj["metadata"], obj["spec"], obj.get("status") or {}
     ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or [])
-    ports = tuple((str(p.get("name") or ""), int(p["containerPort"]), str(p.get("protocol", "TCP")))
-                  for c in spec.get("containers") or [] for p in c.get("ports") or [])
-    return Pod(meta["namespace"], meta["name"], str(meta.get("uid", "")), str(status.get("podIP") or ""),
-               tuple(sorted((meta.get("labels") or {}).items())), str(spec.get("serviceAccountName") or "default"),
-               owner(obj), ports, ready and not meta.get("deletionTimestamp"))
+    ports = tuple(
+        (str(p.get("name") or ""), int(p["containerPort"]), str(p.get("protocol", "TCP")))
+        for c in spec.get("containers") or []
+        for p in c.get("ports") or []
+    )
+    return Pod(
+        meta["namespace"],
+        meta["name"],
+        str(meta.get("uid", "")),
+        str(status.get("podIP") or ""),
+        tuple(sorted((meta.get("labels") or {}).items())),
+        str(spec.get("serviceAccountName") or "default"),
+        owner(obj),
+        ports,
+        ready and not meta.get("deletionTimestamp"),
+    )
 
 
 def owner(obj: Json) -> str:

@@ -92,8 +92,16 @@ def _virtual_service(vs: n.VirtualService) -> Iterator[Problem]:
 
 
 def _http(http: n.HTTPRoute, at: str) -> Iterator[Problem]:
-    kinds = [k for k, v in (("route", http.route), ("redirect", http.redirect), ("directResponse", http.direct_response),
-                            ("delegate", http.delegate)) if v]
+    kinds = [
+        k
+        for k, v in (
+            ("route", http.route),
+            ("redirect", http.redirect),
+            ("directResponse", http.direct_response),
+            ("delegate", http.delegate),
+        )
+        if v
+    ]
     if not kinds:
         yield at, "does nothing; give one of route, redirect, directResponse, delegate"
     elif len(kinds) > 1 and "delegate" not in kinds:

@@ -45,7 +45,9 @@ def identity(review: Json, trust_domain: str) -> Identity:
     """Who the API server says that the bearer of a token is. Raises Refused."""
     status = review.get("status") or {}
     if not status.get("authenticated") or AUDIENCE not in (status.get("audiences") or []):
-        raise Refused(f"the token is not valid for the audience {AUDIENCE}: {status.get('error') or 'not authenticated'}")
+        raise Refused(
+            f"the token is not valid for the audience {AUDIENCE}: {status.get('error') or 'not authenticated'}"
+        )
     m = _ACCOUNT.match(str((status.get("user") or {}).get("username", "")))
     if not m:
         raise Refused("the token is not that of a service account")

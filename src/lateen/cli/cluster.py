@@ -47,8 +47,10 @@ def status() -> None:
     """Whether the cluster runs, and where its parts are."""
     home = Home.default()
     pid = lifecycle.running(home)
-    rows = [["STATE", "PID", "KUBECONFIG", "LOG"],
-            ["running" if pid else "stopped", str(pid or "-"), str(home.kubeconfig), str(home.log)]]
+    rows = [
+        ["STATE", "PID", "KUBECONFIG", "LOG"],
+        ["running" if pid else "stopped", str(pid or "-"), str(home.kubeconfig), str(home.log)],
+    ]
     click.echo(table(rows))
     if not pid:
         raise SystemExit(3)

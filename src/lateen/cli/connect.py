@@ -33,12 +33,15 @@ def path_of(given: str | None) -> Path:
     usual = Path.home() / ".kube" / "config"
     if usual.exists():
         return usual
-    raise CliError("there is no cluster to speak to; start the embedded one with: lateen cluster start, or name a "
-                   "configuration with --kubeconfig")
+    raise CliError(
+        "there is no cluster to speak to; start the embedded one with: lateen cluster start, or name a "
+        "configuration with --kubeconfig"
+    )
 
 
 def with_client(given: str | None, work: Callable[[HttpClient], Awaitable[T]], context: str = "") -> T:
     """Run ``work`` with a client; failures of the API are sentences."""
+
     async def main() -> T:
         async with from_file(path_of(given), context) as client:
             return await work(client)

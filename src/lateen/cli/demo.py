@@ -42,10 +42,13 @@ def demo() -> None:
         begin(home)
     url = with_client(str(home.kubeconfig), _in_cluster)
     say(f"\nBookinfo runs in the mesh ({time.monotonic() - started:.1f} s): {url}")
-    say(f"\n  export KUBECONFIG={home.kubeconfig}\n\nTry next:\n"
+    say(
+        f"\n  export KUBECONFIG={home.kubeconfig}\n\nTry next:\n"
         "  kubectl get pods\n  lateen proxy-status\n"
         f"  kubectl apply -f {samples() / 'networking/destination-rule-all.yaml'} "
-        f"-f {samples() / 'networking/virtual-service-reviews-v3.yaml'}\n\nRemove it all: lateen cluster delete (or: make down)")
+        f"-f {samples() / 'networking/virtual-service-reviews-v3.yaml'}\n\n"
+        "Remove it all: lateen cluster delete (or: make down)"
+    )
 
 
 async def _in_cluster(client: HttpClient) -> str:

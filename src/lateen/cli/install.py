@@ -50,8 +50,15 @@ def quiet_step(title: str) -> AbstractContextManager[None]:
 @click.option("-y", "--skip-confirmation", "yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be installed.")
 @click.option("--readiness-timeout", default=120.0, help="Seconds to wait for each part.")
-def install(files: tuple[str, ...], settings: tuple[str, ...], kubeconfig: str | None, context: str, yes: bool,
-            dry_run: bool, readiness_timeout: float) -> None:
+def install(
+    files: tuple[str, ...],
+    settings: tuple[str, ...],
+    kubeconfig: str | None,
+    context: str,
+    yes: bool,
+    dry_run: bool,
+    readiness_timeout: float,
+) -> None:
     """Install the mesh into a cluster: lateen install --set profile=demo -y"""
     found = operator(files, settings)
     parts = manifests.render(found)
@@ -124,5 +131,7 @@ def version(kubeconfig: str | None, context: str, remote: bool, short: bool) -> 
         say(f'no running Istio pods in "{manifests.NAMESPACE}"')
         click.echo(f"client version: {__version__}")
         return
-    click.echo(f"client version: {__version__}\ncontrol plane version: {found['version']}\n"
-               f"data plane version: {found['version']} ({len(found['proxies'])} proxies)")
+    click.echo(
+        f"client version: {__version__}\ncontrol plane version: {found['version']}\n"
+        f"data plane version: {found['version']} ({len(found['proxies'])} proxies)"
+    )

@@ -25,12 +25,21 @@ async def sync_status(client: HttpClient) -> Json | None:
     pod = next((p for p in found if dig(p, "status", "phase") == "Running"), None)
     if pod is None:
         return None
-    answer = await client.request(kinds.SERVICE_ACCOUNT, NAMESPACE, "istiod", "token", {
-        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
-        "spec": {"audiences": ["lateen-debug"], "expirationSeconds": 600}})
+    answer = await client.request(
+        kinds.SERVICE_ACCOUNT,
+        NAMESPACE,
+        "istiod",
+        "token",
+        {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"audiences": ["lateen-debug"], "expirationSeconds": 600},
+        },
+    )
     token = answer["status"]["token"]
-    request = (f"GET /debug/syncz HTTP/1.1\r\nhost: istiod\r\nauthorization: Bearer {token}\r\n"
-               "connection: close\r\n\r\n").encode()
+    request = (
+        f"GET /debug/syncz HTTP/1.1\r\nhost: istiod\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n"
+    ).encode()
     raw = await forwarded(client, NAMESPACE, pod["metadata"]["name"], ports.MONITORING, request)
     head, _, body = raw.partition(b"\r\n\r\n")
     if b" 200 " not in head.split(b"\r\n")[0]:
@@ -44,15 +53,21 @@ async def forwarded(client: HttpClient, namespace: str, pod: str, port: int, req
 
     (Every Kubernetes serves exec over WebSocket; port-forward there needs SPDY framing on the client's side.)
     """
-    script = (f"import socket,sys;s=socket.create_connection(('127.0.0.1',{port}),5);"
-              "s.sendall(sys.stdin.buffer.read());\n"
-              "while d:=s.recv(65536):sys.stdout.buffer.write(d)")
+    script = (
+        f"import socket,sys;s=socket.create_connection(('127.0.0.1',{port}),5);"
+        "s.sendall(sys.stdin.buffer.read());\n"
+        "while d:=s.recv(65536):sys.stdout.buffer.write(d)"
+    )
     out = b""
     params = [("command", c) for c in (sys.executable, "-c", script)]
     params += [("stdin", "true"), ("stdout", "true"), ("stderr", "true")]
     url = client._base + kinds.POD.path(namespace, pod, "exec")
-    async with asyncio.timeout(20), client.session().ws_connect(
-            url, params=params, protocols=("v5.channel.k8s.io",), headers=client._headers()) as ws:
+    async with (
+        asyncio.timeout(20),
+        client.session().ws_connect(
+            url, params=params, protocols=("v5.channel.k8s.io",), headers=client._headers()
+        ) as ws,
+    ):
         await ws.send_bytes(b"\x00" + request)
         await ws.send_bytes(b"\xff\x00")
         async for message in ws:
@@ -70,14 +85,18 @@ def proxy_status(output: str, kubeconfig: str | None, context: str) -> None:
     """Which proxies are connected to istiod, and whether each has what it shall have."""
     found = with_client(kubeconfig, sync_status, context)
     if found is None:
-        raise CliError(f'no running Istio pods in "{NAMESPACE}"; install the mesh with: lateen install --set profile=demo')
+        raise CliError(
+            f'no running Istio pods in "{NAMESPACE}"; install the mesh with: lateen install --set profile=demo'
+        )
     if output == "json":
         click.echo(jsons.dumps(found).decode())
         return
     rows = [["NAME", "CLUSTER", "CDS", "LDS", "EDS", "RDS", "ISTIOD", "VERSION"]]
     for p in found["proxies"]:
         t = p["types"]
-        rows.append([p["proxy"], "Kubernetes", t["CDS"], t["LDS"], t["EDS"], t["RDS"], "istiod", f"Envoy {p['version']}"])
+        rows.append(
+            [p["proxy"], "Kubernetes", t["CDS"], t["LDS"], t["EDS"], t["RDS"], "istiod", f"Envoy {p['version']}"]
+        )
     click.echo(table(rows))
     for p in found["proxies"]:
         for kind, message in p["rejections"].items():
@@ -113,6 +132,7 @@ def _injected(obj: Json, namespace: str, settings: pods.Settings, filename: str)
         raise CliError(f"{filename}: {e}", BAD_DATA) from e
     if obj.get("kind") == "Pod":
         return done
-    done["metadata"] = {k: v for k, v in done["metadata"].items() if k != "name" or "name" in (
-        template.get("metadata") or {})}
+    done["metadata"] = {
+        k: v for k, v in done["metadata"].items() if k != "name" or "name" in (template.get("metadata") or {})
+    }
     return {**obj, "spec": {**obj["spec"], "template": done}}

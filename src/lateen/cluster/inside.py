@@ -18,8 +18,9 @@ def main() -> None:
     shim.mount("tmpfs", "/run", "tmpfs", 0, "mode=755")
     Path("/run/netns").mkdir()
     os.chdir("/")
-    daemon.main(int(sys.argv[1]), int(sys.argv[2]), [sys.executable, "-m", "lateen.cluster.node"],
-                {"pilot-agent": agent.main})
+    daemon.main(
+        int(sys.argv[1]), int(sys.argv[2]), [sys.executable, "-m", "lateen.cluster.node"], {"pilot-agent": agent.main}
+    )
 
 
 if __name__ == "__main__":

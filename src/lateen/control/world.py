@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from lateen.api import kinds, objects as o
+from lateen.api import kinds
+from lateen.api import objects as o
 from lateen.api.config import DecodeError, decode
 from lateen.api.crds import BY_KIND
 from lateen.api.kinds import Kind
@@ -17,8 +18,12 @@ from lateen.mesh.model import MeshConfig, Objects
 
 log = logging.getLogger("lateen.control.world")
 
-COLLECTIONS = {"VirtualService": "virtual_services", "DestinationRule": "destination_rules", "Gateway": "gateways",
-               "PeerAuthentication": "peer_authentications"}
+COLLECTIONS = {
+    "VirtualService": "virtual_services",
+    "DestinationRule": "destination_rules",
+    "Gateway": "gateways",
+    "PeerAuthentication": "peer_authentications",
+}
 CONFIG_MAP = "istio"
 
 
@@ -29,10 +34,14 @@ def mesh_config(data: str, root_namespace: str) -> MeshConfig:
         raise ValueError("the mesh configuration must be a mapping")
     lateen = found.get("lateen") or {}
     return MeshConfig(
-        access_log_file=str(found.get("accessLogFile") or ""), access_log_format=str(found.get("accessLogFormat") or ""),
-        trust_domain=str(found.get("trustDomain") or "cluster.local"), root_namespace=root_namespace,
+        access_log_file=str(found.get("accessLogFile") or ""),
+        access_log_format=str(found.get("accessLogFormat") or ""),
+        trust_domain=str(found.get("trustDomain") or "cluster.local"),
+        root_namespace=root_namespace,
         outbound_policy=str(dig(found, "outboundTrafficPolicy", "mode", default="ALLOW_ANY")),
-        telemetry=str(lateen.get("telemetry") or "full"), http2=lateen.get("http2", True) is not False)
+        telemetry=str(lateen.get("telemetry") or "full"),
+        http2=lateen.get("http2", True) is not False,
+    )
 
 
 class World:
@@ -79,8 +88,11 @@ class World:
             return  # the last good one stays
         meta = new["metadata"]
         version = f"{meta.get('uid')}/{meta.get('generation')}"
-        self._put(COLLECTIONS[kind.kind], key, o.Resource(ref, str(meta.get("uid")), version, str(
-            meta.get("creationTimestamp")), spec))
+        self._put(
+            COLLECTIONS[kind.kind],
+            key,
+            o.Resource(ref, str(meta.get("uid")), version, str(meta.get("creationTimestamp")), spec),
+        )
 
     def _config(self, key: Key, new: Json | None) -> None:
         if key != (self._root, CONFIG_MAP):

@@ -53,8 +53,10 @@ def inject(pod: Json, namespace: str, settings: Settings) -> Json:
     app = labels.get("app.kubernetes.io/name") or labels.get("app") or workload
     labels.setdefault("security.istio.io/tlsMode", "istio")
     labels.setdefault("service.istio.io/canonical-name", str(app)[:63])
-    labels.setdefault("service.istio.io/canonical-revision",
-                      labels.get("app.kubernetes.io/version") or labels.get("version") or "latest")
+    labels.setdefault(
+        "service.istio.io/canonical-revision",
+        labels.get("app.kubernetes.io/version") or labels.get("version") or "latest",
+    )
     labels.setdefault("istio.io/rev", settings.revision)
     own_metrics = _own_metrics(pod)
     _scrape(annotations)
@@ -66,9 +68,15 @@ def inject(pod: Json, namespace: str, settings: Settings) -> Json:
     spec["initContainers"] = [*(spec.get("initContainers") or []), _init(settings, annotations)]
     spec["volumes"] = [*(spec.get("volumes") or []), *volumes()]
     spec.setdefault("securityContext", {}).setdefault("fsGroup", ports.PROXY_UID)
-    annotations["sidecar.istio.io/status"] = jsons.dumps({
-        "initContainers": ["istio-init"], "containers": ["istio-proxy"], "volumes": list(VOLUMES),
-        "imagePullSecrets": None, "revision": settings.revision}).decode()
+    annotations["sidecar.istio.io/status"] = jsons.dumps(
+        {
+            "initContainers": ["istio-init"],
+            "containers": ["istio-proxy"],
+            "volumes": list(VOLUMES),
+            "imagePullSecrets": None,
+            "revision": settings.revision,
+        }
+    ).decode()
     return out
 
 
@@ -76,8 +84,11 @@ def _scrape(annotations: Json) -> None:
     """Prometheus shall scrape the merged metrics; the application's own place is handed to the agent."""
     if str(annotations.get("prometheus.io/scrape", "true")).lower() == "false":
         return
-    annotations |= {"prometheus.io/scrape": "true", "prometheus.io/port": str(ports.MERGED_METRICS),
-                    "prometheus.io/path": "/stats/prometheus"}
+    annotations |= {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(ports.MERGED_METRICS),
+        "prometheus.io/path": "/stats/prometheus",
+    }
 
 
 def _resources(settings: Settings) -> Json:
@@ -86,22 +97,48 @@ def _resources(settings: Settings) -> Json:
 
 def _init(settings: Settings, annotations: Json) -> Json:
     """Istio's own arguments."""
+
     def value(name: str, default: str) -> str:
         return str(annotations.get(f"traffic.sidecar.istio.io/{name}", default))
 
     excluded = ",".join(str(p) for p in ports.EXCLUDED_INBOUND)
     given = value("excludeInboundPorts", "")
-    arguments = ["istio-iptables", "-p", str(ports.OUTBOUND), "-z", str(ports.INBOUND), "-u", str(ports.PROXY_UID),
-                 "-m", "REDIRECT", "-i", value("includeOutboundIPRanges", "*"), "-x",
-                 value("excludeOutboundIPRanges", ""), "-b", value("includeInboundPorts", "*"),
-                 "-d", f"{excluded},{given}" if given else excluded]
+    arguments = [
+        "istio-iptables",
+        "-p",
+        str(ports.OUTBOUND),
+        "-z",
+        str(ports.INBOUND),
+        "-u",
+        str(ports.PROXY_UID),
+        "-m",
+        "REDIRECT",
+        "-i",
+        value("includeOutboundIPRanges", "*"),
+        "-x",
+        value("excludeOutboundIPRanges", ""),
+        "-b",
+        value("includeInboundPorts", "*"),
+        "-d",
+        f"{excluded},{given}" if given else excluded,
+    ]
     if outbound := value("excludeOutboundPorts", ""):
         arguments += ["-o", outbound]
-    return {"name": "istio-init", "image": settings.image, "args": arguments, "resources": _resources(settings),
-            "securityContext": {"allowPrivilegeEscalation": False, "privileged": False,
-                                "capabilities": {"add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]},
-                                "readOnlyRootFilesystem": False, "runAsGroup": 0, "runAsNonRoot": False,
-                                "runAsUser": 0}}
+    return {
+        "name": "istio-init",
+        "image": settings.image,
+        "args": arguments,
+        "resources": _resources(settings),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "privileged": False,
+            "capabilities": {"add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]},
+            "readOnlyRootFilesystem": False,
+            "runAsGroup": 0,
+            "runAsNonRoot": False,
+            "runAsUser": 0,
+        },
+    }
 
 
 def _field(name: str, path: str) -> Json:
@@ -111,10 +148,13 @@ def _field(name: str, path: str) -> Json:
 def environment(settings: Settings, proxy_config: str) -> list[Json]:
     """What every proxy is told, sidecar or gateway."""
     return [
-        {"name": "JWT_POLICY", "value": "third-party-jwt"}, {"name": "PILOT_CERT_PROVIDER", "value": "istiod"},
+        {"name": "JWT_POLICY", "value": "third-party-jwt"},
+        {"name": "PILOT_CERT_PROVIDER", "value": "istiod"},
         {"name": "CA_ADDR", "value": f"istiod.{settings.istio_namespace}.svc:{ports.XDS}"},
-        _field("POD_NAME", "metadata.name"), _field("POD_NAMESPACE", "metadata.namespace"),
-        _field("INSTANCE_IP", "status.podIP"), _field("SERVICE_ACCOUNT", "spec.serviceAccountName"),
+        _field("POD_NAME", "metadata.name"),
+        _field("POD_NAMESPACE", "metadata.namespace"),
+        _field("INSTANCE_IP", "status.podIP"),
+        _field("SERVICE_ACCOUNT", "spec.serviceAccountName"),
         _field("HOST_IP", "status.hostIP"),
         _field("CANONICAL_SERVICE", "metadata.labels['service.istio.io/canonical-name']"),
         _field("CANONICAL_REVISION", "metadata.labels['service.istio.io/canonical-revision']"),
@@ -122,7 +162,8 @@ def environment(settings: Settings, proxy_config: str) -> list[Json]:
         {"name": "ISTIO_META_CLUSTER_ID", "value": "Kubernetes"},
         {"name": "ISTIO_META_INTERCEPTION_MODE", "value": "REDIRECT"},
         {"name": "ISTIO_META_MESH_ID", "value": settings.trust_domain},
-        {"name": "TRUST_DOMAIN", "value": settings.trust_domain}]
+        {"name": "TRUST_DOMAIN", "value": settings.trust_domain},
+    ]
 
 
 def _proxy(pod: Json, workload: str, namespace: str, settings: Settings, own_metrics: str) -> Json:
@@ -139,24 +180,51 @@ def _proxy(pod: Json, workload: str, namespace: str, settings: Settings, own_met
     kind = "deployments" if any(r.get("kind") == "ReplicaSet" for r in meta.get("ownerReferences") or []) else "pods"
     group = "apps/v1" if kind == "deployments" else "v1"
     env = environment(settings, jsons.dumps(config).decode())
-    env += [{"name": "ISTIO_META_POD_PORTS", "value": jsons.dumps(app_ports).decode()},
-            {"name": "ISTIO_META_APP_CONTAINERS", "value": ",".join(c["name"] for c in spec.get("containers") or [])},
-            {"name": "ISTIO_META_WORKLOAD_NAME", "value": workload},
-            {"name": "ISTIO_META_OWNER", "value": f"kubernetes://apis/{group}/namespaces/{namespace}/{kind}/{workload}"}]
+    env += [
+        {"name": "ISTIO_META_POD_PORTS", "value": jsons.dumps(app_ports).decode()},
+        {"name": "ISTIO_META_APP_CONTAINERS", "value": ",".join(c["name"] for c in spec.get("containers") or [])},
+        {"name": "ISTIO_META_WORKLOAD_NAME", "value": workload},
+        {"name": "ISTIO_META_OWNER", "value": f"kubernetes://apis/{group}/namespaces/{namespace}/{kind}/{workload}"},
+    ]
     if own_metrics:
         env.append({"name": "ISTIO_PROMETHEUS_ANNOTATIONS", "value": own_metrics})
     out: Json = {
-        "name": "istio-proxy", "image": settings.image, "env": env, "resources": _resources(settings),
-        "args": ["proxy", "sidecar", "--domain", "$(POD_NAMESPACE).svc.cluster.local", "--proxyLogLevel=warning",
-                 "--proxyComponentLogLevel=misc:error", "--concurrency", "2"],
+        "name": "istio-proxy",
+        "image": settings.image,
+        "env": env,
+        "resources": _resources(settings),
+        "args": [
+            "proxy",
+            "sidecar",
+            "--domain",
+            "$(POD_NAMESPACE).svc.cluster.local",
+            "--proxyLogLevel=warning",
+            "--proxyComponentLogLevel=misc:error",
+            "--concurrency",
+            "2",
+        ],
         "ports": [{"containerPort": ports.ENVOY_METRICS, "name": "http-envoy-prom", "protocol": "TCP"}],
-        "readinessProbe": {"httpGet": {"path": "/healthz/ready", "port": ports.HEALTH}, "initialDelaySeconds": 1,
-                           "periodSeconds": 2, "timeoutSeconds": 3, "failureThreshold": 30},
-        "lifecycle": {"preStop": {"exec": {"command": ["pilot-agent", "request", "--debug-port=15020", "POST", "drain"]}}},
-        "securityContext": {"allowPrivilegeEscalation": False, "privileged": False, "capabilities": {"drop": ["ALL"]},
-                            "readOnlyRootFilesystem": True, "runAsGroup": ports.PROXY_UID, "runAsNonRoot": True,
-                            "runAsUser": ports.PROXY_UID},
-        "volumeMounts": mounts()}
+        "readinessProbe": {
+            "httpGet": {"path": "/healthz/ready", "port": ports.HEALTH},
+            "initialDelaySeconds": 1,
+            "periodSeconds": 2,
+            "timeoutSeconds": 3,
+            "failureThreshold": 30,
+        },
+        "lifecycle": {
+            "preStop": {"exec": {"command": ["pilot-agent", "request", "--debug-port=15020", "POST", "drain"]}}
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "privileged": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+            "runAsGroup": ports.PROXY_UID,
+            "runAsNonRoot": True,
+            "runAsUser": ports.PROXY_UID,
+        },
+        "volumeMounts": mounts(),
+    }
     if settings.hold:
         out["lifecycle"]["postStart"] = {"exec": {"command": ["pilot-agent", "wait"]}}
     return out
@@ -172,22 +240,39 @@ def _own_metrics(pod: Json) -> str:
 
 
 def mounts() -> list[Json]:
-    return [{"name": "istiod-ca-cert", "mountPath": "/var/run/secrets/istio"},
-            {"name": "istio-data", "mountPath": "/var/lib/istio/data"},
-            {"name": "istio-envoy", "mountPath": "/etc/istio/proxy"},
-            {"name": "istio-token", "mountPath": "/var/run/secrets/tokens"},
-            {"name": "istio-podinfo", "mountPath": "/etc/istio/pod"}]
+    return [
+        {"name": "istiod-ca-cert", "mountPath": "/var/run/secrets/istio"},
+        {"name": "istio-data", "mountPath": "/var/lib/istio/data"},
+        {"name": "istio-envoy", "mountPath": "/etc/istio/proxy"},
+        {"name": "istio-token", "mountPath": "/var/run/secrets/tokens"},
+        {"name": "istio-podinfo", "mountPath": "/etc/istio/pod"},
+    ]
 
 
 def volumes() -> list[Json]:
     """Also for gateways."""
-    return [{"name": "istio-envoy", "emptyDir": {"medium": "Memory"}}, {"name": "istio-data", "emptyDir": {}},
-            {"name": "istio-podinfo", "downwardAPI": {"items": [
-                {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}},
-                {"path": "annotations", "fieldRef": {"fieldPath": "metadata.annotations"}}]}},
-            {"name": "istio-token", "projected": {"sources": [{"serviceAccountToken": {
-                "path": "istio-token", "audience": "istio-ca", "expirationSeconds": 43200}}]}},
-            {"name": "istiod-ca-cert", "configMap": {"name": "istio-ca-root-cert"}}]
+    return [
+        {"name": "istio-envoy", "emptyDir": {"medium": "Memory"}},
+        {"name": "istio-data", "emptyDir": {}},
+        {
+            "name": "istio-podinfo",
+            "downwardAPI": {
+                "items": [
+                    {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}},
+                    {"path": "annotations", "fieldRef": {"fieldPath": "metadata.annotations"}},
+                ]
+            },
+        },
+        {
+            "name": "istio-token",
+            "projected": {
+                "sources": [
+                    {"serviceAccountToken": {"path": "istio-token", "audience": "istio-ca", "expirationSeconds": 43200}}
+                ]
+            },
+        },
+        {"name": "istiod-ca-cert", "configMap": {"name": "istio-ca-root-cert"}},
+    ]
 
 
 def patch(before: Json, after: Json) -> list[Json]:
@@ -199,5 +284,7 @@ def patch(before: Json, after: Json) -> list[Json]:
             continue
         for key, value in after[part].items():
             if before[part].get(key) != value:
-                out.append({"op": "replace" if key in before[part] else "add", "path": f"/{part}/{key}", "value": value})
+                out.append(
+                    {"op": "replace" if key in before[part] else "add", "path": f"/{part}/{key}", "value": value}
+                )
     return out

@@ -36,7 +36,7 @@ def render(operator: profiles.Operator) -> list[Part]:
     for kind, title in (("egressGateways", "Egress gateways"), ("ingressGateways", "Ingress gateways")):
         wanted = [g for g in dig(spec, "components", kind, default=[]) if g.get("enabled")]
         if wanted:
-            objects = tuple(o for g in wanted for o in _gateway(g, spec, kind == "ingressGateways"))
+            objects = tuple(o for g in wanted for o in _gateway(g, kind == "ingressGateways"))
             out.append(Part(title, objects, tuple(g["name"] for g in wanted)))
     return out
 
@@ -47,34 +47,76 @@ def _meta(name: str, namespace: str | None = NAMESPACE, **labels: str) -> Json:
 
 
 def _base(spec: Json) -> list[Json]:
-    ns = {"apiVersion": "v1", "kind": "Namespace", "metadata": {
-        "name": NAMESPACE, "labels": {"istio-injection": "disabled", "istio-operator-managed": "Reconcile"}}}
+    ns = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {
+            "name": NAMESPACE,
+            "labels": {"istio-injection": "disabled", "istio-operator-managed": "Reconcile"},
+        },
+    }
     out = [ns] + [crds.crd(d) for d in crds.DEFINITIONS]
     if not dig(spec, "components", "pilot", "enabled"):
         return out
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _meta("istiod")}
     read = ["get", "list", "watch"]
     rules = [
-        {"apiGroups": ["networking.istio.io", "security.istio.io"], "resources": ["*"], "verbs": [*read, "update", "patch"]},
+        {
+            "apiGroups": ["networking.istio.io", "security.istio.io"],
+            "resources": ["*"],
+            "verbs": [*read, "update", "patch"],
+        },
         {"apiGroups": [""], "resources": ["pods", "nodes", "services", "namespaces", "endpoints"], "verbs": read},
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": [*read, "create", "update", "patch"]},
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": read},
         {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
-        {"apiGroups": ["admissionregistration.k8s.io"], "resources": ["mutatingwebhookconfigurations",
-         "validatingwebhookconfigurations"], "verbs": [*read, "patch", "update"]}]
-    role = {"apiVersion": f"{RBAC}/v1", "kind": "ClusterRole", "metadata": _meta(f"istiod-{NAMESPACE}", None), "rules": rules}
-    binding = {"apiVersion": f"{RBAC}/v1", "kind": "ClusterRoleBinding", "metadata": _meta(f"istiod-{NAMESPACE}", None),
-               "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": f"istiod-{NAMESPACE}"},
-               "subjects": [{"kind": "ServiceAccount", "name": "istiod", "namespace": NAMESPACE}]}
+        {
+            "apiGroups": ["admissionregistration.k8s.io"],
+            "resources": ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"],
+            "verbs": [*read, "patch", "update"],
+        },
+    ]
+    role = {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": "ClusterRole",
+        "metadata": _meta(f"istiod-{NAMESPACE}", None),
+        "rules": rules,
+    }
+    binding = {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": _meta(f"istiod-{NAMESPACE}", None),
+        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": f"istiod-{NAMESPACE}"},
+        "subjects": [{"kind": "ServiceAccount", "name": "istiod", "namespace": NAMESPACE}],
+    }
     # Only the CA's own secret, and only in its own namespace.
-    own = {"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": _meta("istiod"), "rules": [
-        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
-        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["istio-ca-secret"], "verbs": ["get", "update"]}]}
-    own_binding = {"apiVersion": f"{RBAC}/v1", "kind": "RoleBinding", "metadata": _meta("istiod"),
-                   "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": "istiod"},
-                   "subjects": [{"kind": "ServiceAccount", "name": "istiod", "namespace": NAMESPACE}]}
-    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _meta("istio"), "data": {
-        "mesh": yamldoc.dump(spec.get("meshConfig") or {}), "meshNetworks": "networks: {}"}}
+    own = {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": "Role",
+        "metadata": _meta("istiod"),
+        "rules": [
+            {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
+            {
+                "apiGroups": [""],
+                "resources": ["secrets"],
+                "resourceNames": ["istio-ca-secret"],
+                "verbs": ["get", "update"],
+            },
+        ],
+    }
+    own_binding = {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": "RoleBinding",
+        "metadata": _meta("istiod"),
+        "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": "istiod"},
+        "subjects": [{"kind": "ServiceAccount", "name": "istiod", "namespace": NAMESPACE}],
+    }
+    config = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": _meta("istio"),
+        "data": {"mesh": yamldoc.dump(spec.get("meshConfig") or {}), "meshNetworks": "networks: {}"},
+    }
     return [*out, account, role, binding, own, own_binding, config]
 
 
@@ -84,71 +126,136 @@ def _resources(found: Json | None, default: Json) -> Json:
 
 def _istiod(spec: Json) -> list[Json]:
     k8s = dig(spec, "components", "pilot", "k8s", default={})
-    service = {"apiVersion": "v1", "kind": "Service", "metadata": _meta("istiod", istio="pilot"), "spec": {
-        "selector": {"app": "istiod", "istio": "pilot"}, "ports": [
-            {"name": "grpc-xds", "port": ports.CA, "protocol": "TCP"},
-            {"name": "https-dns", "port": ports.XDS, "protocol": "TCP"},
-            {"name": "https-webhook", "port": 443, "targetPort": ports.WEBHOOK, "protocol": "TCP"},
-            {"name": "http-monitoring", "port": ports.MONITORING, "protocol": "TCP"}]}}
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _meta("istiod", istio="pilot"),
+        "spec": {
+            "selector": {"app": "istiod", "istio": "pilot"},
+            "ports": [
+                {"name": "grpc-xds", "port": ports.CA, "protocol": "TCP"},
+                {"name": "https-dns", "port": ports.XDS, "protocol": "TCP"},
+                {"name": "https-webhook", "port": 443, "targetPort": ports.WEBHOOK, "protocol": "TCP"},
+                {"name": "http-monitoring", "port": ports.MONITORING, "protocol": "TCP"},
+            ],
+        },
+    }
     env: list[Json] = [
-        {"name": "REVISION", "value": "default"}, {"name": "PROXY_IMAGE", "value": PROXY_IMAGE},
+        {"name": "REVISION", "value": "default"},
+        {"name": "PROXY_IMAGE", "value": PROXY_IMAGE},
         {"name": "TRUST_DOMAIN", "value": dig(spec, "meshConfig", "trustDomain", default="cluster.local")},
         {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
         {"name": "SERVICE_ACCOUNT", "valueFrom": {"fieldRef": {"fieldPath": "spec.serviceAccountName"}}},
-        *(k8s.get("env") or [])]
+        *(k8s.get("env") or []),
+    ]
     labels = {"app": "istiod", "istio": "pilot", "istio.io/rev": "default"}
-    container = {"name": "discovery", "image": PILOT_IMAGE, "args": ["discovery"], "env": env,
-                 "ports": [{"containerPort": p, "protocol": "TCP"} for p in (ports.CA, ports.XDS, ports.MONITORING,
-                                                                          ports.WEBHOOK)],
-                 "readinessProbe": {"httpGet": {"path": "/ready", "port": ports.MONITORING}, "initialDelaySeconds": 0,
-                                    "periodSeconds": 1, "timeoutSeconds": 5},
-                 "resources": _resources(k8s.get("resources"), {"requests": {"cpu": "500m", "memory": "2Gi"}}),
-                 "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]},
-                                     "runAsUser": ports.PROXY_UID, "runAsGroup": ports.PROXY_UID, "runAsNonRoot": True}}
-    deployment = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": _meta("istiod", istio="pilot"), "spec": {
-        "replicas": 1, "selector": {"matchLabels": {"app": "istiod", "istio": "pilot"}},
-        "strategy": {"rollingUpdate": {"maxSurge": "100%", "maxUnavailable": "25%"}},
-        "template": {"metadata": {"labels": labels, "annotations": {
-            "prometheus.io/scrape": "true", "prometheus.io/port": str(ports.MONITORING), "sidecar.istio.io/inject": "false"}},
-            "spec": {"serviceAccountName": "istiod", "containers": [container],
-                     "securityContext": {"fsGroup": ports.PROXY_UID}}}}}
+    container = {
+        "name": "discovery",
+        "image": PILOT_IMAGE,
+        "args": ["discovery"],
+        "env": env,
+        "ports": [
+            {"containerPort": p, "protocol": "TCP"} for p in (ports.CA, ports.XDS, ports.MONITORING, ports.WEBHOOK)
+        ],
+        "readinessProbe": {
+            "httpGet": {"path": "/ready", "port": ports.MONITORING},
+            "initialDelaySeconds": 0,
+            "periodSeconds": 1,
+            "timeoutSeconds": 5,
+        },
+        "resources": _resources(k8s.get("resources"), {"requests": {"cpu": "500m", "memory": "2Gi"}}),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "runAsUser": ports.PROXY_UID,
+            "runAsGroup": ports.PROXY_UID,
+            "runAsNonRoot": True,
+        },
+    }
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": _meta("istiod", istio="pilot"),
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": {"app": "istiod", "istio": "pilot"}},
+            "strategy": {"rollingUpdate": {"maxSurge": "100%", "maxUnavailable": "25%"}},
+            "template": {
+                "metadata": {
+                    "labels": labels,
+                    "annotations": {
+                        "prometheus.io/scrape": "true",
+                        "prometheus.io/port": str(ports.MONITORING),
+                        "sidecar.istio.io/inject": "false",
+                    },
+                },
+                "spec": {
+                    "serviceAccountName": "istiod",
+                    "containers": [container],
+                    "securityContext": {"fsGroup": ports.PROXY_UID},
+                },
+            },
+        },
+    }
     return [service, deployment]
 
 
 def _hook(name: str, path: str, rules: list[Json], **more: Any) -> Json:
-    return {"name": name, "admissionReviewVersions": ["v1"], "sideEffects": "None", "failurePolicy": "Fail",
-            "clientConfig": {"service": {"name": "istiod", "namespace": NAMESPACE, "path": path, "port": 443}},
-            "rules": rules, **more}
+    return {
+        "name": name,
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "failurePolicy": "Fail",
+        "clientConfig": {"service": {"name": "istiod", "namespace": NAMESPACE, "path": path, "port": 443}},
+        "rules": rules,
+        **more,
+    }
 
 
 def _webhooks() -> list[Json]:
     """A namespace that is labelled, or a pod that asks for itself. Mesh objects are validated everywhere."""
     on_pods = [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}]
     not_off = {"key": "sidecar.istio.io/inject", "operator": "NotIn", "values": ["false"]}
-    by_namespace = _hook("namespace.sidecar-injector.istio.io", "/inject", on_pods, timeoutSeconds=10,
-                         namespaceSelector={"matchExpressions": [
-                             {"key": "istio-injection", "operator": "In", "values": ["enabled"]}]},
-                         objectSelector={"matchExpressions": [not_off]})
-    by_pod = _hook("object.sidecar-injector.istio.io", "/inject", on_pods, timeoutSeconds=10,
-                   namespaceSelector={"matchExpressions": [
-                       {"key": "istio-injection", "operator": "DoesNotExist"},
-                       {"key": "kubernetes.io/metadata.name", "operator": "NotIn",
-                        "values": list(inject.SKIPPED_NAMESPACES)}]},
-                   objectSelector={"matchExpressions": [
-                       {"key": "sidecar.istio.io/inject", "operator": "In", "values": ["true"]}]})
-    mutating = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
-                "metadata": {"name": "istio-sidecar-injector", "labels": {"app": "sidecar-injector", "release": "istio"}},
-                "webhooks": [by_namespace, by_pod]}
+    by_namespace = _hook(
+        "namespace.sidecar-injector.istio.io",
+        "/inject",
+        on_pods,
+        timeoutSeconds=10,
+        namespaceSelector={"matchExpressions": [{"key": "istio-injection", "operator": "In", "values": ["enabled"]}]},
+        objectSelector={"matchExpressions": [not_off]},
+    )
+    by_pod = _hook(
+        "object.sidecar-injector.istio.io",
+        "/inject",
+        on_pods,
+        timeoutSeconds=10,
+        namespaceSelector={
+            "matchExpressions": [
+                {"key": "istio-injection", "operator": "DoesNotExist"},
+                {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": list(inject.SKIPPED_NAMESPACES)},
+            ]
+        },
+        objectSelector={"matchExpressions": [{"key": "sidecar.istio.io/inject", "operator": "In", "values": ["true"]}]},
+    )
+    mutating = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": "istio-sidecar-injector", "labels": {"app": "sidecar-injector", "release": "istio"}},
+        "webhooks": [by_namespace, by_pod],
+    }
     groups = sorted({d.kind.group for d in crds.DEFINITIONS})
     checked = [{"operations": ["CREATE", "UPDATE"], "apiGroups": groups, "apiVersions": ["*"], "resources": ["*"]}]
-    validating = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
-                  "metadata": {"name": f"istio-validator-{NAMESPACE}", "labels": {"app": "istiod", "release": "istio"}},
-                  "webhooks": [_hook("validation.istio.io", "/validate", checked, timeoutSeconds=10)]}
+    validating = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": f"istio-validator-{NAMESPACE}", "labels": {"app": "istiod", "release": "istio"}},
+        "webhooks": [_hook("validation.istio.io", "/validate", checked, timeoutSeconds=10)],
+    }
     return [mutating, validating]
 
 
-def _gateway(given: Json, spec: Json, ingress: bool) -> list[Json]:
+def _gateway(given: Json, ingress: bool) -> list[Json]:
     name, k8s = str(given["name"]), given.get("k8s") or {}
     role = "ingressgateway" if ingress else "egressgateway"
     labels = given.get("label") or {"app": name, "istio": role}
@@ -158,33 +265,89 @@ def _gateway(given: Json, spec: Json, ingress: bool) -> list[Json]:
     kind = dig(k8s, "service", "type", default="LoadBalancer" if ingress else "ClusterIP")
     service_ports = [{"protocol": "TCP", **p} for p in jsons.copy({"p": listed})["p"]]
     settings = inject.Settings(image=PROXY_IMAGE, istio_namespace=NAMESPACE)
-    env = [*inject.environment(settings, "{}"), {"name": "ISTIO_META_WORKLOAD_NAME", "value": name},
-           {"name": "ISTIO_META_OWNER", "value": f"kubernetes://apis/apps/v1/namespaces/{namespace}/deployments/{name}"},
-           *(k8s.get("env") or [])]
-    container = {"name": "istio-proxy", "image": PROXY_IMAGE, "env": env, "volumeMounts": inject.mounts(),
-                 "args": ["proxy", "router", "--domain", "$(POD_NAMESPACE).svc.cluster.local", "--proxyLogLevel=warning",
-                          "--proxyComponentLogLevel=misc:error"],
-                 "ports": [*({"containerPort": p["targetPort"], "protocol": "TCP"} for p in service_ports),
-                           {"containerPort": ports.ENVOY_METRICS, "name": "http-envoy-prom", "protocol": "TCP"}],
-                 "readinessProbe": {"httpGet": {"path": "/healthz/ready", "port": ports.HEALTH}, "initialDelaySeconds": 1,
-                                    "periodSeconds": 2, "timeoutSeconds": 1, "failureThreshold": 30},
-                 "lifecycle": {"preStop": {"exec": {"command": ["pilot-agent", "request", "--debug-port=15020", "POST",
-                                                                "drain"]}}},
-                 "resources": _resources(k8s.get("resources"), {"requests": {"cpu": "100m", "memory": "128Mi"}}),
-                 "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]},
-                                     "runAsUser": ports.PROXY_UID, "runAsGroup": ports.PROXY_UID, "runAsNonRoot": True}}
-    pod_labels = {**labels, "service.istio.io/canonical-name": name, "service.istio.io/canonical-revision": "latest",
-                  "istio.io/rev": "default"}
-    template = {"metadata": {"labels": pod_labels, "annotations": {
-        "prometheus.io/scrape": "true", "prometheus.io/port": str(ports.MERGED_METRICS),
-        "prometheus.io/path": "/stats/prometheus", "sidecar.istio.io/inject": "false"}},
-        "spec": {"serviceAccountName": account, "containers": [container], "volumes": inject.volumes(),
-                 "securityContext": {"fsGroup": ports.PROXY_UID}}}
+    env = [
+        *inject.environment(settings, "{}"),
+        {"name": "ISTIO_META_WORKLOAD_NAME", "value": name},
+        {"name": "ISTIO_META_OWNER", "value": f"kubernetes://apis/apps/v1/namespaces/{namespace}/deployments/{name}"},
+        *(k8s.get("env") or []),
+    ]
+    container = {
+        "name": "istio-proxy",
+        "image": PROXY_IMAGE,
+        "env": env,
+        "volumeMounts": inject.mounts(),
+        "args": [
+            "proxy",
+            "router",
+            "--domain",
+            "$(POD_NAMESPACE).svc.cluster.local",
+            "--proxyLogLevel=warning",
+            "--proxyComponentLogLevel=misc:error",
+        ],
+        "ports": [
+            *({"containerPort": p["targetPort"], "protocol": "TCP"} for p in service_ports),
+            {"containerPort": ports.ENVOY_METRICS, "name": "http-envoy-prom", "protocol": "TCP"},
+        ],
+        "readinessProbe": {
+            "httpGet": {"path": "/healthz/ready", "port": ports.HEALTH},
+            "initialDelaySeconds": 1,
+            "periodSeconds": 2,
+            "timeoutSeconds": 1,
+            "failureThreshold": 30,
+        },
+        "lifecycle": {
+            "preStop": {"exec": {"command": ["pilot-agent", "request", "--debug-port=15020", "POST", "drain"]}}
+        },
+        "resources": _resources(k8s.get("resources"), {"requests": {"cpu": "100m", "memory": "128Mi"}}),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "runAsUser": ports.PROXY_UID,
+            "runAsGroup": ports.PROXY_UID,
+            "runAsNonRoot": True,
+        },
+    }
+    pod_labels = {
+        **labels,
+        "service.istio.io/canonical-name": name,
+        "service.istio.io/canonical-revision": "latest",
+        "istio.io/rev": "default",
+    }
+    template = {
+        "metadata": {
+            "labels": pod_labels,
+            "annotations": {
+                "prometheus.io/scrape": "true",
+                "prometheus.io/port": str(ports.MERGED_METRICS),
+                "prometheus.io/path": "/stats/prometheus",
+                "sidecar.istio.io/inject": "false",
+            },
+        },
+        "spec": {
+            "serviceAccountName": account,
+            "containers": [container],
+            "volumes": inject.volumes(),
+            "securityContext": {"fsGroup": ports.PROXY_UID},
+        },
+    }
     meta = {"namespace": namespace, "labels": {**labels, "release": "istio", "istio.io/rev": "default"}}
     return [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, **meta}},
-        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, **meta},
-         "spec": {"type": kind, "selector": labels, "ports": service_ports}},
-        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, **meta}, "spec": {
-            "replicas": 1, "selector": {"matchLabels": labels}, "template": template,
-            "strategy": {"rollingUpdate": {"maxSurge": "100%", "maxUnavailable": "25%"}}}}]
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name, **meta},
+            "spec": {"type": kind, "selector": labels, "ports": service_ports},
+        },
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": name, **meta},
+            "spec": {
+                "replicas": 1,
+                "selector": {"matchLabels": labels},
+                "template": template,
+                "strategy": {"rollingUpdate": {"maxSurge": "100%", "maxUnavailable": "25%"}},
+            },
+        },
+    ]

@@ -11,11 +11,17 @@ from lateen.kit.jsons import Json, dig
 API_VERSION = "install.istio.io/v1alpha1"
 
 INGRESS_PORTS = [
-    {"port": 15021, "targetPort": 15021, "name": "status-port"}, {"port": 80, "targetPort": 8080, "name": "http2"},
-    {"port": 443, "targetPort": 8443, "name": "https"}, {"port": 31400, "targetPort": 31400, "name": "tcp"},
-    {"port": 15443, "targetPort": 15443, "name": "tls"}]
-EGRESS_PORTS = [{"port": 80, "targetPort": 8080, "name": "http2"}, {"port": 443, "targetPort": 8443, "name": "https"},
-                {"port": 15443, "targetPort": 15443, "name": "tls"}]
+    {"port": 15021, "targetPort": 15021, "name": "status-port"},
+    {"port": 80, "targetPort": 8080, "name": "http2"},
+    {"port": 443, "targetPort": 8443, "name": "https"},
+    {"port": 31400, "targetPort": 31400, "name": "tcp"},
+    {"port": 15443, "targetPort": 15443, "name": "tls"},
+]
+EGRESS_PORTS = [
+    {"port": 80, "targetPort": 8080, "name": "http2"},
+    {"port": 443, "targetPort": 8443, "name": "https"},
+    {"port": 15443, "targetPort": 15443, "name": "tls"},
+]
 SMALL = {"requests": {"cpu": "10m", "memory": "40Mi"}}
 
 
@@ -24,10 +30,15 @@ def _gateway(name: str, enabled: bool, resources: Json | None = None) -> Json:
 
 
 def _profile(ingress: bool, egress: bool, pilot: bool, mesh: Json | None = None, resources: Json | None = None) -> Json:
-    return {"meshConfig": mesh or {}, "components": {
-        "pilot": {"enabled": pilot, "k8s": {}}, "ingressGateways": [_gateway("istio-ingressgateway", ingress, resources)],
-        "egressGateways": [_gateway("istio-egressgateway", egress, resources)]},
-        "values": {"global": {"proxy": {"resources": resources or {}}}}}
+    return {
+        "meshConfig": mesh or {},
+        "components": {
+            "pilot": {"enabled": pilot, "k8s": {}},
+            "ingressGateways": [_gateway("istio-ingressgateway", ingress, resources)],
+            "egressGateways": [_gateway("istio-egressgateway", egress, resources)],
+        },
+        "values": {"global": {"proxy": {"resources": resources or {}}}},
+    }
 
 
 PROFILES: dict[str, Json] = {
@@ -51,12 +62,22 @@ class Operator:
 
 
 _EFFECTIVE = (
-    "profile", "meshConfig.accessLogFile", "meshConfig.accessLogFormat", "meshConfig.trustDomain",
-    "meshConfig.outboundTrafficPolicy.mode", "meshConfig.lateen.**",
-    "components.pilot.enabled", "components.pilot.k8s.env.**", "components.pilot.k8s.resources.**",
-    "components.ingressGateways.**", "components.egressGateways.**", "values.global.proxy.resources.**",
-    "values.pilot.autoscaleEnabled", "values.gateways.istio-egressgateway.autoscaleEnabled",
-    "values.gateways.istio-ingressgateway.autoscaleEnabled")
+    "profile",
+    "meshConfig.accessLogFile",
+    "meshConfig.accessLogFormat",
+    "meshConfig.trustDomain",
+    "meshConfig.outboundTrafficPolicy.mode",
+    "meshConfig.lateen.**",
+    "components.pilot.enabled",
+    "components.pilot.k8s.env.**",
+    "components.pilot.k8s.resources.**",
+    "components.ingressGateways.**",
+    "components.egressGateways.**",
+    "values.global.proxy.resources.**",
+    "values.pilot.autoscaleEnabled",
+    "values.gateways.istio-egressgateway.autoscaleEnabled",
+    "values.gateways.istio-ingressgateway.autoscaleEnabled",
+)
 _QUIET_FALSE = ("autoscaleEnabled",)
 
 
@@ -64,15 +85,18 @@ def resolve(profile: str, overlays: list[Json], settings: list[str]) -> Operator
     """A profile with IstioOperator documents and ``--set path=value`` on top. Raises ProfileError."""
     pairs = [_setting(s) for s in settings]
     name = next((str(v) for k, v in pairs if k == "profile"), None) or next(
-        (str(o["spec"]["profile"]) for o in overlays if dig(o, "spec", "profile")), profile)
+        (str(o["spec"]["profile"]) for o in overlays if dig(o, "spec", "profile")), profile
+    )
     if name not in PROFILES:
         raise ProfileError(f'there is no profile "{name}"; there are: {", ".join(sorted(PROFILES))}')
     spec = jsons.copy(PROFILES[name])
     ignored: list[str] = []
     for overlay in overlays:
         if overlay.get("apiVersion") != API_VERSION or overlay.get("kind") != "IstioOperator":
-            raise ProfileError(f"expected apiVersion {API_VERSION}, kind IstioOperator; found "
-                               f"{overlay.get('apiVersion')}, {overlay.get('kind')}")
+            raise ProfileError(
+                f"expected apiVersion {API_VERSION}, kind IstioOperator; found "
+                f"{overlay.get('apiVersion')}, {overlay.get('kind')}"
+            )
         ignored += _ineffective(overlay.get("spec") or {}, "")
         spec = _merge(spec, overlay.get("spec") or {})
     for path, value in pairs:
@@ -88,7 +112,7 @@ def resolve(profile: str, overlays: list[Json], settings: list[str]) -> Operator
 def _setting(text: str) -> tuple[str, Any]:
     key, found, value = text.partition("=")
     if not found or not key:
-        raise ProfileError(f'--set {text}: write it as path=value, as in --set profile=demo')
+        raise ProfileError(f"--set {text}: write it as path=value, as in --set profile=demo")
     literal: Any = {"true": True, "false": False}.get(value, int(value) if value.lstrip("-").isdigit() else value)
     return key, literal
 
@@ -97,8 +121,14 @@ def _merge(base: Any, over: Any) -> Any:
     """Maps are merged; lists of named things by name, other lists are replaced."""
     if isinstance(base, dict) and isinstance(over, dict):
         return {**base, **{k: _merge(base.get(k), v) for k, v in over.items()}}
-    if isinstance(base, list) and isinstance(over, list) and all(isinstance(v, dict) and "name" in v for v in over) and all(
-            isinstance(v, dict) and "name" in v for v in base) and base and "enabled" in base[0]:
+    if (
+        isinstance(base, list)
+        and isinstance(over, list)
+        and all(isinstance(v, dict) and "name" in v for v in over)
+        and all(isinstance(v, dict) and "name" in v for v in base)
+        and base
+        and "enabled" in base[0]
+    ):
         given = {v["name"]: v for v in over}
         merged = [_merge(v, given.pop(v["name"], {})) for v in base]
         return merged + list(given.values())

@@ -32,8 +32,9 @@ def new_key() -> ec.EllipticCurvePrivateKey:
 
 
 def key_pem(key: ec.EllipticCurvePrivateKey) -> str:
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-                             serialization.NoEncryption()).decode()
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
 
 
 def _name(common: str, organizations: tuple[str, ...] = ()) -> x509.Name:
@@ -46,13 +47,18 @@ def authority(common: str, now: datetime, days: int = 3650, organization: str = 
     key = new_key()
     name = _name(common, (organization,) if organization else ())
     certificate = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(x509.random_serial_number()).not_valid_before(now - SKEW)
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - SKEW)
         .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(x509.KeyUsage(False, False, False, False, False, True, True, False, False), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256()))
+        .sign(key, hashes.SHA256())
+    )
     return Pair(certificate.public_bytes(serialization.Encoding.PEM).decode(), key_pem(key))
 
 
@@ -65,31 +71,59 @@ def _san(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-def sign(ca: Pair, public_key: ec.EllipticCurvePublicKey, names: list[str], now: datetime, lifetime: timedelta,
-         common: str = "", organizations: tuple[str, ...] = (), client: bool = True, server: bool = True) -> str:
+def sign(
+    ca: Pair,
+    public_key: ec.EllipticCurvePublicKey,
+    names: list[str],
+    now: datetime,
+    lifetime: timedelta,
+    common: str = "",
+    organizations: tuple[str, ...] = (),
+    client: bool = True,
+    server: bool = True,
+) -> str:
     """A leaf certificate that never outlives its CA."""
     issuer = x509.load_pem_x509_certificate(ca.certificate.encode())
     issuer_key = serialization.load_pem_private_key(ca.key.encode(), None)
     assert isinstance(issuer_key, ec.EllipticCurvePrivateKey)
-    usages = [u for u, wanted in ((ExtendedKeyUsageOID.SERVER_AUTH, server), (ExtendedKeyUsageOID.CLIENT_AUTH, client))
-              if wanted]
+    usages = [
+        u
+        for u, wanted in ((ExtendedKeyUsageOID.SERVER_AUTH, server), (ExtendedKeyUsageOID.CLIENT_AUTH, client))
+        if wanted
+    ]
     builder = (
-        x509.CertificateBuilder().subject_name(_name(common, organizations)).issuer_name(issuer.subject)
-        .public_key(public_key).serial_number(x509.random_serial_number()).not_valid_before(now - SKEW)
+        x509.CertificateBuilder()
+        .subject_name(_name(common, organizations))
+        .issuer_name(issuer.subject)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - SKEW)
         .not_valid_after(min(now + lifetime, issuer.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.KeyUsage(True, False, True, False, False, False, False, False, False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key()),  # type: ignore[arg-type]
-                       critical=False))
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key()),  # type: ignore[arg-type]
+            critical=False,
+        )
+    )
     if names:
-        builder = builder.add_extension(x509.SubjectAlternativeName([_san(n) for n in names]),
-                                        critical=not common and not organizations)
+        builder = builder.add_extension(
+            x509.SubjectAlternativeName([_san(n) for n in names]), critical=not common and not organizations
+        )
     return builder.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
 
-def issue(ca: Pair, names: list[str], now: datetime, lifetime: timedelta, common: str = "",
-          organizations: tuple[str, ...] = (), client: bool = True, server: bool = True) -> Pair:
+def issue(
+    ca: Pair,
+    names: list[str],
+    now: datetime,
+    lifetime: timedelta,
+    common: str = "",
+    organizations: tuple[str, ...] = (),
+    client: bool = True,
+    server: bool = True,
+) -> Pair:
     """A new key with its certificate."""
     key = new_key()
     return Pair(sign(ca, key.public_key(), names, now, lifetime, common, organizations, client, server), key_pem(key))
@@ -97,8 +131,13 @@ def issue(ca: Pair, names: list[str], now: datetime, lifetime: timedelta, common
 
 def request(key: ec.EllipticCurvePrivateKey) -> str:
     """A certificate request without names: the identity comes from the caller's token."""
-    return (x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
-            .public_bytes(serialization.Encoding.PEM).decode())
+    return (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([]))
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+        .decode()
+    )
 
 
 def requested_key(csr: str) -> ec.EllipticCurvePublicKey:

@@ -70,17 +70,29 @@ def _head(raw: bytes) -> tuple[str, dict[str, str]]:
     return first, {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in rest)}
 
 
-async def fetch(host: str, port: int, path: str, *, method: str = "GET", headers: dict[str, str] | None = None,
-                body: bytes = b"", timeout: float = 5.0, ssl: object = None, server_hostname: str | None = None,
-                sock: object = None) -> Response:
+async def fetch(
+    host: str,
+    port: int,
+    path: str,
+    *,
+    method: str = "GET",
+    headers: dict[str, str] | None = None,
+    body: bytes = b"",
+    timeout: float = 5.0,
+    ssl: object = None,
+    server_hostname: str | None = None,
+    sock: object = None,
+) -> Response:
     """One request on a connection of its own. Raises OSError or TimeoutError."""
     async with asyncio.timeout(timeout):
         if sock is not None:
             reader, writer = await asyncio.open_connection(
-                sock=sock, ssl=ssl, server_hostname=server_hostname, limit=MAX_BODY)  # type: ignore[call-overload]
+                sock=sock, ssl=ssl, server_hostname=server_hostname, limit=MAX_BODY
+            )
         else:
             reader, writer = await asyncio.open_connection(
-                host, port, ssl=ssl, server_hostname=server_hostname, limit=MAX_BODY)  # type: ignore[arg-type]
+                host, port, ssl=ssl, server_hostname=server_hostname, limit=MAX_BODY
+            )
         try:
             head = {"host": host, "connection": "close", "content-length": str(len(body)), **(headers or {})}
             lines = [f"{method} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in head.items())]

@@ -32,12 +32,12 @@ def copy(value: Json) -> Json:
     return cast(Json, orjson.loads(orjson.dumps(value)))
 
 
-def dig(value: Any, *path: str | int, default: Any = None) -> Any:
+def dig(value: Any, *path: Any, default: Any = None) -> Any:
     """``dig(pod, "spec", "containers", 0)``: the value at a path, or the default where any step is missing."""
     for step in path:
-        if isinstance(value, dict) and step in value:
-            value = value[step]
-        elif isinstance(value, list) and isinstance(step, int) and -len(value) <= step < len(value):
+        if (isinstance(value, dict) and step in value) or (
+            isinstance(value, list) and isinstance(step, int) and -len(value) <= step < len(value)
+        ):
             value = value[step]
         else:
             return default

@@ -10,7 +10,9 @@ class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = self.formatTime(record, "%Y-%m-%dT%H:%M:%S")
         level = {"WARNING": "warn", "CRITICAL": "fatal"}.get(record.levelname, record.levelname.lower())
-        text = f"{at}.{int(record.msecs):03d}000Z\t{level}\t{record.name.removeprefix('lateen.')}\t{record.getMessage()}"
+        text = (
+            f"{at}.{int(record.msecs):03d}000Z\t{level}\t{record.name.removeprefix('lateen.')}\t{record.getMessage()}"
+        )
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 

@@ -61,7 +61,11 @@ def _requirement(part: str) -> Callable[[Labels], bool]:
             k, _, v = (s.strip() for s in part.partition(op))
             if not k:
                 raise ValueError(f'"{part}" is not a label selector')
-            return (lambda labels: labels.get(k) != v) if op == "!=" else (lambda labels: labels.get(k) == v)
+            return _compare(k, v, op != "!=")
     if not re.fullmatch(r"[A-Za-z0-9./_-]+", part):
         raise ValueError(f'"{part}" is not a label selector')
     return lambda labels: part in labels
+
+
+def _compare(key: str, value: str, equal: bool) -> Callable[[Labels], bool]:
+    return lambda labels: (labels.get(key) == value) == equal

@@ -24,9 +24,26 @@ _INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)$")
 _OCTAL = re.compile(r"0o?[0-7]+$")
 _HEX = re.compile(r"0x[0-9a-fA-F]+$")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
-_BOOLS = {"true": True, "True": True, "TRUE": True, "yes": True, "Yes": True, "YES": True, "on": True, "On": True,
-          "ON": True, "false": False, "False": False, "FALSE": False, "no": False, "No": False, "NO": False,
-          "off": False, "Off": False, "OFF": False}
+_BOOLS = {
+    "true": True,
+    "True": True,
+    "TRUE": True,
+    "yes": True,
+    "Yes": True,
+    "YES": True,
+    "on": True,
+    "On": True,
+    "ON": True,
+    "false": False,
+    "False": False,
+    "FALSE": False,
+    "no": False,
+    "No": False,
+    "NO": False,
+    "off": False,
+    "Off": False,
+    "OFF": False,
+}
 _NULLS = {"", "~", "null", "Null", "NULL"}
 
 Path = tuple[str | int, ...]
@@ -97,7 +114,7 @@ def dump(value: Any) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML's own signature
         return True
 
 
@@ -116,18 +133,22 @@ def _guard(text: str) -> None:
             if isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
                 if depth > MAX_DEPTH:
-                    mark = event.start_mark
-                    raise YamlError(f"nested more than {MAX_DEPTH} levels deep", mark.line + 1, mark.column + 1)
+                    raise YamlError(f"nested more than {MAX_DEPTH} levels deep", *_position(event))
             elif isinstance(event, yaml.CollectionEndEvent):
                 depth -= 1
             elif isinstance(event, yaml.AliasEvent):
                 aliases += 1
                 if aliases > MAX_ALIASES:
-                    raise YamlError(f"more than {MAX_ALIASES} aliases", event.start_mark.line + 1, 1)
+                    raise YamlError(f"more than {MAX_ALIASES} aliases", *_position(event))
     except yaml.MarkedYAMLError as e:
         raise _yaml_error(e) from None
     except (yaml.YAMLError, UnicodeError) as e:
         raise YamlError(str(e).replace("\n", " ")) from None
+
+
+def _position(event: yaml.Event) -> tuple[int, int]:
+    mark = event.start_mark
+    return (mark.line + 1, mark.column + 1) if mark else (0, 0)
 
 
 def _yaml_error(e: yaml.MarkedYAMLError) -> YamlError:

@@ -44,8 +44,16 @@ async def apply(client: Client, obj: Json) -> str:
 def _with_bundles(wanted: list[Json], found: list[Json]) -> list[Json]:
     """A webhook's trust is filled in by its server; applying its configuration again must not take it away."""
     bundles = {h["name"]: dig(h, "clientConfig", "caBundle") for h in found}
-    return [{**h, "clientConfig": {**h["clientConfig"], **({"caBundle": bundles[h["name"]]} if bundles.get(h["name"])
-                                                           else {})}} for h in wanted]
+    return [
+        {
+            **h,
+            "clientConfig": {
+                **h["clientConfig"],
+                **({"caBundle": bundles[h["name"]]} if bundles.get(h["name"]) else {}),
+            },
+        }
+        for h in wanted
+    ]
 
 
 async def wait_available(client: Client, namespace: str, names: list[str], limit_s: float = 120.0) -> None:
@@ -60,12 +68,14 @@ async def wait_available(client: Client, namespace: str, names: list[str], limit
                 if left:
                     await asyncio.sleep(0.05)
     except TimeoutError:
-        raise TimeoutError(f"not ready after {limit_s:.0f} s: {', '.join(left)}; look at: kubectl describe pods -n "
-                           f"{namespace}") from None
+        raise TimeoutError(
+            f"not ready after {limit_s:.0f} s: {', '.join(left)}; look at: kubectl describe pods -n {namespace}"
+        ) from None
 
 
 def _available(d: Json) -> bool:
     want = dig(d, "spec", "replicas", default=1)
     status = d.get("status") or {}
-    return (status.get("observedGeneration", 0) >= d["metadata"].get("generation", 1)
-            and status.get("updatedReplicas", 0) == want == status.get("readyReplicas", 0) == status.get("replicas", 0))
+    if status.get("observedGeneration", 0) < d["metadata"].get("generation", 1):
+        return False
+    return all(status.get(key, 0) == want for key in ("updatedReplicas", "readyReplicas", "replicas"))

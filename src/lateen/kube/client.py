@@ -90,14 +90,25 @@ class HttpClient:
             self._session = aiohttp.ClientSession(connector=connector, read_bufsize=MAX_LINE)
         return self._session
 
-    async def call(self, method: str, path: str, body: Any = None, query: dict[str, str] | None = None,
-                   content_type: str = "application/json", timeout: float = 30.0) -> Any:
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        query: dict[str, str] | None = None,
+        content_type: str = "application/json",
+        timeout: float = 30.0,
+    ) -> Any:
         """One request; the decoded answer. Raises KubeError and Unreachable."""
         try:
             async with self.session().request(
-                    method, self._base + path, params=query, data=None if body is None else jsons.dumps(body),
-                    headers=self._headers({"Content-Type": content_type}),
-                    timeout=aiohttp.ClientTimeout(total=timeout)) as response:
+                method,
+                self._base + path,
+                params=query,
+                data=None if body is None else jsons.dumps(body),
+                headers=self._headers({"Content-Type": content_type}),
+                timeout=aiohttp.ClientTimeout(total=timeout),
+            ) as response:
                 raw = await response.read()
                 self.warnings += [_warning(w) for w in response.headers.getall("Warning", [])]
                 if response.status >= 400:
@@ -150,8 +161,11 @@ class HttpClient:
         query = {"watch": "true", "resourceVersion": version, "timeoutSeconds": "1800"}
         try:
             async with self.session().get(
-                    self._base + kind.path(namespace), params=query, headers=self._headers(),
-                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=10)) as response:
+                self._base + kind.path(namespace),
+                params=query,
+                headers=self._headers(),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+            ) as response:
                 if response.status >= 400:
                     raise _error(response.status, await response.read())
                 async for line in response.content:

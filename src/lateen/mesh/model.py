@@ -54,7 +54,7 @@ class Objects:
             found.pop(key, None)
         else:
             found[key] = value
-        return replace(self, **{collection: found})
+        return replace(self, **{collection: found})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,21 @@ class PortEndpoints:
 
 def protocol(port: o.ServicePort) -> str:
     """``http``, ``http2``, ``grpc`` or ``tcp``, by appProtocol and then by the port's name, as in Istio."""
-    known = {"http": "http", "http2": "http2", "grpc": "grpc", "grpc-web": "http", "https": "tcp", "tcp": "tcp",
-             "tls": "tcp", "mongo": "tcp", "mysql": "tcp", "redis": "tcp", "kubernetes.io/h2c": "http2",
-             "kubernetes.io/ws": "http", "kubernetes.io/wss": "tcp"}
+    known = {
+        "http": "http",
+        "http2": "http2",
+        "grpc": "grpc",
+        "grpc-web": "http",
+        "https": "tcp",
+        "tcp": "tcp",
+        "tls": "tcp",
+        "mongo": "tcp",
+        "mysql": "tcp",
+        "redis": "tcp",
+        "kubernetes.io/h2c": "http2",
+        "kubernetes.io/ws": "http",
+        "kubernetes.io/wss": "tcp",
+    }
     if port.protocol != "TCP":
         return "udp"
     if port.app_protocol:
@@ -123,8 +135,14 @@ class Mesh:
 
     def services_of(self, pod: o.Pod) -> list[o.Service]:
         labels = pod.label_map
-        return sorted((s for s in self.objects.services.values() if s.namespace == pod.namespace and s.selector
-                       and all(labels.get(k) == v for k, v in s.selector)), key=lambda s: s.name)
+        return sorted(
+            (
+                s
+                for s in self.objects.services.values()
+                if s.namespace == pod.namespace and s.selector and all(labels.get(k) == v for k, v in s.selector)
+            ),
+            key=lambda s: s.name,
+        )
 
     # --- rules -----------------------------------------------------------------------------------------------
 
@@ -163,8 +181,11 @@ class Mesh:
         owner = service.namespace if service else namespace
         for candidate in dict.fromkeys((namespace, owner, self.config.root_namespace)):
             for name in (host, *_wildcards(host)):
-                rules = tuple(dr for dr in self._rules.get((candidate, name), ())
-                              if self._visible(dr.spec.export_to, dr.ref.namespace, namespace))
+                rules = tuple(
+                    dr
+                    for dr in self._rules.get((candidate, name), ())
+                    if self._visible(dr.spec.export_to, dr.ref.namespace, namespace)
+                )
                 if rules:
                     return rules
         return ()
@@ -189,15 +210,22 @@ class Mesh:
         return "PERMISSIVE"
 
     def gateways_for(self, labels: Mapping[str, str]) -> tuple[o.Resource[Gateway], ...]:
-        found = [g for g in self.objects.gateways.values()
-                 if g.spec.selector and all(labels.get(k) == v for k, v in g.spec.selector.items())]
+        found = [
+            g
+            for g in self.objects.gateways.values()
+            if g.spec.selector and all(labels.get(k) == v for k, v in g.spec.selector.items())
+        ]
         return tuple(sorted(found, key=lambda g: g.age_order))
 
     def gateway_rules(self, gateway: o.Ref) -> tuple[o.Resource[VirtualService], ...]:
         """VirtualServices bound to a gateway, oldest first."""
-        found = [vs for vs in self.objects.virtual_services.values()
-                 if any(_gateway_name(name, vs.ref.namespace) == (gateway.namespace, gateway.name)
-                        for name in vs.spec.gateways)]
+        found = [
+            vs
+            for vs in self.objects.virtual_services.values()
+            if any(
+                _gateway_name(name, vs.ref.namespace) == (gateway.namespace, gateway.name) for name in vs.spec.gateways
+            )
+        ]
         return tuple(sorted(found, key=lambda v: v.age_order))
 
 

@@ -46,8 +46,12 @@ class Cached:
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Cached) and type(self) is type(other) and self._hash == other._hash
-                                 and self.key == other.key)
+        return self is other or (
+            isinstance(other, Cached)
+            and type(self) is type(other)
+            and self._hash == other._hash
+            and self.key == other.key
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +74,10 @@ class HostView(Cached):
         return next((s for s in self.security if s.port == port and s.subset == subset), Security(port, subset, "none"))
 
     def resolved(self, host: str, namespace: str) -> tuple[str, tuple[int, ...]]:
-        return next(((full, ports) for written, full, ports in self.destinations
-                     if written == f"{namespace}/{host}"), (host, ()))
+        return next(
+            ((full, ports) for written, full, ports in self.destinations if written == f"{namespace}/{host}"),
+            (host, ()),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,13 +118,16 @@ class GatewayServer(Cached):
     hosts: tuple[str, ...] = field(kw_only=True)
     origins: tuple[str, ...] = field(kw_only=True)
     virtual_services: tuple[tuple[o.Resource[VirtualService], tuple[str, ...], tuple[str, ...]], ...] = field(
-        kw_only=True)
+        kw_only=True
+    )
     """(rule, its hosts here, names of the gateways by which it is bound here)"""
     destinations: tuple[tuple[str, str, tuple[int, ...]], ...] = field(kw_only=True)
 
     def resolved(self, host: str, namespace: str) -> tuple[str, tuple[int, ...]]:
-        return next(((full, ports) for written, full, ports in self.destinations
-                     if written == f"{namespace}/{host}"), (host, ()))
+        return next(
+            ((full, ports) for written, full, ports in self.destinations if written == f"{namespace}/{host}"),
+            (host, ()),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +164,11 @@ class Views:
         """Namespaces whose clients see other rules than everybody: all others share one view."""
         objects = self.mesh.objects
         own = {dr.ref.namespace for dr in objects.destination_rules.values()}
-        for r in (*objects.virtual_services.values(), *objects.destination_rules.values()):
+        exported: list[o.Resource[VirtualService] | o.Resource[DestinationRule]] = [
+            *objects.virtual_services.values(),
+            *objects.destination_rules.values(),
+        ]
+        for r in exported:
             if r.spec.export_to and "*" not in r.spec.export_to:
                 own |= {r.ref.namespace, *(e for e in r.spec.export_to if e not in (".", "~"))}
         for vs in objects.virtual_services.values():
@@ -189,9 +202,12 @@ class Views:
         mesh = self.mesh
         rules = mesh.destination_rule(service.host, namespace)
         virtual = mesh.mesh_rules(service.host, namespace)
-        subsets = {"": {}} | {s.name: s.labels for dr in reversed(rules) for s in dr.spec.subsets}
-        tls = next((dr.spec.traffic_policy.tls for dr in rules if dr.spec.traffic_policy
-                    and dr.spec.traffic_policy.tls), None)
+        subsets: dict[str, Mapping[str, str]] = {"": {}} | {
+            s.name: s.labels for dr in reversed(rules) for s in dr.spec.subsets
+        }
+        tls = next(
+            (dr.spec.traffic_policy.tls for dr in rules if dr.spec.traffic_policy and dr.spec.traffic_policy.tls), None
+        )
         ports, security, endpoints = [], [], []
         for p in service.ports:
             kind = protocol(p)
@@ -211,9 +227,18 @@ class Views:
                 assert isinstance(made, EndpointsView)
                 endpoints.append(made)
         destinations = _destinations(mesh, virtual)
-        values = {"config": mesh.config, "host": service.host, "namespace": service.namespace, "name": service.name,
-                  "address": service.address, "ports": tuple(ports), "security": tuple(security),
-                  "virtual_services": virtual, "rules": rules, "destinations": destinations}
+        values = {
+            "config": mesh.config,
+            "host": service.host,
+            "namespace": service.namespace,
+            "name": service.name,
+            "address": service.address,
+            "ports": tuple(ports),
+            "security": tuple(security),
+            "virtual_services": virtual,
+            "rules": rules,
+            "destinations": destinations,
+        }
         view = self._intern(HostView(tuple(values.values()), **values))  # type: ignore[arg-type]
         assert isinstance(view, HostView)
         return view, endpoints
@@ -252,13 +277,17 @@ class Views:
         assert isinstance(made, GatewayView)
         return made
 
-    def _server(self, pod: o.Pod, port: int, bound: list[tuple[o.Resource[Gateway], tuple[str, ...], bool]]
-                ) -> GatewayServer:
+    def _server(
+        self, pod: o.Pod, port: int, bound: list[tuple[o.Resource[Gateway], tuple[str, ...], bool]]
+    ) -> GatewayServer:
         virtual: dict[o.Ref, tuple[o.Resource[VirtualService], tuple[str, ...], tuple[str, ...]]] = {}
         for gw, hosts, _ in bound:
             for vs in self.mesh.gateway_rules(gw.ref):
-                shared = tuple(h for h in vs.spec.hosts if any(_server_takes(s, h, gw.ref.namespace, vs.ref.namespace)
-                                                               for s in hosts))
+                shared = tuple(
+                    h
+                    for h in vs.spec.hosts
+                    if any(_server_takes(s, h, gw.ref.namespace, vs.ref.namespace) for s in hosts)
+                )
                 if shared:
                     names = (gw.ref.name, f"{gw.ref.namespace}/{gw.ref.name}")
                     before = virtual.get(vs.ref, (vs, (), ()))
@@ -266,10 +295,16 @@ class Views:
         chosen = tuple(sorted(virtual.values(), key=lambda v: v[0].age_order))
         target = self._listen_port(pod, port)
         all_hosts = tuple(dict.fromkeys(h.rpartition("/")[2] for _, hosts, _ in bound for h in hosts))
-        values = {"config": self.mesh.config, "port": port, "target": target,
-                  "redirect": any(r for _, _, r in bound), "hosts": all_hosts,
-                  "origins": tuple(dict.fromkeys(str(g.ref) for g, _, _ in bound)), "virtual_services": chosen,
-                  "destinations": _destinations(self.mesh, tuple(v for v, _, _ in chosen))}
+        values = {
+            "config": self.mesh.config,
+            "port": port,
+            "target": target,
+            "redirect": any(r for _, _, r in bound),
+            "hosts": all_hosts,
+            "origins": tuple(dict.fromkeys(str(g.ref) for g, _, _ in bound)),
+            "virtual_services": chosen,
+            "destinations": _destinations(self.mesh, tuple(v for v, _, _ in chosen)),
+        }
         made = self._intern(GatewayServer(tuple(values.values()), **values))  # type: ignore[arg-type]
         assert isinstance(made, GatewayServer)
         return made
@@ -292,19 +327,20 @@ def _container_port(pod: o.Pod, port: o.ServicePort) -> int:
 def _select(found: PortEndpoints, labels: Mapping[str, str]) -> tuple[tuple[o.Endpoint, o.Pod | None], ...]:
     if not labels:
         return found.endpoints
-    return tuple((e, p) for e, p in found.endpoints
-                 if p is not None and all(p.label_map.get(k) == v for k, v in labels.items()))
+    return tuple(
+        (e, p) for e, p in found.endpoints if p is not None and all(p.label_map.get(k) == v for k, v in labels.items())
+    )
 
 
 def _meshed(endpoints: tuple[tuple[o.Endpoint, o.Pod | None], ...], mesh: Mesh) -> str:
     """An empty cluster counts as meshed: its first endpoints most likely will be, and are waited for then."""
-    modes = {p is not None and p.meshed and mesh.mtls_mode(p.namespace, p.label_map) != "DISABLE"
-             for _, p in endpoints}
+    modes = {p is not None and p.meshed and mesh.mtls_mode(p.namespace, p.label_map) != "DISABLE" for _, p in endpoints}
     return "some" if len(modes) == 2 else "none" if modes == {False} else "all"
 
 
-def _destinations(mesh: Mesh, rules: tuple[o.Resource[VirtualService], ...]
-                  ) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
+def _destinations(
+    mesh: Mesh, rules: tuple[o.Resource[VirtualService], ...]
+) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
     out = {}
     for vs in rules:
         for http in vs.spec.http:
@@ -320,7 +356,11 @@ def _destinations(mesh: Mesh, rules: tuple[o.Resource[VirtualService], ...]
 def _server_takes(server_host: str, host: str, gateway_namespace: str, rule_namespace: str) -> bool:
     """Whether a server's ``hosts`` entry (``ns/host``, ``./host``, ``*``) admits a VirtualService's host."""
     namespace, slash, pattern = server_host.rpartition("/")
-    if slash and namespace not in ("*", rule_namespace) and not (namespace == "." and rule_namespace == gateway_namespace):
+    if (
+        slash
+        and namespace not in ("*", rule_namespace)
+        and not (namespace == "." and rule_namespace == gateway_namespace)
+    ):
         return False
     if pattern == "*" or host == "*" or pattern == host:
         return True

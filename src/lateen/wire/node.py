@@ -28,9 +28,14 @@ def parse(text: str) -> NodeId:
     return NodeId(parts[0], parts[1], pod, namespace, parts[3])
 
 
-PEER_HEADERS = (("workload", "x-lateen-peer-workload"), ("namespace", "x-lateen-peer-namespace"),
-                ("app", "x-lateen-peer-app"), ("version", "x-lateen-peer-version"),
-                ("service", "x-lateen-peer-service"), ("revision", "x-lateen-peer-revision"))
+PEER_HEADERS = (
+    ("workload", "x-lateen-peer-workload"),
+    ("namespace", "x-lateen-peer-namespace"),
+    ("app", "x-lateen-peer-app"),
+    ("version", "x-lateen-peer-version"),
+    ("service", "x-lateen-peer-service"),
+    ("revision", "x-lateen-peer-revision"),
+)
 """What the client's sidecar tells the server's about its workload: (key in metadata, request header)."""
 
 

@@ -34,8 +34,11 @@ class ResourceSet:
         known = self._diffs.get(id(old))
         if known is not None and known[0] is old:
             return known[1], known[2]
-        changed = frozenset(n for n, r in self.resources.items()
-                            if (was := old.resources.get(n)) is not r and (was is None or was.version != r.version))
+        changed = frozenset(
+            n
+            for n, r in self.resources.items()
+            if (was := old.resources.get(n)) is not r and (was is None or was.version != r.version)
+        )
         removed = frozenset(n for n in old.resources if n not in self.resources)
         if len(self._diffs) >= 4:
             self._diffs.clear()

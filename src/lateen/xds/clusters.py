@@ -21,11 +21,17 @@ UNLIMITED = 4294967295
 LOOP_GUARD = "127.0.0.6"
 """Inbound connections to the application come from here, so that they are not captured again."""
 
-_POLICIES = {"ROUND_ROBIN": "ROUND_ROBIN", "RANDOM": "RANDOM", "LEAST_REQUEST": "LEAST_REQUEST",
-             "LEAST_CONN": "LEAST_REQUEST", "UNSPECIFIED": "LEAST_REQUEST", None: "LEAST_REQUEST"}
+_POLICIES = {
+    "ROUND_ROBIN": "ROUND_ROBIN",
+    "RANDOM": "RANDOM",
+    "LEAST_REQUEST": "LEAST_REQUEST",
+    "LEAST_CONN": "LEAST_REQUEST",
+    "UNSPECIFIED": "LEAST_REQUEST",
+    None: "LEAST_REQUEST",
+}
 
 
-def _policy(view: HostView, subset: str, port: int) -> dict[str, Any]:
+def _policy(view: HostView, subset: str) -> dict[str, Any]:
     """The settings for a cluster: the rule's, overridden by the subset's, field group by field group."""
     out: dict[str, Any] = {"load_balancer": None, "connection_pool": None, "outlier_detection": None, "tls": None}
     layers: list[api.TrafficPolicy | None] = []
@@ -45,7 +51,8 @@ def _http_options(kind: str, pool: api.HttpPool | None = None) -> Any:
     if kind == "h2":
         # Upgrades (WebSocket) cross HTTP/2 as extended CONNECT.
         options.explicit_http_config.http2_protocol_options.CopyFrom(
-            protocol_pb2.Http2ProtocolOptions(allow_connect=True, max_concurrent_streams=pb.u32(1024)))
+            protocol_pb2.Http2ProtocolOptions(allow_connect=True, max_concurrent_streams=pb.u32(1024))
+        )
     elif kind == "downstream":
         options.use_downstream_protocol_config.http_protocol_options.CopyFrom(protocol_pb2.Http1ProtocolOptions())
         options.use_downstream_protocol_config.http2_protocol_options.CopyFrom(protocol_pb2.Http2ProtocolOptions())
@@ -60,11 +67,17 @@ def _http_options(kind: str, pool: api.HttpPool | None = None) -> Any:
 
 def _breakers(pool: api.ConnectionPool | None) -> Any:
     http, tcp = (pool.http if pool else None), (pool.tcp if pool else None)
-    return circuit_breaker_pb2.CircuitBreakers(thresholds=[circuit_breaker_pb2.CircuitBreakers.Thresholds(
-        max_connections=pb.u32((tcp and tcp.max_connections) or UNLIMITED),
-        max_pending_requests=pb.u32((http and http.http1_max_pending_requests) or UNLIMITED),
-        max_requests=pb.u32((http and http.http2_max_requests) or UNLIMITED),
-        max_retries=pb.u32((http and http.max_retries) or UNLIMITED), track_remaining=True)])
+    return circuit_breaker_pb2.CircuitBreakers(
+        thresholds=[
+            circuit_breaker_pb2.CircuitBreakers.Thresholds(
+                max_connections=pb.u32((tcp and tcp.max_connections) or UNLIMITED),
+                max_pending_requests=pb.u32((http and http.http1_max_pending_requests) or UNLIMITED),
+                max_requests=pb.u32((http and http.http2_max_requests) or UNLIMITED),
+                max_retries=pb.u32((http and http.max_retries) or UNLIMITED),
+                track_remaining=True,
+            )
+        ]
+    )
 
 
 def _outlier(found: api.OutlierDetection) -> Any:
@@ -87,19 +100,25 @@ def _outlier(found: api.OutlierDetection) -> Any:
 
 def _outbound(view: HostView, port: Port, subset: str) -> Resource:
     name = names.outbound(view.host, port.number, subset)
-    policy = _policy(view, subset, port.number)
+    policy = _policy(view, subset)
     pool: api.ConnectionPool | None = policy["connection_pool"]
     http = port.protocol in ("http", "http2", "grpc", "auto")
     meshed = view.secured(port.number, subset).meshed
     upgrade = pool.http.h2_upgrade_policy if pool and pool.http else None
-    h2 = port.protocol in ("http2", "grpc") or upgrade == "UPGRADE" or (
-        port.protocol == "http" and meshed == "all" and view.config.http2 and upgrade != "DO_NOT_UPGRADE")
+    h2 = (
+        port.protocol in ("http2", "grpc")
+        or upgrade == "UPGRADE"
+        or (port.protocol == "http" and meshed == "all" and view.config.http2 and upgrade != "DO_NOT_UPGRADE")
+    )
     cluster = cluster_pb2.Cluster(
-        name=name, type="EDS", lb_policy=_POLICIES[policy["load_balancer"].simple if policy["load_balancer"] else None],
+        name=name,
+        type="EDS",
+        lb_policy=_POLICIES[policy["load_balancer"].simple if policy["load_balancer"] else None],
         connect_timeout=pb.duration(view.config.connect_timeout_s),
         eds_cluster_config=cluster_pb2.Cluster.EdsClusterConfig(eds_config=pb.ads(), service_name=name),
         circuit_breakers=_breakers(pool),
-        metadata=pb.metadata(lateen={"host": view.host, "name": view.name, "namespace": view.namespace}))
+        metadata=pb.metadata(lateen={"host": view.host, "name": view.name, "namespace": view.namespace}),
+    )
     if pool and pool.tcp and pool.tcp.connect_timeout:
         cluster.connect_timeout.CopyFrom(pb.duration(pool.tcp.connect_timeout.seconds))
     if policy["outlier_detection"]:
@@ -109,13 +128,16 @@ def _outbound(view: HostView, port: Port, subset: str) -> Resource:
         cluster.common_lb_config.healthy_panic_threshold.value = found.min_health_percent or 0
     if http:
         kind = "h2" if h2 else "downstream" if port.protocol == "auto" else "h1"
-        cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(_http_options(kind, pool.http if pool else None))
+        cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(
+            _http_options(kind, pool.http if pool else None)
+        )
     _transport(cluster, view, port, subset, policy["tls"], tls.ALPN_H2 if h2 else tls.ALPN_H1 if http else tls.ALPN_TCP)
     return pb.resource(name, cluster, tuple(str(dr.ref) for dr in view.rules))
 
 
-def _transport(cluster: Any, view: HostView, port: Port, subset: str, found: api.ClientTLS | None,
-               alpn: tuple[str, ...]) -> None:
+def _transport(
+    cluster: Any, view: HostView, port: Port, subset: str, found: api.ClientTLS | None, alpn: tuple[str, ...]
+) -> None:
     """Automatic mutual TLS, decided per endpoint unless all are alike or the rule decides."""
     if found is not None and found.mode == "DISABLE":
         return
@@ -144,9 +166,13 @@ def of_host(view: HostView) -> tuple[Resource, ...]:
 def fixed(connect_timeout: float) -> tuple[Resource, ...]:
     """Where unknown traffic goes: on to its destination, or nowhere."""
     passthrough = cluster_pb2.Cluster(
-        name=names.PASSTHROUGH, type="ORIGINAL_DST", lb_policy="CLUSTER_PROVIDED",
-        connect_timeout=pb.duration(connect_timeout), circuit_breakers=_breakers(None),
-        metadata=pb.metadata(lateen={"host": names.PASSTHROUGH, "name": names.PASSTHROUGH, "namespace": "unknown"}))
+        name=names.PASSTHROUGH,
+        type="ORIGINAL_DST",
+        lb_policy="CLUSTER_PROVIDED",
+        connect_timeout=pb.duration(connect_timeout),
+        circuit_breakers=_breakers(None),
+        metadata=pb.metadata(lateen={"host": names.PASSTHROUGH, "name": names.PASSTHROUGH, "namespace": "unknown"}),
+    )
     passthrough.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(_http_options("downstream"))
     hole = cluster_pb2.Cluster(name=names.BLACK_HOLE, type="STATIC", connect_timeout=pb.duration(connect_timeout))
     return (pb.resource(passthrough.name, passthrough), pb.resource(hole.name, hole))
@@ -159,18 +185,27 @@ def of_workload(view: InboundView) -> tuple[Resource, ...]:
     out = []
     for port, service in view.ports:
         cluster = cluster_pb2.Cluster(
-            name=names.inbound(port.number), type="ORIGINAL_DST", lb_policy="CLUSTER_PROVIDED",
-            connect_timeout=pb.duration(view.config.connect_timeout_s), circuit_breakers=_breakers(None),
-            upstream_bind_config=guard, metadata=_own(view, service.host if service else "",
-                                                      service.name if service else ""))
+            name=names.inbound(port.number),
+            type="ORIGINAL_DST",
+            lb_policy="CLUSTER_PROVIDED",
+            connect_timeout=pb.duration(view.config.connect_timeout_s),
+            circuit_breakers=_breakers(None),
+            upstream_bind_config=guard,
+            metadata=_own(view, service.host if service else "", service.name if service else ""),
+        )
         if port.protocol != "tcp":
             kind = "h2" if port.protocol in ("http2", "grpc") else "h1" if port.protocol == "http" else "downstream"
             cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(_http_options(kind))
         out.append(pb.resource(cluster.name, cluster))
     rest = cluster_pb2.Cluster(
-        name=names.INBOUND_PASSTHROUGH, type="ORIGINAL_DST", lb_policy="CLUSTER_PROVIDED",
-        connect_timeout=pb.duration(view.config.connect_timeout_s), circuit_breakers=_breakers(None),
-        upstream_bind_config=guard, metadata=_own(view, names.INBOUND_PASSTHROUGH, names.INBOUND_PASSTHROUGH))
+        name=names.INBOUND_PASSTHROUGH,
+        type="ORIGINAL_DST",
+        lb_policy="CLUSTER_PROVIDED",
+        connect_timeout=pb.duration(view.config.connect_timeout_s),
+        circuit_breakers=_breakers(None),
+        upstream_bind_config=guard,
+        metadata=_own(view, names.INBOUND_PASSTHROUGH, names.INBOUND_PASSTHROUGH),
+    )
     rest.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(_http_options("downstream"))
     return (*out, pb.resource(rest.name, rest))
 

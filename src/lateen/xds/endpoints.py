@@ -18,8 +18,14 @@ def workload(pod: o.Pod) -> dict[str, str]:
     app = labels.get("app") or labels.get("app.kubernetes.io/name") or ""
     service = labels.get("service.istio.io/canonical-name") or app or pod.owner
     revision = labels.get("service.istio.io/canonical-revision") or labels.get("version") or "latest"
-    return {"workload": pod.owner, "namespace": pod.namespace, "app": app or "unknown",
-            "version": labels.get("version") or "unknown", "service": service, "revision": revision}
+    return {
+        "workload": pod.owner,
+        "namespace": pod.namespace,
+        "app": app or "unknown",
+        "version": labels.get("version") or "unknown",
+        "service": service,
+        "revision": revision,
+    }
 
 
 @lru_cache(maxsize=65536)
@@ -28,12 +34,26 @@ def of_cluster(view: EndpointsView) -> Resource:
     if view.endpoints:
         group = out.endpoints.add(load_balancing_weight=pb.u32(len(view.endpoints)))
         for e, pod in view.endpoints:
-            found = workload(pod) if pod else {"workload": "unknown", "namespace": "unknown", "app": "unknown",
-                                               "version": "unknown", "service": "unknown", "revision": "latest"}
+            found = (
+                workload(pod)
+                if pod
+                else {
+                    "workload": "unknown",
+                    "namespace": "unknown",
+                    "app": "unknown",
+                    "version": "unknown",
+                    "service": "unknown",
+                    "revision": "latest",
+                }
+            )
             spaces = {"lateen": found}
             if view.mtls and pod is not None and pod.meshed:
                 spaces["envoy.transport_socket_match"] = {"tlsMode": "istio"}
-            group.lb_endpoints.append(endpoint_components_pb2.LbEndpoint(
-                endpoint=endpoint_components_pb2.Endpoint(address=pb.address(e.address, e.port)),
-                metadata=pb.metadata(**spaces), load_balancing_weight=pb.u32(1)))
+            group.lb_endpoints.append(
+                endpoint_components_pb2.LbEndpoint(
+                    endpoint=endpoint_components_pb2.Endpoint(address=pb.address(e.address, e.port)),
+                    metadata=pb.metadata(**spaces),
+                    load_balancing_weight=pb.u32(1),
+                )
+            )
     return pb.resource(view.cluster, out)

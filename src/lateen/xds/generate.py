@@ -63,9 +63,16 @@ def generate(view: View) -> dict[str, Sets]:
     """Type URL -> the sets whose union the proxy shall have."""
     shared_clusters, shared_endpoints = _shared_clusters(view.outbound), _shared_endpoints(view.outbound)
     if view.gateway is not None:
-        return {names.CDS: (shared_clusters, EMPTY), names.EDS: (shared_endpoints,),
-                names.LDS: (_gateway_listeners(view.gateway), EMPTY), names.RDS: (_gateway_routes(view.gateway),)}
+        return {
+            names.CDS: (shared_clusters, EMPTY),
+            names.EDS: (shared_endpoints,),
+            names.LDS: (_gateway_listeners(view.gateway), EMPTY),
+            names.RDS: (_gateway_routes(view.gateway),),
+        }
     assert view.inbound is not None
-    return {names.CDS: (shared_clusters, _own_clusters(view.inbound)), names.EDS: (shared_endpoints,),
-            names.LDS: (_shared_listeners(view.outbound), _own_listeners(view.inbound)),
-            names.RDS: (_shared_routes(view.outbound),)}
+    return {
+        names.CDS: (shared_clusters, _own_clusters(view.inbound)),
+        names.EDS: (shared_endpoints,),
+        names.LDS: (_shared_listeners(view.outbound), _own_listeners(view.inbound)),
+        names.RDS: (_shared_routes(view.outbound),),
+    }

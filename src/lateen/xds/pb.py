@@ -40,8 +40,9 @@ def address(host: str, port: int) -> Any:
 
 @lru_cache(maxsize=1)
 def ads() -> Any:
-    return config_source_pb2.ConfigSource(ads=config_source_pb2.AggregatedConfigSource(),
-                                          initial_fetch_timeout=duration(0), resource_api_version="V3")
+    return config_source_pb2.ConfigSource(
+        ads=config_source_pb2.AggregatedConfigSource(), initial_fetch_timeout=duration(0), resource_api_version="V3"
+    )
 
 
 def percent(value: float) -> Any:

@@ -25,7 +25,8 @@ FORMAT = (
     '%RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% "%UPSTREAM_TRANSPORT_FAILURE_REASON%" %BYTES_RECEIVED% '
     '%BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% "%REQ(X-FORWARDED-FOR)%" "%REQ(USER-AGENT)%" '
     '"%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%" %UPSTREAM_CLUSTER_RAW% %UPSTREAM_LOCAL_ADDRESS% '
-    '%DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%\n')
+    "%DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%\n"
+)
 """Istio's default text format."""
 
 UNKNOWN = "unknown"
@@ -66,27 +67,46 @@ def _labels(reporter: Reporter, http: bool) -> list[tuple[str, str]]:
     source, destination = (_self, _endpoint) if client else (_peer, _self)
     out = [
         ("reporter", reporter),
-        ("source_workload", source("workload")), ("source_canonical_service", source("service")),
-        ("source_canonical_revision", source("revision")), ("source_workload_namespace", source("namespace")),
+        ("source_workload", source("workload")),
+        ("source_canonical_service", source("service")),
+        ("source_canonical_revision", source("revision")),
+        ("source_workload_namespace", source("namespace")),
         ("source_principal", _self("principal") if client else "%DOWNSTREAM_PEER_URI_SAN%"),
-        ("source_app", source("app")), ("source_version", source("version")), ("source_cluster", "Kubernetes"),
-        ("destination_workload", destination("workload")), ("destination_workload_namespace", destination("namespace")),
+        ("source_app", source("app")),
+        ("source_version", source("version")),
+        ("source_cluster", "Kubernetes"),
+        ("destination_workload", destination("workload")),
+        ("destination_workload_namespace", destination("namespace")),
         ("destination_principal", "%UPSTREAM_PEER_URI_SAN%" if client else "%DOWNSTREAM_LOCAL_URI_SAN%"),
-        ("destination_app", destination("app")), ("destination_version", destination("version")),
+        ("destination_app", destination("app")),
+        ("destination_version", destination("version")),
         ("destination_service", _service("host")),
         ("destination_canonical_service", destination("service")),
         ("destination_canonical_revision", destination("revision")),
-        ("destination_service_name", _service("name")), ("destination_service_namespace", _service("namespace")),
-        ("destination_cluster", "Kubernetes"), ("request_protocol", "http" if http else "tcp")]
+        ("destination_service_name", _service("name")),
+        ("destination_service_namespace", _service("namespace")),
+        ("destination_cluster", "Kubernetes"),
+        ("request_protocol", "http" if http else "tcp"),
+    ]
     if http:
         out += [("response_code", "%RESPONSE_CODE%"), ("grpc_response_status", "%GRPC_STATUS_NUMBER%")]
-    out += [("response_flags", "%RESPONSE_FLAGS%"),
-            ("connection_security_policy", UNKNOWN if client else "%DYNAMIC_METADATA(lateen:security)%")]
+    out += [
+        ("response_flags", "%RESPONSE_FLAGS%"),
+        ("connection_security_policy", UNKNOWN if client else "%DYNAMIC_METADATA(lateen:security)%"),
+    ]
     return out
 
 
-_LEAN = {"reporter", "source_workload", "source_workload_namespace", "destination_workload",
-         "destination_workload_namespace", "destination_service_name", "response_code", "response_flags"}
+_LEAN = {
+    "reporter",
+    "source_workload",
+    "source_workload_namespace",
+    "destination_workload",
+    "destination_workload_namespace",
+    "destination_service_name",
+    "response_code",
+    "response_flags",
+}
 
 
 def _stat(name: str, labels: list[tuple[str, str]]) -> Any:
@@ -96,7 +116,9 @@ def _stat(name: str, labels: list[tuple[str, str]]) -> Any:
 @lru_cache(maxsize=64)
 def metrics(reporter: Reporter, http: bool, lean: bool, security: str = "") -> Any:
     """The stats logger of one listener. ``security``: mutual_tls or none, for the server side."""
-    labels = [(n, security if n == "connection_security_policy" and security else v) for n, v in _labels(reporter, http)]
+    labels = [
+        (n, security if n == "connection_security_policy" and security else v) for n, v in _labels(reporter, http)
+    ]
     if lean:
         labels = [(n, v) for n, v in labels if n in _LEAN]
     config = stats_pb2.Config(stat_prefix="istio")
@@ -104,8 +126,11 @@ def metrics(reporter: Reporter, http: bool, lean: bool, security: str = "") -> A
     unit = stats_pb2.Config.Histogram.Unit
     if http:
         config.counters.add(stat=_stat("requests_total", labels), value_fixed={"value": 1})
-        add(stat=_stat("request_duration_milliseconds", labels), unit=unit.Value("Milliseconds"),
-            value_format="%DURATION%")
+        add(
+            stat=_stat("request_duration_milliseconds", labels),
+            unit=unit.Value("Milliseconds"),
+            value_format="%DURATION%",
+        )
         if not lean:
             add(stat=_stat("request_bytes", labels), unit=unit.Value("Bytes"), value_format="%BYTES_RECEIVED%")
             add(stat=_stat("response_bytes", labels), unit=unit.Value("Bytes"), value_format="%BYTES_SENT%")

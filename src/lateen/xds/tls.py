@@ -23,24 +23,30 @@ MESH_ALPN = ("istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1",
 
 
 def _file_secret(name: str, path: str) -> Any:
-    source = config_source_pb2.PathConfigSource(
-        path=path, watched_directory=base_pb2.WatchedDirectory(path=SECRETS))
-    return secret_pb2.SdsSecretConfig(name=name, sds_config=config_source_pb2.ConfigSource(
-        path_config_source=source, resource_api_version="V3"))
+    source = config_source_pb2.PathConfigSource(path=path, watched_directory=base_pb2.WatchedDirectory(path=SECRETS))
+    return secret_pb2.SdsSecretConfig(
+        name=name, sds_config=config_source_pb2.ConfigSource(path_config_source=source, resource_api_version="V3")
+    )
 
 
 def _common(alpn: tuple[str, ...], trust_domain: str, sans: tuple[str, ...]) -> Any:
-    matchers = [common_pb2.SubjectAltNameMatcher(san_type="URI", matcher=string_pb2.StringMatcher(exact=s))
-                for s in sans] or [common_pb2.SubjectAltNameMatcher(
-                    san_type="URI", matcher=string_pb2.StringMatcher(prefix=f"spiffe://{trust_domain}/"))]
+    matchers = [
+        common_pb2.SubjectAltNameMatcher(san_type="URI", matcher=string_pb2.StringMatcher(exact=s)) for s in sans
+    ] or [
+        common_pb2.SubjectAltNameMatcher(
+            san_type="URI", matcher=string_pb2.StringMatcher(prefix=f"spiffe://{trust_domain}/")
+        )
+    ]
     combined = tls_pb2.CommonTlsContext.CombinedCertificateValidationContext(
         default_validation_context=common_pb2.CertificateValidationContext(match_typed_subject_alt_names=matchers),
-        validation_context_sds_secret_config=_file_secret("ROOTCA", ROOT_SDS))
+        validation_context_sds_secret_config=_file_secret("ROOTCA", ROOT_SDS),
+    )
     return tls_pb2.CommonTlsContext(
-        alpn_protocols=alpn, combined_validation_context=combined,
+        alpn_protocols=alpn,
+        combined_validation_context=combined,
         tls_certificate_sds_secret_configs=[_file_secret("default", CERTIFICATE_SDS)],
-        tls_params=common_pb2.TlsParameters(tls_minimum_protocol_version="TLSv1_2",
-                                            ecdh_curves=["X25519", "P-256"]))
+        tls_params=common_pb2.TlsParameters(tls_minimum_protocol_version="TLSv1_2", ecdh_curves=["X25519", "P-256"]),
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -51,12 +57,14 @@ def upstream(alpn: tuple[str, ...], sni: str, trust_domain: str, sans: tuple[str
 
 @lru_cache(maxsize=64)
 def downstream(alpn: tuple[str, ...], trust_domain: str) -> Any:
-    context = tls_pb2.DownstreamTlsContext(common_tls_context=_common(alpn, trust_domain, ()),
-                                           require_client_certificate=pb.boolean(True))
+    context = tls_pb2.DownstreamTlsContext(
+        common_tls_context=_common(alpn, trust_domain, ()), require_client_certificate=pb.boolean(True)
+    )
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=pb.any_of(context))
 
 
 @lru_cache(maxsize=1)
 def raw() -> Any:
-    return base_pb2.TransportSocket(name="envoy.transport_sockets.raw_buffer",
-                                    typed_config=pb.any_of(raw_buffer_pb2.RawBuffer()))
+    return base_pb2.TransportSocket(
+        name="envoy.transport_sockets.raw_buffer", typed_config=pb.any_of(raw_buffer_pb2.RawBuffer())
+    )

@@ -67,17 +67,22 @@ class Webhooks:
 
         resource = review.resource.plural + (f"/{review.subresource}" if review.subresource else "")
         rules = hook.get("rules") or []
-        if not any(has(r.get("operations") or [], review.operation) and has(r.get("apiGroups") or [],
-                   review.resource.group) and has(r.get("resources") or [], resource)
-                   and any(has(r.get("apiVersions") or [], v) for v in review.resource.served) for r in rules):
+        if not any(
+            has(r.get("operations") or [], review.operation)
+            and has(r.get("apiGroups") or [], review.resource.group)
+            and has(r.get("resources") or [], resource)
+            and any(has(r.get("apiVersions") or [], v) for v in review.resource.served)
+            for r in rules
+        ):
             return False
         labels: Json = dig(obj or review.old, "metadata", "labels", default={})
         if hook.get("objectSelector") and not selectors.matches(hook["objectSelector"], labels):
             return False
         if hook.get("namespaceSelector") and review.namespace:
             ns = self._store.get("namespaces", "", review.namespace)
-            if ns is None or not selectors.matches(hook["namespaceSelector"], dig(ns.obj, "metadata", "labels",
-                                                                                  default={})):
+            if ns is None or not selectors.matches(
+                hook["namespaceSelector"], dig(ns.obj, "metadata", "labels", default={})
+            ):
                 return False
         return True
 
@@ -87,10 +92,21 @@ class Webhooks:
         r = review.resource
         gvr = {"group": r.group, "version": review.version, "resource": r.plural}
         gvk = {"group": r.group, "version": review.version, "kind": r.kind}
-        request: Json = {"uid": uid, "kind": gvk, "resource": gvr, "requestKind": gvk, "requestResource": gvr,
-                         "name": review.name, "namespace": review.namespace, "operation": review.operation,
-                         "userInfo": {"username": review.user.name, "groups": list(review.user.groups)},
-                         "object": obj, "oldObject": review.old, "dryRun": review.dry_run, "options": {}}
+        request: Json = {
+            "uid": uid,
+            "kind": gvk,
+            "resource": gvr,
+            "requestKind": gvk,
+            "requestResource": gvr,
+            "name": review.name,
+            "namespace": review.namespace,
+            "operation": review.operation,
+            "userInfo": {"username": review.user.name, "groups": list(review.user.groups)},
+            "object": obj,
+            "oldObject": review.old,
+            "dryRun": review.dry_run,
+            "options": {},
+        }
         body = jsons.dumps({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request})
         try:
             answer = await self._post(hook, body)
@@ -100,9 +116,11 @@ class Webhooks:
             warnings += [str(w) for w in response.get("warnings") or []]
             if not response.get("allowed"):
                 status = response.get("status") or {}
-                raise ApiError(int(status.get("code") or 400), status.get("reason") or "Invalid",
-                               f'admission webhook "{name}" denied the request: '
-                               f"{status.get('message') or 'without explanation'}")
+                raise ApiError(
+                    int(status.get("code") or 400),
+                    status.get("reason") or "Invalid",
+                    f'admission webhook "{name}" denied the request: {status.get("message") or "without explanation"}',
+                )
             if obj is None or not response.get("patch"):
                 return None
             return patches.json_patch(obj, jsons.loads(base64.b64decode(response["patch"])))
@@ -112,8 +130,12 @@ class Webhooks:
             if hook.get("failurePolicy", "Fail") == "Ignore":
                 log.warning("webhook %s failed and is ignored: %s: %s", name, type(e).__name__, e)
                 return None
-            raise ApiError(500, "InternalError", f'Internal error occurred: failed calling webhook "{name}": '
-                           f"{_url(hook)}: {str(e) or type(e).__name__}; is the webhook's pod running and ready?") from e
+            raise ApiError(
+                500,
+                "InternalError",
+                f'Internal error occurred: failed calling webhook "{name}": '
+                f"{_url(hook)}: {str(e) or type(e).__name__}; is the webhook's pod running and ready?",
+            ) from e
 
     async def _post(self, hook: Json, body: bytes) -> Any:
         config = hook["clientConfig"]
@@ -121,9 +143,15 @@ class Webhooks:
         if self._session is None:
             self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=32))
         url, hostname = self._target(config)
-        async with self._session.post(url, data=body, timeout=timeout, ssl=self._context(config.get("caBundle")),
-                                      server_hostname=hostname, allow_redirects=False,
-                                      headers={"Content-Type": "application/json"}) as response:
+        async with self._session.post(
+            url,
+            data=body,
+            timeout=timeout,
+            ssl=self._context(config.get("caBundle")),
+            server_hostname=hostname,
+            allow_redirects=False,
+            headers={"Content-Type": "application/json"},
+        ) as response:
             raw = await response.content.read(MAX_ANSWER)
             if response.status != 200:
                 raise ValueError(f"HTTP {response.status}: {raw[:200].decode(errors='replace')}")
@@ -160,5 +188,7 @@ class Webhooks:
 
 def _url(hook: Json) -> str:
     service = dig(hook, "clientConfig", "service", default={})
-    return str(dig(hook, "clientConfig", "url", default="") or
-               f"https://{service.get('name')}.{service.get('namespace')}.svc{service.get('path', '/')}")
+    return str(
+        dig(hook, "clientConfig", "url", default="")
+        or f"https://{service.get('name')}.{service.get('namespace')}.svc{service.get('path', '/')}"
+    )

@@ -18,8 +18,11 @@ from lateen.cluster.store.sqlite import StoreBroken, StoreFull
 from lateen.kit import jsons, selectors, times
 from lateen.kit.jsons import Json, dig
 
-PATCH_TYPES = {"application/json-patch+json": "json", "application/merge-patch+json": "merge",
-               "application/strategic-merge-patch+json": "strategic"}
+PATCH_TYPES = {
+    "application/json-patch+json": "json",
+    "application/merge-patch+json": "merge",
+    "application/strategic-merge-patch+json": "strategic",
+}
 
 
 @dataclass
@@ -49,8 +52,9 @@ class WatchEvent:
 
 
 class Api:
-    def __init__(self, store: Store, registry: Registry, webhooks: Webhooks, tokens: Tokens,
-                 allocator: strategies.Allocator) -> None:
+    def __init__(
+        self, store: Store, registry: Registry, webhooks: Webhooks, tokens: Tokens, allocator: strategies.Allocator
+    ) -> None:
         self.store, self.registry, self.tokens = store, registry, tokens
         self._webhooks, self._allocator = webhooks, allocator
         for entry in store.list("customresourcedefinitions.apiextensions.k8s.io"):
@@ -84,9 +88,17 @@ class Api:
                     if wanted(entry.obj):
                         yield WatchEvent("ADDED", self._view(c, entry.obj))
             if c.query.get("sendInitialEvents") == "true":
-                yield WatchEvent("BOOKMARK", {
-                    "kind": c.resource.kind, "apiVersion": c.resource.api_version(c.version),
-                    "metadata": {"resourceVersion": str(start), "annotations": {"k8s.io/initial-events-end": "true"}}})
+                yield WatchEvent(
+                    "BOOKMARK",
+                    {
+                        "kind": c.resource.kind,
+                        "apiVersion": c.resource.api_version(c.version),
+                        "metadata": {
+                            "resourceVersion": str(start),
+                            "annotations": {"k8s.io/initial-events-end": "true"},
+                        },
+                    },
+                )
             while True:
                 for event in await watcher.next():
                     before = event.old is not None and wanted(event.old.obj)
@@ -112,8 +124,7 @@ class Api:
             meta["namespace"] = self._namespace(c, meta)
         else:
             meta.pop("namespace", None)
-        for key in ("managedFields", "resourceVersion", "selfLink", "deletionTimestamp",
-                    "deletionGracePeriodSeconds"):
+        for key in ("managedFields", "resourceVersion", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds"):
             meta.pop(key, None)
         meta.update(uid=str(uuid.uuid4()), creationTimestamp=times.stamp(), generation=1)
         if r.status and r.custom:
@@ -140,11 +151,18 @@ class Api:
     async def patch(self, c: Call) -> Json:
         kind = PATCH_TYPES.get(c.patch_type)
         if kind is None:
-            raise ApiError(415, "UnsupportedMediaType", f'the patch type "{c.patch_type}" is not served here; '
-                           f"use one of {', '.join(PATCH_TYPES)} (server-side apply is not available yet)")
+            raise ApiError(
+                415,
+                "UnsupportedMediaType",
+                f'the patch type "{c.patch_type}" is not served here; '
+                f"use one of {', '.join(PATCH_TYPES)} (server-side apply is not available yet)",
+            )
         if kind == "strategic" and c.resource.custom:
-            raise ApiError(415, "UnsupportedMediaType", "strategic merge patch is not for custom resources; "
-                           "use application/merge-patch+json")
+            raise ApiError(
+                415,
+                "UnsupportedMediaType",
+                "strategic merge patch is not for custom resources; use application/merge-patch+json",
+            )
         for attempt in range(5):
             entry = self._entry(c)
             old = jsons.copy(self._view(c, entry.obj))
@@ -170,8 +188,9 @@ class Api:
         r, entry = c.resource, self._entry(c)
         old = entry.obj
         if dig(obj, "metadata", "name", default=c.name) != c.name:
-            raise bad_request(f'the name of the object ({obj["metadata"].get("name")}) does not match the name on '
-                              f"the URL ({c.name})")
+            raise bad_request(
+                f"the name of the object ({obj['metadata'].get('name')}) does not match the name on the URL ({c.name})"
+            )
         if c.subresource == "status":
             obj = {**old, "status": obj.get("status") or {}}
         else:
@@ -198,8 +217,14 @@ class Api:
 
     def _keep_server_fields(self, r: Resource, obj: Json, old: Json) -> None:
         meta, was = obj["metadata"], old["metadata"]
-        for key in ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "namespace",
-                    "generation"):
+        for key in (
+            "uid",
+            "creationTimestamp",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "namespace",
+            "generation",
+        ):
             if key in was:
                 meta[key] = was[key]
             else:
@@ -210,8 +235,8 @@ class Api:
         elif r.status:
             obj.pop("status", None)
         if {k: v for k, v in obj.items() if k not in ("metadata", "status")} != {
-                k: v for k, v in old.items() if k not in ("metadata", "status", "apiVersion")} | {
-                "apiVersion": obj.get("apiVersion")}:
+            k: v for k, v in old.items() if k not in ("metadata", "status", "apiVersion")
+        } | {"apiVersion": obj.get("apiVersion")}:
             meta["generation"] = was.get("generation", 1) + 1
 
     async def delete(self, c: Call) -> Json:
@@ -236,8 +261,11 @@ class Api:
         """Set the deletion timestamp where somebody must finish first; None where the object can go at once."""
         obj = jsons.copy(entry.obj)
         meta = obj["metadata"]
-        running = r.kind == "Pod" and dig(obj, "spec", "nodeName") and dig(obj, "status", "phase") in (
-            "Pending", "Running", "Unknown")
+        running = (
+            r.kind == "Pod"
+            and dig(obj, "spec", "nodeName")
+            and dig(obj, "status", "phase") in ("Pending", "Running", "Unknown")
+        )
         if running and grace is None:
             grace = int(dig(obj, "spec", "terminationGracePeriodSeconds", default=30))
         if not (running and grace) and self._finished(r, obj):
@@ -280,14 +308,26 @@ class Api:
 
     def _deleted(self, c: Call, obj: Json) -> Json:
         r = c.resource
-        return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
-                "details": {"name": c.name, "group": r.group, "kind": r.plural, "uid": dig(obj, "metadata", "uid")}}
+        return {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Success",
+            "details": {"name": c.name, "group": r.group, "kind": r.plural, "uid": dig(obj, "metadata", "uid")},
+        }
 
     async def delete_collection(self, c: Call) -> Json:
         items, _ = self.list(c)
         for item in items:
-            one = Call(c.resource, c.version, dig(item, "metadata", "namespace", default=""),
-                       item["metadata"]["name"], query=c.query, body=c.body, user=c.user)
+            one = Call(
+                c.resource,
+                c.version,
+                dig(item, "metadata", "namespace", default=""),
+                item["metadata"]["name"],
+                query=c.query,
+                body=c.body,
+                user=c.user,
+            )
             await self.delete(one)
         return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
 
@@ -295,19 +335,31 @@ class Api:
 
     def scale(self, c: Call) -> Json:
         obj = self._entry(c).obj
-        meta = {k: obj["metadata"].get(k) for k in ("name", "namespace", "uid", "resourceVersion",
-                                                    "creationTimestamp")}
+        meta = {k: obj["metadata"].get(k) for k in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")}
         selector = ",".join(f"{k}={v}" for k, v in dig(obj, "spec", "selector", "matchLabels", default={}).items())
-        return {"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": meta,
-                "spec": {"replicas": dig(obj, "spec", "replicas", default=1)},
-                "status": {"replicas": dig(obj, "status", "replicas", default=0), "selector": selector}}
+        return {
+            "kind": "Scale",
+            "apiVersion": "autoscaling/v1",
+            "metadata": meta,
+            "spec": {"replicas": dig(obj, "spec", "replicas", default=1)},
+            "status": {"replicas": dig(obj, "status", "replicas", default=0), "selector": selector},
+        }
 
     async def set_scale(self, c: Call) -> Json:
         replicas = dig(c.body, "spec", "replicas")
         if not isinstance(replicas, int) or replicas < 0:
             raise bad_request("spec.replicas must be a number that is not negative")
-        main = Call(c.resource, c.version, c.namespace, c.name, query=c.query, body={"spec": {"replicas": replicas}},
-                    patch_type="application/merge-patch+json", user=c.user, warnings=c.warnings)
+        main = Call(
+            c.resource,
+            c.version,
+            c.namespace,
+            c.name,
+            query=c.query,
+            body={"spec": {"replicas": replicas}},
+            patch_type="application/merge-patch+json",
+            user=c.user,
+            warnings=c.warnings,
+        )
         await self.patch(main)
         return self.scale(c)
 
@@ -336,9 +388,13 @@ class Api:
         token, expires = self.tokens.issue(c.namespace, c.name, account["metadata"]["uid"], audiences, seconds, pod)
         from datetime import UTC, datetime
 
-        return {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1",
-                "metadata": {"name": c.name, "namespace": c.namespace}, "spec": {**spec, "audiences": audiences},
-                "status": {"token": token, "expirationTimestamp": times.stamp(datetime.fromtimestamp(expires, UTC))}}
+        return {
+            "kind": "TokenRequest",
+            "apiVersion": "authentication.k8s.io/v1",
+            "metadata": {"name": c.name, "namespace": c.namespace},
+            "spec": {**spec, "audiences": audiences},
+            "status": {"token": token, "expirationTimestamp": times.stamp(datetime.fromtimestamp(expires, UTC))},
+        }
 
     # --- inside ----------------------------------------------------------------------------------------------
 
@@ -358,14 +414,16 @@ class Api:
     def _namespace(self, c: Call, meta: Json) -> str:
         given = meta.get("namespace")
         if given and given != c.namespace:
-            raise bad_request(f"the namespace of the object ({given}) does not match the namespace on the "
-                              f"request ({c.namespace})")
+            raise bad_request(
+                f"the namespace of the object ({given}) does not match the namespace on the request ({c.namespace})"
+            )
         found = self.store.get("namespaces", "", c.namespace)
         if found is None:
             raise errors.not_found("namespaces", c.namespace)
         if found.obj["metadata"].get("deletionTimestamp"):
-            raise errors.forbidden(f'unable to create new content in namespace "{c.namespace}" because it is being '
-                                   "terminated")
+            raise errors.forbidden(
+                f'unable to create new content in namespace "{c.namespace}" because it is being terminated'
+            )
         return c.namespace
 
     def _decode(self, c: Call, body: Any) -> Json:
@@ -403,8 +461,9 @@ class Api:
         report.invalid += [(f"metadata.{p}", m) for p, m in found.invalid]
         report.unknown += [f"metadata.{p}" for p in found.unknown]
         if report.invalid:
-            raise errors.invalid(c.resource.kind, c.resource.group, str(dig(obj, "metadata", "name", default="")),
-                                 report.invalid)
+            raise errors.invalid(
+                c.resource.kind, c.resource.group, str(dig(obj, "metadata", "name", default="")), report.invalid
+            )
         return obj, report
 
     def _report_unknown(self, c: Call, report: schema.Report) -> None:
@@ -413,8 +472,10 @@ class Api:
         listed = ", ".join(f'unknown field "{p}"' for p in report.unknown)
         match c.query.get("fieldValidation", "Warn"):
             case "Strict":
-                raise bad_request(f"{c.resource.kind} in version \"{c.version}\" cannot be handled as a "
-                                  f"{c.resource.kind}: strict decoding error: {listed}")
+                raise bad_request(
+                    f'{c.resource.kind} in version "{c.version}" cannot be handled as a '
+                    f"{c.resource.kind}: strict decoding error: {listed}"
+                )
             case "Warn":
                 c.warnings += [f'unknown field "{p}"' for p in report.unknown]
 
@@ -439,18 +500,33 @@ def _unwritable(e: OSError) -> ApiError:
 
 
 def _same(a: Json, b: Json) -> bool:
-    strip = lambda o: {**o, "apiVersion": "", "metadata": {k: v for k, v in o["metadata"].items()  # noqa: E731
-                                                           if k not in ("resourceVersion", "managedFields")}}
-    return bool(strip(a) == strip(b))
+    return _content(a) == _content(b)
+
+
+def _content(obj: Json) -> Json:
+    meta = {k: v for k, v in obj["metadata"].items() if k not in ("resourceVersion", "managedFields")}
+    return {**obj, "apiVersion": "", "metadata": meta}
 
 
 _FIELDS = {"metadata.name", "metadata.namespace"}
 _KIND_FIELDS = {
     "Pod": {"spec.nodeName", "status.phase", "status.podIP", "spec.restartPolicy", "spec.serviceAccountName"},
-    "Event": {"involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
-              "involvedObject.apiVersion", "involvedObject.fieldPath", "reason", "type", "source"},
-    "Secret": {"type"}, "Namespace": {"status.phase"}, "Node": {"spec.unschedulable"},
-    "ReplicaSet": {"status.replicas"}}
+    "Event": {
+        "involvedObject.kind",
+        "involvedObject.namespace",
+        "involvedObject.name",
+        "involvedObject.uid",
+        "involvedObject.apiVersion",
+        "involvedObject.fieldPath",
+        "reason",
+        "type",
+        "source",
+    },
+    "Secret": {"type"},
+    "Namespace": {"status.phase"},
+    "Node": {"spec.unschedulable"},
+    "ReplicaSet": {"status.replicas"},
+}
 
 
 def _selector(c: Call) -> Callable[[Json], bool]:
@@ -469,8 +545,13 @@ def _selector(c: Call) -> Callable[[Json], bool]:
         key, _, value = part.partition("!=" if negated else "=")
         value = value.removeprefix("=")
         if key not in _FIELDS | _KIND_FIELDS.get(c.resource.kind, set()):
-            raise bad_request(f'Unable to find "{c.resource.plural}" that match label selector "", field selector '
-                              f'"{part}": field label not supported: {key}')
-        tests.append(lambda o, key=key, value=value, negated=negated:  # type: ignore[misc]
-                     (str(dig(o, *key.split("."), default="")) == value) != negated)
+            raise bad_request(
+                f'Unable to find "{c.resource.plural}" that match label selector "", field selector '
+                f'"{part}": field label not supported: {key}'
+            )
+        tests.append(
+            lambda o, key=key, value=value, negated=negated: (  # type: ignore[misc]
+                (str(dig(o, *key.split("."), default="")) == value) != negated
+            )
+        )
     return lambda o: all(t(o) for t in tests)

@@ -35,15 +35,24 @@ class Tokens:
     def __init__(self, key: bytes, store: Store) -> None:
         self._key, self._store = key, store
 
-    def issue(self, namespace: str, name: str, uid: str, audiences: list[str], seconds: int,
-              pod: Json | None = None) -> tuple[str, int]:
+    def issue(
+        self, namespace: str, name: str, uid: str, audiences: list[str], seconds: int, pod: Json | None = None
+    ) -> tuple[str, int]:
         """The token and the Unix time at which it expires."""
         now = int(time.time())
         bound: Json = {"namespace": namespace, "serviceaccount": {"name": name, "uid": uid}}
         if pod:
             bound["pod"] = {"name": pod["name"], "uid": pod.get("uid", "")}
-        claims = {"iss": ISSUER, "sub": f"system:serviceaccount:{namespace}:{name}", "aud": audiences,
-                  "exp": now + seconds, "iat": now, "nbf": now, "jti": str(uuid.uuid4()), "kubernetes.io": bound}
+        claims = {
+            "iss": ISSUER,
+            "sub": f"system:serviceaccount:{namespace}:{name}",
+            "aud": audiences,
+            "exp": now + seconds,
+            "iat": now,
+            "nbf": now,
+            "jti": str(uuid.uuid4()),
+            "kubernetes.io": bound,
+        }
         head = _b64(jsons.dumps({"alg": "HS256", "typ": "JWT"})) + "." + _b64(jsons.dumps(claims))
         return f"{head}.{self._sign(head)}", now + seconds
 
@@ -115,7 +124,7 @@ def allowed(store: Store, user: User, a: Attributes) -> bool:
     if a.path:
         public = any(a.path == p or a.path.startswith(p + "/") for p in _PUBLIC)
         return public and ("system:authenticated" in user.groups or a.path.rstrip("/") in _PUBLIC[:4])
-    if a.group in ("authorization.k8s.io",) and a.resource.startswith("self"):
+    if a.group == "authorization.k8s.io" and a.resource.startswith("self"):
         return "system:authenticated" in user.groups
     for binding in store.list("clusterrolebindings.rbac.authorization.k8s.io"):
         if _subject(binding.obj, user, "") and _grants(store, binding.obj, "", a):
@@ -135,7 +144,8 @@ def _subject(binding: Json, user: User, namespace: str) -> bool:
             case "Group" if s["name"] in user.groups:
                 return True
             case "ServiceAccount" if user.name == (
-                    f"system:serviceaccount:{s.get('namespace') or namespace}:{s['name']}"):
+                f"system:serviceaccount:{s.get('namespace') or namespace}:{s['name']}"
+            ):
                 return True
     return False
 
@@ -153,5 +163,9 @@ def _rule(rule: Json, a: Attributes) -> bool:
         return "*" in given or value in given
 
     names = rule.get("resourceNames") or []
-    return (has("verbs", a.verb) and has("apiGroups", a.group) and has("resources", a.resource)
-            and (not names or a.name in names))
+    return (
+        has("verbs", a.verb)
+        and has("apiGroups", a.group)
+        and has("resources", a.resource)
+        and (not names or a.name in names)
+    )

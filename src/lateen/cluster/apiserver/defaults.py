@@ -71,8 +71,12 @@ def _container(container: Json) -> None:
             ref.setdefault("apiVersion", "v1")
     for name in ("livenessProbe", "readinessProbe", "startupProbe"):
         if probe := container.get(name):
-            for key, value in (("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1),
-                               ("failureThreshold", 3)):
+            for key, value in (
+                ("timeoutSeconds", 1),
+                ("periodSeconds", 10),
+                ("successThreshold", 1),
+                ("failureThreshold", 3),
+            ):
                 probe.setdefault(key, value)
             if "httpGet" in probe:
                 probe["httpGet"].setdefault("path", "/")
@@ -96,8 +100,10 @@ def _qos(spec: Json) -> str:
     resources = [c.get("resources") or {} for c in containers]
     if all(not r.get("limits") and not r.get("requests") for r in resources):
         return "BestEffort"
-    full = all(set(r.get("limits") or {}) >= {"cpu", "memory"}
-               and (r.get("requests") or r["limits"]) == r["limits"] for r in resources)
+    full = all(
+        set(r.get("limits") or {}) >= {"cpu", "memory"} and (r.get("requests") or r["limits"]) == r["limits"]
+        for r in resources
+    )
     return "Guaranteed" if full else "Burstable"
 
 

@@ -13,14 +13,23 @@ class ApiError(Exception):
         self.code, self.reason, self.message, self.details = code, reason, message, details
 
     def status(self) -> Json:
-        out: Json = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-                     "message": self.message, "reason": self.reason, "code": self.code}
+        out: Json = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+            "reason": self.reason,
+            "code": self.code,
+        }
         return out | {"details": self.details} if self.details else out
 
 
 def not_found(resource: str, name: str, group: str = "") -> ApiError:
     qualified = f"{resource}.{group}" if group else resource
-    return ApiError(404, "NotFound", f'{qualified} "{name}" not found', {"name": name, "group": group, "kind": resource})
+    return ApiError(
+        404, "NotFound", f'{qualified} "{name}" not found', {"name": name, "group": group, "kind": resource}
+    )
 
 
 def unknown_path() -> ApiError:
@@ -34,9 +43,13 @@ def exists(resource: str, name: str, group: str) -> ApiError:
 
 def conflict(resource: str, name: str, group: str) -> ApiError:
     qualified = f"{resource}.{group}" if group else resource
-    return ApiError(409, "Conflict", f'Operation cannot be fulfilled on {qualified} "{name}": the object has been '
-                    "modified; please apply your changes to the latest version and try again",
-                    {"name": name, "kind": resource})
+    return ApiError(
+        409,
+        "Conflict",
+        f'Operation cannot be fulfilled on {qualified} "{name}": the object has been '
+        "modified; please apply your changes to the latest version and try again",
+        {"name": name, "kind": resource},
+    )
 
 
 def bad_request(message: str) -> ApiError:
@@ -48,8 +61,12 @@ def invalid(kind: str, group: str, name: str, causes: list[tuple[str, str]]) -> 
     qualified = f"{kind}.{group}" if group else kind
     listed = [f"{path}: {says}" for path, says in causes]
     text = listed[0] if len(listed) == 1 else f"[{', '.join(listed)}]"
-    details = {"name": name, "group": group, "kind": kind,
-               "causes": [{"reason": "FieldValueInvalid", "message": says, "field": path} for path, says in causes]}
+    details = {
+        "name": name,
+        "group": group,
+        "kind": kind,
+        "causes": [{"reason": "FieldValueInvalid", "message": says, "field": path} for path, says in causes],
+    }
     return ApiError(422, "Invalid", f'{qualified} "{name}" is invalid: {text}', details)
 
 

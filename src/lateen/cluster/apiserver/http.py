@@ -16,7 +16,6 @@ from lateen.cluster.apiserver.access import LogOptions, PodAccess
 from lateen.cluster.apiserver.api import PATCH_TYPES, Api, Call
 from lateen.cluster.apiserver.auth import Attributes, User
 from lateen.cluster.apiserver.errors import ApiError, bad_request, forbidden, unknown_path
-from lateen.cluster.apiserver.resources import Resource
 from lateen.cluster.apiserver.spdy import Session
 from lateen.kit import jsons, tasks, times, yamldoc
 from lateen.kit.jsons import Json, dig
@@ -24,8 +23,17 @@ from lateen.kit.jsons import Json, dig
 log = logging.getLogger("lateen.apiserver.http")
 
 MAX_BODY = 3 * 1024 * 1024
-VERSION = {"major": "1", "minor": "32", "gitVersion": "v1.32.0+lateen", "gitCommit": "", "gitTreeState": "clean",
-           "buildDate": "2026-01-01T00:00:00Z", "goVersion": "none", "compiler": "cpython", "platform": "linux/amd64"}
+VERSION = {
+    "major": "1",
+    "minor": "32",
+    "gitVersion": "v1.32.0+lateen",
+    "gitCommit": "",
+    "gitTreeState": "clean",
+    "buildDate": "2026-01-01T00:00:00Z",
+    "goVersion": "none",
+    "compiler": "cpython",
+    "platform": "linux/amd64",
+}
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 GNOSTIC = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 
@@ -57,8 +65,11 @@ class Server:
         if authorization.startswith("Bearer "):
             found = self._api.tokens.verify(authorization[7:].strip(), [auth.DEFAULT_AUDIENCE])
             if found is None:
-                raise ApiError(401, "Unauthorized", "the bearer token is not valid (expired, or its service account "
-                               "or pod is gone)")
+                raise ApiError(
+                    401,
+                    "Unauthorized",
+                    "the bearer token is not valid (expired, or its service account or pod is gone)",
+                )
             return found[0]
         peer = transport.get_extra_info("peercert") if transport else None
         return auth.from_certificate(peer) or auth.ANONYMOUS
@@ -67,7 +78,7 @@ class Server:
         user = self._user(request.transport, request.headers.get("Authorization", ""))
         path = request.path.rstrip("/") or "/"
         parts = path.strip("/").split("/")
-        if parts[0] == "api" and len(parts) > 2 or parts[0] == "apis" and len(parts) > 3:
+        if (parts[0] == "api" and len(parts) > 2) or (parts[0] == "apis" and len(parts) > 3):
             return await self._resource(request, parts, user)
         if not auth.allowed(self._api.store, user, Attributes(request.method.lower(), path=path)):
             raise forbidden(f'User "{user.name}" cannot {request.method.lower()} path "{path}"')
@@ -83,21 +94,33 @@ class Server:
             version = "v2" if "v=v2;" in accept.replace(" ", "") else "v2beta1"
             body = resources.aggregated(registry, core=path == "/api")
             body["apiVersion"] = f"apidiscovery.k8s.io/{version}"
-            return web.Response(body=jsons.dumps(body), headers={"Content-Type": AGGREGATED.replace("v=v2;", f"v={version};")})
+            return web.Response(
+                body=jsons.dumps(body), headers={"Content-Type": AGGREGATED.replace("v=v2;", f"v={version};")}
+            )
         if path == "/api":
             return _json({"kind": "APIVersions", "versions": ["v1"]})
         if path == "/apis":
-            return _json({"kind": "APIGroupList", "apiVersion": "v1",
-                          "groups": [_group(g, v) for g, v in registry.groups().items() if g]})
+            return _json(
+                {
+                    "kind": "APIGroupList",
+                    "apiVersion": "v1",
+                    "groups": [_group(g, v) for g, v in registry.groups().items() if g],
+                }
+            )
         if parts[0] == "apis" and len(parts) == 2 and parts[1] in registry.groups():
             return _json({"kind": "APIGroup", "apiVersion": "v1", **_group(parts[1], registry.groups()[parts[1]])})
         if (parts[0] == "api" and parts[1:] == ["v1"]) or (parts[0] == "apis" and len(parts) == 3):
             group, version = ("", "v1") if parts[0] == "api" else (parts[1], parts[2])
             found = [r for r in registry.all() if r.group == group and version in r.served]
             if found:
-                return _json({"kind": "APIResourceList", "apiVersion": "v1",
-                              "groupVersion": f"{group}/{version}" if group else version,
-                              "resources": resources.discovery(found, version)})
+                return _json(
+                    {
+                        "kind": "APIResourceList",
+                        "apiVersion": "v1",
+                        "groupVersion": f"{group}/{version}" if group else version,
+                        "resources": resources.discovery(found, version),
+                    }
+                )
         if parts[0] == "openapi":
             return self._openapi_document(path, parts, accept, "hash" in request.query)
         raise unknown_path()
@@ -117,8 +140,11 @@ class Server:
             elif path == "/openapi/v3":
                 body = jsons.dumps(openapi.v3_index(registry))
             else:
-                group, version = ("", parts[3]) if parts[2:3] == ["api"] and len(parts) == 4 else (
-                    (parts[3], parts[4]) if len(parts) == 5 else ("", ""))
+                group, version = (
+                    ("", parts[3])
+                    if parts[2:3] == ["api"] and len(parts) == 4
+                    else ((parts[3], parts[4]) if len(parts) == 5 else ("", ""))
+                )
                 document = openapi.v3(registry, group, version)
                 if document is None:
                     raise unknown_path()
@@ -142,8 +168,12 @@ class Server:
         if resource.namespaced and not namespace and len(rest) > 1:
             raise unknown_path()
         name, sub = (rest[1] if len(rest) > 1 else ""), (rest[2] if len(rest) > 2 else "")
-        known = {s for s, _ in resource.subresources} | ({"status"} if resource.status else set()) | (
-            {"scale"} if resource.scale else set()) | ({"finalize"} if resource.kind == "Namespace" else set())
+        known = (
+            {s for s, _ in resource.subresources}
+            | ({"status"} if resource.status else set())
+            | ({"scale"} if resource.scale else set())
+            | ({"finalize"} if resource.kind == "Namespace" else set())
+        )
         if sub and sub not in known:
             raise unknown_path()
         return Call(resource, version, namespace, name, sub, query, user=user)
@@ -154,16 +184,23 @@ class Server:
         if not auth.allowed(self._api.store, c.user, Attributes(verb, r.group, resource, c.namespace, c.name)):
             where = f' in the namespace "{c.namespace}"' if c.namespace else " at the cluster scope"
             named = f' "{c.name}"' if c.name else ""
-            raise forbidden(f'{r.collection}{named} is forbidden: User "{c.user.name}" cannot {verb} resource '
-                            f'"{resource}" in API group "{r.group}"{where}')
+            raise forbidden(
+                f'{r.collection}{named} is forbidden: User "{c.user.name}" cannot {verb} resource '
+                f'"{resource}" in API group "{r.group}"{where}'
+            )
 
     async def _resource(self, request: web.Request, parts: list[str], user: User) -> web.StreamResponse:
         query = dict(request.query)
         c = self._call(parts, query, user)
         method = request.method
         watch = query.get("watch") in ("true", "1")
-        verb = {"GET": "watch" if watch else "get" if c.name else "list", "POST": "create", "PUT": "update",
-                "PATCH": "patch", "DELETE": "delete" if c.name else "deletecollection"}.get(method, "")
+        verb = {
+            "GET": "watch" if watch else "get" if c.name else "list",
+            "POST": "create",
+            "PUT": "update",
+            "PATCH": "patch",
+            "DELETE": "delete" if c.name else "deletecollection",
+        }.get(method, "")
         if c.subresource in ("exec", "attach", "portforward"):
             verb = "create"
         self._authorize(c, verb)
@@ -220,17 +257,32 @@ class Server:
             user, claims = found
             pod = dig(claims, "kubernetes.io", "pod", "name")
             extra = {"authentication.kubernetes.io/pod-name": [pod]} if pod else {}
-            return {**out, "status": {"authenticated": True, "audiences": [a for a in audiences if a in claims["aud"]],
-                                      "user": {"username": user.name, "uid": user.uid, "groups": list(user.groups),
-                                               "extra": extra}}}
+            return {
+                **out,
+                "status": {
+                    "authenticated": True,
+                    "audiences": [a for a in audiences if a in claims["aud"]],
+                    "user": {"username": user.name, "uid": user.uid, "groups": list(user.groups), "extra": extra},
+                },
+            }
         who = c.user
         if c.resource.kind == "SubjectAccessReview":
             who = User(str(spec.get("user", "")), tuple(spec.get("groups") or ()))
         a = spec.get("resourceAttributes") or {}
         resource = str(a.get("resource", "")) + (f"/{a['subresource']}" if a.get("subresource") else "")
         path = dig(spec, "nonResourceAttributes", "path", default="")
-        ok = auth.allowed(self._api.store, who, Attributes(str(a.get("verb", "")), str(a.get("group", "")), resource,
-                                                           str(a.get("namespace", "")), str(a.get("name", "")), path))
+        ok = auth.allowed(
+            self._api.store,
+            who,
+            Attributes(
+                str(a.get("verb", "")),
+                str(a.get("group", "")),
+                resource,
+                str(a.get("namespace", "")),
+                str(a.get("name", "")),
+                path,
+            ),
+        )
         return {**out, "status": {"allowed": ok}}
 
     def _answer(self, request: web.Request, c: Call, obj: Any, code: int) -> web.Response:
@@ -242,8 +294,12 @@ class Server:
             include = c.query.get("includeObject", "Metadata")
             obj = tables.table(c.resource, c.version, items, rv, include, single=not listed)
         elif listed:
-            obj = {"kind": f"{c.resource.kind}List", "apiVersion": c.resource.api_version(c.version),
-                   "metadata": {"resourceVersion": obj["rv"]}, "items": obj["items"]}
+            obj = {
+                "kind": f"{c.resource.kind}List",
+                "apiVersion": c.resource.api_version(c.version),
+                "metadata": {"resourceVersion": obj["rv"]},
+                "items": obj["items"],
+            }
         headers = [("Warning", f'299 - "{_header(w)}"') for w in c.warnings[:20]]
         response = _json(obj, code)
         for k, v in headers:
@@ -263,8 +319,12 @@ class Server:
         if not raw:
             return {}
         if kind == "application/vnd.kubernetes.protobuf":
-            raise ApiError(415, "UnsupportedMediaType", "this server reads JSON and YAML bodies, not protobuf; "
-                           "use `kubectl apply -f` or `kubectl create -f` with a manifest instead")
+            raise ApiError(
+                415,
+                "UnsupportedMediaType",
+                "this server reads JSON and YAML bodies, not protobuf; "
+                "use `kubectl apply -f` or `kubectl create -f` with a manifest instead",
+            )
         if request.method == "PATCH":
             c.patch_type = kind
             if kind not in PATCH_TYPES:
@@ -287,8 +347,10 @@ class Server:
                 if not (c.query.get("resourceVersion") or "0").isdigit():
                     raise bad_request("resourceVersion is not a number")
                 if c.query.get("resourceVersion", "0") not in ("", "0"):
-                    self._api.store.unwatch(c.resource.collection, self._api.store.watch(
-                        c.resource.collection, c.namespace, int(c.query["resourceVersion"])))
+                    self._api.store.unwatch(
+                        c.resource.collection,
+                        self._api.store.watch(c.resource.collection, c.namespace, int(c.query["resourceVersion"])),
+                    )
                 await response.prepare(request)
                 started = True
                 async for event in events:
@@ -326,13 +388,21 @@ class Server:
 
     async def _execute(self, c: Call, command: list[str]) -> Any:
         if c.subresource == "attach":
-            raise ApiError(501, "NotImplemented", "attach is not available here; use `kubectl logs -f` or `kubectl exec`")
+            raise ApiError(
+                501, "NotImplemented", "attach is not available here; use `kubectl logs -f` or `kubectl exec`"
+            )
         if not command:
             raise bad_request("you must specify at least one command for the container")
         yes = ("true", "1")
         try:
-            return await self._access.execute(c.namespace, c.name, c.query.get("container", ""), command,
-                                              c.query.get("tty") in yes, c.query.get("stdin") in yes)
+            return await self._access.execute(
+                c.namespace,
+                c.name,
+                c.query.get("container", ""),
+                command,
+                c.query.get("tty") in yes,
+                c.query.get("stdin") in yes,
+            )
         except LookupError as e:
             raise bad_request(str(e.args[0])) from e
         except OSError as e:
@@ -343,9 +413,14 @@ class Server:
         since = float(q["sinceSeconds"]) if q.get("sinceSeconds") else None
         if q.get("sinceTime"):
             since = (times.now() - times.parse(q["sinceTime"])).total_seconds()
-        options = LogOptions(q.get("follow") == "true", int(q["tailLines"]) if q.get("tailLines") else None, since,
-                             q.get("timestamps") == "true", q.get("previous") == "true",
-                             int(q["limitBytes"]) if q.get("limitBytes") else None)
+        options = LogOptions(
+            q.get("follow") == "true",
+            int(q["tailLines"]) if q.get("tailLines") else None,
+            since,
+            q.get("timestamps") == "true",
+            q.get("previous") == "true",
+            int(q["limitBytes"]) if q.get("limitBytes") else None,
+        )
         chunks = self._access.logs(c.namespace, c.name, q.get("container", ""), options)
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         try:
@@ -359,13 +434,18 @@ class Server:
                 await response.write(chunk)
         return response
 
-    async def _spdy(self, head: str, transport: asyncio.Transport, reader: asyncio.StreamReader,
-                    write: streams.Write) -> None:
+    async def _spdy(
+        self, head: str, transport: asyncio.Transport, reader: asyncio.StreamReader, write: streams.Write
+    ) -> None:
         """One upgraded connection; ``head`` is the request's head."""
         first, *rest = head.split("\r\n")
         headers = {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in rest)}
-        versions = [v for line in rest if line.lower().startswith("x-stream-protocol-version:")
-                    for v in (p.strip() for p in line.partition(":")[2].split(","))]
+        versions = [
+            v
+            for line in rest
+            if line.lower().startswith("x-stream-protocol-version:")
+            for v in (p.strip() for p in line.partition(":")[2].split(","))
+        ]
         try:
             url = urlsplit(first.split(" ")[1])
             query = parse_qs(url.query, keep_blank_values=True)
@@ -381,11 +461,16 @@ class Server:
                 running = await self._execute(c, query.get("command", []))
         except ApiError as e:
             body = jsons.dumps(e.status())
-            await write(f"HTTP/1.1 {e.code} {e.reason}\r\nContent-Type: application/json\r\nConnection: close\r\n"
-                        f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            await write(
+                f"HTTP/1.1 {e.code} {e.reason}\r\nContent-Type: application/json\r\nConnection: close\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n".encode()
+                + body
+            )
             return
-        await write(f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"
-                    f"X-Stream-Protocol-Version: {chosen}\r\n\r\n".encode())
+        await write(
+            f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"
+            f"X-Stream-Protocol-Version: {chosen}\r\n\r\n".encode()
+        )
         session = Session(reader, write)
         pump = tasks.spawn(session.run(), "spdy")
         try:
@@ -393,8 +478,11 @@ class Server:
                 await streams.forward(session, self._access, c.namespace, c.name)
             else:
                 tty = c.query.get("tty") in ("true", "1")
-                wanted = 1 + sum(c.query.get(n) in ("true", "1") for n in ("stdin", "stdout")) + (
-                    1 if tty else c.query.get("stderr") in ("true", "1"))
+                wanted = (
+                    1
+                    + sum(c.query.get(n) in ("true", "1") for n in ("stdin", "stdout"))
+                    + (1 if tty else c.query.get("stderr") in ("true", "1"))
+                )
                 await streams.spdy_exec(session, running, wanted)
                 await asyncio.sleep(0.05)
         finally:
@@ -407,7 +495,7 @@ Spdy = Callable[[str, asyncio.Transport, asyncio.StreamReader, streams.Write], A
 class _FrontDoor(asyncio.Protocol):
     """Looks at the first request's head: aiohttp knows no upgrade but WebSocket's."""
 
-    def __init__(self, http: web.Server[Any], spdy: Spdy) -> None:
+    def __init__(self, http: web.Server, spdy: Spdy) -> None:
         self._http, self._spdy = http, spdy
         self._inner: asyncio.Protocol | None = None
         self._buffer = b""
@@ -504,5 +592,8 @@ def _json(obj: Any, code: int = 200) -> web.Response:
 
 
 def _header(text: str) -> str:
-    return "".join(ch if ch.isprintable() and ord(ch) < 128 else " " for ch in text).replace("\\", "").replace(
-        '"', '\\"')[:500]
+    return (
+        "".join(ch if ch.isprintable() and ord(ch) < 128 else " " for ch in text)
+        .replace("\\", "")
+        .replace('"', '\\"')[:500]
+    )

@@ -32,9 +32,12 @@ def _schemas(registry: Registry) -> dict[str, Json]:
         if r.custom:
             for version, schema in r.schemas.items():
                 gvk = [{"group": r.group, "version": version, "kind": r.kind}]
-                properties = {"apiVersion": {"type": "string"}, "kind": {"type": "string"},
-                              "metadata": {"$ref": "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"},
-                              **(schema.get("properties") or {})}
+                properties = {
+                    "apiVersion": {"type": "string"},
+                    "kind": {"type": "string"},
+                    "metadata": {"$ref": "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"},
+                    **(schema.get("properties") or {}),
+                }
                 out[custom_name(r, version)] = {**schema, "type": "object", "properties": properties, GVK: gvk}
     return out
 
@@ -56,13 +59,21 @@ def v2(registry: Registry) -> Json:
             gvk = {"group": r.group, "version": version, "kind": r.kind}
             for suffix, verbs in (("", _WRITES[:1]), ("/{name}", _WRITES[1:])):
                 paths[_path(r, version) + suffix] = {
-                    method: {"operationId": f"{action}{r.group}{version}{r.kind}{suffix and 'Named'}",
-                             "parameters": [_query("dryRun"), _query("fieldManager"), _query("fieldValidation")],
-                             "responses": {"200": {"description": "OK"}},
-                             "x-kubernetes-action": action, GVK: gvk}
-                    for method, action in verbs}
-    return {"swagger": "2.0", "info": {"title": "Kubernetes", "version": "v1.32.0"}, "paths": paths,
-            "definitions": _schemas(registry)}
+                    method: {
+                        "operationId": f"{action}{r.group}{version}{r.kind}{suffix and 'Named'}",
+                        "parameters": [_query("dryRun"), _query("fieldManager"), _query("fieldValidation")],
+                        "responses": {"200": {"description": "OK"}},
+                        "x-kubernetes-action": action,
+                        GVK: gvk,
+                    }
+                    for method, action in verbs
+                }
+    return {
+        "swagger": "2.0",
+        "info": {"title": "Kubernetes", "version": "v1.32.0"},
+        "paths": paths,
+        "definitions": _schemas(registry),
+    }
 
 
 def v3_index(registry: Registry) -> Json:
@@ -92,12 +103,23 @@ def v3(registry: Registry, group: str, version: str) -> Json | None:
     for r in resources:
         for suffix, verbs in (("", _WRITES[:1]), ("/{name}", _WRITES[1:])):
             paths[_path(r, version) + suffix] = {
-                method: {"parameters": [{"name": n, "in": "query", "schema": {"type": "string"}}
-                                        for n in ("dryRun", "fieldManager", "fieldValidation")],
-                         "responses": {"200": {"description": "OK"}}, "x-kubernetes-action": action,
-                         GVK: {"group": group, "version": version, "kind": r.kind}} for method, action in verbs}
-    return {"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "v1.32.0"}, "paths": paths,
-            "components": {"schemas": wanted}}
+                method: {
+                    "parameters": [
+                        {"name": n, "in": "query", "schema": {"type": "string"}}
+                        for n in ("dryRun", "fieldManager", "fieldValidation")
+                    ],
+                    "responses": {"200": {"description": "OK"}},
+                    "x-kubernetes-action": action,
+                    GVK: {"group": group, "version": version, "kind": r.kind},
+                }
+                for method, action in verbs
+            }
+    return {
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": "v1.32.0"},
+        "paths": paths,
+        "components": {"schemas": wanted},
+    }
 
 
 def _refs(node: Any) -> list[str]:
@@ -108,6 +130,7 @@ def _refs(node: Any) -> list[str]:
 
 
 # --- gnostic's protobuf form -------------------------------------------------------------------------------------
+
 
 def v2_protobuf(registry: Registry) -> bytes:
     doc = v2(registry)
@@ -136,8 +159,11 @@ def _text(number: int, text: str) -> bytes:
 
 def _extensions(number: int, node: Json) -> bytes:
     """NamedAny{name, Any{yaml}} for each ``x-`` key; JSON is YAML."""
-    return b"".join(_message(number, _text(1, k) + _message(2, _text(2, jsons.dumps(v).decode())))
-                    for k, v in node.items() if k.startswith("x-"))
+    return b"".join(
+        _message(number, _text(1, k) + _message(2, _text(2, jsons.dumps(v).decode())))
+        for k, v in node.items()
+        if k.startswith("x-")
+    )
 
 
 _METHODS = {"get": 2, "put": 3, "post": 4, "delete": 5, "patch": 8}

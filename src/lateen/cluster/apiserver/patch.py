@@ -85,7 +85,8 @@ def _map(target: Json, patch: Json, schema: Json) -> Json | None:
 
 def _list(old: list[Any], patch: list[Any], schema: Json) -> list[Any]:
     if schema.get("x-kubernetes-patch-strategy", "").split(",")[0] not in ("merge", "retainKeys") and not schema.get(
-            "x-kubernetes-patch-merge-key"):
+        "x-kubernetes-patch-merge-key"
+    ):
         return [v for v in patch if not (isinstance(v, dict) and set(v) == {"$patch"})]
     if any(isinstance(v, dict) and v == {"$patch": "replace"} for v in patch):
         return [v for v in patch if v != {"$patch": "replace"}]
@@ -102,7 +103,7 @@ def _list(old: list[Any], patch: list[Any], schema: Json) -> list[Any]:
             out.append({k: v for k, v in change.items() if k != "$patch"})
         else:
             merged = _map(out[at], change, item)
-            out = [*out[:at], *([merged] if merged is not None else []), *out[at + 1:]]
+            out = [*out[:at], *([merged] if merged is not None else []), *out[at + 1 :]]
     return out
 
 

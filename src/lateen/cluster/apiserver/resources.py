@@ -51,9 +51,22 @@ _ALL = ("all",)
 
 BUILT_IN: tuple[Resource, ...] = (
     Resource("", "v1", "namespaces", "Namespace", namespaced=False, short=("ns",), status=True),
-    Resource("", "v1", "pods", "Pod", short=("po",), categories=_ALL, status=True,
-             subresources=(("log", "Pod"), ("exec", "PodExecOptions"), ("attach", "PodAttachOptions"),
-                           ("portforward", "PodPortForwardOptions"), ("eviction", "Eviction"))),
+    Resource(
+        "",
+        "v1",
+        "pods",
+        "Pod",
+        short=("po",),
+        categories=_ALL,
+        status=True,
+        subresources=(
+            ("log", "Pod"),
+            ("exec", "PodExecOptions"),
+            ("attach", "PodAttachOptions"),
+            ("portforward", "PodPortForwardOptions"),
+            ("eviction", "Eviction"),
+        ),
+    ),
     Resource("", "v1", "services", "Service", short=("svc",), categories=_ALL, status=True),
     Resource("", "v1", "endpoints", "Endpoints", short=("ep",)),
     Resource("", "v1", "configmaps", "ConfigMap", short=("cm",)),
@@ -69,17 +82,41 @@ BUILT_IN: tuple[Resource, ...] = (
     Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding"),
     Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False),
     Resource("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False),
-    Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition",
-             namespaced=False, short=("crd", "crds"), status=True),
-    Resource("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration",
-             namespaced=False),
-    Resource("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations",
-             "ValidatingWebhookConfiguration", namespaced=False),
+    Resource(
+        "apiextensions.k8s.io",
+        "v1",
+        "customresourcedefinitions",
+        "CustomResourceDefinition",
+        namespaced=False,
+        short=("crd", "crds"),
+        status=True,
+    ),
+    Resource(
+        "admissionregistration.k8s.io",
+        "v1",
+        "mutatingwebhookconfigurations",
+        "MutatingWebhookConfiguration",
+        namespaced=False,
+    ),
+    Resource(
+        "admissionregistration.k8s.io",
+        "v1",
+        "validatingwebhookconfigurations",
+        "ValidatingWebhookConfiguration",
+        namespaced=False,
+    ),
     Resource("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False, verbs=("create",)),
-    Resource("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False,
-             verbs=("create",)),
-    Resource("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", namespaced=False,
-             verbs=("create",)),
+    Resource(
+        "authorization.k8s.io",
+        "v1",
+        "selfsubjectaccessreviews",
+        "SelfSubjectAccessReview",
+        namespaced=False,
+        verbs=("create",),
+    ),
+    Resource(
+        "authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", namespaced=False, verbs=("create",)
+    ),
 )
 
 
@@ -91,13 +128,20 @@ def from_crd(crd: Json) -> Resource:
     stored = next((v["name"] for v in spec["versions"] if v.get("storage")), served[0]["name"])
     has_status = any("status" in (v.get("subresources") or {}) for v in served)
     return Resource(
-        group=spec["group"], version=stored, plural=names["plural"], kind=names["kind"],
-        namespaced=spec.get("scope", "Namespaced") == "Namespaced", short=tuple(names.get("shortNames") or ()),
-        categories=tuple(names.get("categories") or ()), status=has_status,
+        group=spec["group"],
+        version=stored,
+        plural=names["plural"],
+        kind=names["kind"],
+        namespaced=spec.get("scope", "Namespaced") == "Namespaced",
+        short=tuple(names.get("shortNames") or ()),
+        categories=tuple(names.get("categories") or ()),
+        status=has_status,
         versions=tuple(v["name"] for v in served),
         schemas={v["name"]: (v.get("schema") or {}).get("openAPIV3Schema") or {} for v in served},
         columns={v["name"]: v.get("additionalPrinterColumns") or [] for v in served},
-        singular=names.get("singular") or names["kind"].lower(), custom=True)
+        singular=names.get("singular") or names["kind"].lower(),
+        custom=True,
+    )
 
 
 class Registry:
@@ -146,8 +190,13 @@ def discovery(resources: list[Resource], version: str) -> list[Json]:
     for r in resources:
         if version not in r.served:
             continue
-        base: Json = {"name": r.plural, "singularName": r.singular or r.kind.lower(), "namespaced": r.namespaced,
-                      "kind": r.kind, "verbs": list(r.verbs)}
+        base: Json = {
+            "name": r.plural,
+            "singularName": r.singular or r.kind.lower(),
+            "namespaced": r.namespaced,
+            "kind": r.kind,
+            "verbs": list(r.verbs),
+        }
         if r.short:
             base["shortNames"] = list(r.short)
         if r.categories:
@@ -157,10 +206,20 @@ def discovery(resources: list[Resource], version: str) -> list[Json]:
         if r.status:
             out.append({"name": f"{r.plural}/status", **plain, "kind": r.kind, "verbs": ["get", "patch", "update"]})
         if r.scale:
-            out.append({"name": f"{r.plural}/scale", **plain, "group": "autoscaling", "version": "v1",
-                        "kind": "Scale", "verbs": ["get", "patch", "update"]})
-        out += [{"name": f"{r.plural}/{sub}", **plain, "kind": kind, "verbs": ["create", "get"]}
-                for sub, kind in r.subresources]
+            out.append(
+                {
+                    "name": f"{r.plural}/scale",
+                    **plain,
+                    "group": "autoscaling",
+                    "version": "v1",
+                    "kind": "Scale",
+                    "verbs": ["get", "patch", "update"],
+                }
+            )
+        out += [
+            {"name": f"{r.plural}/{sub}", **plain, "kind": kind, "verbs": ["create", "get"]}
+            for sub, kind in r.subresources
+        ]
     return out
 
 
@@ -171,9 +230,19 @@ def aggregated(registry: Registry, core: bool) -> Json:
         if (group == "") != core:
             continue
         resources = [r for r in registry.all() if r.group == group]
-        items.append({"metadata": {"name": group} if group else {}, "versions": [
-            {"version": v, "freshness": "Current", "resources": [_entry(r, v) for r in resources if v in r.served]}
-            for v in versions]})
+        items.append(
+            {
+                "metadata": {"name": group} if group else {},
+                "versions": [
+                    {
+                        "version": v,
+                        "freshness": "Current",
+                        "resources": [_entry(r, v) for r in resources if v in r.served],
+                    }
+                    for v in versions
+                ],
+            }
+        )
     return {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items}
 
 
@@ -183,12 +252,28 @@ def _entry(r: Resource, version: str) -> Json:
     if r.status:
         subs.append({"subresource": "status", "responseKind": kind, "verbs": ["get", "patch", "update"]})
     if r.scale:
-        subs.append({"subresource": "scale", "verbs": ["get", "patch", "update"],
-                     "responseKind": {"group": "autoscaling", "version": "v1", "kind": "Scale"}})
-    subs += [{"subresource": s, "verbs": ["create", "get"],
-              "responseKind": {"group": r.group, "version": version, "kind": k}} for s, k in r.subresources]
-    out: Json = {"resource": r.plural, "responseKind": kind, "scope": "Namespaced" if r.namespaced else "Cluster",
-                 "singularResource": r.singular or r.kind.lower(), "verbs": list(r.verbs)}
+        subs.append(
+            {
+                "subresource": "scale",
+                "verbs": ["get", "patch", "update"],
+                "responseKind": {"group": "autoscaling", "version": "v1", "kind": "Scale"},
+            }
+        )
+    subs += [
+        {
+            "subresource": s,
+            "verbs": ["create", "get"],
+            "responseKind": {"group": r.group, "version": version, "kind": k},
+        }
+        for s, k in r.subresources
+    ]
+    out: Json = {
+        "resource": r.plural,
+        "responseKind": kind,
+        "scope": "Namespaced" if r.namespaced else "Cluster",
+        "singularResource": r.singular or r.kind.lower(),
+        "verbs": list(r.verbs),
+    }
     if r.short:
         out["shortNames"] = list(r.short)
     if r.categories:

@@ -50,8 +50,14 @@ class Report:
     unknown: list[str] = field(default_factory=list)
 
 
-_TYPES: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "boolean": (bool,), "array": (list,),
-                                       "object": (dict,), "number": (int, float)}
+_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+    "number": (int, float),
+}
 
 
 def check(schema: Json, obj: Json, prune: bool = True) -> tuple[Json, Report]:
@@ -74,8 +80,9 @@ def _walk(schema: Json, value: Any, path: str, report: Report, prune: bool) -> A
         return _object(schema, value, path, report, prune)
     if isinstance(value, list):
         items = schema.get("items")
-        return [_walk(items, v, f"{path}[{i}]", report, prune) if items else v for i, v in enumerate(value)
-                if v is not None]
+        return [
+            _walk(items, v, f"{path}[{i}]", report, prune) if items else v for i, v in enumerate(value) if v is not None
+        ]
     _limits(schema, value, path, report)
     return value
 

@@ -11,19 +11,23 @@ import struct
 import zlib
 from collections.abc import Awaitable, Callable
 
-_WORDS = ("options head post put delete trace accept accept-charset accept-encoding accept-language accept-ranges age "
-          "allow authorization cache-control connection content-base content-encoding content-language "
-          "content-length content-location content-md5 content-range content-type date etag expect expires from host "
-          "if-match if-modified-since if-none-match if-range if-unmodified-since last-modified location max-forwards "
-          "pragma proxy-authenticate proxy-authorization range referer retry-after server te trailer "
-          "transfer-encoding upgrade user-agent vary via warning www-authenticate method get status|200 OK|version|"
-          "HTTP/1.1|url public set-cookie keep-alive origin")
-_TAIL = ("100101201202205206300302303304305306307402405406407408409410411412413414415416417502504505203 "
-         "Non-Authoritative Information204 No Content301 Moved Permanently400 Bad Request401 Unauthorized403 "
-         "Forbidden404 Not Found500 Internal Server Error501 Not Implemented503 Service UnavailableJan Feb Mar Apr "
-         "May Jun Jul Aug Sept Oct Nov Dec 00:00:00 Mon, Tue, Wed, Thu, Fri, Sat, Sun, GMTchunked,text/html,"
-         "image/png,image/jpg,image/gif,application/xml,application/xhtml+xml,text/plain,text/javascript,public"
-         "privatemax-age=gzip,deflate,sdchcharset=utf-8charset=iso-8859-1,utf-,*,enq=0.")
+_WORDS = (
+    "options head post put delete trace accept accept-charset accept-encoding accept-language accept-ranges age "
+    "allow authorization cache-control connection content-base content-encoding content-language "
+    "content-length content-location content-md5 content-range content-type date etag expect expires from host "
+    "if-match if-modified-since if-none-match if-range if-unmodified-since last-modified location max-forwards "
+    "pragma proxy-authenticate proxy-authorization range referer retry-after server te trailer "
+    "transfer-encoding upgrade user-agent vary via warning www-authenticate method get status|200 OK|version|"
+    "HTTP/1.1|url public set-cookie keep-alive origin"
+)
+_TAIL = (
+    "100101201202205206300302303304305306307402405406407408409410411412413414415416417502504505203 "
+    "Non-Authoritative Information204 No Content301 Moved Permanently400 Bad Request401 Unauthorized403 "
+    "Forbidden404 Not Found500 Internal Server Error501 Not Implemented503 Service UnavailableJan Feb Mar Apr "
+    "May Jun Jul Aug Sept Oct Nov Dec 00:00:00 Mon, Tue, Wed, Thu, Fri, Sat, Sun, GMTchunked,text/html,"
+    "image/png,image/jpg,image/gif,application/xml,application/xhtml+xml,text/plain,text/javascript,public"
+    "privatemax-age=gzip,deflate,sdchcharset=utf-8charset=iso-8859-1,utf-,*,enq=0."
+)
 
 
 def _dictionary() -> bytes:
@@ -49,7 +53,7 @@ class Stream:
 
     async def write(self, data: bytes) -> None:
         for at in range(0, len(data), 32768):
-            await self._session.send_data(self.number, data[at:at + 32768])
+            await self._session.send_data(self.number, data[at : at + 32768])
 
     async def close(self) -> None:
         if not self._closed:
@@ -113,8 +117,8 @@ class Session:
         for _ in range(count):
             pair = []
             for _ in range(2):
-                (size,) = struct.unpack(">I", raw[at:at + 4])
-                pair.append(raw[at + 4:at + 4 + size].decode())
+                (size,) = struct.unpack(">I", raw[at : at + 4])
+                pair.append(raw[at + 4 : at + 4 + size].decode())
                 at += 4 + size
             out[pair[0]] = pair[1]
         return out

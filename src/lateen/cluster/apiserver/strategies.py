@@ -52,10 +52,20 @@ def check_name(r: Resource, name: str, generated: bool) -> None:
     if not name:
         raise invalid(r.kind, r.group, "", [("metadata.name", "Required value: name or generateName is required")])
     if len(name) > limit or not pattern.match(name):
-        raise invalid(r.kind, r.group, name, [(
-            "metadata.generateName" if generated else "metadata.name",
-            f'Invalid value: "{name[:80]}": must consist of lower case letters, digits, "-" and ".", start and end '
-            f"with a letter or digit, and have at most {limit} characters")])
+        raise invalid(
+            r.kind,
+            r.group,
+            name,
+            [
+                (
+                    "metadata.generateName" if generated else "metadata.name",
+                    (
+                        f'Invalid value: "{name[:80]}": must consist of lower case letters, digits, "-" and ".", start and '
+                        f"end with a letter or digit, and have at most {limit} characters"
+                    ),
+                )
+            ],
+        )
 
 
 def on_create(r: Resource, obj: Json, store: Store, allocator: Allocator) -> None:
@@ -86,14 +96,21 @@ def on_update(r: Resource, obj: Json, old: Json, store: Store, allocator: Alloca
     elif r.kind == "CustomResourceDefinition":
         _crd(r, obj)
     elif r.kind == "Pod":
-        strip = lambda spec: {k: v for k, v in spec.items() if k not in (  # noqa: E731
-            "containers", "initContainers", "activeDeadlineSeconds", "tolerations",
-            "terminationGracePeriodSeconds", "nodeName")}
-        if strip(obj["spec"]) != strip(old["spec"]):
-            raise invalid("Pod", "", obj["metadata"]["name"],
-                          [("spec", "Forbidden: pod updates may not change fields other than container images")])
+        if _fixed(obj["spec"]) != _fixed(old["spec"]):
+            raise invalid(
+                "Pod",
+                "",
+                obj["metadata"]["name"],
+                [("spec", "Forbidden: pod updates may not change fields other than container images")],
+            )
     elif r.kind == "Secret" and "stringData" in obj:
         on_create(r, obj, store, allocator)
+
+
+def _fixed(spec: Json) -> Json:
+    """The part of a pod's specification that never changes."""
+    free = ("containers", "initContainers", "activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds")
+    return {k: v for k, v in spec.items() if k not in (*free, "nodeName")}
 
 
 def _service(obj: Json, old: Json | None, allocator: Allocator) -> None:
@@ -131,19 +148,40 @@ def _pod_volumes(obj: Json, store: Store) -> None:
     spec.setdefault("serviceAccount", account)
     found = store.get("serviceaccounts", namespace, account)
     if found is None:
-        raise ApiError(403, "Forbidden", f'pods "{obj["metadata"]["name"]}" is forbidden: error looking up service '
-                       f'account {namespace}/{account}: serviceaccount "{account}" not found')
+        raise ApiError(
+            403,
+            "Forbidden",
+            f'pods "{obj["metadata"]["name"]}" is forbidden: error looking up service '
+            f'account {namespace}/{account}: serviceaccount "{account}" not found',
+        )
     if spec.get("automountServiceAccountToken", found.obj.get("automountServiceAccountToken", True)) is False:
         return
     volumes = spec.setdefault("volumes", [])
     name = next((v["name"] for v in volumes if v["name"].startswith("kube-api-access-")), None)
     if name is None:
         name = f"kube-api-access-{secrets.token_hex(3)[:5]}"
-        volumes.append({"name": name, "projected": {"defaultMode": 420, "sources": [
-            {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
-            {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
-            {"downwardAPI": {"items": [{"path": "namespace",
-                                        "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]}}]}})
+        volumes.append(
+            {
+                "name": name,
+                "projected": {
+                    "defaultMode": 420,
+                    "sources": [
+                        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+                        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+                        {
+                            "downwardAPI": {
+                                "items": [
+                                    {
+                                        "path": "namespace",
+                                        "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"},
+                                    }
+                                ]
+                            }
+                        },
+                    ],
+                },
+            }
+        )
     for container in [*(spec.get("initContainers") or []), *spec["containers"]]:
         mounts = container.setdefault("volumeMounts", [])
         if not any(m["mountPath"] == TOKEN_DIR for m in mounts):
@@ -155,22 +193,37 @@ def _selector(r: Resource, obj: Json) -> None:
 
     selector, labels = obj["spec"].get("selector"), dig(obj, "spec", "template", "metadata", "labels", default={})
     if not selector or not selectors.matches(selector, labels):
-        raise invalid(r.kind, r.group, obj["metadata"]["name"], [(
-            "spec.template.metadata.labels", "Invalid value: `selector` does not match template `labels`")])
+        raise invalid(
+            r.kind,
+            r.group,
+            obj["metadata"]["name"],
+            [("spec.template.metadata.labels", "Invalid value: `selector` does not match template `labels`")],
+        )
 
 
 def _crd(r: Resource, obj: Json) -> None:
     spec, name = obj["spec"], obj["metadata"]["name"]
     expected = f"{dig(spec, 'names', 'plural', default='')}.{spec.get('group', '')}"
     if name != expected:
-        raise invalid(r.kind, r.group, name, [("metadata.name", f"must be spec.names.plural+\".\"+spec.group: "
-                                               f"{expected}")])
+        raise invalid(
+            r.kind, r.group, name, [("metadata.name", f'must be spec.names.plural+"."+spec.group: {expected}')]
+        )
     if sum(1 for v in spec["versions"] if v.get("storage")) != 1:
         raise invalid(r.kind, r.group, name, [("spec.versions", "must have exactly one version marked as storage")])
     names = spec["names"]
     names.setdefault("listKind", f"{names['kind']}List")
     names.setdefault("singular", names["kind"].lower())
-    obj["status"] = {"acceptedNames": names, "storedVersions": [v["name"] for v in spec["versions"] if v["storage"]],
-                     "conditions": [{"type": t, "status": "True", "reason": "Accepted", "message": "",
-                                     "lastTransitionTime": obj["metadata"]["creationTimestamp"]}
-                                    for t in ("NamesAccepted", "Established")]}
+    obj["status"] = {
+        "acceptedNames": names,
+        "storedVersions": [v["name"] for v in spec["versions"] if v["storage"]],
+        "conditions": [
+            {
+                "type": t,
+                "status": "True",
+                "reason": "Accepted",
+                "message": "",
+                "lastTransitionTime": obj["metadata"]["creationTimestamp"],
+            }
+            for t in ("NamesAccepted", "Established")
+        ],
+    }

@@ -19,9 +19,15 @@ STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 def exit_status(code: int) -> bytes:
     if code == 0:
         return jsons.dumps({"metadata": {}, "status": "Success"})
-    return jsons.dumps({"metadata": {}, "status": "Failure", "reason": "NonZeroExitCode",
-                        "message": f"command terminated with non-zero exit code: exit status {code}",
-                        "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]}})
+    return jsons.dumps(
+        {
+            "metadata": {},
+            "status": "Failure",
+            "reason": "NonZeroExitCode",
+            "message": f"command terminated with non-zero exit code: exit status {code}",
+            "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]},
+        }
+    )
 
 
 async def copy(reader: asyncio.StreamReader | None, write: Write) -> None:
@@ -106,8 +112,11 @@ async def spdy_exec(session: Session, running: Running, wanted: int) -> None:
     side = [tasks.spawn(gone(), "exec connection")]
     side += [tasks.spawn(work(), name) for name, work in (("stdin", stdin), ("resize", sizes)) if name in found]
     try:
-        code = await finish(running, found["stdout"].write if "stdout" in found else drop,
-                            found["stderr"].write if "stderr" in found else drop)
+        code = await finish(
+            running,
+            found["stdout"].write if "stdout" in found else drop,
+            found["stderr"].write if "stderr" in found else drop,
+        )
         for name in ("stdout", "stderr"):
             if name in found:
                 await found[name].close()
@@ -161,8 +170,7 @@ async def _forward_one(data: Stream, error: Stream | None, access: PodAccess, na
         writer.close()
 
 
-async def websocket_forward(request: web.Request, access: PodAccess, namespace: str, pod: str
-                            ) -> web.WebSocketResponse:
+async def websocket_forward(request: web.Request, access: PodAccess, namespace: str, pod: str) -> web.WebSocketResponse:
     """SPDY frames inside binary WebSocket messages (kubectl 1.31 and later)."""
     ws = web.WebSocketResponse(protocols=("SPDY/3.1+portforward.k8s.io",), max_msg_size=2 * 1024 * 1024)
     await ws.prepare(request)

@@ -21,8 +21,13 @@ def table(resource: Resource, version: str, objects: list[Json], rv: str, includ
     meta: Json = {"resourceVersion": rv}
     if single and objects:
         meta = {"resourceVersion": dig(objects[0], "metadata", "resourceVersion", default=rv)}
-    return {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "columnDefinitions": columns,
-            "rows": rows}
+    return {
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": meta,
+        "columnDefinitions": columns,
+        "rows": rows,
+    }
 
 
 def _included(obj: Json, include: str) -> Json | None:
@@ -42,17 +47,30 @@ def _columns(resource: Resource, version: str) -> tuple[list[Json], Row]:
     for name in names:
         wide = name.startswith("+")
         name = name.removeprefix("+")
-        definitions.append({"name": name, "type": "integer" if name in ("Desired", "Current") else "string",
-                            "format": "name" if name == "Name" else "", "description": "",
-                            "priority": 1 if wide else 0})
+        definitions.append(
+            {
+                "name": name,
+                "type": "integer" if name in ("Desired", "Current") else "string",
+                "format": "name" if name == "Name" else "",
+                "description": "",
+                "priority": 1 if wide else 0,
+            }
+        )
     return definitions, row
 
 
 def _custom(columns: list[Json]) -> tuple[list[Json], Row]:
     definitions: list[Json] = [{"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0}]
     for c in columns:
-        definitions.append({"name": c["name"], "type": c["type"], "format": c.get("format", ""),
-                            "description": c.get("description", ""), "priority": c.get("priority", 0)})
+        definitions.append(
+            {
+                "name": c["name"],
+                "type": c["type"],
+                "format": c.get("format", ""),
+                "description": c.get("description", ""),
+                "priority": c.get("priority", 0),
+            }
+        )
     if not columns:
         columns = [{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}]
         definitions.append({"name": "Age", "type": "date", "format": "", "description": "", "priority": 0})
@@ -111,8 +129,17 @@ def _pod(o: Json) -> list[Any]:
     containers = status.get("containerStatuses") or []
     ready = sum(1 for c in containers if c.get("ready"))
     restarts = sum(c.get("restartCount", 0) for c in containers)
-    return [_name(o), f"{ready}/{len(spec['containers'])}", pod_phase(o), restarts, _age(o), status.get("podIP") or
-            "<none>", spec.get("nodeName") or "<none>", "<none>", "<none>"]
+    return [
+        _name(o),
+        f"{ready}/{len(spec['containers'])}",
+        pod_phase(o),
+        restarts,
+        _age(o),
+        status.get("podIP") or "<none>",
+        spec.get("nodeName") or "<none>",
+        "<none>",
+        "<none>",
+    ]
 
 
 def pod_phase(o: Json) -> str:
@@ -148,10 +175,22 @@ def _service(o: Json) -> list[Any]:
         external = ",".join(i.get("hostname") or i.get("ip", "") for i in ingress) or "<pending>"
     elif spec["type"] == "ExternalName":
         external = spec.get("externalName", "")
-    ports = ",".join(f"{p['port']}:{p['nodePort']}/{p['protocol']}" if p.get("nodePort") else
-                     f"{p['port']}/{p['protocol']}" for p in spec.get("ports") or []) or "<none>"
-    return [_name(o), spec["type"], spec.get("clusterIP") or "<none>", external, ports, _age(o),
-            _labels(spec.get("selector"))]
+    ports = (
+        ",".join(
+            f"{p['port']}:{p['nodePort']}/{p['protocol']}" if p.get("nodePort") else f"{p['port']}/{p['protocol']}"
+            for p in spec.get("ports") or []
+        )
+        or "<none>"
+    )
+    return [
+        _name(o),
+        spec["type"],
+        spec.get("clusterIP") or "<none>",
+        external,
+        ports,
+        _age(o),
+        _labels(spec.get("selector")),
+    ]
 
 
 def _labels(labels: Json | None) -> str:
@@ -165,19 +204,37 @@ def _images(spec: Json) -> tuple[str, str]:
 
 def _deployment(o: Json) -> list[Any]:
     spec, status = o["spec"], o.get("status") or {}
-    return [_name(o), f"{status.get('readyReplicas', 0)}/{spec.get('replicas', 1)}", status.get("updatedReplicas", 0),
-            status.get("availableReplicas", 0), _age(o), *_images(spec), _labels(dig(spec, "selector", "matchLabels"))]
+    return [
+        _name(o),
+        f"{status.get('readyReplicas', 0)}/{spec.get('replicas', 1)}",
+        status.get("updatedReplicas", 0),
+        status.get("availableReplicas", 0),
+        _age(o),
+        *_images(spec),
+        _labels(dig(spec, "selector", "matchLabels")),
+    ]
 
 
 def _replica_set(o: Json) -> list[Any]:
     spec, status = o["spec"], o.get("status") or {}
-    return [_name(o), spec.get("replicas", 1), status.get("replicas", 0), status.get("readyReplicas", 0), _age(o),
-            *_images(spec), _labels(dig(spec, "selector", "matchLabels"))]
+    return [
+        _name(o),
+        spec.get("replicas", 1),
+        status.get("replicas", 0),
+        status.get("readyReplicas", 0),
+        _age(o),
+        *_images(spec),
+        _labels(dig(spec, "selector", "matchLabels")),
+    ]
 
 
 def _endpoints(o: Json) -> list[Any]:
-    found = [f"{a['ip']}:{p['port']}" for s in o.get("subsets") or [] for p in s.get("ports") or []
-             for a in s.get("addresses") or []]
+    found = [
+        f"{a['ip']}:{p['port']}"
+        for s in o.get("subsets") or []
+        for p in s.get("ports") or []
+        for a in s.get("addresses") or []
+    ]
     more = f" + {len(found) - 3} more..." if len(found) > 3 else ""
     return [_name(o), ",".join(found[:3]) + more or "<none>", _age(o)]
 
@@ -192,41 +249,82 @@ def _node(o: Json) -> list[Any]:
     info = dig(o, "status", "nodeInfo", default={})
     conditions = {c["type"]: c["status"] for c in dig(o, "status", "conditions", default=[])}
     address = next((a["address"] for a in dig(o, "status", "addresses", default=[]) if a["type"] == "InternalIP"), "")
-    return [_name(o), "Ready" if conditions.get("Ready") == "True" else "NotReady", "control-plane", _age(o),
-            info.get("kubeletVersion", ""), address, "<none>", info.get("osImage", ""), info.get("kernelVersion", ""),
-            info.get("containerRuntimeVersion", "")]
+    return [
+        _name(o),
+        "Ready" if conditions.get("Ready") == "True" else "NotReady",
+        "control-plane",
+        _age(o),
+        info.get("kubeletVersion", ""),
+        address,
+        "<none>",
+        info.get("osImage", ""),
+        info.get("kernelVersion", ""),
+        info.get("containerRuntimeVersion", ""),
+    ]
 
 
 def _event(o: Json) -> list[Any]:
     about = o.get("involvedObject") or {}
     last = o.get("lastTimestamp") or o.get("eventTime") or o["metadata"].get("creationTimestamp")
     subject = f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}"
-    return [_since(last) if last else "<unknown>", o.get("type"), o.get("reason"), subject,
-            str(o.get("message", "")).strip(), dig(o, "source", "component", default=""), o.get("count", 1), _name(o)]
+    return [
+        _since(last) if last else "<unknown>",
+        o.get("type"),
+        o.get("reason"),
+        subject,
+        str(o.get("message", "")).strip(),
+        dig(o, "source", "component", default=""),
+        o.get("count", 1),
+        _name(o),
+    ]
 
 
 _TABLES: dict[str, tuple[tuple[str, ...], Row]] = {
-    "Pod": (("Name", "Ready", "Status", "Restarts", "Age", "+IP", "+Node", "+Nominated Node", "+Readiness Gates"),
-            _pod),
+    "Pod": (
+        ("Name", "Ready", "Status", "Restarts", "Age", "+IP", "+Node", "+Nominated Node", "+Readiness Gates"),
+        _pod,
+    ),
     "Service": (("Name", "Type", "Cluster-IP", "External-IP", "Port(s)", "Age", "+Selector"), _service),
-    "Deployment": (("Name", "Ready", "Up-to-date", "Available", "Age", "+Containers", "+Images", "+Selector"),
-                   _deployment),
-    "ReplicaSet": (("Name", "Desired", "Current", "Ready", "Age", "+Containers", "+Images", "+Selector"),
-                   _replica_set),
+    "Deployment": (
+        ("Name", "Ready", "Up-to-date", "Available", "Age", "+Containers", "+Images", "+Selector"),
+        _deployment,
+    ),
+    "ReplicaSet": (("Name", "Desired", "Current", "Ready", "Age", "+Containers", "+Images", "+Selector"), _replica_set),
     "Namespace": (("Name", "Status", "Age"), lambda o: [_name(o), dig(o, "status", "phase", default=""), _age(o)]),
     "Endpoints": (("Name", "Endpoints", "Age"), _endpoints),
     "EndpointSlice": (("Name", "AddressType", "Ports", "Endpoints", "Age"), _slice),
-    "Node": (("Name", "Status", "Roles", "Age", "Version", "+Internal-IP", "+External-IP", "+OS-Image",
-              "+Kernel-Version", "+Container-Runtime"), _node),
-    "ConfigMap": (("Name", "Data", "Age"),
-                  lambda o: [_name(o), len(o.get("data") or {}) + len(o.get("binaryData") or {}), _age(o)]),
+    "Node": (
+        (
+            "Name",
+            "Status",
+            "Roles",
+            "Age",
+            "Version",
+            "+Internal-IP",
+            "+External-IP",
+            "+OS-Image",
+            "+Kernel-Version",
+            "+Container-Runtime",
+        ),
+        _node,
+    ),
+    "ConfigMap": (
+        ("Name", "Data", "Age"),
+        lambda o: [_name(o), len(o.get("data") or {}) + len(o.get("binaryData") or {}), _age(o)],
+    ),
     "Secret": (("Name", "Type", "Data", "Age"), lambda o: [_name(o), o.get("type"), len(o.get("data") or {}), _age(o)]),
     "ServiceAccount": (("Name", "Secrets", "Age"), lambda o: [_name(o), len(o.get("secrets") or []), _age(o)]),
     "Event": (("Last Seen", "Type", "Reason", "Object", "Message", "+Source", "+Count", "+Name"), _event),
-    "CustomResourceDefinition": (("Name", "Created At"),
-                                 lambda o: [_name(o), dig(o, "metadata", "creationTimestamp", default="")]),
-    "MutatingWebhookConfiguration": (("Name", "Webhooks", "Age"),
-                                     lambda o: [_name(o), len(o.get("webhooks") or []), _age(o)]),
-    "ValidatingWebhookConfiguration": (("Name", "Webhooks", "Age"),
-                                       lambda o: [_name(o), len(o.get("webhooks") or []), _age(o)]),
+    "CustomResourceDefinition": (
+        ("Name", "Created At"),
+        lambda o: [_name(o), dig(o, "metadata", "creationTimestamp", default="")],
+    ),
+    "MutatingWebhookConfiguration": (
+        ("Name", "Webhooks", "Age"),
+        lambda o: [_name(o), len(o.get("webhooks") or []), _age(o)],
+    ),
+    "ValidatingWebhookConfiguration": (
+        ("Name", "Webhooks", "Age"),
+        lambda o: [_name(o), len(o.get("webhooks") or []), _age(o)],
+    ),
 }

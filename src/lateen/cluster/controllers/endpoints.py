@@ -16,25 +16,35 @@ def target_port(pod: Json, port: Json) -> int | None:
         for p in container.get("ports") or []:
             if p.get("name") == target and p.get("protocol", "TCP") == port.get("protocol", "TCP"):
                 return int(p["containerPort"])
-    return int(target) if str(target).isdigit() else None
+    return int(str(target)) if str(target).isdigit() else None
 
 
 def backing(service: Json, pods: list[Json]) -> list[Json]:
     selector = dig(service, "spec", "selector", default={})
     if not selector:
         return []
-    return sorted((p for p in pods if p["metadata"]["namespace"] == service["metadata"]["namespace"]
-                   and dig(p, "status", "podIP") and dig(p, "status", "phase") not in ("Succeeded", "Failed")
-                   and selectors.subset(selector, dig(p, "metadata", "labels", default={}))),
-                  key=lambda p: str(p["metadata"]["name"]))
+    return sorted(
+        (
+            p
+            for p in pods
+            if p["metadata"]["namespace"] == service["metadata"]["namespace"]
+            and dig(p, "status", "podIP")
+            and dig(p, "status", "phase") not in ("Succeeded", "Failed")
+            and selectors.subset(selector, dig(p, "metadata", "labels", default={}))
+        ),
+        key=lambda p: str(p["metadata"]["name"]),
+    )
 
 
 def objects(service: Json, pods: list[Json]) -> tuple[Json, Json]:
     """The Endpoints and the EndpointSlice of a service."""
     groups: dict[tuple[tuple[str, int, str], ...], list[Json]] = {}
     for pod in backing(service, pods):
-        ports = tuple((str(p.get("name") or ""), number, str(p.get("protocol", "TCP")))
-                      for p in service["spec"].get("ports") or [] if (number := target_port(pod, p)) is not None)
+        ports = tuple(
+            (str(p.get("name") or ""), number, str(p.get("protocol", "TCP")))
+            for p in service["spec"].get("ports") or []
+            if (number := target_port(pod, p)) is not None
+        )
         groups.setdefault(ports, []).append(pod)
     return _endpoints(service, groups), _slice(service, groups)
 
@@ -60,16 +70,23 @@ def _endpoints(service: Json, groups: dict[tuple[tuple[str, int, str], ...], lis
     for ports, pods in groups.items():
         ready = [p for p in pods if _serving(p, service)]
         unready = [p for p in pods if not _serving(p, service) and not p["metadata"].get("deletionTimestamp")]
-        subset: Json = {"ports": [({"name": n} if n else {}) | {"port": port, "protocol": proto}
-                                  for n, port, proto in ports]}
+        subset: Json = {
+            "ports": [({"name": n} if n else {}) | {"port": port, "protocol": proto} for n, port, proto in ports]
+        }
         for key, found in (("addresses", ready), ("notReadyAddresses", unready)):
             if found:
-                subset[key] = [{"ip": dig(p, "status", "podIP"), "nodeName": dig(p, "spec", "nodeName"),
-                                "targetRef": _target(p)} for p in found]
+                subset[key] = [
+                    {"ip": dig(p, "status", "podIP"), "nodeName": dig(p, "spec", "nodeName"), "targetRef": _target(p)}
+                    for p in found
+                ]
         if ready or unready:
             subsets.append(subset)
-    return {"apiVersion": "v1", "kind": "Endpoints", "metadata": _meta(service, service["metadata"]["name"], {}),
-            "subsets": subsets}
+    return {
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": _meta(service, service["metadata"]["name"], {}),
+        "subsets": subsets,
+    }
 
 
 def _slice(service: Json, groups: dict[tuple[tuple[str, int, str], ...], list[Json]]) -> Json:
@@ -78,11 +95,28 @@ def _slice(service: Json, groups: dict[tuple[tuple[str, int, str], ...], list[Js
     endpoints = []
     for pod in groups.get(largest, []):
         ready, leaving = _serving(pod, service), bool(pod["metadata"].get("deletionTimestamp"))
-        endpoints.append({"addresses": [dig(pod, "status", "podIP")], "nodeName": dig(pod, "spec", "nodeName"),
-                          "targetRef": _target(pod), "zone": "local",
-                          "conditions": {"ready": ready, "serving": is_ready(pod), "terminating": leaving}})
-    meta = _meta(service, f"{name}-lateen", {"kubernetes.io/service-name": name,
-                                            "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"})
-    return {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-            "metadata": {**meta, "ownerReferences": [owner(service)]}, "endpoints": endpoints,
-            "ports": [{"name": n, "port": port, "protocol": proto} for n, port, proto in largest]}
+        endpoints.append(
+            {
+                "addresses": [dig(pod, "status", "podIP")],
+                "nodeName": dig(pod, "spec", "nodeName"),
+                "targetRef": _target(pod),
+                "zone": "local",
+                "conditions": {"ready": ready, "serving": is_ready(pod), "terminating": leaving},
+            }
+        )
+    meta = _meta(
+        service,
+        f"{name}-lateen",
+        {
+            "kubernetes.io/service-name": name,
+            "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+        },
+    )
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "addressType": "IPv4",
+        "metadata": {**meta, "ownerReferences": [owner(service)]},
+        "endpoints": endpoints,
+        "ports": [{"name": n, "port": port, "protocol": proto} for n, port, proto in largest],
+    }

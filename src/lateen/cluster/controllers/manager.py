@@ -25,15 +25,28 @@ FINALIZE = 0.2
 class Manager:
     def __init__(self, client: Client, root_ca: str) -> None:
         self._client, self._root_ca = client, root_ca
-        self.informers = {k.plural: Informer(client, k, self._changed) for k in (
-            kinds.NAMESPACE, kinds.POD, kinds.SERVICE, kinds.DEPLOYMENT, kinds.REPLICA_SET,
-            kinds.SERVICE_ACCOUNT, kinds.ENDPOINTS, kinds.ENDPOINT_SLICE)}
+        self.informers = {
+            k.plural: Informer(client, k, self._changed)
+            for k in (
+                kinds.NAMESPACE,
+                kinds.POD,
+                kinds.SERVICE,
+                kinds.DEPLOYMENT,
+                kinds.REPLICA_SET,
+                kinds.SERVICE_ACCOUNT,
+                kinds.ENDPOINTS,
+                kinds.ENDPOINT_SLICE,
+            )
+        }
         self._queue: asyncio.Queue[Work] = asyncio.Queue()
         self._pending: set[Work] = set()
         self._failures: dict[Work, int] = {}
         self._controllers: dict[str, Callable[[str, str], Awaitable[None]]] = {
-            "deployment": self._deployment, "replicaset": self._replica_set, "service": self._service,
-            "namespace": self._namespace}
+            "deployment": self._deployment,
+            "replicaset": self._replica_set,
+            "service": self._service,
+            "namespace": self._namespace,
+        }
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -125,12 +138,14 @@ class Manager:
         plan = workloads.deployment(d, sets)
         await self._carry_out(plan, kinds.REPLICA_SET, namespace)
         for rs, revision in plan.revisions:
-            await self._client.patch(kinds.REPLICA_SET, namespace, rs,
-                                     {"metadata": {"annotations": {workloads.REVISION: revision}}})
+            await self._client.patch(
+                kinds.REPLICA_SET, namespace, rs, {"metadata": {"annotations": {workloads.REVISION: revision}}}
+            )
         newest = max((int(dig(s, "metadata", "annotations", workloads.REVISION, default="0")) for s in sets), default=1)
         if dig(d, "metadata", "annotations", workloads.REVISION) != str(newest) and sets:
-            await self._client.patch(kinds.DEPLOYMENT, namespace, name,
-                                     {"metadata": {"annotations": {workloads.REVISION: str(newest)}}})
+            await self._client.patch(
+                kinds.DEPLOYMENT, namespace, name, {"metadata": {"annotations": {workloads.REVISION: str(newest)}}}
+            )
         await self._status(kinds.DEPLOYMENT, d, plan.status)
 
     async def _replica_set(self, namespace: str, name: str) -> None:
@@ -185,12 +200,20 @@ class Manager:
             await self._empty(name)
             return
         if await self._client.get(kinds.SERVICE_ACCOUNT, name, "default") is None:
-            await self._client.create(kinds.SERVICE_ACCOUNT, {"apiVersion": "v1", "kind": "ServiceAccount",
-                                                             "metadata": {"name": "default", "namespace": name}})
+            await self._client.create(
+                kinds.SERVICE_ACCOUNT,
+                {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": name}},
+            )
         if await self._client.get(kinds.CONFIG_MAP, name, "kube-root-ca.crt") is None:
-            await self._client.create(kinds.CONFIG_MAP, {
-                "apiVersion": "v1", "kind": "ConfigMap", "data": {"ca.crt": self._root_ca},
-                "metadata": {"name": "kube-root-ca.crt", "namespace": name}})
+            await self._client.create(
+                kinds.CONFIG_MAP,
+                {
+                    "apiVersion": "v1",
+                    "kind": "ConfigMap",
+                    "data": {"ca.crt": self._root_ca},
+                    "metadata": {"name": "kube-root-ca.crt", "namespace": name},
+                },
+            )
 
     async def _empty(self, name: str) -> None:
         """Delete everything in a namespace; when nothing is left, let it go."""
@@ -211,9 +234,16 @@ class Manager:
 
     async def _every_kind(self) -> list[Kind]:
         crds, _ = await self._client.list(kinds.CRD)
-        custom = [Kind(c["spec"]["group"], next(v["name"] for v in c["spec"]["versions"] if v.get("served", True)),
-                       c["spec"]["names"]["plural"], c["spec"]["names"]["kind"]) for c in crds
-                  if c["spec"].get("scope", "Namespaced") == "Namespaced"]
+        custom = [
+            Kind(
+                c["spec"]["group"],
+                next(v["name"] for v in c["spec"]["versions"] if v.get("served", True)),
+                c["spec"]["names"]["plural"],
+                c["spec"]["names"]["kind"],
+            )
+            for c in crds
+            if c["spec"].get("scope", "Namespaced") == "Namespaced"
+        ]
         return [k for k in kinds.BUILT_IN if k.namespaced] + custom
 
     # --- garbage ---------------------------------------------------------------------------------------------

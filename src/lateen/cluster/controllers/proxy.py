@@ -134,9 +134,13 @@ class Proxy:
             key = (str(service["metadata"]["uid"]), port)
             if key not in self._told:
                 self._told.add(key)
-                why = portal.explain(e, HOST, port) if isinstance(e, OSError) else str(e)
-                self._events.event(service, "Warning", "HostPortUnavailable",
-                                   f"{why}; port {target[1]} of the service is reachable by its node port instead")
+                why = portal.explain(e, HOST, port)
+                self._events.event(
+                    service,
+                    "Warning",
+                    "HostPortUnavailable",
+                    f"{why}; port {target[1]} of the service is reachable by its node port instead",
+                )
             return False
 
     async def _report(self, namespace: str, name: str, service: Json, opened: dict[int, int]) -> None:
@@ -145,8 +149,9 @@ class Proxy:
         annotations = {"lateen.dev/host-ports": ",".join(f"{p}={h}" for p, h in sorted(opened.items()))}
         try:
             if dig(service, "status", "loadBalancer", "ingress") != ingress:
-                await self._client.patch(kinds.SERVICE, namespace, name, {"status": {"loadBalancer": {
-                    "ingress": ingress}}}, "status")
+                await self._client.patch(
+                    kinds.SERVICE, namespace, name, {"status": {"loadBalancer": {"ingress": ingress}}}, "status"
+                )
             if dig(service, "metadata", "annotations", "lateen.dev/host-ports") != annotations["lateen.dev/host-ports"]:
                 await self._client.patch(kinds.SERVICE, namespace, name, {"metadata": {"annotations": annotations}})
         except KubeError as e:
@@ -157,9 +162,14 @@ class Proxy:
 def _ports(service: Json, address: str, subsets: list[Json]) -> list[services.ServicePort]:
     out = []
     for p in service["spec"].get("ports") or []:
-        backends = tuple(sorted((a["ip"], ep["port"]) for s in subsets for ep in s.get("ports") or []
-                                if ep.get("name") == p.get("name") for a in s.get("addresses") or []))
+        backends = tuple(
+            sorted(
+                (a["ip"], ep["port"])
+                for s in subsets
+                for ep in s.get("ports") or []
+                if ep.get("name") == p.get("name")
+                for a in s.get("addresses") or []
+            )
+        )
         out.append(services.ServicePort(address, p.get("protocol", "TCP"), int(p["port"]), backends))
     return out
-
-

@@ -27,13 +27,20 @@ class Plan:
 
 def owner(obj: Json) -> Json:
     meta = obj["metadata"]
-    return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "name": meta["name"], "uid": meta["uid"],
-            "controller": True, "blockOwnerDeletion": True}
+    return {
+        "apiVersion": obj["apiVersion"],
+        "kind": obj["kind"],
+        "name": meta["name"],
+        "uid": meta["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
 
 
 def owned_by(obj: Json, uid: str) -> bool:
-    return any(ref["uid"] == uid and ref.get("controller") for ref in
-               dig(obj, "metadata", "ownerReferences", default=[]))
+    return any(
+        ref["uid"] == uid and ref.get("controller") for ref in dig(obj, "metadata", "ownerReferences", default=[])
+    )
 
 
 def template_hash(template: Json) -> str:
@@ -62,17 +69,34 @@ def replica_set(rs: Json, pods: list[Json]) -> Plan:
     for _ in range(want - len(active)):
         template = jsons.copy(rs["spec"]["template"])
         meta = template.get("metadata") or {}
-        plan.create.append((kinds.POD, {
-            "apiVersion": "v1", "kind": "Pod", "spec": template["spec"],
-            "metadata": {"generateName": f"{rs['metadata']['name']}-", "namespace": rs["metadata"]["namespace"],
-                         "labels": meta.get("labels") or {}, "annotations": meta.get("annotations") or {},
-                         "ownerReferences": [owner(rs)]}}))
+        plan.create.append(
+            (
+                kinds.POD,
+                {
+                    "apiVersion": "v1",
+                    "kind": "Pod",
+                    "spec": template["spec"],
+                    "metadata": {
+                        "generateName": f"{rs['metadata']['name']}-",
+                        "namespace": rs["metadata"]["namespace"],
+                        "labels": meta.get("labels") or {},
+                        "annotations": meta.get("annotations") or {},
+                        "ownerReferences": [owner(rs)],
+                    },
+                },
+            )
+        )
     newest_first = sorted(active, key=lambda p: str(p["metadata"]["creationTimestamp"]), reverse=True)
     surplus = sorted(newest_first, key=lambda p: (is_ready(p), dig(p, "spec", "nodeName", default="") != ""))
-    plan.delete = [(kinds.POD, p["metadata"]["name"]) for p in surplus[:max(0, len(active) - want)]]
+    plan.delete = [(kinds.POD, p["metadata"]["name"]) for p in surplus[: max(0, len(active) - want)]]
     ready = [p for p in active if is_ready(p)]
-    plan.status = {"replicas": len(active), "fullyLabeledReplicas": len(active), "readyReplicas": len(ready),
-                   "availableReplicas": len(ready), "observedGeneration": rs["metadata"].get("generation", 1)}
+    plan.status = {
+        "replicas": len(active),
+        "fullyLabeledReplicas": len(active),
+        "readyReplicas": len(ready),
+        "availableReplicas": len(ready),
+        "observedGeneration": rs["metadata"].get("generation", 1),
+    }
     return plan
 
 
@@ -98,9 +122,11 @@ def deployment(d: Json, sets: list[Json]) -> Plan:
     elif new is not None and _revision(new) < top and old:
         plan.revisions.append((new["metadata"]["name"], str(top + 1)))
     _scale(plan, spec, want, new, old)
-    dead = [s for s in old if dig(s, "spec", "replicas", default=0) == 0 and dig(s, "status", "replicas", default=0) == 0]
+    dead = [
+        s for s in old if dig(s, "spec", "replicas", default=0) == 0 and dig(s, "status", "replicas", default=0) == 0
+    ]
     keep = int(spec.get("revisionHistoryLimit", 10))
-    plan.delete = [(kinds.REPLICA_SET, s["metadata"]["name"]) for s in dead[:max(0, len(dead) - keep)]]
+    plan.delete = [(kinds.REPLICA_SET, s["metadata"]["name"]) for s in dead[: max(0, len(dead) - keep)]]
     plan.status = _deployment_status(d, want, new, mine)
     return plan
 
@@ -115,12 +141,29 @@ def _new_set(d: Json, template_id: str, revision: int, replicas: int) -> Json:
     template.setdefault("metadata", {})["labels"] = labels
     selector = jsons.copy(d["spec"]["selector"])
     selector.setdefault("matchLabels", {})["pod-template-hash"] = template_id
-    return {"apiVersion": "apps/v1", "kind": "ReplicaSet",
-            "metadata": {"name": f"{d['metadata']['name']}-{template_id}", "namespace": d["metadata"]["namespace"],
-                         "labels": labels, "ownerReferences": [owner(d)],
-                         "annotations": {REVISION: str(revision), "deployment.kubernetes.io/desired-replicas":
-                                         str(d["spec"].get("replicas", 1))}},
-            "spec": {"replicas": replicas, "selector": selector, "template": template}}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "metadata": {
+            "name": f"{d['metadata']['name']}-{template_id}",
+            "namespace": d["metadata"]["namespace"],
+            "labels": labels,
+            "ownerReferences": [owner(d)],
+            "annotations": {
+                REVISION: str(revision),
+                "deployment.kubernetes.io/desired-replicas": str(d["spec"].get("replicas", 1)),
+            },
+        },
+        "spec": {"replicas": replicas, "selector": selector, "template": template},
+    }
+
+
+def _count(s: Json) -> int:
+    return int(dig(s, "spec", "replicas", default=0))
+
+
+def _ready(s: Json) -> int:
+    return int(dig(s, "status", "readyReplicas", default=0))
 
 
 def _scale(plan: Plan, spec: Json, want: int, new: Json | None, old: list[Json]) -> None:
@@ -128,13 +171,11 @@ def _scale(plan: Plan, spec: Json, want: int, new: Json | None, old: list[Json])
         if want == 0:
             plan.scale += [(s["metadata"]["name"], 0) for s in old if s["spec"].get("replicas", 0)]
         return
-    count = lambda s: int(dig(s, "spec", "replicas", default=0))  # noqa: E731
-    ready = lambda s: int(dig(s, "status", "readyReplicas", default=0))  # noqa: E731
-    olds = sum(map(count, old))
+    olds = sum(_count(s) for s in old)
     if dig(spec, "strategy", "type") == "Recreate":
         if olds:
-            plan.scale += [(s["metadata"]["name"], 0) for s in old if count(s)]
-        elif not any(dig(s, "status", "replicas", default=0) for s in old) and count(new) != want:
+            plan.scale += [(s["metadata"]["name"], 0) for s in old if _count(s)]
+        elif not any(dig(s, "status", "replicas", default=0) for s in old) and _count(new) != want:
             plan.scale.append((new["metadata"]["name"], want))
         return
     rolling = dig(spec, "strategy", "rollingUpdate", default={})
@@ -142,18 +183,18 @@ def _scale(plan: Plan, spec: Json, want: int, new: Json | None, old: list[Json])
     unavailable = _share(rolling.get("maxUnavailable", "25%"), want, up=False)
     if not surge and not unavailable:
         unavailable = 1
-    target = min(want, max(count(new), want + surge - olds)) if olds else want
-    if target != count(new):
+    target = min(want, max(_count(new), want + surge - olds)) if olds else want
+    if target != _count(new):
         plan.scale.append((new["metadata"]["name"], target))
-    if olds and count(new) <= want:
-        available = ready(new) + sum(min(ready(s), count(s)) for s in old)
+    if olds and _count(new) <= want:
+        available = _ready(new) + sum(min(_ready(s), _count(s)) for s in old)
         spare = available - (want - unavailable)
         for s in old:  # unready old pods go first, they serve nobody
-            dead = max(0, count(s) - ready(s))
-            cut = min(count(s), dead + max(0, min(spare, ready(s))))
+            dead = max(0, _count(s) - _ready(s))
+            cut = min(_count(s), dead + max(0, min(spare, _ready(s))))
             if cut:
                 spare -= max(0, cut - dead)
-                plan.scale.append((s["metadata"]["name"], count(s) - cut))
+                plan.scale.append((s["metadata"]["name"], _count(s) - cut))
 
 
 def _deployment_status(d: Json, want: int, new: Json | None, mine: list[Json]) -> Json:
@@ -165,10 +206,19 @@ def _deployment_status(d: Json, want: int, new: Json | None, mine: list[Json]) -
     complete = new is not None and updated == want == ready == total
     name = new["metadata"]["name"] if new else ""
     conditions = [
-        ("Available", enough, "MinimumReplicasAvailable" if enough else "MinimumReplicasUnavailable",
-         f"Deployment {'has' if enough else 'does not have'} minimum availability."),
-        ("Progressing", True, "NewReplicaSetAvailable" if complete else "ReplicaSetUpdated",
-         f'ReplicaSet "{name}" {"has successfully progressed" if complete else "is progressing"}.')]
+        (
+            "Available",
+            enough,
+            "MinimumReplicasAvailable" if enough else "MinimumReplicasUnavailable",
+            f"Deployment {'has' if enough else 'does not have'} minimum availability.",
+        ),
+        (
+            "Progressing",
+            True,
+            "NewReplicaSetAvailable" if complete else "ReplicaSetUpdated",
+            f'ReplicaSet "{name}" {"has successfully progressed" if complete else "is progressing"}.',
+        ),
+    ]
     before = {c["type"]: c for c in dig(d, "status", "conditions", default=[])}
     out = []
     for kind, ok, reason, message in conditions:
@@ -176,12 +226,25 @@ def _deployment_status(d: Json, want: int, new: Json | None, mine: list[Json]) -
         was = before.get(kind)
         same = was is not None and was["status"] == text and was["reason"] == reason
         now = times.stamp()
-        out.append({"type": kind, "status": text, "reason": reason, "message": message,
-                    "lastUpdateTime": was["lastUpdateTime"] if same and was else now,
-                    "lastTransitionTime": was["lastTransitionTime"] if was and was["status"] == text else now})
-    return {"observedGeneration": d["metadata"].get("generation", 1), "replicas": total, "updatedReplicas": updated,
-            "readyReplicas": ready, "availableReplicas": ready, "unavailableReplicas": max(0, want - ready),
-            "conditions": out}
+        out.append(
+            {
+                "type": kind,
+                "status": text,
+                "reason": reason,
+                "message": message,
+                "lastUpdateTime": was["lastUpdateTime"] if same and was else now,
+                "lastTransitionTime": was["lastTransitionTime"] if was and was["status"] == text else now,
+            }
+        )
+    return {
+        "observedGeneration": d["metadata"].get("generation", 1),
+        "replicas": total,
+        "updatedReplicas": updated,
+        "readyReplicas": ready,
+        "availableReplicas": ready,
+        "unavailableReplicas": max(0, want - ready),
+        "conditions": out,
+    }
 
 
 def pods_of(selector: Json | None, pods: list[Json]) -> list[Json]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lateen.cluster.kubelet.kubelet import Kubelet
-from lateen.cluster.kubelet.pods import Pod, State
+from lateen.cluster.kubelet.pods import Pod, State, finish
 
 
 class Options(Protocol):
@@ -49,7 +49,7 @@ class Command:
         view = memoryview(data)
         while view and self._stdin >= 0:
             try:
-                view = view[os.write(self._stdin, view):]
+                view = view[os.write(self._stdin, view) :]
             except BlockingIOError:
                 await asyncio.sleep(0.01)
             except OSError:
@@ -96,21 +96,23 @@ class Access:
     def _state(self, namespace: str, name: str, container: str) -> tuple[Pod, State]:
         pod = self._pod(namespace, name)
         if not container:
-            container = pod.pod["metadata"].get("annotations", {}).get(
-                "kubectl.kubernetes.io/default-container") or pod.main[0].spec["name"]
+            container = (
+                pod.pod["metadata"].get("annotations", {}).get("kubectl.kubernetes.io/default-container")
+                or pod.main[0].spec["name"]
+            )
         state = pod.state(container)
         if state is None:
             names = " ".join(s.spec["name"] for s in [*pod.main, *pod.init])
             raise LookupError(f'container "{container}" is not valid for pod {name}; it has: {names}')
         return pod, state
 
-    async def connect(self, namespace: str, pod: str, port: int
-                      ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def connect(self, namespace: str, pod: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         async with asyncio.timeout(10):
             return await asyncio.open_connection(self._pod(namespace, pod).address, port)
 
-    async def execute(self, namespace: str, pod: str, container: str, command: list[str], tty: bool,
-                      stdin: bool) -> Command:
+    async def execute(
+        self, namespace: str, pod: str, container: str, command: list[str], tty: bool, stdin: bool
+    ) -> Command:
         worker, state = self._state(namespace, pod, container)
         if not state.running:
             raise LookupError(f'container "{state.spec["name"]}" of pod "{pod}" is not running')
@@ -122,7 +124,7 @@ class Access:
         key = f"exec/{worker.uid}/{node.exec_count}"
         loop = asyncio.get_running_loop()
         done: asyncio.Future[int] = loop.create_future()
-        node.runtime.on_exit[key] = lambda m: done.done() or done.set_result(int(m["code"]))
+        node.runtime.on_exit[key] = lambda m: finish(done, m)
         ours, theirs = self._terminal() if tty else self._pipes(stdin)
         try:
             await node.runtime.call("exec", theirs, **{"in": state.id, "id": key, "spec": spec})
@@ -218,7 +220,7 @@ async def _read(path: Path, options: Options, alive: object) -> AsyncIterator[by
             with path.open("rb") as f:
                 f.seek(position)
                 data = f.read(262144)
-            data = data[:data.rfind(b"\n") + 1]
+            data = data[: data.rfind(b"\n") + 1]
             position += len(data)
             if data:
                 yield b"".join(text(line) for line in data.splitlines(keepends=True))

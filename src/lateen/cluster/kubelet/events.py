@@ -27,20 +27,39 @@ class Recorder:
         try:
             if old := self._seen.get(key):
                 old["count"] += 1
-                await self._client.patch(kinds.EVENT, old["metadata"]["namespace"], old["metadata"]["name"],
-                                         {"count": old["count"], "lastTimestamp": times.stamp()})
+                await self._client.patch(
+                    kinds.EVENT,
+                    old["metadata"]["namespace"],
+                    old["metadata"]["name"],
+                    {"count": old["count"], "lastTimestamp": times.stamp()},
+                )
                 return
             namespace = meta.get("namespace") or "default"
-            about = {"kind": obj["kind"], "apiVersion": obj["apiVersion"], "name": meta["name"],
-                     "namespace": meta.get("namespace", ""), "uid": meta.get("uid", ""),
-                     "resourceVersion": meta.get("resourceVersion", "")} | ({"fieldPath": path} if path else {})
+            about = {
+                "kind": obj["kind"],
+                "apiVersion": obj["apiVersion"],
+                "name": meta["name"],
+                "namespace": meta.get("namespace", ""),
+                "uid": meta.get("uid", ""),
+                "resourceVersion": meta.get("resourceVersion", ""),
+            } | ({"fieldPath": path} if path else {})
             now = times.stamp()
             source = {"component": self._component} | ({"host": self._host} if self._host else {})
-            event = {"kind": "Event", "apiVersion": "v1", "involvedObject": about, "reason": reason,
-                     "message": message, "type": type_, "source": source, "firstTimestamp": now,
-                     "lastTimestamp": now, "count": 1, "reportingComponent": self._component,
-                     "reportingInstance": self._host,
-                     "metadata": {"name": f"{meta['name']}.{secrets.token_hex(8)}", "namespace": namespace}}
+            event = {
+                "kind": "Event",
+                "apiVersion": "v1",
+                "involvedObject": about,
+                "reason": reason,
+                "message": message,
+                "type": type_,
+                "source": source,
+                "firstTimestamp": now,
+                "lastTimestamp": now,
+                "count": 1,
+                "reportingComponent": self._component,
+                "reportingInstance": self._host,
+                "metadata": {"name": f"{meta['name']}.{secrets.token_hex(8)}", "namespace": namespace},
+            }
             if len(self._seen) > LIMIT:
                 self._seen.clear()
             self._seen[key] = event

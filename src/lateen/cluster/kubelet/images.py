@@ -62,22 +62,41 @@ def envoy_binary() -> str:
 
 
 def _python(module: str, *arguments: str) -> Image:
-    return Image((sys.executable, "-m", module, *arguments), mounts=python_mounts(),
-                 env=(("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONUNBUFFERED", "1")))
+    return Image(
+        (sys.executable, "-m", module, *arguments),
+        mounts=python_mounts(),
+        env=(("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONUNBUFFERED", "1")),
+    )
 
 
 def built_in(home_bin: Path) -> dict[str, Image]:
-    proxy = Image(("pilot-agent",), env=(("PATH", f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),),
-                  mounts=(*python_mounts(), (envoy_binary(), f"{BIN}/envoy"),
-                          (str(home_bin / "pilot-agent"), f"{BIN}/pilot-agent")))
-    out = {"istio/proxyv2": proxy, "lateen/proxyv2": proxy, "istio/pilot": _python("lateen.control"),
-           "lateen/pilot": _python("lateen.control")}
-    for service, versions in {"productpage": ("v1",), "details": ("v1",), "ratings": ("v1",),
-                              "reviews": ("v1", "v2", "v3")}.items():
+    proxy = Image(
+        ("pilot-agent",),
+        env=(("PATH", f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),),
+        mounts=(
+            *python_mounts(),
+            (envoy_binary(), f"{BIN}/envoy"),
+            (str(home_bin / "pilot-agent"), f"{BIN}/pilot-agent"),
+        ),
+    )
+    out = {
+        "istio/proxyv2": proxy,
+        "lateen/proxyv2": proxy,
+        "istio/pilot": _python("lateen.control"),
+        "lateen/pilot": _python("lateen.control"),
+    }
+    for service, versions in {
+        "productpage": ("v1",),
+        "details": ("v1",),
+        "ratings": ("v1",),
+        "reviews": ("v1", "v2", "v3"),
+    }.items():
         for version in versions:
             out[f"istio/examples-bookinfo-{service}-{version}"] = Image(
-                (sys.executable, "-m", f"bookinfo.{service}", "9080", version), mounts=python_mounts(),
-                env=(("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONUNBUFFERED", "1"), ("SERVICE_VERSION", version)))
+                (sys.executable, "-m", f"bookinfo.{service}", "9080", version),
+                mounts=python_mounts(),
+                env=(("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONUNBUFFERED", "1"), ("SERVICE_VERSION", version)),
+            )
     out["lateen/http-echo"] = _python("bookinfo.echo")
     out["lateen/sleep"] = Image(("/bin/sleep",), ("infinity",))
     return out
@@ -111,8 +130,10 @@ class Catalogue:
             return Image(tuple(entry["command"]), env=tuple((entry.get("env") or {}).items()), mounts=mounts)
         found = self._built_in.get(repository(image))
         if found is None:
-            raise UnknownImage(f'no local command is known for the image "{image}"; add one with: lateen image add '
-                               f"{repository(image)} -- COMMAND [ARGUMENT…]")
+            raise UnknownImage(
+                f'no local command is known for the image "{image}"; add one with: lateen image add '
+                f"{repository(image)} -- COMMAND [ARGUMENT…]"
+            )
         return found
 
     def add(self, image: str, command: list[str], mounts: list[str]) -> None:

@@ -49,19 +49,52 @@ class Kubelet:
         memory = f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 1024}Ki"
         capacity = {"cpu": str(os.cpu_count() or 1), "memory": memory, "pods": "250"}
         now = times.stamp()
-        status = {"addresses": [{"type": "InternalIP", "address": plan.NODE_IP},
-                                {"type": "Hostname", "address": self.node.name}],
-                  "capacity": capacity, "allocatable": capacity,
-                  "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "ready",
-                                  "lastHeartbeatTime": now, "lastTransitionTime": now}],
-                  "nodeInfo": {"kubeletVersion": f"v1.32.0+lateen-{__version__}", "kernelVersion": platform.release(),
-                               "osImage": "host", "containerRuntimeVersion": f"lateen://{__version__}",
-                               "operatingSystem": "linux", "architecture": "amd64", "machineID": "", "systemUUID": "",
-                               "bootID": "", "kubeProxyVersion": ""}}
-        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self.node.name, "labels": {
-            "kubernetes.io/hostname": self.node.name, "kubernetes.io/os": "linux",
-            "node-role.kubernetes.io/control-plane": "", "topology.kubernetes.io/region": "local",
-            "topology.kubernetes.io/zone": "local"}}, "spec": {}, "status": status}
+        status = {
+            "addresses": [
+                {"type": "InternalIP", "address": plan.NODE_IP},
+                {"type": "Hostname", "address": self.node.name},
+            ],
+            "capacity": capacity,
+            "allocatable": capacity,
+            "conditions": [
+                {
+                    "type": "Ready",
+                    "status": "True",
+                    "reason": "KubeletReady",
+                    "message": "ready",
+                    "lastHeartbeatTime": now,
+                    "lastTransitionTime": now,
+                }
+            ],
+            "nodeInfo": {
+                "kubeletVersion": f"v1.32.0+lateen-{__version__}",
+                "kernelVersion": platform.release(),
+                "osImage": "host",
+                "containerRuntimeVersion": f"lateen://{__version__}",
+                "operatingSystem": "linux",
+                "architecture": "amd64",
+                "machineID": "",
+                "systemUUID": "",
+                "bootID": "",
+                "kubeProxyVersion": "",
+            },
+        }
+        node = {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {
+                "name": self.node.name,
+                "labels": {
+                    "kubernetes.io/hostname": self.node.name,
+                    "kubernetes.io/os": "linux",
+                    "node-role.kubernetes.io/control-plane": "",
+                    "topology.kubernetes.io/region": "local",
+                    "topology.kubernetes.io/zone": "local",
+                },
+            },
+            "spec": {},
+            "status": status,
+        }
         if await self.node.client.get(kinds.NODE, "", self.node.name) is None:
             await self.node.client.create(kinds.NODE, node)
         await self.node.client.patch(kinds.NODE, "", self.node.name, {"status": status}, "status")
@@ -85,8 +118,10 @@ class Kubelet:
             worker = self.pods[uid] = Pod(self.node, new, self._adopted.pop(uid, {}))
             tasks.spawn(self._work(uid, worker), f"pod {key[0]}/{key[1]}")
         else:
-            worker.pod = {**new, "status": {**(new.get("status") or {}), **(
-                {"podIP": worker.address} if worker.address else {})}}
+            worker.pod = {
+                **new,
+                "status": {**(new.get("status") or {}), **({"podIP": worker.address} if worker.address else {})},
+            }
         if new["metadata"].get("deletionTimestamp"):
             worker.grace = int(new["metadata"].get("deletionGracePeriodSeconds") or 0)
             worker.deleting.set()
@@ -102,8 +137,9 @@ class Kubelet:
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         try:
             await self.node.client.patch(kinds.POD, namespace, name, {"spec": {"nodeName": self.node.name}})
-            self._scheduler.event(pod, "Normal", "Scheduled",
-                                  f"Successfully assigned {namespace}/{name} to {self.node.name}")
+            self._scheduler.event(
+                pod, "Normal", "Scheduled", f"Successfully assigned {namespace}/{name} to {self.node.name}"
+            )
         except KubeError as e:
             if e.code != 404:
                 raise

@@ -59,11 +59,18 @@ class State:
     started: bool = False
     image_id: str = ""
     done: asyncio.Event = field(default_factory=asyncio.Event)
+    exited: asyncio.Event = field(default_factory=asyncio.Event)
     error: str = ""
 
 
 def _time(at: float) -> str:
     return times.stamp(datetime.fromtimestamp(at, UTC))
+
+
+def finish(done: asyncio.Future[int], message: Json) -> None:
+    """A command inside a container has ended."""
+    if not done.done():
+        done.set_result(int(message["code"]))
 
 
 class Pod:
@@ -85,8 +92,11 @@ class Pod:
         self._dirty = asyncio.Event()
         self._initialized = not self.init
         self._started_at = dig(pod, "status", "startTime") or times.stamp()
-        previous = {s["name"]: s for k in ("containerStatuses", "initContainerStatuses")
-                    for s in dig(pod, "status", k, default=[])}
+        previous = {
+            s["name"]: s
+            for k in ("containerStatuses", "initContainerStatuses")
+            for s in dig(pod, "status", k, default=[])
+        }
         for s in [*self.init, *self.main]:
             was = previous.get(s.spec["name"])
             if was:
@@ -114,8 +124,9 @@ class Pod:
         await self._until_ready(self._sandbox, "FailedCreatePodSandBox")
         await self._until_ready(lambda: self.volumes.prepare(self.pod), "FailedMount")
         self._tasks.append(tasks.spawn(self._refresh_volumes(), f"volumes of {self.key[1]}"))
-        resumed = any(s.spec["name"] in self._adopted and self._adopted[s.spec["name"]]["code"] is None
-                      for s in self.main)
+        resumed = any(
+            s.spec["name"] in self._adopted and self._adopted[s.spec["name"]]["code"] is None for s in self.main
+        )
         for s in self.init:
             if resumed:
                 s.code, s.ready, s.attempt = 0, True, max(s.attempt, 0)
@@ -153,8 +164,10 @@ class Pod:
                 self.node.addresses.free(address)
                 raise
             self.address = address
-        self.pod = {**self.pod, "status": {**(self.pod.get("status") or {}), "podIP": self.address,
-                                           "hostIP": plan.NODE_IP}}
+        self.pod = {
+            **self.pod,
+            "status": {**(self.pod.get("status") or {}), "podIP": self.address, "hostIP": plan.NODE_IP},
+        }
         self._dirty.set()
 
     async def _refresh_volumes(self) -> None:
@@ -192,13 +205,7 @@ class Pod:
 
     async def _exited(self, s: State) -> None:
         while s.running:
-            await self._exit_event(s).wait()
-
-    def _exit_event(self, s: State) -> asyncio.Event:
-        if not hasattr(s, "_exit"):
-            s._exit = asyncio.Event()  # type: ignore[attr-defined]
-        event: asyncio.Event = s._exit  # type: ignore[attr-defined]
-        return event
+            await s.exited.wait()
 
     async def _start_with_backoff(self, s: State) -> None:
         failures = 0
@@ -208,8 +215,12 @@ class Pod:
                 step = failures or (0 if ran > 600 else min(s.attempt, len(BACKOFF) - 1))
                 delay = BACKOFF[min(step, len(BACKOFF) - 1)]
                 if delay and s.waiting[0] not in ("ErrImagePull", "ImagePullBackOff", "CreateContainerError"):
-                    self._wait_state(s, "CrashLoopBackOff", f"back-off {delay:.0f}s restarting failed container="
-                                     f"{s.spec['name']} pod={self.key[1]}_{self.key[0]}({self.uid})")
+                    self._wait_state(
+                        s,
+                        "CrashLoopBackOff",
+                        f"back-off {delay:.0f}s restarting failed container="
+                        f"{s.spec['name']} pod={self.key[1]}_{self.key[0]}({self.uid})",
+                    )
                     self._event("Warning", "BackOff", "Back-off restarting failed container", s)
                 await asyncio.sleep(min(delay, 2.0) if s.waiting[0].startswith(("Err", "Image")) else delay)
             try:
@@ -239,7 +250,7 @@ class Pod:
             s.id, s.running, s.started_at = adopted["id"], True, adopted["started"]
             s.attempt = int(adopted["id"].rpartition("/")[2])
             s.code, s.error = None, ""
-            self._exit_event(s).clear()
+            s.exited.clear()
             self.node.runtime.on_exit[s.id] = lambda message: self._on_exit(s, message)
             s.started = "startupProbe" not in s.spec
             s.done.set()
@@ -251,7 +262,7 @@ class Pod:
         s.id = f"{self.uid}/{name}/{s.attempt}"
         spec["log"] = str(self._log(name, s.attempt))
         s.done.clear()
-        self._exit_event(s).clear()
+        s.exited.clear()
         self.node.runtime.on_exit[s.id] = lambda message: self._on_exit(s, message)
         self._event("Normal", "Pulled", f'Container image "{s.spec["image"]}" already present on machine', s)
         try:
@@ -277,7 +288,7 @@ class Pod:
         s.running, s.ready, s.started = False, False, False
         s.code, s.finished_at = message["code"], message["finished"]
         s.last = {"terminated": self._terminated(s)}
-        self._exit_event(s).set()
+        s.exited.set()
         s.done.set()
         self._dirty.set()
         tasks.spawn(self.node.runtime.call("forget", id=s.id), "forget")
@@ -287,8 +298,15 @@ class Pod:
 
     async def _spec(self, s: State, image: Image) -> Json:
         """What the runtime needs to start a container."""
-        base = {"PATH": PATH, "HOSTNAME": self.key[1], "HOME": "/root", "KUBERNETES_SERVICE_HOST": plan.API_IP,
-                "KUBERNETES_SERVICE_PORT": "443", "KUBERNETES_PORT": f"tcp://{plan.API_IP}:443", **dict(image.env)}
+        base = {
+            "PATH": PATH,
+            "HOSTNAME": self.key[1],
+            "HOME": "/root",
+            "KUBERNETES_SERVICE_HOST": plan.API_IP,
+            "KUBERNETES_SERVICE_PORT": "443",
+            "KUBERNETES_PORT": f"tcp://{plan.API_IP}:443",
+            **dict(image.env),
+        }
         if self.node.rootless:
             base["LATEEN_SOCKET_MARK"] = "1337"
         env = await volumes.environment(self.node.client, self.pod, s.spec, base)
@@ -300,13 +318,20 @@ class Pod:
         mounts = [(source, target, True) for source, target in image.mounts]
         root = self.node.root / self.uid / "root"
         root.mkdir(parents=True, exist_ok=True)
-        return {"argv": argv, "env": env, "cwd": s.spec.get("workingDir") or "/", "root": str(root),
-                "netns": links.path(self.uid), "hostname": self.key[1][:63],
-                "uid": None if self.node.rootless else uid, "gid": None if self.node.rootless else gid,
-                "privileged": bool(security.get("privileged")) or (self.node.rootless and uid is not None),
-                "capabilities": dig(security, "capabilities", "add", default=[]),
-                "etc": volumes.hosts_file(self.pod, self.address),
-                "mounts": mounts + self.volumes.mounts(self.pod, s.spec)}
+        return {
+            "argv": argv,
+            "env": env,
+            "cwd": s.spec.get("workingDir") or "/",
+            "root": str(root),
+            "netns": links.path(self.uid),
+            "hostname": self.key[1][:63],
+            "uid": None if self.node.rootless else uid,
+            "gid": None if self.node.rootless else gid,
+            "privileged": bool(security.get("privileged")) or (self.node.rootless and uid is not None),
+            "capabilities": dig(security, "capabilities", "add", default=[]),
+            "etc": volumes.hosts_file(self.pod, self.address),
+            "mounts": mounts + self.volumes.mounts(self.pod, s.spec),
+        }
 
     async def _hook(self, s: State, hook: Json, timeout: float) -> str | None:
         if "exec" in hook:
@@ -315,8 +340,9 @@ class Pod:
                 return None if code == 0 else f"exit {code}: {output[:300]}"
             except (OSError, TimeoutError, LookupError) as e:
                 return str(e) or type(e).__name__
-        return await probes.check({**hook, "timeoutSeconds": timeout}, s.spec, self.address,
-                                  lambda c, t: self.execute(s, c, t))
+        return await probes.check(
+            {**hook, "timeoutSeconds": timeout}, s.spec, self.address, lambda c, t: self.execute(s, c, t)
+        )
 
     async def execute(self, s: State, command: list[str], timeout: float) -> tuple[int, str]:
         """Run a command in a running container; (exit code, output). Raises OSError, TimeoutError."""
@@ -325,10 +351,11 @@ class Pod:
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.node.exec_count += 1
         key = f"exec/{self.uid}/{self.node.exec_count}"
-        self.node.runtime.on_exit[key] = lambda m: done.done() or done.set_result(m["code"])
+        self.node.runtime.on_exit[key] = lambda m: finish(done, m)
         try:
-            await self.node.runtime.call("exec", [null, write], **{"in": s.id, "id": key,
-                                                                  "spec": await self.exec_spec(s, command)})
+            await self.node.runtime.call(
+                "exec", [null, write], **{"in": s.id, "id": key, "spec": await self.exec_spec(s, command)}
+            )
         except OSError:
             self.node.runtime.on_exit.pop(key, None)
             os.close(read)
@@ -394,7 +421,9 @@ class Pod:
                 s.ready = verdict
                 self._dirty.set()
             if kind == "Liveness" and verdict is False:
-                self._event("Normal", "Killing", f"Container {s.spec['name']} failed liveness probe, will be restarted", s)
+                self._event(
+                    "Normal", "Killing", f"Container {s.spec['name']} failed liveness probe, will be restarted", s
+                )
                 await self._kill(s, self.grace)
                 return
             await asyncio.sleep(float(probe.get("periodSeconds") or 10))
@@ -421,8 +450,9 @@ class Pod:
         for s in self.main:
             if s.running:
                 self._event("Normal", "Killing", f"Stopping container {s.spec['name']}", s)
-        results = await asyncio.gather(*(self._kill(s, self.grace) for s in [*self.init, *self.main]),
-                                       return_exceptions=True)
+        results = await asyncio.gather(
+            *(self._kill(s, self.grace) for s in [*self.init, *self.main]), return_exceptions=True
+        )
         for failure in (r for r in results if isinstance(r, Exception)):
             log.warning("stopping %s/%s: %s", *self.key, failure)
         await links.remove_pod(self.uid)
@@ -459,9 +489,13 @@ class Pod:
             await asyncio.sleep(0.01)
 
     def _terminated(self, s: State) -> Json:
-        return {"exitCode": s.code or 0, "reason": "Completed" if s.code == 0 else "Error",
-                "startedAt": _time(s.started_at), "finishedAt": _time(s.finished_at),
-                "containerID": f"lateen://{s.id}"}
+        return {
+            "exitCode": s.code or 0,
+            "reason": "Completed" if s.code == 0 else "Error",
+            "startedAt": _time(s.started_at),
+            "finishedAt": _time(s.finished_at),
+            "containerID": f"lateen://{s.id}",
+        }
 
     def _container_status(self, s: State) -> Json:
         if s.running:
@@ -473,9 +507,15 @@ class Pod:
         else:
             reason = "PodInitializing" if self.init and not self._initialized else s.waiting[0]
             state = {"waiting": {"reason": reason}}
-        out: Json = {"name": s.spec["name"], "image": s.spec["image"], "imageID": f"lateen://{s.spec['image']}",
-                     "restartCount": max(s.attempt, 0), "ready": s.ready, "state": state,
-                     "started": s.started or (s.init and s.running)}
+        out: Json = {
+            "name": s.spec["name"],
+            "image": s.spec["image"],
+            "imageID": f"lateen://{s.spec['image']}",
+            "restartCount": max(s.attempt, 0),
+            "ready": s.ready,
+            "state": state,
+            "started": s.started or (s.init and s.running),
+        }
         if s.id:
             out["containerID"] = f"lateen://{s.id}"
         if s.last and not (not s.running and not s.error):
@@ -489,24 +529,37 @@ class Pod:
         running = any(s.running for s in self.main)
         phase = "Running" if running or (self._initialized and any(s.attempt >= 0 for s in self.main)) else "Pending"
         if self.pod["spec"].get("restartPolicy") != "Always" and all(
-                not s.running and s.code is not None for s in self.main):
+            not s.running and s.code is not None for s in self.main
+        ):
             phase = "Succeeded" if all(s.code == 0 for s in self.main) else "Failed"
         unready = [s.spec["name"] for s in self.main if not s.ready]
-        before = {c["type"]: c for c in self._published.get("conditions") or dig(self.pod, "status", "conditions",
-                                                                                 default=[])}
+        before = {
+            c["type"]: c for c in self._published.get("conditions") or dig(self.pod, "status", "conditions", default=[])
+        }
         conditions = []
-        for kind, ok in (("Initialized", self._initialized), ("Ready", ready), ("ContainersReady", ready),
-                         ("PodScheduled", True)):
+        for kind, ok in (
+            ("Initialized", self._initialized),
+            ("Ready", ready),
+            ("ContainersReady", ready),
+            ("PodScheduled", True),
+        ):
             text = "True" if ok else "False"
             was = before.get(kind)
             at = was["lastTransitionTime"] if was and was["status"] == text else times.stamp()
             c: Json = {"type": kind, "status": text, "lastTransitionTime": at}
             if not ok:
-                c |= {"reason": "ContainersNotReady", "message": f"containers with unready status: [{' '.join(unready)}]"}
+                c |= {
+                    "reason": "ContainersNotReady",
+                    "message": f"containers with unready status: [{' '.join(unready)}]",
+                }
             conditions.append(c)
-        status: Json = {"phase": phase, "conditions": conditions, "hostIP": plan.NODE_IP,
-                        "startTime": self._started_at,
-                        "containerStatuses": [self._container_status(s) for s in self.main]}
+        status: Json = {
+            "phase": phase,
+            "conditions": conditions,
+            "hostIP": plan.NODE_IP,
+            "startTime": self._started_at,
+            "containerStatuses": [self._container_status(s) for s in self.main],
+        }
         if self.init:
             status["initContainerStatuses"] = [self._container_status(s) for s in self.init]
         if self.address:

@@ -28,8 +28,9 @@ async def check(probe: Json, container: Json, address: str, execute: Exec) -> st
             return await _http(get, container, address, timeout)
         if tcp := probe.get("tcpSocket"):
             async with asyncio.timeout(timeout):
-                _, writer = await asyncio.open_connection(tcp.get("host") or address,
-                                                          port_number(container, tcp["port"]))
+                _, writer = await asyncio.open_connection(
+                    tcp.get("host") or address, port_number(container, tcp["port"])
+                )
                 writer.close()
             return None
         if command := (probe.get("exec") or {}).get("command"):
@@ -52,8 +53,9 @@ async def _http(get: Json, container: Json, address: str, timeout: float) -> str
     if get.get("scheme") == "HTTPS":
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    answer = await http.fetch(get.get("host") or address, port, get.get("path") or "/", headers=headers,
-                              timeout=timeout, ssl=context)
+    answer = await http.fetch(
+        get.get("host") or address, port, get.get("path") or "/", headers=headers, timeout=timeout, ssl=context
+    )
     return None if 200 <= answer.status < 400 else f"HTTP probe failed with statuscode: {answer.status}"
 
 

@@ -76,13 +76,16 @@ async def environment(client: Client, pod: Json, container: Json, base: dict[str
         elif ref := source.get("resourceFieldRef"):
             env[item["name"]] = resource(container, ref)
         else:
-            kind, ref = ((kinds.CONFIG_MAP, source["configMapKeyRef"]) if "configMapKeyRef" in source else
-                         (kinds.SECRET, source["secretKeyRef"]))
+            kind, ref = (
+                (kinds.CONFIG_MAP, source["configMapKeyRef"])
+                if "configMapKeyRef" in source
+                else (kinds.SECRET, source["secretKeyRef"])
+            )
             found = await _object(client, kind, namespace, ref)
             if ref["key"] in (found.get("data") or {}):
                 env[item["name"]] = _text(kind, found["data"][ref["key"]])
             elif not ref.get("optional"):
-                raise NotReady(f'couldn\'t find key {ref["key"]} in {kind.kind} {namespace}/{ref["name"]}')
+                raise NotReady(f"couldn't find key {ref['key']} in {kind.kind} {namespace}/{ref['name']}")
     return env
 
 
@@ -134,8 +137,10 @@ class Volumes:
                 files |= await self._projected(pod, source, directory)
         else:
             kind = next(k for k in volume if k != "name")
-            raise NotReady(f'volume "{volume["name"]}": the volume type {kind} is not available in the embedded '
-                           "cluster (emptyDir, configMap, secret, downwardAPI, projected and hostPath are)")
+            raise NotReady(
+                f'volume "{volume["name"]}": the volume type {kind} is not available in the embedded '
+                "cluster (emptyDir, configMap, secret, downwardAPI, projected and hostPath are)"
+            )
         for name, data in files.items():
             target = directory / name
             if not target.exists() or target.read_bytes() != data:
@@ -153,8 +158,11 @@ class Volumes:
         return {item["path"]: data[item["key"]] for item in source["items"] if item["key"] in data}
 
     def _downward(self, pod: Json, source: Json) -> dict[str, bytes]:
-        return {item["path"]: field(pod, item["fieldRef"]["fieldPath"]).encode()
-                for item in source.get("items") or [] if "fieldRef" in item}
+        return {
+            item["path"]: field(pod, item["fieldRef"]["fieldPath"]).encode()
+            for item in source.get("items") or []
+            if "fieldRef" in item
+        }
 
     async def _projected(self, pod: Json, source: Json, directory: Path) -> dict[str, bytes]:
         if "configMap" in source:
@@ -168,8 +176,17 @@ class Volumes:
         if self._tokens.get(target, 0) > time.time() and target.exists():
             return {}
         lifetime = int(token.get("expirationSeconds") or 3600)
-        body: Json = {"spec": {"expirationSeconds": lifetime, "boundObjectRef": {
-            "kind": "Pod", "apiVersion": "v1", "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}}}
+        body: Json = {
+            "spec": {
+                "expirationSeconds": lifetime,
+                "boundObjectRef": {
+                    "kind": "Pod",
+                    "apiVersion": "v1",
+                    "name": pod["metadata"]["name"],
+                    "uid": pod["metadata"]["uid"],
+                },
+            }
+        }
         if token.get("audience"):
             body["spec"]["audiences"] = [token["audience"]]
         account = dig(pod, "spec", "serviceAccountName", default="default")
@@ -199,8 +216,11 @@ def hosts_file(pod: Json, address: str) -> dict[str, str]:
     hosts = f"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n{address} {name}\n"
     for alias in pod["spec"].get("hostAliases") or []:
         hosts += f"{alias['ip']} {' '.join(alias.get('hostnames') or [])}\n"
-    return {"hosts": hosts, "hostname": f"{name}\n", "resolv.conf": (
-        f"search {namespace}.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\n"
-        "options ndots:5\n")}
-
-
+    return {
+        "hosts": hosts,
+        "hostname": f"{name}\n",
+        "resolv.conf": (
+            f"search {namespace}.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\n"
+            "options ndots:5\n"
+        ),
+    }

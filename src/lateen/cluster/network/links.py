@@ -18,7 +18,8 @@ class NetworkError(OSError):
 
 async def _run(*argv: str, stdin: str = "") -> str:
     process = await asyncio.create_subprocess_exec(
-        *argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+        *argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
     async with asyncio.timeout(20):
         out, err = await process.communicate(stdin.encode())
     if process.returncode != 0:
@@ -58,10 +59,14 @@ async def add_pod(pod_uid: str, address: str) -> None:
     """Make the namespace with its link. Raises NetworkError."""
     name, veth = namespace(pod_uid), _veth(pod_uid)
     await _run("ip", "netns", "add", name)
-    inside = (f"link set lo up\nlink set eth0 up\naddr add {address}/32 dev eth0\n"
-              f"route add {plan.GATEWAY} dev eth0 scope link\nroute add default via {plan.GATEWAY} dev eth0\n")
-    outside = (f"link add {veth} type veth peer name eth0 netns {name}\naddr add {plan.GATEWAY}/32 dev {veth}\n"
-               f"link set {veth} up\nroute add {address}/32 dev {veth} src {plan.NODE_IP}\n")
+    inside = (
+        f"link set lo up\nlink set eth0 up\naddr add {address}/32 dev eth0\n"
+        f"route add {plan.GATEWAY} dev eth0 scope link\nroute add default via {plan.GATEWAY} dev eth0\n"
+    )
+    outside = (
+        f"link add {veth} type veth peer name eth0 netns {name}\naddr add {plan.GATEWAY}/32 dev {veth}\n"
+        f"link set {veth} up\nroute add {address}/32 dev {veth} src {plan.NODE_IP}\n"
+    )
     await _run("ip", "-batch", "-", stdin=outside)
     await _run("ip", "-n", name, "-batch", "-", stdin=inside)
 

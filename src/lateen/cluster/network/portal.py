@@ -137,5 +137,3 @@ def explain(error: OSError, address: str, port: int) -> str:
     if error.errno == errno.EACCES:
         return f"port {port} on {address} needs root (or net.ipv4.ip_unprivileged_port_start <= {port})"
     return f"port {port} on {address}: {error.strerror}"
-
-

@@ -28,15 +28,22 @@ def rules(ports: list[ServicePort]) -> str:
 
     A service without endpoints is refused at once, as kube-proxy does.
     """
-    nat = ["*nat", ":PREROUTING ACCEPT [0:0]", ":OUTPUT ACCEPT [0:0]", ":POSTROUTING ACCEPT [0:0]",
-           ":LATEEN-SERVICES - [0:0]"]
+    nat = [
+        "*nat",
+        ":PREROUTING ACCEPT [0:0]",
+        ":OUTPUT ACCEPT [0:0]",
+        ":POSTROUTING ACCEPT [0:0]",
+        ":LATEEN-SERVICES - [0:0]",
+    ]
     refuse = ["*filter", ":FORWARD ACCEPT [0:0]", ":OUTPUT ACCEPT [0:0]", ":LATEEN-SERVICES - [0:0]"]
     chains, jumps = [], []
     for p in sorted(ports, key=lambda p: (p.address, p.port, p.protocol)):
         proto = p.protocol.lower()
         match = f"-d {p.address}/32 -p {proto} -m {proto} --dport {p.port}"
         if not p.backends:
-            refuse.append(f"-A LATEEN-SERVICES {match} -j REJECT" + (" --reject-with tcp-reset" if proto == "tcp" else ""))
+            refuse.append(
+                f"-A LATEEN-SERVICES {match} -j REJECT" + (" --reject-with tcp-reset" if proto == "tcp" else "")
+            )
             continue
         chain = _chain("LSVC-", f"{p.address}/{proto}/{p.port}")
         nat.append(f":{chain} - [0:0]")
@@ -46,10 +53,16 @@ def rules(ports: list[ServicePort]) -> str:
             chance = f"-m statistic --mode random --probability {1 / left:.10f} " if left > 1 else ""
             one = _chain("LSEP-", f"{p.address}/{proto}/{p.port}/{address}/{port}")
             nat.append(f":{one} - [0:0]")
-            chains += [f"-A {chain} {chance}-j {one}", f"-A {one} -s {address}/32 -j MARK --set-xmark {HAIRPIN}",
-                       f"-A {one} -p {proto} -j DNAT --to-destination {address}:{port}"]
-    hooks = ["-A PREROUTING -j LATEEN-SERVICES", "-A OUTPUT -j LATEEN-SERVICES",
-             f"-A POSTROUTING -m mark --mark {HAIRPIN} -j MASQUERADE"]
+            chains += [
+                f"-A {chain} {chance}-j {one}",
+                f"-A {one} -s {address}/32 -j MARK --set-xmark {HAIRPIN}",
+                f"-A {one} -p {proto} -j DNAT --to-destination {address}:{port}",
+            ]
+    hooks = [
+        "-A PREROUTING -j LATEEN-SERVICES",
+        "-A OUTPUT -j LATEEN-SERVICES",
+        f"-A POSTROUTING -m mark --mark {HAIRPIN} -j MASQUERADE",
+    ]
     refuse[4:4] = ["-A FORWARD -j LATEEN-SERVICES", "-A OUTPUT -j LATEEN-SERVICES"]
     return "\n".join([*nat, *hooks, *jumps, *chains, "COMMIT", *refuse, "COMMIT", ""])
 
@@ -61,7 +74,8 @@ def _chain(prefix: str, what: str) -> str:
 async def install(text: str) -> None:
     """Raises NetworkError."""
     process = await asyncio.create_subprocess_exec(
-        "iptables-restore", "-w", "10", stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+        "iptables-restore", "-w", "10", stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
     async with asyncio.timeout(30):
         _, err = await process.communicate(text.encode())
     if process.returncode != 0:

@@ -13,7 +13,7 @@ from lateen.kit.jsons import Json
 MESSAGE_LIMIT = 256 * 1024
 
 
-class RuntimeError_(OSError):
+class ContainerError(OSError):
     """The runtime could not do it; the message says why."""
 
 
@@ -40,21 +40,21 @@ class RuntimeClient:
             future = self._waiting.pop(message["reply"], None)
             if future and not future.done():
                 if "error" in message:
-                    future.set_exception(RuntimeError_(8, message["error"]))
+                    future.set_exception(ContainerError(8, message["error"]))
                 else:
                     future.set_result(message)
         elif (handler := self.on_exit.pop(message["id"], None)) is not None:
             handler(message)
 
     async def call(self, op: str, fds: list[int] | None = None, **arguments: Any) -> Json:
-        """Raises RuntimeError_."""
+        """Raises ContainerError."""
         self._n += 1
         n = self._n
         future: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
         self._waiting[n] = future
         raw = jsons.dumps({"n": n, "op": op, **arguments})
         if len(raw) > MESSAGE_LIMIT:
-            raise RuntimeError_(7, "the container's specification is too large (environment or arguments)")
+            raise ContainerError(7, "the container's specification is too large (environment or arguments)")
         socket.send_fds(self._socket, [raw], fds or [])
         async with asyncio.timeout(60):
             return await future

@@ -43,13 +43,13 @@ class Container:
         self.size = 0
 
     def state(self) -> dict[str, Any]:
-        return {"id": self.key, "pid": self.pid, "code": self.code, "started": self.started,
-                "finished": self.finished}
+        return {"id": self.key, "pid": self.pid, "code": self.code, "started": self.started, "finished": self.finished}
 
 
 class Runtime:
-    def __init__(self, lifeline: int, portal: int, node_argv: list[str],
-                 entries: dict[str, Callable[[], None]]) -> None:
+    def __init__(
+        self, lifeline: int, portal: int, node_argv: list[str], entries: dict[str, Callable[[], None]]
+    ) -> None:
         self._lifeline, self._portal, self._node_argv, self._entries = lifeline, portal, node_argv, entries
         self._containers: dict[str, Container] = {}
         self._by_pid: dict[int, Container] = {}
@@ -71,7 +71,7 @@ class Runtime:
             for key, _ in self._selector.select():
                 try:
                     key.data()
-                except Exception as e:  # PID 1 outlives any single failure: every pod hangs on it
+                except Exception as e:  # noqa: BLE001 - PID 1 outlives any single failure: every pod hangs on it
                     print(f"lateen-runtime: {type(e).__name__}: {e}", file=sys.stderr, flush=True)
 
     # --- the node daemon -------------------------------------------------------------------------------------
@@ -84,7 +84,9 @@ class Runtime:
         with theirs:
             self._node = subprocess.Popen(
                 [*self._node_argv, str(theirs.fileno()), str(self._portal)],
-                pass_fds=(theirs.fileno(), self._portal), stdin=subprocess.DEVNULL)
+                pass_fds=(theirs.fileno(), self._portal),
+                stdin=subprocess.DEVNULL,
+            )
         self._node_started = time.monotonic()
         self._socket = ours
         self._selector.register(ours, selectors.EVENT_READ, self._receive)
@@ -220,8 +222,9 @@ class Runtime:
         self._containers[request["id"]] = self._by_pid[pid] = container
         return {"pid": pid}
 
-    def _fork(self, spec: dict[str, Any], streams: tuple[int, int, int], enter: Callable[[], None],
-              tty: bool = False) -> int:
+    def _fork(
+        self, spec: dict[str, Any], streams: tuple[int, int, int], enter: Callable[[], None], tty: bool = False
+    ) -> int:
         """Fork twice, as a PID namespace only takes in children; the outer process reports the inner one's id."""
         read, write = os.pipe2(os.O_CLOEXEC)
         outer = os.fork()
@@ -308,8 +311,7 @@ class Runtime:
         assert container.log is not None
         now = time.time()
         prefix = (time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1e9):09d}Z ").encode()
-        ended = data.endswith(b"\n")
-        lines = prefix + data.rstrip(b"\n").replace(b"\n", b"\n" + prefix) + (b"\n" if ended else b"\n")
+        lines = prefix + data.rstrip(b"\n").replace(b"\n", b"\n" + prefix) + b"\n"
         with contextlib.suppress(OSError):  # a full disk loses log lines, never the container
             with open(container.log, "ab") as f:
                 f.write(lines)

@@ -17,9 +17,22 @@ from typing import Any
 _libc = ctypes.CDLL(None, use_errno=True)
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = (
-    0x20000, 0x4000000, 0x8000000, 0x20000000, 0x40000000)
+    0x20000,
+    0x4000000,
+    0x8000000,
+    0x20000000,
+    0x40000000,
+)
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MNT_DETACH = (
-    1, 2, 4, 32, 4096, 16384, 1 << 18, 2)
+    1,
+    2,
+    4,
+    32,
+    4096,
+    16384,
+    1 << 18,
+    2,
+)
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_NAME = 24, 38, 15
 
 # The capabilities that Docker gives a container by default, plus what a pod's own network may need on request.
@@ -28,9 +41,30 @@ CAPABILITIES = {"NET_ADMIN": 12, "NET_RAW": 13, "SYS_PTRACE": 19, "SYS_ADMIN": 2
 LAST_CAPABILITY = 40
 
 HOST_DIRS = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
-ETC_FILES = ("passwd", "group", "nsswitch.conf", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "ssl",
-             "alternatives", "services", "protocols", "mime.types", "ca-certificates", "inputrc", "bash.bashrc",
-             "profile", "terminfo", "python3", "python3.11", "chromium.d", "fonts", "java-17-openjdk")
+ETC_FILES = (
+    "passwd",
+    "group",
+    "nsswitch.conf",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "ssl",
+    "alternatives",
+    "services",
+    "protocols",
+    "mime.types",
+    "ca-certificates",
+    "inputrc",
+    "bash.bashrc",
+    "profile",
+    "terminfo",
+    "python3",
+    "python3.11",
+    "chromium.d",
+    "fonts",
+    "java-17-openjdk",
+)
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 
@@ -41,8 +75,12 @@ def _check(result: int, what: str) -> None:
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
-    _check(_libc.mount(source.encode(), target.encode(), kind.encode() or None, ctypes.c_ulong(flags),
-                       data.encode() or None), f"mount {source} on {target}")
+    _check(
+        _libc.mount(
+            source.encode(), target.encode(), kind.encode() or None, ctypes.c_ulong(flags), data.encode() or None
+        ),
+        f"mount {source} on {target}",
+    )
 
 
 def bind(source: str, target: str, read_only: bool = False) -> None:
@@ -81,8 +119,19 @@ def build_root(spec: dict[str, Any]) -> None:
             (Path(root) / name).symlink_to(host.readlink())
         elif host.is_dir():
             bind(str(host), f"{root}/{name}", read_only=True)
-    for name, mode in (("tmp", 0o1777), ("run", 0o755), ("var", 0o755), ("proc", 0o555), ("dev", 0o755),
-                       ("etc", 0o755), ("root", 0o755), ("home", 0o755), ("opt", 0o755), ("run/secrets", 0o755), ("sys", 0o555)):
+    for name, mode in (
+        ("tmp", 0o1777),
+        ("run", 0o755),
+        ("var", 0o755),
+        ("proc", 0o555),
+        ("dev", 0o755),
+        ("etc", 0o755),
+        ("root", 0o755),
+        ("home", 0o755),
+        ("opt", 0o755),
+        ("run/secrets", 0o755),
+        ("sys", 0o555),
+    ):
         path = Path(root) / name
         path.mkdir(exist_ok=True)
         path.chmod(mode)
@@ -96,8 +145,13 @@ def build_root(spec: dict[str, Any]) -> None:
         (Path(root) / "etc" / name).write_text(text)
     for name in DEVICES:
         bind(f"/dev/{name}", f"{root}/dev/{name}")
-    for name, target in (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"),
-                         ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx")):
+    for name, target in (
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ):
         (Path(root) / "dev" / name).symlink_to(target)
     (Path(root) / "dev/pts").mkdir()
     (Path(root) / "dev/shm").mkdir(mode=0o1777)
@@ -140,8 +194,18 @@ def become(spec: dict[str, Any], entries: dict[str, Callable[[], None]], report:
     argv: list[str] = spec["argv"]
     entry = entries.get(argv[0])
     if entry is None:
-        path = next((p for d in spec["env"].get("PATH", "/usr/bin").split(":")
-                     if os.access(p := f"{d}/{argv[0]}", os.X_OK)), argv[0]) if "/" not in argv[0] else argv[0]
+        path = (
+            next(
+                (
+                    p
+                    for d in spec["env"].get("PATH", "/usr/bin").split(":")
+                    if os.access(p := f"{d}/{argv[0]}", os.X_OK)
+                ),
+                argv[0],
+            )
+            if "/" not in argv[0]
+            else argv[0]
+        )
         try:
             os.execve(path, argv, spec["env"])
         except OSError as e:
@@ -154,8 +218,9 @@ def become(spec: dict[str, Any], entries: dict[str, Callable[[], None]], report:
     code = 1
     try:
         reset_signals()
-        sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, m, buffering=1, closefd=False)
-                                             for n, m in ((0, "r"), (1, "w"), (2, "w")))
+        sys.stdin, sys.stdout, sys.stderr = (
+            os.fdopen(n, m, buffering=1, closefd=False) for n, m in ((0, "r"), (1, "w"), (2, "w"))
+        )
         entry()
         code = 0
     except SystemExit as e:

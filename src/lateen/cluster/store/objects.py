@@ -143,8 +143,7 @@ class Store:
         self._announce(Event("DELETED", entry, old))
         return entry
 
-    def _put(self, type_: EventType, collection: str, namespace: str, name: str, obj: Json,
-             old: Entry | None) -> Entry:
+    def _put(self, type_: EventType, collection: str, namespace: str, name: str, obj: Json, old: Entry | None) -> Entry:
         rv = self.rv + 1
         obj = obj | {"metadata": obj["metadata"] | {"resourceVersion": str(rv)}}
         self._persist(rv, f"{collection}/{namespace}/{name}", jsons.dumps(obj))

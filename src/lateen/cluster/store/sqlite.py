@@ -36,7 +36,8 @@ class Sqlite:
             self._db.execute(
                 f"""CREATE TABLE IF NOT EXISTS objects (key TEXT PRIMARY KEY, rv INTEGER, body BLOB) WITHOUT ROWID;
                 CREATE TABLE IF NOT EXISTS revision (id INTEGER PRIMARY KEY CHECK (id = 1), rv INTEGER);
-                INSERT OR IGNORE INTO revision VALUES (1, 1); PRAGMA user_version={SCHEMA};""")
+                INSERT OR IGNORE INTO revision VALUES (1, 1); PRAGMA user_version={SCHEMA};"""
+            )
         except apsw.Error as e:
             raise StoreBroken(f"{path} cannot be opened: {e}; move it away to start empty") from e
 

@@ -16,9 +16,12 @@ from lateen.xds.listeners import http
 @lru_cache(maxsize=1024)
 def _server(server: GatewayServer) -> Resource:
     name = f"0.0.0.0_{server.target}"
-    chain = lc.FilterChain(filters=[http.manager(server.config, "gateway", f"outbound_{name}", rds=f"http.{server.port}")])
-    out = listener_pb2.Listener(name=name, address=pb.address("0.0.0.0", server.target), filter_chains=[chain],
-                                traffic_direction="OUTBOUND")
+    chain = lc.FilterChain(
+        filters=[http.manager(server.config, "gateway", f"outbound_{name}", rds=f"http.{server.port}")]
+    )
+    out = listener_pb2.Listener(
+        name=name, address=pb.address("0.0.0.0", server.target), filter_chains=[chain], traffic_direction="OUTBOUND"
+    )
     return pb.resource(name, out, server.origins)
 
 

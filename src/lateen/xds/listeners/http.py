@@ -27,10 +27,13 @@ def _peer_filter(trusted: bool) -> Any:
     """What the peer's sidecar says of itself, taken off the request. Without mutual TLS anybody could say it."""
     config = h2m.Config()
     for key, header in PEER_HEADERS:
-        present = h2m.Config.KeyValuePair(metadata_namespace=telemetry.PEER, key=key, value="" if trusted else "unknown")
+        present = h2m.Config.KeyValuePair(
+            metadata_namespace=telemetry.PEER, key=key, value="" if trusted else "unknown"
+        )
         missing = h2m.Config.KeyValuePair(metadata_namespace=telemetry.PEER, key=key, value="unknown")
-        config.request_rules.append(h2m.Config.Rule(header=header, on_header_present=present,
-                                                    on_header_missing=missing, remove=True))
+        config.request_rules.append(
+            h2m.Config.Rule(header=header, on_header_present=present, on_header_missing=missing, remove=True)
+        )
     return _filter("envoy.filters.http.header_to_metadata", config)
 
 
@@ -53,11 +56,15 @@ def manager(config: MeshConfig, kind: str, stat_prefix: str, *, rds: str = "", r
     security = {"inbound-mtls": "mutual_tls", "inbound-plain": "none"}.get(kind, "")
     reporter: telemetry.Reporter = "destination" if security else "source"
     out = hcm.HttpConnectionManager(
-        stat_prefix=stat_prefix, http_filters=_filters(kind), normalize_path=pb.boolean(True),
-        access_log=telemetry.loggers(config, reporter, True, security), stream_idle_timeout=pb.duration(0),
+        stat_prefix=stat_prefix,
+        http_filters=_filters(kind),
+        normalize_path=pb.boolean(True),
+        access_log=telemetry.loggers(config, reporter, True, security),
+        stream_idle_timeout=pb.duration(0),
         upgrade_configs=[hcm.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
         use_remote_address=pb.boolean(kind == "gateway"),
-        http2_protocol_options=protocol_pb2.Http2ProtocolOptions(allow_connect=True))
+        http2_protocol_options=protocol_pb2.Http2ProtocolOptions(allow_connect=True),
+    )
     # Private addresses are not trusted to set x-envoy headers (Istio's bulletin 2024-006).
     out.internal_address_config.SetInParent()
     if rds:

@@ -40,20 +40,26 @@ def _port_chains(view: InboundView, port: Port) -> list[Any]:
             continue
         if is_http:
             kind = "inbound-mtls" if secure else "inbound-plain"
-            filters = [http.manager(view.config, kind, f"inbound_{name}", route=virtual_host.inbound(view, port))]
+            filters = [http.manager(view.config, kind, f"inbound_{name}", route=virtual_host.inbound(port))]
         else:
             filters = [tcp.proxy(view.config, names.inbound(port.number), "mutual_tls" if secure else "none", True)]
         chain = lc.FilterChain(name=name, filters=filters, filter_chain_match=_match(port.number, secure))
         if secure:
-            chain.transport_socket.CopyFrom(tls.downstream(ALPN_SERVER if is_http else tls.ALPN_TCP,
-                                                           view.config.trust_domain))
+            chain.transport_socket.CopyFrom(
+                tls.downstream(ALPN_SERVER if is_http else tls.ALPN_TCP, view.config.trust_domain)
+            )
         out.append(chain)
     if not is_http and view.mtls != "STRICT":
         # The application's own TLS passes through.
         match = lc.FilterChainMatch(transport_protocol="tls")
         match.destination_port.value = port.number
-        out.append(lc.FilterChain(name=name, filter_chain_match=match, filters=[
-            tcp.proxy(view.config, names.inbound(port.number), "none", True)]))
+        out.append(
+            lc.FilterChain(
+                name=name,
+                filter_chain_match=match,
+                filters=[tcp.proxy(view.config, names.inbound(port.number), "none", True)],
+            )
+        )
     return out
 
 
@@ -62,11 +68,22 @@ def _rest_chains(view: InboundView) -> list[Any]:
     filters = [tcp.proxy(view.config, names.INBOUND_PASSTHROUGH, inbound=True)]
     hole = lc.FilterChainMatch()
     hole.destination_port.value = ports.INBOUND
-    out = [lc.FilterChain(name="virtualInbound-blackhole", filter_chain_match=hole,
-                          filters=[tcp.proxy(view.config, names.BLACK_HOLE, inbound=True)])]
+    out = [
+        lc.FilterChain(
+            name="virtualInbound-blackhole",
+            filter_chain_match=hole,
+            filters=[tcp.proxy(view.config, names.BLACK_HOLE, inbound=True)],
+        )
+    ]
     if view.mtls != "DISABLE":
-        out.append(lc.FilterChain(name="virtualInbound", filters=filters, filter_chain_match=_match(None, True),
-                                  transport_socket=tls.downstream(tls.ALPN_TCP, view.config.trust_domain)))
+        out.append(
+            lc.FilterChain(
+                name="virtualInbound",
+                filters=filters,
+                filter_chain_match=_match(None, True),
+                transport_socket=tls.downstream(tls.ALPN_TCP, view.config.trust_domain),
+            )
+        )
     if view.mtls != "STRICT":
         out.append(lc.FilterChain(name="virtualInbound", filters=filters, filter_chain_match=_match(None, None)))
     return out
@@ -78,7 +95,12 @@ def of_view(view: InboundView) -> tuple[Resource, ...]:
     for port, _ in view.ports:
         chains += _port_chains(view, port)
     out = listener_pb2.Listener(
-        name=names.VIRTUAL_INBOUND, address=pb.address("0.0.0.0", ports.INBOUND), filter_chains=chains,
-        listener_filters=[tcp.original_dst(), tcp.tls_inspector()], traffic_direction="INBOUND",
-        listener_filters_timeout=pb.duration(5), continue_on_listener_filters_timeout=True)
+        name=names.VIRTUAL_INBOUND,
+        address=pb.address("0.0.0.0", ports.INBOUND),
+        filter_chains=chains,
+        listener_filters=[tcp.original_dst(), tcp.tls_inspector()],
+        traffic_direction="INBOUND",
+        listener_filters_timeout=pb.duration(5),
+        continue_on_listener_filters_timeout=True,
+    )
     return (pb.resource(out.name, out),)

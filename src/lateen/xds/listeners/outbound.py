@@ -17,21 +17,34 @@ from lateen.xds.listeners import http, tcp
 
 
 def _listener(name: str, address: str, port: int, chains: list[Any], filters: list[Any] | None = None) -> Any:
-    return listener_pb2.Listener(name=name, address=pb.address(address, port), bind_to_port=pb.boolean(False),
-                                 filter_chains=chains, listener_filters=filters or [],
-                                 traffic_direction="OUTBOUND", continue_on_listener_filters_timeout=True,
-                                 listener_filters_timeout=pb.duration(5 if filters else 0))
+    return listener_pb2.Listener(
+        name=name,
+        address=pb.address(address, port),
+        bind_to_port=pb.boolean(False),
+        filter_chains=chains,
+        listener_filters=filters or [],
+        traffic_direction="OUTBOUND",
+        continue_on_listener_filters_timeout=True,
+        listener_filters_timeout=pb.duration(5 if filters else 0),
+    )
 
 
 @lru_cache(maxsize=16)
 def _virtual(config: MeshConfig) -> Resource:
     unknown = names.PASSTHROUGH if config.outbound_policy == "ALLOW_ANY" else names.BLACK_HOLE
-    hole = lc.FilterChain(name="virtualOutbound-blackhole", filters=[tcp.proxy(config, names.BLACK_HOLE)],
-                          filter_chain_match=lc.FilterChainMatch(destination_port=pb.u32(ports.OUTBOUND)))
+    hole = lc.FilterChain(
+        name="virtualOutbound-blackhole",
+        filters=[tcp.proxy(config, names.BLACK_HOLE)],
+        filter_chain_match=lc.FilterChainMatch(destination_port=pb.u32(ports.OUTBOUND)),
+    )
     rest = lc.FilterChain(name="virtualOutbound-catchall-tcp", filters=[tcp.proxy(config, unknown)])
-    out = listener_pb2.Listener(name=names.VIRTUAL_OUTBOUND, address=pb.address("0.0.0.0", ports.OUTBOUND),
-                                use_original_dst=pb.boolean(True), filter_chains=[hole, rest],
-                                traffic_direction="OUTBOUND")
+    out = listener_pb2.Listener(
+        name=names.VIRTUAL_OUTBOUND,
+        address=pb.address("0.0.0.0", ports.OUTBOUND),
+        use_original_dst=pb.boolean(True),
+        filter_chains=[hole, rest],
+        traffic_direction="OUTBOUND",
+    )
     return pb.resource(out.name, out)
 
 
@@ -55,7 +68,8 @@ def _auto(config: MeshConfig, address: str, port: int, host: str) -> Resource:
     name = f"{address}_{port}"
     as_http = lc.FilterChain(
         filter_chain_match=lc.FilterChainMatch(application_protocols=["http/1.1", "h2c"]),
-        filters=[http.manager(config, "outbound", f"outbound_{name}", rds=str(port))])
+        filters=[http.manager(config, "outbound", f"outbound_{name}", rds=str(port))],
+    )
     as_tcp = lc.FilterChain(filters=[tcp.proxy(config, names.outbound(host, port))])
     return pb.resource(name, _listener(name, address, port, [as_http, as_tcp], [tcp.http_inspector()]))
 

@@ -16,24 +16,30 @@ from lateen.xds import pb, telemetry
 
 
 def proxy(config: MeshConfig, cluster: str, security: str = "", inbound: bool = False) -> Any:
-    out = tcp_proxy_pb2.TcpProxy(stat_prefix=cluster, cluster=cluster, access_log=telemetry.loggers(
-        config, "destination" if inbound else "source", False, security))
+    out = tcp_proxy_pb2.TcpProxy(
+        stat_prefix=cluster,
+        cluster=cluster,
+        access_log=telemetry.loggers(config, "destination" if inbound else "source", False, security),
+    )
     return lc.Filter(name="envoy.filters.network.tcp_proxy", typed_config=pb.any_of(out))
 
 
 @lru_cache(maxsize=1)
 def original_dst() -> Any:
-    return lc.ListenerFilter(name="envoy.filters.listener.original_dst",
-                             typed_config=pb.any_of(original_dst_pb2.OriginalDst()))
+    return lc.ListenerFilter(
+        name="envoy.filters.listener.original_dst", typed_config=pb.any_of(original_dst_pb2.OriginalDst())
+    )
 
 
 @lru_cache(maxsize=1)
 def tls_inspector() -> Any:
-    return lc.ListenerFilter(name="envoy.filters.listener.tls_inspector",
-                             typed_config=pb.any_of(tls_inspector_pb2.TlsInspector()))
+    return lc.ListenerFilter(
+        name="envoy.filters.listener.tls_inspector", typed_config=pb.any_of(tls_inspector_pb2.TlsInspector())
+    )
 
 
 @lru_cache(maxsize=1)
 def http_inspector() -> Any:
-    return lc.ListenerFilter(name="envoy.filters.listener.http_inspector",
-                             typed_config=pb.any_of(http_inspector_pb2.HttpInspector()))
+    return lc.ListenerFilter(
+        name="envoy.filters.listener.http_inspector", typed_config=pb.any_of(http_inspector_pb2.HttpInspector())
+    )

@@ -28,10 +28,12 @@ Resolve = Callable[[api.Destination], tuple[str, int]]
 def retry_policy(r: api.HTTPRetry | None) -> Any | None:
     if r is not None and r.attempts == 0:
         return None
-    out = rc.RetryPolicy(retry_on=DEFAULT_RETRY_ON, num_retries=pb.u32(DEFAULT_ATTEMPTS),
-                         host_selection_retry_max_attempts=5)
-    out.retry_host_predicate.add(name="envoy.retry_host_predicates.previous_hosts").typed_config.type_url = (
-        "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate")
+    out = rc.RetryPolicy(
+        retry_on=DEFAULT_RETRY_ON, num_retries=pb.u32(DEFAULT_ATTEMPTS), host_selection_retry_max_attempts=5
+    )
+    out.retry_host_predicate.add(
+        name="envoy.retry_host_predicates.previous_hosts"
+    ).typed_config.type_url = "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
     if r is None:
         return out
     if r.attempts is not None:
@@ -74,7 +76,8 @@ def route_action(route: api.HTTPRoute, resolve: Resolve) -> Any:
         for r in weighted:
             host, port = resolve(r.destination)
             entry = out.weighted_clusters.clusters.add(
-                name=names.outbound(host, port, r.destination.subset), weight=pb.u32(r.weight or 0))
+                name=names.outbound(host, port, r.destination.subset), weight=pb.u32(r.weight or 0)
+            )
             header_operations(entry, r.headers)
     if route.rewrite:
         _rewrite(out, route)
@@ -99,8 +102,13 @@ def _rewrite(out: Any, route: api.HTTPRoute) -> None:
 
 
 def redirect_action(r: api.HTTPRedirect) -> Any:
-    codes = {301: "MOVED_PERMANENTLY", 302: "FOUND", 303: "SEE_OTHER", 307: "TEMPORARY_REDIRECT",
-             308: "PERMANENT_REDIRECT"}
+    codes = {
+        301: "MOVED_PERMANENTLY",
+        302: "FOUND",
+        303: "SEE_OTHER",
+        307: "TEMPORARY_REDIRECT",
+        308: "PERMANENT_REDIRECT",
+    }
     out = rc.RedirectAction(response_code=codes[r.redirect_code or 301])
     if r.uri is not None:
         out.path_redirect = r.uri
@@ -130,8 +138,10 @@ def direct_response(r: api.HTTPDirectResponse) -> Any:
 
 def header_operations(target: Any, headers: api.Headers | None) -> None:
     """Onto a route, a weighted cluster or a virtual host. ``:authority`` is rewritten by its own field."""
-    for prefix, found in (("request", headers.request if headers else None),
-                          ("response", headers.response if headers else None)):
+    for prefix, found in (
+        ("request", headers.request if headers else None),
+        ("response", headers.response if headers else None),
+    ):
         if found is None:
             continue
         into = getattr(target, f"{prefix}_headers_to_add")
@@ -140,8 +150,9 @@ def header_operations(target: Any, headers: api.Headers | None) -> None:
                 if prefix == "request" and name.lower() in (":authority", "host") and hasattr(target, "route"):
                     target.route.host_rewrite_literal = value
                     continue
-                into.append(base_pb2.HeaderValueOption(
-                    header=base_pb2.HeaderValue(key=name, value=value), append_action=action))
+                into.append(
+                    base_pb2.HeaderValueOption(header=base_pb2.HeaderValue(key=name, value=value), append_action=action)
+                )
         getattr(target, f"{prefix}_headers_to_remove").extend(found.remove)
 
 
@@ -150,19 +161,27 @@ def filters(route: api.HTTPRoute, target: Any) -> None:
     if route.fault:
         fault = fault_pb2.HTTPFault()
         if (delay := route.fault.delay) and delay.fixed_delay:
-            fault.delay.CopyFrom(common_fault_pb2.FaultDelay(
-                fixed_delay=pb.duration(delay.fixed_delay.seconds),
-                percentage=pb.percent(delay.percentage.value if delay.percentage else 100)))
+            fault.delay.CopyFrom(
+                common_fault_pb2.FaultDelay(
+                    fixed_delay=pb.duration(delay.fixed_delay.seconds),
+                    percentage=pb.percent(delay.percentage.value if delay.percentage else 100),
+                )
+            )
         if (abort := route.fault.abort) and abort.http_status:
-            fault.abort.CopyFrom(fault_pb2.FaultAbort(
-                http_status=abort.http_status,
-                percentage=pb.percent(abort.percentage.value if abort.percentage else 100)))
+            fault.abort.CopyFrom(
+                fault_pb2.FaultAbort(
+                    http_status=abort.http_status,
+                    percentage=pb.percent(abort.percentage.value if abort.percentage else 100),
+                )
+            )
         target.typed_per_filter_config["envoy.filters.http.fault"].CopyFrom(pb.any_of(fault))
     if cors := route.cors_policy:
         policy = cors_pb2.CorsPolicy(
             allow_origin_string_match=[string(m) for m in cors.allow_origins],
-            allow_methods=",".join(cors.allow_methods), allow_headers=",".join(cors.allow_headers),
-            expose_headers=",".join(cors.expose_headers))
+            allow_methods=",".join(cors.allow_methods),
+            allow_headers=",".join(cors.allow_headers),
+            expose_headers=",".join(cors.expose_headers),
+        )
         if cors.max_age:
             policy.max_age = str(int(cors.max_age.seconds))
         if cors.allow_credentials is not None:

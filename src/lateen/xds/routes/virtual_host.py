@@ -11,7 +11,7 @@ from envoy.config.route.v3 import route_pb2
 
 from lateen.api import networking as api
 from lateen.api import objects as o
-from lateen.mesh.view import GatewayServer, HostView, InboundView, OutboundView, Port
+from lateen.mesh.view import GatewayServer, HostView, OutboundView, Port
 from lateen.wire import names
 from lateen.wire.node import PEER_HEADERS, peer_variable
 from lateen.wire.resource import Resource
@@ -22,9 +22,13 @@ from lateen.xds.routes import action, match
 @lru_cache(maxsize=1)
 def _peer_headers() -> tuple[Any, ...]:
     """Tell the server's sidecar who calls; the values are Envoy's environment, so the bytes are everybody's."""
-    return tuple(base_pb2.HeaderValueOption(
-        header=base_pb2.HeaderValue(key=header, value=f"%ENVIRONMENT({peer_variable(key)})%"),
-        append_action="OVERWRITE_IF_EXISTS_OR_ADD") for key, header in PEER_HEADERS)
+    return tuple(
+        base_pb2.HeaderValueOption(
+            header=base_pb2.HeaderValue(key=header, value=f"%ENVIRONMENT({peer_variable(key)})%"),
+            append_action="OVERWRITE_IF_EXISTS_OR_ADD",
+        )
+        for key, header in PEER_HEADERS
+    )
 
 
 def domains(view: HostView, port: int) -> list[str]:
@@ -35,18 +39,19 @@ def domains(view: HostView, port: int) -> list[str]:
     return [d for f in found for d in (f, f"{f}:{port}")]
 
 
-def routes(vs: o.Resource[api.VirtualService], gateways: tuple[str, ...], port: int, resolve: action.Resolve,
-           default_port: int) -> list[Any]:
+def routes(
+    vs: o.Resource[api.VirtualService], gateways: tuple[str, ...], port: int, resolve: action.Resolve
+) -> list[Any]:
     """All routes of a VirtualService that apply to these gateways and this port, in the user's order."""
     out = []
     for http in vs.spec.http:
         taken = [m for m in http.match if _applies(m, vs, gateways, port)]
         if http.match and not taken:
             continue
-        for m in taken or [None]:
-            out.append(_route(vs, http, m, resolve))
-            if m is None:
-                return out  # nothing after a route without a match can be reached
+        out += [_route(vs, http, m, resolve) for m in taken]
+        if not http.match:
+            out.append(_route(vs, http, None, resolve))
+            return out  # nothing after a route without a match can be reached
     return out
 
 
@@ -57,8 +62,9 @@ def _applies(m: api.HTTPMatchRequest, vs: o.Resource[api.VirtualService], gatewa
     return any(g in gateways or f"{vs.ref.namespace}/{g}" in gateways for g in wanted)
 
 
-def _route(vs: o.Resource[api.VirtualService], http: api.HTTPRoute, m: api.HTTPMatchRequest | None,
-           resolve: action.Resolve) -> Any:
+def _route(
+    vs: o.Resource[api.VirtualService], http: api.HTTPRoute, m: api.HTTPMatchRequest | None, resolve: action.Resolve
+) -> Any:
     name = http.name + (f".{m.name}" if m and m.name else "")
     out = rc.Route(name=name or "default", match=match.route_match(m))
     if http.redirect:
@@ -87,14 +93,19 @@ def _plain_route(cluster: str) -> Any:
 @lru_cache(maxsize=65536)
 def of_host(view: HostView, port: Port) -> bytes:
     """The serialized virtual host of one service port."""
-    host = rc.VirtualHost(name=f"{view.host}:{port.number}", domains=domains(view, port.number),
-                          include_request_attempt_count=True, request_headers_to_add=_peer_headers())
+    host = rc.VirtualHost(
+        name=f"{view.host}:{port.number}",
+        domains=domains(view, port.number),
+        include_request_attempt_count=True,
+        request_headers_to_add=_peer_headers(),
+    )
     for vs in view.virtual_services:
+
         def resolve(d: api.Destination, vs: o.Resource[api.VirtualService] = vs) -> tuple[str, int]:
             full, ports = view.resolved(d.host, vs.ref.namespace)
             return full, _port(d, ports, port.number)
 
-        found = routes(vs, ("mesh",), port.number, resolve, port.number)
+        found = routes(vs, ("mesh",), port.number, resolve)
         host.routes.extend(found)
         if found and not _conditional(found[-1]):
             break
@@ -131,9 +142,12 @@ def _rest(policy: str) -> bytes:
 
 def _configuration(name: str, hosts: list[bytes]) -> Any:
     """Virtual hosts joined as bytes (field 2) behind the rest of the message: they are not built again."""
-    head = route_pb2.RouteConfiguration(name=name, validate_clusters=pb.boolean(False),
-                                        max_direct_response_body_size_bytes=pb.u32(1024 * 1024),
-                                        ignore_port_in_host_matching=True)
+    head = route_pb2.RouteConfiguration(
+        name=name,
+        validate_clusters=pb.boolean(False),
+        max_direct_response_body_size_bytes=pb.u32(1024 * 1024),
+        ignore_port_in_host_matching=True,
+    )
     raw = bytearray(head.SerializeToString(deterministic=True))
     for host in hosts:
         raw += b"\x12" + _varint(len(host)) + host
@@ -159,11 +173,13 @@ def outbound(view: OutboundView) -> tuple[Resource, ...]:
             if port.protocol in ("http", "http2", "grpc", "auto"):
                 by_port.setdefault(port.number, []).append(of_host(host, port))
                 origins.setdefault(port.number, []).extend(str(v.ref) for v in host.virtual_services)
-    return tuple(pb.resource(str(n), _configuration(str(n), [*hosts, _rest(view.config.outbound_policy)]),
-                             tuple(origins[n])) for n, hosts in sorted(by_port.items()))
+    return tuple(
+        pb.resource(str(n), _configuration(str(n), [*hosts, _rest(view.config.outbound_policy)]), tuple(origins[n]))
+        for n, hosts in sorted(by_port.items())
+    )
 
 
-def inbound(view: InboundView, port: Port) -> Any:
+def inbound(port: Port) -> Any:
     """Inline: one virtual host that leads to the application."""
     out = route_pb2.RouteConfiguration(name=names.inbound(port.number), validate_clusters=pb.boolean(False))
     host = out.virtual_hosts.add(name=f"inbound|http|{port.number}", domains=["*"])
@@ -178,23 +194,31 @@ def gateway(server: GatewayServer) -> Resource:
     """The route configuration ``http.PORT`` of a gateway: VirtualServices of one host are merged, oldest first."""
     by_host: dict[str, Any] = {}
     for vs, hosts, gateways in server.virtual_services:
+
         def resolve(d: api.Destination, vs: o.Resource[api.VirtualService] = vs) -> tuple[str, int]:
             full, ports = server.resolved(d.host, vs.ref.namespace)
             return full, _port(d, ports, server.port)
 
-        found = routes(vs, gateways, server.port, resolve, server.port)
+        found = routes(vs, gateways, server.port, resolve)
         for name in hosts:
             if name not in by_host:
                 spelled = ["*"] if name == "*" else [name, f"{name}:{server.port}"] if "*" not in name else [name]
-                by_host[name] = rc.VirtualHost(name=f"{name}:{server.port}", domains=spelled,
-                                               include_request_attempt_count=True,
-                                               request_headers_to_add=_peer_headers())
+                by_host[name] = rc.VirtualHost(
+                    name=f"{name}:{server.port}",
+                    domains=spelled,
+                    include_request_attempt_count=True,
+                    request_headers_to_add=_peer_headers(),
+                )
                 if server.redirect:
                     by_host[name].require_tls = rc.VirtualHost.TlsRequirementType.Value("ALL")
             by_host[name].routes.extend(found)
     out = route_pb2.RouteConfiguration(
-        name=f"http.{server.port}", validate_clusters=pb.boolean(False), virtual_hosts=list(by_host.values()),
-        max_direct_response_body_size_bytes=pb.u32(1024 * 1024), ignore_port_in_host_matching=True)
+        name=f"http.{server.port}",
+        validate_clusters=pb.boolean(False),
+        virtual_hosts=list(by_host.values()),
+        max_direct_response_body_size_bytes=pb.u32(1024 * 1024),
+        ignore_port_in_host_matching=True,
+    )
     if not by_host:
         # Nothing is routed yet: say 404 instead of refusing connections.
         host = out.virtual_hosts.add(name=f"blackhole:{server.port}", domains=["*"])
