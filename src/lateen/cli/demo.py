@@ -18,7 +18,7 @@ from lateen.cluster.home import Home
 from lateen.install import installer, manifests
 from lateen.kit import http, yamldoc
 from lateen.kit.jsons import Json, dig
-from lateen.kube.apply import apply, wait_available
+from lateen.kube.apply import apply, declared, wait_available
 from lateen.kube.client import HttpClient
 
 PAGE = "/productpage"
@@ -69,7 +69,7 @@ async def _in_cluster(client: HttpClient) -> str:
 
 
 def _in_default(obj: Json) -> Json:
-    return {**obj, "metadata": {"namespace": "default", **obj["metadata"]}}
+    return declared({**obj, "metadata": {"namespace": "default", **obj["metadata"]}})
 
 
 async def ingress_port(client: HttpClient) -> int:

@@ -160,7 +160,10 @@ def _yaml_error(e: yaml.MarkedYAMLError) -> YamlError:
 def _value(node: yaml.Node | None, path: Path, marks: dict[Path, tuple[int, int]]) -> Any:
     if node is None:
         return None
-    marks.setdefault(path, (node.start_mark.line + 1, node.start_mark.column + 1))
+    position = (node.start_mark.line + 1, node.start_mark.column + 1)
+    marks.setdefault(path, position)
+    if node.tag.startswith(("!", "tag:yaml.org,2002:python")) or node.tag == "tag:yaml.org,2002:binary":
+        raise YamlError(f"the tag {node.tag} is not allowed", *position)
     if isinstance(node, yaml.ScalarNode):
         return _scalar(node)
     if isinstance(node, yaml.SequenceNode):
@@ -183,8 +186,6 @@ def _value(node: yaml.Node | None, path: Path, marks: dict[Path, tuple[int, int]
 
 def _scalar(node: yaml.ScalarNode) -> Any:
     text: str = node.value
-    if node.tag == "tag:yaml.org,2002:binary" or node.tag.startswith(("!", "tag:yaml.org,2002:python")):
-        raise YamlError(f"the tag {node.tag} is not allowed", node.start_mark.line + 1, node.start_mark.column + 1)
     if node.style in ("'", '"', "|", ">"):
         return text
     if text in _NULLS:

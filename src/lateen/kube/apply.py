@@ -6,9 +6,11 @@ import asyncio
 
 from lateen.api import kinds
 from lateen.api.kinds import Kind
+from lateen.kit import jsons
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
 
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _KINDS = {(k.api_version.rpartition("/")[0], k.kind): k for k in (*kinds.BUILT_IN, *kinds.MESH)}
 
 
@@ -19,6 +21,14 @@ def kind_of(obj: Json) -> Kind:
     if found is None:
         raise LookupError(f"{obj.get('apiVersion')} {obj.get('kind')} is not known")
     return found
+
+
+def declared(obj: Json) -> Json:
+    """With the annotation by which ``kubectl apply`` knows what was applied before."""
+    meta = obj["metadata"]
+    bare = {**obj, "metadata": {**meta, "annotations": meta.get("annotations") or {}}}
+    annotations = {**bare["metadata"]["annotations"], LAST_APPLIED: jsons.dumps(bare).decode() + "\n"}
+    return {**obj, "metadata": {**meta, "annotations": annotations}}
 
 
 async def apply(client: Client, obj: Json) -> str:

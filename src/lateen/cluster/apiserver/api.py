@@ -268,7 +268,7 @@ class Api:
         )
         if running and grace is None:
             grace = int(dig(obj, "spec", "terminationGracePeriodSeconds", default=30))
-        if not (running and grace) and self._finished(r, obj):
+        if not (running and grace) and (self._finished(r, obj) or (r.kind == "Pod" and not meta.get("finalizers"))):
             return None
         if meta.get("deletionTimestamp") and meta.get("deletionGracePeriodSeconds", 0) <= (grace or 0):
             return entry.obj

@@ -33,6 +33,7 @@ class Proxy:
         self._dirty = asyncio.Event()
         self._installed = ""
         self._told: set[tuple[str, int]] = set()
+        self._chosen: dict[tuple[str, int], int] = {}
         self._names: dict[str, list[str]] = {}
         self._srv: dict[str, list[tuple[int, str]]] = {}
         self._reverse: dict[str, str] = {}
@@ -111,25 +112,32 @@ class Proxy:
             address, opened = service["spec"]["clusterIP"], {}
             for p in service["spec"]["ports"]:
                 target = (address, int(p["port"]))
-                if await self._open(service, int(p["nodePort"]), target, wanted) and p["protocol"] == "TCP":
-                    opened[p["port"]] = p["nodePort"]
+                if p["protocol"] == "TCP":
+                    await self._open(service, int(p["nodePort"]), target, wanted)
                 if service["spec"]["type"] == "LoadBalancer" and p["protocol"] == "TCP":
-                    for port in (int(p["port"]), int(p["port"]) + FALLBACK):
-                        if port < 65536 and await self._open(service, port, target, wanted):
-                            opened[p["port"]] = port
-                            break
+                    opened[p["port"]] = await self._load_balancer(service, target, wanted)
             if service["spec"]["type"] == "LoadBalancer":
                 await self._report(namespace, name, service, opened)
         for host, port in self._forwarder.opened() - wanted:
             self._forwarder.close(host, port)
 
-    async def _open(self, service: Json, port: int, target: tuple[str, int], wanted: set[tuple[str, int]]) -> bool:
+    async def _load_balancer(self, service: Json, target: tuple[str, int], wanted: set[tuple[str, int]]) -> int:
+        """The service's own port on the host, else one 8000 higher, else any free one; the same from then on."""
+        known = self._chosen.get(target)
+        for port in (known,) if known else (target[1], target[1] + FALLBACK, 0):
+            if port < 65536 and (found := await self._open(service, port, target, wanted)):
+                self._chosen[target] = found
+                return found
+        return 0
+
+    async def _open(self, service: Json, port: int, target: tuple[str, int], wanted: set[tuple[str, int]]) -> int:
+        """The port that was opened; 0 where it is not to be had."""
         if (HOST, port) in wanted:
-            return False
+            return 0
         try:
-            await self._forwarder.open(HOST, port, target)
-            wanted.add((HOST, port))
-            return True
+            found = await self._forwarder.open(HOST, port, target)
+            wanted.add((HOST, found))
+            return found
         except (OSError, TimeoutError) as e:
             key = (str(service["metadata"]["uid"]), port)
             if key not in self._told:
@@ -139,9 +147,9 @@ class Proxy:
                     service,
                     "Warning",
                     "HostPortUnavailable",
-                    f"{why}; port {target[1]} of the service is reachable by its node port instead",
+                    f"{why}; port {target[1]} of the service gets another one",
                 )
-            return False
+            return 0
 
     async def _report(self, namespace: str, name: str, service: Json, opened: dict[int, int]) -> None:
         ports = [{"port": host, "protocol": "TCP"} for _, host in sorted(opened.items())]

@@ -82,18 +82,21 @@ class Forwarder:
         self._servers: dict[tuple[str, int], tuple[asyncio.Server, tuple[str, int]]] = {}
         self._open = 0
 
-    async def open(self, host: str, port: int, target: tuple[str, int]) -> None:
-        """Listen on the host; an open port only gets a new target. Raises OSError."""
+    async def open(self, host: str, port: int, target: tuple[str, int]) -> int:
+        """Listen on the host (0: any free port) and give the port; an open port only gets a new target.
+        Raises OSError."""
         key = (host, port)
         if key in self._servers:
             self._servers[key] = (self._servers[key][0], target)
-            return
+            return port
         listener = await self._ports.bind(host, port)
+        key = (host, int(listener.getsockname()[1]))
 
         async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await self._carry(key, reader, writer)
 
         self._servers[key] = (await asyncio.start_server(accepted, sock=listener), target)
+        return key[1]
 
     def close(self, host: str, port: int) -> None:
         server, _ = self._servers.pop((host, port), (None, None))

@@ -1,0 +1,284 @@
+"""Bookinfo in the mesh, from the article's manifests, seen through the real kubectl and curl."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+from world import ARTICLE, SAMPLES, kubectls
+
+pytestmark = pytest.mark.system
+
+
+def manifests():
+    if (ARTICLE / "bookinfo.yaml").exists():
+        return ARTICLE / "bookinfo.yaml", ARTICLE / "bookinfo-gateway.yaml"
+    return SAMPLES / "platform/kube/bookinfo.yaml", SAMPLES / "networking/bookinfo-gateway.yaml"
+
+
+@pytest.mark.parametrize("binary", kubectls())
+def test_the_manifests_are_applied_unchanged_by_every_kubectl(mesh, binary):
+    for path in manifests():
+        mesh.kubectl("apply", "-f", str(path), binary=binary)
+        assert "unchanged" in mesh.kubectl("apply", "-f", str(path), binary=binary).stdout
+    mesh.until(lambda: pods_ready(mesh, binary), 60, "2/2 everywhere")
+
+
+def pods_ready(mesh, binary=None):
+    lines = mesh.kubectl("get", "pods", "--no-headers", binary=binary).stdout.splitlines()
+    return len(lines) == 6 and all(re.search(r"\s2/2\s+Running", line) for line in lines)
+
+
+def test_the_page_comes_through_the_ingress_gateway(mesh):
+    code, body = mesh.page()
+    assert code == 200
+    assert "<title>Simple Bookstore App</title>" in body
+    assert mesh.page("/not-routed")[0] == 404
+
+
+@pytest.mark.parametrize("binary", kubectls())
+def test_a_command_inside_a_pod_reaches_another_service(mesh, binary):
+    pod = mesh.pod("ratings")
+    done = mesh.kubectl("exec", pod, "-c", "ratings", "--", "curl", "-s", "productpage:9080/productpage", binary=binary)
+    assert "<title>Simple Bookstore App</title>" in done.stdout
+    assert mesh.kubectl("exec", pod, "--", "sh", "-c", "exit 7", ok=False, binary=binary).returncode == 7
+    assert mesh.kubectl("exec", "-i", pod, "--", "cat", stdin="through stdin", binary=binary).stdout == "through stdin"
+
+
+def test_every_spelling_of_a_service_name_is_in_dns(mesh):
+    for host in ("reviews", "reviews.default", "reviews.default.svc", "reviews.default.svc.cluster.local"):
+        assert mesh.inside("ratings", "curl", "-s", f"http://{host}:9080/health").stdout.startswith('{"status"')
+
+
+def test_what_was_injected_is_what_the_article_shows(mesh):
+    text = mesh.kubectl("describe", "pod", mesh.pod("details")).stdout
+    for part in (
+        "istio-init:",
+        "istio-iptables",
+        "15090,15021,15020",
+        "istio-proxy:",
+        "Reason:       Completed",
+        "CA_ADDR:",
+        "istiod.istio-system.svc:15012",
+        "/var/run/secrets/tokens from istio-token",
+        "http-get http://:15021/healthz/ready delay=1s timeout=3s period=2s #success=1 #failure=30",
+        "security.istio.io/tlsMode=istio",
+        "Successfully assigned default/details",
+    ):
+        assert part in text, part
+
+
+def test_the_access_log_has_istios_format(mesh):
+    mesh.page()
+    pattern = r'\[\S+Z\] "GET /details/0 HTTP/\S+" 200 - \S+ - "-" 0 \d+ \d+ \d+ "-" "\S+" "\S+" "details:9080"'
+
+    def logged():
+        return re.search(pattern, mesh.kubectl("logs", "deploy/productpage-v1", "-c", "istio-proxy").stdout)
+
+    mesh.until(logged, 10, "the log line")
+
+
+def metrics(mesh, app):
+    return mesh.inside(app, "curl", "-s", "localhost:15020/stats/prometheus").stdout
+
+
+def test_standard_metrics_have_istios_names_and_labels(mesh):
+    for _ in range(6):
+        mesh.page()
+    text = metrics(mesh, "details")
+    line = next(
+        x
+        for x in text.splitlines()
+        if x.startswith("istio_requests_total{") and 'reporter="destination"' in x and "productpage-v1" in x
+    )
+    for label in (
+        'source_workload="productpage-v1"',
+        'destination_service="details.default.svc.cluster.local"',
+        'connection_security_policy="mutual_tls"',
+        'response_code="200"',
+        'request_protocol="http"',
+        'source_principal="spiffe://cluster.local/ns/default/sa/bookinfo-productpage"',
+    ):
+        assert label in line, label
+    assert "istio_request_duration_milliseconds_bucket" in text
+
+
+def test_requests_between_sidecars_are_mutual_tls_by_envoys_own_count(mesh):
+    def handshakes():
+        found = mesh.inside("ratings", "pilot-agent", "request", "GET", "stats", container="istio-proxy").stdout
+        return int(re.search(r"listener\.0\.0\.0\.0_15006\.ssl\.handshake: (\d+)", found)[1])
+
+    for _ in range(6):
+        mesh.page()
+    mesh.until(handshakes, 10, "a handshake")
+
+
+CAPTURE = """
+import socket, sys, time
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+s.settimeout(0.5)
+seen, end = b"", time.time() + 4
+print("listening", flush=True)
+while time.time() < end:
+    try:
+        seen += s.recv(65536)
+    except TimeoutError:
+        pass
+for secret in sys.argv[1:]:
+    print(secret, secret.encode() in seen)
+"""
+
+
+def test_a_capture_between_pods_shows_no_plain_text(mesh):
+    """The same capture sees the request that an unmeshed pod sends, so it would see the others too."""
+    pid = str(mesh.outside())
+    enter = ["nsenter", "--target", pid, "--net", *(["--user", "--preserve-credentials"] if not is_root() else [])]
+    sniffer = subprocess.Popen(
+        [*enter, "python3", "-c", CAPTURE, "meshed-secret", "plain-secret"], stdout=subprocess.PIPE, text=True
+    )
+    assert sniffer.stdout.readline() == "listening\n"
+    mesh.inside("productpage", "curl", "-s", "http://details:9080/details/0?meshed-secret")
+    plain_pod(mesh)
+    mesh.kubectl(
+        "exec", "-n", "outside", "plain", "--", "curl", "-s", "http://details.default:9080/details/0?plain-secret"
+    )
+    out = sniffer.communicate(timeout=20)[0]
+    assert "meshed-secret False" in out
+    assert "plain-secret True" in out
+
+
+def is_root():
+    import os
+
+    return os.geteuid() == 0
+
+
+def plain_pod(mesh):
+    """A pod without a sidecar."""
+    mesh.apply("""
+apiVersion: v1
+kind: Namespace
+metadata: {name: outside}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: default, namespace: outside}
+""")
+    mesh.apply("""
+apiVersion: v1
+kind: Pod
+metadata: {name: plain, namespace: outside}
+spec: {containers: [{name: sleep, image: lateen/sleep}], terminationGracePeriodSeconds: 1}
+""")
+    mesh.kubectl("wait", "-n", "outside", "--for=condition=Ready", "pod/plain", "--timeout=30s")
+
+
+def test_strict_refuses_plain_text_and_permissive_takes_it(mesh):
+    plain_pod(mesh)
+    ask = ("exec", "-n", "outside", "plain", "--", "curl", "-s", "-m", "5", "http://details.default:9080/details/0")
+    assert "William" in mesh.kubectl(*ask).stdout
+    mesh.apply("""
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default, namespace: default}
+spec: {mtls: {mode: STRICT}}
+""")
+    try:
+        mesh.until(lambda: mesh.kubectl(*ask, ok=False).returncode != 0, 15, "the refusal")
+        assert mesh.page()[0] == 200
+    finally:
+        mesh.kubectl("delete", "peerauthentication", "default")
+    mesh.until(lambda: mesh.kubectl(*ask, ok=False).returncode == 0, 15, "the return of plain text")
+
+
+def stars(mesh, *curl):
+    body = mesh.page("/productpage", *curl)[1]
+    return "red" if "star-red" in body else "black" if "star-black" in body else "none"
+
+
+@pytest.fixture
+def subsets(mesh):
+    mesh.kubectl("apply", "-f", str(SAMPLES / "networking/destination-rule-all.yaml"))
+    yield
+    mesh.kubectl("delete", "destinationrules,virtualservices/reviews", "--all", ok=False)
+    mesh.kubectl("delete", "virtualservice", "reviews", "--ignore-not-found")
+    mesh.kubectl("delete", "destinationrule", "--all")
+
+
+def test_a_version_is_chosen_by_subset(mesh, subsets):
+    mesh.kubectl("apply", "-f", str(SAMPLES / "networking/virtual-service-reviews-v3.yaml"))
+    mesh.until(lambda: [stars(mesh) for _ in range(8)] == ["red"] * 8, 20, "red stars only")
+
+
+def test_a_version_is_chosen_by_header(mesh, subsets):
+    mesh.kubectl("apply", "-f", str(SAMPLES / "networking/virtual-service-reviews-test-v2.yaml"))
+    mesh.until(lambda: [stars(mesh) for _ in range(6)] == ["none"] * 6, 20, "no stars")
+    login = ["-b", "session-user=jason"]
+    assert [stars(mesh, *login) for _ in range(6)] == ["black"] * 6
+
+
+def test_weights_are_kept_within_statistical_bounds(mesh, subsets):
+    mesh.kubectl("apply", "-f", str(SAMPLES / "networking/virtual-service-reviews-50-v3.yaml"))
+    mesh.until(lambda: {stars(mesh) for _ in range(12)} == {"red", "none"}, 30, "two versions only")
+    pod = mesh.pod("productpage")
+    script = "for i in $(seq 200); do curl -s http://reviews:9080/reviews/0 | grep -c '\\"red\\"'; done | sort | uniq -c"
+    out = mesh.kubectl("exec", pod, "-c", "productpage", "--", "sh", "-c", script).stdout
+    counts = {line.split()[1]: int(line.split()[0]) for line in out.splitlines()}
+    assert 60 <= counts.get("1", 0) <= 140, counts  # five standard deviations around 100
+
+
+def test_a_field_without_effect_is_answered_with_a_warning_by_name(mesh):
+    done = mesh.apply("""
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: later}
+spec:
+  hosts: [later.example.com]
+  tcp: [{route: [{destination: {host: ratings}}]}]
+""")
+    try:
+        assert "Warning: VirtualService field spec.tcp[0].route[0].destination.host has no effect yet" in done.stderr
+    finally:
+        mesh.kubectl("delete", "virtualservice", "later")
+
+
+def test_proxy_status_shows_every_proxy_in_sync(mesh):
+    def synced():
+        lines = mesh.lateen("proxy-status").stdout.splitlines()
+        return len(lines) == 9 and all(line.split()[2] == "SYNCED" for line in lines[1:])
+
+    mesh.until(synced, 20, "SYNCED everywhere")
+
+
+def test_the_page_works_in_the_ways_users_know(mesh):
+    assert json.loads(mesh.page("/api/v1/products")[1])[0]["title"] == "The Comedy of Errors"
+    assert json.loads(mesh.page("/api/v1/products/0/ratings")[1])["ratings"] == {"Reviewer1": 5, "Reviewer2": 4}
+    assert json.loads(mesh.page("/api/v1/products/0/reviews")[1])["reviews"]
+    code, head = mesh.page("/login", "-i", "-d", "username=jason&passwd=x")
+    assert code == 302
+    assert "session-user=jason" in head
+    assert "jason" in mesh.page("/productpage", "-b", "session-user=jason")[1]
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
+def test_port_forward(mesh):
+    process = subprocess.Popen(
+        [mesh.kubectl_path, "port-forward", "svc/details", ":9080"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=mesh.environment,
+    )
+    try:
+        port = re.search(r":(\d+) ->", process.stdout.readline())[1]
+        done = subprocess.run(
+            ["curl", "-s", "-m", "10", f"http://127.0.0.1:{port}/details/0"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
+        assert "William" in done.stdout
+    finally:
+        process.terminate()
+        process.wait(10)

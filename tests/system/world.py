@@ -1,0 +1,106 @@
+"""The product as a user meets it: commands, kubectl, HTTP."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+ARTICLE = ROOT.parent / "shared" / "article"
+SAMPLES = ROOT / "samples" / "bookinfo"
+
+
+def kubectls():
+    """Every kubectl on this machine: the one on the path, and the versions beside it."""
+    found = shutil.which("kubectl")
+    if not found:
+        return []
+    versions = sorted(Path(found).resolve().parent.glob("kubectl.1.*"))
+    chosen = [v for v in versions if v.name in ("kubectl.1.27", "kubectl.1.32")] or versions[-1:]
+    old = os.environ.get("LATEEN_TEST_KUBECTL", "")
+    return [*(str(v) for v in chosen), *([] if versions else [found]), *([old] if old else [])]
+
+
+class Mesh:
+    """The cluster as a user meets it: commands and HTTP."""
+
+    def __init__(self, home, tmp):
+        self.home, self.tmp = home, tmp
+        self.environment = os.environ | {
+            "LATEEN_HOME": str(home),
+            "KUBECONFIG": str(home / "kubeconfig"),
+            "HOME": str(tmp),
+            "LATEEN_API_PORT": "0",
+            "NO_COLOR": "1",
+        }
+        self.kubectl_path = kubectls()[-1] if kubectls() else "kubectl"
+
+    def run(self, *argv, ok=True, stdin=None, timeout=120):
+        done = subprocess.run(
+            argv, capture_output=True, text=True, timeout=timeout, env=self.environment, input=stdin, check=False
+        )
+        if ok:
+            assert done.returncode == 0, f"{' '.join(map(str, argv))}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def lateen(self, *argv, **more):
+        return self.run(sys.executable, "-m", "lateen", *argv, **more)
+
+    def kubectl(self, *argv, **more):
+        return self.run(more.pop("binary", None) or self.kubectl_path, *argv, **more)
+
+    def apply(self, text, **more):
+        return self.kubectl("apply", "-f", "-", stdin=text, **more)
+
+    def get(self, *argv):
+        return self.kubectl("get", *argv).stdout
+
+    def pod(self, app, namespace="default"):
+        return self.get("pod", "-n", namespace, "-l", f"app={app}", "-o", "jsonpath={.items[0].metadata.name}").strip()
+
+    def inside(self, app, *command, container=None, ok=True):
+        return self.kubectl("exec", self.pod(app), "-c", container or app, "--", *command, ok=ok)
+
+    def ingress(self):
+        given = self.get(
+            "svc",
+            "istio-ingressgateway",
+            "-n",
+            "istio-system",
+            "-o",
+            "jsonpath={.metadata.annotations.lateen\\.dev/host-ports}",
+        )
+        return f"http://127.0.0.1:{dict(p.split('=') for p in given.split(','))['80']}"
+
+    def page(self, path="/productpage", *curl):
+        done = subprocess.run(
+            ["curl", "-s", "-m", "10", "-w", "\n%{http_code}", *curl, self.ingress() + path],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        body, _, code = done.stdout.rpartition("\n")
+        return int(code or 0), body
+
+    def until(self, test, limit_s=30, what="the condition"):
+        """Wait until ``test`` gives something true; its last value is in the failure."""
+        deadline = time.monotonic() + limit_s
+        while True:
+            value = test()
+            if value:
+                return value
+            assert time.monotonic() < deadline, f"{what} did not come true in {limit_s} s: {value!r}"
+            time.sleep(0.1)
+
+    def outside(self):
+        """The namespace-holding process: the first child of the portal's ``unshare``."""
+        portal = int((self.home / "cluster.pid").read_text().split()[0])
+        unshare = _children(portal)[0]
+        return _children(unshare)[0]
+
+
+def _children(pid):
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

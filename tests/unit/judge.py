@@ -1,0 +1,81 @@
+"""Resources of a view as a static configuration, judged by the real Envoy."""
+
+import json
+import subprocess
+from datetime import timedelta
+
+from envoy.config.bootstrap.v3 import bootstrap_pb2
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.config.listener.v3 import listener_pb2
+from envoy.config.route.v3 import route_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as _  # noqa: F401
+from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf import json_format
+
+from lateen.agent.proxy import write_secrets
+from lateen.cluster.kubelet.images import envoy_binary
+from lateen.kit import certs, times
+from lateen.wire import names
+from lateen.xds.generate import generate
+
+KINDS = {
+    names.CDS: cluster_pb2.Cluster,
+    names.EDS: endpoint_pb2.ClusterLoadAssignment,
+    names.LDS: listener_pb2.Listener,
+    names.RDS: route_pb2.RouteConfiguration,
+}
+
+
+def messages(view):
+    """Type -> name -> message."""
+    out = {}
+    for type_url, sets in generate(view).items():
+        found = {}
+        for s in sets:
+            for r in s.resources.values():
+                message = KINDS[type_url]()
+                message.ParseFromString(discovery_pb2.Resource.FromString(r.wrapped).resource.value)
+                found[r.name] = message
+        out[type_url] = found
+    return out
+
+
+def validate(view, directory):
+    """Raises AssertionError with Envoy's own words."""
+    found = messages(view)
+    out = bootstrap_pb2.Bootstrap()
+    for c in found[names.CDS].values():
+        if c.type == cluster_pb2.Cluster.EDS:
+            c.type = cluster_pb2.Cluster.STATIC
+            c.ClearField("eds_cluster_config")
+            c.load_assignment.CopyFrom(
+                found[names.EDS].get(c.name, endpoint_pb2.ClusterLoadAssignment(cluster_name=c.name))
+            )
+        out.static_resources.clusters.append(c)
+    for listener in found[names.LDS].values():
+        for chain in listener.filter_chains:
+            for f in chain.filters:
+                if f.name == "envoy.filters.network.http_connection_manager":
+                    hcm = http_connection_manager_pb2.HttpConnectionManager()
+                    f.typed_config.Unpack(hcm)
+                    if hcm.HasField("rds"):
+                        hcm.route_config.CopyFrom(found[names.RDS][hcm.rds.route_config_name])
+                    f.typed_config.Pack(hcm)
+        out.static_resources.listeners.append(listener)
+    out.node.id, out.node.cluster = "test", "test"
+    ca = certs.authority("test", times.now())
+    leaf = certs.issue(ca, ["spiffe://cluster.local/ns/a/sa/b"], times.now(), timedelta(hours=1))
+    write_secrets(directory, leaf.certificate, leaf.key, ca.certificate)
+    text = json.dumps(json_format.MessageToDict(out)).replace("/etc/istio/proxy", str(directory))
+    path = directory / "envoy.json"
+    path.write_text(text)
+    done = subprocess.run(
+        [envoy_binary(), "--mode", "validate", "-c", str(path), "--log-level", "error"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-500:]

@@ -1,0 +1,70 @@
+"""A small mesh for tests: Bookinfo's services with one pod each."""
+
+from lateen.api import objects as o
+from lateen.api.config import decode
+from lateen.api.crds import BY_KIND
+from lateen.kit import yamldoc
+from lateen.mesh.model import Mesh, MeshConfig, Objects
+from lateen.mesh.view import Views
+
+LOGGING = MeshConfig(access_log_file="/dev/stdout")
+COLLECTIONS = {
+    "VirtualService": "virtual_services",
+    "DestinationRule": "destination_rules",
+    "Gateway": "gateways",
+    "PeerAuthentication": "peer_authentications",
+}
+
+
+def pod(name, address, namespace="default", meshed=True, **labels):
+    found = {**labels, **({"security.istio.io/tlsMode": "istio"} if meshed else {})}
+    return o.Pod(
+        namespace,
+        name,
+        name,
+        address,
+        tuple(sorted(found.items())),
+        f"sa-{labels.get('app', name)}",
+        name,
+        (("", 9080, "TCP"),),
+        True,
+    )
+
+
+def objects(documents="", config=LOGGING, meshed=True, protocol="http"):
+    services, pods, slices = {}, {}, {}
+    number = 1
+    for name, versions in (("productpage", ("v1",)), ("reviews", ("v1", "v2", "v3")), ("ratings", ("v1",))):
+        services[("default", name)] = o.Service(
+            "default", name, f"10.96.0.{number}", (o.ServicePort(protocol, 9080, 9080, "TCP"),), (("app", name),)
+        )
+        found = []
+        for version in versions:
+            p = pod(f"{name}-{version}", f"10.244.0.{len(pods) + 2}", meshed=meshed, app=name, version=version)
+            pods[("default", p.name)] = p
+            found.append(o.Endpoint(p.address, 9080, p.name))
+        slices[("default", name)] = (name, {protocol: tuple(found)})
+        number += 1
+    gateway = pod("ingress", "10.244.0.99", "istio-system", app="istio-ingressgateway", istio="ingressgateway")
+    pods[("istio-system", "ingress")] = gateway
+    services[("istio-system", "istio-ingressgateway")] = o.Service(
+        "istio-system",
+        "istio-ingressgateway",
+        "10.96.0.99",
+        (o.ServicePort("http2", 80, 8080, "TCP"),),
+        (("istio", "ingressgateway"),),
+    )
+    out = Objects(config, services, slices, pods)
+    for i, doc in enumerate(yamldoc.objects(documents)):
+        kind, name = doc["kind"], doc["metadata"]["name"]
+        namespace = doc["metadata"].get("namespace", "default")
+        spec = decode(BY_KIND[kind].spec, doc.get("spec") or {})
+        made = o.Resource(o.Ref(kind, namespace, name), f"u{i}-{name}", str(doc), f"2026-01-01T00:00:{i:02d}Z", spec)
+        out = out.put(COLLECTIONS[kind], (namespace, name), made)
+    return out
+
+
+def view(found, name="productpage-v1", namespace="default", previous=None):
+    views = Views(Mesh(found), previous)
+    kind = "router" if name == "ingress" else "sidecar"
+    return views.of(found.pods[(namespace, name)], kind)

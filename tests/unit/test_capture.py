@@ -1,0 +1,46 @@
+"""istio-iptables: the article's own arguments."""
+
+import pytest
+
+from lateen.agent import capture
+
+ARTICLE = [
+    "-p",
+    "15001",
+    "-z",
+    "15006",
+    "-u",
+    "1337",
+    "-m",
+    "REDIRECT",
+    "-i",
+    "*",
+    "-x",
+    "",
+    "-b",
+    "*",
+    "-d",
+    "15090,15021,15020",
+]
+
+
+def test_the_articles_arguments_are_the_defaults():
+    assert capture.parse(ARTICLE) == capture.Capture()
+
+
+def test_the_proxys_own_traffic_is_left_alone():
+    text = capture.rules(capture.parse(ARTICLE))
+    assert "-A ISTIO_OUTPUT -m owner --uid-owner 1337 -j RETURN" in text
+    assert "--dport 15021 -j RETURN" in text
+    assert text.endswith("COMMIT\n")
+
+
+def test_where_user_ids_cannot_differ_a_mark_tells_the_proxy_apart():
+    text = capture.rules(capture.parse(ARTICLE, mark=1337))
+    assert "-m mark --mark 1337 -j RETURN" in text
+    assert "owner" not in text
+
+
+def test_an_unknown_flag_is_refused_by_name():
+    with pytest.raises(capture.UsageError, match="--what"):
+        capture.parse(["--what", "x"])

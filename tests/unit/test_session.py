@@ -1,0 +1,134 @@
+"""Conversations in the incremental xDS protocol."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lateen.ads.session import Request, Session
+from lateen.wire import names
+from lateen.wire.resource import EMPTY, Resource, ResourceSet
+
+
+def sets(**versions):
+    return ResourceSet(
+        {n: Resource(n, v, f"{n}={v}".encode(), (f"VirtualService default/{n}",)) for n, v in versions.items()}
+    )
+
+
+def sent(responses):
+    return [(names.SHORT[r.type_url], {x.name: x.version for x in r.resources}, r.removed) for r in responses]
+
+
+def ack(session, response, error=""):
+    return session.receive(Request(response.type_url, response.nonce, error=error))
+
+
+def connected(**clusters):
+    session = Session()
+    session.offer({names.CDS: (sets(**clusters),)})
+    responses, _ = session.receive(Request(names.CDS))
+    return session, responses
+
+
+def test_a_wildcard_subscription_gets_everything_once():
+    session, responses = connected(a="1", b="1")
+    assert sent(responses) == [("CDS", {"a": "1", "b": "1"}, ())]
+    assert ack(session, responses[0]) == ([], None)
+    assert session.offer({names.CDS: (sets(a="1", b="1"),)}) == []
+
+
+def test_only_what_changed_is_sent():
+    session, responses = connected(a="1", b="1")
+    ack(session, responses[0])
+    assert sent(session.offer({names.CDS: (sets(a="1", b="2", c="1"),)})) == [("CDS", {"b": "2", "c": "1"}, ())]
+
+
+def test_what_is_gone_is_removed_by_name():
+    session, responses = connected(a="1", b="1")
+    ack(session, responses[0])
+    assert sent(session.offer({names.CDS: (sets(a="1"),)})) == [("CDS", {}, ("b",))]
+
+
+def test_changes_during_a_flight_are_merged_into_the_next_response():
+    session, responses = connected(a="1")
+    assert session.offer({names.CDS: (sets(a="2"),)}) == []
+    assert session.offer({names.CDS: (sets(a="3"),)}) == []
+    after, _ = ack(session, responses[0])
+    assert sent(after) == [("CDS", {"a": "3"}, ())]
+
+
+def test_a_refusal_is_kept_with_the_objects_behind_it_and_not_repeated():
+    session, responses = connected(a="1")
+    ack(session, responses[0])
+    bad = session.offer({names.CDS: (sets(a="2"),)})
+    after, rejection = ack(session, bad[0], "a: bad value")
+    assert after == []
+    assert rejection.origins == ("VirtualService default/a",)
+    assert session.synced(names.CDS) == "ERROR"
+    assert session.offer({names.CDS: (sets(a="2"),)}) == []
+    fixed = session.offer({names.CDS: (sets(a="3"),)})
+    assert sent(fixed) == [("CDS", {"a": "3"}, ())]
+    ack(session, fixed[0])
+    assert session.synced(names.CDS) == "SYNCED"
+
+
+def test_a_name_that_does_not_exist_yet_is_sent_when_it_is_born():
+    session = Session()
+    session.offer({names.EDS: (EMPTY,)})
+    first, _ = session.receive(Request(names.EDS, subscribe=("x",)))
+    ack(session, first[0])
+    assert sent(session.offer({names.EDS: (sets(x="1"),)})) == [("EDS", {"x": "1"}, ())]
+
+
+def test_endpoints_follow_a_changed_cluster_even_if_unchanged():
+    session, responses = connected(a="1")
+    ack(session, responses[0])
+    session.offer({names.CDS: (sets(a="1"),), names.EDS: (sets(a="e"),)})
+    eds, _ = session.receive(Request(names.EDS, subscribe=("a",)))
+    ack(session, eds[0])
+    both = session.offer({names.CDS: (sets(a="2"),), names.EDS: (sets(a="e"),)})
+    assert sent(both) == [("CDS", {"a": "2"}, ()), ("EDS", {"a": "e"}, ())]
+
+
+def test_routes_wait_until_new_clusters_are_acknowledged():
+    session, responses = connected(a="1")
+    ack(session, responses[0])
+    session.offer({names.CDS: (sets(a="1"),), names.RDS: (sets(r="1"),)})
+    rds, _ = session.receive(Request(names.RDS, subscribe=("r",)))
+    ack(session, rds[0])
+    first = session.offer({names.CDS: (sets(a="1", b="1"),), names.RDS: (sets(r="2"),)})
+    assert [names.SHORT[r.type_url] for r in first] == ["CDS"]
+    after, _ = ack(session, first[0])
+    assert sent(after) == [("RDS", {"r": "2"}, ())]
+
+
+def test_a_stale_nonce_is_ignored():
+    session, responses = connected(a="1")
+    ack(session, responses[0])
+    assert session.receive(Request(names.CDS, nonce="1")) == ([], None)
+
+
+def test_a_reconnecting_proxy_gets_only_what_it_lacks():
+    session = Session()
+    session.offer({names.CDS: (sets(a="1", b="2"),)})
+    responses, _ = session.receive(Request(names.CDS, initial={"a": "1", "b": "1", "gone": "1"}))
+    assert sent(responses) == [("CDS", {"b": "2"}, ("gone",))]
+
+
+VERSIONS = st.dictionaries(st.sampled_from("abcd"), st.sampled_from("12"), max_size=4)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(VERSIONS, min_size=1, max_size=8))
+def test_whatever_was_offered_the_proxy_ends_with_the_last(offers):
+    session, has, pending = Session(), {}, []
+    session.offer({names.CDS: (sets(**offers[0]),)})
+    pending += session.receive(Request(names.CDS))[0]
+    for offer in [*offers, offers[-1]]:
+        pending += session.offer({names.CDS: (sets(**offer),)})
+        while pending:
+            response = pending.pop(0)
+            has |= {r.name: r.version for r in response.resources}
+            for name in response.removed:
+                has.pop(name, None)
+            pending += ack(session, response)[0]
+    assert has == offers[-1]

@@ -1,0 +1,168 @@
+"""Objects in, Envoy resources out; whatever comes out is accepted by the real Envoy."""
+
+import judge
+import meshes as mesh
+import pytest
+
+from lateen.mesh.model import Mesh, MeshConfig
+from lateen.mesh.view import Views
+from lateen.wire import names
+from lateen.xds.generate import generate
+
+SUBSETS = """
+kind: DestinationRule
+metadata: {name: reviews}
+spec:
+  host: reviews
+  trafficPolicy: {connectionPool: {tcp: {maxConnections: 7}}, outlierDetection: {consecutive5xxErrors: 3}}
+  subsets:
+  - {name: v1, labels: {version: v1}}
+  - {name: v3, labels: {version: v3}, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}
+"""
+EVERYTHING = (
+    SUBSETS
+    + """---
+kind: VirtualService
+metadata: {name: reviews}
+spec:
+  hosts: [reviews]
+  http:
+  - name: jason
+    match:
+    - headers: {end-user: {exact: jason}}
+      uri: {prefix: /reviews}
+      queryParams: {a: {regex: "b.*"}}
+      method: {exact: GET}
+      withoutHeaders: {x: {}}
+    route: [{destination: {host: reviews, subset: v3}, headers: {request: {add: {x-a: b}}}}]
+    timeout: 2.5s
+    retries: {attempts: 3, perTryTimeout: 1s, retryOn: "5xx,503", backoff: 20ms}
+    fault: {delay: {fixedDelay: 1s, percentage: {value: 0.5}}, abort: {httpStatus: 503, percentage: {value: 10}}}
+    corsPolicy: {allowOrigins: [{regex: ".*"}], allowMethods: [GET], maxAge: 1h, allowCredentials: true}
+    mirror: {host: ratings}
+    mirrorPercentage: {value: 5}
+  - match: [{uri: {exact: /old}}]
+    redirect: {uri: /new, redirectCode: 308}
+  - match: [{uri: {exact: /teapot}}]
+    directResponse: {status: 418, body: {string: short and stout}}
+  - match: [{uri: {prefix: /v1/}}]
+    rewrite: {uri: /}
+    route: [{destination: {host: reviews, subset: v1}}]
+  - route:
+    - {destination: {host: reviews, subset: v1}, weight: 25}
+    - {destination: {host: reviews.default.svc.cluster.local, subset: v3}, weight: 75}
+---
+kind: Gateway
+metadata: {name: gw}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
+---
+kind: VirtualService
+metadata: {name: bookinfo}
+spec:
+  hosts: ["*"]
+  gateways: [gw]
+  http: [{match: [{uri: {exact: /productpage}}, {uri: {prefix: /static}}], route: [{destination: {host: productpage}}]}]
+"""
+)
+
+
+@pytest.mark.parametrize("pod", [("default", "productpage-v1"), ("istio-system", "ingress")], ids=lambda p: p[1])
+@pytest.mark.parametrize("protocol", ["http", "grpc", "tcp", "auto-x"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        MeshConfig(access_log_file="/dev/stdout"),
+        MeshConfig(telemetry="lean"),
+        MeshConfig(outbound_policy="REGISTRY_ONLY"),
+    ],
+    ids=["full", "lean", "registry-only"],
+)
+def test_envoy_accepts_what_is_generated(pod, protocol, config, tmp_path):
+    found = mesh.objects(EVERYTHING, config, protocol=protocol)
+    judge.validate(mesh.view(found, pod[1], pod[0]), tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["STRICT", "PERMISSIVE", "DISABLE"])
+def test_envoy_accepts_every_mode_of_mutual_tls(mode, tmp_path):
+    policy = "kind: PeerAuthentication\nmetadata: {name: default, namespace: istio-system}\n"
+    policy += f"spec: {{mtls: {{mode: {mode}}}}}"
+    view = mesh.view(mesh.objects(policy))
+    judge.validate(view, tmp_path)
+    chains = judge.messages(view)[names.LDS][names.VIRTUAL_INBOUND].filter_chains
+    mine = [c for c in chains if c.filter_chain_match.destination_port.value == 9080]
+    secured = {c.HasField("transport_socket") for c in mine}
+    assert secured == {"STRICT": {True}, "PERMISSIVE": {True, False}, "DISABLE": {False}}[mode]
+
+
+def clusters(view):
+    return judge.messages(view)[names.CDS]
+
+
+def test_http2_only_where_every_endpoint_has_a_sidecar():
+    meshed = clusters(mesh.view(mesh.objects()))["outbound|9080||reviews.default.svc.cluster.local"]
+    plain = clusters(mesh.view(mesh.objects(meshed=False)))["outbound|9080||reviews.default.svc.cluster.local"]
+    assert meshed.HasField("transport_socket")
+    assert not plain.HasField("transport_socket")
+    assert b"istio-h2" in meshed.SerializeToString()
+    assert b"istio-h2" not in plain.SerializeToString()
+
+
+def test_the_servers_identity_is_checked():
+    raw = clusters(mesh.view(mesh.objects()))["outbound|9080||ratings.default.svc.cluster.local"].SerializeToString()
+    assert b"spiffe://cluster.local/ns/default/sa/sa-ratings" in raw
+
+
+def test_a_subset_has_only_its_pods():
+    found = judge.messages(mesh.view(mesh.objects(SUBSETS)))[names.EDS]
+    group = found["outbound|9080|v3|reviews.default.svc.cluster.local"].endpoints[0]
+    assert len(group.lb_endpoints) == 1
+
+
+def test_routes_keep_the_users_order_and_weights():
+    routes = judge.messages(mesh.view(mesh.objects(EVERYTHING)))[names.RDS]["9080"]
+    host = next(h for h in routes.virtual_hosts if h.name == "reviews.default.svc.cluster.local:9080")
+    assert [r.name for r in host.routes] == ["jason", "default", "default", "default", "default"]
+    assert [c.weight.value for c in host.routes[-1].route.weighted_clusters.clusters] == [25, 75]
+    assert host.routes[0].route.timeout.ToMilliseconds() == 2500
+    assert host.routes[-1].route.timeout.ToMilliseconds() == 0
+    assert "reviews" in host.domains
+    assert routes.virtual_hosts[-1].name == "allow_any"
+
+
+def test_equal_views_share_their_bytes():
+    found = mesh.objects(EVERYTHING)
+    views = Views(Mesh(found))
+    a = generate(views.of(found.pods[("default", "productpage-v1")], "sidecar"))
+    b = generate(views.of(found.pods[("default", "ratings-v1")], "sidecar"))
+    for type_url in (names.CDS, names.EDS, names.RDS):
+        assert a[type_url][0] is b[type_url][0]
+
+
+def test_a_step_by_step_history_equals_a_build_from_scratch():
+    steps = [
+        mesh.objects(),
+        mesh.objects(SUBSETS),
+        mesh.objects(EVERYTHING),
+        mesh.objects(SUBSETS, meshed=False),
+        mesh.objects(),
+    ]
+    views = None
+    for found in steps:
+        views = Views(Mesh(found), views)
+        step = views.of(found.pods[("default", "productpage-v1")], "sidecar")
+        fresh = mesh.view(found)
+        for type_url, sets in generate(step).items():
+            assert [s.resources for s in sets] == [s.resources for s in generate(fresh)[type_url]]
+
+
+def test_one_endpoint_costs_one_resource():
+    found = mesh.objects()
+    views = Views(Mesh(found))
+    before = generate(views.of(found.pods[("default", "productpage-v1")], "sidecar"))
+    name, ports = found.slices[("default", "reviews")]
+    fewer = found.put("slices", ("default", "reviews"), (name, {"http": ports["http"][:2]}))
+    after = generate(Views(Mesh(fewer), views).of(found.pods[("default", "productpage-v1")], "sidecar"))
+    changed = {t: sum(len(n.changes_since(o)[0]) for n, o in zip(after[t], before[t], strict=True)) for t in after}
+    assert changed == {names.CDS: 0, names.EDS: 1, names.LDS: 0, names.RDS: 0}

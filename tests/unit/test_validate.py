@@ -1,0 +1,76 @@
+"""What is refused, what is warned about, and that nothing is dropped in silence."""
+
+import typing
+
+import msgspec
+import pytest
+
+from lateen.api import crds, effective, validate
+from lateen.api.config import Config, fields, unwrap
+from lateen.api.networking import VirtualService
+
+
+def virtual_service(**http):
+    return {"kind": "VirtualService", "spec": {"hosts": ["reviews"], "http": [http]}}
+
+
+ROUTE = [{"destination": {"host": "reviews"}}]
+
+
+@pytest.mark.parametrize(
+    ("http", "path"),
+    [
+        ({}, "spec.http[0]"),
+        ({"route": ROUTE, "timeout": "5 parsecs"}, "spec.http[0].timeout"),
+        ({"route": ROUTE, "match": [{"uri": {"regex": "("}}]}, "spec.http[0].match[0].uri.regex"),
+        ({"route": ROUTE, "match": [{"uri": {"regex": "a" * 2000}}]}, "spec.http[0].match[0].uri.regex"),
+        ({"route": ROUTE, "match": [{"uri": {"exact": "/", "prefix": "/"}}]}, "spec.http[0].match[0].uri"),
+        ({"route": ROUTE, "redirect": {"uri": "/"}}, "spec.http[0]"),
+        ({"route": [{"destination": {"host": "*.com"}}]}, "spec.http[0].route[0].destination.host"),
+        ({"route": ROUTE, "fault": {"abort": {"httpStatus": 7}}}, "spec.http[0].fault.abort.httpStatus"),
+        ({"route": [{"destination": {"host": 5}}]}, "spec.http[0].route[0].destination.host"),
+    ],
+)
+def test_a_mistake_is_named_with_its_path(http, path):
+    found = validate.problems(virtual_service(**http))
+    assert path in [p for p, _ in found]
+
+
+def test_a_sound_rule_has_no_problems():
+    assert validate.problems(virtual_service(route=ROUTE, timeout="2.5s")) == []
+
+
+def test_a_field_without_effect_is_warned_about_by_name():
+    spec = {"hosts": ["a"], "tcp": [{"route": [{"destination": {"host": "b"}}]}]}
+    warnings = effective.ineffective("VirtualService", VirtualService, spec)
+    assert warnings
+    assert "spec.tcp[0].route[0].destination.host" in warnings[0]
+
+
+def paths(kind, at=""):
+    kind = unwrap(kind)
+    for name, inner in fields(kind).items():
+        inner, here = unwrap(inner), f"{at}.{name}" if at else name
+        item = (
+            unwrap(typing.get_args(inner)[-1 if typing.get_origin(inner) is dict else 0])
+            if typing.get_args(inner)
+            else inner
+        )
+        yield here
+        if isinstance(item, type) and issubclass(item, Config):
+            suffix = {tuple: "[]", dict: "{}"}.get(typing.get_origin(inner), "")
+            yield from paths(item, here + suffix)
+
+
+@pytest.mark.parametrize("definition", crds.DEFINITIONS, ids=lambda d: d.kind.kind)
+def test_the_ledger_names_only_fields_that_exist(definition):
+    known = set(paths(definition.spec))
+    for path in effective.EFFECTIVE[definition.kind.kind]:
+        plain = path.removesuffix(".**").removesuffix("[]")
+        assert plain in known, path
+
+
+@pytest.mark.parametrize("definition", crds.DEFINITIONS, ids=lambda d: d.kind.kind)
+def test_every_field_of_the_type_is_in_its_definition(definition):
+    body = crds.crd(definition)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    assert set(body["properties"]) == {f.encode_name for f in msgspec.structs.fields(definition.spec)}

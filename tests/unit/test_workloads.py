@@ -1,0 +1,69 @@
+"""Deployments: rollouts keep within their limits, whatever pods do."""
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lateen.cluster.controllers import workloads
+
+
+def deployment(replicas, surge, unavailable, image="a"):
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "d", "namespace": "n", "uid": "u", "generation": 1},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": "d"}},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}},
+            "template": {"metadata": {"labels": {"app": "d"}}, "spec": {"containers": [{"image": image}]}},
+        },
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 6), st.integers(0, 3), st.integers(0, 2), st.randoms(use_true_random=False))
+def test_a_rollout_ends_and_never_leaves_its_limits(replicas, surge, unavailable, chance: random.Random):
+    allowed_down = unavailable or (0 if surge else 1)
+    sets = []
+
+    def settle(d):
+        plan = workloads.deployment(d, sets)
+        for _, obj in plan.create:
+            sets.append({**obj, "metadata": {**obj["metadata"], "uid": obj["metadata"]["name"]}, "status": {}})
+        for name, count in plan.scale:
+            next(s for s in sets if s["metadata"]["name"] == name)["spec"]["replicas"] = count
+        for s in sets:
+            want = s["spec"]["replicas"]
+            ready = min(s["status"].get("readyReplicas", 0), want)
+            if ready < want and chance.random() < 0.7:
+                ready += 1
+            s["status"] = {"replicas": want, "readyReplicas": ready}
+        return plan
+
+    for _ in range(30):
+        settle(deployment(replicas, surge, unavailable))
+    new = deployment(replicas, surge, unavailable, image="b")
+    for _ in range(150):
+        total = sum(s["spec"]["replicas"] for s in sets)
+        ready = sum(s["status"].get("readyReplicas", 0) for s in sets)
+        assert total <= replicas + surge
+        assert ready >= replicas - allowed_down
+        settle(new)
+    alive = [s for s in sets if s["spec"]["replicas"]]
+    assert len(alive) == 1
+    assert alive[0]["spec"]["template"]["spec"]["containers"][0]["image"] == "b"
+
+
+def test_the_youngest_pods_go_first():
+    rs = {"metadata": {"name": "r", "namespace": "n", "uid": "u", "generation": 1}, "spec": {"replicas": 1}}
+    pods = [
+        {
+            "metadata": {"name": name, "ownerReferences": [{"uid": "u", "controller": True}], "creationTimestamp": at},
+            "spec": {"nodeName": "x"},
+            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
+        }
+        for name, at in (("old", "2026-01-01T00:00:00Z"), ("young", "2026-01-02T00:00:00Z"))
+    ]
+    assert [name for _, name in workloads.replica_set(rs, pods).delete] == ["young"]
