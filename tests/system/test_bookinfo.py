@@ -222,7 +222,8 @@ def test_weights_are_kept_within_statistical_bounds(mesh, subsets):
     mesh.kubectl("apply", "-f", str(SAMPLES / "networking/virtual-service-reviews-50-v3.yaml"))
     mesh.until(lambda: {stars(mesh) for _ in range(12)} == {"red", "none"}, 30, "two versions only")
     pod = mesh.pod("productpage")
-    script = "for i in $(seq 200); do curl -s http://reviews:9080/reviews/0 | grep -c '\\"red\\"'; done | sort | uniq -c"
+    count = "curl -s http://reviews:9080/reviews/0 | grep -c '\"red\"'"
+    script = f"for i in $(seq 200); do {count}; done | sort | uniq -c"
     out = mesh.kubectl("exec", pod, "-c", "productpage", "--", "sh", "-c", script).stdout
     counts = {line.split()[1]: int(line.split()[0]) for line in out.splitlines()}
     assert 60 <= counts.get("1", 0) <= 140, counts  # five standard deviations around 100

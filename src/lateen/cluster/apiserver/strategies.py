@@ -60,8 +60,8 @@ def check_name(r: Resource, name: str, generated: bool) -> None:
                 (
                     "metadata.generateName" if generated else "metadata.name",
                     (
-                        f'Invalid value: "{name[:80]}": must consist of lower case letters, digits, "-" and ".", start and '
-                        f"end with a letter or digit, and have at most {limit} characters"
+                        f'Invalid value: "{name[:80]}": must consist of lower case letters, digits, "-" and ".", start '
+                        f"and end with a letter or digit, and have at most {limit} characters"
                     ),
                 )
             ],
