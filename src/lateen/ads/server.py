@@ -7,17 +7,21 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc.aio
 from envoy.service.discovery.v3 import discovery_pb2
 
+from lateen.ads import sotw
 from lateen.ads.session import Rejection, Request, Response, Session, Sets
+from lateen.ads.sotw import SotwSession
 from lateen.kit import tasks
 from lateen.wire import names
 from lateen.wire.node import NodeId, parse
 
 log = logging.getLogger("lateen.ads")
 
+SOTW_METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 MAX_MESSAGE = 4 * 1024 * 1024
 
@@ -39,20 +43,42 @@ class Connection:
             self.outbox.put_nowait(response)  # at most one per type is in flight, so it cannot overflow
 
 
+@dataclass(eq=False)
+class Proxyless:
+    """A connected gRPC client without a proxy."""
+
+    node: NodeId
+    session: SotwSession = field(default_factory=SotwSession)
+    outbox: asyncio.Queue[sotw.Response | None] = field(default_factory=lambda: asyncio.Queue(maxsize=1024))
+
+    def send(self, responses: list[sotw.Response]) -> None:
+        for response in responses:
+            self.outbox.put_nowait(response)
+
+
 Allow = Callable[[NodeId, str], str | None]
 """(who it says it is, what its certificate says) -> why it may not, or None."""
 Sets_ = Callable[[Connection], Mapping[str, Sets]]
+ProxylessSets = Callable[[NodeId], Mapping[str, Sets]]
 OnRejection = Callable[[Connection, Rejection], None]
 
 
 class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
-    def __init__(self, allow: Allow, sets: Sets_, on_rejection: OnRejection) -> None:
+    def __init__(self, allow: Allow, sets: Sets_, proxyless_sets: ProxylessSets, on_rejection: OnRejection) -> None:
         self._allow, self._sets, self._on_rejection = allow, sets, on_rejection
+        self._proxyless_sets = proxyless_sets
+        self.proxyless: set[Proxyless] = set()
         self.connections: set[Connection] = set()
         self.pushes: dict[str, int] = {}
         self.rejects: dict[str, int] = {}
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        if details.method == SOTW_METHOD:
+            return grpc.stream_stream_rpc_method_handler(
+                self._sotw_stream,
+                request_deserializer=discovery_pb2.DiscoveryRequest.FromString,
+                response_serializer=discovery_pb2.DiscoveryResponse.SerializeToString,
+            )
         if details.method != METHOD:
             return None
         return grpc.stream_stream_rpc_method_handler(
@@ -88,6 +114,34 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
             self.connections.discard(connection)
             reader.cancel()
             log.info("disconnected: %s", node)
+
+    async def _sotw_stream(
+        self, requests: AsyncIterator[discovery_pb2.DiscoveryRequest], context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[discovery_pb2.DiscoveryResponse]:
+        """For gRPC clients without a proxy."""
+        first = await anext(aiter(requests), None)
+        if first is None:
+            return
+        node = await _node(first, context)
+        if (why := self._allow(node, _identity(context))) is not None:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, why)
+        stream = Proxyless(node)
+        self.proxyless.add(stream)
+        log.info("connected without a proxy: %s", node)
+        stream.send(stream.session.offer(self._proxyless_sets(node)))
+        reader = tasks.spawn(_read_sotw(stream, first, requests), f"xds {node.pod}")
+        reader.add_done_callback(lambda _: stream.outbox.put_nowait(None))
+        try:
+            while (response := await stream.outbox.get()) is not None:
+                yield discovery_pb2.DiscoveryResponse(
+                    type_url=response.type_url,
+                    version_info=response.version,
+                    nonce=response.nonce,
+                    resources=[discovery_pb2.Resource.FromString(r.wrapped).resource for r in response.resources],
+                )
+        finally:
+            self.proxyless.discard(stream)
+            reader.cancel()
 
     async def _read(
         self,
@@ -129,9 +183,27 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
                 connection.send(connection.session.offer(self._sets(connection)))
             except Exception:  # isolation: the last good configuration of this proxy stays
                 log.exception("no push to %s", connection.node)
+        for stream in tuple(self.proxyless):
+            stream.send(stream.session.offer(self._proxyless_sets(stream.node)))
 
 
-async def _node(first: discovery_pb2.DeltaDiscoveryRequest, context: grpc.aio.ServicerContext) -> NodeId:
+async def _read_sotw(
+    stream: Proxyless,
+    first: discovery_pb2.DiscoveryRequest,
+    requests: AsyncIterator[discovery_pb2.DiscoveryRequest],
+) -> None:
+    message = first
+    try:
+        while message is not None:
+            if message.HasField("error_detail"):
+                log.error("%s refused %s: %s", stream.node.pod, message.type_url, message.error_detail.message)
+            stream.send(stream.session.receive(message.type_url, tuple(message.resource_names), message.response_nonce))
+            message = await anext(aiter(requests), None)
+    except grpc.RpcError:
+        return
+
+
+async def _node(first: Any, context: grpc.aio.ServicerContext) -> NodeId:
     try:
         return parse(first.node.id)
     except ValueError as e:

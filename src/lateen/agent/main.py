@@ -41,11 +41,15 @@ def main() -> None:
             sys.exit(asyncio.run(_wait()))
         case "request":
             sys.exit(asyncio.run(_request(arguments)))
+        case "grpc-bootstrap":
+            log.setup()
+            sys.exit(asyncio.run(proxy.grpc_bootstrap(mark())))
         case "version":
             print(__version__)
         case _:
             print(
-                f"pilot-agent: unknown command {command!r}; there are: proxy, istio-iptables, wait, request, version",
+                f"pilot-agent: unknown command {command!r}; there are: proxy, istio-iptables, wait, request, "
+                "grpc-bootstrap, version",
                 file=sys.stderr,
             )
             sys.exit(64)

@@ -328,3 +328,24 @@ async def run(kind: str, arguments: list[str], mark: int | None) -> int:
         if a == "--concurrency" and i + 1 < len(arguments):
             concurrency = int(arguments[i + 1])
     return await Agent(kind, concurrency, mark).run()
+
+
+async def grpc_bootstrap(mark: int | None) -> int:
+    """For gRPC clients without a proxy: a certificate, and the file that GRPC_XDS_BOOTSTRAP names."""
+    agent = Agent("sidecar", 1, mark)
+    await agent.certificate()
+    files = {
+        "certificate_file": str(DIRECTORY / "cert-chain.pem"),
+        "private_key_file": str(DIRECTORY / "key.pem"),
+        "ca_certificate_file": str(DIRECTORY / "root-cert.pem"),
+    }
+    server = {
+        "server_uri": f"{agent.control_plane}:{ports.XDS}",
+        "channel_creds": [{"type": "tls", "config": files}],
+        "server_features": ["xds_v3"],
+    }
+    node = {"id": str(agent.node), "cluster": agent.namespace, "metadata": {"GENERATOR": "grpc"}}
+    path = DIRECTORY / "grpc-bootstrap.json"
+    write_atomic(path, json.dumps({"xds_servers": [server], "node": node}))
+    print(path)
+    return 0

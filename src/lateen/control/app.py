@@ -37,6 +37,7 @@ from lateen.mesh.model import Mesh
 from lateen.mesh.view import Views
 from lateen.wire import names, ports
 from lateen.wire.node import NodeId
+from lateen.xds import proxyless
 from lateen.xds.generate import generate
 
 log = logging.getLogger("lateen.control")
@@ -53,7 +54,7 @@ class Control:
         self._dirty = asyncio.Event()
         self.world = World(namespace, self._dirty.set)
         self._views = Views(Mesh(self.world.objects))
-        self.ads = AdsServer(self._allow, self._sets, self._rejected)
+        self.ads = AdsServer(self._allow, self._sets, self._proxyless, self._rejected)
         self.rejections: dict[tuple[str, str], Rejection] = {}
         self._last_push = 0.0
         self._pushes = 0
@@ -82,6 +83,9 @@ class Control:
         if pod is None:
             return {}  # not known yet (or not any more): nothing is sent, and nothing is taken away
         return generate(self._views.of(pod, connection.node.kind))
+
+    def _proxyless(self, node: NodeId) -> Mapping[str, Sets]:
+        return proxyless.generate(self._views.outbound(node.namespace))
 
     def _rejected(self, connection: Connection, rejection: Rejection) -> None:
         short = names.SHORT.get(rejection.type_url, rejection.type_url)

@@ -33,6 +33,7 @@ def of_cluster(view: EndpointsView) -> Resource:
     out = endpoint_pb2.ClusterLoadAssignment(cluster_name=view.cluster)
     if view.endpoints:
         group = out.endpoints.add(load_balancing_weight=pb.u32(len(view.endpoints)))
+        group.locality.SetInParent()
         for e, pod in view.endpoints:
             found = (
                 workload(pod)

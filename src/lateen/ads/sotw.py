@@ -1,0 +1,68 @@
+"""The state-of-the-world protocol, which gRPC's own xDS client speaks: every response has all that is subscribed to.
+
+Pure, like ``session``: requests in, responses out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lateen.ads.session import Sets
+from lateen.wire import names
+from lateen.wire.resource import Resource
+
+
+@dataclass(frozen=True)
+class Response:
+    type_url: str
+    version: str
+    nonce: str
+    resources: tuple[Resource, ...]
+
+
+@dataclass
+class _Type:
+    wanted: tuple[str, ...] = ()
+    subscribed: bool = False
+    sent: str = ""
+    nonce: str = ""
+
+
+@dataclass
+class SotwSession:
+    """State of one stream."""
+
+    _types: dict[str, _Type] = field(default_factory=dict)
+    _sets: Mapping[str, Sets] = field(default_factory=dict)
+    _nonce: int = 0
+
+    def receive(self, type_url: str, wanted: tuple[str, ...], nonce: str) -> list[Response]:
+        """A request: a first one, an acknowledgement, or a change of subscription."""
+        state = self._types.setdefault(type_url, _Type())
+        if nonce and nonce != state.nonce:
+            return []
+        if not state.subscribed or wanted != state.wanted:
+            state.subscribed, state.wanted, state.sent = True, wanted, ""
+        return self.flush()
+
+    def offer(self, sets: Mapping[str, Sets]) -> list[Response]:
+        self._sets = dict(sets)
+        return self.flush()
+
+    def flush(self) -> list[Response]:
+        out = []
+        for type_url in names.ORDER:
+            state, sets = self._types.get(type_url), self._sets.get(type_url)
+            if state is None or sets is None or not state.subscribed:
+                continue
+            found = {n: r for s in sets for n, r in s.resources.items() if not state.wanted or n in state.wanted}
+            version = hashlib.blake2b(
+                "".join(f"{n}={r.version};" for n, r in sorted(found.items())).encode(), digest_size=8
+            ).hexdigest()
+            if version != state.sent:
+                self._nonce += 1
+                state.sent, state.nonce = version, str(self._nonce)
+                out.append(Response(type_url, version, state.nonce, tuple(found[n] for n in sorted(found))))
+        return out

@@ -1,0 +1,69 @@
+"""Resources for gRPC clients without a proxy (``xds:///host:port``): the same mesh in gRPC's dialect of xDS."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.listener.v3 import api_listener_pb2, listener_pb2
+from envoy.config.route.v3 import route_components_pb2 as rc
+from envoy.config.route.v3 import route_pb2
+from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
+
+from lateen.mesh.view import HostView, OutboundView, Port
+from lateen.wire import names
+from lateen.wire.resource import Resource, ResourceSet
+from lateen.xds import endpoints, pb
+from lateen.xds.routes import virtual_host
+
+
+def _routes(view: HostView, port: Port) -> Any:
+    out = route_pb2.RouteConfiguration(name=f"{view.host}:{port.number}")
+    host = rc.VirtualHost.FromString(virtual_host.of_host(view, port))
+    del host.request_headers_to_add[:]
+    del host.domains[:]
+    host.domains.append("*")
+    for route in host.routes:
+        route.route.ClearField("retry_policy")  # gRPC knows other conditions than Envoy
+        route.ClearField("typed_per_filter_config")
+    out.virtual_hosts.append(host)
+    return out
+
+
+@lru_cache(maxsize=4096)
+def _listener(view: HostView, port: Port) -> Resource:
+    manager = hcm.HttpConnectionManager(
+        route_config=_routes(view, port),
+        http_filters=[hcm.HttpFilter(name="envoy.filters.http.router", typed_config=pb.any_of(router_pb2.Router()))],
+    )
+    name = f"{view.host}:{port.number}"
+    listener = listener_pb2.Listener(
+        name=name, api_listener=api_listener_pb2.ApiListener(api_listener=pb.any_of(manager))
+    )
+    return pb.resource(name, listener)
+
+
+@lru_cache(maxsize=16384)
+def _cluster(name: str) -> Resource:
+    cluster = cluster_pb2.Cluster(
+        name=name,
+        type="EDS",
+        lb_policy="ROUND_ROBIN",
+        eds_cluster_config=cluster_pb2.Cluster.EdsClusterConfig(eds_config=pb.ads(), service_name=name),
+    )
+    return pb.resource(name, cluster)
+
+
+@lru_cache(maxsize=16)
+def generate(view: OutboundView) -> dict[str, tuple[ResourceSet, ...]]:
+    """Type URL -> resources, for a client of this view's namespace."""
+    listeners = [_listener(h, p) for h in view.hosts for p in h.ports if p.protocol in ("grpc", "http2", "http")]
+    clusters = [_cluster(e.cluster) for e in view.endpoints]
+    assigned = {e.cluster: endpoints.of_cluster(e) for e in view.endpoints}
+    return {
+        names.LDS: (ResourceSet({r.name: r for r in listeners}),),
+        names.CDS: (ResourceSet({r.name: r for r in clusters}),),
+        names.EDS: (ResourceSet(assigned),),
+    }
