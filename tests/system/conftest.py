@@ -8,9 +8,11 @@ from world import Mesh
 def mesh(tmp_path_factory):
     tmp = tmp_path_factory.mktemp("lateen")
     found = Mesh(tmp / "home", tmp)
-    started = found.lateen("demo", ok=False, timeout=180)
-    if "cannot make namespaces" in started.stderr:
-        pytest.skip(started.stderr.strip())
-    assert started.returncode == 0, started.stderr
-    yield found
-    found.lateen("cluster", "delete")
+    try:
+        started = found.lateen("demo", ok=False, timeout=180)
+        if "cannot make namespaces" in started.stderr:
+            pytest.skip(started.stderr.strip())
+        assert started.returncode == 0, started.stderr
+        yield found
+    finally:
+        found.lateen("cluster", "delete", ok=False)

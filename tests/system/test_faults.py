@@ -210,7 +210,7 @@ spec:
 
         def logged():
             text = mesh.kubectl("logs", "-n", "istio-system", "deploy/istiod").stdout
-            return re.search(r"refused RDS 9080 \(from VirtualService default/refused\)", text)
+            return re.search(r"refused VHDS 9080/ratings\S+ \(from VirtualService default/refused\)", text)
 
         mesh.until(logged, 20, "the refusal in istiod's log")
         assert "ERROR" in mesh.lateen("proxy-status").stdout

@@ -8,7 +8,7 @@ from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
-from envoy.config.route.v3 import route_pb2
+from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as _  # noqa: F401
 from envoy.service.discovery.v3 import discovery_pb2
@@ -25,6 +25,7 @@ KINDS = {
     names.EDS: endpoint_pb2.ClusterLoadAssignment,
     names.LDS: listener_pb2.Listener,
     names.RDS: route_pb2.RouteConfiguration,
+    names.VHDS: route_components_pb2.VirtualHost,
 }
 
 
@@ -39,6 +40,18 @@ def messages(view):
                 message.ParseFromString(discovery_pb2.Resource.FromString(r.wrapped).resource.value)
                 found[r.name] = message
         out[type_url] = found
+    return out
+
+
+def routes(found, name):
+    """A route configuration with its virtual hosts inside."""
+    out = route_pb2.RouteConfiguration()
+    out.CopyFrom(found[names.RDS][name])
+    out.ClearField("vhds")
+    own = [h for n, h in found.get(names.VHDS, {}).items() if n.startswith(f"{name}/")]
+    rest = list(out.virtual_hosts)
+    del out.virtual_hosts[:]
+    out.virtual_hosts.extend([*own, *rest])
     return out
 
 
@@ -61,7 +74,7 @@ def validate(view, directory):
                     hcm = http_connection_manager_pb2.HttpConnectionManager()
                     f.typed_config.Unpack(hcm)
                     if hcm.HasField("rds"):
-                        hcm.route_config.CopyFrom(found[names.RDS][hcm.rds.route_config_name])
+                        hcm.route_config.CopyFrom(routes(found, hcm.rds.route_config_name))
                     f.typed_config.Pack(hcm)
         out.static_resources.listeners.append(listener)
     out.node.id, out.node.cluster = "test", "test"

@@ -114,6 +114,24 @@ def test_a_reconnecting_proxy_gets_only_what_it_lacks():
     assert sent(responses) == [("CDS", {"b": "2"}, ("gone",))]
 
 
+def test_virtual_hosts_come_with_the_route_configuration_that_asks_for_them():
+    session = Session()
+    session.offer({names.RDS: (sets(**{"80": "1"}),), names.VHDS: (sets(**{"80/a": "1", "81/b": "1"}),)})
+    routes, _ = session.receive(Request(names.RDS, subscribe=("80",)))
+    hosts, _ = session.receive(Request(names.VHDS))
+    assert sent(routes + hosts) == [("RDS", {"80": "1"}, ()), ("VHDS", {"80/a": "1"}, ())]
+    ack(session, routes[0])
+    ack(session, hosts[0])
+    one = session.offer({names.RDS: (sets(**{"80": "1"}),), names.VHDS: (sets(**{"80/a": "2", "81/b": "1"}),)})
+    assert sent(one) == [("VHDS", {"80/a": "2"}, ())]
+    ack(session, one[0])
+    gone = session.offer({names.RDS: (sets(**{"80": "1"}),), names.VHDS: (sets(**{"81/b": "1"}),)})
+    assert sent(gone) == [("VHDS", {}, ("80/a",))]
+    ack(session, gone[0])
+    again, _ = session.receive(Request(names.RDS, subscribe=("81",)))
+    assert ("VHDS", {"81/b": "1"}, ()) in sent(again)
+
+
 VERSIONS = st.dictionaries(st.sampled_from("abcd"), st.sampled_from("12"), max_size=4)
 
 

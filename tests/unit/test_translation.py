@@ -121,7 +121,7 @@ def test_a_subset_has_only_its_pods():
 
 
 def test_routes_keep_the_users_order_and_weights():
-    routes = judge.messages(mesh.view(mesh.objects(EVERYTHING)))[names.RDS]["9080"]
+    routes = judge.routes(judge.messages(mesh.view(mesh.objects(EVERYTHING))), "9080")
     host = next(h for h in routes.virtual_hosts if h.name == "reviews.default.svc.cluster.local:9080")
     assert [r.name for r in host.routes] == ["jason", "default", "default", "default", "default"]
     assert [c.weight.value for c in host.routes[-1].route.weighted_clusters.clusters] == [25, 75]
@@ -165,4 +165,4 @@ def test_one_endpoint_costs_one_resource():
     fewer = found.put("slices", ("default", "reviews"), (name, {"http": ports["http"][:2]}))
     after = generate(Views(Mesh(fewer), views).of(found.pods[("default", "productpage-v1")], "sidecar"))
     changed = {t: sum(len(n.changes_since(o)[0]) for n, o in zip(after[t], before[t], strict=True)) for t in after}
-    assert changed == {names.CDS: 0, names.EDS: 1, names.LDS: 0, names.RDS: 0}
+    assert changed == {names.CDS: 0, names.EDS: 1, names.LDS: 0, names.RDS: 0, names.VHDS: 0}

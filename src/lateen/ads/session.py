@@ -108,10 +108,12 @@ class Session:
         for name in request.subscribe:
             if name == WILDCARD:
                 state.wildcard = True
-            else:
+            elif request.type_url != names.VHDS:
                 state.names.add(name)
                 if not (first and request.initial.get(name)):
                     state.forced.add(name)
+        if request.type_url == names.RDS:
+            self._hosts_of_routes(request, first)
         for name in request.unsubscribe:
             if name == WILDCARD:
                 state.wildcard = False
@@ -120,6 +122,14 @@ class Session:
             state.acked.pop(name, None)
         if first or request.subscribe:
             state.offered = ()
+
+    def _hosts_of_routes(self, request: Request, first: bool) -> None:
+        """Envoy asks for virtual hosts without naming them, and drops those of a route configuration that it does
+        not have yet: they are sent (again) for each configuration that it asks for."""
+        hosts = self._types.setdefault(names.VHDS, _Type())
+        hosts.names |= set(request.subscribe)
+        hosts.forced |= {n for n in request.subscribe if not (first and request.initial.get(n))}
+        hosts.names -= set(request.unsubscribe)
 
     def _answered(self, state: _Type, request: Request) -> Rejection | None:
         sent, state.pending = state.pending, None
@@ -164,10 +174,16 @@ class Session:
                     eds.forced |= sent & eds.names
         return out
 
+    @staticmethod
+    def _hosts(state: _Type, sets: Sets, changed: set[str]) -> set[str]:
+        """Virtual hosts are subscribed to by the name of their route configuration, which prefixes theirs."""
+        state.forced |= {n for s in sets for n in s.resources if n.partition("/")[0] in state.forced}
+        return {n for n in changed if n.partition("/")[0] in state.names} | state.forced
+
     def _waits_for_clusters(self, type_url: str) -> bool:
         """Routes must not name clusters that are not there yet; Envoy does not wait for them by itself."""
         clusters = self._types.get(names.CDS)
-        return type_url == names.RDS and clusters is not None and clusters.pending is not None
+        return type_url in (names.RDS, names.VHDS) and clusters is not None and clusters.pending is not None
 
     def _respond(self, type_url: str, state: _Type, sets: Sets) -> Response | None:
         changed: set[str] = set()
@@ -178,7 +194,10 @@ class Session:
             changed |= new
             removed |= gone
         state.offered = sets
-        candidates = (changed if state.wildcard else changed & state.names) | state.forced
+        if type_url == names.VHDS:
+            candidates = self._hosts(state, sets, changed)
+        else:
+            candidates = (changed if state.wildcard else changed & state.names) | state.forced
         resources = []
         for name in candidates:
             found = next((s.resources[name] for s in sets if name in s.resources), None)
@@ -192,9 +211,8 @@ class Session:
                 resources.append(found)
                 state.acked[name] = found.version
                 state.refused.pop(name, None)
-        removed = {n for n in removed if not any(n in s.resources for s in sets)} & (
-            state.acked.keys() if state.wildcard else state.names
-        )
+        known = state.acked.keys() if state.wildcard or type_url == names.VHDS else state.names
+        removed = {n for n in removed if not any(n in s.resources for s in sets)} & known
         if not comparable:
             removed |= {n for n in state.acked if not any(n in s.resources for s in sets)}
         forced, state.forced = state.forced, set()

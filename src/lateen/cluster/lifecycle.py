@@ -33,7 +33,8 @@ class ClusterError(Exception):
 def _identity(pid: int) -> str:
     """The process's start time, so that a reused id is not taken for ours. Empty where there is none."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]  # a zombie is not a running process
     except (OSError, IndexError):
         return ""
 

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from lateen import __version__
 from lateen.ads.server import MAX_MESSAGE, AdsServer, Connection
-from lateen.ads.session import Rejection, Sets
+from lateen.ads.session import Rejection, Session, Sets
 from lateen.api import kinds
 from lateen.ca.authority import ROOT_CONFIG_MAP, SECRET, Authority, Identity, parse
 from lateen.control.ca_service import CaService
@@ -191,7 +191,7 @@ class Control:
                     "version": c.version,
                     "connectedAt": c.connected_at,
                     "bytesSent": c.bytes_sent,
-                    "types": {names.SHORT[t]: c.session.synced(t) for t in names.ORDER},
+                    "types": _types(c.session),
                     "rejections": {names.SHORT.get(t, t): r.message for t, r in c.session.rejections.items()},
                 }
             )
@@ -221,6 +221,15 @@ class Control:
             f"galley_validation_failed {hooks.counts['invalid']}",
         ]
         return "\n".join(lines) + "\n"
+
+
+def _types(session: Session) -> dict[str, str]:
+    """proxy-status' columns; virtual hosts count as routes."""
+    out = {names.SHORT[t]: session.synced(t) for t in names.ORDER}
+    hosts = out.pop("VHDS")
+    if hosts in ("ERROR", "STALE"):
+        out["RDS"] = hosts
+    return out
 
 
 def _rss() -> int:

@@ -39,6 +39,11 @@ def _shared_routes(view: OutboundView) -> ResourceSet:
     return _set(virtual_host.outbound(view))
 
 
+@lru_cache(maxsize=64)
+def _shared_hosts(view: OutboundView) -> ResourceSet:
+    return _set(virtual_host.hosts(view))
+
+
 @lru_cache(maxsize=4096)
 def _own_clusters(view: InboundView) -> ResourceSet:
     return _set(clusters.of_workload(view))
@@ -75,4 +80,5 @@ def generate(view: View) -> dict[str, Sets]:
         names.EDS: (shared_endpoints,),
         names.LDS: (_shared_listeners(view.outbound), _own_listeners(view.inbound)),
         names.RDS: (_shared_routes(view.outbound),),
+        names.VHDS: (_shared_hosts(view.outbound),),
     }

@@ -7,7 +7,6 @@ from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import api_listener_pb2, listener_pb2
-from envoy.config.route.v3 import route_components_pb2 as rc
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
@@ -21,7 +20,7 @@ from lateen.xds.routes import virtual_host
 
 def _routes(view: HostView, port: Port) -> Any:
     out = route_pb2.RouteConfiguration(name=f"{view.host}:{port.number}")
-    host = rc.VirtualHost.FromString(virtual_host.of_host(view, port))
+    host = virtual_host.virtual_host(view, port)
     del host.request_headers_to_add[:]
     del host.domains[:]
     host.domains.append("*")

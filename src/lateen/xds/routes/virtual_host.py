@@ -91,8 +91,13 @@ def _plain_route(cluster: str) -> Any:
 
 
 @lru_cache(maxsize=65536)
-def of_host(view: HostView, port: Port) -> bytes:
-    """The serialized virtual host of one service port."""
+def of_host(view: HostView, port: Port) -> Resource:
+    """The virtual host of one service port, as a resource of its own: a change of one costs only that one."""
+    found = virtual_host(view, port)
+    return pb.resource(f"{port.number}/{found.name}", found, tuple(str(v.ref) for v in view.virtual_services))
+
+
+def virtual_host(view: HostView, port: Port) -> Any:
     host = rc.VirtualHost(
         name=f"{view.host}:{port.number}",
         domains=domains(view, port.number),
@@ -111,7 +116,7 @@ def of_host(view: HostView, port: Port) -> bytes:
             break
     if not host.routes:
         host.routes.append(_plain_route(names.outbound(view.host, port.number)))
-    return bytes(host.SerializeToString(deterministic=True))
+    return host
 
 
 def _conditional(route: Any) -> bool:
@@ -127,7 +132,7 @@ def _port(d: api.Destination, ports: tuple[int, ...], asked: int) -> int:
 
 
 @lru_cache(maxsize=4)
-def _rest(policy: str) -> bytes:
+def _rest(policy: str) -> Any:
     """Hosts that the mesh does not know."""
     name = "allow_any" if policy == "ALLOW_ANY" else "block_all"
     host = rc.VirtualHost(name=name, domains=["*"], include_request_attempt_count=True)
@@ -137,46 +142,37 @@ def _rest(policy: str) -> bytes:
         route.route.timeout.CopyFrom(pb.duration(0))
     else:
         route.direct_response.status = 502
-    return bytes(host.SerializeToString(deterministic=True))
+    return host
 
 
-def _configuration(name: str, hosts: list[bytes]) -> Any:
-    """Virtual hosts joined as bytes (field 2) behind the rest of the message: they are not built again."""
-    head = route_pb2.RouteConfiguration(
-        name=name,
+@lru_cache(maxsize=4096)
+def _configuration(port: int, policy: str) -> Resource:
+    """The route configuration of a port: its hosts come one by one (VHDS), the rest is inline."""
+    out = route_pb2.RouteConfiguration(
+        name=str(port),
         validate_clusters=pb.boolean(False),
         max_direct_response_body_size_bytes=pb.u32(1024 * 1024),
         ignore_port_in_host_matching=True,
+        virtual_hosts=[_rest(policy)],
+        vhds=route_pb2.Vhds(config_source=pb.ads()),
     )
-    raw = bytearray(head.SerializeToString(deterministic=True))
-    for host in hosts:
-        raw += b"\x12" + _varint(len(host)) + host
-    return route_pb2.RouteConfiguration.FromString(bytes(raw))
+    return pb.resource(out.name, out)
 
 
-def _varint(n: int) -> bytes:
-    out = bytearray()
-    while n > 0x7F:
-        out.append((n & 0x7F) | 0x80)
-        n >>= 7
-    out.append(n)
-    return bytes(out)
+HTTP = ("http", "http2", "grpc", "auto")
 
 
 @lru_cache(maxsize=16)
 def outbound(view: OutboundView) -> tuple[Resource, ...]:
     """One route configuration for each HTTP port of the mesh."""
-    by_port: dict[int, list[bytes]] = {}
-    origins: dict[int, list[str]] = {}
-    for host in view.hosts:
-        for port in host.ports:
-            if port.protocol in ("http", "http2", "grpc", "auto"):
-                by_port.setdefault(port.number, []).append(of_host(host, port))
-                origins.setdefault(port.number, []).extend(str(v.ref) for v in host.virtual_services)
-    return tuple(
-        pb.resource(str(n), _configuration(str(n), [*hosts, _rest(view.config.outbound_policy)]), tuple(origins[n]))
-        for n, hosts in sorted(by_port.items())
-    )
+    found = {port.number for host in view.hosts for port in host.ports if port.protocol in HTTP}
+    return tuple(_configuration(n, view.config.outbound_policy) for n in sorted(found))
+
+
+@lru_cache(maxsize=16)
+def hosts(view: OutboundView) -> tuple[Resource, ...]:
+    """One virtual host for each HTTP port of each service, named PORT/HOST:PORT."""
+    return tuple(of_host(host, port) for host in view.hosts for port in host.ports if port.protocol in HTTP)
 
 
 def inbound(port: Port) -> Any:
