@@ -1,0 +1,342 @@
+"""Two sidecars with mutual TLS between a client and an application, on one core:
+
+* ours: exactly the listeners, filters, loggers, TLS and clusters that the translator makes (only addresses are changed,
+  as everything runs on loopback); `lean` is the lean telemetry profile
+* stock: two hand-configured Envoys set up as Istio's default does it: HTTP/1.1 between them, mutual TLS, access log,
+  metrics, the usual filters
+* direct: the application without proxies
+
+Saturation is measured with wrk (16 connections) in alternating rounds, CPU and latency at a fixed 1,000 requests/s with
+a generator of our own (Poisson arrivals, latency from the scheduled time). Load and application are pinned to one
+core, the proxies to the other. CPU is what the kernel accounts for the two proxies (schedstat).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit"))
+
+import judge
+import meshes
+from google.protobuf import json_format
+from world import percentile, report
+
+from lateen.agent.proxy import write_secrets
+from lateen.cluster.kubelet.images import envoy_binary
+from lateen.kit import certs, times
+from lateen.mesh.model import MeshConfig
+from lateen.wire import names
+
+APP, RATE, SECONDS, ROUNDS, CONNECTIONS = 21000, 1000, 4, 5, 16
+HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+ENVIRONMENT = {
+    f"LATEEN_{k}": "bench" for k in ("WORKLOAD", "NAMESPACE", "APP", "VERSION", "SERVICE", "REVISION", "PRINCIPAL")
+}
+Json = dict[str, Any]
+
+
+def as_json(message: Any) -> Json:
+    return dict(json_format.MessageToDict(message, preserving_proto_field_name=True))
+
+
+def address(port: int) -> Json:
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+
+def bootstrap(listener: Json, clusters: list[Json], admin: int) -> Json:
+    keep = [{"prefix": p} for p in ("istio", "server", "access_logger")]
+    return {
+        "node": {"id": "bench", "cluster": "bench"},
+        "admin": {"address": address(admin)},
+        "static_resources": {"listeners": [listener], "clusters": clusters},
+        "stats_config": {"use_all_default_tags": False, "stats_matcher": {"inclusion_list": {"patterns": keep}}},
+    }
+
+
+def static(cluster: Json, port: int) -> Json:
+    """The cluster as generated, but with a known endpoint."""
+    out = {k: v for k, v in cluster.items() if k not in ("eds_cluster_config", "upstream_bind_config")}
+    endpoint = {
+        "endpoint": {"address": address(port)},
+        "metadata": {
+            "filter_metadata": {
+                "lateen": dict.fromkeys(("workload", "namespace", "app", "version", "service", "revision"), "bench")
+            }
+        },
+    }
+    return {
+        **out,
+        "type": "STATIC",
+        "lb_policy": "ROUND_ROBIN",
+        "load_assignment": {"cluster_name": out["name"], "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+
+
+def ours(telemetry: str, base: int) -> tuple[Json, Json]:
+    config = MeshConfig(access_log_file="ACCESS_LOG" if telemetry == "full" else "", telemetry=telemetry)
+    found = judge.messages(meshes.view(meshes.objects("", config), "ratings-v1"))
+    outbound = as_json(found[names.LDS]["0.0.0.0_9080"])
+    manager = outbound["filter_chains"][0]["filters"][0]["typed_config"]
+    manager.pop("rds")
+    manager["route_config"] = as_json(judge.routes(found, "9080"))
+    name = "outbound|9080||ratings.default.svc.cluster.local"
+    client = bootstrap(
+        {**outbound, "address": address(base), "bind_to_port": True},
+        [
+            static(as_json(c), base + 1)
+            for c in found[names.CDS].values()
+            if c.name.startswith("outbound") and c.name == name
+        ]
+        + [plain(c.name) for c in found[names.CDS].values() if c.name != name],
+        base + 2,
+    )
+    inbound = as_json(found[names.LDS][names.VIRTUAL_INBOUND])
+    chain = next(
+        c
+        for c in inbound["filter_chains"]
+        if c.get("filter_chain_match", {}).get("destination_port") == 9080 and "transport_socket" in c
+    )
+    chain.pop("filter_chain_match")
+    server = bootstrap(
+        {"name": "inbound", "address": address(base + 1), "filter_chains": [chain]},
+        [static(as_json(found[names.CDS]["inbound|9080||"]), APP)],
+        base + 3,
+    )
+    return client, server
+
+
+def plain(name: str) -> Json:
+    return {"name": name, "type": "STATIC", "load_assignment": {"cluster_name": name}}
+
+
+def stock(base: int) -> tuple[Json, Json]:
+    """By hand, as Istio's default: HTTP/1.1, every filter on, full telemetry."""
+    client, server = ours("full", base)
+    extra = [
+        {
+            "name": "envoy.filters.http.grpc_stats",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.grpc_stats.v3.FilterConfig",
+                "emit_filter_state": True,
+                "stats_for_all_methods": False,
+            },
+        }
+    ]
+    idle = [
+        {
+            "name": f"envoy.filters.http.{n}",
+            "typed_config": {"@type": f"type.googleapis.com/envoy.extensions.filters.http.{n}.v3.{t}"},
+        }
+        for n, t in (("fault", "HTTPFault"), ("cors", "Cors"))
+    ]
+    for side in (client, server):
+        manager = side["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+        kept = [f for f in manager["http_filters"] if f["name"].endswith(("router", "header_to_metadata"))]
+        manager["http_filters"] = [*kept[:-1], *extra, *idle, kept[-1]]
+    cluster = next(c for c in client["static_resources"]["clusters"] if "transport_socket" in c)
+    cluster["typed_extension_protocol_options"] = {
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": {"http_protocol_options": {}},
+        }
+    }
+    common = cluster["transport_socket"]["typed_config"]["common_tls_context"]
+    common["alpn_protocols"] = ["istio-http/1.1", "istio", "http/1.1"]
+    return client, server
+
+
+def application() -> Json:
+    manager = {
+        "@type": HCM,
+        "stat_prefix": "app",
+        "generate_request_id": False,
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+            }
+        ],
+        "route_config": {
+            "virtual_hosts": [
+                {
+                    "name": "app",
+                    "domains": ["*"],
+                    "routes": [
+                        {
+                            "match": {"prefix": "/"},
+                            "direct_response": {"status": 200, "body": {"inline_string": "x" * 1024}},
+                        }
+                    ],
+                }
+            ]
+        },
+    }
+    listener = {
+        "name": "app",
+        "address": address(APP),
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }
+    return bootstrap(listener, [], APP + 1)
+
+
+class Envoy:
+    def __init__(self, directory: Path, name: str, config: Json, core: int) -> None:
+        path = directory / f"{name}.json"
+        text = (
+            json.dumps(config).replace("/etc/istio/proxy", str(directory)).replace("ACCESS_LOG", str(directory / "log"))
+        )
+        path.write_text(text)
+        self.process = subprocess.Popen(
+            [envoy_binary(), "-c", str(path), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"],
+            env={**os.environ, **ENVIRONMENT},
+            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        )
+
+    def cpu_s(self) -> float:
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        return sum(int((t / "schedstat").read_text().split()[0]) for t in tasks.iterdir()) / 1e9
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(10)
+
+
+async def paced(port: int) -> list[float]:
+    """Latencies in ms at a fixed rate over keep-alive connections."""
+    request = b"GET / HTTP/1.1\r\nhost: ratings:9080\r\n\r\n"
+    free: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+    for _ in range(CONNECTIONS):
+        free.put_nowait(await asyncio.open_connection("127.0.0.1", port))
+    out: list[float] = []
+
+    async def one(at: float) -> None:
+        reader, writer = await free.get()
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+        assert head.startswith(b"HTTP/1.1 200"), head[:100]
+        await reader.readexactly(int(length[1]) if length else 0)
+        out.append((time.perf_counter() - at) * 1000)
+        free.put_nowait((reader, writer))
+
+    chance = random.Random(1)
+    start = time.perf_counter()
+    at = start
+    async with asyncio.TaskGroup() as group:
+        while at < start + SECONDS:
+            at += chance.expovariate(RATE)
+            if (wait := at - time.perf_counter()) > 0:
+                await asyncio.sleep(wait)
+            group.create_task(one(at))
+    while not free.empty():
+        free.get_nowait()[1].close()
+    return out
+
+
+def saturate(port: int) -> float:
+    done = subprocess.run(
+        [
+            "taskset",
+            "-c",
+            "0",
+            "wrk",
+            "-t1",
+            f"-c{CONNECTIONS}",
+            "-d2s",
+            "-H",
+            "host: ratings:9080",
+            f"http://127.0.0.1:{port}/",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    return float(re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)[1])  # type: ignore[index]
+
+
+def median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def main() -> None:
+    if not shutil.which("wrk"):
+        if os.geteuid() == 0 and shutil.which("apt-get"):
+            subprocess.run(["apt-get", "install", "-y", "-qq", "wrk"], capture_output=True, check=False)
+        if not shutil.which("wrk"):
+            sys.exit("wrk is missing; install it with: apt-get install wrk")
+    if (os.cpu_count() or 1) < 2:
+        sys.exit("two cores are needed")
+    with tempfile.TemporaryDirectory(prefix="lateen-dataplane-") as directory:
+        run(Path(directory))
+
+
+def run(directory: Path) -> None:
+    ca = certs.authority("bench", times.now())
+    leaf = certs.issue(ca, ["spiffe://cluster.local/ns/default/sa/sa-ratings"], times.now(), timedelta(hours=1))
+    write_secrets(directory, leaf.certificate, leaf.key, ca.certificate)
+    app = Envoy(directory, "app", application(), 0)
+    stacks = {"ours": ours("full", 22000), "lean": ours("lean", 23000), "stock": stock(24000)}
+    ports = {"ours": 22000, "lean": 23000, "stock": 24000, "direct": APP}
+    pairs = {
+        name: [Envoy(directory, f"{name}-{i}", config, 1) for i, config in enumerate(pair)]
+        for name, pair in stacks.items()
+    }
+    os.sched_setaffinity(0, {0})
+    try:
+        time.sleep(1.5)
+        rps: dict[str, list[float]] = {n: [] for n in ports}
+        cpu: dict[str, list[float]] = {n: [] for n in pairs}
+        p50: dict[str, list[float]] = {n: [] for n in ports}
+        p99: dict[str, list[float]] = {n: [] for n in ports}
+        for i in range(ROUNDS):
+            for name in list(ports)[:: 1 if i % 2 else -1]:
+                rps[name].append(saturate(ports[name]))
+                before = sum(e.cpu_s() for e in pairs.get(name, []))
+                found = asyncio.run(paced(ports[name]))
+                if name in pairs:
+                    cpu[name].append((sum(e.cpu_s() for e in pairs[name]) - before) / len(found) * 1e6)
+                p50[name].append(percentile(found, 0.5))
+                p99[name].append(percentile(found, 0.99))
+    finally:
+        for e in [app, *(e for pair in pairs.values() for e in pair)]:
+            e.stop()
+    for name in ports:
+        report(
+            stack=name,
+            saturation_rps=round(median(rps[name])),
+            p50_ms=round(median(p50[name]), 3),
+            p99_ms=round(median(p99[name]), 2),
+            added_p50_ms=round(median(p50[name]) - median(p50["direct"]), 3),
+            added_p99_ms=round(median(p99[name]) - median(p99["direct"]), 2),
+            cpu_ms_per_1000_requests=round(median(cpu[name]), 1) if name in cpu else 0,
+        )
+    paired = lambda a, b: median([x / y for x, y in zip(a, b, strict=True)])
+    report(
+        throughput_ours_to_stock=round(paired(rps["ours"], rps["stock"]), 2),
+        limit_at_least=1.25,
+        cpu_ours_to_stock=round(paired(cpu["ours"], cpu["stock"]), 2),
+        limit_at_most=1.0,
+        cpu_lean_to_stock=round(paired(cpu["lean"], cpu["stock"]), 2),
+        lean_limit_at_most=0.85,
+        throughput_lean_to_stock=round(paired(rps["lean"], rps["stock"]), 2),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""Run all benchmarks, or those that are named: python bench/run.py [demo] [effect] [fanout] [pods] [dataplane].
+
+Each prints one JSON line of figures; those with a baseline measure it in the same run and print ratios.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ALL = ("demo", "effect", "fanout", "pods", "dataplane")
+
+
+def main() -> None:
+    wanted = sys.argv[1:] or list(ALL)
+    if unknown := [w for w in wanted if w not in ALL]:
+        sys.exit(f"there is no benchmark {', '.join(unknown)}; there are: {', '.join(ALL)}")
+    failed = 0
+    for name in wanted:
+        print(f"== {name}", flush=True)
+        failed += subprocess.run([sys.executable, str(HERE / f"{name}.py")], check=False).returncode != 0
+    print(json.dumps({"benchmarks": len(wanted), "failed": failed}))
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
