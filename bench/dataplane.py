@@ -39,11 +39,12 @@ from lateen.cluster.kubelet.images import envoy_binary
 from lateen.kit import certs, times
 from lateen.mesh.model import MeshConfig
 from lateen.wire import names
+from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, own_variable, peer_variable
 
-APP, RATE, SECONDS, ROUNDS, CONNECTIONS = 21000, 1000, 4, 5, 16
+APP, RATE, SECONDS, ROUNDS, CONNECTIONS = 21000, 1000, 3, 7, 16
 HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-ENVIRONMENT = {
-    f"LATEEN_{k}": "bench" for k in ("WORKLOAD", "NAMESPACE", "APP", "VERSION", "SERVICE", "REVISION", "PRINCIPAL")
+ENVIRONMENT = {own_variable(k): "bench" for k in (*dict(PEER_HEADERS), "principal")} | {
+    peer_variable(k): "" if k in PEER_FALLBACK else "bench" for k, _ in PEER_HEADERS
 }
 Json = dict[str, Any]
 
@@ -144,8 +145,12 @@ def stock(base: int) -> tuple[Json, Json]:
     ]
     for side in (client, server):
         manager = side["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
-        kept = [f for f in manager["http_filters"] if f["name"].endswith(("router", "header_to_metadata"))]
-        manager["http_filters"] = [*kept[:-1], *extra, *idle, kept[-1]]
+        manager.pop("generate_request_id", None)
+        router = {
+            "name": "envoy.filters.http.router",
+            "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+        }
+        manager["http_filters"] = [*extra, *idle, router]
     cluster = next(c for c in client["static_resources"]["clusters"] if "transport_socket" in c)
     cluster["typed_extension_protocol_options"] = {
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
@@ -259,7 +264,7 @@ def saturate(port: int) -> float:
             f"-c{CONNECTIONS}",
             "-d2s",
             "-H",
-            "host: ratings:9080",
+            "Host: ratings:9080",
             f"http://127.0.0.1:{port}/",
         ],
         capture_output=True,
@@ -267,6 +272,8 @@ def saturate(port: int) -> float:
         timeout=30,
         check=True,
     )
+    if "Non-2xx" in done.stdout:
+        sys.exit(f"not every request was answered with 200: {done.stdout}")
     return float(re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)[1])  # type: ignore[index]
 
 

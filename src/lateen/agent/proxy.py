@@ -19,7 +19,7 @@ from lateen.agent import bootstrap
 from lateen.kit import certs, http, tasks, times
 from lateen.kit.files import write_atomic
 from lateen.wire import ports
-from lateen.wire.node import NodeId, peer_variable
+from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, NodeId, own_variable, peer_variable
 
 log = logging.getLogger("lateen.agent")
 
@@ -151,7 +151,12 @@ class Agent:
             "revision": labels.get("service.istio.io/canonical-revision") or labels.get("version") or "latest",
             "principal": f"spiffe://{self.trust_domain}/ns/{self.namespace}/sa/{self.account}",
         }
-        return {peer_variable(k): v for k, v in values.items()} | {"PATH": env.get("PATH", "")}
+        peer = {k: "" if v == values.get(PEER_FALLBACK.get(k, "")) else v for k, v in values.items()}
+        return (
+            {own_variable(k): v for k, v in values.items()}
+            | {peer_variable(k): peer[k] for k, _ in PEER_HEADERS}
+            | {"PATH": env.get("PATH", "")}
+        )
 
     async def envoy(self) -> None:
         """Run Envoy; start it again when it dies, with a pause that grows."""

@@ -31,14 +31,21 @@ def parse(text: str) -> NodeId:
 PEER_HEADERS = (
     ("workload", "x-lateen-peer-workload"),
     ("namespace", "x-lateen-peer-namespace"),
-    ("app", "x-lateen-peer-app"),
-    ("version", "x-lateen-peer-version"),
     ("service", "x-lateen-peer-service"),
     ("revision", "x-lateen-peer-revision"),
+    ("app", "x-lateen-peer-app"),
+    ("version", "x-lateen-peer-version"),
 )
-"""What the client's sidecar tells the server's about its workload: (key in metadata, request header)."""
+"""What the client's sidecar tells the server's about its workload: (key, request header). The last two are sent only
+where they differ from service and revision: every header costs both proxies."""
+PEER_FALLBACK = {"app": "service", "version": "revision"}
+
+
+def own_variable(key: str) -> str:
+    """The environment variable of Envoy with its own workload's value, for metrics."""
+    return f"LATEEN_{key.upper()}"
 
 
 def peer_variable(key: str) -> str:
-    """The environment variable of Envoy that holds its own workload's value."""
-    return f"LATEEN_{key.upper()}"
+    """The environment variable with the value of a peer header; empty where the header is not sent."""
+    return f"LATEEN_PEER_{key.upper()}"

@@ -183,7 +183,7 @@ def of_workload(view: InboundView) -> tuple[Resource, ...]:
     """The application's own ports, and one cluster for all others."""
     guard = address_pb2.BindConfig(source_address=address_pb2.SocketAddress(address=LOOP_GUARD, port_value=0))
     out = []
-    for port, service in view.ports:
+    for port, _ in view.ports:
         cluster = cluster_pb2.Cluster(
             name=names.inbound(port.number),
             type="ORIGINAL_DST",
@@ -191,7 +191,6 @@ def of_workload(view: InboundView) -> tuple[Resource, ...]:
             connect_timeout=pb.duration(view.config.connect_timeout_s),
             circuit_breakers=_breakers(None),
             upstream_bind_config=guard,
-            metadata=_own(view, service.host if service else "", service.name if service else ""),
         )
         if port.protocol != "tcp":
             kind = "h2" if port.protocol in ("http2", "grpc") else "h1" if port.protocol == "http" else "downstream"
@@ -204,11 +203,6 @@ def of_workload(view: InboundView) -> tuple[Resource, ...]:
         connect_timeout=pb.duration(view.config.connect_timeout_s),
         circuit_breakers=_breakers(None),
         upstream_bind_config=guard,
-        metadata=_own(view, names.INBOUND_PASSTHROUGH, names.INBOUND_PASSTHROUGH),
     )
     rest.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(_http_options("downstream"))
     return (*out, pb.resource(rest.name, rest))
-
-
-def _own(view: InboundView, host: str, name: str) -> Any:
-    return pb.metadata(lateen={"host": host or "unknown", "name": name or "unknown", "namespace": view.pod.namespace})

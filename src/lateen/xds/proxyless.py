@@ -22,6 +22,7 @@ def _routes(view: HostView, port: Port) -> Any:
     out = route_pb2.RouteConfiguration(name=f"{view.host}:{port.number}")
     host = virtual_host.virtual_host(view, port)
     del host.request_headers_to_add[:]
+    del host.request_headers_to_remove[:]
     del host.domains[:]
     host.domains.append("*")
     for route in host.routes:

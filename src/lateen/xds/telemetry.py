@@ -6,8 +6,10 @@ the peer's headers (server side), the endpoint's metadata (client side) and Envo
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.config.core.v3 import substitution_format_string_pb2
@@ -15,10 +17,8 @@ from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.access_loggers.stats.v3 import stats_pb2
 
 from lateen.mesh.model import MeshConfig
-from lateen.wire.node import peer_variable
+from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, own_variable
 from lateen.xds import pb
-
-Reporter = Literal["source", "destination"]
 
 FORMAT = (
     '[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% %RESPONSE_FLAGS% '
@@ -30,8 +30,6 @@ FORMAT = (
 """Istio's default text format."""
 
 UNKNOWN = "unknown"
-PEER = "lateen.peer"
-"""Dynamic metadata with what the peer has told of itself."""
 
 
 @lru_cache(maxsize=16)
@@ -46,55 +44,85 @@ def access_log(config: MeshConfig) -> tuple[Any, ...]:
 
 
 def _self(key: str) -> str:
-    return f"%ENVIRONMENT({peer_variable(key)})%"
+    return f"%ENVIRONMENT({own_variable(key)})%"
 
 
 def _peer(key: str) -> str:
-    return f"%DYNAMIC_METADATA({PEER}:{key})%"
+    """Straight from the request: no filter has to move it first."""
+    headers = dict(PEER_HEADERS)
+    fallback = f"?{headers[PEER_FALLBACK[key]]}" if key in PEER_FALLBACK else ""
+    return f"%REQ({headers[key]}{fallback})%"
+
+
+def _nobody(_: str) -> str:
+    """Without mutual TLS anybody could say anything."""
+    return UNKNOWN
 
 
 def _endpoint(key: str) -> str:
     return f"%UPSTREAM_METADATA(lateen:{key})%"
 
 
-def _service(key: str) -> str:
+def _cluster(key: str) -> str:
     return f"%CLUSTER_METADATA(lateen:{key})%"
 
 
-def _labels(reporter: Reporter, http: bool) -> list[tuple[str, str]]:
-    """Istio's labels in Istio's order."""
-    client = reporter == "source"
-    source, destination = (_self, _endpoint) if client else (_peer, _self)
+@dataclass(frozen=True)
+class Server:
+    """What a server's sidecar knows of a port: constants, so that nothing is looked up for each request."""
+
+    security: str
+    host: str
+    name: str
+    namespace: str
+
+
+def _labels(server: Server | None, http: bool) -> list[tuple[str, str]]:
+    """Istio's labels in Istio's order; ``server`` is None on the client's side."""
+    source: Callable[[str], str]
+    destination: Callable[[str], str]
+    if server is None:
+        source, destination = _self, _endpoint
+        service = {key: _cluster(key) for key in ("host", "name", "namespace")}
+    else:
+        source, destination = (_peer if server.security == "mutual_tls" else _nobody), _self
+        service = {"host": server.host, "name": server.name, "namespace": server.namespace}
     out = [
-        ("reporter", reporter),
+        ("reporter", "destination" if server else "source"),
         ("source_workload", source("workload")),
         ("source_canonical_service", source("service")),
         ("source_canonical_revision", source("revision")),
         ("source_workload_namespace", source("namespace")),
-        ("source_principal", _self("principal") if client else "%DOWNSTREAM_PEER_URI_SAN%"),
+        ("source_principal", "%DOWNSTREAM_PEER_URI_SAN%" if server else _self("principal")),
         ("source_app", source("app")),
         ("source_version", source("version")),
         ("source_cluster", "Kubernetes"),
         ("destination_workload", destination("workload")),
         ("destination_workload_namespace", destination("namespace")),
-        ("destination_principal", "%UPSTREAM_PEER_URI_SAN%" if client else "%DOWNSTREAM_LOCAL_URI_SAN%"),
+        ("destination_principal", _server_principal(server)),
         ("destination_app", destination("app")),
         ("destination_version", destination("version")),
-        ("destination_service", _service("host")),
+        ("destination_service", service["host"]),
         ("destination_canonical_service", destination("service")),
         ("destination_canonical_revision", destination("revision")),
-        ("destination_service_name", _service("name")),
-        ("destination_service_namespace", _service("namespace")),
+        ("destination_service_name", service["name"]),
+        ("destination_service_namespace", service["namespace"]),
         ("destination_cluster", "Kubernetes"),
         ("request_protocol", "http" if http else "tcp"),
     ]
     if http:
         out += [("response_code", "%RESPONSE_CODE%"), ("grpc_response_status", "%GRPC_STATUS_NUMBER%")]
-    out += [
+    return [
+        *out,
         ("response_flags", "%RESPONSE_FLAGS%"),
-        ("connection_security_policy", UNKNOWN if client else "%DYNAMIC_METADATA(lateen:security)%"),
+        ("connection_security_policy", server.security if server else UNKNOWN),
     ]
-    return out
+
+
+def _server_principal(server: Server | None) -> str:
+    if server is None:
+        return "%UPSTREAM_PEER_URI_SAN%"
+    return _self("principal") if server.security == "mutual_tls" else UNKNOWN
 
 
 _LEAN = {
@@ -113,12 +141,10 @@ def _stat(name: str, labels: list[tuple[str, str]]) -> Any:
     return stats_pb2.Config.Stat(name=name, tags=[stats_pb2.Config.Tag(name=n, value_format=v) for n, v in labels])
 
 
-@lru_cache(maxsize=64)
-def metrics(reporter: Reporter, http: bool, lean: bool, security: str = "") -> Any:
-    """The stats logger of one listener. ``security``: mutual_tls or none, for the server side."""
-    labels = [
-        (n, security if n == "connection_security_policy" and security else v) for n, v in _labels(reporter, http)
-    ]
+@lru_cache(maxsize=4096)
+def metrics(server: Server | None, http: bool, lean: bool) -> Any:
+    """The stats logger of one filter chain."""
+    labels = _labels(server, http)
     if lean:
         labels = [(n, v) for n, v in labels if n in _LEAN]
     config = stats_pb2.Config(stat_prefix="istio")
@@ -142,5 +168,5 @@ def metrics(reporter: Reporter, http: bool, lean: bool, security: str = "") -> A
     return accesslog_pb2.AccessLog(name="envoy.access_loggers.stats", typed_config=pb.any_of(config))
 
 
-def loggers(config: MeshConfig, reporter: Reporter, http: bool, security: str = "") -> list[Any]:
-    return [*access_log(config), metrics(reporter, http, config.telemetry == "lean", security)]
+def loggers(config: MeshConfig, http: bool, server: Server | None = None) -> list[Any]:
+    return [*access_log(config), metrics(server, http, config.telemetry == "lean")]

@@ -9,12 +9,10 @@ from envoy.config.core.v3 import protocol_pb2
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.extensions.filters.http.fault.v3 import fault_pb2
-from envoy.extensions.filters.http.header_to_metadata.v3 import header_to_metadata_pb2 as h2m
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 
 from lateen.mesh.model import MeshConfig
-from lateen.wire.node import PEER_HEADERS
 from lateen.xds import pb, telemetry
 
 
@@ -22,44 +20,33 @@ def _filter(name: str, config: Any, disabled: bool = False) -> Any:
     return hcm.HttpFilter(name=name, typed_config=pb.any_of(config), disabled=disabled)
 
 
-@lru_cache(maxsize=2)
-def _peer_filter(trusted: bool) -> Any:
-    """What the peer's sidecar says of itself, taken off the request. Without mutual TLS anybody could say it."""
-    config = h2m.Config()
-    for key, header in PEER_HEADERS:
-        present = h2m.Config.KeyValuePair(
-            metadata_namespace=telemetry.PEER, key=key, value="" if trusted else "unknown"
-        )
-        missing = h2m.Config.KeyValuePair(metadata_namespace=telemetry.PEER, key=key, value="unknown")
-        config.request_rules.append(
-            h2m.Config.Rule(header=header, on_header_present=present, on_header_missing=missing, remove=True)
-        )
-    return _filter("envoy.filters.http.header_to_metadata", config)
-
-
 @lru_cache(maxsize=8)
 def _filters(kind: str) -> tuple[Any, ...]:
     out = []
-    if kind in ("inbound-mtls", "inbound-plain"):
-        # First: nothing behind it may see the peer's headers.
-        out.append(_peer_filter(kind == "inbound-mtls"))
     if kind in ("outbound", "gateway"):
         # Off until a route has settings for them: an idle filter costs CPU on every request.
         out.append(_filter("envoy.filters.http.fault", fault_pb2.HTTPFault(), disabled=True))
         out.append(_filter("envoy.filters.http.cors", cors_pb2.Cors(), disabled=True))
-    out.append(_filter("envoy.filters.http.router", router_pb2.Router()))
+    # Its own statistics are Envoy's old ones, which the bootstrap leaves out anyway; Istio's come from the logger.
+    out.append(_filter("envoy.filters.http.router", router_pb2.Router(dynamic_stats=pb.boolean(False))))
     return tuple(out)
 
 
-def manager(config: MeshConfig, kind: str, stat_prefix: str, *, rds: str = "", route: Any = None) -> Any:
-    """A network filter. ``kind``: outbound, inbound-mtls, inbound-plain or gateway; routes by name or inline."""
-    security = {"inbound-mtls": "mutual_tls", "inbound-plain": "none"}.get(kind, "")
-    reporter: telemetry.Reporter = "destination" if security else "source"
+def manager(
+    config: MeshConfig,
+    kind: str,
+    stat_prefix: str,
+    *,
+    rds: str = "",
+    route: Any = None,
+    server: telemetry.Server | None = None,
+) -> Any:
+    """A network filter. ``kind``: outbound, inbound or gateway; routes by name or inline."""
     out = hcm.HttpConnectionManager(
         stat_prefix=stat_prefix,
         http_filters=_filters(kind),
         normalize_path=pb.boolean(True),
-        access_log=telemetry.loggers(config, reporter, True, security),
+        access_log=telemetry.loggers(config, True, server),
         stream_idle_timeout=pb.duration(0),
         upgrade_configs=[hcm.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
         use_remote_address=pb.boolean(kind == "gateway"),
@@ -72,7 +59,9 @@ def manager(config: MeshConfig, kind: str, stat_prefix: str, *, rds: str = "", r
         out.rds.route_config_name = rds
     else:
         out.route_config.CopyFrom(route)
-    if security:
+    if server and server.security == "mutual_tls":
+        out.generate_request_id.value = False  # the client's sidecar has done it
+    if server:
         out.server_header_transformation = hcm.HttpConnectionManager.PASS_THROUGH
         out.forward_client_cert_details = hcm.HttpConnectionManager.APPEND_FORWARD
         out.set_current_client_cert_details.uri = True

@@ -8,10 +8,11 @@ from typing import Any
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.config.listener.v3 import listener_pb2
 
+from lateen.api import objects as o
 from lateen.mesh.view import InboundView, Port
 from lateen.wire import names, ports
 from lateen.wire.resource import Resource
-from lateen.xds import pb, tls
+from lateen.xds import pb, telemetry, tls
 from lateen.xds.listeners import http, tcp
 from lateen.xds.routes import virtual_host
 
@@ -30,7 +31,16 @@ def _match(port: int | None, mesh_tls: bool | None) -> Any:
     return out
 
 
-def _port_chains(view: InboundView, port: Port) -> list[Any]:
+def _server(view: InboundView, service: o.Service | None, secure: bool, name: str = "unknown") -> telemetry.Server:
+    return telemetry.Server(
+        "mutual_tls" if secure else "none",
+        service.host if service else name,
+        service.name if service else name,
+        view.pod.namespace,
+    )
+
+
+def _port_chains(view: InboundView, port: Port, service: o.Service | None) -> list[Any]:
     """Mutual TLS and plain text, as the workload's mode allows. What matches no chain is reset."""
     out = []
     is_http = port.protocol in ("http", "http2", "grpc")
@@ -38,62 +48,55 @@ def _port_chains(view: InboundView, port: Port) -> list[Any]:
     for secure in (True, False):
         if (secure and view.mtls == "DISABLE") or (not secure and view.mtls == "STRICT"):
             continue
+        server = _server(view, service, secure)
         if is_http:
-            kind = "inbound-mtls" if secure else "inbound-plain"
-            filters = [http.manager(view.config, kind, f"inbound_{name}", route=virtual_host.inbound(port))]
+            route = virtual_host.inbound(port)
+            filters = [http.manager(view.config, "inbound", f"inbound_{name}", route=route, server=server)]
         else:
-            filters = [tcp.proxy(view.config, names.inbound(port.number), "mutual_tls" if secure else "none", True)]
+            filters = [tcp.proxy(view.config, names.inbound(port.number), server)]
         chain = lc.FilterChain(name=name, filters=filters, filter_chain_match=_match(port.number, secure))
         if secure:
-            chain.transport_socket.CopyFrom(
-                tls.downstream(ALPN_SERVER if is_http else tls.ALPN_TCP, view.config.trust_domain)
-            )
+            alpn = ALPN_SERVER if is_http else tls.ALPN_TCP
+            chain.transport_socket.CopyFrom(tls.downstream(alpn, view.config.trust_domain))
         out.append(chain)
     if not is_http and view.mtls != "STRICT":
         # The application's own TLS passes through.
         match = lc.FilterChainMatch(transport_protocol="tls")
         match.destination_port.value = port.number
-        out.append(
-            lc.FilterChain(
-                name=name,
-                filter_chain_match=match,
-                filters=[tcp.proxy(view.config, names.inbound(port.number), "none", True)],
-            )
-        )
+        filters = [tcp.proxy(view.config, names.inbound(port.number), _server(view, service, False))]
+        out.append(lc.FilterChain(name=name, filter_chain_match=match, filters=filters))
     return out
 
 
 def _rest_chains(view: InboundView) -> list[Any]:
     """Ports that no service leads to."""
-    filters = [tcp.proxy(view.config, names.INBOUND_PASSTHROUGH, inbound=True)]
     hole = lc.FilterChainMatch()
     hole.destination_port.value = ports.INBOUND
     out = [
         lc.FilterChain(
-            name="virtualInbound-blackhole",
-            filter_chain_match=hole,
-            filters=[tcp.proxy(view.config, names.BLACK_HOLE, inbound=True)],
+            name="virtualInbound-blackhole", filter_chain_match=hole, filters=[tcp.proxy(view.config, names.BLACK_HOLE)]
         )
     ]
-    if view.mtls != "DISABLE":
-        out.append(
-            lc.FilterChain(
-                name="virtualInbound",
-                filters=filters,
-                filter_chain_match=_match(None, True),
-                transport_socket=tls.downstream(tls.ALPN_TCP, view.config.trust_domain),
-            )
+    for secure in (True, False):
+        if (secure and view.mtls == "DISABLE") or (not secure and view.mtls == "STRICT"):
+            continue
+        server = _server(view, None, secure, names.INBOUND_PASSTHROUGH)
+        chain = lc.FilterChain(
+            name="virtualInbound",
+            filters=[tcp.proxy(view.config, names.INBOUND_PASSTHROUGH, server)],
+            filter_chain_match=_match(None, True if secure else None),
         )
-    if view.mtls != "STRICT":
-        out.append(lc.FilterChain(name="virtualInbound", filters=filters, filter_chain_match=_match(None, None)))
+        if secure:
+            chain.transport_socket.CopyFrom(tls.downstream(tls.ALPN_TCP, view.config.trust_domain))
+        out.append(chain)
     return out
 
 
 @lru_cache(maxsize=4096)
 def of_view(view: InboundView) -> tuple[Resource, ...]:
     chains = _rest_chains(view)
-    for port, _ in view.ports:
-        chains += _port_chains(view, port)
+    for port, service in view.ports:
+        chains += _port_chains(view, port, service)
     out = listener_pb2.Listener(
         name=names.VIRTUAL_INBOUND,
         address=pb.address("0.0.0.0", ports.INBOUND),

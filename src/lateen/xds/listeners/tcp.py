@@ -15,11 +15,9 @@ from lateen.mesh.model import MeshConfig
 from lateen.xds import pb, telemetry
 
 
-def proxy(config: MeshConfig, cluster: str, security: str = "", inbound: bool = False) -> Any:
+def proxy(config: MeshConfig, cluster: str, server: telemetry.Server | None = None) -> Any:
     out = tcp_proxy_pb2.TcpProxy(
-        stat_prefix=cluster,
-        cluster=cluster,
-        access_log=telemetry.loggers(config, "destination" if inbound else "source", False, security),
+        stat_prefix=cluster, cluster=cluster, access_log=telemetry.loggers(config, False, server)
     )
     return lc.Filter(name="envoy.filters.network.tcp_proxy", typed_config=pb.any_of(out))
 

@@ -13,10 +13,13 @@ from lateen.api import networking as api
 from lateen.api import objects as o
 from lateen.mesh.view import GatewayServer, HostView, OutboundView, Port
 from lateen.wire import names
-from lateen.wire.node import PEER_HEADERS, peer_variable
+from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, peer_variable
 from lateen.wire.resource import Resource
 from lateen.xds import pb
 from lateen.xds.routes import action, match
+
+OPTIONAL_HEADERS = tuple(header for key, header in PEER_HEADERS if key in PEER_FALLBACK)
+"""These are not always overwritten, so what the caller has sent under their names is taken off first."""
 
 
 @lru_cache(maxsize=1)
@@ -103,6 +106,7 @@ def virtual_host(view: HostView, port: Port) -> Any:
         domains=domains(view, port.number),
         include_request_attempt_count=True,
         request_headers_to_add=_peer_headers(),
+        request_headers_to_remove=OPTIONAL_HEADERS,
     )
     for vs in view.virtual_services:
 
@@ -204,6 +208,7 @@ def gateway(server: GatewayServer) -> Resource:
                     domains=spelled,
                     include_request_attempt_count=True,
                     request_headers_to_add=_peer_headers(),
+                    request_headers_to_remove=OPTIONAL_HEADERS,
                 )
                 if server.redirect:
                     by_host[name].require_tls = rc.VirtualHost.TlsRequirementType.Value("ALL")
