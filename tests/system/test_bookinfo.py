@@ -283,3 +283,75 @@ def test_port_forward(mesh):
     finally:
         process.terminate()
         process.wait(10)
+
+
+def test_certificates_are_renewed_before_they_end_and_no_request_fails(mesh):
+    """With a lifetime of seconds, given by Istio's own variable, several generations pass under load."""
+    mesh.kubectl("set", "env", "-n", "istio-system", "deploy/istiod", "DEFAULT_WORKLOAD_CERT_TTL=6s")
+    mesh.kubectl("rollout", "status", "-n", "istio-system", "deploy/istiod", "--timeout=60s")
+    try:
+        mesh.kubectl("rollout", "restart", "deploy/details-v1")
+        mesh.kubectl("rollout", "status", "deploy/details-v1", "--timeout=60s")
+        issued = "certificate for spiffe://cluster.local/ns/default/sa/bookinfo-details"
+
+        def renewals():
+            logs = mesh.kubectl("logs", "deploy/details-v1", "-c", "istio-proxy").stdout
+            return logs.count(issued)
+
+        codes, pages = set(), 0
+        while renewals() < 4 and pages < 400:
+            code, body = mesh.page()
+            codes.add((code, "Error fetching product details" in body))
+            pages += 1
+        assert renewals() >= 4
+        assert codes == {(200, False)}
+    finally:
+        mesh.kubectl("set", "env", "-n", "istio-system", "deploy/istiod", "DEFAULT_WORKLOAD_CERT_TTL-")
+        mesh.kubectl("rollout", "status", "-n", "istio-system", "deploy/istiod", "--timeout=60s")
+        mesh.kubectl("rollout", "restart", "deploy/details-v1")
+        mesh.kubectl("rollout", "status", "deploy/details-v1", "--timeout=60s")
+
+
+def test_a_container_that_ends_is_restarted_with_back_off(mesh):
+    mesh.apply("""
+apiVersion: v1
+kind: Pod
+metadata: {name: crasher, labels: {sidecar.istio.io/inject: "false"}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers: [{name: a, image: lateen/sleep, command: [sh, -c, "echo last words; exit 3"]}]
+""")
+    try:
+        path = "jsonpath={.status.containerStatuses[0].state.waiting.reason}"
+        mesh.until(lambda: mesh.get("pod", "crasher", "-o", path) == "CrashLoopBackOff", 20, "CrashLoopBackOff")
+        text = mesh.kubectl("describe", "pod", "crasher").stdout
+        assert "Back-off restarting failed container" in text
+        assert mesh.kubectl("logs", "crasher").stdout == "last words\n"
+    finally:
+        mesh.kubectl("delete", "pod", "crasher")
+
+
+def test_probes_decide_over_readiness_and_restarts(mesh):
+    mesh.apply("""
+apiVersion: v1
+kind: Pod
+metadata: {name: probed, labels: {sidecar.istio.io/inject: "false"}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: a
+    image: lateen/sleep
+    readinessProbe: {exec: {command: [test, -e, /tmp/ready]}, periodSeconds: 1}
+    livenessProbe: {exec: {command: [test, "!", -e, /tmp/dead]}, periodSeconds: 1, failureThreshold: 1}
+""")
+    try:
+        mesh.until(
+            lambda: "0/1" in mesh.get("pod", "probed") and "Running" in mesh.get("pod", "probed"), 15, "0/1 Running"
+        )
+        mesh.kubectl("exec", "probed", "--", "touch", "/tmp/ready")
+        mesh.kubectl("wait", "--for=condition=Ready", "pod/probed", "--timeout=15s")
+        mesh.kubectl("exec", "probed", "--", "touch", "/tmp/dead")
+        count = "jsonpath={.status.containerStatuses[0].restartCount}"
+        mesh.until(lambda: mesh.get("pod", "probed", "-o", count) == "1", 20, "a restart")
+    finally:
+        mesh.kubectl("delete", "pod", "probed")

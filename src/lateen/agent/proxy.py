@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import random
 import re
 import shutil
 import signal
@@ -78,10 +79,10 @@ class Agent:
         found = json.loads(answer.body)
         self._root = found["root"]
         write_secrets(DIRECTORY, found["certificate"], certs.key_pem(key), found["root"])
-        start, end = certs.validity(found["certificate"])
-        lifetime = (end - start).total_seconds()
+        _, end = certs.validity(found["certificate"])
         log.info("certificate for %s until %s", found["identity"], end.isoformat())
-        return max(1.0, (end - times.now()).total_seconds() - lifetime * (1 - RENEW_AT))
+        # At half of its life, not all proxies at once.
+        return max(1.0, (end - times.now()).total_seconds() * random.uniform(RENEW_AT - 0.01, RENEW_AT + 0.01))
 
     async def _connect(self, port: int) -> socket.socket:
         """To istiod, marked as the proxy's own where that is how it is known."""

@@ -107,31 +107,3 @@ def generate(files: tuple[str, ...], settings: tuple[str, ...]) -> None:
     """All objects as YAML, for kubectl apply or kubectl delete."""
     parts = manifests.render(operator(files, settings))
     click.echo("---\n".join(yamldoc.dump(o) for part in parts for o in part.objects), nl=False)
-
-
-@click.command()
-@kubeconfig_option
-@context_option
-@click.option("--remote", type=bool, default=True, help="Also ask the cluster.")
-@click.option("-s", "--short", is_flag=True, help="Only the numbers.")
-def version(kubeconfig: str | None, context: str, remote: bool, short: bool) -> None:
-    """Versions of client, control plane and proxies."""
-    if short or not remote:
-        click.echo(__version__ if short else f"client version: {__version__}")
-        return
-    from lateen.cli.mesh import sync_status
-
-    try:
-        found = with_client(kubeconfig, sync_status, context)
-    except CliError as e:
-        say(str(e))
-        click.echo(f"client version: {__version__}")
-        return
-    if found is None:
-        say(f'no running Istio pods in "{manifests.NAMESPACE}"')
-        click.echo(f"client version: {__version__}")
-        return
-    click.echo(
-        f"client version: {__version__}\ncontrol plane version: {found['version']}\n"
-        f"data plane version: {found['version']} ({len(found['proxies'])} proxies)"
-    )

@@ -19,7 +19,7 @@ COMMANDS = {
     "manifest": ("lateen.cli.install:manifest", "Print what an installation consists of."),
     "proxy-status": ("lateen.cli.mesh:proxy_status", "Which proxies are connected and up to date."),
     "uninstall": ("lateen.cli.install:uninstall", "Remove the mesh from a cluster."),
-    "version": ("lateen.cli.install:version", "Versions of client, control plane and proxies."),
+    "version": ("lateen.cli.version:version", "Versions of client, control plane and proxies."),
 }
 
 

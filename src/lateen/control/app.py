@@ -26,7 +26,7 @@ from lateen.control.ca_service import CaService
 from lateen.control.webhooks import Webhooks
 from lateen.control.world import World
 from lateen.inject.pods import Settings
-from lateen.kit import certs, tasks, times
+from lateen.kit import certs, duration, tasks, times
 from lateen.kit import log as logs
 from lateen.kit.certs import Pair
 from lateen.kit.jsons import Json, dig
@@ -285,7 +285,8 @@ async def run() -> None:
     dns = [f"istiod.{namespace}.svc", f"istiod.{namespace}", f"istiod.{namespace}.svc.cluster.local"]
     pair = authority.server_pair(dns, me, times.now())
     context = tls(pair)
-    ca = CaService(client, authority, trust_domain)
+    ttl = timedelta(seconds=duration.seconds(os.environ.get("DEFAULT_WORKLOAD_CERT_TTL", "24h")))
+    ca = CaService(client, authority, trust_domain, ttl)
     settings = Settings(
         image=os.environ.get("PROXY_IMAGE", Settings.image), trust_domain=trust_domain, istio_namespace=namespace
     )

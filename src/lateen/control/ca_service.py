@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 
 from aiohttp import web
 
 from lateen.api import kinds
-from lateen.ca.authority import AUDIENCE, Authority, Refused, identity
+from lateen.ca.authority import AUDIENCE, DEFAULT_TTL, Authority, Refused, identity
 from lateen.kit import jsons, times
 from lateen.kube.client import Client, KubeError
 
@@ -15,8 +16,8 @@ log = logging.getLogger("lateen.control.ca")
 
 
 class CaService:
-    def __init__(self, client: Client, authority: Authority, trust_domain: str) -> None:
-        self._client, self._authority, self._trust_domain = client, authority, trust_domain
+    def __init__(self, client: Client, authority: Authority, trust_domain: str, ttl: timedelta = DEFAULT_TTL) -> None:
+        self._client, self._authority, self._trust_domain, self._ttl = client, authority, trust_domain, ttl
         self.issued = self.refused = 0
 
     async def sign(self, request: web.Request) -> web.Response:
@@ -38,7 +39,7 @@ class CaService:
                 },
             )
             who = identity(review, self._trust_domain)
-            certificate = self._authority.sign(str(body["csr"]), who, times.now())
+            certificate = self._authority.sign(str(body["csr"]), who, times.now(), self._ttl)
         except (Refused, ValueError, KeyError, TypeError) as e:
             self.refused += 1
             log.warning("certificate refused to %s: %s", request.remote, e)

@@ -330,7 +330,8 @@ class Pod:
             "privileged": bool(security.get("privileged")) or (self.node.rootless and uid is not None),
             "capabilities": dig(security, "capabilities", "add", default=[]),
             "etc": volumes.hosts_file(self.pod, self.address),
-            "mounts": mounts + self.volumes.mounts(self.pod, s.spec),
+            # Outer directories first: a volume on /tmp must not hide programs that lie below it.
+            "mounts": sorted(mounts + self.volumes.mounts(self.pod, s.spec), key=lambda m: m[1].rstrip("/").split("/")),
         }
 
     async def _hook(self, s: State, hook: Json, timeout: float) -> str | None:

@@ -1,0 +1,41 @@
+"""lateen version. What only the remote half needs is imported there: the local half is instant."""
+
+from __future__ import annotations
+
+import click
+
+from lateen import __version__
+from lateen.cli.output import CliError, say
+
+
+@click.command()
+@click.option("-c", "--kubeconfig", default=None, help="Kubernetes configuration file.")
+@click.option("--context", default="", help="The context of the configuration file to use.")
+@click.option("--remote", type=bool, default=True, help="Also ask the cluster.")
+@click.option("-s", "--short", is_flag=True, help="Only the numbers.")
+def version(kubeconfig: str | None, context: str, remote: bool, short: bool) -> None:
+    """Versions of client, control plane and proxies."""
+    client = __version__ if short else f"client version: {__version__}"
+    if not remote:
+        click.echo(client)
+        return
+    from lateen.cli.connect import with_client
+    from lateen.cli.mesh import sync_status
+    from lateen.install.manifests import NAMESPACE
+
+    try:
+        found = with_client(kubeconfig, sync_status, context)
+    except CliError as e:
+        say(str(e))
+        click.echo(client)
+        return
+    if found is None:
+        say(f'no running Istio pods in "{NAMESPACE}"')
+        click.echo(client)
+    elif short:
+        click.echo(f"{__version__}\n{found['version']}")
+    else:
+        click.echo(
+            f"{client}\ncontrol plane version: {found['version']}\n"
+            f"data plane version: {found['version']} ({len(found['proxies'])} proxies)"
+        )
