@@ -15,7 +15,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from lateen.ads import sotw
 from lateen.ads.session import Rejection, Request, Response, Session, Sets
 from lateen.ads.sotw import SotwSession
-from lateen.kit import tasks
+from lateen.kit import protowire, tasks
 from lateen.wire import names
 from lateen.wire.node import NodeId, parse
 
@@ -217,19 +217,8 @@ def encode(response: Response) -> bytes:
         type_url=response.type_url, nonce=response.nonce, removed_resources=response.removed
     )
     parts = [head.SerializeToString()]
-    for r in response.resources:
-        parts.append(b"\x12" + _varint(len(r.wrapped)))
-        parts.append(r.wrapped)
+    parts += [protowire.message(2, r.wrapped) for r in response.resources]
     return b"".join(parts)
-
-
-def _varint(n: int) -> bytes:
-    out = bytearray()
-    while n > 0x7F:
-        out.append((n & 0x7F) | 0x80)
-        n >>= 7
-    out.append(n)
-    return bytes(out)
 
 
 def _identity(context: grpc.aio.ServicerContext) -> str:

@@ -13,6 +13,7 @@ from lateen.cluster.apiserver.resources import Registry, Resource
 from lateen.cluster.apiserver.schema import by_kind, definitions
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
+from lateen.kit.protowire import message
 
 GVK = "x-kubernetes-group-version-kind"
 _WRITES = (("post", "create"), ("put", "update"), ("patch", "patch"))
@@ -135,32 +136,19 @@ def _refs(node: Any) -> list[str]:
 def v2_protobuf(registry: Registry) -> bytes:
     doc = v2(registry)
     info = _text(1, doc["info"]["title"]) + _text(2, doc["info"]["version"])
-    paths = b"".join(_message(2, _text(1, path) + _message(2, _path_item(item))) for path, item in doc["paths"].items())
-    named = b"".join(_message(1, _text(1, n) + _message(2, _schema(s))) for n, s in doc["definitions"].items())
-    return _text(1, "2.0") + _message(2, info) + _message(8, paths) + _message(9, named)
-
-
-def _varint(n: int) -> bytes:
-    out = bytearray()
-    while n > 0x7F:
-        out.append((n & 0x7F) | 0x80)
-        n >>= 7
-    out.append(n)
-    return bytes(out)
-
-
-def _message(number: int, body: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(body)) + body
+    paths = b"".join(message(2, _text(1, path) + message(2, _path_item(item))) for path, item in doc["paths"].items())
+    named = b"".join(message(1, _text(1, n) + message(2, _schema(s))) for n, s in doc["definitions"].items())
+    return _text(1, "2.0") + message(2, info) + message(8, paths) + message(9, named)
 
 
 def _text(number: int, text: str) -> bytes:
-    return _message(number, text.encode())
+    return message(number, text.encode())
 
 
 def _extensions(number: int, node: Json) -> bytes:
     """NamedAny{name, Any{yaml}} for each ``x-`` key; JSON is YAML."""
     return b"".join(
-        _message(number, _text(1, k) + _message(2, _text(2, jsons.dumps(v).decode())))
+        message(number, _text(1, k) + message(2, _text(2, jsons.dumps(v).decode())))
         for k, v in node.items()
         if k.startswith("x-")
     )
@@ -170,16 +158,16 @@ _METHODS = {"get": 2, "put": 3, "post": 4, "delete": 5, "patch": 8}
 
 
 def _path_item(item: Json) -> bytes:
-    return b"".join(_message(_METHODS[method], _operation(op)) for method, op in item.items())
+    return b"".join(message(_METHODS[method], _operation(op)) for method, op in item.items())
 
 
 def _operation(op: Json) -> bytes:
     parameters = b""
     for p in op["parameters"]:
         query = _text(2, "query") + _text(4, p["name"]) + _text(6, "string")
-        parameters += _message(8, _message(1, _message(2, _message(3, query))))
-    response = _message(1, _text(1, "200") + _message(2, _message(1, _text(1, "OK"))))
-    return _text(5, op["operationId"]) + parameters + _message(9, response) + _extensions(13, op)
+        parameters += message(8, message(1, message(2, message(3, query))))
+    response = message(1, _text(1, "200") + message(2, message(1, _text(1, "OK"))))
+    return _text(5, op["operationId"]) + parameters + message(9, response) + _extensions(13, op)
 
 
 def _schema(s: Json) -> bytes:
@@ -191,12 +179,12 @@ def _schema(s: Json) -> bytes:
     out += b"".join(_text(19, r) for r in s.get("required") or ())
     extra = s.get("additionalProperties")
     if isinstance(extra, dict):
-        out += _message(21, _message(1, _schema(extra)))
+        out += message(21, message(1, _schema(extra)))
     if "type" in s:
-        out += _message(22, _text(1, s["type"]))
+        out += message(22, _text(1, s["type"]))
     if isinstance(s.get("items"), dict):
-        out += _message(23, _message(1, _schema(s["items"])))
+        out += message(23, message(1, _schema(s["items"])))
     if s.get("properties"):
-        inner = b"".join(_message(1, _text(1, n) + _message(2, _schema(p))) for n, p in s["properties"].items())
-        out += _message(25, inner)
+        inner = b"".join(message(1, _text(1, n) + message(2, _schema(p))) for n, p in s["properties"].items())
+        out += message(25, inner)
     return out + _extensions(31, s)

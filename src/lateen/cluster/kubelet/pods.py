@@ -85,7 +85,7 @@ class Pod:
         self.init = [State(c, True) for c in pod["spec"].get("initContainers") or []]
         self.main = [State(c, False) for c in pod["spec"]["containers"]]
         self.deleting = asyncio.Event()
-        self.grace = 30
+        self.grace = int(dig(pod, "spec", "terminationGracePeriodSeconds", default=30))
         self._adopted = adopted
         self._tasks: list[asyncio.Task[Any]] = []
         self._published: Json = {}

@@ -1,0 +1,17 @@
+"""The two pieces of protobuf's wire format that are needed where messages are joined as bytes."""
+
+from __future__ import annotations
+
+
+def varint(n: int) -> bytes:
+    out = bytearray()
+    while n > 0x7F:
+        out.append((n & 0x7F) | 0x80)
+        n >>= 7
+    out.append(n)
+    return bytes(out)
+
+
+def message(number: int, body: bytes) -> bytes:
+    """A length-delimited field: a message, a string or bytes."""
+    return varint(number << 3 | 2) + varint(len(body)) + body
