@@ -30,6 +30,33 @@ def pods_ready(mesh, binary=None):
     return len(lines) == 6 and all(re.search(r"\s2/2\s+Running", line) for line in lines)
 
 
+def test_the_operator_file_installs_over_what_is_there(mesh):
+    article = ARTICLE / "demo.yaml"
+    path = article if article.exists() else SAMPLES.parent / "operator" / "demo.yaml"
+    done = mesh.lateen("install", "-f", str(path), "-y")
+    for line in (
+        "Istio core installed",
+        "Istiod installed",
+        "Egress gateways installed",
+        "Ingress gateways installed",
+        "Installation complete",
+    ):
+        assert f"✔ {line}" in done.stderr
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("Warning")]
+    assert [w for w in warnings if "PILOT_TRACE_SAMPLING" not in w] == []
+    ports = mesh.get("svc", "istio-ingressgateway", "-n", "istio-system", "-o", "jsonpath={.spec.ports[*].name}")
+    assert ports == "status-port http2 https tcp tls"
+    requests = mesh.get(
+        "deploy",
+        "istiod",
+        "-n",
+        "istio-system",
+        "-o",
+        "jsonpath={.spec.template.spec.containers[0].resources.requests}",
+    )
+    assert '"cpu":"10m"' in requests
+
+
 def test_the_page_comes_through_the_ingress_gateway(mesh):
     code, body = mesh.page()
     assert code == 200

@@ -130,6 +130,7 @@ class Load:
     def __init__(self, mesh):
         self.url = mesh.ingress() + "/productpage"
         self.outcomes = []
+        self.broken = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -141,6 +142,7 @@ class Load:
             try:
                 with urllib.request.urlopen(self.url, timeout=10) as answer:
                     self.outcomes.append(answer.status)
+                    self.broken += b"Error fetching product" in answer.read()
             except (urllib.error.URLError, OSError) as e:
                 self.outcomes.append(str(e))
             time.sleep(0.02)
@@ -182,6 +184,24 @@ def test_traffic_goes_on_while_istiod_is_down_and_configuration_comes_after(mesh
         return len(lines) == 9 and all("STALE" not in line and "ERROR" not in line for line in lines)
 
     mesh.until(in_sync, 60, "all proxies back")
+
+
+def test_a_rolling_restart_under_load_loses_no_request(mesh):
+    mesh.kubectl("scale", "deploy/details-v1", "deploy/productpage-v1", "--replicas=2")
+    mesh.kubectl("rollout", "status", "deploy/details-v1", "--timeout=60s")
+    mesh.kubectl("rollout", "status", "deploy/productpage-v1", "--timeout=60s")
+    try:
+        with Load(mesh) as load:
+            for name in ("deploy/details-v1", "deploy/productpage-v1"):
+                mesh.kubectl("rollout", "restart", name)
+                mesh.kubectl("rollout", "status", name, "--timeout=90s")
+            mesh.until(lambda: "Terminating" not in mesh.get("pods"), 60, "the end of the old pods")
+        assert set(load.outcomes) == {200}, [o for o in load.outcomes if o != 200][:5]
+        assert load.broken == 0
+        assert len(load.outcomes) > 50
+    finally:
+        mesh.kubectl("scale", "deploy/details-v1", "deploy/productpage-v1", "--replicas=1")
+        mesh.until(lambda: len(mesh.get("pods").splitlines()) == 7, 60, "six pods")
 
 
 def test_an_envoy_that_dies_is_started_again(mesh):

@@ -25,8 +25,8 @@ from lateen.ca.authority import ROOT_CONFIG_MAP, SECRET, Authority, Identity, pa
 from lateen.control.ca_service import CaService
 from lateen.control.webhooks import Webhooks
 from lateen.control.world import World
-from lateen.inject.pods import Settings
-from lateen.kit import certs, duration, tasks, times
+from lateen.inject import pods
+from lateen.kit import certs, duration, jsons, tasks, times
 from lateen.kit import log as logs
 from lateen.kit.certs import Pair
 from lateen.kit.jsons import Json, dig
@@ -287,8 +287,11 @@ async def run() -> None:
     context = tls(pair)
     ttl = timedelta(seconds=duration.seconds(os.environ.get("DEFAULT_WORKLOAD_CERT_TTL", "24h")))
     ca = CaService(client, authority, trust_domain, ttl)
-    settings = Settings(
-        image=os.environ.get("PROXY_IMAGE", Settings.image), trust_domain=trust_domain, istio_namespace=namespace
+    settings = pods.settings(
+        os.environ.get("PROXY_IMAGE", pods.Settings.image),
+        jsons.loads(os.environ.get("PROXY_RESOURCES") or "{}"),
+        trust_domain=trust_domain,
+        istio_namespace=namespace,
     )
     hooks = Webhooks(settings, control.mesh)
     servers = [

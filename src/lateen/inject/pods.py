@@ -33,6 +33,20 @@ class Settings:
     hold: bool = True
 
 
+def settings(image: str, resources: Json, trust_domain: str, istio_namespace: str) -> Settings:
+    """With the installation's ``values.global.proxy.resources`` where they are given."""
+    default = Settings()
+    requests = {**dict(default.requests), **(resources.get("requests") or {})}
+    limits = {**dict(default.limits), **(resources.get("limits") or {})}
+    return Settings(
+        image=image,
+        trust_domain=trust_domain,
+        istio_namespace=istio_namespace,
+        requests=tuple(sorted(requests.items())),
+        limits=tuple(sorted(limits.items())),
+    )
+
+
 def wanted(pod: Json, namespace: str) -> bool:
     """Whether a pod gets a sidecar, once its namespace's or its own label has selected it."""
     if dig(pod, "spec", "hostNetwork") or namespace in SKIPPED_NAMESPACES:

@@ -143,6 +143,10 @@ def _istiod(spec: Json) -> list[Json]:
     env: list[Json] = [
         {"name": "REVISION", "value": "default"},
         {"name": "PROXY_IMAGE", "value": PROXY_IMAGE},
+        {
+            "name": "PROXY_RESOURCES",
+            "value": jsons.canonical(dig(spec, "values", "global", "proxy", "resources", default={})).decode(),
+        },
         {"name": "TRUST_DOMAIN", "value": dig(spec, "meshConfig", "trustDomain", default="cluster.local")},
         {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},

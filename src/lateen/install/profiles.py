@@ -61,6 +61,16 @@ class Operator:
     ignored: list[str] = field(default_factory=list)
 
 
+_GATEWAY = (
+    "name",
+    "enabled",
+    "namespace",
+    "label.**",
+    "k8s.resources.**",
+    "k8s.service.ports",
+    "k8s.service.type",
+    "k8s.env",
+)
 _EFFECTIVE = (
     "profile",
     "meshConfig.accessLogFile",
@@ -69,16 +79,12 @@ _EFFECTIVE = (
     "meshConfig.outboundTrafficPolicy.mode",
     "meshConfig.lateen.**",
     "components.pilot.enabled",
-    "components.pilot.k8s.env.**",
     "components.pilot.k8s.resources.**",
-    "components.ingressGateways.**",
-    "components.egressGateways.**",
+    *(f"components.{kind}[].{field}" for kind in ("ingressGateways", "egressGateways") for field in _GATEWAY),
     "values.global.proxy.resources.**",
-    "values.pilot.autoscaleEnabled",
-    "values.gateways.istio-egressgateway.autoscaleEnabled",
-    "values.gateways.istio-ingressgateway.autoscaleEnabled",
 )
-_QUIET_FALSE = ("autoscaleEnabled",)
+VARIABLES = ("DEFAULT_WORKLOAD_CERT_TTL", "TRUST_DOMAIN", "PROXY_IMAGE")
+"""istiod's environment variables that have an effect."""
 
 
 def resolve(profile: str, overlays: list[Json], settings: list[str]) -> Operator:
@@ -138,6 +144,12 @@ def _merge(base: Any, over: Any) -> Any:
 def _ineffective(node: Any, path: str) -> list[str]:
     if isinstance(node, dict) and node:
         return [p for k, v in node.items() for p in _ineffective(v, f"{path}.{k}" if path else k)]
-    if path in _EFFECTIVE or any(e.endswith(".**") and path.startswith(e[:-2]) for e in _EFFECTIVE):
+    if path.endswith(".autoscaleEnabled"):
+        return [path] if node else []  # nothing is scaled by itself here, so only "true" has no effect
+    if path in ("components.ingressGateways", "components.egressGateways") and isinstance(node, list):
+        return [p for g in node for p in _ineffective(g, f"{path}[]")]
+    if path == "components.pilot.k8s.env":
+        return [f"{path}[{e['name']}]" for e in node or [] if e.get("name") not in VARIABLES]
+    if any(path == e or (e.endswith(".**") and f"{path}.".startswith(e[:-2])) for e in _EFFECTIVE):
         return []
     return [path]
