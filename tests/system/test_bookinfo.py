@@ -382,3 +382,18 @@ spec:
         mesh.until(lambda: mesh.get("pod", "probed", "-o", count) == "1", 20, "a restart")
     finally:
         mesh.kubectl("delete", "pod", "probed")
+
+
+@pytest.mark.parametrize("binary", kubectls())
+def test_small_objects_are_created_without_a_manifest(mesh, binary):
+    """From 1.32 on, kubectl sends these as protobuf."""
+    mesh.kubectl("create", "namespace", "small", binary=binary)
+    try:
+        mesh.kubectl("create", "configmap", "c", "-n", "small", "--from-literal=a=b", binary=binary)
+        mesh.kubectl("create", "secret", "generic", "s", "-n", "small", "--from-literal=a=b", binary=binary)
+        mesh.kubectl("create", "serviceaccount", "sa", "-n", "small", binary=binary)
+        assert mesh.get("configmap", "c", "-n", "small", "-o", "jsonpath={.data.a}") == "b"
+        assert mesh.get("secret", "s", "-n", "small", "-o", "jsonpath={.data.a}") == "Yg=="
+        assert mesh.kubectl("auth", "can-i", "create", "pods", binary=binary).stdout.strip() == "yes"
+    finally:
+        mesh.kubectl("delete", "namespace", "small", binary=binary)

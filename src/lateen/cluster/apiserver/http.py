@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from aiohttp import web
 
-from lateen.cluster.apiserver import auth, openapi, resources, streams, tables
+from lateen.cluster.apiserver import auth, openapi, protobuf, resources, streams, tables
 from lateen.cluster.apiserver.access import LogOptions, PodAccess
 from lateen.cluster.apiserver.api import PATCH_TYPES, Api, Call
 from lateen.cluster.apiserver.auth import Attributes, User
@@ -319,12 +319,10 @@ class Server:
         if not raw:
             return {}
         if kind == "application/vnd.kubernetes.protobuf":
-            raise ApiError(
-                415,
-                "UnsupportedMediaType",
-                "this server reads JSON and YAML bodies, not protobuf; "
-                "use `kubectl apply -f` or `kubectl create -f` with a manifest instead",
-            )
+            try:
+                return protobuf.decode(raw)
+            except protobuf.Unsupported as e:
+                raise ApiError(415, "UnsupportedMediaType", str(e)) from e
         if request.method == "PATCH":
             c.patch_type = kind
             if kind not in PATCH_TYPES:
