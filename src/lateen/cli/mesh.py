@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 
@@ -16,16 +15,15 @@ from lateen.install.manifests import NAMESPACE, PROXY_IMAGE
 from lateen.kit import jsons, yamldoc
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient
-from lateen.wire import ports
 
 
 async def sync_status(client: HttpClient) -> Json | None:
-    """What istiod says of its proxies; None where none runs. The way is a port-forward over WebSocket."""
+    """What istiod says of its proxies, asked from inside its own pod; None where none runs."""
     found, _ = await client.list(kinds.POD, NAMESPACE, "app=istiod")
     pod = next((p for p in found if dig(p, "status", "phase") == "Running"), None)
     if pod is None:
         return None
-    answer = await client.request(
+    token = await client.request(
         kinds.SERVICE_ACCOUNT,
         NAMESPACE,
         "istiod",
@@ -36,45 +34,20 @@ async def sync_status(client: HttpClient) -> Json | None:
             "spec": {"audiences": ["lateen-debug"], "expirationSeconds": 600},
         },
     )
-    token = answer["status"]["token"]
-    request = (
-        f"GET /debug/syncz HTTP/1.1\r\nhost: istiod\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n"
-    ).encode()
-    raw = await forwarded(client, NAMESPACE, pod["metadata"]["name"], ports.MONITORING, request)
-    head, _, body = raw.partition(b"\r\n\r\n")
-    if b" 200 " not in head.split(b"\r\n")[0]:
-        raise CliError(f"istiod answered: {body[:200].decode(errors='replace')}")
-    out: Json = jsons.loads(body)
-    return out
-
-
-async def forwarded(client: HttpClient, namespace: str, pod: str, port: int, request: bytes) -> bytes:
-    """Send bytes to a port of a pod and read until it closes, through ``exec`` of a small reader in the pod.
-
-    (Every Kubernetes serves exec over WebSocket; port-forward there needs SPDY framing on the client's side.)
-    """
-    script = (
-        f"import socket,sys;s=socket.create_connection(('127.0.0.1',{port}),5);"
-        "s.sendall(sys.stdin.buffer.read());\n"
-        "while d:=s.recv(65536):sys.stdout.buffer.write(d)"
+    out, err = await client.execute(
+        NAMESPACE,
+        pod["metadata"]["name"],
+        "discovery",
+        ["pilot-discovery", "request", "GET", "/debug/syncz"],
+        str(token["status"]["token"]).encode(),
     )
-    out = b""
-    params = [("command", c) for c in (sys.executable, "-c", script)]
-    params += [("stdin", "true"), ("stdout", "true"), ("stderr", "true")]
-    url = client._base + kinds.POD.path(namespace, pod, "exec")
-    async with (
-        asyncio.timeout(20),
-        client.session().ws_connect(
-            url, params=params, protocols=("v5.channel.k8s.io",), headers=client._headers()
-        ) as ws,
-    ):
-        await ws.send_bytes(b"\x00" + request)
-        await ws.send_bytes(b"\xff\x00")
-        async for message in ws:
-            data = message.data
-            if isinstance(data, bytes) and data[:1] == b"\x01":
-                out += data[1:]
-    return out
+    try:
+        status: Json = jsons.loads(out)
+    except ValueError:
+        raise CliError(f"istiod cannot be asked: {err.decode(errors='replace').strip() or 'no answer'}") from None
+    if "error" in status:
+        raise CliError(f"istiod answered: {status['error']}")
+    return status
 
 
 @click.command("proxy-status")

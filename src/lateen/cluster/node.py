@@ -259,7 +259,7 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
     await links.setup_node()
     runtime = RuntimeClient(socket.socket(fileno=runtime_fd))
     runtime.start_reading()
-    images.write_wrapper(home.bin)
+    images.write_wrappers(home.bin)
     rootless = bool(os.environ.get("LATEEN_ROOTLESS"))
     node = Node(
         client,

@@ -5,13 +5,14 @@ Dicts go in, dicts come out. The embedded cluster's own controllers use the same
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Protocol
 
 import aiohttp
 
-from lateen.api.kinds import Kind
+from lateen.api.kinds import POD, Kind
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
 
@@ -156,6 +157,35 @@ class HttpClient:
     async def request(self, kind: Kind, namespace: str, name: str, subresource: str, body: Json) -> Json:
         out: Json = await self.call("POST", kind.path(namespace, name, subresource), body)
         return out
+
+    async def execute(
+        self, namespace: str, pod: str, container: str, command: Sequence[str], stdin: bytes, timeout: float = 30.0
+    ) -> tuple[bytes, bytes]:
+        """Run a command in a container; (standard output, standard error). Raises KubeError and Unreachable."""
+        params = [("command", c) for c in command]
+        params += [("container", container), ("stdin", "true"), ("stdout", "true"), ("stderr", "true")]
+        out = {1: b"", 2: b""}
+        try:
+            async with (
+                asyncio.timeout(timeout),
+                self.session().ws_connect(
+                    self._base + POD.path(namespace, pod, "exec"),
+                    params=params,
+                    protocols=("v5.channel.k8s.io",),
+                    headers=self._headers(),
+                ) as ws,
+            ):
+                await ws.send_bytes(b"\x00" + stdin)
+                await ws.send_bytes(b"\xff\x00")
+                async for message in ws:
+                    data = message.data
+                    if isinstance(data, bytes) and data[:1] in (b"\x01", b"\x02"):
+                        out[data[0]] += data[1:]
+        except aiohttp.WSServerHandshakeError as e:
+            raise KubeError(e.status, "", f"no command can be run in {pod}: {e.message}") from e
+        except (aiohttp.ClientConnectionError, TimeoutError) as e:
+            raise Unreachable(f"the Kubernetes API at {self._base} does not answer: {str(e) or 'timeout'}") from e
+        return out[1], out[2]
 
     async def watch(self, kind: Kind, namespace: str, version: str) -> AsyncIterator[tuple[str, Json]]:
         query = {"watch": "true", "resourceVersion": version, "timeoutSeconds": "1800"}

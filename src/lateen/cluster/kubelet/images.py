@@ -13,6 +13,7 @@ from lateen.kit import jsons
 from lateen.kit.files import write_atomic
 
 BIN = "/run/lateen/bin"
+PATH = f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True)
@@ -72,18 +73,23 @@ def _python(module: str, *arguments: str) -> Image:
 def built_in(home_bin: Path) -> dict[str, Image]:
     proxy = Image(
         ("pilot-agent",),
-        env=(("PATH", f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),),
+        env=(("PATH", PATH),),
         mounts=(
             *python_mounts(),
             (envoy_binary(), f"{BIN}/envoy"),
             (str(home_bin / "pilot-agent"), f"{BIN}/pilot-agent"),
         ),
     )
+    pilot = Image(
+        ("pilot-discovery",),
+        env=(("PATH", PATH), ("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONUNBUFFERED", "1")),
+        mounts=(*python_mounts(), (str(home_bin / "pilot-discovery"), f"{BIN}/pilot-discovery")),
+    )
     out = {
         "istio/proxyv2": proxy,
         "lateen/proxyv2": proxy,
-        "istio/pilot": _python("lateen.control"),
-        "lateen/pilot": _python("lateen.control"),
+        "istio/pilot": pilot,
+        "lateen/pilot": pilot,
     }
     for service, versions in {
         "productpage": ("v1",),
@@ -142,8 +148,9 @@ class Catalogue:
         write_atomic(self._own, jsons.dumps(entries), 0o600)
 
 
-def write_wrapper(home_bin: Path) -> None:
-    """``pilot-agent`` as a program, for shells inside the proxy's container."""
-    path = home_bin / "pilot-agent"
-    write_atomic(path, f'#!/bin/sh\nexec "{sys.executable}" -m lateen.agent "$@"\n', 0o755)
-    os.chmod(path, 0o755)
+def write_wrappers(home_bin: Path) -> None:
+    """``pilot-agent`` and ``pilot-discovery`` as programs, for commands inside their containers."""
+    for name, module in (("pilot-agent", "lateen.agent"), ("pilot-discovery", "lateen.control")):
+        path = home_bin / name
+        write_atomic(path, f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n', 0o755)
+        os.chmod(path, 0o755)
