@@ -248,7 +248,10 @@ class Api:
         await self._webhooks.admit(self._review("DELETE", c, c.name, None, entry.obj), c.warnings)
         if c.dry_run:
             return self._deleted(c, entry.obj)
-        if (options.get("propagationPolicy") or c.query.get("propagationPolicy")) == "Orphan":
+        policy = options.get("propagationPolicy") or c.query.get("propagationPolicy")
+        if policy == "Foreground":
+            c.warnings.append("foreground deletion is carried out in the background: the owner goes first")
+        if policy == "Orphan":
             self._orphan(dig(entry.obj, "metadata", "uid"))
         grace = options.get("gracePeriodSeconds", c.query.get("gracePeriodSeconds"))
         marked = self._mark(r, entry, None if grace is None else int(grace))
