@@ -71,6 +71,21 @@ def test_a_refusal_is_kept_with_the_objects_behind_it_and_not_repeated():
     assert session.synced(names.CDS) == "SYNCED"
 
 
+def test_one_bad_resource_among_many_does_not_keep_the_others_away():
+    """Envoy refuses a response whole; in the end the proxy has everything but the culprit."""
+    for says in ("{}: bad value", "bad value"):
+        session, has = Session(), {}
+        session.offer({names.CDS: (sets(**dict.fromkeys(("r1", "r2", "r3", "r4", "r5", "r6", "r7"), "1")),)})
+        pending = session.receive(Request(names.CDS))[0]
+        while pending:
+            response = pending.pop(0)
+            bad = [r.name for r in response.resources if r.name == "r3"]
+            if not bad:
+                has |= {r.name: r.version for r in response.resources}
+            pending += ack(session, response, says.format(bad[0]) if bad else "")[0]
+        assert has == dict.fromkeys(("r1", "r2", "r4", "r5", "r6", "r7"), "1")
+
+
 def test_a_name_that_does_not_exist_yet_is_sent_when_it_is_born():
     session = Session()
     session.offer({names.EDS: (EMPTY,)})

@@ -55,6 +55,12 @@ class Proxyless:
         for response in responses:
             self.outbox.put_nowait(response)
 
+    def drop(self) -> None:
+        """End the stream, whatever is waiting."""
+        while not self.outbox.empty():
+            self.outbox.get_nowait()
+        self.outbox.put_nowait(None)
+
 
 Allow = Callable[[NodeId, str], str | None]
 """(who it says it is, what its certificate says) -> why it may not, or None."""
@@ -130,7 +136,7 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         log.info("connected without a proxy: %s", node)
         stream.send(stream.session.offer(self._proxyless_sets(node)))
         reader = tasks.spawn(_read_sotw(stream, first, requests), f"xds {node.pod}")
-        reader.add_done_callback(lambda _: stream.outbox.put_nowait(None))
+        reader.add_done_callback(lambda _: stream.drop())
         try:
             while (response := await stream.outbox.get()) is not None:
                 yield discovery_pb2.DiscoveryResponse(
@@ -184,7 +190,12 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
             except Exception:  # isolation: the last good configuration of this proxy stays
                 log.exception("no push to %s", connection.node)
         for stream in tuple(self.proxyless):
-            stream.send(stream.session.offer(self._proxyless_sets(stream.node)))
+            try:
+                stream.send(stream.session.offer(self._proxyless_sets(stream.node)))
+            except Exception:  # also a client that does not read: it is dropped and comes back
+                log.exception("no push to %s", stream.node)
+                self.proxyless.discard(stream)
+                stream.drop()
 
 
 async def _read_sotw(

@@ -48,6 +48,15 @@ class Rejection:
     origins: tuple[str, ...]
 
 
+def _without_culprits(every: list[str], named: tuple[str, ...]) -> list[frozenset[str]]:
+    """What to offer again after a refusal: the resources that Envoy does not complain of; where it names none of
+    several, each half by itself."""
+    if len(named) < len(every):
+        return [frozenset(every) - frozenset(named)]
+    half = len(every) // 2
+    return [frozenset(every[:half]), frozenset(every[half:])] if half else []
+
+
 @dataclass
 class _Type:
     wildcard: bool = False
@@ -60,6 +69,8 @@ class _Type:
     subscribed: bool = False
     refused: dict[str, str] = field(default_factory=dict)
     """Versions that it refused; they are not offered again."""
+    batches: list[frozenset[str]] = field(default_factory=list)
+    """Parts of a refused response that are offered again by themselves, until the culprits are alone."""
     acks: int = 0
     nacks: int = 0
 
@@ -139,12 +150,13 @@ class Session:
             self.rejections.pop(request.type_url, None)
             return None
         state.nacks += 1
+        every = [r.name for r in sent.resources]
+        named = tuple(n for n in every if n in request.error) or tuple(every)
         for r in sent.resources:
-            state.refused[r.name] = r.version
             state.acked.pop(r.name, None)
-        named = tuple(r.name for r in sent.resources if r.name in request.error) or tuple(
-            r.name for r in sent.resources
-        )
+            if r.name in named and (len(named) < len(every) or len(every) == 1):
+                state.refused[r.name] = r.version
+        state.batches += _without_culprits(every, named)
         origins = tuple(dict.fromkeys(o for r in sent.resources if r.name in named for o in r.origin))
         rejection = Rejection(request.type_url, request.error, named, origins)
         self.rejections[request.type_url] = rejection
@@ -198,6 +210,11 @@ class Session:
             candidates = self._hosts(state, sets, changed)
         else:
             candidates = (changed if state.wildcard else changed & state.names) | state.forced
+        later: set[str] = set()
+        if state.batches:
+            batch = state.batches.pop(0)
+            later = candidates - batch
+            candidates = set(batch)
         resources = []
         for name in candidates:
             found = next((s.resources[name] for s in sets if name in s.resources), None)
@@ -215,7 +232,7 @@ class Session:
         removed = {n for n in removed if not any(n in s.resources for s in sets)} & known
         if not comparable:
             removed |= {n for n in state.acked if not any(n in s.resources for s in sets)}
-        forced, state.forced = state.forced, set()
+        forced, state.forced = state.forced, later
         for name in removed:
             state.acked.pop(name, None)
         if not resources and not removed and not forced and (state.acks or state.nacks or state.pending):

@@ -21,8 +21,6 @@ _MATCH = (
     "queryParams.**",
     "ignoreUriCase",
     "port",
-    "sourceLabels.**",
-    "sourceNamespace",
     "gateways",
     "name",
 )
@@ -30,7 +28,6 @@ _POLICY = (
     "loadBalancer.simple",
     "connectionPool.tcp.maxConnections",
     "connectionPool.tcp.connectTimeout",
-    "connectionPool.tcp.idleTimeout",
     "connectionPool.http.http1MaxPendingRequests",
     "connectionPool.http.http2MaxRequests",
     "connectionPool.http.maxRequestsPerConnection",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import click
 
 from lateen import __version__
@@ -35,7 +37,8 @@ def version(kubeconfig: str | None, context: str, remote: bool, short: bool) -> 
     elif short:
         click.echo(f"{__version__}\n{found['version']}")
     else:
+        proxies = Counter(p["version"] for p in found["proxies"])
         click.echo(
             f"{client}\ncontrol plane version: {found['version']}\n"
-            f"data plane version: {found['version']} ({len(found['proxies'])} proxies)"
+            f"data plane version: {', '.join(f'Envoy {v} ({n} proxies)' for v, n in sorted(proxies.items()))}"
         )

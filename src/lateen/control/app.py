@@ -109,8 +109,11 @@ class Control:
                 await asyncio.sleep(QUIET_S)
             self._dirty.clear()
             started = time.perf_counter()
-            self._views = Views(Mesh(self.world.objects), self._views)
-            self.ads.push()
+            try:
+                self._views = Views(Mesh(self.world.objects), self._views)
+                self.ads.push()
+            except Exception:  # whatever one instant of the mesh does, the next one is pushed
+                log.exception("this state of the mesh is not pushed; proxies keep what they have")
             self._pushes += 1
             self._last_push = time.perf_counter() - started
             log.debug("pushed to %d proxies in %.1f ms", len(self.ads.connections), self._last_push * 1000)

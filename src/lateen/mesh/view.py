@@ -171,8 +171,6 @@ class Views:
         for r in exported:
             if r.spec.export_to and "*" not in r.spec.export_to:
                 own |= {r.ref.namespace, *(e for e in r.spec.export_to if e not in (".", "~"))}
-        for vs in objects.virtual_services.values():
-            own |= {m.source_namespace for h in vs.spec.http for m in h.match if m.source_namespace}
         return own
 
     def of(self, pod: o.Pod, kind: str) -> View:
