@@ -26,7 +26,7 @@ ROUTE = [{"destination": {"host": "reviews"}}]
         ({"route": ROUTE, "match": [{"uri": {"regex": "a" * 2000}}]}, "spec.http[0].match[0].uri.regex"),
         ({"route": ROUTE, "match": [{"uri": {"exact": "/", "prefix": "/"}}]}, "spec.http[0].match[0].uri"),
         ({"route": ROUTE, "redirect": {"uri": "/"}}, "spec.http[0]"),
-        ({"route": [{"destination": {"host": "*.com"}}]}, "spec.http[0].route[0].destination.host"),
+        ({"route": [{"destination": {"host": "*"}}]}, "spec.http[0].route[0].destination.host"),
         ({"route": ROUTE, "fault": {"abort": {"httpStatus": 7}}}, "spec.http[0].fault.abort.httpStatus"),
         ({"route": [{"destination": {"host": 5}}]}, "spec.http[0].route[0].destination.host"),
     ],
@@ -65,7 +65,7 @@ def paths(kind, at=""):
 @pytest.mark.parametrize("definition", crds.DEFINITIONS, ids=lambda d: d.kind.kind)
 def test_the_ledger_names_only_fields_that_exist(definition):
     known = set(paths(definition.spec))
-    for path in effective.EFFECTIVE[definition.kind.kind]:
+    for path in effective.EFFECTIVE.get(definition.kind.kind, ()):
         plain = path.removesuffix(".**").removesuffix("[]")
         assert plain in known, path
 

@@ -91,6 +91,44 @@ def unknown(kind: Any, value: Any, path: str = "spec") -> list[str]:
     return out
 
 
+_ZERO: dict[Any, Any] = {str: "", int: 0, bool: False, float: 0.0}
+
+
+def complete(kind: Any, value: Any) -> Any:
+    """The value with zero values for required fields that are missing, and empty messages for nulls in lists, as
+    protobuf's JSON reads it: so that rules about the values can say what is wrong with all of them at once."""
+    kind = unwrap(kind)
+    origin = typing.get_origin(kind)
+    if isinstance(value, list) and origin is tuple:
+        item = typing.get_args(kind)[0]
+        return [complete(item, {} if v is None and item is unwrap(item) and _message(item) else v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if origin is dict:
+        return {k: complete(typing.get_args(kind)[1], v) for k, v in value.items()}
+    if not _message(kind):
+        return value
+    known = fields(kind)
+    out = {k: complete(_raw(kind, k), v) if k in known else v for k, v in value.items()}
+    for f in msgspec.structs.fields(kind):
+        if f.default is msgspec.NODEFAULT and f.default_factory is msgspec.NODEFAULT and f.encode_name not in out:
+            if _message(f.type):
+                out[f.encode_name] = complete(f.type, {})
+            elif typing.get_origin(f.type) is tuple:
+                out[f.encode_name] = []
+            elif f.type in _ZERO:
+                out[f.encode_name] = _ZERO[f.type]
+    return out
+
+
+def _message(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Config)
+
+
+def _raw(kind: type[Config], name: str) -> Any:
+    return next(f.type for f in msgspec.structs.fields(kind) if f.encode_name == name)
+
+
 def schema(kind: Any) -> Json:
     """The structural OpenAPI schema of a type, for its CRD."""
     kind = unwrap(kind)

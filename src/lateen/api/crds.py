@@ -6,8 +6,20 @@ from dataclasses import dataclass
 
 from lateen.api import kinds
 from lateen.api.config import Config, schema
-from lateen.api.networking import DestinationRule, Gateway, VirtualService
-from lateen.api.security import PeerAuthentication
+from lateen.api.extensions import TrafficExtension, WasmPlugin
+from lateen.api.networking import (
+    DestinationRule,
+    EnvoyFilter,
+    Gateway,
+    ProxyConfig,
+    ServiceEntry,
+    Sidecar,
+    VirtualService,
+    WorkloadEntry,
+    WorkloadGroup,
+)
+from lateen.api.security import AuthorizationPolicy, PeerAuthentication, RequestAuthentication
+from lateen.api.telemetry import Telemetry
 from lateen.kit.jsons import Json
 
 
@@ -21,6 +33,7 @@ class Definition:
 
 
 NETWORKING = ("v1", "v1beta1", "v1alpha3")
+SECURITY = ("v1", "v1beta1")
 DEFINITIONS = (
     Definition(
         kinds.VIRTUAL_SERVICE,
@@ -32,8 +45,23 @@ DEFINITIONS = (
     Definition(kinds.DESTINATION_RULE, DestinationRule, NETWORKING, ("dr",), (("Host", ".spec.host"),)),
     Definition(kinds.GATEWAY, Gateway, NETWORKING, ("gw",)),
     Definition(
-        kinds.PEER_AUTHENTICATION, PeerAuthentication, ("v1", "v1beta1"), ("pa",), (("Mode", ".spec.mtls.mode"),)
+        kinds.SERVICE_ENTRY,
+        ServiceEntry,
+        NETWORKING,
+        ("se",),
+        (("Hosts", ".spec.hosts"), ("Location", ".spec.location"), ("Resolution", ".spec.resolution")),
     ),
+    Definition(kinds.WORKLOAD_ENTRY, WorkloadEntry, NETWORKING, ("we",), (("Address", ".spec.address"),)),
+    Definition(kinds.WORKLOAD_GROUP, WorkloadGroup, NETWORKING, ("wg",)),
+    Definition(kinds.SIDECAR, Sidecar, NETWORKING, ()),
+    Definition(kinds.ENVOY_FILTER, EnvoyFilter, ("v1alpha3",), ()),
+    Definition(kinds.PROXY_CONFIG, ProxyConfig, ("v1beta1",), ()),
+    Definition(kinds.PEER_AUTHENTICATION, PeerAuthentication, SECURITY, ("pa",), (("Mode", ".spec.mtls.mode"),)),
+    Definition(kinds.REQUEST_AUTHENTICATION, RequestAuthentication, SECURITY, ("ra",)),
+    Definition(kinds.AUTHORIZATION_POLICY, AuthorizationPolicy, SECURITY, ("ap",), (("Action", ".spec.action"),)),
+    Definition(kinds.TELEMETRY, Telemetry, ("v1", "v1alpha1"), ("telemetry",)),
+    Definition(kinds.WASM_PLUGIN, WasmPlugin, ("v1alpha1",), ()),
+    Definition(kinds.TRAFFIC_EXTENSION, TrafficExtension, ("v1alpha1",), ()),
 )
 BY_KIND = {d.kind.kind: d for d in DEFINITIONS}
 

@@ -115,7 +115,7 @@ _VALUES = {
 
 
 def _covered(kind: str, path: str) -> bool:
-    known = EFFECTIVE[kind]
+    known = EFFECTIVE.get(kind, frozenset())
     if path in known:
         return True
     parts = path.split(".")
@@ -154,7 +154,9 @@ def leaves(kind: Any, value: Any, path: str = "") -> list[tuple[str, Any]]:
 
 
 def ineffective(kind: str, spec_type: type[Config], spec: Any) -> list[str]:
-    """One warning for each field that is set and has no effect yet."""
+    """One warning for each field that is set and has no effect yet; for a kind without any effect, one in all."""
+    if kind not in EFFECTIVE:
+        return [f"{kind} has no effect yet in this version of Lateen; it is checked, stored and ignored"]
     out = []
     for path, value in leaves(spec_type, spec):
         general = _abstract(path)

@@ -63,7 +63,20 @@ TOKEN_REVIEW = Kind("authentication.k8s.io", "v1", "tokenreviews", "TokenReview"
 VIRTUAL_SERVICE = Kind("networking.istio.io", "v1", "virtualservices", "VirtualService")
 DESTINATION_RULE = Kind("networking.istio.io", "v1", "destinationrules", "DestinationRule")
 GATEWAY = Kind("networking.istio.io", "v1", "gateways", "Gateway")
+SERVICE_ENTRY = Kind("networking.istio.io", "v1", "serviceentries", "ServiceEntry")
+WORKLOAD_ENTRY = Kind("networking.istio.io", "v1", "workloadentries", "WorkloadEntry")
+WORKLOAD_GROUP = Kind("networking.istio.io", "v1", "workloadgroups", "WorkloadGroup")
+SIDECAR = Kind("networking.istio.io", "v1", "sidecars", "Sidecar")
+ENVOY_FILTER = Kind("networking.istio.io", "v1alpha3", "envoyfilters", "EnvoyFilter")
+PROXY_CONFIG = Kind("networking.istio.io", "v1beta1", "proxyconfigs", "ProxyConfig")
+REQUEST_AUTHENTICATION = Kind("security.istio.io", "v1", "requestauthentications", "RequestAuthentication")
+AUTHORIZATION_POLICY = Kind("security.istio.io", "v1", "authorizationpolicies", "AuthorizationPolicy")
+TELEMETRY = Kind("telemetry.istio.io", "v1", "telemetries", "Telemetry")
+WASM_PLUGIN = Kind("extensions.istio.io", "v1alpha1", "wasmplugins", "WasmPlugin")
+TRAFFIC_EXTENSION = Kind("extensions.istio.io", "v1alpha1", "trafficextensions", "TrafficExtension")
 PEER_AUTHENTICATION = Kind("security.istio.io", "v1", "peerauthentications", "PeerAuthentication")
+
+KUBERNETES_GATEWAY = Kind("gateway.networking.k8s.io", "v1", "gateways", "Gateway")
 
 BUILT_IN = (
     NAMESPACE,
@@ -86,4 +99,20 @@ BUILT_IN = (
     MUTATING_WEBHOOK,
     VALIDATING_WEBHOOK,
 )
-MESH = (VIRTUAL_SERVICE, DESTINATION_RULE, GATEWAY, PEER_AUTHENTICATION)
+MESH = (
+    VIRTUAL_SERVICE,
+    DESTINATION_RULE,
+    GATEWAY,
+    SERVICE_ENTRY,
+    WORKLOAD_ENTRY,
+    WORKLOAD_GROUP,
+    SIDECAR,
+    ENVOY_FILTER,
+    PROXY_CONFIG,
+    PEER_AUTHENTICATION,
+    REQUEST_AUTHENTICATION,
+    AUTHORIZATION_POLICY,
+    TELEMETRY,
+    WASM_PLUGIN,
+    TRAFFIC_EXTENSION,
+)

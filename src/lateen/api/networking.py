@@ -1,4 +1,4 @@
-"""networking.istio.io: VirtualService, DestinationRule, Gateway. Field names and meanings are Istio's."""
+"""networking.istio.io. Field names and meanings are Istio's."""
 
 from __future__ import annotations
 
@@ -156,6 +156,7 @@ class HTTPRoute(Config):
     fault: HTTPFaultInjection | None = None
     mirror: Destination | None = None
     mirror_percent: int | None = None
+    mirror_percent_old: int | None = msgspec.field(default=None, name="mirror_percent")
     mirror_percentage: Percent | None = None
     mirrors: tuple[HTTPMirrorPolicy, ...] = ()
     cors_policy: CorsPolicy | None = None
@@ -234,16 +235,26 @@ class ConsistentHash(Config):
     minimum_ring_size: int | None = None
 
 
+class Distribute(Config):
+    from_: str = msgspec.field(default="", name="from")
+    to: dict[str, int] = {}
+
+
+class Failover(Config):
+    from_: str = msgspec.field(default="", name="from")
+    to: str = ""
+
+
 class LocalityLb(Config):
-    distribute: tuple[dict[str, Any], ...] = ()
-    failover: tuple[dict[str, str], ...] = ()
+    distribute: tuple[Distribute, ...] = ()
+    failover: tuple[Failover, ...] = ()
     failover_priority: tuple[str, ...] = ()
     enabled: bool | None = None
 
 
 class ZoneAwareLb(Config):
     enabled: bool | None = None
-    failover: tuple[dict[str, str], ...] = ()
+    failover: tuple[Failover, ...] = ()
     failover_priority: tuple[str, ...] = ()
     min_cluster_size: int | None = None
 
@@ -434,3 +445,260 @@ class Server(Config):
 class Gateway(Config):
     servers: tuple[Server, ...] = ()
     selector: dict[str, str] = {}
+
+
+class WorkloadEntry(Config):
+    address: str = ""
+    ports: dict[str, int] = {}
+    labels: dict[str, str] = {}
+    network: str = ""
+    locality: str = ""
+    weight: int | None = None
+    service_account: str = ""
+
+
+class LabelSelector(Config):
+    """The selector of networking's older kinds: ``labels`` instead of ``matchLabels``."""
+
+    labels: dict[str, str] = {}
+
+
+class ServicePort(Config):
+    number: int
+    name: str
+    protocol: str = ""
+    target_port: int | None = None
+
+
+class ServiceEntry(Config):
+    hosts: tuple[str, ...]
+    addresses: tuple[str, ...] = ()
+    ports: tuple[ServicePort, ...] = ()
+    location: Literal["MESH_EXTERNAL", "MESH_INTERNAL"] = "MESH_EXTERNAL"
+    resolution: Literal["NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS"] = "NONE"
+    endpoints: tuple[WorkloadEntry, ...] = ()
+    workload_selector: LabelSelector | None = None
+    export_to: tuple[str, ...] = ()
+    subject_alt_names: tuple[str, ...] = ()
+
+
+class WorkloadGroupMetadata(Config):
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class HTTPHeader(Config):
+    name: str = ""
+    value: str = ""
+
+
+class HTTPProbe(Config):
+    port: int
+    path: str = ""
+    host: str = ""
+    scheme: str = ""
+    http_headers: tuple[HTTPHeader, ...] = ()
+
+
+class TCPProbe(Config):
+    port: int
+    host: str = ""
+
+
+class ExecProbe(Config):
+    command: tuple[str, ...]
+
+
+class GRPCProbe(Config):
+    port: int | None = None
+    service: str = ""
+
+
+class ReadinessProbe(Config):
+    initial_delay_seconds: int | None = None
+    timeout_seconds: int | None = None
+    period_seconds: int | None = None
+    success_threshold: int | None = None
+    failure_threshold: int | None = None
+    http_get: HTTPProbe | None = None
+    tcp_socket: TCPProbe | None = None
+    exec: ExecProbe | None = None
+    grpc: GRPCProbe | None = None
+
+
+class WorkloadGroup(Config):
+    metadata: WorkloadGroupMetadata | None = None
+    template: WorkloadEntry | None = None
+    probe: ReadinessProbe | None = None
+
+
+class SidecarPort(Config):
+    number: int = 0
+    protocol: str = ""
+    name: str = ""
+    target_port: int | None = None
+
+
+CaptureMode = Literal["DEFAULT", "IPTABLES", "NONE"]
+
+
+class IstioIngressListener(Config):
+    port: SidecarPort | None = None
+    bind: str = ""
+    capture_mode: CaptureMode = "DEFAULT"
+    default_endpoint: str = ""
+    tls: ServerTLS | None = None
+    connection_pool: ConnectionPool | None = None
+
+
+class IstioEgressListener(Config):
+    hosts: tuple[str, ...]
+    port: SidecarPort | None = None
+    bind: str = ""
+    capture_mode: CaptureMode = "DEFAULT"
+
+
+class OutboundTrafficPolicy(Config):
+    mode: Literal["REGISTRY_ONLY", "ALLOW_ANY"] = "REGISTRY_ONLY"
+    egress_proxy: Destination | None = None
+
+
+class Sidecar(Config):
+    workload_selector: LabelSelector | None = None
+    ingress: tuple[IstioIngressListener, ...] = ()
+    egress: tuple[IstioEgressListener, ...] = ()
+    outbound_traffic_policy: OutboundTrafficPolicy | None = None
+    inbound_connection_pool: ConnectionPool | None = None
+
+
+class PolicyTargetReference(Config):
+    kind: str
+    name: str
+    group: str = ""
+    namespace: str = ""
+
+
+class NamedFilter(Config):
+    name: str = ""
+
+
+class FilterMatch(Config):
+    name: str = ""
+    sub_filter: NamedFilter | None = None
+
+
+class FilterChainMatch(Config):
+    name: str = ""
+    sni: str = ""
+    transport_protocol: str = ""
+    application_protocols: str = ""
+    destination_port: int | None = None
+    transport_socket: str = ""
+    filter: FilterMatch | None = None
+
+
+class ListenerMatch(Config):
+    port_number: int | None = None
+    port_name: str = ""
+    name: str = ""
+    filter_chain: FilterChainMatch | None = None
+    listener_filter: str = ""
+
+
+class RouteMatch(Config):
+    name: str = ""
+    action: Literal["ANY", "ROUTE", "REDIRECT", "DIRECT_RESPONSE"] = "ANY"
+
+
+class VirtualHostMatch(Config):
+    name: str = ""
+    domain_name: str = ""
+    route: RouteMatch | None = None
+
+
+class RouteConfigurationMatch(Config):
+    port_number: int | None = None
+    port_name: str = ""
+    gateway: str = ""
+    name: str = ""
+    vhost: VirtualHostMatch | None = None
+
+
+class ClusterMatch(Config):
+    port_number: int | None = None
+    service: str = ""
+    subset: str = ""
+    name: str = ""
+
+
+class WaypointMatch(Config):
+    port_number: int | None = None
+    filter: FilterMatch | None = None
+    route: NamedFilter | None = None
+
+
+class ProxyMatch(Config):
+    proxy_version: str = ""
+    metadata: dict[str, str] = {}
+
+
+class EnvoyConfigObjectMatch(Config):
+    context: Literal["ANY", "SIDECAR_INBOUND", "SIDECAR_OUTBOUND", "GATEWAY", "WAYPOINT"] = "ANY"
+    proxy: ProxyMatch | None = None
+    listener: ListenerMatch | None = None
+    route_configuration: RouteConfigurationMatch | None = None
+    cluster: ClusterMatch | None = None
+    waypoint: WaypointMatch | None = None
+
+
+class Patch(Config):
+    operation: Literal[
+        "INVALID",
+        "MERGE",
+        "ADD",
+        "REMOVE",
+        "INSERT_BEFORE",
+        "INSERT_AFTER",
+        "INSERT_FIRST",
+        "REPLACE",
+        "MERGE_AND_REPLACE_LIST",
+    ] = "INVALID"
+    value: dict[str, Any] | None = None
+    filter_class: Literal["UNSPECIFIED", "AUTHN", "AUTHZ", "STATS"] = "UNSPECIFIED"
+
+
+class EnvoyConfigObjectPatch(Config):
+    apply_to: Literal[
+        "INVALID",
+        "LISTENER",
+        "FILTER_CHAIN",
+        "NETWORK_FILTER",
+        "HTTP_FILTER",
+        "ROUTE_CONFIGURATION",
+        "VIRTUAL_HOST",
+        "HTTP_ROUTE",
+        "CLUSTER",
+        "EXTENSION_CONFIG",
+        "BOOTSTRAP",
+        "LISTENER_FILTER",
+    ] = "INVALID"
+    match: EnvoyConfigObjectMatch | None = None
+    patch: Patch | None = None
+
+
+class EnvoyFilter(Config):
+    workload_selector: LabelSelector | None = None
+    target_refs: tuple[PolicyTargetReference, ...] = ()
+    config_patches: tuple[EnvoyConfigObjectPatch, ...] = ()
+    priority: int = 0
+
+
+class ProxyImage(Config):
+    image_type: str = ""
+
+
+class ProxyConfig(Config):
+    selector: WorkloadSelector | None = None
+    concurrency: int | None = None
+    environment_variables: dict[str, str] = {}
+    image: ProxyImage | None = None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from lateen.cli.base import command
 from lateen.cli.output import CliError, say, step, table
 from lateen.cluster import lifecycle
 from lateen.cluster.home import Home
@@ -62,7 +63,7 @@ def delete() -> None:
     say("deleted" if lifecycle.delete(Home.default()) else "there was no cluster")
 
 
-@click.command()
+@command()
 def kubeconfig() -> None:
     """Print the path of the embedded cluster's kubeconfig."""
     click.echo(Home.default().kubeconfig)

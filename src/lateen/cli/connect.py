@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
 from lateen.cli.output import CliError
 from lateen.cluster.home import Home
 from lateen.kube.client import HttpClient, KubeError, Unreachable
-from lateen.kube.kubeconfig import ConfigError, from_file
+from lateen.kube.kubeconfig import ConfigError, from_file, namespace_of
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 kubeconfig_option = click.option("-c", "--kubeconfig", default=None, help="Kubernetes configuration file.")
 context_option = click.option("--context", default="", help="The context of the configuration file to use.")
@@ -37,6 +40,52 @@ def path_of(given: str | None) -> Path:
         "there is no cluster to speak to; start the embedded one with: lateen cluster start, or name a "
         "configuration with --kubeconfig"
     )
+
+
+@dataclass(frozen=True)
+class Target:
+    """Which cluster and namespaces a command is about, as its options say."""
+
+    kubeconfig: str | None = None
+    context: str = ""
+    given_namespace: str = ""
+    istio_namespace: str = "istio-system"
+
+    @property
+    def namespace(self) -> str:
+        """-n, or the one of the configuration's context, or ``default``."""
+        if self.given_namespace:
+            return self.given_namespace
+        try:
+            return namespace_of(path_of(self.kubeconfig), self.context)
+        except CliError:
+            return "default"
+
+    def run(self, work: Callable[[HttpClient], Awaitable[T]]) -> T:
+        return with_client(self.kubeconfig, work, self.context)
+
+
+def target_options(command: F) -> F:
+    """-c, --context, -n, -i: handed on as the one parameter ``target``."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **given: Any) -> Any:
+        target = Target(
+            given.pop("kubeconfig"), given.pop("context"), given.pop("namespace"), given.pop("istio_namespace")
+        )
+        return command(*args, target=target, **given)
+
+    options = (
+        kubeconfig_option,
+        context_option,
+        click.option("-n", "--namespace", default="", help="Namespace to look into."),
+        click.option(
+            "-i", "--istioNamespace", "istio_namespace", default="istio-system", help="The control plane's namespace."
+        ),
+    )
+    for option in options:
+        wrapped = option(wrapped)
+    return cast(F, wrapped)
 
 
 def with_client(given: str | None, work: Callable[[HttpClient], Awaitable[T]], context: str = "") -> T:

@@ -7,9 +7,8 @@ import time
 from importlib.resources import files
 from pathlib import Path
 
-import click
-
 from lateen.api import kinds
+from lateen.cli.base import command
 from lateen.cli.cluster import begin
 from lateen.cli.connect import with_client
 from lateen.cli.install import operator, quiet_step
@@ -33,7 +32,7 @@ def bookinfo() -> list[Json]:
     return list(yamldoc.objects((samples() / "platform/kube/bookinfo.yaml").read_text()))
 
 
-@click.command()
+@command()
 def demo() -> None:
     """From nothing to Bookinfo in the mesh, by one command; run it again to see that all is in place."""
     started = time.monotonic()

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from lateen import __version__
+from lateen.cli.base import command
 from lateen.cli.connect import context_option, kubeconfig_option, with_client
 from lateen.cli.output import BAD_DATA, CliError, say, step, warn
 from lateen.install import installer, manifests, profiles
@@ -42,7 +43,7 @@ def quiet_step(title: str) -> AbstractContextManager[None]:
     return step(title)
 
 
-@click.command()
+@command()
 @file_option
 @set_option
 @kubeconfig_option
@@ -76,7 +77,7 @@ def install(
     say("✔ Installation complete")
 
 
-@click.command()
+@command()
 @kubeconfig_option
 @context_option
 @click.option("--purge", is_flag=True, help="Also the definitions of the mesh's kinds, its objects and its namespace.")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 
 import click
 
+from lateen.cli.base import Entry, Group
 from lateen.cli.output import USAGE, CliError, fail
 
-COMMANDS = {
+COMMANDS: dict[str, Entry] = {
+    "analyze": ("lateen.cli.analyze:analyze", "Find mistakes in the mesh's configuration, in files or in a cluster."),
+    "validate": ("lateen.cli.analyze:validate", "Check that files would be accepted."),
     "cluster": ("lateen.cli.cluster:cluster", "Start, stop and inspect the embedded cluster."),
     "demo": ("lateen.cli.demo:demo", "From nothing to Bookinfo in the mesh, by one command."),
     "image": ("lateen.cli.cluster:image", "The catalogue of images that the embedded cluster can run."),
@@ -23,35 +25,17 @@ COMMANDS = {
 }
 
 
-class Lazy(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        name = {"ps": "proxy-status"}.get(cmd_name, cmd_name)
-        if name not in COMMANDS:
-            return None
-        module, _, attribute = COMMANDS[name][0].partition(":")
-        found: click.Command = getattr(importlib.import_module(module), attribute)
-        return found
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in sorted(COMMANDS.items())])
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            import difflib
-
-            near = difflib.get_close_matches(args[0], COMMANDS, 1)
-            hint = f'; did you mean "{near[0]}"?' if near else "; see lateen --help"
-            raise CliError(f'unknown command "{args[0]}"{hint}', USAGE)
-        return super().resolve_command(ctx, args)
+ALIASES = {
+    "ps": "proxy-status",
+    "pc": "proxy-config",
+    "x": "experimental",
+    "exp": "experimental",
+    "d": "dashboard",
+    "dash": "dashboard",
+}
 
 
-@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, entries=COMMANDS, aliases=ALIASES, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """Lateen: a service mesh with Istio's API on the real Envoy, with or without a Kubernetes cluster."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from lateen.api import kinds
+from lateen.cli.base import command
 from lateen.cli.connect import context_option, kubeconfig_option, with_client
 from lateen.cli.output import BAD_DATA, CliError, table
 from lateen.inject import pods
@@ -50,7 +51,7 @@ async def sync_status(client: HttpClient) -> Json | None:
     return status
 
 
-@click.command("proxy-status")
+@command("proxy-status")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
 @kubeconfig_option
 @context_option
@@ -76,7 +77,7 @@ def proxy_status(output: str, kubeconfig: str | None, context: str) -> None:
             click.echo(f"{p['proxy']} refused {kind}: {message}", err=True)
 
 
-@click.command("kube-inject")
+@command("kube-inject")
 @click.option("-f", "--filename", required=True, help="A manifest; - for standard input.")
 @click.option("-n", "--namespace", default="default")
 def kube_inject(filename: str, namespace: str) -> None:

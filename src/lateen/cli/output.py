@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 USAGE, BAD_DATA, FINDINGS = 64, 65, 79
 
@@ -19,10 +20,19 @@ class CliError(Exception):
         self.code = code
 
 
+def colors(stream: TextIO) -> bool:
+    """Whether colors are wanted: never with NO_COLOR or on a dumb terminal, always with FORCE_COLOR."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
+
+
+def colored(code: str, text: str, wanted: bool) -> str:
+    return f"\033[{code}m{text}\033[0m" if wanted else text
+
+
 def _color(code: str, text: str) -> str:
-    if os.environ.get("NO_COLOR") or not sys.stderr.isatty():
-        return text
-    return f"\033[{code}m{text}\033[0m"
+    return colored(code, text, colors(sys.stderr))
 
 
 def say(text: str) -> None:

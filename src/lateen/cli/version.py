@@ -7,10 +7,11 @@ from collections import Counter
 import click
 
 from lateen import __version__
+from lateen.cli.base import command
 from lateen.cli.output import CliError, say
 
 
-@click.command()
+@command()
 @click.option("-c", "--kubeconfig", default=None, help="Kubernetes configuration file.")
 @click.option("--context", default="", help="The context of the configuration file to use.")
 @click.option("--remote", type=bool, default=True, help="Also ask the cluster.")

@@ -53,7 +53,8 @@ class Webhooks:
         answer: Json = {"uid": review["uid"], "allowed": True}
         if not isinstance(obj, dict):
             return _answer(answer)
-        found = validate.problems(obj)
+        findings = validate.findings(obj)
+        found = [(f.path, f.says) for f in findings if not f.warning]
         if found:
             self.counts["invalid"] += 1
             message = "; ".join(f"{path}: {says}" for path, says in found)
@@ -67,7 +68,8 @@ class Webhooks:
         self.counts["valid"] += 1
         definition = BY_KIND.get(str(obj.get("kind")))
         if definition:
-            warnings = ineffective(definition.kind.kind, definition.spec, obj.get("spec") or {})
+            warnings = [f"{f.path}: {f.says}" for f in findings]
+            warnings += ineffective(definition.kind.kind, definition.spec, obj.get("spec") or {})
             warnings += missing_hosts(obj, self._mesh())
             answer["warnings"] = warnings
         return _answer(answer)

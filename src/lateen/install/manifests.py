@@ -62,7 +62,7 @@ def _base(spec: Json) -> list[Json]:
     read = ["get", "list", "watch"]
     rules = [
         {
-            "apiGroups": ["networking.istio.io", "security.istio.io"],
+            "apiGroups": sorted({d.kind.group for d in crds.DEFINITIONS}),
             "resources": ["*"],
             "verbs": [*read, "update", "patch"],
         },

@@ -46,6 +46,16 @@ def from_file(path: Path, context_name: str = "") -> HttpClient:
         raise ConfigError(f"{path}: its certificates cannot be used: {e}") from e
 
 
+def namespace_of(path: Path, context_name: str = "") -> str:
+    """The namespace that a context stands in; ``default`` where it names none or cannot be read."""
+    try:
+        config = yamldoc.load(path.read_text())
+        chosen = _named(config, "contexts", context_name or config["current-context"])["context"]
+        return str(chosen.get("namespace") or "default")
+    except (OSError, yamldoc.YamlError, KeyError, TypeError, ConfigError):
+        return "default"
+
+
 def _client(cluster: Json, user: Json) -> HttpClient:
     ca = _material(cluster, "certificate-authority")
     context = ssl.create_default_context(cadata=ca.decode() if ca else None)

@@ -1,0 +1,88 @@
+"""Which hosts exist, and for whom; how host names with wildcards meet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from lateen.analysis.snapshot import Snapshot, Source
+from lateen.kit.jsons import Json
+
+EXPORT_TO = "networking.istio.io/exportTo"
+
+
+class Host(NamedTuple):
+    """A host that requests can be sent to, with the numbers of its ports and the namespaces that see it."""
+
+    source: Source
+    ports: tuple[int, ...]
+    visible: frozenset[str]
+
+
+def matches(a: str, b: str) -> bool:
+    """Whether two names, each perhaps with a wildcard in front, can mean the same host."""
+    if a == b or a == "*" or b == "*":
+        return True
+    if a.startswith("*") and b.startswith("*"):
+        return a.endswith(b[1:]) or b.endswith(a[1:])
+    if a.startswith("*"):
+        return b.endswith(a[1:])
+    return b.startswith("*") and a.endswith(b[1:])
+
+
+class Hosts:
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._exact: dict[str, list[Host]] = {}
+        self._wild: list[tuple[str, Host]] = []
+        for s in snapshot.all("Service"):
+            given = [e.strip() for e in s.annotations.get(EXPORT_TO, "").split(",") if e.strip()]
+            ports = tuple(p.get("port") for p in s.spec.get("ports") or [] if p.get("protocol") != "UDP")
+            host = Host(s, ports, frozenset(snapshot.visible(s, given)))
+            self._exact.setdefault(f"{s.name}.{s.namespace}.svc.{snapshot.domain}", []).append(host)
+        for s in snapshot.all("ServiceEntry"):
+            ports = tuple(p.get("number") for p in s.spec.get("ports") or [])
+            host = Host(s, ports, frozenset(snapshot.visible(s, s.spec.get("exportTo") or [])))
+            for name in s.spec.get("hosts") or []:
+                if name.startswith("*"):
+                    self._wild.append((name, host))
+                else:
+                    self._exact.setdefault(snapshot.fqdn(name, s.namespace), []).append(host)
+
+    def find(self, name: str, namespace: str, readers: Iterable[str]) -> Host | None:
+        """The host that every reading namespace sees, or None."""
+        full = self._snapshot.fqdn(name, namespace)
+        wanted = set(readers)
+        for host in self._candidates(full):
+            if "*" in host.visible or (wanted <= host.visible):
+                return host
+        return None
+
+    def exists(self, name: str, namespace: str) -> bool:
+        return next(self._candidates(self._snapshot.fqdn(name, namespace)), None) is not None
+
+    def _candidates(self, full: str) -> Iterator[Host]:
+        yield from self._exact.get(full, ())
+        if full.startswith("*"):
+            for name, hosts in self._exact.items():
+                if matches(full, name):
+                    yield from hosts
+        for pattern, host in self._wild:
+            if matches(pattern, full):
+                yield host
+
+
+def destinations(spec: Json) -> Iterator[tuple[tuple[str | int, ...], Json, bool]]:
+    """(path, destination, is a mirror) of everything a VirtualService sends requests to."""
+    for kind in ("http", "tls", "tcp"):
+        for i, rule in enumerate(spec.get(kind) or []):
+            if not isinstance(rule, dict):
+                continue
+            for j, route in enumerate(rule.get("route") or []):
+                if isinstance(route, dict):
+                    yield ("spec", kind, i, "route", j, "destination"), route.get("destination") or {}, False
+            if isinstance(rule.get("mirror"), dict):
+                yield ("spec", kind, i, "mirror"), rule["mirror"], True
+            for j, mirror in enumerate(rule.get("mirrors") or []):
+                if isinstance(mirror, dict) and isinstance(mirror.get("destination"), dict):
+                    yield ("spec", kind, i, "mirrors", j, "destination"), mirror["destination"], True

@@ -1,0 +1,104 @@
+"""Sources from files, folders, standard input."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from lateen.analysis.snapshot import Source
+from lateen.kit import yamldoc
+
+SUFFIXES = (".yaml", ".yml", ".json")
+
+
+class LoadError(ValueError):
+    """A file that cannot be read: one sentence with file, line and column."""
+
+
+def files(given: list[str], recursive: bool) -> Iterator[Path | None]:
+    """The files meant by the arguments; None is standard input. Raises LoadError."""
+    for text in given:
+        if text == "-":
+            yield None
+            continue
+        path = Path(text)
+        if path.is_dir():
+            found = sorted(path.rglob("*") if recursive else path.iterdir())
+            yield from (f for f in found if f.is_file() and f.suffix in SUFFIXES)
+        elif path.exists():
+            yield path
+        else:
+            raise LoadError(f"{text}: no such file or folder")
+
+
+def sources(path: Path | None, namespace: str = "") -> Iterator[Source]:
+    """The objects of a file. Raises LoadError.
+
+    ``namespace`` is given to objects of namespaced kinds that name none.
+    """
+    name = "stdin" if path is None else str(path)
+    try:
+        text = sys.stdin.read() if path is None else path.read_text()
+        documents = yamldoc.documents(text)
+    except UnicodeDecodeError:
+        raise LoadError(f"{name}: is not UTF-8 text") from None
+    except OSError as e:
+        raise LoadError(f"{name}: {e.strerror}") from None
+    except yamldoc.YamlError as e:
+        at = f":{e.line}:{e.column}" if e.line else ""
+        raise LoadError(f"{name}{at}: {e.says}") from None
+    for document in documents:
+        yield from _objects(document, name, namespace)
+
+
+def _objects(document: yamldoc.Document, name: str, namespace: str) -> Iterator[Source]:
+    value = document.value
+    if not isinstance(value, dict) or not value.get("kind"):
+        line, column = document.position(())
+        raise LoadError(f"{name}:{line}:{column}: expected a Kubernetes object (a mapping with apiVersion and kind)")
+    if str(value["kind"]).endswith("List") and isinstance(value.get("items"), list):
+        for i, item in enumerate(value["items"]):
+            yield _source(item, document, name, namespace, ("items", i))
+    else:
+        yield _source(value, document, name, namespace, ())
+
+
+def _source(obj: object, document: yamldoc.Document, name: str, namespace: str, base: tuple[str | int, ...]) -> Source:
+    if not isinstance(obj, dict):
+        line, column = document.position(base)
+        raise LoadError(f"{name}:{line}:{column}: expected a Kubernetes object")
+    meta = obj.get("metadata")
+    if namespace and isinstance(meta, dict) and not meta.get("namespace") and obj.get("kind") not in CLUSTER_WIDE:
+        obj = {**obj, "metadata": {**meta, "namespace": namespace}}
+    return Source(obj, name, lambda path: document.position((*base, *path)))
+
+
+CLUSTER_WIDE = {
+    "Namespace",
+    "Node",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "CustomResourceDefinition",
+    "MutatingWebhookConfiguration",
+    "ValidatingWebhookConfiguration",
+    "GatewayClass",
+    "PersistentVolume",
+    "StorageClass",
+    "IngressClass",
+    "PriorityClass",
+    "APIService",
+}
+
+
+def default_ingress() -> list[Source]:
+    """What files that are analyzed without a cluster may rely on: the ingress gateway of an installation."""
+    meta = {"name": "istio-ingressgateway", "namespace": "istio-system", "labels": {"istio": "ingressgateway"}}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"containers": [{"name": "istio-proxy"}]}}
+    ports = [(80, "http2"), (443, "https"), (31400, "tcp"), (15443, "tls")]
+    spec = {
+        "selector": {"istio": "ingressgateway"},
+        "ports": [{"name": name, "port": port, "targetPort": port, "protocol": "TCP"} for port, name in ports],
+    }
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec}
+    return [Source(pod), Source(service)]

@@ -1,0 +1,64 @@
+"""Analyzers by name: each a pure function from a snapshot to findings."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from lateen.analysis.snapshot import Message, Snapshot, suppressed
+
+Run = Callable[[Snapshot], Iterable[Message]]
+
+
+class Analyzer(NamedTuple):
+    name: str
+    description: str
+    run: Run
+
+
+_FOUND: dict[str, Analyzer] = {}
+_MODULES = (
+    "annotations",
+    "destination_rule",
+    "envoy_filter",
+    "gateway",
+    "injection",
+    "mesh",
+    "policy",
+    "schema",
+    "service",
+    "virtual_service",
+    "webhook",
+)
+
+
+def analyzer(name: str, description: str) -> Callable[[Run], Run]:
+    """Register a function under Istio's name for what it does (``--analyzer``)."""
+
+    def add(run: Run) -> Run:
+        _FOUND[name] = Analyzer(name, description, run)
+        return run
+
+    return add
+
+
+def analyzers() -> dict[str, Analyzer]:
+    for module in _MODULES:
+        importlib.import_module(f"lateen.analysis.rules.{module}")
+    return _FOUND
+
+
+def analyze(snapshot: Snapshot, names: Iterable[str] = (), suppress: Iterable[tuple[str, str]] = ()) -> list[Message]:
+    """Findings of all analyzers, or of those named, the gravest first. Raises KeyError for an unknown name."""
+    known = analyzers()
+    chosen = [known[n] for n in names] or list(known.values())
+    given = list(suppress)
+    found = [m for m in _run(chosen, snapshot) if not suppressed(m, given)]
+    order = {"Error": 0, "Warning": 1, "Info": 2}
+    return sorted(found, key=lambda m: (order[m.kind.level], m.kind.code, m.source.ref, m.text))
+
+
+def _run(chosen: list[Analyzer], snapshot: Snapshot) -> Iterator[Message]:
+    for a in chosen:
+        yield from a.run(snapshot)

@@ -1,0 +1,1 @@
+"""The analyzers, by what they look at."""

@@ -1,0 +1,77 @@
+"""DestinationRules: do they verify servers, and do their hosts and subsets have anything behind them?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from lateen.analysis.hosts import Hosts
+from lateen.analysis.registry import analyzer
+from lateen.analysis.snapshot import Message, Snapshot, Source, message, selects
+from lateen.kit.jsons import Json, dig
+
+TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
+
+
+@analyzer("destinationrule.CaCertificateAnalyzer", "Checks if caCertificates is set when TLS mode is SIMPLE/MUTUAL")
+def ca_certificates(snapshot: Snapshot) -> Iterator[Message]:
+    for dr in snapshot.all("DestinationRule"):
+        policy = dr.spec.get("trafficPolicy") or {}
+        host = dr.spec.get("host")
+        mode = _unverified(policy.get("tls"), dr)
+        if mode:
+            yield message("IST0128", dr, dr.name, dr.namespace, mode, host, path=("spec", "trafficPolicy", "tls"))
+        for i, port in enumerate(policy.get("portLevelSettings") or []):
+            mode = _unverified(port.get("tls"), dr)
+            if mode:
+                number = dig(port, "port", "number")
+                path = ("spec", "trafficPolicy", "portLevelSettings", i, "tls")
+                yield message("IST0129", dr, dr.name, dr.namespace, mode, host, number, path=path)
+
+
+def _unverified(tls: Json | None, dr: Source) -> str:
+    """The mode, where TLS is begun without anything to check the server with.
+
+    A credential is used by sidecars only in rules with a workloadSelector.
+    """
+    if not tls or tls.get("mode") not in ("SIMPLE", "MUTUAL") or tls.get("caCertificates"):
+        return ""
+    if tls.get("credentialName") and dr.spec.get("workloadSelector"):
+        return ""
+    return str(tls["mode"])
+
+
+@analyzer("destinationrule.SubsetSelectPodAnalyzer", "Checks if pods are selected by subsets in destination rules.")
+def subsets(snapshot: Snapshot) -> Iterator[Message]:
+    hosts = Hosts(snapshot)
+    for dr in snapshot.all("DestinationRule"):
+        name = str(dr.spec.get("host") or "")
+        if not name or "*" in name:
+            continue
+        service = snapshot.services_by_host.get(snapshot.fqdn(name, dr.namespace))
+        if service is None:
+            if not hosts.exists(name, dr.namespace):
+                yield message("IST0174", dr, name, path=("spec", "host"))
+            continue
+        if not service.spec.get("selector"):
+            continue
+        pods = [
+            _with_topology(snapshot, p)
+            for p in snapshot.pods_by_namespace.get(service.namespace, ())
+            if selects(service.spec["selector"], p.labels)
+        ]
+        for i, subset in enumerate(dr.spec.get("subsets") or []):
+            labels: Mapping[str, str] = subset.get("labels") or {}
+            if not any(_has(labels, p) for p in pods):
+                yield message("IST0173", dr, subset.get("name"), path=("spec", "subsets", i, "name"))
+
+
+def _has(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+    """Topology labels that are empty are of no place, and match nothing."""
+    return all(labels.get(k) == v and not (k in TOPOLOGY and not v) for k, v in wanted.items())
+
+
+def _with_topology(snapshot: Snapshot, pod: Source) -> Mapping[str, str]:
+    node = snapshot.get("Node", "", str(pod.spec.get("nodeName") or ""))
+    if node is None:
+        return pod.labels
+    return {**{k: node.labels[k] for k in TOPOLOGY if k in node.labels}, **pod.labels}

@@ -1,0 +1,127 @@
+"""Injection: namespaces, pods without sidecars, old sidecars, ``image: auto``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from lateen.analysis.registry import analyzer
+from lateen.analysis.snapshot import SYSTEM, Message, Snapshot, Source, message
+from lateen.kit import jsons, selectors
+from lateen.kit.jsons import Json, dig
+
+INJECTION, REVISION, MODE = "istio-injection", "istio.io/rev", "istio.io/dataplane-mode"
+INJECT = "sidecar.istio.io/inject"
+WEBHOOKS = ".sidecar-injector.istio.io"
+
+
+def _values(snapshot: Snapshot) -> Json:
+    """The values that the injector was installed with."""
+    for config in snapshot.all("ConfigMap"):
+        if config.name.startswith("istio-sidecar-injector"):
+            try:
+                found = jsons.loads(dig(config.obj, "data", "values", default="{}"))
+            except ValueError:
+                continue
+            if isinstance(found, dict):
+                return found
+    return {}
+
+
+def _containers(spec: Json) -> Iterator[Json]:
+    for field in ("containers", "initContainers"):
+        yield from (c for c in spec.get(field) or [] if isinstance(c, dict))
+
+
+def _wants(pod: Source) -> bool:
+    own = str(pod.labels.get(INJECT, pod.annotations.get(INJECT, ""))).lower()
+    return own != "false" and not pod.spec.get("hostNetwork")
+
+
+@analyzer("injection.Analyzer", "Checks conditions related to Istio sidecar injection")
+def injection(snapshot: Snapshot) -> Iterator[Message]:
+    by_default = dig(_values(snapshot), "sidecarInjectorWebhook", "enableNamespacesByDefault") is True
+    enabled: set[str] = set()
+    for ns in snapshot.all("Namespace"):
+        if ns.name in SYSTEM or ns.name == snapshot.root or ns.labels.get(MODE) == "ambient":
+            continue
+        injection_label, revision = ns.labels.get(INJECTION), REVISION in ns.labels
+        if injection_label is not None and revision:
+            yield message("IST0123", ns, f"[{INJECTION} {REVISION}]", path=("metadata", "labels"))
+        elif revision or injection_label == "enabled":
+            enabled.add(ns.name)
+        elif injection_label is None and by_default:
+            enabled.add(ns.name)
+            yield message("IST0148", ns, path=("metadata", "name"))
+        elif injection_label is None:
+            yield message("IST0102", ns, ns.name, ns.name, path=("metadata", "name"))
+    for pod in snapshot.all("Pod"):
+        if pod.namespace not in enabled or not _wants(pod):
+            continue
+        if dig(pod.obj, "status", "phase") in ("Succeeded", "Failed"):
+            continue
+        if not any(c.get("name") == "istio-proxy" for c in _containers(pod.spec)):
+            yield message("IST0103", pod, pod.full, path=("metadata", "name"))
+
+
+@analyzer(
+    "injection.ImageAnalyzer",
+    "Checks the image of auto-injection configured with the running proxies on pods",
+)
+def images(snapshot: Snapshot) -> Iterator[Message]:
+    values = dig(_values(snapshot), "global", default={})
+    image, hub, tag = dig(values, "proxy", "image", default=""), values.get("hub"), values.get("tag")
+    if not image:
+        return
+    wanted = image if "/" in image else f"{hub}/{image}:{tag}"
+    old: dict[str, list[str]] = {}
+    for pod in snapshot.all("Pod"):
+        labels = snapshot.namespace_labels.get(pod.namespace, {})
+        if labels.get(INJECTION) != "enabled" and REVISION not in labels:
+            continue
+        if not _wants(pod) or "sidecar.istio.io/proxyImage" in pod.annotations:
+            continue
+        for c in _containers(pod.spec):
+            if c.get("name") == "istio-proxy" and _plain(str(c.get("image") or "")) != _plain(wanted):
+                old.setdefault(pod.namespace, []).append(pod.name)
+    for namespace, names in sorted(old.items()):
+        source = snapshot.get("Namespace", "", namespace)
+        if source:
+            yield message("IST0158", source, "[" + " ".join(sorted(names)) + "]", path=("metadata", "name"))
+
+
+def _plain(image: str) -> str:
+    """Without the variant, which the workload's own configuration may choose."""
+    for variant in ("-distroless", "-debug"):
+        image = image.removesuffix(variant)
+    return image
+
+
+@analyzer(
+    "injection.ImageAutoAnalyzer", "Makes sure that Pods and Deployments with `image: auto` are going to be injected"
+)
+def image_auto(snapshot: Snapshot) -> Iterator[Message]:
+    for pod in snapshot.all("Pod"):
+        if _auto(pod.spec):  # the injector has had its turn and left it
+            yield message("IST0147", pod, "Pod", pod.name, path=("spec", "containers"))
+    hooks = [
+        hook
+        for config in snapshot.all("MutatingWebhookConfiguration")
+        for hook in config.obj.get("webhooks") or []
+        if str(hook.get("name", "")).endswith(WEBHOOKS) or hook.get("name") == WEBHOOKS[1:]
+    ]
+    for d in snapshot.all("Deployment"):
+        template = d.spec.get("template") or {}
+        if not _auto(template.get("spec") or {}):
+            continue
+        of = snapshot.namespace_labels.get(d.namespace, {})
+        labels: Mapping[str, str] = dig(template, "metadata", "labels", default={})
+        if not any(
+            selectors.matches(h.get("namespaceSelector") or {}, of)
+            and selectors.matches(h.get("objectSelector") or {}, labels)
+            for h in hooks
+        ):
+            yield message("IST0146", d, "Deployment", d.name, path=("spec", "template"))
+
+
+def _auto(spec: Json) -> bool:
+    return any(c.get("name") == "istio-proxy" and c.get("image") == "auto" for c in _containers(spec))

@@ -1,0 +1,64 @@
+"""The mesh's own configuration, deprecated fields, conditions of objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lateen.analysis.registry import analyzer
+from lateen.analysis.snapshot import Message, Snapshot, Source, message
+from lateen.kit.jsons import dig
+
+REGISTRIES = {"Mock", "Kubernetes", "External"}
+GONE = {
+    "rbac.istio.io": {"ClusterRbacConfig", "RbacConfig", "ServiceRole", "ServiceRoleBinding"},
+    "authentication.istio.io": {"Policy", "MeshPolicy"},
+}
+
+
+@analyzer("meshnetworks.MeshNetworksAnalyzer", "Check the validity of MeshNetworks in the cluster")
+def networks(snapshot: Snapshot) -> Iterator[Message]:
+    found = snapshot.networks.get("networks") or {}
+    if not found:
+        return
+    known = set(REGISTRIES)
+    for secret in snapshot.all("Secret"):
+        if secret.labels.get("istio/multiCluster") == "true":
+            known |= set(secret.obj.get("data") or {}) | set(secret.obj.get("stringData") or {})
+    source = Source({"kind": "MeshNetworks", "metadata": {"namespace": snapshot.root, "name": "meshnetworks"}})
+    for name, network in found.items():
+        for endpoint in (network or {}).get("endpoints") or []:
+            registry = endpoint.get("fromRegistry")
+            if registry and registry not in known:
+                yield message("IST0126", source, registry, name)
+
+
+@analyzer("deprecation.DeprecationAnalyzer", "Checks for deprecated Istio types and fields")
+def deprecated(snapshot: Snapshot) -> Iterator[Message]:
+    for vs in snapshot.all("VirtualService"):
+        for i, http in enumerate(vs.spec.get("http") or []):
+            if dig(http, "fault", "delay", "percent") is not None:
+                path = ("spec", "http", i, "fault", "delay", "percent")
+                yield message("IST0002", vs, _replaced("HTTPRoute.fault.delay.percent", "percentage"), path=path)
+    for s in snapshot.all("Sidecar"):
+        if dig(s.spec, "outboundTrafficPolicy", "egressProxy") is not None:
+            where = ("spec", "outboundTrafficPolicy", "egressProxy")
+            yield message("IST0002", s, "use of egressProxy in OutboundTrafficPolicy is deprecated", path=where)
+    for crd in snapshot.all("CustomResourceDefinition"):
+        kind = dig(crd.spec, "names", "kind")
+        if kind in GONE.get(str(crd.spec.get("group")), ()):
+            yield message("IST0002", crd, f"Custom resource type {kind} is removed", path=("spec",))
+
+
+def _replaced(field: str, by: str) -> str:
+    return f"use {by} instead of {field}"
+
+
+@analyzer("conditions.ConditionAnalyzer", "Checks for negative status conditions on resources")
+def conditions(snapshot: Snapshot) -> Iterator[Message]:
+    for source in snapshot.everything():
+        group = str(source.obj.get("apiVersion") or "").partition("/")[0]
+        if not group.endswith(("istio.io", "gateway.networking.k8s.io")):
+            continue
+        for c in dig(source.obj, "status", "conditions", default=[]):
+            if c.get("status") == "False":
+                yield message("IST0171", source, c.get("type"), c.get("reason", ""), c.get("message", ""))

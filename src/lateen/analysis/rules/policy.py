@@ -1,0 +1,170 @@
+"""Policies that select workloads: Sidecar, Telemetry, AuthorizationPolicy, RequestAuthentication."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lateen.analysis.registry import analyzer
+from lateen.analysis.snapshot import Message, Path, Snapshot, Source, message, selector_text, selects
+from lateen.kit.jsons import dig
+
+MODE, REDIRECTION = "istio.io/dataplane-mode", "ambient.istio.io/redirection"
+
+
+def _ambient(snapshot: Snapshot, namespace: str) -> bool:
+    labels = snapshot.namespace_labels.get(namespace, {})
+    sidecars = labels.get("istio-injection") == "enabled" or "istio.io/rev" in labels
+    return labels.get(MODE) == "ambient" and not sidecars
+
+
+def _in_mesh(pod: Source) -> bool:
+    containers = [*(pod.spec.get("containers") or []), *(pod.spec.get("initContainers") or [])]
+    return any(c.get("name") == "istio-proxy" for c in containers) or pod.annotations.get(REDIRECTION) == "enabled"
+
+
+def _conflicts(
+    snapshot: Snapshot, chosen: list[tuple[Source, Mapping[str, Any]]], code: str, path: Path
+) -> Iterator[Message]:
+    """Objects of one namespace that select the same pod: each reported once, with the first such pod."""
+    reported: set[str] = set()
+    for pod in snapshot.all("Pod"):
+        mine = [s for s, labels in chosen if s.namespace == pod.namespace and selects(labels, pod.labels)]
+        if len(mine) < 2:
+            continue
+        names = "[" + " ".join(sorted(s.name for s in mine)) + "]"
+        for s in mine:
+            if s.full not in reported:
+                reported.add(s.full)
+                yield message(code, s, names, pod.namespace, pod.name, path=path)
+
+
+def _without_selector(sources: list[Source], code: str) -> Iterator[Message]:
+    by: dict[str, list[Source]] = {}
+    for s in sources:
+        by.setdefault(s.namespace, []).append(s)
+    for namespace, many in by.items():
+        if len(many) > 1:
+            names = "[" + " ".join(sorted(s.name for s in many)) + "]"
+            for s in many:
+                yield message(code, s, names, namespace, path=("metadata", "name"))
+
+
+@analyzer(
+    "sidecar.SelectorAnalyzer",
+    "Validates that sidecars that define a workload selector select one and do not contradict each other",
+)
+def sidecars(snapshot: Snapshot) -> Iterator[Message]:
+    chosen: list[tuple[Source, Mapping[str, Any]]] = []
+    general: list[Source] = []
+    for s in snapshot.all("Sidecar"):
+        labels = dig(s.spec, "workloadSelector", "labels", default={})
+        if not labels:
+            if _ambient(snapshot, s.namespace):
+                yield message("IST0167", s, "namespace is in ambient mode", path=("metadata", "namespace"))
+            general.append(s)
+            continue
+        chosen.append((s, labels))
+        path = ("spec", "workloadSelector", "labels")
+        pods = [p for p in snapshot.pods_by_namespace.get(s.namespace, ()) if selects(labels, p.labels)]
+        if not pods:
+            yield message("IST0101", s, "selector", selector_text(labels), path=path)
+        elif any(p.annotations.get(REDIRECTION) == "enabled" for p in pods):
+            yield message("IST0167", s, "selected workload is in ambient mode", path=path)
+    yield from _without_selector(general, "IST0111")
+    yield from _conflicts(snapshot, chosen, "IST0110", ("spec", "workloadSelector", "labels"))
+
+
+@analyzer(
+    "telemetry.SelectorAnalyzer",
+    "Validates that telemetries that define a selector select a workload and do not contradict each other",
+)
+def telemetries(snapshot: Snapshot) -> Iterator[Message]:
+    chosen: list[tuple[Source, Mapping[str, Any]]] = []
+    path = ("spec", "selector", "matchLabels")
+    for t in snapshot.all("Telemetry"):
+        labels = dig(t.spec, "selector", "matchLabels", default={})
+        if not labels:
+            continue
+        chosen.append((t, labels))
+        pods = snapshot.pods_by_namespace.get(t.namespace, ())
+        if not any(selects(labels, p.labels) for p in pods):
+            yield message("IST0101", t, "selector", selector_text(labels), path=path)
+    yield from _conflicts(snapshot, chosen, "IST0159", path)
+
+
+@analyzer(
+    "telemetry.DefaultSelectorAnalyzer",
+    "Validates that there aren't multiple telemetry resources that have no selector",
+)
+def default_telemetries(snapshot: Snapshot) -> Iterator[Message]:
+    general = [
+        t
+        for t in snapshot.all("Telemetry")
+        if not dig(t.spec, "selector", "matchLabels") and not t.spec.get("targetRef") and not t.spec.get("targetRefs")
+    ]
+    yield from _without_selector(general, "IST0160")
+
+
+@analyzer("telemetry.ProviderAnalyzer", "Validates that providers in telemetry resource is valid")
+def providers(snapshot: Snapshot) -> Iterator[Message]:
+    if dig(snapshot.mesh, "defaultProviders", "accessLogging"):
+        return
+    for t in snapshot.all("Telemetry"):
+        for i, log in enumerate(t.spec.get("accessLogging") or []):
+            if not log.get("disabled") and not log.get("providers"):
+                yield message("IST0157", t, t.name, t.namespace, path=("spec", "accessLogging", i))
+
+
+@analyzer("telemetry.LightstepAnalyzer", "Validates that lightstep provider is still used")
+def lightstep(snapshot: Snapshot) -> Iterator[Message]:
+    old = {p.get("name") for p in snapshot.mesh.get("extensionProviders") or [] if "lightstep" in p}
+    for t in snapshot.all("Telemetry"):
+        used = {p.get("name") for tracing in t.spec.get("tracing") or [] for p in tracing.get("providers") or []}
+        if used & old:
+            says = "The Lightstep provider is deprecated, please migrate to the OpenTelemetry provider."
+            yield message("IST0002", t, says, path=("spec", "tracing"))
+
+
+@analyzer("auth.AuthorizationPoliciesAnalyzer", "Checks the validity of authorization policies")
+def authorization(snapshot: Snapshot) -> Iterator[Message]:
+    meshed = [p for p in snapshot.all("Pod") if _in_mesh(p)]
+    root = str(snapshot.mesh.get("rootNamespace") or snapshot.root)
+    for ap in snapshot.all("AuthorizationPolicy"):
+        labels = dig(ap.spec, "selector", "matchLabels", default={})
+        targeted = ap.spec.get("targetRef") or ap.spec.get("targetRefs")
+        if not targeted and not (ap.namespace == root and not labels):
+            reach = [p for p in meshed if ap.namespace in (root, p.namespace)]
+            if not any(selects(labels, p.labels) for p in reach):
+                yield message("IST0127", ap, selector_text(labels), path=("spec", "selector", "matchLabels"))
+        yield from _namespaces(snapshot, ap)
+
+
+def _namespaces(snapshot: Snapshot, ap: Source) -> Iterator[Message]:
+    known = set(snapshot.namespace_labels)
+    for i, rule in enumerate(ap.spec.get("rules") or []):
+        for j, source in enumerate((rule or {}).get("from") or []):
+            for field in ("namespaces", "notNamespaces"):
+                for k, wanted in enumerate(dig(source, "source", field, default=[])):
+                    if not any(fnmatch.fnmatchcase(n, str(wanted)) for n in known):
+                        path: Path = ("spec", "rules", i, "from", j, "source", field, k)
+                        yield message("IST0101", ap, "namespace", wanted, path=path)
+
+
+@analyzer(
+    "authn.BlockedCIDRsAnalyzer",
+    "Checks that BLOCKED_CIDRS_IN_JWKS_URIS is configured on istiod when RequestAuthentication resources exist",
+)
+def blocked_cidrs(snapshot: Snapshot) -> Iterator[Message]:
+    policies = sorted(ra.full for ra in snapshot.all("RequestAuthentication"))
+    if not policies:
+        return
+    for d in snapshot.all("Deployment"):
+        if d.labels.get("app") != "istiod":
+            continue
+        containers = dig(d.spec, "template", "spec", "containers", default=[])
+        variables = {e.get("name"): e for c in containers for e in c.get("env") or []}
+        given = variables.get("BLOCKED_CIDRS_IN_JWKS_URIS") or {}
+        if not given.get("value") and not given.get("valueFrom"):
+            yield message("IST0175", d, len(policies), ", ".join(policies), path=("spec", "template"))

@@ -1,0 +1,63 @@
+"""What the validating webhook would say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lateen.analysis.registry import analyzer
+from lateen.analysis.snapshot import Message, Path, Snapshot, Source, message
+from lateen.api import validate
+from lateen.api.config import DecodeError, decode, unknown
+from lateen.api.crds import BY_KIND
+from lateen.api.networking import VirtualService
+from lateen.api.validate.unreachable import unreachable
+
+
+@analyzer("schema.ValidationAnalyzer", "Runs schema validation on the mesh's resources")
+def schema(snapshot: Snapshot) -> Iterator[Message]:
+    for kind in BY_KIND:
+        for source in snapshot.all(kind):
+            yield from _one(source)
+
+
+def _one(source: Source) -> Iterator[Message]:
+    definition = BY_KIND[source.kind]
+    if str(source.obj.get("apiVersion") or "").partition("/")[0] != definition.kind.group:
+        return
+    for path in unknown(definition.spec, source.spec):
+        yield message("IST0106", source, f'unknown field "{path}"', path=path_of(path))
+    found = validate.findings(source.obj)
+    for f in found:
+        if not f.warning:
+            yield message("IST0106", source, f"{f.path}: {f.says}", path=path_of(f.path))
+    shadows: set[str] = set()
+    if source.kind == "VirtualService":
+        yield from _unreachable(source)
+        shadows = {f.path for f in found if f.says.startswith("virtualService rule ")}
+    for f in found:
+        if f.warning and not (f.path in shadows and f.says.startswith("virtualService rule ")):
+            yield message("IST0133", source, f"{f.path}: {f.says}", path=path_of(f.path))
+
+
+def _unreachable(source: Source) -> Iterator[Message]:
+    try:
+        found = unreachable(decode(VirtualService, source.spec))
+    except DecodeError:
+        return
+    for path, name, reason in found.rules:
+        yield message("IST0130", source, name, reason, path=path_of(path))
+    for m in found.matches:
+        yield message("IST0131", source, m.rule, m.match, m.earlier, path=path_of(m.path))
+
+
+def path_of(text: str) -> Path:
+    """``spec.http[0].match[1].headers[x-y]`` -> its parts."""
+    out: list[str | int] = []
+    for part in text.split("."):
+        name, *rest = part.split("[")
+        if name:
+            out.append(name.rstrip("]"))
+        for item in rest:
+            item = item.rstrip("]")
+            out.append(int(item) if item.isdigit() else item)
+    return tuple(out)

@@ -1,0 +1,190 @@
+"""Services, ServiceEntries and Deployments: ports, protocols, users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lateen.analysis.registry import analyzer
+from lateen.analysis.snapshot import SYSTEM, Message, Snapshot, Source, message, selects
+from lateen.kit.jsons import Json, dig
+
+PROTOCOLS = (
+    "http",
+    "http2",
+    "https",
+    "tcp",
+    "tls",
+    "grpc",
+    "grpc-web",
+    "mongo",
+    "mysql",
+    "redis",
+    "udp",
+    "hbone",
+    "http-proxy",
+    "https-proxy",
+)
+APP_PROTOCOLS = (*PROTOCOLS, "kubernetes.io/h2c", "kubernetes.io/ws", "kubernetes.io/wss")
+WELL_KNOWN = {22, 25, 53, 3306, 27017}
+"""Ports that are taken as TCP without a name."""
+PROXY_UID = 1337
+OUR_CONTAINERS = {"istio-proxy", "discovery"}
+
+
+def _known(port: Json) -> bool:
+    """Whether the protocol of a service port is told by appProtocol or by its name."""
+    if port.get("protocol") == "UDP":
+        return True
+    if port.get("appProtocol"):
+        return str(port["appProtocol"]).lower() in APP_PROTOCOLS
+    name = str(port.get("name") or "").lower()
+    if any(name == p or name.startswith(f"{p}-") for p in PROTOCOLS):
+        return True
+    return not name and port.get("port") in WELL_KNOWN
+
+
+def _control_plane(s: Source) -> bool:
+    return (
+        "istio" in s.labels
+        or s.labels.get("release") == "istio"
+        or s.labels.get("app", "").startswith("istio")
+        or "operator.istio.io/component" in s.labels
+        or "gateway.istio.io/managed" in s.labels
+    )
+
+
+@analyzer("service.PortNameAnalyzer", "Checks the port names associated with each service")
+def port_names(snapshot: Snapshot) -> Iterator[Message]:
+    for s in snapshot.all("Service"):
+        if s.namespace in SYSTEM or _control_plane(s):
+            continue
+        external = s.spec.get("type") == "ExternalName"
+        for i, port in enumerate(s.spec.get("ports") or []):
+            path = ("spec", "ports", i, "name")
+            if external:
+                if not _known(port) or port.get("name") == "tcp":
+                    yield message("IST0150", s, path=path)
+            elif not _known(port):
+                target = port.get("targetPort", port.get("port"))
+                yield message("IST0118", s, port.get("name") or "", port.get("port"), target, path=path)
+
+
+def injected(snapshot: Snapshot, namespace: str, template: Json) -> bool:
+    """Whether the pods of a workload get a sidecar."""
+    labels = dig(template, "metadata", "labels", default={})
+    annotations = dig(template, "metadata", "annotations", default={})
+    own = str(labels.get("sidecar.istio.io/inject", annotations.get("sidecar.istio.io/inject", ""))).lower()
+    if own in ("true", "false"):
+        return own == "true"
+    of = snapshot.namespace_labels.get(namespace, {})
+    return of.get("istio-injection") == "enabled" or "istio.io/rev" in of
+
+
+@analyzer("deployment.MultiServiceAnalyzer", "Checks association between services and pods")
+def multi_service(snapshot: Snapshot) -> Iterator[Message]:
+    services: dict[str, list[Source]] = {}
+    for s in snapshot.all("Service"):
+        if s.spec.get("selector"):
+            services.setdefault(s.namespace, []).append(s)
+    for d in snapshot.all("Deployment"):
+        template = d.spec.get("template") or {}
+        if not injected(snapshot, d.namespace, template):
+            continue
+        labels = dig(template, "metadata", "labels", default={})
+        mine = [s for s in services.get(d.namespace, ()) if selects(s.spec["selector"], labels)]
+        if len(mine) > 1:
+            yield from _protocols(d, mine)
+            yield from _targets(d, mine)
+
+
+def _protocols(d: Source, services: list[Source]) -> Iterator[Message]:
+    found: dict[int, dict[str, set[str]]] = {}
+    for s in services:
+        for port in s.spec.get("ports") or []:
+            by = found.setdefault(port.get("port"), {})
+            by.setdefault(str(port.get("protocol") or "TCP"), set()).add(s.name)
+    for number, by in sorted(found.items()):
+        if len(by) > 1:
+            names = "[" + " ".join(sorted({n for names in by.values() for n in names})) + "]"
+            yield message("IST0116", d, d.name, number, names, path=("metadata", "name"))
+
+
+def _targets(d: Source, services: list[Source]) -> Iterator[Message]:
+    found: dict[str, dict[int, set[str]]] = {}
+    for s in services:
+        for port in s.spec.get("ports") or []:
+            target = str(port.get("targetPort") or port.get("port"))
+            found.setdefault(target, {}).setdefault(port.get("port"), set()).add(s.name)
+    for target, by in sorted(found.items()):
+        names = sorted({n for names in by.values() for n in names})
+        if len(by) > 1 and len(names) > 1:
+            numbers = "[" + " ".join(map(str, sorted(by))) + "]"
+            shown = "[" + " ".join(names) + "]"
+            yield message("IST0137", d, d.name, shown, target, numbers, path=("metadata", "name"))
+
+
+@analyzer("applicationUID.Analyzer", "Checks invalid application UID")
+def application_uid(snapshot: Snapshot) -> Iterator[Message]:
+    for s in snapshot.all("Pod", "Deployment"):
+        spec = s.spec if s.kind == "Pod" else dig(s.spec, "template", "spec", default={})
+        apps = [c for c in spec.get("containers") or [] if c.get("name") not in OUR_CONTAINERS]
+        pod = dig(spec, "securityContext", "runAsUser") == PROXY_UID
+        if apps and (pod or any(dig(c, "securityContext", "runAsUser") == PROXY_UID for c in apps)):
+            yield message("IST0144", s, path=("spec",))
+
+
+@analyzer("serviceentry.Analyzer", "Checks the validity of ServiceEntry")
+def addresses(snapshot: Snapshot) -> Iterator[Message]:
+    metadata = dig(snapshot.mesh, "defaultConfig", "proxyMetadata", default={})
+    if all(str(metadata.get(f"ISTIO_META_DNS_{k}")).lower() == "true" for k in ("CAPTURE", "AUTO_ALLOCATE")):
+        return
+    for se in snapshot.all("ServiceEntry"):
+        if se.spec.get("addresses"):
+            continue
+        for i, port in enumerate(se.spec.get("ports") or []):
+            if str(port.get("protocol") or "").upper() in ("", "TCP"):
+                yield message("IST0134", se, path=("spec", "ports", i))
+
+
+@analyzer(
+    "serviceentry.ConflictingServiceEntryProtocolAnalyzer",
+    "Checks if multiple ServiceEntries define the same host and port with different protocols",
+)
+def conflicting_protocols(snapshot: Snapshot) -> Iterator[Message]:
+    found: dict[tuple[str, int], list[tuple[Source, str]]] = {}
+    for se in snapshot.all("ServiceEntry"):
+        for host in se.spec.get("hosts") or []:
+            for port in se.spec.get("ports") or []:
+                entry = (se, str(port.get("protocol") or "").upper())
+                found.setdefault((str(host), port.get("number")), []).append(entry)
+    for (host, number), entries in sorted(found.items(), key=lambda kv: (kv[0][0], str(kv[0][1]))):
+        protocols = sorted({p for _, p in entries})
+        if len(protocols) > 1 and len({s.full for s, _ in entries}) > 1:
+            names = ", ".join(sorted({s.full for s, _ in entries}))
+            reported: set[str] = set()
+            for se, _ in entries:
+                if se.full not in reported:
+                    reported.add(se.full)
+                    yield message("IST0177", se, names, host, number, ", ".join(protocols), path=("spec", "ports"))
+
+
+@analyzer("services.MultiClusterServiceAnalyzer", "Check the validity of services in the multi-cluster environment")
+def across_clusters(snapshot: Snapshot) -> Iterator[Message]:
+    found: dict[tuple[str, str], dict[str, Source]] = {}
+    for s in snapshot.all("Service"):
+        if s.cluster:
+            found.setdefault((s.namespace, s.name), {})[s.cluster] = s
+    for (namespace, name), by in found.items():
+        differences = [
+            what
+            for what, value in (
+                ("service type", lambda s: s.spec.get("type", "ClusterIP")),
+                ("headless", lambda s: s.spec.get("clusterIP") == "None"),
+                ("ports", lambda s: sorted((p.get("port"), p.get("name", "")) for p in s.spec.get("ports") or [])),
+            )
+            if len({repr(value(s)) for s in by.values()}) > 1
+        ]
+        if differences:
+            first = next(iter(by.values()))
+            clusters = "[" + " ".join(sorted(by)) + "]"
+            yield message("IST0170", first, name, namespace, clusters, "; ".join(differences))

@@ -1,0 +1,222 @@
+"""lateen analyze, lateen validate."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lateen.analysis import Message, Snapshot, Source, load
+from lateen.analysis import analyze as run_analysis
+from lateen.analysis import analyzers as known_analyzers
+from lateen.api import kinds
+from lateen.api import validate as rules
+from lateen.api.config import unknown
+from lateen.api.crds import BY_KIND
+from lateen.cli.base import command
+from lateen.cli.connect import Target, target_options
+from lateen.cli.output import BAD_DATA, FINDINGS, USAGE, CliError, colored, colors, fail, say, table, warn
+from lateen.kit import jsons, yamldoc
+from lateen.kit.jsons import Json
+from lateen.kube.client import HttpClient, KubeError
+
+LEVELS = ("Info", "Warning", "Error")
+DOCUMENTS = "https://istio.io/latest/docs/reference/config/analysis"
+COLORS = {"Error": "1;31", "Warning": "33", "Info": "36"}
+LIVE = (
+    kinds.NAMESPACE,
+    kinds.NODE,
+    kinds.SERVICE,
+    kinds.POD,
+    kinds.DEPLOYMENT,
+    kinds.CONFIG_MAP,
+    kinds.SECRET,
+    kinds.CRD,
+    kinds.MUTATING_WEBHOOK,
+    kinds.VALIDATING_WEBHOOK,
+    *kinds.MESH,
+    kinds.KUBERNETES_GATEWAY,
+)
+
+level = click.Choice(LEVELS, case_sensitive=False)
+
+
+async def live_sources(client: HttpClient, timeout_s: float) -> list[Source]:
+    """Everything that the analyzers look at; kinds that the cluster lacks, or does not show us, are left out."""
+
+    async def of(kind: kinds.Kind) -> list[Source]:
+        try:
+            found, _ = await client.list(kind)
+        except KubeError as e:
+            if e.code in (403, 404):
+                return []
+            raise
+        return [Source({"apiVersion": kind.api_version, "kind": kind.kind, **o}) for o in found]
+
+    async with asyncio.timeout(timeout_s):
+        lists = await asyncio.gather(*(of(k) for k in LIVE))
+    return [s for found in lists for s in found]
+
+
+def _suppressions(given: tuple[str, ...]) -> list[tuple[str, str]]:
+    out = []
+    for text in ",".join(given).split(",") if given else ():
+        code, found, glob = text.partition("=")
+        if not found or not code:
+            raise CliError(f'--suppress {text}: write it as CODE=GLOB, as in -S "IST0103=Pod default/*"', USAGE)
+        out.append((code.strip(), glob.strip()))
+    return out
+
+
+def _in_scope(m: Message, namespace: str) -> bool:
+    if m.source.file:
+        return True
+    if m.source.kind == "Namespace":
+        return m.source.name == namespace
+    return m.source.namespace in ("", namespace)
+
+
+def as_json(m: Message) -> Json:
+    """The stable form of a finding, with Istio's keys."""
+    out: Json = {
+        "code": m.kind.code,
+        "documentationUrl": f"{DOCUMENTS}/{m.kind.code.lower()}/",
+        "level": m.kind.level,
+        "message": m.text,
+        "origin": m.source.ref,
+    }
+    return out | ({"reference": m.reference} if m.reference else {})
+
+
+def line(m: Message, color: bool) -> str:
+    where = f"{m.source.ref} {m.reference}".rstrip()
+    return f"{colored(COLORS[m.kind.level], m.kind.level, color)} [{m.kind.code}] ({where}) {m.text}"
+
+
+@command()
+@click.argument("files", nargs=-1)
+@click.option("-k", "--use-kube/--no-use-kube", "use_kube", default=True, help="Also what is in the cluster.")
+@click.option("-A", "--all-namespaces", is_flag=True)
+@click.option("-R", "--recursive", is_flag=True, help="Folders with what is below them.")
+@click.option("-L", "--list-analyzers", is_flag=True)
+@click.option("--analyzer", "names", multiple=True, help="Only this analyzer; may be repeated.")
+@click.option("-S", "--suppress", multiple=True, help="CODE=GLOB over KIND NAMESPACE/NAME; may be repeated.")
+@click.option("--failure-threshold", type=level, default="Error", help="Findings from this level on are a failure.")
+@click.option("--output-threshold", type=level, default="Info", help="Findings from this level on are shown.")
+@click.option("--ignore-unknown", is_flag=True, help="Leave out files that cannot be read as objects.")
+@click.option("--meshConfigFile", "mesh_file", default="", help="The mesh's configuration, instead of the cluster's.")
+@click.option("--timeout", default="30s", help="For reading the cluster.")
+@click.option("-o", "--output", type=click.Choice(["log", "json", "yaml"]), default="log")
+@click.option("--color/--no-color", default=None, help="Colors even where it is no terminal; or none.")
+@target_options
+def analyze(
+    files: tuple[str, ...], use_kube: bool, recursive: bool, list_analyzers: bool, target: Target, **given: Any
+) -> None:
+    """Find mistakes in the mesh's configuration, in files, folders and a cluster: lateen analyze"""
+    if list_analyzers:
+        rows = [[f"{a.name}:", a.description] for _, a in sorted(known_analyzers().items())]
+        click.echo(table(rows))
+        return
+    if not files and not use_kube:
+        raise CliError("there is nothing to analyze: name files, or leave --use-kube on", USAGE)
+    unknown_names = [n for n in given["names"] if n not in known_analyzers()]
+    if unknown_names:
+        raise CliError(f'there is no analyzer "{unknown_names[0]}"; lateen analyze -L lists them', USAGE)
+    snapshot = _snapshot(files, use_kube, recursive, target, given)
+    found = run_analysis(snapshot, given["names"], _suppressions(given["suppress"]))
+    everywhere = given["all_namespaces"]
+    if not everywhere:
+        found = [m for m in found if _in_scope(m, target.namespace)]
+    lowest = LEVELS.index(given["output_threshold"].capitalize())
+    unique = {(m.kind.code, m.source.ref, m.reference, m.text): m for m in found}
+    shown = [m for m in unique.values() if LEVELS.index(m.kind.level) >= lowest]
+    what = ", ".join(files) if files else ("all namespaces" if everywhere else f"namespace: {target.namespace}")
+    _print(shown, given["output"], given["color"])
+    worst = max((LEVELS.index(m.kind.level) for m in found), default=-1)
+    if worst >= LEVELS.index(given["failure_threshold"].capitalize()):
+        raise CliError(
+            f"Analyzers found issues when analyzing {what}.\nSee {DOCUMENTS} for more information about causes and "
+            "resolutions.",
+            FINDINGS,
+        )
+    if not shown and given["output"] == "log":
+        say(f"✔ No validation issues found when analyzing {what}.")
+
+
+def _snapshot(files: tuple[str, ...], use_kube: bool, recursive: bool, target: Target, given: Json) -> Snapshot:
+    from lateen.kit import duration
+
+    try:
+        limit = duration.seconds(given["timeout"])
+    except ValueError as e:
+        raise CliError(f"--timeout: {e}", USAGE) from None
+    sources = target.run(lambda client: live_sources(client, limit)) if use_kube else load.default_ingress()
+    try:
+        for path in load.files(list(files), recursive):
+            try:
+                sources += load.sources(path, target.namespace)
+            except load.LoadError as e:
+                if not given["ignore_unknown"]:
+                    raise
+                warn(f"left out: {e}")
+        mesh = yamldoc.load(Path(given["mesh_file"]).read_text()) if given["mesh_file"] else None
+    except load.LoadError as e:
+        raise CliError(str(e), BAD_DATA) from e
+    except (OSError, yamldoc.YamlError) as e:
+        raise CliError(f"{given['mesh_file']}: {e}", BAD_DATA) from e
+    return Snapshot(sources, mesh, root=target.istio_namespace)
+
+
+def _print(shown: list[Message], output: str, color: bool | None) -> None:
+    if output == "log":
+        for m in shown:
+            click.echo(line(m, colors(sys.stdout) if color is None else color))
+        return
+    plain = [as_json(m) for m in shown]
+    click.echo(jsons.pretty(plain) if output == "json" else yamldoc.dump(plain).rstrip())
+
+
+@command(name="validate")
+@click.argument("names", nargs=-1)
+@click.option("-f", "--filename", "more", multiple=True, help="A file or folder; - for standard input.")
+@target_options
+def validate(names: tuple[str, ...], more: tuple[str, ...], target: Target) -> None:
+    """Check that files would be accepted by the API server and the mesh: lateen validate -f FILE"""
+    given = [*names, *more]
+    if not given:
+        raise CliError("name at least one file: lateen validate -f FILE", USAGE)
+    bad = 0
+    try:
+        for path in load.files(given, True):
+            bad += _validate(path, target.given_namespace)
+    except load.LoadError as e:
+        raise CliError(str(e), BAD_DATA) from e
+    if bad:
+        raise CliError(f"{bad} {'error' if bad == 1 else 'errors'} found; nothing of it would be accepted", BAD_DATA)
+
+
+def _validate(path: Path | None, namespace: str) -> int:
+    from lateen.analysis.rules.schema import path_of
+
+    errors = 0
+    for source in load.sources(path, namespace):
+        definition = BY_KIND.get(source.kind)
+        group = str(source.obj.get("apiVersion") or "").partition("/")[0]
+        if definition is None or group != definition.kind.group:
+            continue
+        found = [(p, f'unknown field "{p}"', False) for p in unknown(definition.spec, source.spec)]
+        found += [(f.path, f"{f.path}: {f.says}", f.warning) for f in rules.findings(source.obj)]
+        for where, says, warning in found:
+            row, column = source.position(path_of(where))
+            text = f"{source.file}:{row}:{column}: {source.ref}: {says}"
+            if warning:
+                warn(text)
+            else:
+                fail(text)
+                errors += 1
+    if not errors:
+        click.echo(f'"{path or "-"}" is valid')
+    return errors

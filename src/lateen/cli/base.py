@@ -1,0 +1,78 @@
+"""Commands and groups as istioctl's users expect them: ``--flag=false``, aliases, "did you mean"; code is imported
+when a command runs, so that ``--help`` is instant."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from lateen.cli.output import USAGE, CliError
+
+_BOOLEAN = re.compile(r"(--?[A-Za-z][-A-Za-z]*)=(true|false)")
+
+
+class Command(click.Command):
+    """A command whose flags can also be written ``--flag=true`` and ``--flag=false``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [a for arg in args for a in self._spelled(arg)])
+
+    def _spelled(self, arg: str) -> list[str]:
+        m = _BOOLEAN.fullmatch(arg)
+        option = self._flag(m[1]) if m else None
+        if m is None or option is None:
+            return [arg]
+        if m[2] == "true":
+            return [m[1]]
+        return option.secondary_opts[:1]
+
+    def _flag(self, name: str) -> click.Option | None:
+        return next((p for p in self.params if isinstance(p, click.Option) and p.is_flag and name in p.opts), None)
+
+
+Entry = tuple[str, str]
+"""(module:attribute, one line of help)"""
+
+
+class Group(click.Group):
+    """A group whose commands are named, and imported only when they run."""
+
+    def __init__(
+        self, *args: Any, entries: dict[str, Entry], aliases: dict[str, str] | None = None, **more: Any
+    ) -> None:
+        super().__init__(*args, **more)
+        self.entries, self.aliases = entries, aliases or {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's own signature
+        return sorted(self.entries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        name = self.aliases.get(cmd_name, cmd_name)
+        if name not in self.entries:
+            return None
+        module, _, attribute = self.entries[name][0].partition(":")
+        found: click.Command = getattr(importlib.import_module(module), attribute)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in sorted(self.entries.items())])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], [*self.entries, *self.aliases], 1)
+            hint = f'; did you mean "{near[0]}"?' if near else f"; see {ctx.command_path} --help"
+            raise CliError(f'unknown command "{args[0]}" for "{ctx.command_path}"{hint}', USAGE)
+        return super().resolve_command(ctx, args)
+
+
+def command(name: str | None = None, **attributes: Any) -> Callable[[Callable[..., Any]], Command]:
+    """``click.command`` with the class above."""
+    return click.command(name, cls=Command, **attributes)

@@ -1,0 +1,85 @@
+"""Run a folder of cases against Lateen: python tests/conformance/run.py analysis|validation DIR
+
+Prints each failed case with what was expected and what came, ends with "N passed, N failed", and exits with 1 where a
+case failed, with 64 where it was called wrongly, with 65 where the folder has no cases.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+Outcome = tuple[str, str | None]
+"""A case's name, and what is wrong; None where nothing is."""
+
+
+def validation(folder: Path) -> Iterator[Outcome]:
+    """``webhook/*.json``: lists of {id, resource, valid, warning, error_contains}."""
+    from lateen.api import validate
+
+    files = sorted((folder / "webhook").glob("*.json")) or sorted(folder.glob("*.json"))
+    for file in files:
+        for case in json.loads(file.read_text()):
+            if "resource" in case:
+                yield (
+                    case["id"],
+                    _verdict(case, validate.problems(case["resource"]), validate.warnings(case["resource"])),
+                )
+
+
+def _verdict(case: dict, errors: list[tuple[str, str]], warnings: list[tuple[str, str]]) -> str | None:
+    said = [f"{path}: {says}" for path, says in errors]
+    told = [f"{path}: {says}" for path, says in warnings]
+    if case["valid"] != (not errors):
+        return f"expected {'valid' if case['valid'] else 'invalid'}, got {said or 'no error'}"
+    needle = case.get("error_contains")
+    if needle and not any(needle in s for s in said):
+        return f"expected an error with {needle!r}, got {said}"
+    wanted = case.get("warning")
+    if wanted is None or not case["valid"]:
+        return None
+    if wanted is False and told:
+        return f"expected no warning, got {told}"
+    if wanted is True and not told:
+        return "expected a warning, got none"
+    if isinstance(wanted, str) and not any(wanted in t for t in told):
+        return f"expected a warning with {wanted!r}, got {told}"
+    return None
+
+
+def analysis(folder: Path) -> Iterator[Outcome]:
+    """``expected.json``: a list of cases over files of ``folder``; see its README for the rules."""
+    from conformance_analysis import cases
+
+    yield from cases(folder)
+
+
+MODES: dict[str, Callable[[Path], Iterator[Outcome]]] = {"analysis": analysis, "validation": validation}
+
+
+def main(args: list[str]) -> int:
+    if len(args) != 2 or args[0] not in MODES:
+        print(f"usage: run.py {'|'.join(MODES)} DIR", file=sys.stderr)
+        return 64
+    folder = Path(args[1])
+    if not folder.is_dir():
+        print(f"{folder}: no such folder", file=sys.stderr)
+        return 65
+    passed = failed = 0
+    for name, wrong in MODES[args[0]](folder):
+        if wrong is None:
+            passed += 1
+        else:
+            failed += 1
+            print(f"FAILED {name}: {wrong}")
+    print(f"{passed} passed, {failed} failed")
+    if not passed and not failed:
+        print(f"{folder}: has no cases of this kind", file=sys.stderr)
+        return 65
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
