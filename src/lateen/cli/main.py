@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -13,12 +14,14 @@ COMMANDS: dict[str, Entry] = {
     "analyze": ("lateen.cli.analyze:analyze", "Find mistakes in the mesh's configuration, in files or in a cluster."),
     "validate": ("lateen.cli.analyze:validate", "Check that files would be accepted."),
     "cluster": ("lateen.cli.cluster:cluster", "Start, stop and inspect the embedded cluster."),
+    "dashboard": ("lateen.cli.dashboard:dashboard", "Open a page of the mesh: kiali, prometheus, envoy…"),
     "demo": ("lateen.cli.demo:demo", "From nothing to Bookinfo in the mesh, by one command."),
     "image": ("lateen.cli.cluster:image", "The catalogue of images that the embedded cluster can run."),
     "install": ("lateen.cli.install:install", "Install the mesh into a cluster."),
     "kube-inject": ("lateen.cli.mesh:kube_inject", "Add sidecars to manifests."),
     "kubeconfig": ("lateen.cli.cluster:kubeconfig", "Print the path of the embedded cluster's kubeconfig."),
     "manifest": ("lateen.cli.install:manifest", "Print what an installation consists of."),
+    "proxy-config": ("lateen.cli.proxy_config:proxy_config", "What a proxy really has: clusters, listeners, routes…"),
     "proxy-status": ("lateen.cli.mesh:proxy_status", "Which proxies are connected and up to date."),
     "uninstall": ("lateen.cli.install:uninstall", "Remove the mesh from a cluster."),
     "version": ("lateen.cli.version:version", "Versions of client, control plane and proxies."),
@@ -59,4 +62,9 @@ def run() -> None:
         sys.exit(0)
     except OSError as e:
         fail(str(e))
+        sys.exit(1)
+    except Exception as e:  # a mistake of ours: still one sentence; the details where somebody asks for them
+        if os.environ.get("LATEEN_DEBUG"):
+            raise
+        fail(f"internal error: {type(e).__name__}: {e}; run it again with LATEEN_DEBUG=1 for the details")
         sys.exit(1)

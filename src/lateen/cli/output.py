@@ -57,6 +57,14 @@ def table(rows: list[list[str]]) -> str:
     )
 
 
+def wide_table(rows: list[list[str]]) -> str:
+    """Columns as istioctl aligns them: five spaces between, and after the last."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "".join(cell.ljust(width + 5) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
 @contextmanager
 def step(what: str) -> Iterator[None]:
     """One line of progress: shown while it runs on a terminal, kept with a tick and its seconds when done."""

@@ -187,11 +187,10 @@ def _istiod(spec: Json) -> list[Json]:
             "strategy": {"rollingUpdate": {"maxSurge": "100%", "maxUnavailable": "25%"}},
             "template": {
                 "metadata": {
-                    "labels": labels,
+                    "labels": {**labels, "sidecar.istio.io/inject": "false"},
                     "annotations": {
                         "prometheus.io/scrape": "true",
                         "prometheus.io/port": str(ports.MONITORING),
-                        "sidecar.istio.io/inject": "false",
                     },
                 },
                 "spec": {
@@ -316,6 +315,7 @@ def _gateway(given: Json, ingress: bool) -> list[Json]:
         "service.istio.io/canonical-name": name,
         "service.istio.io/canonical-revision": "latest",
         "istio.io/rev": "default",
+        "sidecar.istio.io/inject": "false",
     }
     template = {
         "metadata": {
@@ -324,7 +324,6 @@ def _gateway(given: Json, ingress: bool) -> list[Json]:
                 "prometheus.io/scrape": "true",
                 "prometheus.io/port": str(ports.MERGED_METRICS),
                 "prometheus.io/path": "/stats/prometheus",
-                "sidecar.istio.io/inject": "false",
             },
         },
         "spec": {

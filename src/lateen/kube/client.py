@@ -6,6 +6,7 @@ Dicts go in, dicts come out. The embedded cluster's own controllers use the same
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Protocol
@@ -13,8 +14,9 @@ from typing import Any, Protocol
 import aiohttp
 
 from lateen.api.kinds import POD, Kind
-from lateen.kit import jsons
+from lateen.kit import jsons, tasks
 from lateen.kit.jsons import Json
+from lateen.kit.spdy import Session
 
 MERGE = "application/merge-patch+json"
 MAX_LINE = 8 * 1024 * 1024
@@ -187,6 +189,45 @@ class HttpClient:
             raise Unreachable(f"the Kubernetes API at {self._base} does not answer: {str(e) or 'timeout'}") from e
         return out[1], out[2]
 
+    async def logs(
+        self, namespace: str, pod: str, container: str, tail: int = 100, follow: bool = False
+    ) -> AsyncIterator[bytes]:
+        """Lines of a container's log, as they come with ``follow``. Raises KubeError and Unreachable."""
+        params = {"container": container, "tailLines": str(tail), "follow": "true" if follow else "false"}
+        limit = aiohttp.ClientTimeout(total=None, connect=10, sock_read=None if follow else 30)
+        url = self._base + POD.path(namespace, pod, "log")
+        try:
+            async with self.session().get(url, params=params, headers=self._headers(), timeout=limit) as answer:
+                if answer.status >= 400:
+                    raise _error(answer.status, await answer.read())
+                async for line in answer.content:
+                    yield line
+        except (aiohttp.ClientConnectionError, TimeoutError) as e:
+            raise Unreachable(f"the Kubernetes API at {self._base} does not answer: {str(e) or 'timeout'}") from e
+
+    @contextlib.asynccontextmanager
+    async def forwarding(self, namespace: str, pod: str) -> AsyncIterator[Session]:
+        """A session whose streams lead to ports of a pod (SPDY inside a WebSocket, as kubectl since 1.30)."""
+        try:
+            async with self.session().ws_connect(
+                self._base + POD.path(namespace, pod, "portforward"),
+                protocols=("SPDY/3.1+portforward.k8s.io",),
+                headers=self._headers(),
+                max_msg_size=4 * 1024 * 1024,
+            ) as ws:
+                reader = asyncio.StreamReader(limit=4 * 1024 * 1024)
+                session = Session(reader, ws.send_bytes)
+                running = tasks.spawn(session.run(), "port-forward session")
+                receiving = tasks.spawn(_receive(ws, reader), "port-forward receive")
+                try:
+                    yield session
+                finally:
+                    await tasks.cancel(running, receiving)
+        except aiohttp.WSServerHandshakeError as e:
+            raise KubeError(e.status, "", f"no port of {pod} can be forwarded: {e.message}") from e
+        except (aiohttp.ClientConnectionError, TimeoutError) as e:
+            raise Unreachable(f"the Kubernetes API at {self._base} does not answer: {str(e) or 'timeout'}") from e
+
     async def watch(self, kind: Kind, namespace: str, version: str) -> AsyncIterator[tuple[str, Json]]:
         query = {"watch": "true", "resourceVersion": version, "timeoutSeconds": "1800"}
         try:
@@ -207,6 +248,13 @@ class HttpClient:
                         yield event["type"], event["object"]
         except (aiohttp.ClientError, ValueError) as e:
             raise Unreachable(f"the watch of {kind.plural} ended: {e}") from e
+
+
+async def _receive(ws: aiohttp.ClientWebSocketResponse, reader: asyncio.StreamReader) -> None:
+    async for message in ws:
+        if message.type is aiohttp.WSMsgType.BINARY:
+            reader.feed_data(message.data)
+    reader.feed_eof()
 
 
 def _error(code: int, raw: bytes) -> KubeError:

@@ -117,7 +117,7 @@ def _outbound(view: HostView, port: Port, subset: str) -> Resource:
         connect_timeout=pb.duration(view.config.connect_timeout_s),
         eds_cluster_config=cluster_pb2.Cluster.EdsClusterConfig(eds_config=pb.ads(), service_name=name),
         circuit_breakers=_breakers(pool),
-        metadata=pb.metadata(lateen={"host": view.host, "name": view.name, "namespace": view.namespace}),
+        metadata=_metadata(view),
     )
     if pool and pool.tcp and pool.tcp.connect_timeout:
         cluster.connect_timeout.CopyFrom(pb.duration(pool.tcp.connect_timeout.seconds))
@@ -133,6 +133,16 @@ def _outbound(view: HostView, port: Port, subset: str) -> Resource:
         )
     _transport(cluster, view, port, subset, policy["tls"], tls.ALPN_H2 if h2 else tls.ALPN_H1 if http else tls.ALPN_TCP)
     return pb.resource(name, cluster, tuple(str(dr.ref) for dr in view.rules))
+
+
+def _metadata(view: HostView) -> Any:
+    """The service, for telemetry; the rule that shaped the cluster, where istioctl's users look for it."""
+    service = {"host": view.host, "name": view.name, "namespace": view.namespace}
+    if not view.rules:
+        return pb.metadata(lateen=service)
+    ref = view.rules[0].ref
+    config = f"/apis/networking.istio.io/v1/namespaces/{ref.namespace}/destination-rule/{ref.name}"
+    return pb.metadata(lateen=service, istio={"config": config})
 
 
 def _transport(

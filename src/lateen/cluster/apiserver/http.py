@@ -16,9 +16,9 @@ from lateen.cluster.apiserver.access import LogOptions, PodAccess
 from lateen.cluster.apiserver.api import PATCH_TYPES, Api, Call
 from lateen.cluster.apiserver.auth import Attributes, User
 from lateen.cluster.apiserver.errors import ApiError, bad_request, forbidden, unknown_path
-from lateen.cluster.apiserver.spdy import Session
 from lateen.kit import jsons, tasks, times, yamldoc
 from lateen.kit.jsons import Json, dig
+from lateen.kit.spdy import Session
 
 log = logging.getLogger("lateen.apiserver.http")
 

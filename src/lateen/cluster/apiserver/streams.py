@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 from aiohttp import WSMsgType, web
 
 from lateen.cluster.apiserver.access import PodAccess, Running
-from lateen.cluster.apiserver.spdy import Session, Stream
 from lateen.kit import jsons, tasks
 from lateen.kit.jsons import Json
+from lateen.kit.spdy import Session, Stream
 
 Write = Callable[[bytes], Awaitable[None]]
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255

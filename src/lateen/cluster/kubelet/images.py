@@ -103,6 +103,7 @@ def built_in(home_bin: Path) -> dict[str, Image]:
                 mounts=python_mounts(),
                 env=(("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONUNBUFFERED", "1"), ("SERVICE_VERSION", version)),
             )
+    out["lateen/console"] = _python("lateen.console")
     out["lateen/http-echo"] = _python("bookinfo.echo")
     out["lateen/grpc-echo"] = _python("bookinfo.grpc_echo")
     out["lateen/sleep"] = Image(("/bin/sleep",), ("infinity",))

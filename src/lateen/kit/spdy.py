@@ -62,7 +62,7 @@ class Stream:
 
 
 class Session:
-    """The server side of one connection."""
+    """Either side of one connection: a server waits for ``opened``, a client calls ``open``."""
 
     def __init__(self, reader: asyncio.StreamReader, write: Callable[[bytes], Awaitable[None]]) -> None:
         self._reader, self._write = reader, write
@@ -70,6 +70,19 @@ class Session:
         self._deflate = zlib.compressobj(zdict=DICTIONARY)
         self.streams: dict[int, Stream] = {}
         self.opened: asyncio.Queue[Stream | None] = asyncio.Queue(maxsize=256)
+        self._next = 1
+
+    async def open(self, headers: dict[str, str]) -> Stream:
+        """A new stream of ours; clients have the odd numbers."""
+        number, self._next = self._next, self._next + 2
+        stream = Stream(self, number, headers)
+        self.streams[number] = stream
+        packed = struct.pack(">I", len(headers)) + b"".join(
+            struct.pack(">I", len(text)) + text for pair in headers.items() for text in (p.encode() for p in pair)
+        )
+        squeezed = self._deflate.compress(packed) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
+        await self._frame(1, 0, struct.pack(">IIH", number, 0, 0) + squeezed)
+        return stream
 
     async def run(self) -> None:
         """Read frames until the peer goes away."""
@@ -103,6 +116,8 @@ class Session:
             if flags & 1:
                 _offer(stream.incoming, b"")
             await self.opened.put(stream)
+        elif kind == 2:
+            self._headers(body[4:])  # nothing in it for us, but the dictionary of what follows depends on it
         elif kind == 3:
             number = struct.unpack(">I", body[:4])[0] & 0x7FFFFFFF
             if stream_ := self.streams.pop(number, None):

@@ -1,0 +1,201 @@
+"""lateen dashboard: a page inside the cluster, on a port of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import webbrowser
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from lateen.api import kinds
+from lateen.cli import pods
+from lateen.cli.base import Group, command
+from lateen.cli.connect import Target, target_options
+from lateen.cli.output import CliError, say
+from lateen.kit import tasks
+from lateen.kit.jsons import Json, dig
+from lateen.kit.spdy import Session, Stream
+from lateen.kube.client import HttpClient
+
+
+@dataclass(frozen=True)
+class Page:
+    """Where a dashboard is: pods by label, their port, the path of its page."""
+
+    labels: str
+    port: int
+    path: str = ""
+    missing: str = "install it with: kubectl apply -f samples/addons"
+
+
+PAGES = {
+    "kiali": Page("app=kiali", 20001, "/kiali"),
+    "prometheus": Page("app=prometheus", 9090),
+    "grafana": Page("app=grafana", 3000, missing="this version of Lateen brings no Grafana; apply your own"),
+    "jaeger": Page("app=jaeger", 16686, missing="this version of Lateen brings no Jaeger; apply your own"),
+    "zipkin": Page("app=zipkin", 9411, missing="this version of Lateen brings no Zipkin; apply your own"),
+}
+HELP = {
+    "controlz": "The control plane's own state.",
+    "envoy": "Envoy's admin interface of a pod.",
+    "grafana": "Charts.",
+    "istiod-debug": "The control plane's own state.",
+    "jaeger": "Traces.",
+    "kiali": "The console, with the live graph.",
+    "prometheus": "The collector of metrics.",
+    "zipkin": "Traces.",
+}
+
+
+@click.group(
+    cls=Group,
+    entries={name: (f"lateen.cli.dashboard:{name.replace('-', '_')}_", text) for name, text in HELP.items()},
+    aliases={"proxy": "envoy"},
+)
+def dashboard() -> None:
+    """Open a page of the mesh in a browser: lateen dashboard kiali"""
+
+
+def page_options(function: Any) -> Any:
+    for option in (
+        click.option("-p", "--port", type=int, default=0, help="The port on this machine."),
+        click.option("--address", default="localhost", help="The address on this machine to listen at."),
+        click.option("--browser/--no-browser", default=True, help="Open a browser."),
+    ):
+        function = option(function)
+    return target_options(function)
+
+
+def _simple(name: str) -> click.Command:
+    @command(name, help=HELP[name])
+    @page_options
+    def run(target: Target, port: int, address: str, browser: bool) -> None:
+        page = PAGES[name]
+
+        async def work(client: HttpClient) -> None:
+            found, _ = await client.list(kinds.POD, target.istio_namespace, page.labels)
+            pod = next((p for p in found if dig(p, "status", "phase") == "Running"), None)
+            if pod is None:
+                raise CliError(f"no {name} pods found in namespace {target.istio_namespace}; {page.missing}")
+            await _serve(client, pod, page.port, port or page.port, address, page.path, browser)
+
+        target.run(work)
+
+    return run
+
+
+kiali_, prometheus_, grafana_, jaeger_, zipkin_ = (
+    _simple(n) for n in ("kiali", "prometheus", "grafana", "jaeger", "zipkin")
+)
+
+
+@command("envoy")
+@click.argument("pod")
+@page_options
+def envoy_(target: Target, pod: str, port: int, address: str, browser: bool) -> None:
+    """Envoy's admin interface of a pod."""
+
+    async def work(client: HttpClient) -> None:
+        found = await pods.find(client, pod, target.namespace)
+        await _serve(client, found, 15000, port or 15000, address, "", browser)
+
+    target.run(work)
+
+
+def _istiod(name: str, path: str) -> click.Command:
+    @command(name, help=HELP[name])
+    @page_options
+    def run(target: Target, port: int, address: str, browser: bool) -> None:
+        async def work(client: HttpClient) -> None:
+            found, _ = await client.list(kinds.POD, target.istio_namespace, "app=istiod")
+            pod = next((p for p in found if dig(p, "status", "phase") == "Running"), None)
+            if pod is None:
+                raise CliError(f'no running Istio pods in "{target.istio_namespace}"')
+            await _serve(client, pod, 15014, port or 15014, address, path, browser)
+
+        target.run(work)
+
+    return run
+
+
+controlz_, istiod_debug_ = _istiod("controlz", "/metrics"), _istiod("istiod-debug", "/metrics")
+
+
+async def _serve(
+    client: HttpClient, pod: Json, remote: int, local: int, address: str, path: str, browser: bool
+) -> None:
+    """Forward until interrupted. Raises CliError."""
+    meta = pod["metadata"]
+    async with client.forwarding(meta["namespace"], meta["name"]) as session:
+        ids = iter(range(1 << 30))
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await _pipe(session, str(next(ids)), remote, reader, writer)
+
+        try:
+            server = await asyncio.start_server(connected, address, local)
+        except OSError as e:
+            raise CliError(
+                f"port {local} of {address} cannot be used ({e.strerror or e}); choose another one with --port"
+            ) from e
+        async with server:
+            url = f"http://{address}:{local}{path}"
+            click.echo(url)
+            if browser and not _opened(url):
+                say(f"Failed to open browser; open {url} in your browser.")
+            await _ended(session)
+    raise CliError(f"the connection to pod {meta['name']} ended; is it still running?")
+
+
+def _opened(url: str) -> bool:
+    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or os.environ.get("BROWSER")):
+        return False  # a text browser would take the terminal away
+    with contextlib.suppress(webbrowser.Error):
+        return webbrowser.open(url)
+    return False
+
+
+async def _ended(session: Session) -> None:
+    while await session.opened.get() is not None:
+        pass
+
+
+async def _pipe(
+    session: Session, request: str, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """One connection: an error stream and a data stream, as kubectl opens them."""
+    head = {"port": str(port), "requestid": request}
+    error = await session.open({"streamtype": "error", **head})
+    await error.close()
+    data = await session.open({"streamtype": "data", **head})
+    complaint = tasks.spawn(_complaint(error), "forward error")
+    outward = tasks.spawn(_out(reader, data), "forward out")
+    try:
+        while chunk := await data.incoming.get():
+            writer.write(chunk)
+            await writer.drain()
+    except ConnectionError:
+        pass  # the browser went away
+    finally:
+        await tasks.cancel(outward, complaint)
+        await data.close()
+        writer.close()
+        session.streams.pop(data.number, None)
+        session.streams.pop(error.number, None)
+
+
+async def _complaint(error: Stream) -> None:
+    """What the other side could not do."""
+    if text := await error.incoming.get():
+        say(text.decode(errors="replace"))
+
+
+async def _out(reader: asyncio.StreamReader, data: Stream) -> None:
+    with contextlib.suppress(ConnectionError):
+        while chunk := await reader.read(32768):
+            await data.write(chunk)
+        await data.close()

@@ -1,0 +1,304 @@
+"""lateen proxy-config: what a proxy really has, from the proxy itself or from a saved dump."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lateen.cli import pods
+from lateen.cli.base import Group, command
+from lateen.cli.connect import Target, target_options
+from lateen.cli.output import BAD_DATA, USAGE, CliError, wide_table
+from lateen.dump import ConfigDump, DumpError, tables
+from lateen.kit import jsons, times, yamldoc
+from lateen.kit.jsons import Json, dig
+
+Rows = list[tuple[list[str], Json]]
+
+ENTRIES = {
+    name: (f"lateen.cli.proxy_config:{name.replace('-', '_')}_", text)
+    for name, text in {
+        "all": "Clusters, listeners, routes, endpoints and secrets.",
+        "bootstrap": "With what Envoy was started.",
+        "cluster": "Clusters: where requests can go.",
+        "ecds": "Extensions by name.",
+        "endpoint": "Endpoints, and what Envoy thinks of them now.",
+        "listener": "Listeners: where traffic is taken in.",
+        "log": "Show or change the proxy's log levels.",
+        "rootca-compare": "Whether two proxies trust the same roots.",
+        "route": "Routes: which request goes where.",
+        "secret": "Certificates and their ends.",
+    }.items()
+}
+ALIASES = {
+    "a": "all",
+    "b": "bootstrap",
+    "c": "cluster",
+    "clusters": "cluster",
+    "ec": "ecds",
+    "ep": "endpoint",
+    "eds": "endpoint",
+    "endpoints": "endpoint",
+    "l": "listener",
+    "listeners": "listener",
+    "o": "log",
+    "rc": "rootca-compare",
+    "r": "route",
+    "routes": "route",
+    "s": "secret",
+    "secrets": "secret",
+}
+
+
+@click.group(cls=Group, entries=ENTRIES, aliases=ALIASES)
+def proxy_config() -> None:
+    """What a proxy really has: lateen proxy-config route deploy/productpage-v1"""
+
+
+def dump_options(function: Callable[..., None]) -> Callable[..., None]:
+    """POD or --file, and -o."""
+    for option in (
+        click.argument("pod", required=False),
+        click.option("-f", "--file", "file", default="", help="A saved config dump; - for standard input."),
+        click.option("-o", "--output", type=click.Choice(["short", "wide", "json", "yaml"]), default="short"),
+    ):
+        function = option(function)
+    return target_options(function)
+
+
+def load(target: Target, pod: str | None, file: str, path: str = "config_dump?include_eds") -> Any:
+    """Raises CliError."""
+    if bool(pod) == bool(file):
+        raise CliError("name a pod (or deployment/NAME), or a saved dump with --file", USAGE)
+    if file:
+        try:
+            text = sys.stdin.read() if file == "-" else Path(file).read_text()
+            return jsons.loads(text)
+        except OSError as e:
+            raise CliError(f"{file}: {e.strerror}", BAD_DATA) from None
+        except ValueError:
+            raise CliError(
+                f"{file}: is not JSON; save it with: lateen proxy-config all POD -o json", BAD_DATA
+            ) from None
+
+    async def work(client: Any) -> Any:
+        found = await pods.find(client, str(pod), target.namespace)
+        return await pods.ask_json(client, found, path)
+
+    return target.run(work)
+
+
+def dump_of(target: Target, pod: str | None, file: str) -> ConfigDump:
+    try:
+        return ConfigDump(load(target, pod, file))
+    except DumpError as e:
+        raise CliError(f"{file or pod}: {e}", BAD_DATA) from e
+
+
+def show(rows: Rows, header: list[str], output: str) -> None:
+    """The rows as a table, or their resources, each once."""
+    if output in ("json", "yaml"):
+        unique = list({id(r): r for _, r in rows}.values())
+        click.echo(jsons.pretty(unique) if output == "json" else yamldoc.dump(unique).rstrip())
+        return
+    click.echo(wide_table([header, *(row for row, _ in rows)]))
+
+
+@command("cluster")
+@dump_options
+@click.option("--fqdn", default="", help="Only clusters of this host.")
+@click.option("--port", type=int, default=0)
+@click.option("--subset", default="")
+@click.option("--direction", type=click.Choice(["inbound", "outbound"]), default=None)
+def cluster_(
+    target: Target, pod: str | None, file: str, output: str, fqdn: str, port: int, subset: str, direction: str | None
+) -> None:
+    """Clusters: where requests can go."""
+    rows = [
+        (row, c)
+        for row, c in tables.clusters(dump_of(target, pod, file))
+        if fqdn in row[0]
+        and (not port or row[1] == str(port))
+        and (not subset or row[2] == subset)
+        and (direction is None or row[3] == direction)
+    ]
+    header = tables.CLUSTER
+    if output == "wide":
+        rows, header = [([*row, str(c.get("name"))], c) for row, c in rows], [*header, "NAME"]
+    show(rows, header, output)
+
+
+@command("listener")
+@dump_options
+@click.option("--address", default="")
+@click.option("--port", type=int, default=None)
+@click.option("--type", "kind", default="", help="HTTP or TCP.")
+def listener_(
+    target: Target, pod: str | None, file: str, output: str, address: str, port: int | None, kind: str
+) -> None:
+    """Listeners: where traffic is taken in."""
+    rows = [
+        (row, listener)
+        for row, listener in tables.listeners(dump_of(target, pod, file))
+        if address in row[0]
+        and (port is None or row[1] == str(port))
+        and (not kind or kind.upper() in tables.kind_of(listener).split("+"))
+    ]
+    header = tables.LISTENER
+    if output == "wide":
+        rows, header = [([str(li.get("name")), *row], li) for row, li in rows], ["LISTENER", *header]
+    show(rows, header, output)
+
+
+@command("route")
+@dump_options
+@click.option("--name", default="", help="Only this route configuration.")
+def route_(target: Target, pod: str | None, file: str, output: str, name: str) -> None:
+    """Routes: which request goes where."""
+    rows = [(row, r) for row, r in tables.routes(dump_of(target, pod, file)) if not name or row[0] == name]
+    show(rows, tables.ROUTE, output)
+
+
+@command("endpoint")
+@dump_options
+@click.option("--address", default="")
+@click.option("--port", type=int, default=0)
+@click.option("--cluster", default="")
+@click.option("--status", default="")
+def endpoint_(
+    target: Target, pod: str | None, file: str, output: str, address: str, port: int, cluster: str, status: str
+) -> None:
+    """Endpoints, and what Envoy thinks of them now."""
+    value = load(target, pod, file, "clusters?format=json")
+    if isinstance(value, dict) and "cluster_statuses" in value:
+        rows, header, at = tables.endpoints(value), tables.ENDPOINT, 3
+    else:
+        try:
+            rows, header, at = tables.endpoint_configs(ConfigDump(value)), tables.ENDPOINT_CONFIG, 3
+        except DumpError as e:
+            raise CliError(f"{file or pod}: {e}", BAD_DATA) from e
+    shown = [
+        (row, e)
+        for row, e in rows
+        if row[0].startswith(address)
+        and (not port or row[0].endswith(f":{port}"))
+        and (not cluster or row[at] == cluster)
+        and (not status or row[1].lower() == status.lower())
+    ]
+    show(shown, header, output)
+
+
+@command("secret")
+@dump_options
+def secret_(target: Target, pod: str | None, file: str, output: str) -> None:
+    """Certificates and their ends."""
+    from lateen.dump import secrets
+
+    show(secrets.rows(dump_of(target, pod, file), times.now()), tables.SECRET, output)
+
+
+@command("ecds")
+@dump_options
+def ecds_(target: Target, pod: str | None, file: str, output: str) -> None:
+    """Extensions by name."""
+    show(tables.extensions(dump_of(target, pod, file)), tables.EXTENSION, output)
+
+
+@command("bootstrap")
+@dump_options
+def bootstrap_(target: Target, pod: str | None, file: str, output: str) -> None:
+    """With what Envoy was started."""
+    dump = dump_of(target, pod, file)
+    found = dump.part("BootstrapConfigDump")
+    if output in ("json", "yaml"):
+        click.echo(jsons.pretty(found) if output == "json" else yamldoc.dump(found).rstrip())
+        return
+    node = dig(found, "bootstrap", "node", default={})
+    version = dig(node, "user_agent_build_version", "version", default={})
+    number = ".".join(str(version.get(k, 0)) for k in ("major_number", "minor_number", "patch"))
+    mesh = dig(node, "metadata", "ISTIO_VERSION", default="unknown")
+    rows = [["Istio Version:", str(mesh)], ["Istio Proxy Version:", str(mesh)], ["Envoy Version:", number]]
+    click.echo("\n".join(f"{name:<24}{value}" for name, value in rows))
+
+
+@command("all")
+@dump_options
+def all_(target: Target, pod: str | None, file: str, output: str) -> None:
+    """Clusters, listeners, routes, endpoints and secrets."""
+    from lateen.dump import secrets
+
+    dump = dump_of(target, pod, file)
+    if output in ("json", "yaml"):
+        click.echo(jsons.pretty(dump.value) if output == "json" else yamldoc.dump(dump.value).rstrip())
+        return
+    parts: list[tuple[Rows, list[str]]] = [
+        (tables.clusters(dump), tables.CLUSTER),
+        (tables.listeners(dump), tables.LISTENER),
+        (tables.routes(dump), tables.ROUTE),
+        (tables.endpoint_configs(dump), tables.ENDPOINT_CONFIG),
+        (secrets.rows(dump, times.now()), tables.SECRET),
+    ]
+    click.echo("\n\n".join(wide_table([header, *(row for row, _ in rows)]) for rows, header in parts))
+
+
+@command("log")
+@click.argument("names", nargs=-1, required=True)
+@click.option("--level", "levels", multiple=True, help="LEVEL, or LOGGER:LEVEL,…; as in --level http:debug")
+@click.option("-r", "--reset", is_flag=True, help="Back to the level of the installation (warning).")
+@click.option("-o", "--output", type=click.Choice(["short", "json"]), default="short")
+@target_options
+def log_(target: Target, names: tuple[str, ...], levels: tuple[str, ...], reset: bool, output: str) -> None:
+    """Show or change the proxy's log levels."""
+    settings = _levels(levels) if levels else {"": "warning"} if reset else {}
+
+    async def work(client: Any) -> list[tuple[str, str]]:
+        out = []
+        for name in names:
+            pod = await pods.find(client, name, target.namespace)
+            answer = b""
+            for logger, level in settings.items():
+                answer = await pods.ask(client, pod, "POST", f"logging?{logger or 'level'}={level}")
+            answer = answer or await pods.ask(client, pod, "POST", "logging")
+            out.append((f"{pod['metadata']['name']}.{pod['metadata']['namespace']}", answer.decode(errors="replace")))
+        return out
+
+    found = target.run(work)
+    if output == "json":
+        click.echo(jsons.pretty({name: dict(_parsed(text)) for name, text in found}))
+        return
+    for name, text in found:
+        click.echo(f"{name}:\n{text.rstrip()}")
+
+
+def _levels(given: tuple[str, ...]) -> dict[str, str]:
+    known = ("trace", "debug", "info", "warning", "error", "critical", "off")
+    out: dict[str, str] = {}
+    for part in ",".join(given).split(","):
+        logger, colon, level = part.rpartition(":")
+        if level not in known:
+            raise CliError(f'--level {part}: "{level}" is not one of {", ".join(known)}', USAGE)
+        out[logger if colon else ""] = level
+    return out
+
+
+def _parsed(text: str) -> list[tuple[str, str]]:
+    pairs = (line.strip().partition(": ") for line in text.splitlines() if ": " in line)
+    return [(name, level) for name, _, level in pairs]
+
+
+@command("rootca-compare")
+@click.argument("first")
+@click.argument("second")
+@target_options
+def rootca_compare_(target: Target, first: str, second: str) -> None:
+    """Whether two proxies trust the same roots."""
+    from lateen.dump import secrets
+
+    roots = [set(secrets.roots(dump_of(target, pod, ""))) for pod in (first, second)]
+    if roots[0] != roots[1]:
+        raise CliError(f"Both [{first}] and [{second}] have different ROOTCA: they cannot verify each other")
+    click.echo(f"Both [{first}] and [{second}] have the identical ROOTCA, theoretically the connectivity should work")

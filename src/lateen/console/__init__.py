@@ -1,0 +1,1 @@
+"""The collector of the proxies' metrics, and the console that draws them."""

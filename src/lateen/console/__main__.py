@@ -1,0 +1,45 @@
+"""``python -m lateen.console collector [PORT]`` and ``python -m lateen.console server [PORT] [COLLECTOR]``."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+
+from lateen.kit import log
+from lateen.kube.kubeconfig import ConfigError, in_cluster
+
+
+async def _until_stopped(kind: str, port: int, collector_url: str) -> None:
+    me = asyncio.current_task()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, lambda: me.cancel() if me else None)
+    async with in_cluster() as client:
+        if kind == "collector":
+            from lateen.console import collector
+
+            await collector.serve(client, port)
+        else:
+            from lateen.console import server
+
+            await server.serve(client, port, collector_url)
+
+
+def main() -> None:
+    log.setup()
+    kind, *rest = sys.argv[1:] or [""]
+    if kind not in ("collector", "server"):
+        print("usage: python -m lateen.console collector [PORT] | server [PORT] [COLLECTOR]", file=sys.stderr)
+        sys.exit(64)
+    port = int(rest[0]) if rest else 9090 if kind == "collector" else 20001
+    url = rest[1] if len(rest) > 1 else "http://prometheus.istio-system:9090"
+    try:
+        asyncio.run(_until_stopped(kind, port, url))
+    except asyncio.CancelledError:
+        sys.exit(0)
+    except ConfigError as e:
+        sys.exit(f"console: {e}")
+
+
+if __name__ == "__main__":
+    main()

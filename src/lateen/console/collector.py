@@ -1,0 +1,201 @@
+"""Look at every proxy's metrics again and again, and keep what was added for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+
+import aiohttp
+from aiohttp import web
+
+from lateen.api import kinds
+from lateen.console.graph import KINDS, Graph, health
+from lateen.console.metrics import Added, Target
+from lateen.kit import jsons, tasks
+from lateen.kit.jsons import Json, dig
+from lateen.kube.client import Client
+from lateen.kube.informer import Informer
+from lateen.wire import ports
+
+log = logging.getLogger("lateen.console.collector")
+
+INTERVAL_S, LONGEST_S = 1.0, 15.0
+SHARE = 0.25
+"""Of the time, that looking may take; where it takes more, it is done less often."""
+KEEP_S = 900.0
+TIMEOUT_S = 3.0
+MAX_TEXT = 64 * 1024 * 1024
+AT_ONCE = 32
+
+
+class Collector:
+    def __init__(self, client: Client) -> None:
+        self.pods = Informer(client, kinds.POD)
+        self._targets: dict[tuple[str, str, str], Target] = {}
+        self._rounds: deque[tuple[float, Added]] = deque()
+        self._started = time.time()
+        self._session: aiohttp.ClientSession | None = None
+        self.failures: dict[str, str] = {}
+        self.interval = INTERVAL_S
+        self.looked = asyncio.Condition()
+
+    # --- looking ---------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        await self.pods.synced.wait()
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as self._session:
+            while True:
+                began = time.monotonic()
+                await self.look()
+                took = time.monotonic() - began
+                self.interval = min(LONGEST_S, max(INTERVAL_S, took / SHARE))
+                await asyncio.sleep(max(0.0, self.interval - took))
+
+    async def look(self) -> None:
+        """Once at every running proxy."""
+        wanted: dict[tuple[str, str, str], Json] = {}
+        for pod in self.pods.objects.values():
+            if dig(pod, "status", "phase") == "Running" and dig(pod, "status", "podIP") and _has_proxy(pod):
+                meta = pod["metadata"]
+                wanted[meta["namespace"], meta["name"], str(meta.get("uid"))] = pod
+        for gone in self._targets.keys() - wanted.keys():
+            del self._targets[gone]
+            self.failures.pop(f"{gone[0]}/{gone[1]}", None)
+        gate = asyncio.Semaphore(AT_ONCE)
+        added: Added = {}
+
+        async def one(key: tuple[str, str, str], pod: Json) -> None:
+            async with gate:
+                text = await self._fetch(pod)
+            if text is not None:
+                target = self._targets.get(key)
+                if target is None:
+                    target = self._targets[key] = Target(fresh=_began(pod) > self._started)
+                target.read(text, added)
+
+        await asyncio.gather(*(one(k, p) for k, p in wanted.items()))
+        now = time.time()
+        self._rounds.append((now, added))
+        while self._rounds and self._rounds[0][0] < now - KEEP_S:
+            self._rounds.popleft()
+        async with self.looked:
+            self.looked.notify_all()
+
+    async def _fetch(self, pod: Json) -> bytes | None:
+        assert self._session is not None
+        name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+        url = f"http://{pod['status']['podIP']}:{ports.MERGED_METRICS}/stats/prometheus?only=istio"
+        try:
+            async with self._session.get(url) as answer:
+                text = await answer.content.read(MAX_TEXT)
+                if answer.status != 200:
+                    raise aiohttp.ClientError(f"HTTP {answer.status}")
+        except (aiohttp.ClientError, TimeoutError, OSError) as e:
+            self.failures[name] = str(e) or "timeout"
+            return None
+        self.failures.pop(name, None)
+        return text
+
+    def added(self, window_s: float) -> Added:
+        """What was counted in the last ``window_s`` seconds."""
+        since = time.time() - window_s
+        out: Added = {}
+        for at, round_ in reversed(self._rounds):
+            if at < since:
+                break
+            for sample, value in round_.items():
+                out[sample] = out.get(sample, 0.0) + value
+        return out
+
+    # --- what it tells ---------------------------------------------------------------------------------------
+
+    def graph(self, kind: str, namespaces: list[str], window_s: float) -> Json:
+        drawn = Graph(kind, namespaces).build(self.added(window_s), window_s)
+        latest = self._rounds[-1][1] if self._rounds else {}
+        now = {e["id"]: e for e in Graph(kind, namespaces).build(latest, self.interval)["edges"]}
+        for edge in drawn["edges"]:
+            just = now.get(edge["id"])
+            edge["now"] = just["requests"] + just["connections"] if just else 0
+            edge["nowErrors"] = round(just["requests"] * just["errorRate"]) if just else 0
+        return drawn | {"at": time.time(), "proxies": len(self._targets), "failures": self.failures}
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/-/ready", self._ready),
+            web.get("/api/graph", self._graph),
+            web.get("/api/graph/stream", self._stream),
+            web.get("/api/health", self._health),
+            web.get("/", self._page),
+        ]
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        return web.Response(status=200 if self._rounds else 503)
+
+    async def _graph(self, request: web.Request) -> web.Response:
+        return web.Response(body=jsons.dumps(self.graph(*_question(request))), content_type="application/json")
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        """Server-sent events: the graph after each look."""
+        question = _question(request)
+        answer = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+        await answer.prepare(request)
+        try:
+            while True:
+                await answer.write(b"data: " + jsons.dumps(self.graph(*question)) + b"\n\n")
+                async with self.looked:
+                    await self.looked.wait()
+        except (ConnectionError, asyncio.CancelledError):
+            return answer
+
+    async def _health(self, request: web.Request) -> web.Response:
+        _, _, window = _question(request)
+        found = {ns: {"requests": r, "errors": e} for ns, (r, e) in health(self.added(window)).items()}
+        return web.Response(body=jsons.dumps(found), content_type="application/json")
+
+    async def _page(self, _: web.Request) -> web.Response:
+        rows = [f"{ns}/{name}" for ns, name, _ in sorted(self._targets)]
+        lines = [f"collector: {len(rows)} proxies, every {self.interval:.1f} s", "", *rows]
+        lines += ["", *(f"{name}: {why}" for name, why in sorted(self.failures.items()))]
+        return web.Response(text="\n".join(lines) + "\n")
+
+
+def _question(request: web.Request) -> tuple[str, list[str], float]:
+    kind = request.query.get("kind", KINDS[0])
+    if kind not in KINDS:
+        raise web.HTTPBadRequest(text=f"kind must be one of {', '.join(KINDS)}")
+    try:
+        window = float(request.query.get("window", "60"))
+    except ValueError:
+        raise web.HTTPBadRequest(text="window must be a number of seconds") from None
+    namespaces = [n for n in request.query.get("namespaces", "").split(",") if n]
+    return kind, namespaces, min(max(window, 1.0), KEEP_S)
+
+
+def _has_proxy(pod: Json) -> bool:
+    every = [*dig(pod, "spec", "containers", default=[]), *dig(pod, "spec", "initContainers", default=[])]
+    return any(c.get("name") == "istio-proxy" for c in every)
+
+
+def _began(pod: Json) -> float:
+    from datetime import datetime
+
+    try:
+        return datetime.fromisoformat(str(dig(pod, "status", "startTime"))).timestamp()
+    except ValueError:
+        return 0.0
+
+
+async def serve(client: Client, port: int) -> None:
+    """Never returns."""
+    collector = Collector(client)
+    tasks.spawn(collector.pods.run(), "informer pods")
+    looking = tasks.spawn(collector.run(), "looking")
+    app = web.Application()
+    app.add_routes(collector.routes())
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "0.0.0.0", port).start()
+    log.info("collecting; port %d", port)
+    await looking

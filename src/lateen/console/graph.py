@@ -1,0 +1,171 @@
+"""The graph of who talks to whom, from what the proxies counted in a stretch of time. Pure.
+
+Both ends of a call may report it. The client's report counts; the server's tells whether it was mutual TLS, and
+stands in where the client has no proxy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from lateen.console.metrics import UNKNOWN, Added, Flow, Workload, quantile
+from lateen.kit.jsons import Json
+
+KINDS = ("versionedApp", "app", "workload", "service")
+
+
+@dataclass
+class Edge:
+    source: str
+    target: str
+    protocol: str
+    requests: float = 0.0
+    errors: float = 0.0
+    codes: dict[str, float] = field(default_factory=dict)
+    flags: dict[str, float] = field(default_factory=dict)
+    sent: float = 0.0
+    received: float = 0.0
+    opened: float = 0.0
+    secured: float = 0.0
+    plain: float = 0.0
+    buckets: dict[float, float] = field(default_factory=dict)
+
+    def json(self, window_s: float) -> Json:
+        known = self.secured + self.plain
+        return {
+            "id": f"{self.source}>{self.target}:{self.protocol}",
+            "source": self.source,
+            "target": self.target,
+            "protocol": self.protocol,
+            "requests": round(self.requests),
+            "rate": self.requests / window_s,
+            "errorRate": self.errors / self.requests if self.requests else 0.0,
+            "codes": {k: round(v) for k, v in sorted(self.codes.items())},
+            "flags": {k: round(v) for k, v in sorted(self.flags.items()) if k not in ("-", "")},
+            "bytesRate": (self.sent + self.received) / window_s,
+            "connections": round(self.opened),
+            "mtls": self.secured / known if known else None,
+            **{name: quantile(q, self.buckets) for name, q in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))},
+        }
+
+
+class Graph:
+    def __init__(self, kind: str = "versionedApp", namespaces: Iterable[str] = ()) -> None:
+        """``namespaces``: only calls that touch one of them; empty for all."""
+        self._kind, self._namespaces = kind, frozenset(namespaces)
+        self.nodes: dict[str, Json] = {}
+        self.edges: dict[tuple[str, str, str], Edge] = {}
+
+    def build(self, added: Added, window_s: float) -> Json:
+        for sample, value in added.items():
+            flow = sample.flow
+            if not self._shown(flow):
+                continue
+            counts = flow.reporter == "source" or flow.source.name == UNKNOWN
+            for edge in self._edges_of(flow):
+                if sample.metric == "requests":
+                    if flow.reporter == "destination":
+                        edge.secured += value if flow.mtls else 0.0
+                        edge.plain += 0.0 if flow.mtls else value
+                    if counts:
+                        _count(edge, sample.detail, sample.flags, value)
+                elif sample.metric == "opened" and flow.reporter == "destination":
+                    edge.secured += value if flow.mtls else 0.0
+                    edge.plain += 0.0 if flow.mtls else value
+                if counts and sample.metric != "requests":
+                    _add(edge, sample.metric, sample.detail, value)
+        live = [e for e in self.edges.values() if e.requests or e.opened or e.sent or e.received]
+        used = {e.source for e in live} | {e.target for e in live}
+        nodes = [self._with_traffic(n, live, window_s) for n in self.nodes.values() if n["id"] in used]
+        boxes = {n["parent"] for n in nodes if n.get("parent")}
+        return {
+            "window": window_s,
+            "nodes": sorted(nodes, key=lambda n: n["id"]),
+            "boxes": sorted(boxes),
+            "edges": sorted((e.json(window_s) for e in live), key=lambda e: str(e["id"])),
+        }
+
+    def _shown(self, flow: Flow) -> bool:
+        touched = {flow.source.namespace, flow.destination.namespace, flow.service_namespace}
+        return not self._namespaces or bool(touched & self._namespaces)
+
+    def _edges_of(self, flow: Flow) -> list[Edge]:
+        source = self._workload(flow.source)
+        service = self._service(flow.service, flow.service_namespace)
+        target = None if flow.destination.name == UNKNOWN else self._workload(flow.destination)
+        if self._kind == "service":
+            pairs = [(source, service)] if source != service else []
+        elif self._kind == "workload" or flow.service == UNKNOWN:
+            pairs = [(source, target or service)]
+        else:
+            pairs = [(source, service), *([(service, target)] if target else [])]
+        return [self._edge(a, b, flow.protocol) for a, b in pairs]
+
+    def _edge(self, a: str, b: str, protocol: str) -> Edge:
+        return self.edges.setdefault((a, b, protocol), Edge(a, b, protocol))
+
+    def _workload(self, w: Workload) -> str:
+        if w.name == UNKNOWN:
+            return self._node("unknown", "unknown", "unknown", "")
+        if self._kind == "workload" or w.app == UNKNOWN:
+            return self._node(f"workload/{w.namespace}/{w.name}", "workload", w.name, w.namespace, workload=w.name)
+        if self._kind == "service":
+            return self._service(w.app, w.namespace)
+        more = {"app": w.app, "workload": w.name}
+        if self._kind == "app":
+            return self._node(f"app/{w.namespace}/{w.app}", "app", w.app, w.namespace, **more)
+        if w.version == UNKNOWN:
+            return self._node(f"app/{w.namespace}/{w.app}/", "app", w.app, w.namespace, **more)
+        box = f"box/{w.namespace}/{w.app}"
+        node = f"app/{w.namespace}/{w.app}/{w.version}"
+        return self._node(node, "app", w.app, w.namespace, version=w.version, parent=box, **more)
+
+    def _service(self, name: str, namespace: str) -> str:
+        if name in ("PassthroughCluster", "BlackHoleCluster", UNKNOWN):
+            return self._node(f"external/{name}", "external", name, "")
+        return self._node(f"service/{namespace}/{name}", "service", name, namespace)
+
+    def _node(self, node: str, kind: str, name: str, namespace: str, **more: str) -> str:
+        self.nodes.setdefault(node, {"id": node, "kind": kind, "name": name, "namespace": namespace, **more})
+        return node
+
+    def _with_traffic(self, node: Json, edges: list[Edge], window_s: float) -> Json:
+        inward = [e for e in edges if e.target == node["id"]]
+        outward = [e for e in edges if e.source == node["id"]]
+        requests = sum(e.requests for e in inward)
+        return node | {
+            "in": requests / window_s,
+            "out": sum(e.requests for e in outward) / window_s,
+            "errorRate": sum(e.errors for e in inward) / requests if requests else 0.0,
+        }
+
+
+def _count(edge: Edge, code: str, flags: str, value: float) -> None:
+    edge.requests += value
+    edge.codes[code] = edge.codes.get(code, 0.0) + value
+    edge.flags[flags] = edge.flags.get(flags, 0.0) + value
+    if not code.isdigit() or int(code) >= 500 or int(code) == 0:
+        edge.errors += value
+
+
+def _add(edge: Edge, metric: str, detail: str, value: float) -> None:
+    if metric == "bucket":
+        bound = float("inf") if detail == "+Inf" else float(detail)
+        edge.buckets[bound] = edge.buckets.get(bound, 0.0) + value
+    else:
+        setattr(edge, metric, getattr(edge, metric) + value)
+
+
+def health(added: Added) -> dict[str, tuple[float, float]]:
+    """Namespace -> (requests, errors) that its workloads received."""
+    out: dict[str, tuple[float, float]] = {}
+    for sample, value in added.items():
+        flow = sample.flow
+        if sample.metric != "requests" or (flow.reporter != "source" and flow.source.name != UNKNOWN):
+            continue
+        where = flow.service_namespace if flow.service_namespace != UNKNOWN else flow.destination.namespace
+        requests, errors = out.get(where, (0.0, 0.0))
+        bad = not sample.detail.isdigit() or int(sample.detail) >= 500 or int(sample.detail) == 0
+        out[where] = (requests + value, errors + (value if bad else 0.0))
+    return out

@@ -1,0 +1,135 @@
+"""Istio's metrics from the Prometheus text of many proxies: what was added since the last look. Pure.
+
+A proxy's text is almost the same each time, so what a line's name and labels mean is worked out once and kept.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+_LABEL = re.compile(rb'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
+UNKNOWN = "unknown"
+
+
+class Workload(NamedTuple):
+    namespace: str
+    name: str
+    app: str
+    version: str
+
+
+class Flow(NamedTuple):
+    """Requests or connections of one kind between two workloads, through one service."""
+
+    reporter: str
+    source: Workload
+    service: str
+    service_namespace: str
+    destination: Workload
+    protocol: str
+    mtls: bool
+
+
+class Sample(NamedTuple):
+    """What one line of text is about: ``metric`` is requests, bucket, sent, received or opened."""
+
+    flow: Flow
+    metric: str
+    detail: str
+    """The response code, or a bucket's upper bound."""
+    flags: str = ""
+
+
+_METRICS = {
+    b"istio_requests_total": "requests",
+    b"istio_request_duration_milliseconds_bucket": "bucket",
+    b"istio_tcp_sent_bytes_total": "sent",
+    b"istio_tcp_received_bytes_total": "received",
+    b"istio_tcp_connections_opened_total": "opened",
+}
+_DETAIL = {"requests": "response_code", "bucket": "le"}
+
+
+def meaning(line: bytes) -> Sample | None:
+    """Of a line without its value; None for what is not drawn."""
+    name, brace, rest = line.partition(b"{")
+    metric = _METRICS.get(name)
+    if metric is None or not brace:
+        return None
+    labels = {k.decode(): v.decode(errors="replace") for k, v in _LABEL.findall(rest)}
+
+    def workload(side: str) -> Workload:
+        return Workload(
+            labels.get(f"{side}_workload_namespace", UNKNOWN),
+            labels.get(f"{side}_workload", UNKNOWN),
+            labels.get(f"{side}_app", UNKNOWN),
+            labels.get(f"{side}_version", UNKNOWN),
+        )
+
+    flow = Flow(
+        labels.get("reporter", ""),
+        workload("source"),
+        labels.get("destination_service_name", UNKNOWN),
+        labels.get("destination_service_namespace", UNKNOWN),
+        workload("destination"),
+        labels.get("request_protocol", "tcp"),
+        labels.get("connection_security_policy") == "mutual_tls",
+    )
+    return Sample(flow, metric, labels.get(_DETAIL.get(metric, ""), ""), labels.get("response_flags", ""))
+
+
+Added = dict[Sample, float]
+
+
+@dataclass
+class Target:
+    """One proxy's counters as they were last seen."""
+
+    fresh: bool
+    """It began after us, so that all it has counted is new."""
+    _last: dict[bytes, float] = field(default_factory=dict)
+    _known: dict[bytes, Sample | None] = field(default_factory=dict)
+    _seen: bool = False
+
+    def read(self, text: bytes, into: Added) -> None:
+        """Add what was counted since the last text; a counter that fell began anew."""
+        counted = self._seen or self.fresh
+        for line in text.splitlines():
+            if not line.startswith(b"istio_"):
+                continue
+            key, _, raw = line.rpartition(b" ")
+            if key not in self._known:
+                self._known[key] = meaning(key)
+            sample = self._known[key]
+            if sample is None:
+                continue
+            try:
+                value = float(raw)
+            except ValueError:
+                continue
+            before = self._last.get(key, 0.0)
+            self._last[key] = value
+            delta = value - before if value >= before else value
+            if delta and counted:
+                into[sample] = into.get(sample, 0.0) + delta
+        self._seen = True
+
+
+def quantile(q: float, buckets: dict[float, float]) -> float | None:
+    """As Prometheus' histogram_quantile: linear inside a bucket. ``buckets`` are cumulative counts by upper bound."""
+    bounds = sorted(buckets)
+    total = buckets[bounds[-1]] if bounds else 0.0
+    if not total:
+        return None
+    rank, below, lower = q * total, 0.0, 0.0
+    for bound in bounds:
+        count = buckets[bound]
+        if count >= rank:
+            if bound == float("inf"):
+                return lower
+            inside = count - below
+            return lower + (bound - lower) * ((rank - below) / inside if inside else 1.0)
+        below, lower = count, bound
+    return lower

@@ -1,0 +1,240 @@
+"""The console's web server: the page, what the cluster says, and the collector's graph passed through."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+from lateen.analysis import Snapshot, Source, analyze
+from lateen.api import kinds
+from lateen.kit import jsons, tasks
+from lateen.kit.jsons import Json, dig
+from lateen.kube.client import HttpClient, KubeError, Unreachable
+from lateen.kube.informer import Informer
+
+log = logging.getLogger("lateen.console.server")
+
+ROOT = "/kiali"
+STATIC = Path(__file__).parent / "static"
+WATCHED = (kinds.NAMESPACE, kinds.POD, kinds.SERVICE, kinds.DEPLOYMENT, kinds.CONFIG_MAP, *kinds.MESH)
+LOCAL = ("localhost", "127.0.0.1", "[::1]", "kiali")
+POLICY = (
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "frame-ancestors 'none'; base-uri 'none'"
+)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@web.middleware
+async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Only under names of this machine or this service, so that no other site's page can read it (DNS rebinding)."""
+    host = request.host.rpartition(":")[0] or request.host
+    if host not in LOCAL and not host.startswith("kiali.") and request.path != f"{ROOT}/healthz":
+        raise web.HTTPForbidden(text="open the console with: lateen dashboard kiali")
+    response = await handler(request)
+    if not response.prepared:
+        response.headers.update(
+            {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+        )
+    return response
+
+
+class Console:
+    def __init__(self, client: HttpClient, collector: str) -> None:
+        self._client, self._collector = client, collector.rstrip("/")
+        self.informers = {k: Informer(client, k, self._changed) for k in WATCHED}
+        self._findings: dict[str, list[Json]] | None = None
+        self._session: aiohttp.ClientSession | None = None
+
+    def _changed(self, *_: object) -> None:
+        self._findings = None
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/", self._home),
+            web.get(ROOT, self._index),
+            web.get(f"{ROOT}/", self._index),
+            web.get(f"{ROOT}/healthz", self._healthy),
+            web.get(f"{ROOT}/api/namespaces", self._namespaces),
+            web.get(f"{ROOT}/api/graph", self._pass),
+            web.get(f"{ROOT}/api/graph/stream", self._pass),
+            web.get(f"{ROOT}/api/pods", self._pods),
+            web.get(f"{ROOT}/api/pods/{{namespace}}/{{pod}}/log", self._log),
+        ]
+
+    async def session(self, _: web.Application) -> AsyncIterator[None]:
+        async with aiohttp.ClientSession() as self._session:
+            yield
+
+    async def _home(self, _: web.Request) -> web.Response:
+        raise web.HTTPFound(ROOT)
+
+    async def _index(self, _: web.Request) -> web.StreamResponse:
+        page = STATIC / "index.html"
+        if not page.is_file():
+            raise web.HTTPServiceUnavailable(text="the console's page was not built; build it with: make console")
+        return web.FileResponse(page, headers={"Cache-Control": "no-cache"})
+
+    async def _healthy(self, _: web.Request) -> web.Response:
+        return web.Response(status=200 if all(i.synced.is_set() for i in self.informers.values()) else 503)
+
+    # --- the collector's -------------------------------------------------------------------------------------
+
+    async def _pass(self, request: web.Request) -> web.StreamResponse:
+        assert self._session is not None
+        url = f"{self._collector}{request.path.removeprefix(ROOT)}"
+        limit = aiohttp.ClientTimeout(total=None, connect=5, sock_read=60)
+        try:
+            async with self._session.get(url, params=request.query, timeout=limit) as found:
+                answer = web.StreamResponse(
+                    status=found.status, headers={"Content-Type": found.headers["Content-Type"]}
+                )
+                await answer.prepare(request)
+                async for chunk in found.content.iter_any():
+                    await answer.write(chunk)
+                return answer
+        except (aiohttp.ClientError, TimeoutError) as e:
+            says = (
+                f"the collector does not answer ({str(e) or 'timeout'}); is it there? kubectl apply -f samples/addons"
+            )
+            raise web.HTTPBadGateway(text=says) from e
+
+    async def _health(self) -> Json:
+        assert self._session is not None
+        try:
+            limit = aiohttp.ClientTimeout(total=3)
+            async with self._session.get(f"{self._collector}/api/health?window=60", timeout=limit) as found:
+                out: Json = await found.json()
+                return out
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return {}
+
+    # --- the cluster's ---------------------------------------------------------------------------------------
+
+    def _objects(self, kind: kinds.Kind) -> list[Json]:
+        return list(self.informers[kind].objects.values())
+
+    def findings(self) -> dict[str, list[Json]]:
+        """Namespace -> findings of the analysis, of this moment."""
+        if self._findings is None:
+            sources = [
+                Source({"apiVersion": k.api_version, "kind": k.kind, **o}) for k in WATCHED for o in self._objects(k)
+            ]
+            out: dict[str, list[Json]] = {}
+            for m in analyze(Snapshot(sources)):
+                found = {"code": m.kind.code, "level": m.kind.level, "object": m.source.ref, "text": m.text}
+                out.setdefault(m.source.namespace or m.source.name, []).append(found)
+            self._findings = out
+        return self._findings
+
+    async def _namespaces(self, _: web.Request) -> web.Response:
+        traffic, findings = await self._health(), self.findings()
+        pods = self._objects(kinds.POD)
+        out = []
+        for ns in sorted(self._objects(kinds.NAMESPACE), key=_own_first):
+            name = ns["metadata"]["name"]
+            mine = [p for p in pods if p["metadata"]["namespace"] == name]
+            apps: dict[str, bool] = {}
+            for p in mine:
+                app = dig(p, "metadata", "labels", "app", default=p["metadata"]["name"])
+                apps[app] = apps.get(app, True) and _ready(p)
+            levels = [f["level"] for f in findings.get(name, [])]
+            out.append(
+                {
+                    "name": name,
+                    "labels": ns["metadata"].get("labels") or {},
+                    "apps": len(apps),
+                    "healthy": sum(apps.values()),
+                    "meshed": sum(_has_proxy(p) for p in mine),
+                    "pods": len(mine),
+                    "config": sum(
+                        1 for k in kinds.MESH for o in self._objects(k) if o["metadata"].get("namespace") == name
+                    ),
+                    "errors": levels.count("Error"),
+                    "warnings": levels.count("Warning"),
+                    "findings": findings.get(name, [])[:50],
+                    "mtls": self._mtls(name),
+                    "traffic": traffic.get(name, {"requests": 0, "errors": 0}),
+                }
+            )
+        return web.Response(body=jsons.dumps(out), content_type="application/json")
+
+    def _mtls(self, namespace: str) -> str:
+        """The mode of the namespace's own PeerAuthentication, or of the mesh's."""
+        for where in (namespace, "istio-system"):
+            for p in self._objects(kinds.PEER_AUTHENTICATION):
+                if p["metadata"].get("namespace") == where and not dig(p, "spec", "selector", "matchLabels"):
+                    return str(dig(p, "spec", "mtls", "mode", default="PERMISSIVE"))
+        return "PERMISSIVE"
+
+    async def _pods(self, request: web.Request) -> web.Response:
+        """The pods of ``namespace``; of a workload where ``app`` and perhaps ``version`` are given."""
+        wanted = {k: v for k in ("app", "version") if (v := request.query.get(k))}
+        out = [
+            {
+                "name": p["metadata"]["name"],
+                "namespace": p["metadata"]["namespace"],
+                "containers": [c["name"] for c in dig(p, "spec", "containers", default=[])],
+                "ready": _ready(p),
+            }
+            for p in self._objects(kinds.POD)
+            if p["metadata"]["namespace"] == request.query.get("namespace")
+            and all(dig(p, "metadata", "labels", k) == v for k, v in wanted.items())
+        ]
+        return web.Response(body=jsons.dumps(out), content_type="application/json")
+
+    async def _log(self, request: web.Request) -> web.StreamResponse:
+        """Server-sent events: a line each."""
+        namespace, pod = request.match_info["namespace"], request.match_info["pod"]
+        container = request.query.get("container", "istio-proxy")
+        lines = self._client.logs(namespace, pod, container, tail=200, follow=True)
+        answer = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+        await answer.prepare(request)
+        try:
+            async with contextlib.aclosing(lines):  # type: ignore[type-var]
+                async for line in lines:
+                    await answer.write(b"data: " + jsons.dumps(line.decode(errors="replace").rstrip("\n")) + b"\n\n")
+        except (KubeError, Unreachable) as e:
+            await answer.write(b"event: failure\ndata: " + jsons.dumps(str(e)) + b"\n\n")
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # the page was closed
+        return answer
+
+
+def _own_first(namespace: Json) -> tuple[bool, bool, str]:
+    """The user's own namespaces, then the mesh's, then the cluster's."""
+    name = str(namespace["metadata"]["name"])
+    return name.startswith("kube-"), name.startswith("istio-"), name
+
+
+def _ready(pod: Json) -> bool:
+    statuses = dig(pod, "status", "containerStatuses", default=[])
+    return bool(statuses) and all(s.get("ready") for s in statuses)
+
+
+def _has_proxy(pod: Json) -> bool:
+    return any(c.get("name") == "istio-proxy" for c in dig(pod, "spec", "containers", default=[]))
+
+
+async def serve(client: HttpClient, port: int, collector: str) -> None:
+    """Never returns."""
+    console = Console(client, collector)
+    for informer in console.informers.values():
+        tasks.spawn(informer.run(), f"informer {informer.kind.plural}")
+    app = web.Application(middlewares=[guarded])
+    app.cleanup_ctx.append(console.session)
+    app.add_routes(console.routes())
+    if (STATIC / "assets").is_dir():
+        app.router.add_static(f"{ROOT}/assets", STATIC / "assets")
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "0.0.0.0", port).start()
+    log.info("console: http://localhost:%d%s", port, ROOT)
+    await asyncio.Event().wait()
