@@ -91,6 +91,12 @@ export class View {
     this.particles = []
   }
 
+  /** Where each node is, in words: what tests look at to see that nothing moves by itself. */
+  places(): string {
+    const rounded = this.cy.nodes(':childless').map((n) => `${n.id()} ${Math.round(n.position('x'))} ${Math.round(n.position('y'))}`)
+    return rounded.sort().join('; ')
+  }
+
   select(id: string | null) {
     this.cy.elements().removeClass('chosen')
     if (id) this.cy.getElementById(id).addClass('chosen')

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +11,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 ARTICLE = ROOT.parent / "shared" / "article"
 SAMPLES = ROOT / "samples" / "bookinfo"
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 def kubectls():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import webbrowser
 from dataclasses import dataclass
 from typing import Any
@@ -147,8 +148,14 @@ async def _serve(
             click.echo(url)
             if browser and not _opened(url):
                 say(f"Failed to open browser; open {url} in your browser.")
-            await _ended(session)
-    raise CliError(f"the connection to pod {meta['name']} ended; is it still running?")
+            stopped = asyncio.Event()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+            waiting = [tasks.spawn(stopped.wait(), "stop"), tasks.spawn(_ended(session), "end")]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            await tasks.cancel(*waiting)
+    if not stopped.is_set():
+        raise CliError(f"the connection to pod {meta['name']} ended; is it still running?")
 
 
 def _opened(url: str) -> bool:
@@ -159,9 +166,10 @@ def _opened(url: str) -> bool:
     return False
 
 
-async def _ended(session: Session) -> None:
+async def _ended(session: Session) -> bool:
     while await session.opened.get() is not None:
         pass
+    return True
 
 
 async def _pipe(

@@ -1,0 +1,137 @@
+"""The console in a real browser: the article's pictures, with real traffic."""
+
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+from world import ROOT, free_port
+
+CHROMIUM = shutil.which("chromium")
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(not CHROMIUM, reason="needs Debian's chromium (apt-get install chromium)"),
+]
+
+
+@pytest.fixture(scope="module")
+def console(mesh):
+    """The address of ``lateen dashboard kiali``."""
+    mesh.kubectl("apply", "-f", str(ROOT / "samples" / "addons"))
+    for name in ("prometheus", "kiali"):
+        mesh.kubectl("rollout", "status", f"deployment/{name}", "-n", "istio-system", "--timeout=60s")
+    command = [sys.executable, "-m", "lateen", "dashboard", "kiali", "--port", "0", "--browser=false"]
+    command[command.index("0")] = str(free_port())
+    forward = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=mesh.environment)
+    yield forward.stdout.readline().strip()
+    forward.send_signal(signal.SIGINT)
+    assert forward.wait(10) == 0
+    mesh.kubectl("delete", "-f", str(ROOT / "samples" / "addons"))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as p:
+        found = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(browser, console):
+    wrong = []
+    found = browser.new_page(viewport={"width": 1400, "height": 850})
+    found.on("console", lambda m: wrong.append(m.text) if m.type in ("error", "warning") else None)
+    found.on("pageerror", lambda e: wrong.append(str(e)))
+    yield found
+    found.close()
+    assert wrong == []
+
+
+def edge(page, source, target):
+    return page.locator(f'#edges tr[data-from="{source}"][data-to="{target}"]')
+
+
+INGRESS = "app/istio-system/istio-ingressgateway/"
+PRODUCTPAGE = "app/default/productpage/v1"
+
+
+def test_the_overview_has_the_namespaces_with_their_health(page, console):
+    assert console.endswith("/kiali")
+    page.goto(console)
+    card = page.locator('article[data-namespace="default"]')
+    card.wait_for(timeout=5000)
+    assert "4 of 4 healthy" in card.inner_text()
+    assert "6 of 6 pods" in card.inner_text()
+    card.get_by_role("link", name="Graph").click()
+    page.locator(".canvas canvas").first.wait_for(timeout=5000)
+    assert "namespaces=default" in page.url
+
+
+def test_a_request_is_in_the_graph_within_three_seconds(page, console, mesh):
+    page.goto(f"{console}#/graph?namespaces=default&window=10")
+    page.get_by_role("status").filter(has_text="proxies").wait_for(timeout=10000)
+    page.get_by_text("No requests in this stretch of time").wait_for(timeout=20000)
+    assert mesh.page()[0] == 200
+    edge(page, INGRESS, "service/default/productpage").wait_for(state="attached", timeout=3000)
+    for source, target in (
+        ("service/default/productpage", PRODUCTPAGE),
+        (PRODUCTPAGE, "service/default/details"),
+        (PRODUCTPAGE, "service/default/reviews"),
+        ("service/default/details", "app/default/details/v1"),
+    ):
+        row = edge(page, source, target)
+        row.wait_for(state="attached", timeout=3000)
+    row = edge(page, PRODUCTPAGE, "service/default/details")
+    assert "http" in row.text_content()
+    mesh.until(lambda: "100 %" in row.text_content(), what="mutual TLS, reported by the server")
+
+
+def test_a_call_from_inside_has_no_edge_from_the_gateway(page, console, mesh):
+    page.goto(f"{console}#/graph?namespaces=default&window=10")
+    page.get_by_text("No requests in this stretch of time").wait_for(timeout=20000)
+    mesh.inside("ratings", "curl", "-s", "productpage:9080/productpage")
+    edge(page, "app/default/ratings/v1", "service/default/productpage").wait_for(state="attached", timeout=3000)
+    edge(page, PRODUCTPAGE, "service/default/reviews").wait_for(state="attached", timeout=3000)
+    assert edge(page, INGRESS, "service/default/productpage").count() == 0
+
+
+def test_the_side_panel_has_rates_codes_and_percentiles_and_the_log_is_live(page, console, mesh):
+    page.goto(f"{console}#/graph?namespaces=default&window=60")
+    assert mesh.page()[0] == 200
+    row = edge(page, "service/default/productpage", PRODUCTPAGE)
+    row.wait_for(state="attached", timeout=5000)
+    page.get_by_text("As a table").click()
+    row.get_by_role("button").click()
+    panel = page.get_by_role("complementary", name="Details")
+    panel.get_by_text("p99").wait_for(timeout=3000)
+    assert panel.get_by_role("cell", name="200").count() == 1
+    assert "rps" in panel.inner_text()
+    panel.get_by_role("button", name="productpage v1").click()
+    panel.get_by_role("button", name="Log").click(timeout=5000)
+    log = page.locator("pre[data-log]")
+    mesh.until(lambda: "outbound|9080||details" in log.inner_text(), 10, "the log of the proxy")
+    before = log.inner_text().count("/productpage")
+    assert mesh.page()[0] == 200
+    mesh.until(lambda: log.inner_text().count("/productpage") > before, 5, "a new line of the log")
+
+
+def test_the_picture_stays_where_it_is(page, console, mesh):
+    """Positions do not change while only rates do."""
+    page.goto(f"{console}#/graph?namespaces=default&window=60")
+    for _ in range(12):
+        mesh.page()
+    edge(page, "service/default/ratings", "app/default/ratings/v1").wait_for(state="attached", timeout=5000)
+    page.get_by_label("Traffic animation").uncheck()
+    page.wait_for_timeout(3500)
+    places = "() => document.querySelector('[data-places]').dataset.places"
+    before = page.evaluate(places)
+    for _ in range(3):
+        mesh.page()
+        page.wait_for_timeout(700)
+    assert before
+    assert page.evaluate(places) == before
