@@ -11,7 +11,7 @@ from lateen.api import kinds
 from lateen.cli.base import command
 from lateen.cli.cluster import begin
 from lateen.cli.connect import with_client
-from lateen.cli.install import operator, quiet_step
+from lateen.cli.install import operator
 from lateen.cli.output import CliError, say, step
 from lateen.cluster.home import Home
 from lateen.install import installer, manifests
@@ -52,7 +52,7 @@ def demo() -> None:
 
 async def _in_cluster(client: HttpClient) -> str:
     parts = manifests.render(operator((), ("profile=demo",)))
-    await installer.install(client, parts, quiet_step)
+    await installer.install(client, parts, step)
     with step("Namespace default labelled istio-injection=enabled"):
         await client.patch(kinds.NAMESPACE, "", "default", {"metadata": {"labels": {"istio-injection": "enabled"}}})
     objects = bookinfo()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import click
 
 from lateen import __version__
-from lateen.cli.base import command
-from lateen.cli.connect import context_option, kubeconfig_option, with_client
+from lateen.cli.base import Group, command
+from lateen.cli.connect import Target, context_option, kubeconfig_option, with_client
 from lateen.cli.output import BAD_DATA, CliError, say, step, warn
 from lateen.install import installer, manifests, profiles
 from lateen.kit import yamldoc
@@ -34,13 +33,20 @@ def operator(files: tuple[str, ...], settings: tuple[str, ...], default: str = "
         found = profiles.resolve(default, overlays, list(settings))
     except profiles.ProfileError as e:
         raise CliError(str(e), BAD_DATA) from e
+    if found.profile in profiles.NOTES:
+        warn(f"profile {found.profile}: {profiles.NOTES[found.profile]}")
     for path in found.ignored:
         warn(f"the field spec.{path} has no effect in this version of Lateen")
     return found
 
 
-def quiet_step(title: str) -> AbstractContextManager[None]:
-    return step(title)
+def carry_out(target: Target, found: profiles.Operator, readiness_timeout: float) -> None:
+    parts = manifests.render(found)
+
+    async def work(client: HttpClient) -> None:
+        await installer.install(client, parts, step, readiness_timeout)
+
+    target.run(work)
 
 
 @command()
@@ -70,10 +76,7 @@ def install(
     if not yes:
         click.confirm(f"This will install Lateen {__version__} into the cluster. Proceed?", abort=True, err=True)
 
-    async def work(client: HttpClient) -> None:
-        await installer.install(client, parts, quiet_step, readiness_timeout)
-
-    with_client(kubeconfig, work, context)
+    carry_out(Target(kubeconfig, context), found, readiness_timeout)
     say("✔ Installation complete")
 
 
@@ -96,12 +99,18 @@ def uninstall(kubeconfig: str | None, context: str, purge: bool, yes: bool) -> N
     say(f"✔ Uninstall complete ({gone} objects removed)")
 
 
-@click.group()
+@click.group(
+    cls=Group,
+    entries={
+        "diff": ("lateen.cli.setup:manifest_diff", "What two manifests differ in."),
+        "generate": ("lateen.cli.install:generate", "All objects as YAML."),
+    },
+)
 def manifest() -> None:
     """Print what an installation consists of."""
 
 
-@manifest.command()
+@command("generate")
 @file_option
 @set_option
 def generate(files: tuple[str, ...], settings: tuple[str, ...]) -> None:

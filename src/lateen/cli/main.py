@@ -11,6 +11,15 @@ from lateen.cli.base import Entry, Group
 from lateen.cli.output import USAGE, CliError, fail
 
 COMMANDS: dict[str, Entry] = {
+    "admin": ("lateen.cli.support:admin", "The control plane: log levels."),
+    "bug-report": ("lateen.cli.support:bug_report", "Everything that somebody who helps wants to see."),
+    "completion": ("lateen.cli.support:completion", "Completion of words for bash, zsh and fish."),
+    "experimental": ("lateen.cli.experimental:experimental", "describe, metrics, check-inject and more (x)."),
+    "options": ("lateen.cli.support:options", "The options that most commands have."),
+    "profile": ("lateen.cli.setup:profile", "Configuration profiles."),
+    "tag": ("lateen.cli.injection:tag", "Names for control plane revisions."),
+    "upgrade": ("lateen.cli.setup:upgrade", "Bring an installation to this version."),
+    "verify-install": ("lateen.cli.setup:verify_install", "Whether everything of an installation is there."),
     "analyze": ("lateen.cli.analyze:analyze", "Find mistakes in the mesh's configuration, in files or in a cluster."),
     "validate": ("lateen.cli.analyze:validate", "Check that files would be accepted."),
     "cluster": ("lateen.cli.cluster:cluster", "Start, stop and inspect the embedded cluster."),

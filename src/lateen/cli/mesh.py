@@ -19,7 +19,12 @@ from lateen.kube.client import HttpClient
 
 
 async def sync_status(client: HttpClient) -> Json | None:
-    """What istiod says of its proxies, asked from inside its own pod; None where none runs."""
+    """What istiod says of its proxies; None where none runs."""
+    return await ask_istiod(client, "/debug/syncz")
+
+
+async def ask_istiod(client: HttpClient, path: str) -> Json | None:
+    """A debug path of istiod, asked from inside its own pod; None where none runs."""
     found, _ = await client.list(kinds.POD, NAMESPACE, "app=istiod")
     pod = next((p for p in found if dig(p, "status", "phase") == "Running"), None)
     if pod is None:
@@ -39,7 +44,7 @@ async def sync_status(client: HttpClient) -> Json | None:
         NAMESPACE,
         pod["metadata"]["name"],
         "discovery",
-        ["pilot-discovery", "request", "GET", "/debug/syncz"],
+        ["pilot-discovery", "request", "GET", path],
         str(token["status"]["token"]).encode(),
     )
     try:

@@ -46,7 +46,10 @@ class Edge:
             "bytesRate": (self.sent + self.received) / window_s,
             "connections": round(self.opened),
             "mtls": self.secured / known if known else None,
-            **{name: quantile(q, self.buckets) for name, q in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))},
+            **{
+                name: quantile(q, self.buckets)
+                for name, q in (("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99))
+            },
         }
 
 

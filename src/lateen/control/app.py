@@ -343,23 +343,37 @@ def monitoring(control: Control, ca: CaService, hooks: Webhooks) -> list[web.Rou
         return web.Response(text=control.metrics(ca, hooks), content_type="text/plain")
 
     async def syncz(request: web.Request) -> web.Response:
-        token = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
-        review = await control.client.request(
-            kinds.TOKEN_REVIEW,
-            "",
-            "",
-            "",
-            {
-                "apiVersion": "authentication.k8s.io/v1",
-                "kind": "TokenReview",
-                "spec": {"token": token, "audiences": [DEBUG_AUDIENCE]},
-            },
-        )
-        if not dig(review, "status", "authenticated"):
-            return web.json_response({"error": f"a token for the audience {DEBUG_AUDIENCE} is required"}, status=401)
+        if (refused := await _refused(control.client, request)) is not None:
+            return refused
         return web.json_response({"proxies": control.status(), "bad": control.world.bad, "version": __version__})
 
-    return [web.get("/ready", is_ready), web.get("/metrics", metrics), web.get("/debug/syncz", syncz)]
+    async def scopes(request: web.Request) -> web.Response:
+        if (refused := await _refused(control.client, request)) is not None:
+            return refused
+        try:
+            for name, level in request.query.items():
+                logs.set_level(name, level)
+        except ValueError as e:
+            return web.json_response({"error": str(e)}, status=400)
+        return web.json_response({"scopes": logs.scopes()})
+
+    return [
+        web.get("/ready", is_ready),
+        web.get("/metrics", metrics),
+        web.get("/debug/syncz", syncz),
+        web.get("/debug/logging", scopes),
+    ]
+
+
+async def _refused(client: Client, request: web.Request) -> web.Response | None:
+    """Debug paths need a token for them."""
+    token = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+    spec = {"token": token, "audiences": [DEBUG_AUDIENCE]}
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
+    review = await client.request(kinds.TOKEN_REVIEW, "", "", "", body)
+    if dig(review, "status", "authenticated"):
+        return None
+    return web.json_response({"error": f"a token for the audience {DEBUG_AUDIENCE} is required"}, status=401)
 
 
 async def xds_server(control: Control, authority: Authority, pair: Pair) -> tuple[grpc.aio.Server, list[Pair]]:

@@ -46,7 +46,18 @@ PROFILES: dict[str, Json] = {
     "demo": _profile(True, True, True, {"accessLogFile": "/dev/stdout"}, SMALL),
     "minimal": _profile(False, False, True),
     "empty": _profile(False, False, False),
+    "openshift": _profile(True, False, True),
+    "preview": _profile(True, False, True),
+    "remote": _profile(False, False, False),
 }
+
+
+NOTES = {
+    "openshift": "sidecars set up their own redirection here (there is no CNI plugin): allow NET_ADMIN for them",
+    "preview": "nothing is experimental in this version; the profile is the same as default",
+    "remote": "a control plane in another cluster is not supported yet; only the definitions are installed",
+}
+"""What whoever chooses a profile must know."""
 
 
 class ProfileError(ValueError):
@@ -58,6 +69,7 @@ class Operator:
     """The merged specification, and which of its fields have no effect."""
 
     spec: Json
+    profile: str = "default"
     ignored: list[str] = field(default_factory=list)
 
 
@@ -112,7 +124,7 @@ def resolve(profile: str, overlays: list[Json], settings: list[str]) -> Operator
                 nested = {part: nested}
             ignored += _ineffective(nested, "")
             spec = _merge(spec, nested)
-    return Operator(spec, ignored)
+    return Operator(spec, name, ignored)
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -24,3 +24,43 @@ def setup(level: int = logging.INFO) -> None:
     _Formatter.converter = time.gmtime
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+
+
+SCOPES = {
+    "ads": "pushes to proxies, and what they refuse",
+    "ca": "certificates of workloads",
+    "control": "the control plane as a whole",
+    "control.webhooks": "injection and validation",
+    "control.world": "objects that cannot be read",
+    "control.status": "conditions of the mesh's objects",
+    "kube": "the Kubernetes API",
+    "tasks": "failures of background work",
+}
+"""Parts of a program whose level can be changed while it runs."""
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+    "fatal": logging.CRITICAL,
+    "none": logging.CRITICAL + 10,
+}
+
+
+def scopes() -> list[dict[str, str]]:
+    names = {number: name for name, number in _LEVELS.items()}
+    out = []
+    for scope, text in SCOPES.items():
+        number = logging.getLogger(f"lateen.{scope}").getEffectiveLevel()
+        out.append({"scope": scope, "description": text, "level": names.get(number, str(number))})
+    return out
+
+
+def set_level(scope: str, level: str) -> None:
+    """Of one scope, or of ``all``. Raises ValueError."""
+    if level not in _LEVELS:
+        raise ValueError(f'there is no level "{level}"; there are: {", ".join(_LEVELS)}')
+    if scope != "all" and scope not in SCOPES:
+        raise ValueError(f'there is no scope "{scope}"; there are: {", ".join(SCOPES)}')
+    for name in SCOPES if scope == "all" else (scope,):
+        logging.getLogger(f"lateen.{name}").setLevel(_LEVELS[level])

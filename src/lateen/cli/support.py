@@ -1,0 +1,200 @@
+"""lateen admin log, lateen bug-report, lateen completion, lateen options."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from lateen.api import kinds
+from lateen.cli import pods
+from lateen.cli.base import Group, command
+from lateen.cli.connect import Target, target_options
+from lateen.cli.output import BAD_DATA, USAGE, CliError, say, step, wide_table
+from lateen.kit import jsons, yamldoc
+from lateen.kit.jsons import Json, dig
+from lateen.kube.client import HttpClient, KubeError, Unreachable
+
+LEVELS = ("none", "fatal", "error", "warn", "info", "debug")
+
+
+@click.group(cls=Group, entries={"log": ("lateen.cli.support:admin_log", "istiod's log levels.")}, aliases={"l": "log"})
+def admin() -> None:
+    """The control plane."""
+
+
+@command("log")
+@click.option("--level", "levels", multiple=True, help="SCOPE:LEVEL,… as in --level ads:debug")
+@click.option("-r", "--reset", is_flag=True, help="All scopes to info.")
+@click.option("-o", "--output", type=click.Choice(["short", "json", "yaml"]), default="short")
+@target_options
+def admin_log(target: Target, levels: tuple[str, ...], reset: bool, output: str) -> None:
+    """Show or change istiod's log levels: lateen admin log --level ads:debug"""
+    from lateen.cli.mesh import ask_istiod
+
+    changes: dict[str, str] = {"all": "info"} if reset else {}
+    for part in ",".join(levels).split(",") if levels else ():
+        scope, found, level = part.rpartition(":")
+        if level not in LEVELS or (found and not scope):
+            raise CliError(f"--level {part}: write it as SCOPE:LEVEL, with a level of {', '.join(LEVELS)}", USAGE)
+        changes[scope or "all"] = level
+
+    async def work(client: HttpClient) -> Json:
+        query = "&".join(f"{scope}={level}" for scope, level in changes.items())
+        found = await ask_istiod(client, f"/debug/logging{'?' + query if query else ''}")
+        if found is None:
+            raise CliError(f'no running Istio pods in "{target.istio_namespace}"')
+        return found
+
+    found = target.run(work)["scopes"]
+    if output != "short":
+        click.echo(jsons.pretty(found) if output == "json" else yamldoc.dump(found).rstrip())
+        return
+    rows = [["ACTIVE SCOPE", "DESCRIPTION", "LOG LEVEL"]]
+    rows += [[s["scope"], s["description"], s["level"]] for s in found]
+    click.echo(wide_table(rows))
+
+
+# --- bug report --------------------------------------------------------------------------------------------------
+
+COLLECTED = (
+    kinds.NAMESPACE,
+    kinds.NODE,
+    kinds.POD,
+    kinds.SERVICE,
+    kinds.ENDPOINT_SLICE,
+    kinds.DEPLOYMENT,
+    kinds.EVENT,
+    kinds.MUTATING_WEBHOOK,
+    kinds.VALIDATING_WEBHOOK,
+    *kinds.MESH,
+)
+"""Secrets are not among them, and of configuration maps only the mesh's own."""
+LIMIT = 50
+Add = Callable[[str, bytes], None]
+
+
+@command("bug-report")
+@click.option("--dir", "folder", default=".", help="Where the archive is written.")
+@click.option("--include", multiple=True, help="Only proxies of this namespace; may be repeated.")
+@click.option("--timeout", "limit", default=300.0, help="Seconds for all of it.")
+@target_options
+def bug_report(target: Target, folder: str, include: tuple[str, ...], limit: float) -> None:
+    """Everything that somebody who helps wants to see, in one archive: lateen bug-report"""
+    where = Path(folder)
+    if not where.is_dir():
+        raise CliError(f"{folder}: no such folder", BAD_DATA)
+    path = where / "bug-report.tar.gz"
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as archive:
+
+        def add(name: str, data: bytes) -> None:
+            entry = tarfile.TarInfo(f"bug-report/{name}")
+            entry.size, entry.mtime, entry.mode = len(data), int(time.time()), 0o600
+            archive.addfile(entry, io.BytesIO(data))
+
+        async def work(client: HttpClient) -> int:
+            async with asyncio.timeout(limit):
+                return await _collect(client, target, include, add)
+
+        proxies = target.run(work)
+    size = path.stat().st_size // 1024
+    say(f"✔ Done: {path} ({size} kB, {proxies} proxies). It has no secrets, but names and addresses.")
+
+
+async def _collect(client: HttpClient, target: Target, include: tuple[str, ...], add: Add) -> int:
+    from lateen.analysis import Snapshot, analyze
+    from lateen.cli.analyze import line, live_sources
+    from lateen.cli.mesh import ask_istiod
+
+    with step("Objects of the cluster"):
+        add("cluster/version.json", jsons.dumps(await client.call("GET", "/version")))
+        for kind in COLLECTED:
+            try:
+                found, _ = await client.list(kind)
+            except KubeError as e:
+                add(f"cluster/{kind.plural}.error", str(e).encode())
+                continue
+            add(f"cluster/{kind.plural}.yaml", yamldoc.dump(found).encode())
+        config = await client.get(kinds.CONFIG_MAP, target.istio_namespace, "istio")
+        add("cluster/mesh-config.yaml", str(dig(config or {}, "data", "mesh", default="")).encode())
+    with step("Analysis"):
+        messages = analyze(Snapshot(await live_sources(client, 30)))
+        add("analyze.txt", "\n".join(line(m, False) for m in messages).encode())
+    with step("Control plane"):
+        status = await ask_istiod(client, "/debug/syncz")
+        add("istiod/syncz.json", jsons.dumps(status))
+        istiods, _ = await client.list(kinds.POD, target.istio_namespace, "app=istiod")
+        for pod in istiods:
+            add(f"istiod/{pod['metadata']['name']}.log", await _log(client, pod, "discovery"))
+    every, _ = await client.list(kinds.POD)
+    meshed = [p for p in every if pods.has_proxy(p) and (not include or p["metadata"]["namespace"] in include)]
+    with step(f"{len(meshed[:LIMIT])} proxies"):
+        for pod in meshed[:LIMIT]:
+            name = f"proxies/{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+            add(f"{name}/istio-proxy.log", await _log(client, pod, pods.PROXY))
+            for path in ("config_dump", "clusters", "stats?usedonly", "certs"):
+                try:
+                    add(f"{name}/{path.partition('?')[0]}", await pods.ask(client, pod, "GET", path))
+                except (CliError, KubeError, Unreachable) as e:
+                    add(f"{name}/{path.partition('?')[0]}.error", str(e).encode())
+    return len(meshed)
+
+
+async def _log(client: HttpClient, pod: Json, container: str) -> bytes:
+    meta = pod["metadata"]
+    try:
+        return b"".join([line async for line in client.logs(meta["namespace"], meta["name"], container, tail=5000)])
+    except (KubeError, Unreachable) as e:
+        return str(e).encode()
+
+
+# --- shells ------------------------------------------------------------------------------------------------------
+
+
+@command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes a shell complete commands, options, pods and namespaces: source <(lateen completion bash)"""
+    from click.shell_completion import get_completion_class
+
+    from lateen.cli.main import cli
+
+    found = get_completion_class(shell)
+    assert found is not None
+    click.echo(found(cli, {}, "lateen", "_LATEEN_COMPLETE").source())
+
+
+def names(kind: kinds.Kind, incomplete: str, kubeconfig: str | None, namespace: str) -> list[str]:
+    """What a word can be completed to; nothing where the cluster does not answer at once."""
+    from lateen.cli.connect import with_client
+
+    async def work(client: HttpClient) -> list[str]:
+        async with asyncio.timeout(1):
+            found, _ = await client.list(kind, namespace)
+        return [o["metadata"]["name"] for o in found]
+
+    try:
+        return [n for n in with_client(kubeconfig, work) if n.startswith(incomplete)]
+    except CliError:
+        return []
+
+
+@command("options")
+def options() -> None:
+    """The options that most commands have."""
+    rows = [
+        ["-c, --kubeconfig", "Kubernetes configuration file."],
+        ["    --context", "The context of the configuration file to use."],
+        ["-n, --namespace", "Namespace to look into."],
+        ["-i, --istioNamespace", "The control plane's namespace."],
+        ["    NO_COLOR, FORCE_COLOR", "Variables: no colors, or colors even without a terminal."],
+        ["    LATEEN_DEBUG", "Variable: details of internal errors."],
+    ]
+    click.echo(wide_table(rows))
