@@ -75,6 +75,8 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._proxyless_sets = proxyless_sets
         self.proxyless: set[Proxyless] = set()
         self.connections: set[Connection] = set()
+        self.answered: Callable[[], None] = lambda: None
+        """Called whenever a proxy has acknowledged or refused something, has come or gone."""
         self.pushes: dict[str, int] = {}
         self.rejects: dict[str, int] = {}
 
@@ -118,6 +120,7 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
                 yield raw
         finally:
             self.connections.discard(connection)
+            self.answered()
             reader.cancel()
             log.info("disconnected: %s", node)
 
@@ -181,6 +184,7 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
             self.rejects[short] = self.rejects.get(short, 0) + 1
             self._on_rejection(connection, rejection)
         connection.send(responses)
+        self.answered()
 
     def push(self) -> None:
         """Offer every proxy what it shall have now; a failure with one does not touch the others."""

@@ -96,6 +96,18 @@ class Session:
             return "ERROR"
         return "STALE" if state.pending else "SYNCED"
 
+    def sets(self) -> Mapping[str, Sets]:
+        """What the proxy shall have."""
+        return self._sets
+
+    def missing(self, type_url: str) -> tuple[frozenset[str], frozenset[str]]:
+        """(names of resources that are on their way, names of those that it refused)."""
+        state = self._types.get(type_url)
+        if state is None:
+            return frozenset(), frozenset()
+        waiting = {r.name for r in state.pending.resources} if state.pending else set()
+        return frozenset(waiting.union(*state.batches)), frozenset(state.refused)
+
     def receive(self, request: Request) -> tuple[list[Response], Rejection | None]:
         """A request of the proxy; what to send now, and what it refused."""
         state = self._types.setdefault(request.type_url, _Type())

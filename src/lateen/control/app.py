@@ -23,6 +23,7 @@ from lateen.ads.session import Rejection, Session, Sets
 from lateen.api import kinds
 from lateen.ca.authority import ROOT_CONFIG_MAP, SECRET, Authority, Identity, parse
 from lateen.control.ca_service import CaService
+from lateen.control.status import StatusWriter
 from lateen.control.webhooks import Webhooks
 from lateen.control.world import World
 from lateen.inject import pods
@@ -270,18 +271,26 @@ async def run() -> None:
 
     # What to know: one informer for each kind; namespaces only to give them the root certificate.
     authority = await control.authority(trust_domain)
-    informers = [Informer(client, k, control.world.changed) for k in WATCHED]
+    writer = StatusWriter(client, control.world, control.ads)
 
-    def on_namespace(_: kinds.Kind, __: Key, ___: Json | None, new: Json | None) -> None:
+    def on_change(kind: kinds.Kind, key: Key, old: Json | None, new: Json | None) -> None:
+        control.world.changed(kind, key, old, new)
+        writer.changed(kind, key, old, new)
+
+    def on_namespace(kind: kinds.Kind, key: Key, old: Json | None, new: Json | None) -> None:
+        writer.changed(kind, key, old, new)
         if new is not None:
             tasks.spawn(control.root_config_map(new, authority.root), "root certificate")
 
+    informers = [Informer(client, k, on_change) for k in WATCHED]
     spaces = Informer(client, kinds.NAMESPACE, on_namespace)
+    writer.informers = [*informers, spaces]
     for informer in (*informers, spaces):
         tasks.spawn(informer.run(), f"informer {informer.kind.plural}")
     async with asyncio.timeout(60):
         await asyncio.gather(*(i.synced.wait() for i in informers))
     tasks.spawn(control.push_loop(), "push")
+    tasks.spawn(tasks.forever(writer.run, "status"), "status")
 
     # What to say: certificates, webhooks, configuration, metrics.
     me = Identity(trust_domain, namespace, os.environ.get("SERVICE_ACCOUNT", "istiod"))

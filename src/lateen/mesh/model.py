@@ -191,7 +191,11 @@ class Mesh:
         return ()
 
     def mtls_mode(self, namespace: str, labels: Mapping[str, str]) -> str:
-        """STRICT, PERMISSIVE or DISABLE for a workload: its own policy, else its namespace's, else the mesh's."""
+        return self.mtls(namespace, labels)[0]
+
+    def mtls(self, namespace: str, labels: Mapping[str, str]) -> tuple[str, o.Ref | None]:
+        """STRICT, PERMISSIVE or DISABLE for a workload, and the policy that says so: its own policy, else its
+        namespace's, else the mesh's."""
         levels: tuple[list[o.Resource[PeerAuthentication]], ...] = ([], [], [])
         for pa in sorted(self.objects.peer_authentications.values(), key=lambda p: p.age_order):
             if pa.ref.namespace not in (namespace, self.config.root_namespace):
@@ -206,8 +210,8 @@ class Mesh:
             for pa in level[:1]:
                 mode = pa.spec.mtls.mode if pa.spec.mtls else "UNSET"
                 if mode != "UNSET":
-                    return mode
-        return "PERMISSIVE"
+                    return mode, pa.ref
+        return "PERMISSIVE", None
 
     def gateways_for(self, labels: Mapping[str, str]) -> tuple[o.Resource[Gateway], ...]:
         found = [

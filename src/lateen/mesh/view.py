@@ -103,6 +103,8 @@ class InboundView(Cached):
     config: MeshConfig = field(kw_only=True)
     pod: o.Pod = field(kw_only=True)
     mtls: str = field(kw_only=True)
+    policy: o.Ref | None = field(kw_only=True)
+    """The PeerAuthentication that ``mtls`` comes from."""
     ports: tuple[tuple[Port, o.Service | None], ...] = field(kw_only=True)
     """Container ports that services lead to, with the (first) service"""
 
@@ -251,10 +253,10 @@ class Views:
                 number = _container_port(pod, p)
                 if number and kind != "udp" and number not in ports:
                     ports[number] = (Port(number, p.name, kind), service)
-        mode = self.mesh.mtls_mode(pod.namespace, pod.label_map)
+        mode, policy = self.mesh.mtls(pod.namespace, pod.label_map)
         chosen = tuple(ports[n] for n in sorted(ports))
-        key = (self.mesh.config, pod, mode, chosen)
-        made = self._intern(InboundView(key, config=self.mesh.config, pod=pod, mtls=mode, ports=chosen))
+        key = (self.mesh.config, pod, mode, policy, chosen)
+        made = self._intern(InboundView(key, config=self.mesh.config, pod=pod, mtls=mode, policy=policy, ports=chosen))
         assert isinstance(made, InboundView)
         return made
 

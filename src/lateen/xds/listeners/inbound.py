@@ -106,4 +106,4 @@ def of_view(view: InboundView) -> tuple[Resource, ...]:
         listener_filters_timeout=pb.duration(5),
         continue_on_listener_filters_timeout=True,
     )
-    return (pb.resource(out.name, out),)
+    return (pb.resource(out.name, out, (str(view.policy),) if view.policy else ()),)
