@@ -13,6 +13,7 @@ from lateen.cli.output import USAGE, CliError, fail
 COMMANDS: dict[str, Entry] = {
     "admin": ("lateen.cli.support:admin", "The control plane: log levels."),
     "bug-report": ("lateen.cli.support:bug_report", "Everything that somebody who helps wants to see."),
+    "check": ("lateen.cli.check:check", "Is everything well, and what to do where it is not."),
     "completion": ("lateen.cli.support:completion", "Completion of words for bash, zsh and fish."),
     "experimental": ("lateen.cli.experimental:experimental", "describe, metrics, check-inject and more (x)."),
     "options": ("lateen.cli.support:options", "The options that most commands have."),
@@ -55,7 +56,8 @@ def cli() -> None:
 def run() -> None:
     """The entry point: every failure is one sentence and an exit code, never a traceback."""
     try:
-        cli.main(standalone_mode=False)
+        code = cli.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except CliError as e:
         fail(str(e))
         sys.exit(e.code)

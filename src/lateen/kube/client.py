@@ -9,6 +9,8 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 
 import aiohttp
@@ -117,6 +119,17 @@ class HttpClient:
                 if response.status >= 400:
                     raise _error(response.status, raw)
                 return jsons.loads(raw) if response.content_type == "application/json" else raw
+        except (aiohttp.ClientConnectionError, TimeoutError) as e:
+            raise Unreachable(f"the Kubernetes API at {self._base} does not answer: {str(e) or 'timeout'}") from e
+
+    async def clock(self) -> datetime | None:
+        """What time it is for the API, to the second; None where it does not say."""
+        try:
+            limit = aiohttp.ClientTimeout(total=10)
+            async with self.session().get(self._base + "/version", headers=self._headers(), timeout=limit) as answer:
+                return parsedate_to_datetime(answer.headers["Date"])
+        except (KeyError, ValueError):
+            return None
         except (aiohttp.ClientConnectionError, TimeoutError) as e:
             raise Unreachable(f"the Kubernetes API at {self._base} does not answer: {str(e) or 'timeout'}") from e
 

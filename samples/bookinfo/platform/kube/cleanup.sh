@@ -1,15 +1,29 @@
-#!/bin/sh
-# Remove Bookinfo and its routing rules from a namespace: cleanup.sh [NAMESPACE]
+#!/usr/bin/env bash
+# Remove Bookinfo and its rules from a namespace; asks for the namespace unless $NAMESPACE is set.
 set -u
-here=$(cd "$(dirname "$0")" && pwd)
-if [ $# -ge 1 ]; then
-  namespace=$1
-else
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+kubectl=${KUBECTL:-kubectl}
+
+if [ -z "${NAMESPACE:-}" ]; then
   printf 'namespace ? [default] '
-  read -r namespace || namespace=
-  [ -n "$namespace" ] || namespace=default
+  read -r NAMESPACE || true
 fi
-echo "using NAMESPACE=$namespace"
-kubectl delete -n "$namespace" virtualservices.networking.istio.io,destinationrules.networking.istio.io,gateways.networking.istio.io --all --ignore-not-found=true
-kubectl delete -n "$namespace" --ignore-not-found=true -f "$here/bookinfo.yaml"
-echo "Application cleanup successful"
+NAMESPACE=${NAMESPACE:-default}
+echo "using NAMESPACE=${NAMESPACE}"
+
+for kind in destinationrules virtualservices gateways; do
+  for name in $("$kubectl" get -n "$NAMESPACE" "$kind" -o jsonpath='{range .items[*]}{.metadata.name}{"\n"}{end}' 2>/dev/null); do
+    case "$name" in
+    bookinfo | bookinfo-gateway | productpage | reviews | ratings | details)
+      "$kubectl" delete -n "$NAMESPACE" "$kind" "$name"
+      ;;
+    esac
+  done
+done
+
+if "$kubectl" delete -n "$NAMESPACE" --ignore-not-found=true -f "$here/bookinfo.yaml"; then
+  echo "Application cleanup successful"
+else
+  echo "Application cleanup failed; what is left: $kubectl get all -n $NAMESPACE" >&2
+  exit 1
+fi

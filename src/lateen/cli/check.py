@@ -1,0 +1,93 @@
+"""lateen check: is everything well, and what to do where it is not."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+
+import click
+
+from lateen.cli import checks
+from lateen.cli.base import command
+from lateen.cli.connect import Target, path_of, target_options
+from lateen.cli.output import CliError, colored, colors
+from lateen.cluster.home import Home
+from lateen.kit import jsons
+from lateen.kube.kubeconfig import ConfigError, from_file
+
+MARKS = {checks.OK: ("√", "32"), checks.WARNING: ("‼", "33"), checks.FAILED: ("×", "31"), checks.SKIPPED: ("-", "2")}
+
+
+@command("check")
+@click.option("--pre", is_flag=True, help="Only whether the mesh can be installed.")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+@click.option("-w", "--watch", is_flag=True, help="Again and again, every 5 seconds.")
+@click.option("--wait", default=0.0, help="Seconds to wait until nothing is broken.")
+@target_options
+def check(target: Target, pre: bool, output: str, watch: bool, wait: float) -> None:
+    """Check machine, cluster, control plane, certificates, webhooks, proxies and configuration.
+
+    Exit code: 0 all is well, 1 something is broken, 2 there are only warnings.
+    """
+    groups = checks.PRE if pre else checks.GROUPS
+    deadline = time.monotonic() + wait
+    while True:
+        quiet = output == "json" or (wait and time.monotonic() < deadline)
+        printer = _Printer(quiet=bool(quiet))
+        results = asyncio.run(_run(target, groups, printer))
+        code = checks.worst(results)
+        if watch:
+            click.echo(f"\n{printer.last(code)}\n")
+            time.sleep(5)
+            continue
+        if code == 1 and time.monotonic() < deadline:
+            time.sleep(0.5)
+            continue
+        break
+    if output == "json":
+        click.echo(jsons.pretty({"exitCode": code, "checks": [r.json() for r in results]}))
+    else:
+        for r in results if quiet else ():
+            _Printer(quiet=False).line(r)
+        click.echo(f"\n{printer.last(code)}")
+    raise click.exceptions.Exit(code)
+
+
+class _Printer:
+    def __init__(self, quiet: bool) -> None:
+        self._quiet, self._group, self._color = quiet, "", colors(sys.stdout)
+
+    def __call__(self, result: checks.Result) -> None:
+        if not self._quiet:
+            self.line(result)
+
+    def line(self, r: checks.Result) -> None:
+        if r.group != self._group:
+            click.echo(f"{'' if not self._group else chr(10)}{r.group}\n{'-' * len(r.group)}")
+            self._group = r.group
+        mark, code = MARKS[r.status]
+        shown = colored(code, mark, self._color)
+        if r.status == checks.OK:
+            click.echo(f"{shown} {r.check}{f' ({r.says})' if r.says else ''}")
+        elif r.status == checks.SKIPPED:
+            click.echo(f"{shown} {r.check}: skipped, {r.says}")
+        else:
+            click.echo(f"{shown} {r.check}\n    {r.says}\n    remedy: {r.remedy}")
+
+    def last(self, code: int) -> str:
+        mark, color = MARKS[{0: checks.OK, 1: checks.FAILED, 2: checks.WARNING}[code]]
+        return f"Status check results are {colored(color, mark, self._color)}"
+
+
+async def _run(
+    target: Target, groups: dict[str, list[tuple[str, checks.Check]]], seen: _Printer
+) -> list[checks.Result]:
+    try:
+        path = path_of(target.kubeconfig)
+        client = from_file(path, target.context)
+    except (CliError, ConfigError):
+        return await checks.run(groups, checks.Context(None, target.istio_namespace, False), seen)
+    async with client:
+        embedded = path == Home.default().kubeconfig
+        return await checks.run(groups, checks.Context(client, target.istio_namespace, embedded), seen)
