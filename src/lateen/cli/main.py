@@ -56,7 +56,7 @@ def cli() -> None:
 def run() -> None:
     """The entry point: every failure is one sentence and an exit code, never a traceback."""
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="lateen", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except CliError as e:
         fail(str(e))
@@ -66,6 +66,9 @@ def run() -> None:
         sys.exit(130)
     except click.exceptions.Exit as e:
         sys.exit(e.exit_code)
+    except click.exceptions.NoArgsIsHelpError as e:
+        click.echo(e.format_message())
+        sys.exit(0)
     except click.ClickException as e:
         fail(e.format_message())
         sys.exit(USAGE)

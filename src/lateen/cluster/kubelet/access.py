@@ -6,17 +6,23 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import socket
 import struct
 import termios
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from lateen.cluster.kubelet.kubelet import Kubelet
 from lateen.cluster.kubelet.pods import Pod, State, finish
+from lateen.cluster.network import links
+from lateen.cluster.runtime import shim
+
+T = TypeVar("T")
 
 
 class Options(Protocol):
@@ -34,6 +40,20 @@ class Options(Protocol):
     def previous(self) -> bool: ...
     @property
     def limit(self) -> int | None: ...
+
+
+def _socket_in(netns: str) -> socket.socket:
+    """A socket of another network namespace; the calling thread is lost to that namespace."""
+    shim.setns(netns, shim.CLONE_NEWNET)
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    made.setblocking(False)
+    return made
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """In a thread of its own, which ends with the work."""
+    with ThreadPoolExecutor(1) as pool:
+        return await asyncio.get_running_loop().run_in_executor(pool, work)
 
 
 class Command:
@@ -107,8 +127,16 @@ class Access:
         return pod, state
 
     async def connect(self, namespace: str, pod: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """To a port of the pod's own loopback interface, as kubelets do; to its address where only that is bound."""
+        found = self._pod(namespace, pod)
         async with asyncio.timeout(10):
-            return await asyncio.open_connection(self._pod(namespace, pod).address, port)
+            inside = await in_thread(lambda: _socket_in(links.path(found.uid)))
+            try:
+                await asyncio.get_running_loop().sock_connect(inside, ("127.0.0.1", port))
+                return await asyncio.open_connection(sock=inside)
+            except OSError:
+                inside.close()
+            return await asyncio.open_connection(found.address, port)
 
     async def execute(
         self, namespace: str, pod: str, container: str, command: list[str], tty: bool, stdin: bool
