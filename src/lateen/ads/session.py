@@ -100,6 +100,11 @@ class Session:
         """What the proxy shall have."""
         return self._sets
 
+    def names(self, type_url: str) -> tuple[str, ...]:
+        """What the proxy asked for by name."""
+        state = self._types.get(type_url)
+        return tuple(sorted(state.names)) if state else ()
+
     def missing(self, type_url: str) -> tuple[frozenset[str], frozenset[str]]:
         """(names of resources that are on their way, names of those that it refused)."""
         state = self._types.get(type_url)

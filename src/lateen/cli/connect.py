@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from lateen.api import kinds
 from lateen.cli.output import CliError
 from lateen.cluster.home import Home
 from lateen.kube.client import HttpClient, KubeError, Unreachable
@@ -65,6 +66,25 @@ class Target:
         return with_client(self.kubeconfig, work, self.context)
 
 
+def complete(kind: kinds.Kind) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Completion of a word by the names of objects; nothing where the cluster does not answer at once."""
+
+    def names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+        namespace = str(ctx.params.get("namespace") or "default") if kind.namespaced else ""
+
+        async def work(client: HttpClient) -> list[str]:
+            async with asyncio.timeout(1):
+                found, _ = await client.list(kind, namespace)
+            return [str(o["metadata"]["name"]) for o in found]
+
+        try:
+            return [n for n in with_client(ctx.params.get("kubeconfig"), work) if n.startswith(incomplete)]
+        except CliError:
+            return []
+
+    return names
+
+
 def target_options(command: F) -> F:
     """-c, --context, -n, -i: handed on as the one parameter ``target``."""
 
@@ -78,7 +98,9 @@ def target_options(command: F) -> F:
     options = (
         kubeconfig_option,
         context_option,
-        click.option("-n", "--namespace", default="", help="Namespace to look into."),
+        click.option(
+            "-n", "--namespace", default="", help="Namespace to look into.", shell_complete=complete(kinds.NAMESPACE)
+        ),
         click.option(
             "-i", "--istioNamespace", "istio_namespace", default="istio-system", help="The control plane's namespace."
         ),

@@ -15,7 +15,7 @@ import click
 from lateen.api import kinds
 from lateen.cli import pods
 from lateen.cli.base import Group, command
-from lateen.cli.connect import Target, target_options
+from lateen.cli.connect import Target, complete, target_options
 from lateen.cli.output import CliError, say
 from lateen.kit import tasks
 from lateen.kit.jsons import Json, dig
@@ -95,7 +95,7 @@ kiali_, prometheus_, grafana_, jaeger_, zipkin_ = (
 
 
 @command("envoy")
-@click.argument("pod")
+@click.argument("pod", shell_complete=complete(kinds.POD))
 @page_options
 def envoy_(target: Target, pod: str, port: int, address: str, browser: bool) -> None:
     """Envoy's admin interface of a pod."""

@@ -11,7 +11,7 @@ import click
 from lateen.api import kinds
 from lateen.cli import pods
 from lateen.cli.base import Group, command
-from lateen.cli.connect import Target, target_options
+from lateen.cli.connect import Target, complete, target_options
 from lateen.cli.output import USAGE, CliError, say, wide_table
 from lateen.dump import ConfigDump
 from lateen.kit import duration, jsons, selectors, yamldoc
@@ -48,7 +48,7 @@ def _host(service: Json) -> str:
 
 
 @command("pod")
-@click.argument("name")
+@click.argument("name", shell_complete=complete(kinds.POD))
 @target_options
 def describe_pod(target: Target, name: str) -> None:
     """Services, rules and policies of a pod: lateen x describe pod productpage-v1-…"""
@@ -62,7 +62,7 @@ def describe_pod(target: Target, name: str) -> None:
 
 
 @command("service")
-@click.argument("name")
+@click.argument("name", shell_complete=complete(kinds.SERVICE))
 @target_options
 def describe_service(target: Target, name: str) -> None:
     """Rules and policies of a service: lateen x describe service reviews"""
@@ -238,7 +238,7 @@ def authz() -> None:
 
 
 @command("check")
-@click.argument("pod", required=False)
+@click.argument("pod", required=False, shell_complete=complete(kinds.POD))
 @click.option("-f", "--file", "file", default="", help="A saved config dump.")
 @target_options
 def authz_check(target: Target, pod: str | None, file: str) -> None:
@@ -286,7 +286,7 @@ def _policies(dump: ConfigDump) -> Any:
 
 
 @command("envoy-stats")
-@click.argument("pod")
+@click.argument("pod", shell_complete=complete(kinds.POD))
 @click.option("-t", "--type", "kind", type=click.Choice(["server", "clusters"]), default="server")
 @click.option("-o", "--output", type=click.Choice(["short", "prom", "prom-merged", "json", "yaml"]), default="short")
 @target_options

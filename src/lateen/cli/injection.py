@@ -11,7 +11,7 @@ import click
 from lateen.api import kinds
 from lateen.cli import pods
 from lateen.cli.base import Group, command
-from lateen.cli.connect import Target, target_options
+from lateen.cli.connect import Target, complete, target_options
 from lateen.cli.output import USAGE, CliError, wide_table
 from lateen.kit import jsons, selectors, yamldoc
 from lateen.kit.jsons import Json, dig
@@ -51,7 +51,7 @@ def _why(hook: Json, namespace: Json, labels: Json) -> tuple[bool, str]:
 
 
 @command("check-inject")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete(kinds.POD))
 @click.option("-l", "--labels", default="", help="Labels of a pod that is not there yet: a=b,c=d")
 @target_options
 def check_inject(target: Target, name: str | None, labels: str) -> None:

@@ -29,6 +29,7 @@ COMMANDS: dict[str, Entry] = {
     "image": ("lateen.cli.cluster:image", "The catalogue of images that the embedded cluster can run."),
     "install": ("lateen.cli.install:install", "Install the mesh into a cluster."),
     "kube-inject": ("lateen.cli.mesh:kube_inject", "Add sidecars to manifests."),
+    "kubectl": ("lateen.cli.kubectl:kubectl", "kubectl; where it is not installed, its everyday verbs."),
     "kubeconfig": ("lateen.cli.cluster:kubeconfig", "Print the path of the embedded cluster's kubeconfig."),
     "manifest": ("lateen.cli.install:manifest", "Print what an installation consists of."),
     "proxy-config": ("lateen.cli.proxy_config:proxy_config", "What a proxy really has: clusters, listeners, routes…"),

@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from lateen.api import kinds
+from lateen.cli import pods as pods_of
 from lateen.cli.base import command
-from lateen.cli.connect import context_option, kubeconfig_option, with_client
-from lateen.cli.output import BAD_DATA, CliError, table
+from lateen.cli.connect import Target, complete, target_options
+from lateen.cli.output import BAD_DATA, CliError, wide_table
 from lateen.inject import pods
 from lateen.install.manifests import NAMESPACE, PROXY_IMAGE
 from lateen.kit import jsons, yamldoc
@@ -56,30 +57,71 @@ async def ask_istiod(client: HttpClient, path: str) -> Json | None:
     return status
 
 
+KINDS = ("CDS", "LDS", "EDS", "RDS", "ECDS")
+
+
 @command("proxy-status")
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
-@kubeconfig_option
-@context_option
-def proxy_status(output: str, kubeconfig: str | None, context: str) -> None:
-    """Which proxies are connected to istiod, and whether each has what it shall have."""
-    found = with_client(kubeconfig, sync_status, context)
+@click.argument("pod", required=False, shell_complete=complete(kinds.POD))
+@click.option("-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table")
+@target_options
+def proxy_status(target: Target, pod: str | None, output: str) -> None:
+    """Which proxies are connected to istiod, and whether each has what it shall have.
+
+    With a pod: what istiod has for its proxy against what the proxy has.
+    """
+    if pod:
+        _compare(target, pod)
+        return
+
+    async def work(client: HttpClient) -> tuple[Json | None, str]:
+        found, _ = await client.list(kinds.POD, NAMESPACE, "app=istiod")
+        names = [p["metadata"]["name"] for p in found if dig(p, "status", "phase") == "Running"]
+        return await sync_status(client), names[0] if names else ""
+
+    found, istiod = target.run(work)
     if found is None:
         raise CliError(
             f'no running Istio pods in "{NAMESPACE}"; install the mesh with: lateen install --set profile=demo'
         )
-    if output == "json":
-        click.echo(jsons.dumps(found).decode())
+    if output != "table":
+        click.echo(jsons.pretty(found) if output == "json" else yamldoc.dump(found).rstrip())
         return
-    rows = [["NAME", "CLUSTER", "CDS", "LDS", "EDS", "RDS", "ISTIOD", "VERSION"]]
+    rows = [["NAME", "CLUSTER", *KINDS, "ISTIOD", "VERSION"]]
     for p in found["proxies"]:
-        t = p["types"]
-        rows.append(
-            [p["proxy"], "Kubernetes", t["CDS"], t["LDS"], t["EDS"], t["RDS"], "istiod", f"Envoy {p['version']}"]
-        )
-    click.echo(table(rows))
+        states = [p["types"].get(k, "NOT SENT") for k in KINDS]
+        rows.append([p["proxy"], "Kubernetes", *states, istiod, f"Envoy {p['version']}"])
+    click.echo(wide_table(rows))
     for p in found["proxies"]:
         for kind, message in p["rejections"].items():
             click.echo(f"{p['proxy']} refused {kind}: {message}", err=True)
+
+
+def _compare(target: Target, name: str) -> None:
+    from lateen.dump import ConfigDump
+
+    async def work(client: HttpClient) -> tuple[str, Json, ConfigDump]:
+        pod = await pods_of.find(client, name, target.namespace)
+        full = f"{pod['metadata']['name']}.{pod['metadata']['namespace']}"
+        wanted = await ask_istiod(client, f"/debug/configz?proxy={full}")
+        if wanted is None:
+            raise CliError(f'no running Istio pods in "{NAMESPACE}"')
+        return full, wanted, ConfigDump(await pods_of.ask_json(client, pod, "config_dump?include_eds"))
+
+    full, wanted, dump = target.run(work)
+    differs = False
+    for title, short, have in (
+        ("Clusters", "CDS", dump.versions("ClustersConfigDump", "dynamic_active_clusters", "cluster")),
+        ("Listeners", "LDS", dump.versions("ListenersConfigDump", "dynamic_listeners", "active_state", "listener")),
+    ):
+        should = wanted["resources"].get(short, {})
+        wrong = sorted(n for n in should.keys() | have.keys() if should.get(n) != have.get(n))
+        differs = differs or bool(wrong)
+        click.echo(f"{title} Don't Match: {', '.join(wrong)}" if wrong else f"{title} Match")
+    routes = {str(r.get("name")) for r in dump.routes()}
+    missing = sorted(set(wanted["subscribed"].get("RDS", [])) - routes)
+    click.echo(f"Routes Don't Match: {', '.join(missing)}" if missing else "Routes Match")
+    if differs or missing:
+        raise CliError(f"{full} has not what istiod has for it; see: lateen proxy-status, lateen check")
 
 
 @command("kube-inject")

@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
+from lateen.api import kinds
 from lateen.cli import pods
 from lateen.cli.base import Group, command
-from lateen.cli.connect import Target, target_options
+from lateen.cli.connect import Target, complete, target_options
 from lateen.cli.output import BAD_DATA, USAGE, CliError, wide_table
 from lateen.dump import ConfigDump, DumpError, tables
 from lateen.kit import jsons, times, yamldoc
@@ -62,7 +63,7 @@ def proxy_config() -> None:
 def dump_options(function: Callable[..., None]) -> Callable[..., None]:
     """POD or --file, and -o."""
     for option in (
-        click.argument("pod", required=False),
+        click.argument("pod", required=False, shell_complete=complete(kinds.POD)),
         click.option("-f", "--file", "file", default="", help="A saved config dump; - for standard input."),
         click.option("-o", "--output", type=click.Choice(["short", "wide", "json", "yaml"]), default="short"),
     ):
@@ -246,7 +247,7 @@ def all_(target: Target, pod: str | None, file: str, output: str) -> None:
 
 
 @command("log")
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1, required=True, shell_complete=complete(kinds.POD))
 @click.option("--level", "levels", multiple=True, help="LEVEL, or LOGGER:LEVEL,…; as in --level http:debug")
 @click.option("-r", "--reset", is_flag=True, help="Back to the level of the installation (warning).")
 @click.option("-o", "--output", type=click.Choice(["short", "json"]), default="short")

@@ -171,21 +171,6 @@ def completion(shell: str) -> None:
     click.echo(found(cli, {}, "lateen", "_LATEEN_COMPLETE").source())
 
 
-def names(kind: kinds.Kind, incomplete: str, kubeconfig: str | None, namespace: str) -> list[str]:
-    """What a word can be completed to; nothing where the cluster does not answer at once."""
-    from lateen.cli.connect import with_client
-
-    async def work(client: HttpClient) -> list[str]:
-        async with asyncio.timeout(1):
-            found, _ = await client.list(kind, namespace)
-        return [o["metadata"]["name"] for o in found]
-
-    try:
-        return [n for n in with_client(kubeconfig, work) if n.startswith(incomplete)]
-    except CliError:
-        return []
-
-
 @command("options")
 def options() -> None:
     """The options that most commands have."""

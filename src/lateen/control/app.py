@@ -201,6 +201,17 @@ class Control:
             )
         return out
 
+    def config_of(self, proxy: str) -> Json | None:
+        """Names and versions of what a connected proxy shall have, and what it asked for by name."""
+        found = next((c for c in self.ads.connections if f"{c.node.pod}.{c.node.namespace}" == proxy), None)
+        if found is None:
+            return None
+        resources = {
+            names.SHORT[t]: {n: r.version for s in sets for n, r in s.resources.items()}
+            for t, sets in found.session.sets().items()
+        }
+        return {"resources": resources, "subscribed": {names.SHORT[t]: found.session.names(t) for t in names.ORDER}}
+
     def metrics(self, ca: CaService, hooks: Webhooks) -> str:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         lines = [
@@ -356,6 +367,14 @@ def monitoring(control: Control, ca: CaService, hooks: Webhooks) -> list[web.Rou
             return refused
         return web.json_response({"proxies": control.status(), "bad": control.world.bad, "version": __version__})
 
+    async def configz(request: web.Request) -> web.Response:
+        if (refused := await _refused(control.client, request)) is not None:
+            return refused
+        found = control.config_of(request.query.get("proxy", ""))
+        if found is None:
+            return web.json_response({"error": f"no proxy {request.query.get('proxy')} is connected"}, status=404)
+        return web.json_response(found)
+
     async def scopes(request: web.Request) -> web.Response:
         if (refused := await _refused(control.client, request)) is not None:
             return refused
@@ -370,6 +389,7 @@ def monitoring(control: Control, ca: CaService, hooks: Webhooks) -> list[web.Rou
         web.get("/ready", is_ready),
         web.get("/metrics", metrics),
         web.get("/debug/syncz", syncz),
+        web.get("/debug/configz", configz),
         web.get("/debug/logging", scopes),
     ]
 

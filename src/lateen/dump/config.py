@@ -29,6 +29,15 @@ class ConfigDump:
         found: Json = self._parts.get(kind, {})
         return found
 
+    def versions(self, kind: str, field: str, *path: str) -> dict[str, str]:
+        """Name -> version of dynamic resources; ``path`` leads to the resource, the version lies one step before."""
+        out = {}
+        for entry in self.part(kind).get(field) or []:
+            holder = dig(entry, *path[:-1], default={}) if len(path) > 1 else entry
+            resource = holder.get(path[-1]) or {}
+            out[str(resource.get("name"))] = str(holder.get("version_info", ""))
+        return out
+
     def bootstrap(self) -> Json:
         found: Json = dig(self.part("BootstrapConfigDump"), "bootstrap", default={})
         return found

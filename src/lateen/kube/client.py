@@ -103,6 +103,7 @@ class HttpClient:
         query: dict[str, str] | None = None,
         content_type: str = "application/json",
         timeout: float = 30.0,
+        accept: str = "application/json",
     ) -> Any:
         """One request; the decoded answer. Raises KubeError and Unreachable."""
         try:
@@ -111,7 +112,7 @@ class HttpClient:
                 self._base + path,
                 params=query,
                 data=None if body is None else jsons.dumps(body),
-                headers=self._headers({"Content-Type": content_type}),
+                headers=self._headers({"Content-Type": content_type, "Accept": accept}),
                 timeout=aiohttp.ClientTimeout(total=timeout),
             ) as response:
                 raw = await response.read()
