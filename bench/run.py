@@ -1,4 +1,4 @@
-"""Run all benchmarks, or those that are named: python bench/run.py [demo] [effect] [fanout] [pods] [dataplane].
+"""Run all benchmarks, or those that are named: python bench/run.py [cli] [demo] [effect] [fanout] [pods] [dataplane].
 
 Each prints one JSON line of figures; those with a baseline measure it in the same run and print ratios.
 """
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ALL = ("demo", "effect", "fanout", "pods", "dataplane")
+ALL = ("cli", "demo", "effect", "fanout", "pods", "dataplane")
 
 
 def main() -> None:

@@ -135,3 +135,11 @@ def test_the_picture_stays_where_it_is(page, console, mesh):
         page.wait_for_timeout(700)
     assert before
     assert page.evaluate(places) == before
+
+
+def test_the_product_page_opens_in_the_browser(browser, mesh):
+    found = browser.new_page()
+    found.goto(f"{mesh.ingress()}/productpage")
+    assert found.title() == "Simple Bookstore App"
+    found.get_by_text("Book Reviews").wait_for(timeout=3000)
+    found.close()

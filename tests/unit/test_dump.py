@@ -1,0 +1,62 @@
+"""Config dumps as tables."""
+
+import pytest
+
+from lateen.dump import ConfigDump, DumpError, tables
+
+TYPE = "type.googleapis.com/envoy.admin.v3."
+
+
+def dump(kind, **fields):
+    return ConfigDump({"configs": [{"@type": TYPE + kind, **fields}]})
+
+
+def test_a_clusters_name_is_taken_apart_and_its_rule_is_named():
+    meta = {"filter_metadata": {"istio": {"config": "/apis/networking.istio.io/v1/namespaces/a/destination-rule/b"}}}
+    cluster = {"name": "outbound|80|v1|x.y.svc.cluster.local", "type": "EDS", "metadata": meta}
+    found = dump("ClustersConfigDump", dynamic_active_clusters=[{"cluster": cluster}])
+    assert [r for r, _ in tables.clusters(found)] == [["x.y.svc.cluster.local", "80", "v1", "outbound", "EDS", "b.a"]]
+
+
+def test_every_filter_chain_is_a_row():
+    hcm = {"name": tables.HCM, "typed_config": {"rds": {"route_config_name": "80"}}}
+    tcp = {"name": tables.TCP, "typed_config": {"cluster": "outbound|1||h"}}
+    listener = {
+        "name": "l",
+        "address": {"socket_address": {"address": "0.0.0.0", "port_value": 80}},
+        "filter_chains": [
+            {"filter_chain_match": {"server_names": ["a.b"], "transport_protocol": "tls"}, "filters": [tcp]},
+            {"filters": [hcm]},
+        ],
+    }
+    found = dump("ListenersConfigDump", dynamic_listeners=[{"name": "l", "active_state": {"listener": listener}}])
+    assert [r for r, _ in tables.listeners(found)] == [
+        ["0.0.0.0", "80", "SNI: a.b; Trans: tls", "Cluster: outbound|1||h"],
+        ["0.0.0.0", "80", "ALL", "Route: 80"],
+    ]
+    assert tables.kind_of(listener) == "HTTP+TCP"
+
+
+def test_a_listener_that_is_only_warming_has_no_rows():
+    assert tables.listeners(dump("ListenersConfigDump", dynamic_listeners=[{"name": "l", "warming_state": {}}])) == []
+
+
+@pytest.mark.parametrize(
+    ("match", "shown"),
+    [
+        ({"prefix": "/"}, "/*"),
+        ({"path": "/a"}, "/a"),
+        ({"safe_regex": {"regex": "a+"}}, "regex a+"),
+        ({"prefix": "/", "headers": [{"name": "x", "string_match": {"exact": "1"}}]}, "/* x=1"),
+    ],
+)
+def test_a_route_is_called_by_its_match(match, shown):
+    host = {"name": "h", "domains": ["h"], "routes": [{"match": match}]}
+    found = dump("RoutesConfigDump", dynamic_route_configs=[{"route_config": {"name": "80", "virtual_hosts": [host]}}])
+    assert [r[3] for r, _ in tables.routes(found)] == [shown]
+
+
+@pytest.mark.parametrize("value", [[], {}, {"configs": 1}, {"configs": [1]}, None, "x"])
+def test_what_is_no_dump_is_refused(value):
+    with pytest.raises(DumpError):
+        ConfigDump(value)
