@@ -49,9 +49,9 @@ def commands() -> str:
         "",
         f"Aliases: {aliases}.",
         "",
-        "Exit codes: 0 done, 1 failed, 64 called wrongly, 65 bad data or file, 79 `analyze` found something at or above",
-        "its threshold, 130 interrupted; `check`: 0 well, 1 broken, 2 only warnings. Data goes to standard output, progress",
-        "and errors to standard error. `NO_COLOR`, `FORCE_COLOR` and `TERM=dumb` are honoured.",
+        "Exit codes: 0 done, 1 failed, 64 called wrongly, 65 bad data or file, 79 `analyze` found something at or",
+        "above its threshold, 130 interrupted; `check`: 0 well, 1 broken, 2 only warnings. Data goes to standard",
+        "output, progress and errors to standard error. `NO_COLOR`, `FORCE_COLOR` and `TERM=dumb` are honoured.",
         "",
     ]
     return "\n".join([*out, *_help(cli, "lateen", None)])
