@@ -1,4 +1,4 @@
-"""Run a folder of cases against Lateen: python tests/conformance/run.py analysis|validation DIR
+"""Run a folder of cases against Lateen: python tests/conformance/run.py analysis|validation|authz DIR
 
 Prints each failed case with what was expected and what came, ends with "N passed, N failed", and exits with 1 where a
 case failed, with 64 where it was called wrongly, with 65 where the folder has no cases.
@@ -56,7 +56,18 @@ def analysis(folder: Path) -> Iterator[Outcome]:
     yield from cases(folder)
 
 
-MODES: dict[str, Callable[[Path], Iterator[Outcome]]] = {"analysis": analysis, "validation": validation}
+def authz(folder: Path) -> Iterator[Outcome]:
+    """``index.json``: policies and the Envoy filters that they become."""
+    from conformance_authz import cases
+
+    yield from cases(folder)
+
+
+MODES: dict[str, Callable[[Path], Iterator[Outcome]]] = {
+    "analysis": analysis,
+    "authz": authz,
+    "validation": validation,
+}
 
 
 def main(args: list[str]) -> int:

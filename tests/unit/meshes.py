@@ -13,6 +13,7 @@ COLLECTIONS = {
     "DestinationRule": "destination_rules",
     "Gateway": "gateways",
     "PeerAuthentication": "peer_authentications",
+    "AuthorizationPolicy": "authorization_policies",
 }
 
 

@@ -111,11 +111,10 @@ _KEPT_PREFIXES = (
     "cluster.xds-grpc",
     "istio",
     "access_logger",
-    "main_thread",
-    "cluster.outbound|",
-    "cluster.inbound|",
 )
 _KEPT_SUFFIXES = ("downstream_cx_active", "ssl.handshake")
+_KEPT_PARTS = ("rbac.",)
+"""What authorization policies allow and refuse, or would refuse in a dry run."""
 
 
 def bootstrap(p: Proxy) -> Json:
@@ -125,7 +124,11 @@ def bootstrap(p: Proxy) -> Json:
         "set_node_on_first_message_only": True,
         "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}],
     }
-    keep = [{"prefix": s} for s in _KEPT_PREFIXES[:6]] + [{"suffix": s} for s in _KEPT_SUFFIXES]
+    keep = [
+        *({"prefix": s} for s in _KEPT_PREFIXES),
+        *({"suffix": s} for s in _KEPT_SUFFIXES),
+        *({"contains": s} for s in _KEPT_PARTS),
+    ]
     out: Json = {
         "node": {
             "id": str(p.node),

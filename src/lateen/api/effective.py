@@ -97,7 +97,10 @@ EFFECTIVE: dict[str, frozenset[str]] = {
             "servers[].tls.httpsRedirect",
         }
     ),
-    "PeerAuthentication": frozenset({"selector.**", "mtls.mode"}),
+    "PeerAuthentication": frozenset({"selector.**", "mtls.mode", "portLevelMtls{}.mode"}),
+    "AuthorizationPolicy": frozenset(
+        {"selector.**", "action", "provider.name", "rules[].from[].**", "rules[].to[].**", "rules[].when[].**"}
+    ),
 }
 
 _VALUES = {
@@ -110,6 +113,7 @@ _VALUES = {
         "LEAST_CONN",
     ),
     ("Gateway", "servers[].port.protocol"): ("HTTP", "HTTP2", "GRPC"),
+    ("AuthorizationPolicy", "action"): ("ALLOW", "DENY", "CUSTOM"),
 }
 """Fields of which only these values have an effect."""
 

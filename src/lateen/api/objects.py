@@ -30,6 +30,8 @@ class Resource(Generic[S]):
     version: str
     created: str
     spec: S = field(compare=False)
+    dry_run: bool = False
+    """An AuthorizationPolicy that only counts what it would do (annotation istio.io/dry-run)."""
 
     @property
     def age_order(self) -> tuple[str, str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from typing import Any
 
@@ -19,6 +20,7 @@ from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient
 
 LINE = "--------------------"
+_POLICY = re.compile(r"(?:istio-ext-authz-.*-)?ns\[(.*?)\]-policy\[(.*?)\]")
 
 
 @click.group(
@@ -275,7 +277,8 @@ def _policies(dump: ConfigDump) -> Any:
                 for g in (f, *inner):
                     rules = dig(g, "typed_config", "rules", default={})
                     for name, policy in (rules.get("policies") or {}).items():
-                        plain = name.removeprefix("ns[").replace("]-policy[", ".").partition("]")[0]
+                        named = _POLICY.match(name)
+                        plain = f"{named[2]}.{named[1]}" if named else name
                         row = (str(rules.get("action", "ALLOW")), plain, str(len(policy.get("permissions") or [])))
                         if row not in seen:
                             seen.add(row)

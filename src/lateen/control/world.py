@@ -11,6 +11,7 @@ from lateen.api import objects as o
 from lateen.api.config import DecodeError, decode
 from lateen.api.crds import BY_KIND
 from lateen.api.kinds import Kind
+from lateen.api.mesh import ExtensionProvider
 from lateen.kit import yamldoc
 from lateen.kit.jsons import Json, dig
 from lateen.kube.informer import Key
@@ -23,6 +24,7 @@ COLLECTIONS = {
     "DestinationRule": "destination_rules",
     "Gateway": "gateways",
     "PeerAuthentication": "peer_authentications",
+    "AuthorizationPolicy": "authorization_policies",
 }
 CONFIG_MAP = "istio"
 
@@ -37,11 +39,26 @@ def mesh_config(data: str, root_namespace: str) -> MeshConfig:
         access_log_file=str(found.get("accessLogFile") or ""),
         access_log_format=str(found.get("accessLogFormat") or ""),
         trust_domain=str(found.get("trustDomain") or "cluster.local"),
+        trust_domain_aliases=tuple(str(a) for a in found.get("trustDomainAliases") or ()),
+        extension_providers=_providers(found),
         root_namespace=root_namespace,
         outbound_policy=str(dig(found, "outboundTrafficPolicy", "mode", default="ALLOW_ANY")),
         telemetry=str(lateen.get("telemetry") or "full"),
         http2=lateen.get("http2", True) is not False,
     )
+
+
+def _is_dry_run(obj: Json) -> bool:
+    return str(dig(obj, "metadata", "annotations", "istio.io/dry-run", default="")).lower() in ("true", "t", "1")
+
+
+def _providers(found: Json) -> tuple[ExtensionProvider, ...]:
+    """Those of external authorization; others are for telemetry."""
+    out = []
+    for i, p in enumerate(found.get("extensionProviders") or []):
+        if "envoyExtAuthzGrpc" in p or "envoyExtAuthzHttp" in p:
+            out.append(decode(ExtensionProvider, p, f"extensionProviders[{i}]"))
+    return tuple(out)
 
 
 class World:
@@ -91,7 +108,9 @@ class World:
         self._put(
             COLLECTIONS[kind.kind],
             key,
-            o.Resource(ref, str(meta.get("uid")), version, str(meta.get("creationTimestamp")), spec),
+            o.Resource(
+                ref, str(meta.get("uid")), version, str(meta.get("creationTimestamp")), spec, dry_run=_is_dry_run(new)
+            ),
         )
 
     def _config(self, key: Key, new: Json | None) -> None:

@@ -88,6 +88,8 @@ _EFFECTIVE = (
     "meshConfig.accessLogFile",
     "meshConfig.accessLogFormat",
     "meshConfig.trustDomain",
+    "meshConfig.trustDomainAliases",
+    "meshConfig.extensionProviders",
     "meshConfig.outboundTrafficPolicy.mode",
     "meshConfig.lateen.**",
     "components.pilot.enabled",

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lateen.api import objects as o
+from lateen.api.mesh import ExtensionProvider
 from lateen.api.networking import DestinationRule, Gateway, VirtualService
-from lateen.api.security import PeerAuthentication
+from lateen.api.security import AuthorizationPolicy, PeerAuthentication
 
 Key = tuple[str, str]
 
@@ -24,6 +25,9 @@ class MeshConfig:
     access_log_file: str = ""
     access_log_format: str = ""
     trust_domain: str = "cluster.local"
+    trust_domain_aliases: tuple[str, ...] = ()
+    extension_providers: tuple[ExtensionProvider, ...] = field(default=(), hash=False)
+    """Who is asked by AuthorizationPolicies with action CUSTOM."""
     root_namespace: str = "istio-system"
     outbound_policy: str = "ALLOW_ANY"
     telemetry: str = "full"
@@ -46,6 +50,7 @@ class Objects:
     destination_rules: Mapping[Key, o.Resource[DestinationRule]] = field(default_factory=dict)
     gateways: Mapping[Key, o.Resource[Gateway]] = field(default_factory=dict)
     peer_authentications: Mapping[Key, o.Resource[PeerAuthentication]] = field(default_factory=dict)
+    authorization_policies: Mapping[Key, o.Resource[AuthorizationPolicy]] = field(default_factory=dict)
 
     def put(self, collection: str, key: Key, value: Any) -> Objects:
         """With one object replaced, or removed where ``value`` is None."""
@@ -190,12 +195,13 @@ class Mesh:
                     return rules
         return ()
 
-    def mtls_mode(self, namespace: str, labels: Mapping[str, str]) -> str:
-        return self.mtls(namespace, labels)[0]
+    def mtls_mode(self, namespace: str, labels: Mapping[str, str], port: int = 0) -> str:
+        mode, ports, _ = self.mtls(namespace, labels)
+        return dict(ports).get(port, mode)
 
-    def mtls(self, namespace: str, labels: Mapping[str, str]) -> tuple[str, o.Ref | None]:
-        """STRICT, PERMISSIVE or DISABLE for a workload, and the policy that says so: its own policy, else its
-        namespace's, else the mesh's."""
+    def mtls(self, namespace: str, labels: Mapping[str, str]) -> tuple[str, tuple[tuple[int, str], ...], o.Ref | None]:
+        """STRICT, PERMISSIVE or DISABLE for a workload; the modes of single ports that differ; and the policy that
+        says so: its own policy, else its namespace's, else the mesh's."""
         levels: tuple[list[o.Resource[PeerAuthentication]], ...] = ([], [], [])
         for pa in sorted(self.objects.peer_authentications.values(), key=lambda p: p.age_order):
             if pa.ref.namespace not in (namespace, self.config.root_namespace):
@@ -206,12 +212,31 @@ class Mesh:
                     levels[0].append(pa)
             else:
                 levels[1 if pa.ref.namespace == namespace else 2].append(pa)
+        ports: tuple[tuple[int, str], ...] = ()
+        ref = None
+        for pa in levels[0][:1]:
+            given = sorted((int(k), v.mode) for k, v in pa.spec.port_level_mtls.items() if k.isdigit())
+            ports = tuple((k, mode) for k, mode in given if mode != "UNSET")
+            ref = pa.ref
         for level in levels:
             for pa in level[:1]:
                 mode = pa.spec.mtls.mode if pa.spec.mtls else "UNSET"
                 if mode != "UNSET":
-                    return mode, pa.ref
-        return "PERMISSIVE", None
+                    return mode, ports, ref or pa.ref
+        return "PERMISSIVE", ports, ref
+
+    def authorization(self, namespace: str, labels: Mapping[str, str]) -> tuple[o.Resource[AuthorizationPolicy], ...]:
+        """The policies of a workload: the mesh's, then its namespace's. Those with targets are for gateways of
+        Kubernetes' Gateway API."""
+        found = [
+            p
+            for p in self.objects.authorization_policies.values()
+            if p.ref.namespace in (namespace, self.config.root_namespace)
+            and not p.spec.target_ref
+            and not p.spec.target_refs
+            and all(labels.get(k) == v for k, v in (p.spec.selector.match_labels if p.spec.selector else {}).items())
+        ]
+        return tuple(sorted(found, key=lambda p: (p.ref.namespace != self.config.root_namespace, p.age_order)))
 
     def gateways_for(self, labels: Mapping[str, str]) -> tuple[o.Resource[Gateway], ...]:
         found = [

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from lateen.api import objects as o
 from lateen.api.networking import DestinationRule, Gateway, VirtualService
+from lateen.api.security import AuthorizationPolicy
 from lateen.mesh.model import Mesh, MeshConfig, PortEndpoints, protocol
 
 
@@ -103,8 +104,11 @@ class InboundView(Cached):
     config: MeshConfig = field(kw_only=True)
     pod: o.Pod = field(kw_only=True)
     mtls: str = field(kw_only=True)
+    mtls_ports: tuple[tuple[int, str], ...] = field(kw_only=True)
+    """Ports with a mode of their own."""
     policy: o.Ref | None = field(kw_only=True)
     """The PeerAuthentication that ``mtls`` comes from."""
+    authorization: tuple[o.Resource[AuthorizationPolicy], ...] = field(kw_only=True)
     ports: tuple[tuple[Port, o.Service | None], ...] = field(kw_only=True)
     """Container ports that services lead to, with the (first) service"""
 
@@ -124,6 +128,7 @@ class GatewayServer(Cached):
     )
     """(rule, its hosts here, names of the gateways by which it is bound here)"""
     destinations: tuple[tuple[str, str, tuple[int, ...]], ...] = field(kw_only=True)
+    authorization: tuple[o.Resource[AuthorizationPolicy], ...] = field(kw_only=True)
 
     def resolved(self, host: str, namespace: str) -> tuple[str, tuple[int, ...]]:
         return next(
@@ -253,10 +258,17 @@ class Views:
                 number = _container_port(pod, p)
                 if number and kind != "udp" and number not in ports:
                     ports[number] = (Port(number, p.name, kind), service)
-        mode, policy = self.mesh.mtls(pod.namespace, pod.label_map)
-        chosen = tuple(ports[n] for n in sorted(ports))
-        key = (self.mesh.config, pod, mode, policy, chosen)
-        made = self._intern(InboundView(key, config=self.mesh.config, pod=pod, mtls=mode, policy=policy, ports=chosen))
+        mode, single, policy = self.mesh.mtls(pod.namespace, pod.label_map)
+        values = {
+            "config": self.mesh.config,
+            "pod": pod,
+            "mtls": mode,
+            "mtls_ports": single,
+            "policy": policy,
+            "authorization": self.mesh.authorization(pod.namespace, pod.label_map),
+            "ports": tuple(ports[n] for n in sorted(ports)),
+        }
+        made = self._intern(InboundView(tuple(values.values()), **values))  # type: ignore[arg-type]
         assert isinstance(made, InboundView)
         return made
 
@@ -304,6 +316,7 @@ class Views:
             "origins": tuple(dict.fromkeys(str(g.ref) for g, _, _ in bound)),
             "virtual_services": chosen,
             "destinations": _destinations(self.mesh, tuple(v for v, _, _ in chosen)),
+            "authorization": self.mesh.authorization(pod.namespace, pod.label_map),
         }
         made = self._intern(GatewayServer(tuple(values.values()), **values))  # type: ignore[arg-type]
         assert isinstance(made, GatewayServer)
@@ -334,7 +347,10 @@ def _select(found: PortEndpoints, labels: Mapping[str, str]) -> tuple[tuple[o.En
 
 def _meshed(endpoints: tuple[tuple[o.Endpoint, o.Pod | None], ...], mesh: Mesh) -> str:
     """An empty cluster counts as meshed: its first endpoints most likely will be, and are waited for then."""
-    modes = {p is not None and p.meshed and mesh.mtls_mode(p.namespace, p.label_map) != "DISABLE" for _, p in endpoints}
+    modes = {
+        p is not None and p.meshed and mesh.mtls_mode(p.namespace, p.label_map, e.port) != "DISABLE"
+        for e, p in endpoints
+    }
     return "some" if len(modes) == 2 else "none" if modes == {False} else "all"
 
 

@@ -40,11 +40,13 @@ def manager(
     rds: str = "",
     route: Any = None,
     server: telemetry.Server | None = None,
+    authorization: tuple[Any, ...] = (),
 ) -> Any:
-    """A network filter. ``kind``: outbound, inbound or gateway; routes by name or inline."""
+    """A network filter. ``kind``: outbound, inbound or gateway; routes by name or inline.
+    ``authorization``: filters that come before all others."""
     out = hcm.HttpConnectionManager(
         stat_prefix=stat_prefix,
-        http_filters=_filters(kind),
+        http_filters=[*authorization, *_filters(kind)],
         normalize_path=pb.boolean(True),
         access_log=telemetry.loggers(config, True, server),
         stream_idle_timeout=pb.duration(0),

@@ -13,6 +13,7 @@ from lateen.mesh.view import InboundView, Port
 from lateen.wire import names, ports
 from lateen.wire.resource import Resource
 from lateen.xds import pb, telemetry, tls
+from lateen.xds.authz import filters as authz
 from lateen.xds.listeners import http, tcp
 from lateen.xds.routes import virtual_host
 
@@ -45,25 +46,28 @@ def _port_chains(view: InboundView, port: Port, service: o.Service | None) -> li
     out = []
     is_http = port.protocol in ("http", "http2", "grpc")
     name = f"0.0.0.0_{port.number}"
+    mode = dict(view.mtls_ports).get(port.number, view.mtls)
+    allowed = authz.of_workload(view.config, view.authorization, tcp=not is_http)
     for secure in (True, False):
-        if (secure and view.mtls == "DISABLE") or (not secure and view.mtls == "STRICT"):
+        if (secure and mode == "DISABLE") or (not secure and mode == "STRICT"):
             continue
         server = _server(view, service, secure)
         if is_http:
             route = virtual_host.inbound(port)
-            filters = [http.manager(view.config, "inbound", f"inbound_{name}", route=route, server=server)]
+            stat = f"inbound_{name}"
+            filters = [http.manager(view.config, "inbound", stat, route=route, server=server, authorization=allowed)]
         else:
-            filters = [tcp.proxy(view.config, names.inbound(port.number), server)]
+            filters = [*allowed, tcp.proxy(view.config, names.inbound(port.number), server)]
         chain = lc.FilterChain(name=name, filters=filters, filter_chain_match=_match(port.number, secure))
         if secure:
             alpn = ALPN_SERVER if is_http else tls.ALPN_TCP
             chain.transport_socket.CopyFrom(tls.downstream(alpn, view.config.trust_domain))
         out.append(chain)
-    if not is_http and view.mtls != "STRICT":
+    if not is_http and mode != "STRICT":
         # The application's own TLS passes through.
         match = lc.FilterChainMatch(transport_protocol="tls")
         match.destination_port.value = port.number
-        filters = [tcp.proxy(view.config, names.inbound(port.number), _server(view, service, False))]
+        filters = [*allowed, tcp.proxy(view.config, names.inbound(port.number), _server(view, service, False))]
         out.append(lc.FilterChain(name=name, filter_chain_match=match, filters=filters))
     return out
 
@@ -77,14 +81,26 @@ def _rest_chains(view: InboundView) -> list[Any]:
             name="virtualInbound-blackhole", filter_chain_match=hole, filters=[tcp.proxy(view.config, names.BLACK_HOLE)]
         )
     ]
+    known = {p.number for p, _ in view.ports}
+    single = [(number, mode) for number, mode in view.mtls_ports if number not in known]
+    for number, mode in [(None, view.mtls), *single]:
+        out += _passthrough(view, number, mode)
+    return out
+
+
+def _passthrough(view: InboundView, port: int | None, mode: str) -> list[Any]:
+    """To where the client wanted to go; ``port`` is None for all ports without a chain of their own."""
+    out = []
+    allowed = authz.of_workload(view.config, view.authorization, tcp=True)
     for secure in (True, False):
-        if (secure and view.mtls == "DISABLE") or (not secure and view.mtls == "STRICT"):
+        if (secure and mode == "DISABLE") or (not secure and mode == "STRICT"):
             continue
         server = _server(view, None, secure, names.INBOUND_PASSTHROUGH)
+        match = _match(port, True if secure else None)
         chain = lc.FilterChain(
-            name="virtualInbound",
-            filters=[tcp.proxy(view.config, names.INBOUND_PASSTHROUGH, server)],
-            filter_chain_match=_match(None, True if secure else None),
+            name="virtualInbound" if port is None else f"virtualInbound-{port}",
+            filters=[*allowed, tcp.proxy(view.config, names.INBOUND_PASSTHROUGH, server)],
+            filter_chain_match=match,
         )
         if secure:
             chain.transport_socket.CopyFrom(tls.downstream(tls.ALPN_TCP, view.config.trust_domain))
@@ -106,4 +122,5 @@ def of_view(view: InboundView) -> tuple[Resource, ...]:
         listener_filters_timeout=pb.duration(5),
         continue_on_listener_filters_timeout=True,
     )
-    return (pb.resource(out.name, out, (str(view.policy),) if view.policy else ()),)
+    policies = [str(p.ref) for p in view.authorization]
+    return (pb.resource(out.name, out, (*((str(view.policy),) if view.policy else ()), *policies)),)

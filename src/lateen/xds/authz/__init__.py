@@ -1,0 +1,1 @@
+"""AuthorizationPolicy as Envoy's RBAC and external authorization filters."""

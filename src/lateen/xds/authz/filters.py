@@ -1,0 +1,198 @@
+"""The filters of a workload's policies: CUSTOM first, then DENY, then ALLOW, as Istio evaluates them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+from envoy.config.core.v3 import grpc_service_pb2, http_uri_pb2
+from envoy.config.listener.v3 import listener_components_pb2 as lc
+from envoy.config.rbac.v3 import rbac_pb2
+from envoy.extensions.filters.http.ext_authz.v3 import ext_authz_pb2 as http_ext
+from envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac
+from envoy.extensions.filters.network.ext_authz.v3 import ext_authz_pb2 as tcp_ext
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
+from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as tcp_rbac
+from envoy.type.matcher.v3 import metadata_pb2, string_pb2, value_pb2
+
+from lateen.api import objects as o
+from lateen.api.mesh import ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider
+from lateen.api.security import AuthorizationPolicy
+from lateen.mesh.model import MeshConfig
+from lateen.wire import names
+from lateen.xds import pb
+from lateen.xds.authz import matchers, rules
+
+Policies = tuple[o.Resource[AuthorizationPolicy], ...]
+HTTP_RBAC, TCP_RBAC = "envoy.filters.http.rbac", "envoy.filters.network.rbac"
+HTTP_EXT, TCP_EXT = "envoy.filters.http.ext_authz", "envoy.filters.network.ext_authz"
+EXT_PREFIX = "istio_ext_authz_"
+EXT_KEY = "istio_ext_authz_shadow_effective_policy_id"
+TIMEOUT_S = 600.0
+
+
+def _rbac(
+    policies: Iterable[o.Resource[AuthorizationPolicy]],
+    action: str,
+    tcp: bool,
+    domains: tuple[str, ...],
+    prefix: str = "",
+) -> Any:
+    """None where there are no policies; on TCP, rules about requests are left out."""
+    found = list(policies)
+    if not found:
+        return None
+    out = rbac_pb2.RBAC(action="DENY" if action != "ALLOW" else "ALLOW")
+    for p in found:
+        scope = rules.Scope(p.ref.namespace, domains, tcp, action != "ALLOW")
+        name = f"{prefix}ns[{p.ref.namespace}]-policy[{p.ref.name}]"
+        if not p.spec.rules:
+            out.policies[f"{name}-rule[0]"].CopyFrom(rules.never())
+        for i, rule in enumerate(p.spec.rules):
+            try:
+                made = rules.policy(rule, scope)
+            except rules.HttpOnly:
+                continue
+            out.policies[f"{name}-rule[{i}]"].CopyFrom(made)
+    return out
+
+
+def _filter(tcp: bool, enforced: Any, shadow: Any, prefix: str) -> Any:
+    if tcp:
+        config = tcp_rbac.RBAC(rules=enforced, shadow_rules=shadow, shadow_rules_stat_prefix=prefix, stat_prefix="tcp.")
+        return lc.Filter(name=TCP_RBAC, typed_config=pb.any_of(config))
+    found = http_rbac.RBAC(rules=enforced, shadow_rules=shadow, shadow_rules_stat_prefix=prefix)
+    return hcm.HttpFilter(name=HTTP_RBAC, typed_config=pb.any_of(found))
+
+
+@lru_cache(maxsize=4096)
+def plain(policies: Policies, tcp: bool, domains: tuple[str, ...] = ()) -> tuple[Any, ...]:
+    """DENY and ALLOW."""
+    out = []
+    for action in ("DENY", "ALLOW"):
+        mine = [p for p in policies if p.spec.action == action]
+        enforced = _rbac((p for p in mine if not p.dry_run), action, tcp, domains)
+        shadow = _rbac((p for p in mine if p.dry_run), action, tcp, domains)
+        if enforced is not None or shadow is not None:
+            out.append(_filter(tcp, enforced, shadow, f"istio_dry_run_{action.lower()}_"))
+    return tuple(out)
+
+
+def custom(
+    policies: Policies, tcp: bool, providers: tuple[ExtensionProvider, ...], domains: tuple[str, ...] = ()
+) -> tuple[Any, ...]:
+    """CUSTOM: Envoy finds out whether a policy matches, and then asks its provider. A policy whose provider is not
+    known refuses everything that it matches."""
+    mine = [p for p in policies if p.spec.action == "CUSTOM" and p.spec.provider and not p.dry_run]
+    if not mine:
+        return ()
+    by_name = {p.name: p for p in providers}
+    wanted = list(dict.fromkeys(p.spec.provider.name for p in mine if p.spec.provider))
+    usable = [n for n in wanted if n in by_name and not (tcp and by_name[n].envoy_ext_authz_grpc is None)]
+    if len(wanted) != 1 or wanted[0] not in by_name:
+        return (_filter(tcp, _rbac(mine, "CUSTOM", tcp, domains, "istio-ext-authz-bad-"), None, ""),)
+    if not usable:
+        return ()  # a provider that speaks HTTP cannot be asked about TCP
+    prefix = f"istio-ext-authz-{usable[0]}"
+    shadow = _rbac(mine, "CUSTOM", tcp, domains, f"{prefix}-")
+    return _filter(tcp, None, shadow, EXT_PREFIX), _ext_authz(by_name[usable[0]], tcp, prefix)
+
+
+def of_workload(config: MeshConfig, policies: Policies, tcp: bool) -> tuple[Any, ...]:
+    """CUSTOM, then DENY and ALLOW."""
+    if not policies:
+        return ()
+    aliases = config.trust_domain_aliases
+    domains = (config.trust_domain, *aliases) if aliases else ()
+    return (*custom(policies, tcp, config.extension_providers, domains), *plain(policies, tcp, domains))
+
+
+def _ext_authz(provider: ExtensionProvider, tcp: bool, prefix: str) -> Any:
+    chosen = metadata_pb2.MetadataMatcher(
+        filter=TCP_RBAC if tcp else HTTP_RBAC,
+        path=[metadata_pb2.MetadataMatcher.PathSegment(key=EXT_KEY)],
+        value=value_pb2.ValueMatcher(string_match=string_pb2.StringMatcher(prefix=prefix)),
+    )
+    if grpc := provider.envoy_ext_authz_grpc:
+        if tcp:
+            config = tcp_ext.ExtAuthz(
+                stat_prefix="tcp.",
+                grpc_service=_grpc(grpc),
+                failure_mode_allow=grpc.fail_open,
+                transport_api_version="V3",
+                filter_enabled_metadata=chosen,
+            )
+            return lc.Filter(name=TCP_EXT, typed_config=pb.any_of(config))
+        found = http_ext.ExtAuthz(
+            grpc_service=_grpc(grpc),
+            failure_mode_allow=grpc.fail_open,
+            transport_api_version="V3",
+            filter_enabled_metadata=chosen,
+        )
+        _common(found, grpc)
+        return hcm.HttpFilter(name=HTTP_EXT, typed_config=pb.any_of(found))
+    http = provider.envoy_ext_authz_http
+    assert http is not None
+    found = http_ext.ExtAuthz(
+        failure_mode_allow=http.fail_open, transport_api_version="V3", filter_enabled_metadata=chosen
+    )
+    found.http_service.CopyFrom(_http(http))
+    patterns = http.include_request_headers_in_check or http.include_headers_in_check
+    if patterns:
+        found.allowed_headers.patterns.extend(_header_pattern(h) for h in patterns)
+    _common(found, http)
+    return hcm.HttpFilter(name=HTTP_EXT, typed_config=pb.any_of(found))
+
+
+def _host(service: str) -> str:
+    """``namespace/host`` or a host."""
+    return service.rpartition("/")[2]
+
+
+def _grpc(given: ExtAuthzGrpc) -> Any:
+    host = _host(given.service)
+    return grpc_service_pb2.GrpcService(
+        envoy_grpc=grpc_service_pb2.GrpcService.EnvoyGrpc(
+            cluster_name=names.outbound(host, given.port), authority=host
+        ),
+        timeout=pb.duration(given.timeout.seconds if given.timeout else TIMEOUT_S),
+    )
+
+
+def _http(given: ExtAuthzHttp) -> Any:
+    host = _host(given.service)
+    uri = http_uri_pb2.HttpUri(
+        uri=f"http://{host}",
+        cluster=names.outbound(host, given.port),
+        timeout=pb.duration(given.timeout.seconds if given.timeout else TIMEOUT_S),
+    )
+    out = http_ext.HttpService(server_uri=uri, path_prefix=given.path_prefix)
+    for key, value in sorted(given.include_additional_headers_in_check.items()):
+        added = out.authorization_request.headers_to_add.add()
+        added.key, added.value = key, value
+    for field, patterns in (
+        ("allowed_upstream_headers", given.headers_to_upstream_on_allow),
+        ("allowed_client_headers", given.headers_to_downstream_on_deny),
+        ("allowed_client_headers_on_success", given.headers_to_downstream_on_allow),
+    ):
+        if patterns:
+            getattr(out.authorization_response, field).patterns.extend(_header_pattern(h) for h in patterns)
+    return out
+
+
+def _header_pattern(text: str) -> Any:
+    out = matchers.string(text)
+    out.ignore_case = True
+    return out
+
+
+def _common(found: Any, given: ExtAuthzGrpc | ExtAuthzHttp) -> None:
+    if given.status_on_error:
+        found.status_on_error.code = int(given.status_on_error)
+    if body := given.include_request_body_in_check:
+        found.with_request_body.max_request_bytes = body.max_request_bytes
+        found.with_request_body.allow_partial_message = body.allow_partial_message
+        found.with_request_body.pack_as_bytes = body.pack_as_bytes
+    if given.clear_route_cache:
+        found.clear_route_cache = True

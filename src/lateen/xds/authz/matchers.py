@@ -1,0 +1,197 @@
+"""Single conditions of an authorization rule as permissions and principals of Envoy's RBAC.
+
+The facts are Istio's: which field becomes which condition, how ``*`` is read, how trust domain aliases multiply
+principals. ``*`` alone means "any value, but there must be one".
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from typing import Any
+
+from envoy.config.core.v3 import address_pb2, extension_pb2
+from envoy.config.rbac.v3 import rbac_pb2
+from envoy.config.route.v3 import route_components_pb2 as rc
+from envoy.extensions.path.match.uri_template.v3 import uri_template_match_pb2
+from envoy.type.matcher.v3 import metadata_pb2, path_pb2, regex_pb2, string_pb2, value_pb2
+
+from lateen.xds import pb
+
+JWT = "envoy.filters.http.jwt_authn"
+_META = frozenset("\\.+*?()|[]{}^$")
+
+
+def quoted(text: str) -> str:
+    """With a backslash before what means something in RE2."""
+    return "".join(f"\\{c}" if c in _META else c for c in text)
+
+
+def _regex(text: str) -> Any:
+    return string_pb2.StringMatcher(safe_regex=regex_pb2.RegexMatcher(regex=text))
+
+
+def string(value: str, ignore_case: bool = False) -> Any:
+    if value == "*":
+        return _regex(".+")
+    if value.startswith("*"):
+        return string_pb2.StringMatcher(suffix=value[1:], ignore_case=ignore_case)
+    if value.endswith("*"):
+        return string_pb2.StringMatcher(prefix=value[:-1], ignore_case=ignore_case)
+    return string_pb2.StringMatcher(exact=value, ignore_case=ignore_case)
+
+
+def header(name: str, value: str, ignore_case: bool = False) -> Any:
+    if value == "*":
+        return rc.HeaderMatcher(name=name, present_match=True)
+    return rc.HeaderMatcher(name=name, string_match=string(value, ignore_case))
+
+
+def block(text: str) -> Any:
+    net = ipaddress.ip_network(text, strict=False)
+    prefix = text.partition("/")[0]
+    return address_pb2.CidrRange(address_prefix=prefix, prefix_len=pb.u32(net.prefixlen))
+
+
+# --- permissions -------------------------------------------------------------------------------------------------
+
+
+def path(value: str) -> Any:
+    if "{*}" in value or "{**}" in value:
+        template = value.replace("{**}", "**").replace("{*}", "*")
+        config = uri_template_match_pb2.UriTemplateMatchConfig(path_template=template)
+        named = extension_pb2.TypedExtensionConfig(name="uri-template", typed_config=pb.any_of(config))
+        return rbac_pb2.Permission(uri_template=named)
+    return rbac_pb2.Permission(url_path=path_pb2.PathMatcher(path=string(value)))
+
+
+def method(value: str) -> Any:
+    return rbac_pb2.Permission(header=header(":method", value))
+
+
+def host(value: str) -> Any:
+    return rbac_pb2.Permission(header=header(":authority", value, ignore_case=value != "*"))
+
+
+def port(value: str) -> Any:
+    return rbac_pb2.Permission(destination_port=int(value))
+
+
+def destination_ip(value: str) -> Any:
+    return rbac_pb2.Permission(destination_ip=block(value))
+
+
+def sni(value: str) -> Any:
+    return rbac_pb2.Permission(requested_server_name=string(value))
+
+
+def filter_metadata(key: str, values: Iterable[str]) -> Any:
+    """``experimental.envoy.filters.NAME[KEY]``; a value in brackets is an item of a list."""
+    name, _, rest = key.removeprefix("experimental.").partition("[")
+    return rbac_pb2.Permission(metadata=_metadata(name, [rest.rstrip("]")], _any_of([_item(v) for v in values])))
+
+
+def _item(value: str) -> Any:
+    if value.startswith("[") and value.endswith("]"):
+        return value_pb2.ValueMatcher(
+            list_match=value_pb2.ListMatcher(one_of=value_pb2.ValueMatcher(string_match=string(value[1:-1])))
+        )
+    return value_pb2.ValueMatcher(string_match=string(value))
+
+
+# --- principals --------------------------------------------------------------------------------------------------
+
+
+def _named(matcher: Any) -> Any:
+    return rbac_pb2.Principal(authenticated=rbac_pb2.Principal.Authenticated(principal_name=matcher))
+
+
+def identity(value: str) -> Any:
+    """``trust-domain/ns/NAMESPACE/sa/ACCOUNT``, without the scheme."""
+    if value == "*":
+        return _named(_regex(".+"))
+    if value.startswith("*"):
+        return _named(_regex(f"spiffe://.*{quoted(value[1:])}"))
+    if value.endswith("*"):
+        return _named(string_pb2.StringMatcher(prefix=f"spiffe://{value[:-1]}"))
+    return _named(string_pb2.StringMatcher(exact=f"spiffe://{value}"))
+
+
+def namespace(value: str) -> Any:
+    pattern = ".*".join(quoted(part) for part in value.split("*"))
+    return _named(_regex(f".*/ns/{pattern}/.*"))
+
+
+def account(value: str, own_namespace: str) -> Any:
+    """``namespace/name``, or a name of the policy's own namespace."""
+    where, _, name = value.rpartition("/")
+    return _named(_regex(f"spiffe://.+/ns/{quoted(where or own_namespace)}/(.+/|)sa/{quoted(name)}(/.+)?"))
+
+
+def direct_ip(value: str) -> Any:
+    return rbac_pb2.Principal(direct_remote_ip=block(value))
+
+
+def remote_ip(value: str) -> Any:
+    return rbac_pb2.Principal(remote_ip=block(value))
+
+
+def request_header(name: str, value: str) -> Any:
+    return rbac_pb2.Principal(header=header(name, value))
+
+
+def _metadata(name: str, keys: list[str], value: Any) -> Any:
+    segments = [metadata_pb2.MetadataMatcher.PathSegment(key=k) for k in keys]
+    return metadata_pb2.MetadataMatcher(filter=name, path=segments, value=value)
+
+
+def _any_of(matchers: list[Any]) -> Any:
+    """Envoy's "or" needs two at least."""
+    if len(matchers) == 1:
+        return matchers[0]
+    return value_pb2.ValueMatcher(or_match=value_pb2.OrMatcher(value_matchers=matchers))
+
+
+def request_principal(value: str) -> Any:
+    """``issuer/subject`` of a verified token."""
+    issuer, slash, subject = value.rpartition("/")
+    if value == "*":
+        issuer, subject = "*", "*"
+    elif not slash and value.startswith("*"):
+        issuer, subject = "*", value
+    elif not slash:
+        issuer, subject = value, "*" if value.endswith("*") else ""
+    parts = [
+        rbac_pb2.Principal(metadata=_metadata(JWT, ["payload", key], value_pb2.ValueMatcher(string_match=string(text))))
+        for key, text in (("iss", issuer), ("sub", subject))
+    ]
+    return rbac_pb2.Principal(and_ids=rbac_pb2.Principal.Set(ids=parts))
+
+
+def claim(keys: list[str], values: Iterable[str]) -> Any:
+    """A claim that is one of the values, or a list that has one of them."""
+    texts = [value_pb2.ValueMatcher(string_match=string(v)) for v in values]
+    as_list = value_pb2.ValueMatcher(list_match=value_pb2.ListMatcher(one_of=_any_of(texts)))
+    return rbac_pb2.Principal(metadata=_metadata(JWT, ["payload", *keys], _any_of([as_list, _any_of(texts)])))
+
+
+def in_every_domain(values: Iterable[str], domains: tuple[str, ...]) -> list[str]:
+    """Principals of one of the mesh's trust domains are principals of all of them."""
+    out: list[str] = []
+    for value in values:
+        domain, slash, rest = value.partition("/")
+        if not domains or not slash or domain == "*" or not _of_mesh(domain, domains):
+            out.append(value)
+            continue
+        for known in domains:
+            kept = domain.startswith("*") and known.endswith(domain[1:])
+            made = value if kept else f"{known}/{rest}"
+            if made not in out:
+                out.append(made)
+    return out
+
+
+def _of_mesh(domain: str, domains: tuple[str, ...]) -> bool:
+    if domain.startswith("*"):
+        return any(d.endswith(domain[1:]) for d in domains)
+    return domain in domains or domain == "cluster.local"

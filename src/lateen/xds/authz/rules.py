@@ -1,0 +1,164 @@
+"""One rule of an AuthorizationPolicy as one policy of Envoy's RBAC."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple
+
+from envoy.config.rbac.v3 import rbac_pb2
+
+from lateen.api import security as sec
+from lateen.xds.authz import matchers as m
+
+
+class HttpOnly(Exception):
+    """The condition is about requests, and there are none on a TCP port."""
+
+
+class Scope(NamedTuple):
+    """For whom a rule is read: the policy's namespace, the mesh's trust domains, TCP or HTTP."""
+
+    namespace: str
+    domains: tuple[str, ...]
+    tcp: bool
+    lenient: bool
+    """On TCP: conditions about requests count as met (DENY, CUSTOM) instead of dropping their rule (ALLOW)."""
+
+
+One = Callable[[str], Any]
+
+
+def _permissions(given: Iterable[Any]) -> Any:
+    return rbac_pb2.Permission(or_rules=rbac_pb2.Permission.Set(rules=list(given)))
+
+
+def _principals(given: Iterable[Any]) -> Any:
+    return rbac_pb2.Principal(or_ids=rbac_pb2.Principal.Set(ids=list(given)))
+
+
+def _not_permission(p: Any) -> Any:
+    return rbac_pb2.Permission(not_rule=p)
+
+
+def _not_principal(p: Any) -> Any:
+    return rbac_pb2.Principal(not_id=p)
+
+
+def _both(one: One, values: Iterable[str] | None, but: Iterable[str] | None, permission: bool) -> list[Any]:
+    """One of the values, and none of the others."""
+    join, negate = (_permissions, _not_permission) if permission else (_principals, _not_principal)
+    out = [join(one(v) for v in values)] if values else []
+    return [*out, negate(join(one(v) for v in but))] if but else out
+
+
+def _operation(op: sec.Operation, scope: Scope) -> list[Any]:
+    out: list[Any] = []
+    http: tuple[tuple[One, Any, Any], ...] = (
+        (m.host, op.hosts, op.not_hosts),
+        (m.method, op.methods, op.not_methods),
+        (m.path, op.paths, op.not_paths),
+    )
+    for one, values, but in http:
+        if (values or but) and _left_out(scope):
+            continue
+        out += _both(one, values, but, True)
+    return out + _both(m.port, op.ports, op.not_ports, True)
+
+
+def _source(src: sec.Source, scope: Scope) -> list[Any]:
+    account = partial(m.account, own_namespace=scope.namespace)
+    out = _both(account, src.service_accounts, src.not_service_accounts, False)
+    out += _identities(src.principals or (), src.not_principals or (), scope)
+    if (src.request_principals or src.not_request_principals) and not _left_out(scope):
+        out += _both(m.request_principal, src.request_principals, src.not_request_principals, False)
+    out += _both(m.namespace, src.namespaces, src.not_namespaces, False)
+    out += _both(_domain, src.trust_domains, src.not_trust_domains, False)
+    out += _both(m.remote_ip, src.remote_ip_blocks, src.not_remote_ip_blocks, False)
+    return out + _both(m.direct_ip, src.ip_blocks, src.not_ip_blocks, False)
+
+
+def _domain(value: str) -> Any:
+    return m.identity(f"{value}/*" if not value.endswith("*") else value)
+
+
+def _identities(values: tuple[str, ...], but: tuple[str, ...], scope: Scope) -> list[Any]:
+    spread = partial(m.in_every_domain, domains=scope.domains)
+    return _both(m.identity, spread(values), spread(but), False)
+
+
+def _left_out(scope: Scope) -> bool:
+    """Whether a condition about requests is passed over here. Raises HttpOnly where its rule is."""
+    if scope.tcp and not scope.lenient:
+        raise HttpOnly
+    return scope.tcp
+
+
+def _condition(c: sec.Condition, scope: Scope) -> tuple[list[Any], list[Any]]:
+    """(permissions, principals)"""
+    key = c.key
+    permissions: dict[str, One] = {
+        "destination.ip": m.destination_ip,
+        "destination.port": m.port,
+        "connection.sni": m.sni,
+    }
+    if key in permissions:
+        return _both(permissions[key], c.values, c.not_values, True), []
+    if key.startswith("experimental."):
+        if _left_out(scope):
+            return [], []
+        found = [m.filter_metadata(key, c.values)] if c.values else []
+        return [*found, *([_not_permission(m.filter_metadata(key, c.not_values))] if c.not_values else [])], []
+    principals: dict[str, One] = {
+        "source.ip": m.direct_ip,
+        "remote.ip": m.remote_ip,
+        "source.namespace": m.namespace,
+        "source.serviceAccount": partial(m.account, own_namespace=scope.namespace),
+        "source.trustDomain": _domain,
+    }
+    if key in principals:
+        return [], _both(principals[key], c.values, c.not_values, False)
+    if key == "source.principal":
+        return [], _identities(c.values, c.not_values, scope)
+    return [], [] if _left_out(scope) else _about_request(c)
+
+
+def _about_request(c: sec.Condition) -> list[Any]:
+    key = c.key
+    if key.startswith("request.headers["):
+        return _both(partial(m.request_header, key[len("request.headers[") : -1]), c.values, c.not_values, False)
+    if key == "request.auth.principal":
+        return _both(m.request_principal, c.values, c.not_values, False)
+    path = {"request.auth.audiences": ["aud"], "request.auth.presenter": ["azp"]}.get(key)
+    if path is None:
+        path = key.removeprefix("request.auth.claims[").removesuffix("]").split("][")
+    out = [m.claim(path, c.values)] if c.values else []
+    return [*out, _not_principal(m.claim(path, c.not_values))] if c.not_values else out
+
+
+def policy(rule: sec.Rule, scope: Scope) -> Any:
+    """Raises HttpOnly where nothing of the rule can hold on a TCP port."""
+    permissions: list[Any] = []
+    principals: list[Any] = []
+    for c in rule.when:
+        p, q = _condition(c, scope)
+        permissions += p
+        principals += q
+    operations = [_operation(t.operation or sec.Operation(), scope) for t in rule.to or ()] or [[]]
+    sources = [_source(f.source or sec.Source(), scope) for f in rule.from_ or ()] or [[]]
+    out = rbac_pb2.Policy()
+    for found in operations:
+        every = [*found, *permissions] or [rbac_pb2.Permission(any=True)]
+        out.permissions.add(and_rules=rbac_pb2.Permission.Set(rules=every))
+    for found in sources:
+        every = [*found, *principals] or [rbac_pb2.Principal(any=True)]
+        out.principals.add(and_ids=rbac_pb2.Principal.Set(ids=every))
+    return out
+
+
+def never() -> Any:
+    """Of a policy without rules: it matches nothing."""
+    out = rbac_pb2.Policy()
+    out.permissions.add(not_rule=rbac_pb2.Permission(any=True))
+    out.principals.add(not_id=rbac_pb2.Principal(any=True))
+    return out

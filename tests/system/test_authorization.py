@@ -1,0 +1,141 @@
+"""AuthorizationPolicy and PeerAuthentication between real proxies."""
+
+import json
+
+import pytest
+
+pytestmark = pytest.mark.system
+
+POLICY = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: {name}, namespace: default{annotations}}}
+spec: {spec}
+"""
+
+
+@pytest.fixture
+def policies(mesh):
+    """Applies policies; removes them all at the end."""
+
+    def apply(**specs):
+        text = "---".join(POLICY.format(name=n, spec=json.dumps(s), annotations="") for n, s in specs.items())
+        mesh.apply(text)
+
+    yield apply
+    mesh.kubectl("delete", "authorizationpolicies,peerauthentications", "--all", "-n", "default")
+    mesh.until(lambda: code(mesh, "ratings", "details:9080/details/0") == 200, what="no policy")
+    mesh.until(lambda: mesh.page()[0] == 200, what="no policy at the gateway's side")
+
+
+def code(mesh, source, target, *more):
+    """Of a request from a pod's application."""
+    out = mesh.inside(source, "curl", "-s", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}", *more, target, ok=False)
+    return int(out.stdout or 0)
+
+
+def becomes(mesh, wanted, source, target, *more):
+    mesh.until(lambda: code(mesh, source, target, *more) == wanted, 15, f"{source} -> {target}: {wanted}")
+
+
+DETAILS = {"selector": {"matchLabels": {"app": "details"}}}
+
+
+def test_a_policy_without_rules_denies_everything(mesh, policies):
+    policies(nothing=DETAILS)
+    becomes(mesh, 403, "ratings", "details:9080/details/0")
+    answer = mesh.inside("ratings", "curl", "-s", "details:9080/details/0").stdout
+    assert answer == "RBAC: access denied"
+    assert code(mesh, "details", "ratings:9080/ratings/0") == 200
+
+
+def test_only_the_named_caller_gets_in(mesh, policies):
+    principal = "cluster.local/ns/default/sa/bookinfo-productpage"
+    policies(callers={**DETAILS, "rules": [{"from": [{"source": {"principals": [principal]}}]}]})
+    becomes(mesh, 403, "ratings", "details:9080/details/0")
+    assert code(mesh, "productpage", "details:9080/details/0") == 200
+
+
+def test_deny_wins_and_knows_paths_methods_and_headers(mesh, policies):
+    policies(
+        all={**DETAILS, "rules": [{}]},
+        some={
+            **DETAILS,
+            "action": "DENY",
+            "rules": [
+                {"to": [{"operation": {"paths": ["/details/1"]}}]},
+                {"to": [{"operation": {"methods": ["DELETE"]}}]},
+                {"when": [{"key": "request.headers[x-bad]", "values": ["yes"]}]},
+            ],
+        },
+    )
+    becomes(mesh, 403, "ratings", "details:9080/details/1")
+    assert code(mesh, "ratings", "details:9080/details/0") == 200
+    assert code(mesh, "ratings", "details:9080/details/0", "-X", "DELETE") == 403
+    assert code(mesh, "ratings", "details:9080/details/0", "-H", "x-bad: yes") == 403
+
+
+def test_a_policy_in_the_root_namespace_is_for_all(mesh, policies):
+    rules = [{"to": [{"operation": {"paths": ["/productpage"]}}]}]
+    mesh.apply(
+        POLICY.format(name="mesh", annotations="", spec=json.dumps({"action": "DENY", "rules": rules})).replace(
+            "namespace: default", "namespace: istio-system"
+        )
+    )
+    try:
+        mesh.until(lambda: mesh.page()[0] == 403, what="refused by the gateway itself")
+        becomes(mesh, 403, "ratings", "productpage:9080/productpage")
+    finally:
+        mesh.kubectl("delete", "authorizationpolicy", "mesh", "-n", "istio-system")
+    mesh.until(lambda: mesh.page()[0] == 200, what="open again")
+
+
+def test_a_dry_run_refuses_nothing(mesh, policies):
+    dry = ', annotations: {istio.io/dry-run: "true"}'
+    mesh.apply(
+        POLICY.format(name="dry", annotations=dry, spec=json.dumps({**DETAILS, "action": "DENY", "rules": [{}]}))
+    )
+
+    def counted():
+        assert code(mesh, "ratings", "details:9080/details/0") == 200
+        stats = mesh.lateen("x", "envoy-stats", "deploy/details-v1").stdout
+        return any("istio_dry_run_deny_" in s and not s.endswith(": 0") for s in stats.splitlines())
+
+    mesh.until(counted, what="counted what it would have refused")
+
+
+def test_the_object_says_that_its_proxies_have_it_and_authz_check_shows_it(mesh, policies):
+    policies(seen={**DETAILS, "action": "DENY", "rules": [{"to": [{"operation": {"ports": ["1"]}}]}]})
+
+    def status():
+        found = json.loads(mesh.get("authorizationpolicy", "seen", "-o", "json")).get("status", {})
+        return {c["type"]: (c["status"], c["message"]) for c in found.get("conditions", [])}
+
+    mesh.until(lambda: status().get("Reconciled") == ("True", "1/1 proxies up to date."), what="the condition")
+    assert status()["Accepted"][0] == "True"
+    shown = mesh.lateen("x", "authz", "check", "deploy/details-v1").stdout
+    assert shown.splitlines()[1].split() == ["DENY", "seen.default", "1"]
+
+
+def test_one_port_can_be_left_without_mutual_tls(mesh, policies):
+    mesh.apply(
+        """
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: details, namespace: default}
+spec:
+  selector: {matchLabels: {app: details}}
+  mtls: {mode: STRICT}
+  portLevelMtls: {"9080": {mode: DISABLE}}
+"""
+    )
+
+    def plain():
+        listeners = mesh.lateen("pc", "listener", "deploy/details-v1", "--port", "15006").stdout
+        return (
+            "Trans: raw_buffer; Addr: *:9080" in listeners
+            and "Trans: tls; App: istio TLS; Addr: *:9080" not in listeners
+        )
+
+    mesh.until(plain, what="only plain text on the port")
+    becomes(mesh, 200, "ratings", "details:9080/details/0")

@@ -1,0 +1,125 @@
+"""AuthorizationPolicy in the proxy: filters, order, TCP; and what the real Envoy accepts."""
+
+import judge
+import meshes as mesh
+import pytest
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
+
+from lateen.api.config import decode
+from lateen.api.mesh import ExtensionProvider
+from lateen.mesh.model import MeshConfig
+from lateen.wire import names
+
+EVERYTHING = """
+kind: AuthorizationPolicy
+metadata: {name: allow, namespace: default}
+spec:
+  selector: {matchLabels: {app: productpage}}
+  rules:
+  - from:
+    - source:
+        principals: ["*", "cluster.local/ns/a/sa/b", "x/*", "*/sa/y"]
+        notPrincipals: [z]
+        namespaces: [a, "b-*"]
+        ipBlocks: [10.0.0.0/8, "::1"]
+        remoteIpBlocks: [1.2.3.4]
+        requestPrincipals: ["a/b", "*", "c/*", "*/d"]
+    - source: {serviceAccounts: [a/b, c], trustDomains: [td, "*"]}
+    to:
+    - operation:
+        hosts: ["*.a.b", c]
+        methods: [GET]
+        paths: ["/a/*", "*/b", "/c/{*}/d", "/e/{**}"]
+        notPorts: ["1", "2"]
+    when:
+    - {key: "request.headers[x-y]", values: ["a*"]}
+    - {key: "request.auth.claims[a][b]", values: [c], notValues: [d]}
+    - {key: request.auth.audiences, values: [e]}
+    - {key: destination.ip, values: [10.1.0.0/16]}
+    - {key: connection.sni, values: ["*.x"]}
+    - {key: source.ip, notValues: [9.9.9.9]}
+---
+kind: AuthorizationPolicy
+metadata: {name: deny, namespace: istio-system}
+spec: {action: DENY, rules: [{to: [{operation: {paths: [/secret]}}]}]}
+---
+kind: AuthorizationPolicy
+metadata: {name: ask, namespace: default}
+spec: {action: CUSTOM, provider: {name: PROVIDER}, rules: [{to: [{operation: {paths: [/asked]}}]}]}
+---
+kind: AuthorizationPolicy
+metadata: {name: elsewhere, namespace: other}
+spec: {action: DENY, rules: [{}]}
+"""
+GRPC = {"name": "grpc", "envoyExtAuthzGrpc": {"service": "ratings.default.svc.cluster.local", "port": 9080}}
+HTTP = {
+    "name": "http",
+    "envoyExtAuthzHttp": {
+        "service": "default/ratings.default.svc.cluster.local",
+        "port": 9080,
+        "timeout": "2s",
+        "pathPrefix": "/check",
+        "statusOnError": "503",
+        "includeRequestHeadersInCheck": ["x-a", "x-b*"],
+        "includeAdditionalHeadersInCheck": {"x-c": "d"},
+        "headersToUpstreamOnAllow": ["x-user"],
+        "includeRequestBodyInCheck": {"maxRequestBytes": 1024, "allowPartialMessage": True},
+    },
+}
+CONFIG = MeshConfig(extension_providers=tuple(decode(ExtensionProvider, p) for p in (GRPC, HTTP)))
+
+
+def chain_filters(text, protocol="http", config=CONFIG):
+    """The names of the filters before the last one, for port 9080 of productpage."""
+    view = mesh.view(mesh.objects(text, config, protocol=protocol))
+    listener = judge.messages(view)[names.LDS]["virtualInbound"]
+    chain = next(c for c in listener.filter_chains if c.filter_chain_match.destination_port.value == 9080)
+    if protocol == "tcp":
+        return [f.name for f in chain.filters[:-1]]
+    manager = hcm.HttpConnectionManager()
+    chain.filters[-1].typed_config.Unpack(manager)
+    return [f.name for f in manager.http_filters[:-1]]
+
+
+@pytest.mark.parametrize("provider", ["grpc", "http", "unknown"])
+@pytest.mark.parametrize("protocol", ["http", "tcp"])
+def test_envoy_accepts_every_condition(provider, protocol, tmp_path):
+    text = EVERYTHING.replace("PROVIDER", provider)
+    judge.validate(mesh.view(mesh.objects(text, CONFIG, protocol=protocol)), tmp_path)
+
+
+def test_custom_comes_first_then_deny_then_allow():
+    found = chain_filters(EVERYTHING.replace("PROVIDER", "grpc"))
+    rbac = "envoy.filters.http.rbac"
+    assert found[:4] == [rbac, "envoy.filters.http.ext_authz", rbac, rbac]
+
+
+def test_a_provider_that_speaks_http_is_not_asked_about_tcp():
+    found = chain_filters(EVERYTHING.replace("PROVIDER", "http"), protocol="tcp")
+    assert found == ["envoy.filters.network.rbac"] * 2
+
+
+def test_policies_of_other_namespaces_and_workloads_do_not_apply():
+    other = "kind: AuthorizationPolicy\nmetadata: {name: a, namespace: %s}\nspec: {selector: {matchLabels: {app: %s}}}"
+    assert chain_filters(other % ("default", "reviews")) == []
+    assert chain_filters(other % ("other", "productpage")) == []
+    assert chain_filters(other % ("default", "productpage")) == ["envoy.filters.http.rbac"]
+
+
+def test_a_port_can_have_a_mode_of_its_own():
+    text = """
+kind: PeerAuthentication
+metadata: {name: p, namespace: default}
+spec:
+  selector: {matchLabels: {app: productpage}}
+  mtls: {mode: STRICT}
+  portLevelMtls: {"9080": {mode: DISABLE}, "7000": {mode: PERMISSIVE}}
+"""
+    found = judge.messages(mesh.view(mesh.objects(text)))[names.LDS]["virtualInbound"]
+    by_port = {}
+    for c in found.filter_chains:
+        secure = c.HasField("transport_socket")
+        by_port.setdefault(c.filter_chain_match.destination_port.value, []).append(secure)
+    assert by_port[9080] == [False]
+    assert sorted(by_port[7000]) == [False, True]
+    assert by_port[0] == [True]
