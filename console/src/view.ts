@@ -62,7 +62,7 @@ export class View {
     this.dark.addEventListener('change', this.restyle)
     this.observer = new ResizeObserver(() => {
       this.cy.resize()
-      if (!this.moved) this.fit()
+      if (!this.moved && this.cy.nodes().nonempty()) this.cy.animate({ fit: { eles: this.cy.elements(), padding: 60 } }, { duration: 250 })
     })
     this.observer.observe(host)
     this.frame = requestAnimationFrame(this.draw)

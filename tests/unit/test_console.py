@@ -96,3 +96,16 @@ def test_a_quantile_of_nothing_is_nothing():
 
 def test_lines_that_are_not_metrics_are_passed_over():
     assert added(b"# HELP x\nistio_requests_total nan\nistio_build{} x\ngarbage\n\n") == {}
+
+
+def test_what_envoy_leaves_empty_is_unknown_except_where_istio_leaves_it_empty_too():
+    from lateen.agent.proxy import istio_names
+
+    raw = (
+        b'envoy_istio_requests_total{destination_workload="",source_app="-",grpc_response_status="",'
+        b'response_flags="-"} 1'
+    )
+    assert istio_names(raw) == (
+        b'istio_requests_total{destination_workload="unknown",source_app="unknown",grpc_response_status="",'
+        b'response_flags="-"} 1'
+    )
