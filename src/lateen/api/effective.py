@@ -23,6 +23,8 @@ _MATCH = (
     "port",
     "gateways",
     "name",
+    "sourceLabels.**",
+    "sourceNamespace",
 )
 _POLICY = (
     "loadBalancer.simple",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from lateen.api import objects as o
 from lateen.api.networking import DestinationRule, Gateway, VirtualService
 from lateen.api.security import AuthorizationPolicy
+from lateen.mesh import source
 from lateen.mesh.model import Mesh, MeshConfig, PortEndpoints, protocol
 
 
@@ -161,8 +162,9 @@ class Views:
         self._interned: dict[object, Cached] = previous._interned if previous else {}
         if len(self._interned) > 50_000:
             self._interned = {}
-        self._outbound: dict[str, OutboundView] = {}
+        self._outbound: dict[tuple[str, str, tuple[tuple[str, str], ...]], OutboundView] = {}
         self._special = self._special_namespaces()
+        self._source_keys, self._source_namespace = source.asks(mesh.objects.virtual_services.values())
 
     def _intern(self, view: Cached) -> Cached:
         return self._interned.setdefault(view, view)
@@ -181,32 +183,38 @@ class Views:
         return own
 
     def of(self, pod: o.Pod, kind: str) -> View:
-        out = self.outbound(pod.namespace)
+        out = self.outbound(pod.namespace, pod.label_map)
         if kind == "router":
             return View(out, gateway=self._gateway(pod))
         return View(out, inbound=self._inbound(pod))
 
     # --- outbound --------------------------------------------------------------------------------------------
 
-    def outbound(self, namespace: str) -> OutboundView:
+    def outbound(self, namespace: str, labels: Mapping[str, str] | None = None) -> OutboundView:
+        """What clients of a namespace see; ``labels`` count only where some rule asks for them."""
         shared = namespace if namespace in self._special else ""
-        if shared not in self._outbound:
+        chosen = {k: labels[k] for k in sorted(self._source_keys) if labels and k in labels}
+        client = (shared, namespace if self._source_namespace else "", tuple(chosen.items()))
+        if client not in self._outbound:
             hosts, endpoints = [], []
             for service in sorted(self.mesh.hosts(), key=lambda s: s.host):
                 if service.external_name or not service.address:
                     continue
-                view, own = self._host(service, shared)
+                view, own = self._host(service, shared, namespace, chosen)
                 hosts.append(view)
                 endpoints += own
             key = (self.mesh.config, tuple(map(id, hosts)), tuple(map(id, endpoints)))
             made = OutboundView(key, config=self.mesh.config, hosts=tuple(hosts), endpoints=tuple(endpoints))
-            self._outbound[shared] = made
-        return self._outbound[shared]
+            self._outbound[client] = made
+        return self._outbound[client]
 
-    def _host(self, service: o.Service, namespace: str) -> tuple[HostView, list[EndpointsView]]:
+    def _host(
+        self, service: o.Service, namespace: str, client: str, labels: Mapping[str, str]
+    ) -> tuple[HostView, list[EndpointsView]]:
+        """``namespace`` decides which rules are seen; ``client`` and ``labels`` say who it is that sees them."""
         mesh = self.mesh
         rules = mesh.destination_rule(service.host, namespace)
-        virtual = mesh.mesh_rules(service.host, namespace)
+        virtual = tuple(source.narrowed(v, client, labels) for v in mesh.mesh_rules(service.host, namespace))
         subsets: dict[str, Mapping[str, str]] = {"": {}} | {
             s.name: s.labels for dr in reversed(rules) for s in dr.spec.subsets
         }
@@ -294,7 +302,8 @@ class Views:
     ) -> GatewayServer:
         virtual: dict[o.Ref, tuple[o.Resource[VirtualService], tuple[str, ...], tuple[str, ...]]] = {}
         for gw, hosts, _ in bound:
-            for vs in self.mesh.gateway_rules(gw.ref):
+            for found in self.mesh.gateway_rules(gw.ref):
+                vs = source.narrowed(found, pod.namespace, pod.label_map)
                 shared = tuple(
                     h
                     for h in vs.spec.hosts

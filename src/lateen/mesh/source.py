@@ -1,0 +1,58 @@
+"""Rules that are only for some clients: ``sourceLabels`` and ``sourceNamespace`` of a VirtualService's matches.
+
+A proxy gets a rule without the matches that are for others; a route of which none is left is not there for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from lateen.api import objects as o
+from lateen.api.networking import VirtualService
+
+
+def _matches(spec: VirtualService) -> Iterable[Any]:
+    for routes in (spec.http, spec.tls, spec.tcp):
+        for route in routes:
+            yield from route.match
+
+
+def asks(rules: Iterable[o.Resource[VirtualService]]) -> tuple[frozenset[str], bool]:
+    """(label keys that some rule looks at, whether some rule looks at the client's namespace)"""
+    keys: set[str] = set()
+    namespace = False
+    for vs in rules:
+        for m in _matches(vs.spec):
+            keys |= m.source_labels.keys()
+            namespace = namespace or bool(m.source_namespace)
+    return frozenset(keys), namespace
+
+
+def narrowed(vs: o.Resource[VirtualService], namespace: str, labels: Mapping[str, str]) -> o.Resource[VirtualService]:
+    """The rule as a client of a namespace with these labels has it."""
+    if not any(m.source_labels or m.source_namespace for m in _matches(vs.spec)):
+        return vs
+
+    def for_client(m: Any) -> bool:
+        return (not m.source_namespace or m.source_namespace == namespace) and all(
+            labels.get(k) == v for k, v in m.source_labels.items()
+        )
+
+    kept: dict[str, Any] = {}
+    pattern = []
+    for field in ("http", "tls", "tcp"):
+        routes = []
+        for route in getattr(vs.spec, field):
+            mine = tuple(m for m in route.match if for_client(m))
+            pattern.append(tuple(for_client(m) for m in route.match))
+            if route.match and not mine:
+                continue
+            plain = tuple(msgspec.structs.replace(m, source_labels={}, source_namespace="") for m in mine)
+            routes.append(msgspec.structs.replace(route, match=plain))
+        kept[field] = tuple(routes)
+    # The same choice of matches is the same rule, whoever it is for.
+    return replace(vs, version=f"{vs.version}/{hash(tuple(pattern)):x}", spec=msgspec.structs.replace(vs.spec, **kept))
