@@ -70,7 +70,8 @@ class Mesh:
     def inside(self, app, *command, container=None, ok=True):
         return self.kubectl("exec", self.pod(app), "-c", container or app, "--", *command, ok=ok)
 
-    def ingress(self):
+    def host_port(self, port):
+        """Where the ingress gateway's port is on this host."""
         given = self.get(
             "svc",
             "istio-ingressgateway",
@@ -79,7 +80,10 @@ class Mesh:
             "-o",
             "jsonpath={.metadata.annotations.lateen\\.dev/host-ports}",
         )
-        return f"http://127.0.0.1:{dict(p.split('=') for p in given.split(','))['80']}"
+        return int(dict(p.split("=") for p in given.split(","))[str(port)])
+
+    def ingress(self):
+        return f"http://127.0.0.1:{self.host_port(80)}"
 
     def page(self, path="/productpage", *curl):
         done = subprocess.run(

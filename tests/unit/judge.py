@@ -11,6 +11,7 @@ from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as _  # noqa: F401
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2, tls_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import json_format
 
@@ -25,6 +26,7 @@ KINDS = {
     names.EDS: endpoint_pb2.ClusterLoadAssignment,
     names.LDS: listener_pb2.Listener,
     names.RDS: route_pb2.RouteConfiguration,
+    names.SDS: secret_pb2.Secret,
     names.VHDS: route_components_pb2.VirtualHost,
 }
 
@@ -55,6 +57,24 @@ def routes(found, name):
     return out
 
 
+def _inline(socket, secrets):
+    """Secrets that come by SDS stand in the context itself."""
+    if not socket.name:
+        return
+    context = tls_pb2.DownstreamTlsContext()
+    socket.typed_config.Unpack(context)
+    common = context.common_tls_context
+    for sds in [s for s in common.tls_certificate_sds_secret_configs if s.sds_config.HasField("ads")]:
+        common.tls_certificates.append(secrets[sds.name].tls_certificate)
+        common.tls_certificate_sds_secret_configs.remove(sds)
+    combined = common.combined_validation_context
+    if combined.validation_context_sds_secret_config.sds_config.HasField("ads"):
+        ca = secrets[combined.validation_context_sds_secret_config.name].validation_context
+        ca.MergeFrom(combined.default_validation_context)
+        common.validation_context.CopyFrom(ca)
+    socket.typed_config.Pack(context)
+
+
 def validate(view, directory):
     """Raises AssertionError with Envoy's own words."""
     found = messages(view)
@@ -69,6 +89,7 @@ def validate(view, directory):
         out.static_resources.clusters.append(c)
     for listener in found[names.LDS].values():
         for chain in listener.filter_chains:
+            _inline(chain.transport_socket, found.get(names.SDS, {}))
             for f in chain.filters:
                 if f.name == "envoy.filters.network.http_connection_manager":
                     hcm = http_connection_manager_pb2.HttpConnectionManager()

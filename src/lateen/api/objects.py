@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -162,3 +163,30 @@ def endpoints(obj: Json) -> dict[str, tuple[Endpoint, ...]]:
                 found += [Endpoint(a, int(p["port"]), target) for a in e.get("addresses") or []]
         out[str(p.get("name") or "")] = tuple(found)
     return out
+
+
+@dataclass(frozen=True)
+class Credential:
+    """A secret with a certificate for a gateway, or with the certificates by which clients are verified."""
+
+    namespace: str
+    name: str
+    chain: str = field(default="", repr=False)
+    key: str = field(default="", repr=False)
+    ca: str = field(default="", repr=False)
+
+
+def credential(obj: Json) -> Credential | None:
+    """In Kubernetes' spelling (``tls.crt``) or in Istio's own (``cert``); None for other secrets."""
+    data = obj.get("data") or {}
+
+    def value(*names: str) -> str:
+        for name in names:
+            if name in data:
+                return base64.b64decode(str(data[name])).decode(errors="replace")
+        return ""
+
+    chain, key = value("tls.crt", "cert"), value("tls.key", "key")
+    ca = value("ca.crt", "cacert")
+    meta = obj["metadata"]
+    return Credential(meta["namespace"], meta["name"], chain, key, ca) if (chain and key) or ca else None

@@ -296,6 +296,8 @@ async def run() -> None:
     informers = [Informer(client, k, on_change) for k in WATCHED]
     spaces = Informer(client, kinds.NAMESPACE, on_namespace)
     writer.informers = [*informers, spaces]
+    # Certificates of gateways: only of our own namespace, where the gateways are.
+    informers.append(Informer(client, kinds.SECRET, control.world.changed, namespace))
     for informer in (*informers, spaces):
         tasks.spawn(informer.run(), f"informer {informer.kind.plural}")
     async with asyncio.timeout(60):

@@ -12,7 +12,7 @@ from lateen.api.config import DecodeError, decode
 from lateen.api.crds import BY_KIND
 from lateen.api.kinds import Kind
 from lateen.api.mesh import ExtensionProvider
-from lateen.kit import yamldoc
+from lateen.kit import certs, yamldoc
 from lateen.kit.jsons import Json, dig
 from lateen.kube.informer import Key
 from lateen.mesh.model import MeshConfig, Objects
@@ -80,6 +80,8 @@ class World:
             case kinds.ENDPOINT_SLICE:
                 service = dig(new, "metadata", "labels", "kubernetes.io/service-name", default="")
                 self._put("slices", key, (service, o.endpoints(new)) if new and service else None)
+            case kinds.SECRET:
+                self._credential(key, new)
             case kinds.CONFIG_MAP:
                 self._config(key, new)
             case _ if kind.kind in COLLECTIONS:
@@ -112,6 +114,22 @@ class World:
                 ref, str(meta.get("uid")), version, str(meta.get("creationTimestamp")), spec, dry_run=_is_dry_run(new)
             ),
         )
+
+    def _credential(self, key: Key, new: Json | None) -> None:
+        """One that Envoy would refuse is left out here: it would hold up all listeners of its port."""
+        ref = str(o.Ref("Secret", *key))
+        self.bad.pop(ref, None)
+        try:
+            found = o.credential(new) if new else None
+            if found and found.chain:
+                certs.check_pair(found.chain, found.key)
+            if found and found.ca:
+                certs.check_authorities(found.ca)
+        except ValueError as e:
+            self.bad[ref] = str(e)
+            log.warning("%s is left out: %s", ref, e)
+            return  # the last good one stays
+        self._put("credentials", key, found)
 
     def _config(self, key: Key, new: Json | None) -> None:
         if key != (self._root, CONFIG_MAP):

@@ -89,7 +89,7 @@ def _base(spec: Json) -> list[Json]:
         "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": f"istiod-{NAMESPACE}"},
         "subjects": [{"kind": "ServiceAccount", "name": "istiod", "namespace": NAMESPACE}],
     }
-    # Only the CA's own secret, and only in its own namespace.
+    # Secrets only of its own namespace: the CA's own one, and the gateways' certificates.
     own = {
         "apiVersion": f"{RBAC}/v1",
         "kind": "Role",
@@ -100,8 +100,9 @@ def _base(spec: Json) -> list[Json]:
                 "apiGroups": [""],
                 "resources": ["secrets"],
                 "resourceNames": ["istio-ca-secret"],
-                "verbs": ["get", "update"],
+                "verbs": ["update"],
             },
+            {"apiGroups": [""], "resources": ["secrets"], "verbs": read},
         ],
     }
     own_binding = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -159,3 +159,25 @@ def requested_key(csr: str) -> ec.EllipticCurvePublicKey:
 def validity(pem: str) -> tuple[datetime, datetime]:
     certificate = x509.load_pem_x509_certificate(pem.encode())
     return certificate.not_valid_before_utc, certificate.not_valid_after_utc
+
+
+def check_pair(chain: str, key: str) -> None:
+    """A certificate chain and its key belong together and can be read. Raises ValueError."""
+    try:
+        leaf = x509.load_pem_x509_certificates(chain.encode())[0]
+    except ValueError as e:
+        raise ValueError("the certificate is not PEM text of X.509 certificates") from e
+    try:
+        found = serialization.load_pem_private_key(key.encode(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as e:
+        raise ValueError("the key is not the PEM text of a private key without a passphrase") from e
+    if found.public_key() != leaf.public_key():
+        raise ValueError("the key does not belong to the certificate")
+
+
+def check_authorities(text: str) -> None:
+    """Certificates by which others are verified. Raises ValueError."""
+    try:
+        x509.load_pem_x509_certificates(text.encode())
+    except ValueError as e:
+        raise ValueError("the CA certificates are not PEM text of X.509 certificates") from e

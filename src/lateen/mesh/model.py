@@ -51,6 +51,7 @@ class Objects:
     gateways: Mapping[Key, o.Resource[Gateway]] = field(default_factory=dict)
     peer_authentications: Mapping[Key, o.Resource[PeerAuthentication]] = field(default_factory=dict)
     authorization_policies: Mapping[Key, o.Resource[AuthorizationPolicy]] = field(default_factory=dict)
+    credentials: Mapping[Key, o.Credential] = field(default_factory=dict)
 
     def put(self, collection: str, key: Key, value: Any) -> Objects:
         """With one object replaced, or removed where ``value`` is None."""

@@ -6,11 +6,11 @@ between instants of the mesh for as long as nothing in them changes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from lateen.api import objects as o
-from lateen.api.networking import DestinationRule, Gateway, VirtualService
+from lateen.api.networking import Destination, DestinationRule, Gateway, Server, ServerTLS, VirtualService
 from lateen.api.security import AuthorizationPolicy
 from lateen.mesh import source
 from lateen.mesh.model import Mesh, MeshConfig, PortEndpoints, protocol
@@ -114,6 +114,11 @@ class InboundView(Cached):
     """Container ports that services lead to, with the (first) service"""
 
 
+HTTP_SERVERS = ("HTTP", "HTTP2", "GRPC", "GRPC-WEB")
+ENDS_TLS = ("SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL", "ISTIO_MUTUAL")
+Bound = tuple[o.Resource[Gateway], Server]
+
+
 @dataclass(frozen=True, eq=False)
 class GatewayServer(Cached):
     """One port of a gateway workload with what is routed there."""
@@ -121,6 +126,13 @@ class GatewayServer(Cached):
     config: MeshConfig = field(kw_only=True)
     port: int = field(kw_only=True)
     target: int = field(kw_only=True)
+    route: str = field(kw_only=True)
+    """The name of its route configuration; empty where connections are forwarded, not requests."""
+    tls: ServerTLS | None = field(kw_only=True)
+    """How the gateway ends TLS; None for plain text and for TLS that passes through."""
+    passthrough: bool = field(kw_only=True)
+    sni: tuple[str, ...] = field(kw_only=True)
+    """Names by which clients choose this server; empty for all."""
     redirect: bool = field(kw_only=True)
     hosts: tuple[str, ...] = field(kw_only=True)
     origins: tuple[str, ...] = field(kw_only=True)
@@ -143,6 +155,8 @@ class GatewayView(Cached):
     config: MeshConfig = field(kw_only=True)
     pod: o.Pod = field(kw_only=True)
     servers: tuple[GatewayServer, ...] = field(kw_only=True)
+    credentials: tuple[o.Credential, ...] = field(kw_only=True)
+    """Of the servers that end TLS; those without one are left out."""
 
 
 @dataclass(frozen=True)
@@ -283,46 +297,79 @@ class Views:
     # --- gateways --------------------------------------------------------------------------------------------
 
     def _gateway(self, pod: o.Pod) -> GatewayView:
-        by_port: dict[int, list[tuple[o.Resource[Gateway], tuple[str, ...], bool]]] = {}
+        """Plain HTTP servers of one port share their routes; all others stand for themselves."""
+        plain: dict[int, list[Bound]] = {}
+        rest: list[Bound] = []
         for gw in self.mesh.gateways_for(pod.label_map):
             for s in gw.spec.servers:
-                if s.port.protocol.upper() in ("HTTP", "HTTP2", "GRPC"):
-                    redirect = s.tls.https_redirect if s.tls else False
-                    by_port.setdefault(s.port.number, []).append((gw, s.hosts, redirect))
-        servers = []
-        for port in sorted(by_port):
-            servers.append(self._server(pod, port, by_port[port]))
-        key = (self.mesh.config, pod, tuple(servers))
-        made = self._intern(GatewayView(key, config=self.mesh.config, pod=pod, servers=tuple(servers)))
+                if s.port.protocol.upper() in HTTP_SERVERS:
+                    plain.setdefault(s.port.number, []).append((gw, s))
+                else:
+                    rest.append((gw, s))
+        servers = [self._server(pod, port, f"http.{port}", plain[port]) for port in sorted(plain)]
+        used: dict[str, o.Credential] = {}
+        for gw, s in rest:
+            found = self._credentials(pod, s)
+            if found is not None:
+                used |= {c.name: c for c in found}
+                servers.append(self._server(pod, s.port.number, _route_name(gw, s), [(gw, s)]))
+        credentials = tuple(used[n] for n in sorted(used))
+        key = (self.mesh.config, pod, tuple(servers), credentials)
+        made = self._intern(
+            GatewayView(key, config=self.mesh.config, pod=pod, servers=tuple(servers), credentials=credentials)
+        )
         assert isinstance(made, GatewayView)
         return made
 
-    def _server(
-        self, pod: o.Pod, port: int, bound: list[tuple[o.Resource[Gateway], tuple[str, ...], bool]]
-    ) -> GatewayServer:
+    def _credentials(self, pod: o.Pod, server: Server) -> list[o.Credential] | None:
+        """The secrets that a server needs, of the gateway's own namespace; None where one is missing: without its
+        certificate the server cannot be there, and the port's other servers must not wait for it."""
+        tls = server.tls
+        if tls is None or tls.mode not in ENDS_TLS or not tls.credential_name:
+            return []
+        out = []
+        own = self.mesh.objects.credentials.get((pod.namespace, tls.credential_name))
+        if own is None or not own.chain:
+            return None
+        out.append(own)
+        if tls.mode in ("MUTUAL", "OPTIONAL_MUTUAL"):
+            name = tls.ca_cert_credential_name or f"{tls.credential_name}-cacert"
+            ca = self.mesh.objects.credentials.get((pod.namespace, name)) or own
+            if not ca.ca:
+                return None
+            out.append(o.Credential(ca.namespace, f"{tls.credential_name}-cacert", ca=ca.ca))
+        return out
+
+    def _server(self, pod: o.Pod, port: int, route: str, bound: list[Bound]) -> GatewayServer:
         virtual: dict[o.Ref, tuple[o.Resource[VirtualService], tuple[str, ...], tuple[str, ...]]] = {}
-        for gw, hosts, _ in bound:
+        for gw, server in bound:
             for found in self.mesh.gateway_rules(gw.ref):
                 vs = source.narrowed(found, pod.namespace, pod.label_map)
                 shared = tuple(
                     h
                     for h in vs.spec.hosts
-                    if any(_server_takes(s, h, gw.ref.namespace, vs.ref.namespace) for s in hosts)
+                    if any(_server_takes(s, h, gw.ref.namespace, vs.ref.namespace) for s in server.hosts)
                 )
                 if shared:
                     names = (gw.ref.name, f"{gw.ref.namespace}/{gw.ref.name}")
                     before = virtual.get(vs.ref, (vs, (), ()))
                     virtual[vs.ref] = (vs, tuple(dict.fromkeys(before[1] + shared)), before[2] + names)
         chosen = tuple(sorted(virtual.values(), key=lambda v: v[0].age_order))
-        target = self._listen_port(pod, port)
-        all_hosts = tuple(dict.fromkeys(h.rpartition("/")[2] for _, hosts, _ in bound for h in hosts))
+        tls = bound[0][1].tls
+        protocol_ = bound[0][1].port.protocol.upper()
+        hosts = tuple(dict.fromkeys(h.rpartition("/")[2] for _, s in bound for h in s.hosts))
+        secure = protocol_ in ("HTTPS", "TLS")
         values = {
             "config": self.mesh.config,
             "port": port,
-            "target": target,
-            "redirect": any(r for _, _, r in bound),
-            "hosts": all_hosts,
-            "origins": tuple(dict.fromkeys(str(g.ref) for g, _, _ in bound)),
+            "target": self._listen_port(pod, port),
+            "route": route,
+            "tls": tls if secure and tls and tls.mode in ENDS_TLS else None,
+            "passthrough": secure and (tls is None or tls.mode == "PASSTHROUGH"),
+            "sni": tuple(h for h in hosts if h != "*") if secure and "*" not in hosts else (),
+            "redirect": any(s.tls.https_redirect if s.tls else False for _, s in bound),
+            "hosts": hosts,
+            "origins": tuple(dict.fromkeys(str(g.ref) for g, _ in bound)),
             "virtual_services": chosen,
             "destinations": _destinations(self.mesh, tuple(v for v, _, _ in chosen)),
             "authorization": self.mesh.authorization(pod.namespace, pod.label_map),
@@ -338,6 +385,14 @@ class Views:
                 if p.port == port:
                     return _container_port(pod, p) or port
         return port
+
+
+def _route_name(gw: o.Resource[Gateway], server: Server) -> str:
+    """Of a server with requests of its own; empty for one that forwards connections."""
+    ends = server.tls is not None and server.tls.mode in ENDS_TLS
+    if server.port.protocol.upper() != "HTTPS" or not ends:
+        return ""
+    return f"https.{server.port.number}.{server.port.name}.{gw.ref.name}.{gw.ref.namespace}"
 
 
 def _container_port(pod: o.Pod, port: o.ServicePort) -> int:
@@ -368,14 +423,27 @@ def _destinations(
 ) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
     out = {}
     for vs in rules:
-        for http in vs.spec.http:
-            found = [r.destination for r in http.route] + [m.destination for m in http.mirrors]
-            for d in [*found, *([http.mirror] if http.mirror else [])]:
-                host = mesh.resolve(d.host, vs.ref.namespace)
-                service = mesh.service(host)
-                ports = tuple(p.port for p in service.ports) if service else ()
-                out[f"{vs.ref.namespace}/{d.host}"] = (host, ports)
+        for d in (*_of_http(vs.spec), *_of_connections(vs.spec)):
+            host = mesh.resolve(d.host, vs.ref.namespace)
+            service = mesh.service(host)
+            ports = tuple(p.port for p in service.ports) if service else ()
+            out[f"{vs.ref.namespace}/{d.host}"] = (host, ports)
     return tuple((written, host, ports) for written, (host, ports) in sorted(out.items()))
+
+
+def _of_http(spec: VirtualService) -> Iterator[Destination]:
+    for http in spec.http:
+        yield from (r.destination for r in http.route)
+        yield from (m.destination for m in http.mirrors)
+        if http.mirror:
+            yield http.mirror
+
+
+def _of_connections(spec: VirtualService) -> Iterator[Destination]:
+    for tls in spec.tls:
+        yield from (r.destination for r in tls.route)
+    for tcp in spec.tcp:
+        yield from (r.destination for r in tcp.route)
 
 
 def _server_takes(server_host: str, host: str, gateway_namespace: str, rule_namespace: str) -> bool:

@@ -18,6 +18,18 @@ def sni(host: str, port: int, subset: str = "") -> str:
 PASSTHROUGH = "PassthroughCluster"
 BLACK_HOLE = "BlackHoleCluster"
 INBOUND_PASSTHROUGH = "InboundPassthroughCluster"
+
+
+def credential(name: str) -> str:
+    """A gateway's certificate, by its secret."""
+    return f"kubernetes://{name}"
+
+
+def client_ca(name: str) -> str:
+    """What a gateway verifies its clients with."""
+    return f"kubernetes://{name}-cacert"
+
+
 VIRTUAL_OUTBOUND = "virtualOutbound"
 VIRTUAL_INBOUND = "virtualInbound"
 
@@ -26,6 +38,7 @@ EDS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 LDS = "type.googleapis.com/envoy.config.listener.v3.Listener"
 RDS = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 VHDS = "type.googleapis.com/envoy.config.route.v3.VirtualHost"
-ORDER = (CDS, EDS, LDS, RDS, VHDS)
+SDS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+ORDER = (CDS, EDS, SDS, LDS, RDS, VHDS)
 """Make before break: a resource is sent before what refers to it."""
-SHORT = {CDS: "CDS", EDS: "EDS", LDS: "LDS", RDS: "RDS", VHDS: "VHDS"}
+SHORT = {CDS: "CDS", EDS: "EDS", SDS: "SDS", LDS: "LDS", RDS: "RDS", VHDS: "VHDS"}

@@ -7,7 +7,7 @@ from functools import lru_cache
 from lateen.mesh.view import GatewayView, InboundView, OutboundView, View
 from lateen.wire import names
 from lateen.wire.resource import EMPTY, Resource, ResourceSet
-from lateen.xds import clusters, endpoints
+from lateen.xds import clusters, endpoints, tls
 from lateen.xds.listeners import gateway, inbound, outbound
 from lateen.xds.routes import virtual_host
 
@@ -61,7 +61,12 @@ def _gateway_listeners(view: GatewayView) -> ResourceSet:
 
 @lru_cache(maxsize=1024)
 def _gateway_routes(view: GatewayView) -> ResourceSet:
-    return _set(tuple(virtual_host.gateway(s) for s in view.servers))
+    return _set(tuple(virtual_host.gateway(s) for s in view.servers if s.route))
+
+
+@lru_cache(maxsize=1024)
+def _gateway_secrets(view: GatewayView) -> ResourceSet:
+    return _set(tuple(tls.secret(c) for c in view.credentials))
 
 
 def generate(view: View) -> dict[str, Sets]:
@@ -71,6 +76,7 @@ def generate(view: View) -> dict[str, Sets]:
         return {
             names.CDS: (shared_clusters, EMPTY),
             names.EDS: (shared_endpoints,),
+            names.SDS: (_gateway_secrets(view.gateway),),
             names.LDS: (_gateway_listeners(view.gateway), EMPTY),
             names.RDS: (_gateway_routes(view.gateway),),
         }

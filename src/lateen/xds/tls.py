@@ -10,6 +10,10 @@ from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
 from envoy.type.matcher.v3 import string_pb2
 
+from lateen.api import objects as o
+from lateen.api.networking import ServerTLS
+from lateen.wire import names
+from lateen.wire.resource import Resource
 from lateen.xds import pb
 
 SECRETS = "/etc/istio/proxy"
@@ -68,3 +72,65 @@ def raw() -> Any:
     return base_pb2.TransportSocket(
         name="envoy.transport_sockets.raw_buffer", typed_config=pb.any_of(raw_buffer_pb2.RawBuffer())
     )
+
+
+_VERSIONS = {"TLSV1_0": "TLSv1_0", "TLSV1_1": "TLSv1_1", "TLSV1_2": "TLSv1_2", "TLSV1_3": "TLSv1_3"}
+
+
+def _by_ads(name: str) -> Any:
+    return secret_pb2.SdsSecretConfig(name=name, sds_config=pb.ads())
+
+
+def _file(path: str) -> Any:
+    return base_pb2.DataSource(filename=path)
+
+
+def gateway(tls: ServerTLS, alpn: tuple[str, ...], trust_domain: str) -> Any:
+    """How a gateway's server ends TLS. Certificates come by secret over the proxy's own secured stream, or from files
+    in the pod."""
+    if tls.mode == "ISTIO_MUTUAL":
+        return downstream(alpn, trust_domain)
+    common = tls_pb2.CommonTlsContext(alpn_protocols=alpn)
+    params = common.tls_params
+    params.tls_minimum_protocol_version = _VERSIONS.get(tls.min_protocol_version, "TLSv1_2")
+    if tls.max_protocol_version in _VERSIONS:
+        params.tls_maximum_protocol_version = _VERSIONS[tls.max_protocol_version]
+    params.cipher_suites.extend(c for c in tls.cipher_suites if c != "ALL")
+    params.ecdh_curves.extend(tls.ecdh_curves)
+    if tls.credential_name:
+        common.tls_certificate_sds_secret_configs.add().CopyFrom(_by_ads(names.credential(tls.credential_name)))
+    else:
+        common.tls_certificates.add(certificate_chain=_file(tls.server_certificate), private_key=_file(tls.private_key))
+    if tls.mode in ("MUTUAL", "OPTIONAL_MUTUAL"):
+        context = common_pb2.CertificateValidationContext(
+            match_typed_subject_alt_names=[
+                common_pb2.SubjectAltNameMatcher(san_type=kind, matcher=string_pb2.StringMatcher(exact=san))
+                for san in tls.subject_alt_names
+                for kind in ("DNS", "URI")
+            ]
+        )
+        if tls.credential_name:
+            combined = common.combined_validation_context
+            combined.default_validation_context.CopyFrom(context)
+            combined.validation_context_sds_secret_config.CopyFrom(_by_ads(names.client_ca(tls.credential_name)))
+        else:
+            context.trusted_ca.CopyFrom(_file(tls.ca_certificates))
+            common.validation_context.CopyFrom(context)
+    found = tls_pb2.DownstreamTlsContext(
+        common_tls_context=common, require_client_certificate=pb.boolean(tls.mode == "MUTUAL")
+    )
+    return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=pb.any_of(found))
+
+
+def secret(credential: o.Credential) -> Resource:
+    """A certificate with its key, or what clients are verified with, as a resource."""
+    if credential.chain:
+        name = names.credential(credential.name)
+        out = secret_pb2.Secret(name=name)
+        out.tls_certificate.certificate_chain.inline_string = credential.chain
+        out.tls_certificate.private_key.inline_string = credential.key
+    else:
+        name = f"kubernetes://{credential.name}"
+        out = secret_pb2.Secret(name=name)
+        out.validation_context.trusted_ca.inline_string = credential.ca
+    return pb.resource(name, out)

@@ -8,12 +8,16 @@ from typing import Any
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.config.listener.v3 import listener_pb2
 
+from lateen.api import networking as api
+from lateen.api import objects as o
 from lateen.mesh.model import MeshConfig
-from lateen.mesh.view import OutboundView
+from lateen.mesh.view import HostView, OutboundView
 from lateen.wire import names, ports
 from lateen.wire.resource import Resource
 from lateen.xds import pb
 from lateen.xds.listeners import http, tcp
+from lateen.xds.routes import connections
+from lateen.xds.routes.virtual_host import destination_port
 
 
 def _listener(name: str, address: str, port: int, chains: list[Any], filters: list[Any] | None = None) -> Any:
@@ -56,10 +60,30 @@ def _http(config: MeshConfig, port: int) -> Resource:
 
 
 @lru_cache(maxsize=65536)
-def _tcp(config: MeshConfig, address: str, port: int, host: str) -> Resource:
-    name = f"{address}_{port}"
-    chain = lc.FilterChain(filters=[tcp.proxy(config, names.outbound(host, port))])
-    return pb.resource(name, _listener(name, address, port, [chain]))
+def _tcp(host: HostView, port: int) -> Resource:
+    """Connections to a service: by name where they say one, by the first TCP route, else to the service itself."""
+
+    def resolve(d: api.Destination, vs: o.Resource[api.VirtualService]) -> tuple[str, int]:
+        full, found = host.resolved(d.host, vs.ref.namespace)
+        return full, destination_port(d, found, port)
+
+    name = f"{host.address}_{port}"
+    rules = [(vs, ("mesh",)) for vs in host.virtual_services]
+    named = [r for r in connections.tls(rules, port, resolve) if r.clusters]
+    chains = [
+        lc.FilterChain(
+            filters=[tcp.weighted(host.config, r.clusters)],
+            filter_chain_match=lc.FilterChainMatch(server_names=r.sni) if r.sni else None,
+        )
+        for r in named
+    ]
+    one = connections.tcp(rules, port, resolve)
+    if all(r.sni for r in named):
+        clusters = one.clusters if one and one.clusters else ((names.outbound(host.host, port), 100),)
+        chains.append(lc.FilterChain(filters=[tcp.weighted(host.config, clusters)]))
+    filters = [tcp.tls_inspector()] if named else []
+    origins = tuple(dict.fromkeys([*(r.origin for r in named), *([one.origin] if one else [])]))
+    return pb.resource(name, _listener(name, host.address, port, chains, filters), origins)
 
 
 @lru_cache(maxsize=65536)
@@ -88,6 +112,6 @@ def of_view(view: OutboundView) -> tuple[Resource, ...]:
             elif port.protocol == "auto":
                 made = _auto(config, host.address, port.number, host.host)
             else:
-                made = _tcp(config, host.address, port.number, host.host)
+                made = _tcp(host, port.number)
             out[made.name] = made
     return tuple(out.values())

@@ -16,9 +16,17 @@ from lateen.xds import pb, telemetry
 
 
 def proxy(config: MeshConfig, cluster: str, server: telemetry.Server | None = None) -> Any:
-    out = tcp_proxy_pb2.TcpProxy(
-        stat_prefix=cluster, cluster=cluster, access_log=telemetry.loggers(config, False, server)
-    )
+    return weighted(config, ((cluster, 100),), server)
+
+
+def weighted(config: MeshConfig, clusters: tuple[tuple[str, int], ...], server: telemetry.Server | None = None) -> Any:
+    """Connections to one cluster, or to several by their weights."""
+    out = tcp_proxy_pb2.TcpProxy(stat_prefix=clusters[0][0], access_log=telemetry.loggers(config, False, server))
+    if len(clusters) == 1:
+        out.cluster = clusters[0][0]
+    else:
+        for name, weight in clusters:
+            out.weighted_clusters.clusters.add(name=name, weight=weight)
     return lc.Filter(name="envoy.filters.network.tcp_proxy", typed_config=pb.any_of(out))
 
 

@@ -112,7 +112,7 @@ def virtual_host(view: HostView, port: Port) -> Any:
 
         def resolve(d: api.Destination, vs: o.Resource[api.VirtualService] = vs) -> tuple[str, int]:
             full, ports = view.resolved(d.host, vs.ref.namespace)
-            return full, _port(d, ports, port.number)
+            return full, destination_port(d, ports, port.number)
 
         found = routes(vs, ("mesh",), port.number, resolve)
         host.routes.extend(found)
@@ -128,7 +128,7 @@ def _conditional(route: Any) -> bool:
     return m.prefix != "/" or bool(m.headers) or bool(m.query_parameters)
 
 
-def _port(d: api.Destination, ports: tuple[int, ...], asked: int) -> int:
+def destination_port(d: api.Destination, ports: tuple[int, ...], asked: int) -> int:
     """A destination without a port takes the service's only one, else the one that was asked for."""
     if d.port and d.port.number:
         return d.port.number
@@ -197,7 +197,7 @@ def gateway(server: GatewayServer) -> Resource:
 
         def resolve(d: api.Destination, vs: o.Resource[api.VirtualService] = vs) -> tuple[str, int]:
             full, ports = server.resolved(d.host, vs.ref.namespace)
-            return full, _port(d, ports, server.port)
+            return full, destination_port(d, ports, server.port)
 
         found = routes(vs, gateways, server.port, resolve)
         for name in hosts:
@@ -214,7 +214,7 @@ def gateway(server: GatewayServer) -> Resource:
                     by_host[name].require_tls = rc.VirtualHost.TlsRequirementType.Value("ALL")
             by_host[name].routes.extend(found)
     out = route_pb2.RouteConfiguration(
-        name=f"http.{server.port}",
+        name=server.route,
         validate_clusters=pb.boolean(False),
         virtual_hosts=list(by_host.values()),
         max_direct_response_body_size_bytes=pb.u32(1024 * 1024),

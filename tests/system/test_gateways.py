@@ -1,0 +1,143 @@
+"""Gateways that end TLS with certificates from secrets, renew them, verify clients, and pass TLS through."""
+
+import socket
+import ssl
+import subprocess
+from datetime import timedelta
+
+import pytest
+
+from lateen.kit import certs, times
+
+pytestmark = pytest.mark.system
+
+GATEWAY = """
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: secure}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - port: {number: 443, name: https, protocol: HTTPS}
+    hosts: [books.example.com]
+    tls: {mode: SIMPLE, credentialName: books}
+  - port: {number: 443, name: https-clients, protocol: HTTPS}
+    hosts: [staff.example.com]
+    tls: {mode: MUTUAL, credentialName: staff}
+  - port: {number: 443, name: tls, protocol: TLS}
+    hosts: [own.example.com]
+    tls: {mode: PASSTHROUGH}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: secure}
+spec:
+  hosts: [books.example.com, staff.example.com, own.example.com]
+  gateways: [secure]
+  http:
+  - route: [{destination: {host: productpage, port: {number: 9080}}}]
+  tls:
+  - match: [{sniHosts: [own.example.com]}]
+    route: [{destination: {host: istiod.istio-system.svc.cluster.local, port: {number: 443}}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def ca():
+    return certs.authority("example", times.now(), days=2)
+
+
+@pytest.fixture
+def secure(mesh, ca, tmp_path):
+    (tmp_path / "ca.pem").write_text(ca.certificate)
+    mesh.secrets = Secrets(mesh, ca, tmp_path)
+    mesh.apply(GATEWAY)
+    yield mesh.secrets
+    mesh.kubectl("delete", "gateway/secure", "virtualservice/secure")
+    mesh.kubectl("delete", "secret", "-n", "istio-system", "books", "staff", "--ignore-not-found")
+
+
+class Secrets:
+    def __init__(self, mesh, ca, directory):
+        self.mesh, self.ca, self.directory = mesh, ca, directory
+
+    def issue(self, name, *hosts):
+        made = certs.issue(self.ca, list(hosts), times.now(), timedelta(days=1))
+        found = self.directory / f"{name}.crt", self.directory / f"{name}.key"
+        found[0].write_text(made.certificate)
+        found[1].write_text(made.key)
+        return found
+
+    def tls(self, name, *hosts):
+        crt, key = self.issue(name, *hosts)
+        made = self.mesh.kubectl(
+            "create", "secret", "tls", name, "-n", "istio-system", f"--cert={crt}", f"--key={key}",
+            "--dry-run=client", "-o", "yaml",
+        )  # fmt: skip
+        self.mesh.apply(made.stdout)
+
+    def curl(self, host, *more, ca=True):
+        port = self.mesh.host_port(443)
+        return subprocess.run(
+            [
+                "curl", "-s", "-m", "5", "-o", "/dev/null", "-w", "%{http_code} %{http_version}",
+                "--resolve", f"{host}:{port}:127.0.0.1",
+                *(["--cacert", str(self.directory / "ca.pem")] if ca else ["-k"]),
+                *more, f"https://{host}:{port}/productpage",
+            ],
+            capture_output=True, text=True, timeout=10, check=False,
+        ).stdout.strip()  # fmt: skip
+
+    def presented(self, host):
+        """The certificate that clients get, as DER; None where there is none."""
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        try:
+            with (
+                socket.create_connection(("127.0.0.1", self.mesh.host_port(443)), 5) as plain,
+                context.wrap_socket(plain, server_hostname=host) as secured,
+            ):
+                return secured.getpeercert(binary_form=True)
+        except OSError:
+            return None
+
+
+def test_https_by_a_secret_that_is_renewed(mesh, secure):
+    assert secure.curl("books.example.com", ca=False).startswith("000")
+    secure.tls("books", "books.example.com")
+    mesh.until(lambda: secure.curl("books.example.com") == "200 2", 20, "HTTPS with the secret")
+    first = secure.presented("books.example.com")
+    secure.tls("books", "books.example.com")
+    mesh.until(lambda: secure.presented("books.example.com") not in (None, first), 20, "the renewed certificate")
+    assert secure.curl("books.example.com") == "200 2"
+    # Names without a server get nothing, with or without one of the others' certificates.
+    assert secure.curl("nobody.example.com", ca=False).startswith("000")
+
+
+def test_clients_are_verified_for_mutual_tls(mesh, secure):
+    crt, key = secure.issue("staff", "staff.example.com")
+    mesh.kubectl(
+        "create", "secret", "generic", "staff", "-n", "istio-system", f"--from-file=tls.crt={crt}",
+        f"--from-file=tls.key={key}", f"--from-file=ca.crt={secure.directory / 'ca.pem'}",
+    )  # fmt: skip
+    mine, mykey = secure.issue("client", "client.example.com")
+    client = ["--cert", str(mine), "--key", str(mykey)]
+    mesh.until(lambda: secure.curl("staff.example.com", *client) == "200 2", 20, "HTTPS with a client certificate")
+    assert secure.curl("staff.example.com").startswith("000")
+
+
+def test_tls_passes_through_to_the_server_of_that_name(mesh, secure):
+    def subject():
+        got = secure.presented("own.example.com")
+        return got and b"istiod.istio-system.svc" in got
+
+    mesh.until(subject, 20, "istiod's own certificate through the gateway")
+
+
+def test_a_broken_secret_is_named_and_nothing_else_suffers(mesh, secure):
+    secure.tls("books", "books.example.com")
+    mesh.until(lambda: secure.curl("books.example.com") == "200 2", 20, "HTTPS with the secret")
+    mesh.kubectl("create", "secret", "generic", "staff", "-n", "istio-system", "--from-literal=tls.crt=x",
+                 "--from-literal=tls.key=y", "--from-literal=ca.crt=z")  # fmt: skip
+    mesh.until(lambda: "staff" in mesh.lateen("check", ok=False).stdout, 15, "the bad secret in lateen check")
+    assert secure.curl("books.example.com") == "200 2"

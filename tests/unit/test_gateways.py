@@ -1,0 +1,168 @@
+"""Gateways that end TLS, pass it through or forward connections, and rules for connections inside the mesh."""
+
+from datetime import timedelta
+
+import judge
+import meshes as mesh
+import pytest
+from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
+
+from lateen.api import kinds
+from lateen.api import objects as o
+from lateen.control.world import World
+from lateen.kit import certs, times
+from lateen.wire import names
+
+CA = certs.authority("clients", times.now())
+
+
+def pair(*hosts):
+    return certs.issue(CA, list(hosts), times.now(), timedelta(days=1))
+
+
+def gateway(*servers):
+    return f"""
+kind: Gateway
+metadata: {{name: gw}}
+spec:
+  selector: {{istio: ingressgateway}}
+  servers:
+{chr(10).join(f"  - {s}" for s in servers)}
+"""
+
+
+ROUTES = """---
+kind: VirtualService
+metadata: {name: web}
+spec:
+  hosts: [a.example.com, b.example.com]
+  gateways: [gw]
+  http: [{route: [{destination: {host: productpage}}]}]
+  tls:
+  - match: [{sniHosts: [b.example.com], port: 443}]
+    route: [{destination: {host: reviews, port: {number: 9080}}}]
+---
+kind: VirtualService
+metadata: {name: db}
+spec:
+  hosts: ["*"]
+  gateways: [gw]
+  tcp:
+  - match: [{port: 31400}]
+    route:
+    - {destination: {host: reviews, port: {number: 9080}}, weight: 20}
+    - {destination: {host: ratings, port: {number: 9080}}, weight: 80}
+"""
+HTTPS = "{port: {number: 443, name: https, protocol: HTTPS}, hosts: [a.example.com], tls: {mode: %s, %s}}"
+SIMPLE = HTTPS % ("SIMPLE", "credentialName: web")
+MUTUAL = HTTPS % ("MUTUAL", "credentialName: web, subjectAltNames: [client.example.com], minProtocolVersion: TLSV1_3")
+FILES = HTTPS % ("SIMPLE", "serverCertificate: /etc/istio/proxy/cert.pem, privateKey: /etc/istio/proxy/key.pem")
+MESH = HTTPS % ("ISTIO_MUTUAL", "minProtocolVersion: TLSV1_2")
+PASSTHROUGH = "{port: {number: 443, name: tls, protocol: TLS}, hosts: [b.example.com], tls: {mode: PASSTHROUGH}}"
+TCP = "{port: {number: 31400, name: tcp, protocol: TCP}, hosts: ['*']}"
+PLAIN = "{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*'], tls: {httpsRedirect: true}}"
+
+
+def view(*servers, credentials=True):
+    found = mesh.objects(gateway(*servers) + ROUTES)
+    if credentials:
+        mine = pair("a.example.com")
+        made = o.Credential("istio-system", "web", mine.certificate, mine.key, CA.certificate)
+        found = found.put("credentials", ("istio-system", "web"), made)
+    return mesh.view(found, "ingress", "istio-system")
+
+
+def listeners(found):
+    return judge.messages(found)[names.LDS]
+
+
+@pytest.mark.parametrize("servers", [(SIMPLE, PLAIN), (MUTUAL, PASSTHROUGH, TCP), (MESH,), (PASSTHROUGH,), (TCP,)])
+def test_envoy_accepts_every_kind_of_server(servers, tmp_path):
+    found = view(*servers)
+    assert listeners(found)
+    judge.validate(found, tmp_path)
+
+
+def context(found, name):
+    out = tls_pb2.DownstreamTlsContext()
+    listeners(found)[name].filter_chains[0].transport_socket.typed_config.Unpack(out)
+    return out
+
+
+def test_a_secret_is_only_with_the_gateway_and_goes_by_its_own_type():
+    found = view(SIMPLE)
+    assert list(judge.messages(found)[names.SDS]) == ["kubernetes://web"]
+    key = judge.messages(found)[names.SDS]["kubernetes://web"].tls_certificate.private_key.inline_string
+    assert "PRIVATE KEY" in key
+    assert b"PRIVATE KEY" not in listeners(found)["0.0.0.0_443"].SerializeToString()
+    assert "PRIVATE KEY" not in repr(found.gateway)
+
+
+def test_client_certificates_are_required_for_mutual_tls_only():
+    assert context(view(MUTUAL), "0.0.0.0_443").require_client_certificate.value
+    assert not context(view(SIMPLE), "0.0.0.0_443").require_client_certificate.value
+
+
+def test_a_server_without_its_secret_does_not_hold_up_the_others():
+    found = view(SIMPLE, PASSTHROUGH, credentials=False)
+    chains = listeners(found)["0.0.0.0_443"].filter_chains
+    assert [list(c.filter_chain_match.server_names) for c in chains] == [["b.example.com"]]
+
+
+def test_passthrough_is_by_name_and_plain_connections_by_weight(tmp_path):
+    found = listeners(view(SIMPLE, PASSTHROUGH, TCP))
+    chains = found["0.0.0.0_443"].filter_chains
+    assert [list(c.filter_chain_match.server_names) for c in chains] == [["a.example.com"], ["b.example.com"]]
+    assert b"outbound|9080||reviews" in chains[1].SerializeToString()
+    weighted = found["0.0.0.0_31400"].filter_chains[0].SerializeToString()
+    assert b"reviews" in weighted
+    assert b"ratings" in weighted
+
+
+def test_rules_for_connections_inside_the_mesh(tmp_path):
+    rules = """
+kind: VirtualService
+metadata: {name: reviews}
+spec:
+  hosts: [reviews]
+  tls: [{match: [{sniHosts: [r.example.com]}], route: [{destination: {host: productpage}}]}]
+  tcp: [{route: [{destination: {host: ratings}}]}]
+"""
+    found = mesh.view(mesh.objects(rules, protocol="tcp"))
+    judge.validate(found, tmp_path)
+    listener = next(m for n, m in listeners(found).items() if n == "10.96.0.2_9080")
+    assert [list(c.filter_chain_match.server_names) for c in listener.filter_chains] == [["r.example.com"], []]
+    assert b"outbound|9080||productpage" in listener.filter_chains[0].SerializeToString()
+    assert b"outbound|9080||ratings" in listener.filter_chains[1].SerializeToString()
+
+
+def encoded(**data):
+    import base64
+
+    names_ = {"crt": "tls.crt", "key": "tls.key", "ca": "ca.crt"}
+    return {
+        "metadata": {"namespace": "istio-system", "name": "web"},
+        "data": {names_[k]: base64.b64encode(v.encode()).decode() for k, v in data.items()},
+    }
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        ({"crt": "x", "key": "y"}, "certificate is not PEM"),
+        ({"crt": CA.certificate, "key": "y"}, "key is not the PEM"),
+        ({"crt": CA.certificate, "key": pair("a").key}, "does not belong"),
+        ({"ca": "nothing"}, "CA certificates are not"),
+    ],
+)
+def test_a_secret_that_cannot_be_used_leaves_the_last_good_one(data, word):
+    world = World("istio-system", lambda: None)
+    key = ("istio-system", "web")
+    world.changed(kinds.SECRET, key, None, encoded(crt=CA.certificate, key=CA.key))
+    good = world.objects.credentials[key]
+    world.changed(kinds.SECRET, key, None, encoded(**data))
+    assert world.objects.credentials[key] is good
+    assert word in world.bad["Secret istio-system/web"]
+    world.changed(kinds.SECRET, key, None, None)
+    assert key not in world.objects.credentials
+    assert not world.bad
