@@ -166,3 +166,67 @@ def test_one_endpoint_costs_one_resource():
     after = generate(Views(Mesh(fewer), views).of(found.pods[("default", "productpage-v1")], "sidecar"))
     changed = {t: sum(len(n.changes_since(o)[0]) for n, o in zip(after[t], before[t], strict=True)) for t in after}
     assert changed == {names.CDS: 0, names.EDS: 1, names.LDS: 0, names.RDS: 0, names.VHDS: 0}
+
+
+BALANCED = """
+kind: DestinationRule
+metadata: {name: reviews}
+spec:
+  host: reviews
+  trafficPolicy: %s
+  subsets:
+  - {name: v1, labels: {version: v1}, trafficPolicy: {loadBalancer: {simple: RANDOM}}}
+"""
+
+
+def cluster_with(settings, subset=""):
+    found = mesh.view(mesh.objects(BALANCED % settings))
+    return found, clusters(found)[f"outbound|9080|{subset}|reviews.default.svc.cluster.local"]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "httpHeaderName: x-user",
+        "httpCookie: {name: user, path: /, ttl: 1h, attributes: [{name: SameSite, value: Lax}]}",
+        "useSourceIp: true",
+        "httpQueryParameterName: q, maglev: {tableSize: 1021}",
+        "useSourceIp: true, ringHash: {minimumRingSize: 2048}",
+    ],
+)
+def test_consistent_hash_is_the_clusters_own(key, tmp_path):
+    view, found = cluster_with(f"{{loadBalancer: {{consistentHash: {{{key}}}}}}}")
+    judge.validate(view, tmp_path)
+    wanted = "maglev" if "maglev" in key else "ring_hash"
+    assert wanted in found.load_balancing_policy.policies[0].typed_extension_config.name
+
+
+def test_passthrough_warm_up_and_pools_are_accepted(tmp_path):
+    view, found = cluster_with(
+        "{loadBalancer: {simple: ROUND_ROBIN, warmup: {duration: 30s, minimumPercent: 5, aggression: 2}},"
+        " retryBudget: {percent: 25, minRetryConcurrency: 3},"
+        " connectionPool: {tcp: {tcpKeepalive: {time: 7200s, interval: 75s, probes: 3}},"
+        " http: {useClientProtocol: true, maxConcurrentStreams: 7, http2KeepAlive: {interval: 10s, timeout: 2s}}},"
+        " outlierDetection: {splitExternalLocalOriginErrors: true, consecutiveLocalOriginFailures: 2}}"
+    )
+    judge.validate(view, tmp_path)
+    assert found.round_robin_lb_config.slow_start_config.slow_start_window.seconds == 30
+    assert found.circuit_breakers.thresholds[0].retry_budget.budget_percent.value == 25
+    assert found.outlier_detection.consecutive_local_origin_failure.value == 2
+    assert found.upstream_connection_options.tcp_keepalive.keepalive_time.value == 7200
+    view, found = cluster_with("{loadBalancer: {simple: PASSTHROUGH}}")
+    judge.validate(view, tmp_path)
+    assert found.type == found.DiscoveryType.Value("ORIGINAL_DST")
+
+
+def test_a_ports_settings_replace_the_rules_and_a_subset_overrides_by_group():
+    settings = (
+        "{connectionPool: {tcp: {maxConnections: 7}}, loadBalancer: {simple: ROUND_ROBIN},"
+        " portLevelSettings: [{port: {number: 9080}, connectionPool: {tcp: {maxConnections: 9}}}]}"
+    )
+    _, found = cluster_with(settings)
+    assert found.circuit_breakers.thresholds[0].max_connections.value == 9
+    assert found.lb_policy == found.LbPolicy.Value("LEAST_REQUEST")
+    _, found = cluster_with(settings, "v1")
+    assert found.circuit_breakers.thresholds[0].max_connections.value == 9
+    assert found.lb_policy == found.LbPolicy.Value("RANDOM")

@@ -28,21 +28,31 @@ _MATCH = (
 )
 _POLICY = (
     "loadBalancer.simple",
+    "loadBalancer.consistentHash.**",
+    "loadBalancer.warmup.**",
+    "loadBalancer.warmupDurationSecs",
     "connectionPool.tcp.maxConnections",
     "connectionPool.tcp.connectTimeout",
+    "connectionPool.tcp.tcpKeepalive.**",
     "connectionPool.http.http1MaxPendingRequests",
     "connectionPool.http.http2MaxRequests",
     "connectionPool.http.maxRequestsPerConnection",
     "connectionPool.http.maxRetries",
     "connectionPool.http.idleTimeout",
     "connectionPool.http.h2UpgradePolicy",
+    "connectionPool.http.useClientProtocol",
+    "connectionPool.http.maxConcurrentStreams",
+    "connectionPool.http.http2KeepAlive.**",
     "outlierDetection.consecutiveGatewayErrors",
     "outlierDetection.consecutive5xxErrors",
+    "outlierDetection.splitExternalLocalOriginErrors",
+    "outlierDetection.consecutiveLocalOriginFailures",
     "outlierDetection.interval",
     "outlierDetection.baseEjectionTime",
     "outlierDetection.maxEjectionPercent",
     "outlierDetection.minHealthPercent",
 )
+_AT = ("trafficPolicy.", "subsets[].trafficPolicy.")
 
 EFFECTIVE: dict[str, frozenset[str]] = {
     "VirtualService": frozenset(
@@ -97,6 +107,9 @@ EFFECTIVE: dict[str, frozenset[str]] = {
             *(f"trafficPolicy.{p}" for p in _POLICY),
             "trafficPolicy.tls.mode",
             *(f"subsets[].trafficPolicy.{p}" for p in _POLICY),
+            *(f"{at}portLevelSettings[].{p}" for at in _AT for p in (*_POLICY, "port.number", "tls.mode")),
+            *(f"{at}retryBudget.{p}" for at in _AT for p in ("percent", "minRetryConcurrency")),
+            "subsets[].trafficPolicy.tls.mode",
         }
     ),
     "Gateway": frozenset(
@@ -128,14 +141,11 @@ EFFECTIVE: dict[str, frozenset[str]] = {
 }
 
 _VALUES = {
-    ("DestinationRule", "trafficPolicy.tls.mode"): ("DISABLE", "ISTIO_MUTUAL"),
-    ("DestinationRule", "trafficPolicy.loadBalancer.simple"): (
-        "UNSPECIFIED",
-        "RANDOM",
-        "ROUND_ROBIN",
-        "LEAST_REQUEST",
-        "LEAST_CONN",
-    ),
+    **{
+        ("DestinationRule", f"{at}{port}tls.mode"): ("DISABLE", "ISTIO_MUTUAL")
+        for at in _AT
+        for port in ("", "portLevelSettings[].")
+    },
     ("Gateway", "servers[].port.protocol"): ("HTTP", "HTTP2", "GRPC", "GRPC-WEB", "HTTPS", "TLS", "TCP"),
     ("Gateway", "servers[].tls.mode"): ("PASSTHROUGH", "SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL", "ISTIO_MUTUAL"),
     ("AuthorizationPolicy", "action"): ("ALLOW", "DENY", "CUSTOM"),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from lateen.api import objects as o
 from lateen.api.networking import Destination, DestinationRule, Gateway, Server, ServerTLS, VirtualService
 from lateen.api.security import AuthorizationPolicy
-from lateen.mesh import source
+from lateen.mesh import policy, source
 from lateen.mesh.model import Mesh, MeshConfig, PortEndpoints, protocol
 
 
@@ -232,9 +232,6 @@ class Views:
         subsets: dict[str, Mapping[str, str]] = {"": {}} | {
             s.name: s.labels for dr in reversed(rules) for s in dr.spec.subsets
         }
-        tls = next(
-            (dr.spec.traffic_policy.tls for dr in rules if dr.spec.traffic_policy and dr.spec.traffic_policy.tls), None
-        )
         ports, security, endpoints = [], [], []
         for p in service.ports:
             kind = protocol(p)
@@ -244,6 +241,7 @@ class Views:
             found = mesh.endpoints(service, p.name)
             for subset, labels in subsets.items():
                 chosen = _select(found, labels)
+                tls = policy.merged(rules, subset, p.port).tls
                 disabled = tls is not None and tls.mode == "DISABLE"
                 meshed = "none" if disabled else _meshed(chosen, mesh)
                 accounts = tuple(sorted({(pod.namespace, pod.service_account) for _, pod in chosen if pod}))

@@ -10,10 +10,11 @@ from envoy.config.core.v3 import address_pb2, protocol_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
 from lateen.api import networking as api
+from lateen.mesh import policy
 from lateen.mesh.view import HostView, InboundView, Port
 from lateen.wire import names
 from lateen.wire.resource import Resource
-from lateen.xds import pb, tls
+from lateen.xds import balancing, pb, tls
 
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 UNLIMITED = 4294967295
@@ -21,41 +22,16 @@ UNLIMITED = 4294967295
 LOOP_GUARD = "127.0.0.6"
 """Inbound connections to the application come from here, so that they are not captured again."""
 
-_POLICIES = {
-    "ROUND_ROBIN": "ROUND_ROBIN",
-    "RANDOM": "RANDOM",
-    "LEAST_REQUEST": "LEAST_REQUEST",
-    "LEAST_CONN": "LEAST_REQUEST",
-    "UNSPECIFIED": "LEAST_REQUEST",
-    None: "LEAST_REQUEST",
-}
-
-
-def _policy(view: HostView, subset: str) -> dict[str, Any]:
-    """The settings for a cluster: the rule's, overridden by the subset's, field group by field group."""
-    out: dict[str, Any] = {"load_balancer": None, "connection_pool": None, "outlier_detection": None, "tls": None}
-    layers: list[api.TrafficPolicy | None] = []
-    for dr in view.rules:
-        layers.append(dr.spec.traffic_policy)
-        layers += [s.traffic_policy for s in dr.spec.subsets if s.name == subset and subset]
-    for layer in layers:
-        if layer is not None:
-            out |= {k: v for k in out if (v := getattr(layer, k)) is not None}
-    return out
-
 
 @lru_cache(maxsize=16)
 def _http_options(kind: str, pool: api.HttpPool | None = None) -> Any:
     """``h1``, ``h2`` or ``downstream`` (whatever the client speaks)."""
     options = http_protocol_options_pb2.HttpProtocolOptions()
     if kind == "h2":
-        # Upgrades (WebSocket) cross HTTP/2 as extended CONNECT.
-        options.explicit_http_config.http2_protocol_options.CopyFrom(
-            protocol_pb2.Http2ProtocolOptions(allow_connect=True, max_concurrent_streams=pb.u32(1024))
-        )
+        options.explicit_http_config.http2_protocol_options.CopyFrom(_http2(pool))
     elif kind == "downstream":
         options.use_downstream_protocol_config.http_protocol_options.CopyFrom(protocol_pb2.Http1ProtocolOptions())
-        options.use_downstream_protocol_config.http2_protocol_options.CopyFrom(protocol_pb2.Http2ProtocolOptions())
+        options.use_downstream_protocol_config.http2_protocol_options.CopyFrom(_http2(pool))
     else:
         options.explicit_http_config.http_protocol_options.CopyFrom(protocol_pb2.Http1ProtocolOptions())
     if pool and pool.idle_timeout:
@@ -65,19 +41,31 @@ def _http_options(kind: str, pool: api.HttpPool | None = None) -> Any:
     return pb.any_of(options)
 
 
-def _breakers(pool: api.ConnectionPool | None) -> Any:
+def _http2(pool: api.HttpPool | None) -> Any:
+    """Upgrades (WebSocket) cross HTTP/2 as extended CONNECT."""
+    streams = (pool and pool.max_concurrent_streams) or 1024
+    out = protocol_pb2.Http2ProtocolOptions(allow_connect=True, max_concurrent_streams=pb.u32(streams))
+    if pool and pool.http2_keep_alive:
+        alive = pool.http2_keep_alive
+        if alive.interval:
+            out.connection_keepalive.interval.CopyFrom(pb.duration(alive.interval.seconds))
+        out.connection_keepalive.timeout.CopyFrom(pb.duration(alive.timeout.seconds if alive.timeout else 20))
+    return out
+
+
+def _breakers(pool: api.ConnectionPool | None, budget: api.RetryBudget | None = None) -> Any:
     http, tcp = (pool.http if pool else None), (pool.tcp if pool else None)
-    return circuit_breaker_pb2.CircuitBreakers(
-        thresholds=[
-            circuit_breaker_pb2.CircuitBreakers.Thresholds(
-                max_connections=pb.u32((tcp and tcp.max_connections) or UNLIMITED),
-                max_pending_requests=pb.u32((http and http.http1_max_pending_requests) or UNLIMITED),
-                max_requests=pb.u32((http and http.http2_max_requests) or UNLIMITED),
-                max_retries=pb.u32((http and http.max_retries) or UNLIMITED),
-                track_remaining=True,
-            )
-        ]
+    limits = circuit_breaker_pb2.CircuitBreakers.Thresholds(
+        max_connections=pb.u32((tcp and tcp.max_connections) or UNLIMITED),
+        max_pending_requests=pb.u32((http and http.http1_max_pending_requests) or UNLIMITED),
+        max_requests=pb.u32((http and http.http2_max_requests) or UNLIMITED),
+        max_retries=pb.u32((http and http.max_retries) or UNLIMITED),
+        track_remaining=True,
     )
+    if budget is not None:
+        limits.retry_budget.budget_percent.value = 20.0 if budget.percent is None else budget.percent
+        limits.retry_budget.min_retry_concurrency.value = budget.min_retry_concurrency or 0
+    return circuit_breaker_pb2.CircuitBreakers(thresholds=[limits])
 
 
 def _outlier(found: api.OutlierDetection) -> Any:
@@ -89,6 +77,12 @@ def _outlier(found: api.OutlierDetection) -> Any:
     if found.consecutive_gateway_errors is not None:
         out.consecutive_gateway_failure.value = found.consecutive_gateway_errors
         out.enforcing_consecutive_gateway_failure.value = 100 if found.consecutive_gateway_errors else 0
+    if found.split_external_local_origin_errors:
+        out.split_external_local_origin_errors = True
+        if found.consecutive_local_origin_failures is not None:
+            out.consecutive_local_origin_failure.value = found.consecutive_local_origin_failures
+            out.enforcing_consecutive_local_origin_failure.value = 100
+        out.enforcing_local_origin_success_rate.value = 0
     if found.interval:
         out.interval.CopyFrom(pb.duration(found.interval.seconds))
     if found.base_ejection_time:
@@ -100,8 +94,8 @@ def _outlier(found: api.OutlierDetection) -> Any:
 
 def _outbound(view: HostView, port: Port, subset: str) -> Resource:
     name = names.outbound(view.host, port.number, subset)
-    policy = _policy(view, subset)
-    pool: api.ConnectionPool | None = policy["connection_pool"]
+    found = policy.merged(view.rules, subset, port.number)
+    pool = found.connection_pool
     http = port.protocol in ("http", "http2", "grpc", "auto")
     meshed = view.secured(port.number, subset).meshed
     upgrade = pool.http.h2_upgrade_policy if pool and pool.http else None
@@ -113,26 +107,40 @@ def _outbound(view: HostView, port: Port, subset: str) -> Resource:
     cluster = cluster_pb2.Cluster(
         name=name,
         type="EDS",
-        lb_policy=_POLICIES[policy["load_balancer"].simple if policy["load_balancer"] else None],
         connect_timeout=pb.duration(view.config.connect_timeout_s),
         eds_cluster_config=cluster_pb2.Cluster.EdsClusterConfig(eds_config=pb.ads(), service_name=name),
-        circuit_breakers=_breakers(pool),
+        circuit_breakers=_breakers(pool, found.retry_budget),
         metadata=_metadata(view),
     )
-    if pool and pool.tcp and pool.tcp.connect_timeout:
-        cluster.connect_timeout.CopyFrom(pb.duration(pool.tcp.connect_timeout.seconds))
-    if policy["outlier_detection"]:
-        found: api.OutlierDetection = policy["outlier_detection"]
-        cluster.outlier_detection.CopyFrom(_outlier(found))
+    balancing.apply(cluster, found.load_balancer)
+    if pool and pool.tcp:
+        _connections(cluster, pool.tcp)
+    if found.outlier_detection:
+        cluster.outlier_detection.CopyFrom(_outlier(found.outlier_detection))
         # Istio turns the panic threshold off where hosts are ejected; minHealthPercent brings it back.
-        cluster.common_lb_config.healthy_panic_threshold.value = found.min_health_percent or 0
+        cluster.common_lb_config.healthy_panic_threshold.value = found.outlier_detection.min_health_percent or 0
     if http:
-        kind = "h2" if h2 else "downstream" if port.protocol == "auto" else "h1"
+        as_client = port.protocol == "auto" or bool(pool and pool.http and pool.http.use_client_protocol)
+        kind = "downstream" if as_client else "h2" if h2 else "h1"
         cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(
             _http_options(kind, pool.http if pool else None)
         )
-    _transport(cluster, view, port, subset, policy["tls"], tls.ALPN_H2 if h2 else tls.ALPN_H1 if http else tls.ALPN_TCP)
+    _transport(cluster, view, port, subset, found.tls, tls.ALPN_H2 if h2 else tls.ALPN_H1 if http else tls.ALPN_TCP)
     return pb.resource(name, cluster, tuple(str(dr.ref) for dr in view.rules))
+
+
+def _connections(cluster: Any, pool: api.TcpPool) -> None:
+    if pool.connect_timeout:
+        cluster.connect_timeout.CopyFrom(pb.duration(pool.connect_timeout.seconds))
+    if pool.tcp_keepalive is not None:
+        found = cluster.upstream_connection_options.tcp_keepalive
+        found.SetInParent()
+        if pool.tcp_keepalive.probes:
+            found.keepalive_probes.value = pool.tcp_keepalive.probes
+        if pool.tcp_keepalive.time:
+            found.keepalive_time.value = int(pool.tcp_keepalive.time.seconds)
+        if pool.tcp_keepalive.interval:
+            found.keepalive_interval.value = int(pool.tcp_keepalive.interval.seconds)
 
 
 def _metadata(view: HostView) -> Any:

@@ -1,0 +1,43 @@
+"""Which settings of DestinationRules hold for one port and subset of a service.
+
+Facts: https://istio.io/latest/docs/reference/config/networking/destination-rule/ (TrafficPolicy, PortTrafficPolicy).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from lateen.api import objects as o
+from lateen.api.networking import DestinationRule, PortTrafficPolicy, TrafficPolicy
+
+_BY_PORT = ("load_balancer", "connection_pool", "outlier_detection", "tls")
+"""Settings that a port has a say in; all of them fall back to defaults where the port's own entry leaves one out."""
+_GROUPS = (*_BY_PORT, "tunnel", "proxy_protocol", "retry_budget")
+NOTHING = TrafficPolicy()
+
+
+def _layers(rules: tuple[o.Resource[DestinationRule], ...], subset: str) -> Iterator[TrafficPolicy]:
+    for dr in rules:
+        if dr.spec.traffic_policy:
+            yield dr.spec.traffic_policy
+        for s in dr.spec.subsets:
+            if subset and s.name == subset and s.traffic_policy:
+                yield s.traffic_policy
+
+
+def _of_port(layer: TrafficPolicy, port: int) -> PortTrafficPolicy | None:
+    return next((p for p in layer.port_level_settings if p.port and p.port.number == port), None)
+
+
+def merged(rules: tuple[o.Resource[DestinationRule], ...], subset: str, port: int) -> TrafficPolicy:
+    """The rule's settings, overridden by the subset's, group by group; a port's entry replaces all its groups."""
+    out = NOTHING
+    for layer in _layers(rules, subset):
+        given = {k: v for k in _GROUPS if (v := getattr(layer, k)) is not None}
+        own = _of_port(layer, port)
+        if own is not None:
+            given |= {k: getattr(own, k) for k in _BY_PORT}
+        out = msgspec.structs.replace(out, **given)
+    return out

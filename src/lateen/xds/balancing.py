@@ -1,0 +1,92 @@
+"""How a cluster's endpoints are chosen: Envoy's load balancers from DestinationRule's ``loadBalancer``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import extension_pb2
+from envoy.config.route.v3 import route_components_pb2 as rc
+from envoy.extensions.load_balancing_policies.common.v3 import common_pb2
+from envoy.extensions.load_balancing_policies.maglev.v3 import maglev_pb2
+from envoy.extensions.load_balancing_policies.ring_hash.v3 import ring_hash_pb2
+
+from lateen.api import networking as api
+from lateen.xds import pb
+
+RING = 1024
+"""Istio's default for the smallest ring."""
+_SIMPLE = {
+    "ROUND_ROBIN": "ROUND_ROBIN",
+    "RANDOM": "RANDOM",
+    "LEAST_REQUEST": "LEAST_REQUEST",
+    "LEAST_CONN": "LEAST_REQUEST",
+    "UNSPECIFIED": "LEAST_REQUEST",
+    None: "LEAST_REQUEST",
+}
+
+
+def apply(cluster: Any, lb: api.LoadBalancer | None) -> None:
+    """Sets ``cluster``'s balancer; LEAST_REQUEST where nothing is said, as in Istio."""
+    if lb is not None and lb.simple == "PASSTHROUGH":
+        # Each connection goes where its client wanted it to go.
+        cluster.type = cluster_pb2.Cluster.DiscoveryType.Value("ORIGINAL_DST")
+        cluster.lb_policy = cluster_pb2.Cluster.LbPolicy.Value("CLUSTER_PROVIDED")
+        cluster.ClearField("eds_cluster_config")
+        return
+    if lb is not None and lb.consistent_hash is not None:
+        cluster.load_balancing_policy.policies.add().typed_extension_config.CopyFrom(_hashed(lb.consistent_hash))
+        return
+    simple = _SIMPLE[lb.simple if lb else None]
+    cluster.lb_policy = cluster_pb2.Cluster.LbPolicy.Value(simple)
+    start = _warm_up(lb) if lb else None
+    if start is not None and simple == "ROUND_ROBIN":
+        cluster.round_robin_lb_config.slow_start_config.CopyFrom(start)
+    elif start is not None and simple == "LEAST_REQUEST":
+        cluster.least_request_lb_config.slow_start_config.CopyFrom(start)
+
+
+def _warm_up(lb: api.LoadBalancer) -> Any | None:
+    if lb.warmup is None:
+        old = lb.warmup_duration_secs
+        return cluster_pb2.Cluster.SlowStartConfig(slow_start_window=pb.duration(old.seconds)) if old else None
+    out = cluster_pb2.Cluster.SlowStartConfig(slow_start_window=pb.duration(lb.warmup.duration.seconds))
+    out.aggression.default_value = lb.warmup.aggression or 1.0
+    out.aggression.runtime_key = "load_balancing.slow_start.aggression"
+    out.min_weight_percent.value = 10.0 if lb.warmup.minimum_percent is None else lb.warmup.minimum_percent
+    return out
+
+
+def _key(h: api.ConsistentHash) -> Any:
+    """What is hashed. It is the cluster's, not the route's: so it holds however a request came to this cluster."""
+    out = rc.RouteAction.HashPolicy()
+    if h.http_header_name:
+        out.header.header_name = h.http_header_name
+    elif h.http_cookie:
+        out.cookie.name, out.cookie.path = h.http_cookie.name, h.http_cookie.path
+        if h.http_cookie.ttl is not None:
+            out.cookie.ttl.CopyFrom(pb.duration(h.http_cookie.ttl.seconds))
+        for a in h.http_cookie.attributes:
+            out.cookie.attributes.add(name=a.name, value=a.value)
+    elif h.http_query_parameter_name:
+        out.query_parameter.name = h.http_query_parameter_name
+    else:
+        out.connection_properties.source_ip = True
+    return out
+
+
+def _hashed(h: api.ConsistentHash) -> Any:
+    common = common_pb2.ConsistentHashingLbConfig(hash_policy=[_key(h)])
+    if h.maglev is not None:
+        maglev = maglev_pb2.Maglev(consistent_hashing_lb_config=common)
+        if h.maglev.table_size:
+            maglev.table_size.value = h.maglev.table_size
+        return extension_pb2.TypedExtensionConfig(
+            name="envoy.load_balancing_policies.maglev", typed_config=pb.any_of(maglev)
+        )
+    size = (h.ring_hash.minimum_ring_size if h.ring_hash else None) or h.minimum_ring_size or RING
+    ring = ring_hash_pb2.RingHash(consistent_hashing_lb_config=common)
+    ring.minimum_ring_size.value = size
+    return extension_pb2.TypedExtensionConfig(
+        name="envoy.load_balancing_policies.ring_hash", typed_config=pb.any_of(ring)
+    )
