@@ -96,3 +96,32 @@ def test_passthrough_leaves_the_choice_to_the_client(mesh):
         mesh.until(lambda: answered() == {chosen}, 20, "only the pod whose address was called")
     finally:
         mesh.kubectl("delete", "destinationrule", "reviews-hash")
+
+
+DELEGATED = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: ratings}
+spec:
+  hosts: [ratings]
+  http:
+  - {match: [{uri: {prefix: /ratings}}], delegate: {name: ratings-part}}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: ratings-part}
+spec:
+  http:
+  - {directResponse: {status: %s}}
+"""
+
+
+def test_a_delegate_may_change_alone(mesh):
+    try:
+        mesh.apply(DELEGATED % 418)
+        mesh.until(lambda: code(mesh, "details") == 418, 15, "the delegate's answer")
+        mesh.apply((DELEGATED % 419).split("---")[1])
+        mesh.until(lambda: code(mesh, "details") == 419, 15, "the delegate's new answer")
+    finally:
+        mesh.kubectl("delete", "virtualservice", "ratings", "ratings-part")
+    mesh.until(lambda: code(mesh, "details") == 200, 15, "no rule")

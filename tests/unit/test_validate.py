@@ -41,10 +41,15 @@ def test_a_sound_rule_has_no_problems():
 
 
 def test_a_field_without_effect_is_warned_about_by_name():
-    spec = {"hosts": ["a"], "http": [{"route": [{"destination": {"host": "b"}}], "delegate": {"name": "c"}}]}
+    spec = {
+        "hosts": ["a"],
+        "http": [
+            {"route": [{"destination": {"host": "b"}}], "retries": {"attempts": 1, "retryRemoteLocalities": True}}
+        ],
+    }
     warnings = effective.ineffective("VirtualService", VirtualService, spec)
     assert warnings
-    assert "spec.http[0].delegate.name" in warnings[0]
+    assert "spec.http[0].retries.retryRemoteLocalities" in warnings[0]
 
 
 def paths(kind, at=""):

@@ -33,6 +33,13 @@ class Resource(Generic[S]):
     spec: S = field(compare=False)
     dry_run: bool = False
     """An AuthorizationPolicy that only counts what it would do (annotation istio.io/dry-run)."""
+    parts: tuple[str, ...] = ()
+    """Other objects whose content stands in this one (a VirtualService's delegates)."""
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The user's objects that whatever is made of this one comes from."""
+        return (str(self.ref), *self.parts)
 
     @property
     def age_order(self) -> tuple[str, str, str]:

@@ -14,6 +14,7 @@ from lateen.api import objects as o
 from lateen.api.mesh import ExtensionProvider
 from lateen.api.networking import DestinationRule, Gateway, VirtualService
 from lateen.api.security import AuthorizationPolicy, PeerAuthentication
+from lateen.mesh import delegates
 
 Key = tuple[str, str]
 
@@ -109,6 +110,7 @@ class Mesh:
             self._by_service.setdefault((namespace, service), []).append(ports)
         self._services_by_host = {s.host: s for s in objects.services.values()}
         self._mesh_rules: dict[str, list[o.Resource[VirtualService]]] | None = None
+        self._whole: tuple[o.Resource[VirtualService], ...] | None = None
         self._rules: dict[Key, list[o.Resource[DestinationRule]]] | None = None
 
     # --- services --------------------------------------------------------------------------------------------
@@ -156,11 +158,22 @@ class Mesh:
     def _visible(export_to: tuple[str, ...], owner: str, viewer: str) -> bool:
         return not export_to or any(e == "*" or (e == "." and owner == viewer) or e == viewer for e in export_to)
 
+    def _virtual_services(self) -> tuple[o.Resource[VirtualService], ...]:
+        """All of them, each with its delegates' routes in place, oldest first."""
+        if self._whole is None:
+            found = (delegates.whole(vs, self._delegate, self.resolve) for vs in self.objects.virtual_services.values())
+            self._whole = tuple(sorted(found, key=lambda v: v.age_order))
+        return self._whole
+
+    def _delegate(self, name: str, namespace: str, viewer: str) -> o.Resource[VirtualService] | None:
+        found = self.objects.virtual_services.get((namespace, name))
+        return found if found and self._visible(found.spec.export_to, namespace, viewer) else None
+
     def mesh_rules(self, host: str, namespace: str) -> tuple[o.Resource[VirtualService], ...]:
         """VirtualServices of the gateway ``mesh`` for an exact host, visible from ``namespace``, oldest first."""
         if self._mesh_rules is None:
             found: dict[str, list[o.Resource[VirtualService]]] = {}
-            for vs in sorted(self.objects.virtual_services.values(), key=lambda v: v.age_order):
+            for vs in self._virtual_services():
                 if not vs.spec.gateways or "mesh" in vs.spec.gateways:
                     for name in vs.spec.hosts:
                         found.setdefault(self.resolve(name, vs.ref.namespace), []).append(vs)
@@ -249,14 +262,12 @@ class Mesh:
 
     def gateway_rules(self, gateway: o.Ref) -> tuple[o.Resource[VirtualService], ...]:
         """VirtualServices bound to a gateway, oldest first."""
-        found = [
+        wanted = (gateway.namespace, gateway.name)
+        return tuple(
             vs
-            for vs in self.objects.virtual_services.values()
-            if any(
-                _gateway_name(name, vs.ref.namespace) == (gateway.namespace, gateway.name) for name in vs.spec.gateways
-            )
-        ]
-        return tuple(sorted(found, key=lambda v: v.age_order))
+            for vs in self._virtual_services()
+            if any(_gateway_name(name, vs.ref.namespace) == wanted for name in vs.spec.gateways)
+        )
 
 
 def _gateway_name(name: str, namespace: str) -> Key:

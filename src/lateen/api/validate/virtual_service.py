@@ -30,25 +30,6 @@ RETRY_ON = {
     "resource-exhausted",
     "unavailable",
 }
-GRPC_CODES = {
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "UNAUTHENTICATED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-}
 MAX_BODY = 1 << 20
 
 
@@ -327,7 +308,7 @@ def _fault(fault: n.HTTPFaultInjection | None, at: str) -> Findings:
             yield no(f"{at}.abort", "give one of httpStatus, grpcStatus")
         if a.http_status is not None:
             yield from s.status(a.http_status, f"{at}.abort.httpStatus")
-        if a.grpc_status is not None and a.grpc_status not in GRPC_CODES:
+        if a.grpc_status is not None and a.grpc_status not in n.GRPC_STATUS:
             yield no(f"{at}.abort.grpcStatus", f'"{a.grpc_status}" is not a supported gRPC status')
         if a.http2_error is not None:
             yield no(f"{at}.abort.http2Error", "HTTP/2 abort fault injection is not supported")

@@ -167,13 +167,13 @@ def filters(route: api.HTTPRoute, target: Any) -> None:
                     percentage=pb.percent(delay.percentage.value if delay.percentage else 100),
                 )
             )
-        if (abort := route.fault.abort) and abort.http_status:
-            fault.abort.CopyFrom(
-                fault_pb2.FaultAbort(
-                    http_status=abort.http_status,
-                    percentage=pb.percent(abort.percentage.value if abort.percentage else 100),
-                )
-            )
+        if (abort := route.fault.abort) and (abort.http_status or abort.grpc_status):
+            found = fault_pb2.FaultAbort(percentage=pb.percent(abort.percentage.value if abort.percentage else 100))
+            if abort.grpc_status:
+                found.grpc_status = api.GRPC_STATUS[abort.grpc_status]
+            elif abort.http_status:
+                found.http_status = abort.http_status
+            fault.abort.CopyFrom(found)
         target.typed_per_filter_config["envoy.filters.http.fault"].CopyFrom(pb.any_of(fault))
     if cors := route.cors_policy:
         policy = cors_pb2.CorsPolicy(
@@ -186,5 +186,7 @@ def filters(route: api.HTTPRoute, target: Any) -> None:
             policy.max_age = str(int(cors.max_age.seconds))
         if cors.allow_credentials is not None:
             policy.allow_credentials.value = cors.allow_credentials
+        if cors.unmatched_preflights in ("FORWARD", "IGNORE"):
+            policy.forward_not_matching_preflights.value = cors.unmatched_preflights == "FORWARD"
         policy.filter_enabled.default_value.CopyFrom(pb.percent(100))
         target.typed_per_filter_config["envoy.filters.http.cors"].CopyFrom(pb.any_of(policy))

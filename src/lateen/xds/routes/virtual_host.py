@@ -97,7 +97,7 @@ def _plain_route(cluster: str) -> Any:
 def of_host(view: HostView, port: Port) -> Resource:
     """The virtual host of one service port, as a resource of its own: a change of one costs only that one."""
     found = virtual_host(view, port)
-    return pb.resource(f"{port.number}/{found.name}", found, tuple(str(v.ref) for v in view.virtual_services))
+    return pb.resource(f"{port.number}/{found.name}", found, tuple(n for v in view.virtual_services for n in v.origins))
 
 
 def virtual_host(view: HostView, port: Port) -> Any:
@@ -225,4 +225,4 @@ def gateway(server: GatewayServer) -> Resource:
         host = out.virtual_hosts.add(name=f"blackhole:{server.port}", domains=["*"])
         if server.redirect:
             host.require_tls = rc.VirtualHost.TlsRequirementType.Value("ALL")
-    return pb.resource(out.name, out, (*server.origins, *(str(v.ref) for v, _, _ in server.virtual_services)))
+    return pb.resource(out.name, out, (*server.origins, *(n for v, _, _ in server.virtual_services for n in v.origins)))

@@ -1,0 +1,128 @@
+"""VirtualServices whose routes are written in another VirtualService (``delegate``).
+
+A delegate has no hosts and no gateways of its own. Its routes take the place of the root's route: with both matches
+at once, and with the root's settings where they have none. Where two matches cannot both hold, there is no route.
+Facts: https://istio.io/latest/docs/reference/config/networking/virtual-service/#Delegate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from lateen.api import objects as o
+from lateen.api.networking import Destination, HTTPMatchRequest, HTTPRoute, StringMatch, VirtualService
+
+Rule = o.Resource[VirtualService]
+Find = Callable[[str, str, str], Rule | None]
+"""(name, namespace, who asks) -> the delegate, if it is there and exported to whoever asks"""
+Resolve = Callable[[str, str], str]
+
+_TEXTS = ("uri", "scheme", "method", "authority")
+_MAPS = ("headers", "without_headers", "query_params")
+_SETTINGS = (
+    "rewrite",
+    "timeout",
+    "retries",
+    "fault",
+    "mirror",
+    "mirror_percentage",
+    "mirrors",
+    "cors_policy",
+    "headers",
+)
+
+
+def _conflict(root: StringMatch | None, own: StringMatch | None) -> bool:
+    """Whether no text satisfies both, or whether that cannot be told (regular expressions)."""
+    if root is None or own is None:
+        return False
+    if root.regex or own.regex:
+        return True
+    if root.exact:
+        return own.exact != root.exact
+    if root.prefix:
+        return not (own.exact or own.prefix or "").startswith(root.prefix)
+    return True
+
+
+def _excluded(root: HTTPMatchRequest, own: HTTPMatchRequest) -> bool:
+    if any(_conflict(getattr(root, k), getattr(own, k)) for k in _TEXTS):
+        return True
+    for k in _MAPS:
+        known: Mapping[str, StringMatch] = getattr(root, k)
+        if any(_conflict(known.get(name), m) for name, m in getattr(own, k).items()):
+            return True
+    return (
+        root.ignore_uri_case != own.ignore_uri_case
+        or bool(root.port and own.port and root.port != own.port)
+        or bool(root.source_namespace and own.source_namespace and root.source_namespace != own.source_namespace)
+        or any(root.source_labels.get(k, v) != v for k, v in own.source_labels.items())
+        or bool(root.gateways and own.gateways and not set(own.gateways) <= set(root.gateways))
+    )
+
+
+def _both(root: HTTPMatchRequest, own: HTTPMatchRequest) -> HTTPMatchRequest:
+    values: dict[str, Any] = {
+        k: getattr(own, k) or getattr(root, k) for k in (*_TEXTS, "port", "gateways", "source_namespace", "stat_prefix")
+    }
+    values |= {k: {**getattr(root, k), **getattr(own, k)} for k in (*_MAPS, "source_labels")}
+    values["name"] = "-".join(n for n in (root.name, own.name) if n)
+    return msgspec.structs.replace(own, **values)
+
+
+def _matches(
+    root: tuple[HTTPMatchRequest, ...], own: tuple[HTTPMatchRequest, ...]
+) -> tuple[HTTPMatchRequest, ...] | None:
+    """None where a match of the delegate fits none of the root's."""
+    if not root or not own:
+        return root or own
+    found = tuple(_both(r, m) for r in root for m in own if not _excluded(r, m))
+    return found or None
+
+
+def _absolute(route: HTTPRoute, namespace: str, resolve: Resolve) -> HTTPRoute:
+    """Short names are of the delegate's own namespace."""
+
+    def full(d: Destination) -> Destination:
+        return msgspec.structs.replace(d, host=resolve(d.host, namespace))
+
+    return msgspec.structs.replace(
+        route,
+        route=tuple(msgspec.structs.replace(r, destination=full(r.destination)) for r in route.route),
+        mirror=full(route.mirror) if route.mirror else None,
+        mirrors=tuple(msgspec.structs.replace(m, destination=full(m.destination)) for m in route.mirrors),
+    )
+
+
+def _merged(root: HTTPRoute, delegate: Rule, resolve: Resolve) -> Iterator[HTTPRoute]:
+    for route in delegate.spec.http:
+        match = _matches(root.match, route.match)
+        if match is None or route.delegate:  # one level only
+            continue
+        own = _absolute(route, delegate.ref.namespace, resolve)
+        inherited = {k: getattr(root, k) for k in _SETTINGS if not getattr(own, k)}
+        name = "-".join(n for n in (root.name, route.name) if n)
+        yield msgspec.structs.replace(own, name=name, match=match, **inherited)
+
+
+def whole(vs: Rule, find: Find, resolve: Resolve) -> Rule:
+    """The rule with its delegates' routes in place. A delegate that is not there has no routes."""
+    if not any(r.delegate for r in vs.spec.http):
+        return vs
+    routes: list[HTTPRoute] = []
+    versions, parts = [vs.version], []
+    for route in vs.spec.http:
+        if route.delegate is None:
+            routes.append(route)
+            continue
+        found = find(route.delegate.name, route.delegate.namespace or vs.ref.namespace, vs.ref.namespace)
+        if found is not None and not found.spec.hosts:
+            versions.append(found.version)
+            parts.append(str(found.ref))
+            routes += _merged(route, found, resolve)
+    version = " ".join(versions)
+    return replace(vs, version=version, parts=tuple(parts), spec=msgspec.structs.replace(vs.spec, http=tuple(routes)))
