@@ -263,10 +263,12 @@ kind: VirtualService
 metadata: {name: later}
 spec:
   hosts: [later.example.com]
-  tcp: [{route: [{destination: {host: ratings}}]}]
+  http: [{retries: {attempts: 1, retryRemoteLocalities: true}, route: [{destination: {host: ratings}}]}]
 """)
     try:
-        assert "Warning: VirtualService field spec.tcp[0].route[0].destination.host has no effect yet" in done.stderr
+        assert (
+            "Warning: VirtualService field spec.http[0].retries.retryRemoteLocalities has no effect yet" in done.stderr
+        )
     finally:
         mesh.kubectl("delete", "virtualservice", "later")
 
