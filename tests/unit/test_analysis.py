@@ -2,8 +2,9 @@
 
 import pytest
 
-from lateen.analysis import Snapshot, Source, analyze, analyzers, load
+from lateen.analysis import Snapshot, Source, analyze, analyzers, load, registry
 from lateen.analysis.messages import CATALOGUE
+from lateen.cli.setup import gateway_api_findings
 
 GOOD = """
 apiVersion: v1
@@ -86,3 +87,36 @@ def test_findings_are_suppressed_by_annotation_and_by_pattern():
 def test_every_message_that_an_analyzer_can_give_is_in_the_catalogue():
     assert len(CATALOGUE) == 68
     assert len(analyzers()) >= 36
+
+
+def test_a_failing_analyzer_is_a_finding_and_the_others_go_on(monkeypatch):
+    def broken(snapshot):
+        raise TypeError("a mistake of ours")
+
+    analyzers()
+    monkeypatch.setitem(registry._FOUND, "test.Broken", registry.Analyzer("test.Broken", "", broken))
+    got = found(GOOD.replace("subset: v1}", "subset: v2}"))
+    assert got == [("IST0001", "Analyzer test.Broken"), ("IST0101", "VirtualService shop/cart")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "versions", "expected"),
+    [
+        ("Gateway", ["v1alpha2"], ["IST0156"]),
+        ("HTTPRoute", ["v1beta1"], ["IST0172"]),
+        ("HTTPRoute", ["v1", "v1beta1"], []),
+        ("ReferenceGrant", ["v1beta1"], []),
+        ("TLSRoute", ["v1alpha2"], []),
+    ],
+)
+def test_definitions_of_the_gateway_api_that_are_too_old_are_named(kind, versions, expected):
+    crd = {
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "x"},
+        "spec": {
+            "group": "gateway.networking.k8s.io",
+            "names": {"kind": kind},
+            "versions": [{"name": v, "served": True} for v in versions],
+        },
+    }
+    assert [m.kind.code for m in gateway_api_findings([Source(crd)])] == expected

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from lateen.analysis.snapshot import Message, Snapshot, suppressed
+from lateen.analysis.snapshot import Message, Snapshot, Source, message, suppressed
 
 Run = Callable[[Snapshot], Iterable[Message]]
 
@@ -61,4 +61,8 @@ def analyze(snapshot: Snapshot, names: Iterable[str] = (), suppress: Iterable[tu
 
 def _run(chosen: list[Analyzer], snapshot: Snapshot) -> Iterator[Message]:
     for a in chosen:
-        yield from a.run(snapshot)
+        try:
+            yield from a.run(snapshot)
+        except Exception as e:  # noqa: BLE001 - a mistake of ours in one analyzer must not take away all others' findings
+            source = Source({"kind": "Analyzer", "metadata": {"name": a.name}})
+            yield message("IST0001", source, f"{a.name} failed: {type(e).__name__}: {e}")

@@ -40,6 +40,8 @@ NEEDED = (
     ("admissionregistration.k8s.io", "validatingwebhookconfigurations", ""),
 )
 
+GATEWAY_API = ("Gateway", "GatewayClass", "HTTPRoute", "ReferenceGrant")
+
 
 async def version_findings(client: HttpClient) -> list[Message]:
     found = await client.call("GET", "/version")
@@ -71,6 +73,22 @@ async def permission_findings(client: HttpClient) -> list[Message]:
     return [m for m in found if m]
 
 
+def gateway_api_findings(crds: list[Source]) -> list[Message]:
+    """Definitions of Kubernetes' Gateway API that serve no version that a mesh can use, now or for much longer."""
+    out = []
+    for crd in crds:
+        if crd.spec.get("group") != "gateway.networking.k8s.io":
+            continue
+        if dig(crd.spec, "names", "kind") not in GATEWAY_API:
+            continue
+        served = [str(v.get("name")) for v in crd.spec.get("versions") or [] if v.get("served", True)]
+        if not {"v1", "v1beta1"} & set(served):
+            out.append(message("IST0156", crd, ",".join(served) or "none", "v1beta1"))
+        elif "v1" not in served and dig(crd.spec, "names", "kind") != "ReferenceGrant":
+            out.append(message("IST0172", crd, ",".join(served), "v1"))
+    return out
+
+
 @command("precheck")
 @target_options
 def precheck(target: Target) -> None:
@@ -85,6 +103,7 @@ def precheck(target: Target) -> None:
         return [
             *await version_findings(client),
             *await permission_findings(client),
+            *gateway_api_findings(sources),
             *analyze(Snapshot(sources), ["k8sgateway.CRDVersionAnalyzer", "deprecation.DeprecationAnalyzer"]),
         ]
 
