@@ -64,7 +64,8 @@ def _breakers(pool: api.ConnectionPool | None, budget: api.RetryBudget | None = 
     )
     if budget is not None:
         limits.retry_budget.budget_percent.value = 20.0 if budget.percent is None else budget.percent
-        limits.retry_budget.min_retry_concurrency.value = budget.min_retry_concurrency or 0
+        if budget.min_retry_concurrency is not None:
+            limits.retry_budget.min_retry_concurrency.value = budget.min_retry_concurrency
     return circuit_breaker_pb2.CircuitBreakers(thresholds=[limits])
 
 
@@ -81,7 +82,7 @@ def _outlier(found: api.OutlierDetection) -> Any:
         out.split_external_local_origin_errors = True
         if found.consecutive_local_origin_failures is not None:
             out.consecutive_local_origin_failure.value = found.consecutive_local_origin_failures
-            out.enforcing_consecutive_local_origin_failure.value = 100
+            out.enforcing_consecutive_local_origin_failure.value = 100 if found.consecutive_local_origin_failures else 0
         out.enforcing_local_origin_success_rate.value = 0
     if found.interval:
         out.interval.CopyFrom(pb.duration(found.interval.seconds))

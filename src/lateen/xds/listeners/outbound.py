@@ -59,15 +59,16 @@ def _http(config: MeshConfig, port: int) -> Resource:
     return pb.resource(name, _listener(name, "0.0.0.0", port, [chain]))
 
 
-@lru_cache(maxsize=65536)
-def _tcp(host: HostView, port: int) -> Resource:
-    """Connections to a service: by name where they say one, by the first TCP route, else to the service itself."""
+def _connections(host: HostView, port: int) -> tuple[list[Any], bool, tuple[str, ...]]:
+    """Connections to a service: by name where they say one, by the first TCP route, else to the service itself.
+
+    Returns chains, whether names must be looked at, and the user's objects that this comes from.
+    """
 
     def resolve(d: api.Destination, vs: o.Resource[api.VirtualService]) -> tuple[str, int]:
         full, found = host.resolved(d.host, vs.ref.namespace)
         return full, destination_port(d, found, port)
 
-    name = f"{host.address}_{port}"
     rules = [(vs, ("mesh",)) for vs in host.virtual_services]
     named = [r for r in connections.tls(rules, port, resolve) if r.clusters]
     chains = [
@@ -81,21 +82,29 @@ def _tcp(host: HostView, port: int) -> Resource:
     if all(r.sni for r in named):
         clusters = one.clusters if one and one.clusters else ((names.outbound(host.host, port), 100),)
         chains.append(lc.FilterChain(filters=[tcp.weighted(host.config, clusters)]))
-    filters = [tcp.tls_inspector()] if named else []
     origins = tuple(dict.fromkeys([*(r.origin for r in named), *([one.origin] if one else [])]))
+    return chains, bool(named), origins
+
+
+@lru_cache(maxsize=65536)
+def _tcp(host: HostView, port: int) -> Resource:
+    name = f"{host.address}_{port}"
+    chains, by_name, origins = _connections(host, port)
+    filters = [tcp.tls_inspector()] if by_name else []
     return pb.resource(name, _listener(name, host.address, port, chains, filters), origins)
 
 
 @lru_cache(maxsize=65536)
-def _auto(config: MeshConfig, address: str, port: int, host: str) -> Resource:
-    """A port of unknown protocol: HTTP where it looks like it, else TCP."""
-    name = f"{address}_{port}"
-    as_http = lc.FilterChain(
-        filter_chain_match=lc.FilterChainMatch(application_protocols=["http/1.1", "h2c"]),
-        filters=[http.manager(config, "outbound", f"outbound_{name}", rds=str(port))],
-    )
-    as_tcp = lc.FilterChain(filters=[tcp.proxy(config, names.outbound(host, port))])
-    return pb.resource(name, _listener(name, address, port, [as_http, as_tcp], [tcp.http_inspector()]))
+def _auto(host: HostView, port: int) -> Resource:
+    """A port of unknown protocol: HTTP where it looks like it, else connections."""
+    name = f"{host.address}_{port}"
+    # TLS may promise HTTP inside (ALPN); only plain text is HTTP that can be routed here.
+    looks = lc.FilterChainMatch(transport_protocol="raw_buffer", application_protocols=["http/1.1", "h2c"])
+    requests = [http.manager(host.config, "outbound", f"outbound_{name}", rds=str(port))]
+    chains, by_name, origins = _connections(host, port)
+    filters = [*([tcp.tls_inspector()] if by_name else []), tcp.http_inspector()]
+    found = [lc.FilterChain(filter_chain_match=looks, filters=requests), *chains]
+    return pb.resource(name, _listener(name, host.address, port, found, filters), origins)
 
 
 @lru_cache(maxsize=16)
@@ -110,7 +119,7 @@ def of_view(view: OutboundView) -> tuple[Resource, ...]:
             elif host.address in ("", "None"):
                 continue  # a headless service's endpoints are called by their own addresses
             elif port.protocol == "auto":
-                made = _auto(config, host.address, port.number, host.host)
+                made = _auto(host, port.number)
             else:
                 made = _tcp(host, port.number)
             out[made.name] = made
