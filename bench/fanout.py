@@ -59,7 +59,7 @@ async def serve(pipe, ca, pair) -> None:  # type: ignore[no-untyped-def]
     from lateen.api.networking import VirtualService
     from lateen.control.app import Control, xds_server
     from lateen.mesh.model import Mesh
-    from lateen.mesh.view import Views
+    from lateen.mesh.views import Views
     from lateen.wire import ports
 
     ports.XDS = PORT
@@ -87,7 +87,7 @@ async def serve(pipe, ca, pair) -> None:  # type: ignore[no-untyped-def]
             control.world.objects = replace(objects, virtual_services={("d", "s6"): made})
         before = resource.getrusage(resource.RUSAGE_SELF)
         if order != "usage":
-            control._views = Views(Mesh(control.world.objects), control._views)
+            control._views = Views(Mesh(control.world.objects, control._views.mesh), control._views)
             control.ads.push()
             await asyncio.sleep(1.0)
         after = resource.getrusage(resource.RUSAGE_SELF)

@@ -28,6 +28,8 @@ ROOTS = (
     "api.apps.v1.Deployment",
     "api.apps.v1.ReplicaSet",
     "api.discovery.v1.EndpointSlice",
+    "api.networking.v1.Ingress",
+    "api.networking.v1.IngressClass",
     "api.coordination.v1.Lease",
     "api.rbac.v1.Role",
     "api.rbac.v1.RoleBinding",

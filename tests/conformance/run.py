@@ -1,4 +1,4 @@
-"""Run a folder of cases against Lateen: python tests/conformance/run.py analysis|validation|authz DIR
+"""Run a folder of cases against Lateen: python tests/conformance/run.py analysis|validation|authz|simulation DIR
 
 Prints each failed case with what was expected and what came, ends with "N passed, N failed", and exits with 1 where a
 case failed, with 64 where it was called wrongly, with 65 where the folder has no cases.
@@ -63,9 +63,17 @@ def authz(folder: Path) -> Iterator[Outcome]:
     yield from cases(folder)
 
 
+def simulation(folder: Path) -> Iterator[Outcome]:
+    """``calls.json`` and ``sidecar-routes.json``: configurations, and what becomes of calls."""
+    from conformance_simulation import cases
+
+    yield from cases(folder)
+
+
 MODES: dict[str, Callable[[Path], Iterator[Outcome]]] = {
     "analysis": analysis,
     "authz": authz,
+    "simulation": simulation,
     "validation": validation,
 }
 

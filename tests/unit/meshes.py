@@ -3,18 +3,12 @@
 from lateen.api import objects as o
 from lateen.api.config import decode
 from lateen.api.crds import BY_KIND
+from lateen.control.world import COLLECTIONS
 from lateen.kit import yamldoc
 from lateen.mesh.model import Mesh, MeshConfig, Objects
-from lateen.mesh.view import Views
+from lateen.mesh.views import Views
 
 LOGGING = MeshConfig(access_log_file="/dev/stdout")
-COLLECTIONS = {
-    "VirtualService": "virtual_services",
-    "DestinationRule": "destination_rules",
-    "Gateway": "gateways",
-    "PeerAuthentication": "peer_authentications",
-    "AuthorizationPolicy": "authorization_policies",
-}
 
 
 def pod(name, address, namespace="default", meshed=True, **labels):
@@ -60,7 +54,15 @@ def objects(documents="", config=LOGGING, meshed=True, protocol="http"):
         kind, name = doc["kind"], doc["metadata"]["name"]
         namespace = doc["metadata"].get("namespace", "default")
         spec = decode(BY_KIND[kind].spec, doc.get("spec") or {})
-        made = o.Resource(o.Ref(kind, namespace, name), f"u{i}-{name}", str(doc), f"2026-01-01T00:00:{i:02d}Z", spec)
+        made = o.Resource(
+            o.Ref(kind, namespace, name),
+            f"u{i}-{name}",
+            str(doc),
+            f"2026-01-01T00:00:{i:02d}Z",
+            spec,
+            labels=tuple(sorted((doc["metadata"].get("labels") or {}).items())),
+            notes=o.notes(doc["metadata"]),
+        )
         out = out.put(COLLECTIONS[kind], (namespace, name), made)
     return out
 

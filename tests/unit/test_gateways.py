@@ -132,7 +132,7 @@ spec:
     found = mesh.view(mesh.objects(rules, protocol=protocol))
     judge.validate(found, tmp_path)
     listener = next(m for n, m in listeners(found).items() if n == "10.96.0.2_9080")
-    chains = list(listener.filter_chains)[before:]  # after the one for what looks like HTTP
+    chains = [*listener.filter_chains, listener.default_filter_chain][before:]  # after the one for what looks like HTTP
     assert [list(c.filter_chain_match.server_names) for c in chains] == [["r.example.com"], []]
     assert b"outbound|9080||productpage" in chains[0].SerializeToString()
     assert b"outbound|9080||ratings" in chains[1].SerializeToString()

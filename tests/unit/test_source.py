@@ -5,7 +5,7 @@ import meshes as mesh
 import pytest
 
 from lateen.mesh.model import Mesh
-from lateen.mesh.view import Views
+from lateen.mesh.views import Views
 
 RULE = """
 kind: VirtualService
@@ -67,5 +67,5 @@ spec:
     route: [{destination: {host: productpage}}]
 """
     view = mesh.view(mesh.objects(text), "ingress", "istio-system")
-    host = judge.routes(judge.messages(view), "http.80").virtual_hosts[0]
+    host = judge.routes(judge.messages(view), "http.8080").virtual_hosts[0]
     assert [r.route.cluster for r in host.routes] == ["outbound|9080||ratings.default.svc.cluster.local"]

@@ -5,7 +5,7 @@ import meshes as mesh
 import pytest
 
 from lateen.mesh.model import Mesh, MeshConfig
-from lateen.mesh.view import Views
+from lateen.mesh.views import Views
 from lateen.wire import names
 from lateen.xds.generate import generate
 

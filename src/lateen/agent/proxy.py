@@ -29,6 +29,13 @@ ROOT = Path("/var/run/secrets/istio/root-cert.pem")
 TOKEN = Path("/var/run/secrets/tokens/istio-token")
 PODINFO = Path("/etc/istio/pod")
 RENEW_AT = 0.5
+SYSTEM_ROOTS = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    "/etc/ssl/cert.pem",
+)
+"""Where systems keep the authorities that they trust."""
 DRAIN_S = 5.0
 METRIC = re.compile(rb"^(# (?:TYPE|HELP) )?envoy_istio_", re.MULTILINE)
 ABSENT = re.compile(rb'(?<!response_flags)(?<!grpc_response_status)="-?"(?=[,}])')
@@ -309,6 +316,11 @@ def write_secrets(directory: Path, certificate: str, key: str, root: str) -> Non
             }
         )
 
+    system = next((p for p in SYSTEM_ROOTS if Path(p).exists()), None)
+    trusted = {"filename": system} if system else {"inline_string": root}  # none: then nobody outside is trusted
+    write_atomic(
+        directory / "sds-system.json", secret("system", {"validation_context": {"trusted_ca": trusted}}), 0o644
+    )
     write_atomic(directory / "cert-chain.pem", certificate, 0o644)
     write_atomic(directory / "key.pem", key, 0o600)
     write_atomic(directory / "root-cert.pem", root, 0o644)

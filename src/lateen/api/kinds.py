@@ -58,6 +58,8 @@ VALIDATING_WEBHOOK = Kind(
     "ValidatingWebhookConfiguration",
     namespaced=False,
 )
+INGRESS = Kind("networking.k8s.io", "v1", "ingresses", "Ingress")
+INGRESS_CLASS = Kind("networking.k8s.io", "v1", "ingressclasses", "IngressClass", namespaced=False)
 TOKEN_REVIEW = Kind("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False)
 
 VIRTUAL_SERVICE = Kind("networking.istio.io", "v1", "virtualservices", "VirtualService")
@@ -98,6 +100,8 @@ BUILT_IN = (
     CRD,
     MUTATING_WEBHOOK,
     VALIDATING_WEBHOOK,
+    INGRESS,
+    INGRESS_CLASS,
 )
 MESH = (
     VIRTUAL_SERVICE,

@@ -35,6 +35,9 @@ class Resource(Generic[S]):
     """An AuthorizationPolicy that only counts what it would do (annotation istio.io/dry-run)."""
     parts: tuple[str, ...] = ()
     """Other objects whose content stands in this one (a VirtualService's delegates)."""
+    labels: tuple[tuple[str, str], ...] = ()
+    notes: tuple[tuple[str, str], ...] = ()
+    """Annotations of Istio's own; others say nothing to the mesh."""
 
     @property
     def origins(self) -> tuple[str, ...]:
@@ -64,14 +67,34 @@ class Service:
     ports: tuple[ServicePort, ...]
     selector: tuple[tuple[str, str], ...] = ()
     external_name: str = ""
+    hostname: str = ""
+    """Where it is not made of name and namespace: a ServiceEntry's host."""
+    addresses: tuple[str, ...] = ()
+    """More addresses than ``address``, also ranges (10.0.0.0/8)."""
+    resolution: str = ""
+    """How endpoints are found: empty for Kubernetes' own, else a ServiceEntry's (NONE, STATIC, DNS, …)."""
+    external: bool = False
+    """Outside of the mesh: never mutual TLS by itself."""
+    export_to: tuple[str, ...] = ()
+    created: str = ""
+    sans: tuple[str, ...] = ()
+    """Names that the servers' certificates have."""
+    entries: tuple[Ref, ...] = ()
+    """The ServiceEntries that it is made from."""
 
     @property
     def host(self) -> str:
-        return f"{self.name}.{self.namespace}.svc.cluster.local"
+        return self.hostname or f"{self.name}.{self.namespace}.svc.cluster.local"
 
     @property
     def headless(self) -> bool:
-        return self.address in ("None", "")
+        """Kubernetes' services without an address: clients call the endpoints by their own."""
+        return not self.resolution and not self.external_name and self.address in ("None", "")
+
+    @property
+    def all_addresses(self) -> tuple[str, ...]:
+        own = (self.address,) if self.address not in ("", "None") else ()
+        return tuple(dict.fromkeys((*own, *self.addresses)))
 
 
 def service(obj: Json) -> Service:
@@ -86,13 +109,18 @@ def service(obj: Json) -> Service:
         )
         for p in spec.get("ports") or []
     )
+    meta = obj["metadata"]
+    exported = (meta.get("annotations") or {}).get("networking.istio.io/exportTo", "")
     return Service(
-        obj["metadata"]["namespace"],
-        obj["metadata"]["name"],
+        meta["namespace"],
+        meta["name"],
         str(spec.get("clusterIP") or ""),
         ports,
         tuple(sorted((spec.get("selector") or {}).items())),
-        str(spec.get("externalName") or ""),
+        str(spec.get("externalName") or "") if spec.get("type") == "ExternalName" else "",
+        addresses=tuple(str(a) for a in (spec.get("clusterIPs") or [])[1:]),
+        export_to=tuple(e.strip() for e in exported.split(",") if e.strip()),
+        created=str(meta.get("creationTimestamp") or ""),
     )
 
 
@@ -109,6 +137,13 @@ class Pod:
     owner: str
     ports: tuple[tuple[str, int, str], ...]
     ready: bool
+    node: str = ""
+    locality: str = ""
+    """region/zone/subzone, where the workload itself says so; else its node does."""
+    weight: int = 1
+    network: str = ""
+    notes: tuple[tuple[str, str], ...] = ()
+    """Annotations of Istio's own."""
 
     @property
     def label_map(self) -> dict[str, str]:
@@ -137,7 +172,36 @@ def pod(obj: Json) -> Pod:
         owner(obj),
         ports,
         ready and not meta.get("deletionTimestamp"),
+        node=str(spec.get("nodeName") or ""),
+        locality=_own_locality(meta.get("labels") or {}),
+        network=str((meta.get("labels") or {}).get("topology.istio.io/network") or ""),
+        notes=notes(meta),
     )
+
+
+def notes(meta: Json) -> tuple[tuple[str, str], ...]:
+    """Annotations of Istio's own, sorted."""
+    found = (meta.get("annotations") or {}).items()
+    kept = (
+        (k, str(v))
+        for k, v in found
+        if ("istio.io/" in k and k != "sidecar.istio.io/status") or k == "kubernetes.io/ingress.class"
+    )
+    return tuple(sorted(kept))
+
+
+def _own_locality(labels: Json) -> str:
+    """Labels cannot contain slashes, so Istio's label has dots."""
+    found = str(labels.get("topology.istio.io/locality") or labels.get("istio-locality") or "")
+    return found if "/" in found else found.replace(".", "/")
+
+
+def node_locality(obj: Json) -> str:
+    """region/zone/subzone of a node, by its well-known labels."""
+    labels = obj["metadata"].get("labels") or {}
+    region = labels.get("topology.kubernetes.io/region") or labels.get("failure-domain.beta.kubernetes.io/region") or ""
+    zone = labels.get("topology.kubernetes.io/zone") or labels.get("failure-domain.beta.kubernetes.io/zone") or ""
+    return "/".join((region, zone, labels.get("topology.istio.io/subzone") or "")).rstrip("/")
 
 
 def owner(obj: Json) -> str:
@@ -181,6 +245,7 @@ class Credential:
     chain: str = field(default="", repr=False)
     key: str = field(default="", repr=False)
     ca: str = field(default="", repr=False)
+    crl: str = field(default="", repr=False)
 
 
 def credential(obj: Json) -> Credential | None:
@@ -196,4 +261,5 @@ def credential(obj: Json) -> Credential | None:
     chain, key = value("tls.crt", "cert"), value("tls.key", "key")
     ca = value("ca.crt", "cacert")
     meta = obj["metadata"]
-    return Credential(meta["namespace"], meta["name"], chain, key, ca) if (chain and key) or ca else None
+    crl = value("ca.crl")
+    return Credential(meta["namespace"], meta["name"], chain, key, ca, crl) if (chain and key) or ca else None

@@ -35,7 +35,7 @@ from lateen.kube.client import Client, KubeError
 from lateen.kube.informer import Informer, Key
 from lateen.kube.kubeconfig import in_cluster
 from lateen.mesh.model import Mesh
-from lateen.mesh.view import Views
+from lateen.mesh.views import Views
 from lateen.wire import names, ports
 from lateen.wire.node import NodeId
 from lateen.xds import proxyless
@@ -46,7 +46,16 @@ log = logging.getLogger("lateen.control")
 QUIET_S, LONGEST_S = 0.02, 1.0
 """A push waits until nothing has changed for this long, and at most for that long."""
 DEBUG_AUDIENCE = "lateen-debug"
-WATCHED = (kinds.SERVICE, kinds.ENDPOINT_SLICE, kinds.POD, kinds.CONFIG_MAP, *kinds.MESH)
+WATCHED = (
+    kinds.NODE,
+    kinds.SERVICE,
+    kinds.ENDPOINT_SLICE,
+    kinds.POD,
+    kinds.CONFIG_MAP,
+    kinds.INGRESS,
+    kinds.INGRESS_CLASS,
+    *kinds.MESH,
+)
 
 
 class Control:
@@ -111,7 +120,7 @@ class Control:
             self._dirty.clear()
             started = time.perf_counter()
             try:
-                self._views = Views(Mesh(self.world.objects), self._views)
+                self._views = Views(Mesh(self.world.objects, self._views.mesh), self._views)
                 self.ads.push()
             except Exception:  # whatever one instant of the mesh does, the next one is pushed
                 log.exception("this state of the mesh is not pushed; proxies keep what they have")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from lateen.api import kinds
 from lateen.api import objects as o
-from lateen.api.config import DecodeError, decode
+from lateen.api.config import Config, DecodeError, decode
 from lateen.api.crds import BY_KIND
+from lateen.api.ingress import Ingress, IngressClass
 from lateen.api.kinds import Kind
 from lateen.api.mesh import ExtensionProvider
-from lateen.kit import certs, yamldoc
+from lateen.api.networking import LocalityLb
+from lateen.kit import certs, duration, yamldoc
 from lateen.kit.jsons import Json, dig
 from lateen.kube.informer import Key
 from lateen.mesh.model import MeshConfig, Objects
@@ -25,6 +28,15 @@ COLLECTIONS = {
     "Gateway": "gateways",
     "PeerAuthentication": "peer_authentications",
     "AuthorizationPolicy": "authorization_policies",
+    "ServiceEntry": "service_entries",
+    "WorkloadEntry": "workload_entries",
+    "Sidecar": "sidecars",
+    "EnvoyFilter": "envoy_filters",
+    "ProxyConfig": "proxy_configs",
+}
+KUBERNETES: dict[str, tuple[type[Config], str]] = {
+    "Ingress": (Ingress, "ingresses"),
+    "IngressClass": (IngressClass, "ingress_classes"),
 }
 CONFIG_MAP = "istio"
 
@@ -45,6 +57,15 @@ def mesh_config(data: str, root_namespace: str) -> MeshConfig:
         outbound_policy=str(dig(found, "outboundTrafficPolicy", "mode", default="ALLOW_ANY")),
         telemetry=str(lateen.get("telemetry") or "full"),
         http2=lateen.get("http2", True) is not False,
+        connect_timeout_s=duration.seconds(str(found.get("connectTimeout") or "10s")),
+        locality=decode(LocalityLb, found.get("localityLbSetting") or {}, "localityLbSetting"),
+        dns_capture=str(dig(found, "defaultConfig", "proxyMetadata", "ISTIO_META_DNS_CAPTURE", default="")) == "true",
+        redis_filter=lateen.get("redisFilter", False) is True,
+        h2_upgrade=found.get("h2UpgradePolicy") == "UPGRADE",
+        dns_refresh_s=duration.seconds(str(found.get("dnsRefreshRate") or "60s")),
+        ingress_class=str(found.get("ingressClass") or "istio"),
+        ingress_mode=str(found.get("ingressControllerMode") or "STRICT"),
+        ingress_selector=str(found.get("ingressSelector") or "ingressgateway"),
     )
 
 
@@ -61,6 +82,21 @@ def _providers(found: Json) -> tuple[ExtensionProvider, ...]:
     return tuple(out)
 
 
+def resource(ref: o.Ref, obj: Json, spec: Any) -> o.Resource[Any]:
+    """A decoded mesh object with what else counts of it."""
+    meta = obj["metadata"]
+    return o.Resource(
+        ref,
+        str(meta.get("uid")),
+        f"{meta.get('uid')}/{meta.get('generation')}",
+        str(meta.get("creationTimestamp")),
+        spec,
+        dry_run=_is_dry_run(obj),
+        labels=tuple(sorted((meta.get("labels") or {}).items())),
+        notes=o.notes(meta),
+    )
+
+
 class World:
     """``objects`` is replaced, never changed; ``bad`` names objects that are kept out."""
 
@@ -68,6 +104,8 @@ class World:
         self.objects = Objects(MeshConfig(root_namespace=root_namespace))
         self.bad: dict[str, str] = {}
         self._root, self._on_change = root_namespace, on_change
+        self._places: dict[str, str] = {}
+        """Node -> its locality."""
 
     def changed(self, kind: Kind, key: Key, _: Json | None, new: Json | None) -> None:
         """An informer's report."""
@@ -76,7 +114,9 @@ class World:
             case kinds.SERVICE:
                 self._put("services", key, o.service(new) if new else None)
             case kinds.POD:
-                self._put("pods", key, o.pod(new) if new and dig(new, "status", "podIP") else None)
+                self._put("pods", key, self._placed(o.pod(new)) if new and dig(new, "status", "podIP") else None)
+            case kinds.NODE:
+                self._node(key[1], o.node_locality(new) if new else "")
             case kinds.ENDPOINT_SLICE:
                 service = dig(new, "metadata", "labels", "kubernetes.io/service-name", default="")
                 self._put("slices", key, (service, o.endpoints(new)) if new and service else None)
@@ -86,12 +126,39 @@ class World:
                 self._config(key, new)
             case _ if kind.kind in COLLECTIONS:
                 self._mesh_object(kind, key, new)
+            case kinds.INGRESS | kinds.INGRESS_CLASS:
+                self._kubernetes_object(kind, key, new)
         if self.objects is not before:
             self._on_change()
+
+    def _placed(self, pod: o.Pod) -> o.Pod:
+        """A pod is where its node is, unless its labels say otherwise."""
+        place = self._places.get(pod.node, "")
+        return pod if pod.locality or not place else replace(pod, locality=place)
+
+    def _node(self, name: str, place: str) -> None:
+        before = self._places.get(name, "")
+        if place == before:
+            return
+        self._places[name] = place
+        pods = {
+            key: replace(p, locality=place) if p.node == name and p.locality in ("", before) else p
+            for key, p in self.objects.pods.items()
+        }
+        self.objects = replace(self.objects, pods=pods)
 
     def _put(self, collection: str, key: Key, value: Any) -> None:
         if getattr(self.objects, collection).get(key) != value:
             self.objects = self.objects.put(collection, key, value)
+
+    def _kubernetes_object(self, kind: Kind, key: Key, new: Json | None) -> None:
+        """The API server has checked it already."""
+        spec, collection = KUBERNETES[kind.kind]
+        if new is None:
+            self._put(collection, key, None)
+            return
+        made = resource(o.Ref(kind.kind, *key), new, decode(spec, new.get("spec") or {}))
+        self._put(collection, key, made)
 
     def _mesh_object(self, kind: Kind, key: Key, new: Json | None) -> None:
         ref = o.Ref(kind.kind, *key)
@@ -105,15 +172,7 @@ class World:
             self.bad[str(ref)] = str(e)
             log.warning("%s is left out: %s", ref, e)
             return  # the last good one stays
-        meta = new["metadata"]
-        version = f"{meta.get('uid')}/{meta.get('generation')}"
-        self._put(
-            COLLECTIONS[kind.kind],
-            key,
-            o.Resource(
-                ref, str(meta.get("uid")), version, str(meta.get("creationTimestamp")), spec, dry_run=_is_dry_run(new)
-            ),
-        )
+        self._put(COLLECTIONS[kind.kind], key, resource(ref, new, spec))
 
     def _credential(self, key: Key, new: Json | None) -> None:
         """One that Envoy would refuse is left out here: it would hold up all listeners of its port."""
@@ -140,6 +199,4 @@ class World:
             log.error("the mesh configuration is left as it was: %s", e)
             return
         if config != self.objects.config:
-            from dataclasses import replace
-
             self.objects = replace(self.objects, config=config)

@@ -7,6 +7,9 @@ from typing import Any
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import extension_pb2
 from envoy.config.route.v3 import route_components_pb2 as rc
+from envoy.extensions.load_balancing_policies.client_side_weighted_round_robin.v3 import (
+    client_side_weighted_round_robin_pb2 as weighted_pb2,
+)
 from envoy.extensions.load_balancing_policies.common.v3 import common_pb2
 from envoy.extensions.load_balancing_policies.maglev.v3 import maglev_pb2
 from envoy.extensions.load_balancing_policies.ring_hash.v3 import ring_hash_pb2
@@ -32,7 +35,9 @@ def apply(cluster: Any, lb: api.LoadBalancer | None) -> None:
         # Each connection goes where its client wanted it to go.
         cluster.type = cluster_pb2.Cluster.DiscoveryType.Value("ORIGINAL_DST")
         cluster.lb_policy = cluster_pb2.Cluster.LbPolicy.Value("CLUSTER_PROVIDED")
-        cluster.ClearField("eds_cluster_config")
+        return
+    if lb is not None and lb.backend_utilization is not None:
+        cluster.load_balancing_policy.policies.add().typed_extension_config.CopyFrom(_utilized(lb.backend_utilization))
         return
     if lb is not None and lb.consistent_hash is not None:
         cluster.load_balancing_policy.policies.add().typed_extension_config.CopyFrom(_hashed(lb.consistent_hash))
@@ -44,6 +49,39 @@ def apply(cluster: Any, lb: api.LoadBalancer | None) -> None:
         cluster.round_robin_lb_config.slow_start_config.CopyFrom(start)
     elif start is not None and simple == "LEAST_REQUEST":
         cluster.least_request_lb_config.slow_start_config.CopyFrom(start)
+
+
+def by_locality(cluster: Any) -> None:
+    """Let the weights of places count."""
+    if cluster.HasField("load_balancing_policy"):
+        for p in cluster.load_balancing_policy.policies:
+            config = p.typed_extension_config.typed_config
+            if config.Is(ring_hash_pb2.RingHash.DESCRIPTOR):
+                ring = ring_hash_pb2.RingHash()
+                config.Unpack(ring)
+                ring.locality_weighted_lb_config.SetInParent()
+                config.CopyFrom(pb.any_of(ring))
+    elif cluster.lb_policy != cluster_pb2.Cluster.CLUSTER_PROVIDED:
+        cluster.common_lb_config.locality_weighted_lb_config.SetInParent()
+
+
+def _utilized(found: api.BackendUtilization) -> Any:
+    """By what backends report of their load (ORCA)."""
+    out = weighted_pb2.ClientSideWeightedRoundRobin(
+        metric_names_for_computing_utilization=found.metric_names_for_computing_utilization
+    )
+    for field, value in (
+        ("blackout_period", found.weight_stabilization_period),
+        ("weight_expiration_period", found.weight_expiration_period),
+        ("weight_update_period", found.weight_update_period),
+    ):
+        if value is not None:
+            getattr(out, field).CopyFrom(pb.duration(value.seconds))
+    if found.error_utilization_penalty_percent is not None:
+        out.error_utilization_penalty.value = found.error_utilization_penalty_percent / 100
+    return extension_pb2.TypedExtensionConfig(
+        name="envoy.load_balancing_policies.client_side_weighted_round_robin", typed_config=pb.any_of(out)
+    )
 
 
 def _warm_up(lb: api.LoadBalancer) -> Any | None:

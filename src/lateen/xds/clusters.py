@@ -11,10 +11,11 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
 from lateen.api import networking as api
 from lateen.mesh import policy
-from lateen.mesh.view import HostView, InboundView, Port
+from lateen.mesh.model import HTTP
+from lateen.mesh.view import HostView, InboundPort, InboundView, Port
 from lateen.wire import names
 from lateen.wire.resource import Resource
-from lateen.xds import balancing, pb, tls
+from lateen.xds import balancing, discovery, pb, tls
 
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 UNLIMITED = 4294967295
@@ -23,21 +24,38 @@ LOOP_GUARD = "127.0.0.6"
 """Inbound connections to the application come from here, so that they are not captured again."""
 
 
-@lru_cache(maxsize=16)
-def _http_options(kind: str, pool: api.HttpPool | None = None) -> Any:
+def _http_options(
+    kind: str,
+    pool: api.ConnectionPool | None = None,
+    outlier: api.OutlierDetection | None = None,
+    auto_sni: bool = False,
+) -> Any:
     """``h1``, ``h2`` or ``downstream`` (whatever the client speaks)."""
+    http = pool.http if pool else None
     options = http_protocol_options_pb2.HttpProtocolOptions()
     if kind == "h2":
-        options.explicit_http_config.http2_protocol_options.CopyFrom(_http2(pool))
+        options.explicit_http_config.http2_protocol_options.CopyFrom(_http2(http))
     elif kind == "downstream":
         options.use_downstream_protocol_config.http_protocol_options.CopyFrom(protocol_pb2.Http1ProtocolOptions())
-        options.use_downstream_protocol_config.http2_protocol_options.CopyFrom(_http2(pool))
+        options.use_downstream_protocol_config.http2_protocol_options.CopyFrom(_http2(http))
     else:
         options.explicit_http_config.http_protocol_options.CopyFrom(protocol_pb2.Http1ProtocolOptions())
-    if pool and pool.idle_timeout:
-        options.common_http_protocol_options.idle_timeout.CopyFrom(pb.duration(pool.idle_timeout.seconds))
-    if pool and pool.max_requests_per_connection:
-        options.common_http_protocol_options.max_requests_per_connection.value = pool.max_requests_per_connection
+    common = options.common_http_protocol_options
+    idle = (http.idle_timeout if http else None) or (pool.tcp.idle_timeout if pool and pool.tcp else None)
+    if idle:
+        common.idle_timeout.CopyFrom(pb.duration(idle.seconds))
+    if http and http.max_requests_per_connection:
+        common.max_requests_per_connection.value = http.max_requests_per_connection
+    if pool and pool.tcp and pool.tcp.max_connection_duration:
+        common.max_connection_duration.CopyFrom(pb.duration(pool.tcp.max_connection_duration.seconds))
+    if auto_sni:
+        options.upstream_http_protocol_options.auto_sni = True
+        options.upstream_http_protocol_options.auto_san_validation = True
+    if outlier and outlier.outlier_detection_http_error_codes:
+        codes = options.outlier_detection.error_matcher.or_match
+        for code in outlier.outlier_detection_http_error_codes:
+            header = codes.rules.add().http_response_headers_match.headers.add(name=":status")
+            header.string_match.exact = str(code)
     return pb.any_of(options)
 
 
@@ -97,23 +115,25 @@ def _outbound(view: HostView, port: Port, subset: str) -> Resource:
     name = names.outbound(view.host, port.number, subset)
     found = policy.merged(view.rules, subset, port.number)
     pool = found.connection_pool
-    http = port.protocol in ("http", "http2", "grpc", "auto")
+    http = port.protocol in (*HTTP, "auto")
     meshed = view.secured(port.number, subset).meshed
     upgrade = pool.http.h2_upgrade_policy if pool and pool.http else None
+    wanted = upgrade == "UPGRADE" or (view.config.h2_upgrade and upgrade != "DO_NOT_UPGRADE")
     h2 = (
         port.protocol in ("http2", "grpc")
-        or upgrade == "UPGRADE"
+        or (port.protocol == "http" and wanted)
         or (port.protocol == "http" and meshed == "all" and view.config.http2 and upgrade != "DO_NOT_UPGRADE")
     )
     cluster = cluster_pb2.Cluster(
         name=name,
-        type="EDS",
         connect_timeout=pb.duration(view.config.connect_timeout_s),
-        eds_cluster_config=cluster_pb2.Cluster.EdsClusterConfig(eds_config=pb.ads(), service_name=name),
         circuit_breakers=_breakers(pool, found.retry_budget),
         metadata=_metadata(view),
     )
     balancing.apply(cluster, found.load_balancer)
+    discovery.apply(cluster, view, port, subset)
+    if view.weighted:
+        balancing.by_locality(cluster)
     if pool and pool.tcp:
         _connections(cluster, pool.tcp)
     if found.outlier_detection:
@@ -123,11 +143,17 @@ def _outbound(view: HostView, port: Port, subset: str) -> Resource:
     if http:
         as_client = port.protocol == "auto" or bool(pool and pool.http and pool.http.use_client_protocol)
         kind = "downstream" if as_client else "h2" if h2 else "h1"
-        cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(
-            _http_options(kind, pool.http if pool else None)
-        )
+        options = _http_options(kind, pool, found.outlier_detection, _auto_sni(found.tls))
+        cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(options)
     _transport(cluster, view, port, subset, found.tls, tls.ALPN_H2 if h2 else tls.ALPN_H1 if http else tls.ALPN_TCP)
-    return pb.resource(name, cluster, tuple(str(dr.ref) for dr in view.rules))
+    if found.proxy_protocol:
+        tls.with_proxy_protocol(cluster, found.proxy_protocol.version or "V1")
+    return pb.resource(name, cluster, (*(str(dr.ref) for dr in view.rules), *view.origins))
+
+
+def _auto_sni(found: api.ClientTLS | None) -> bool:
+    """The name that a request asks for is the name that TLS asks for, where the rule says none, as in Istio."""
+    return found is not None and found.mode in ("SIMPLE", "MUTUAL") and not found.sni
 
 
 def _connections(cluster: Any, pool: api.TcpPool) -> None:
@@ -160,6 +186,9 @@ def _transport(
     """Automatic mutual TLS, decided per endpoint unless all are alike or the rule decides."""
     if found is not None and found.mode == "DISABLE":
         return
+    if found is not None and found.mode in ("SIMPLE", "MUTUAL"):
+        cluster.transport_socket.CopyFrom(tls.originate(found, view.host, view.sans, alpn == tls.ALPN_H2))
+        return
     sni = names.sni(view.host, port.number, subset)
     secured = view.secured(port.number, subset)
     domain = view.config.trust_domain
@@ -168,6 +197,8 @@ def _transport(
     meshed = secured.meshed
     if (found is not None and found.mode == "ISTIO_MUTUAL") or meshed == "all":
         cluster.transport_socket.CopyFrom(mesh_tls)
+    elif meshed == "some" and cluster.type == cluster_pb2.Cluster.ORIGINAL_DST:
+        return  # nothing is known of whom a connection goes to: plain text reaches both kinds
     elif meshed == "some":
         match = cluster.transport_socket_matches.add(name="tlsMode-istio", transport_socket=mesh_tls)
         match.match.fields["tlsMode"].string_value = "istio"
@@ -177,6 +208,8 @@ def _transport(
 
 @lru_cache(maxsize=65536)
 def of_host(view: HostView) -> tuple[Resource, ...]:
+    if view.resolution == "RULES":
+        return ()
     subsets = dict.fromkeys(["", *(s.name for dr in view.rules for s in dr.spec.subsets)])
     return tuple(_outbound(view, port, subset) for port in view.ports for subset in subsets)
 
@@ -200,28 +233,49 @@ def fixed(connect_timeout: float) -> tuple[Resource, ...]:
 @lru_cache(maxsize=4096)
 def of_workload(view: InboundView) -> tuple[Resource, ...]:
     """The application's own ports, and one cluster for all others."""
-    guard = address_pb2.BindConfig(source_address=address_pb2.SocketAddress(address=LOOP_GUARD, port_value=0))
-    out = []
-    for port, _ in view.ports:
-        cluster = cluster_pb2.Cluster(
-            name=names.inbound(port.number),
-            type="ORIGINAL_DST",
-            lb_policy="CLUSTER_PROVIDED",
-            connect_timeout=pb.duration(view.config.connect_timeout_s),
-            circuit_breakers=_breakers(None),
-            upstream_bind_config=guard,
-        )
-        if port.protocol != "tcp":
-            kind = "h2" if port.protocol in ("http2", "grpc") else "h1" if port.protocol == "http" else "downstream"
-            cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(_http_options(kind))
-        out.append(pb.resource(cluster.name, cluster))
-    rest = cluster_pb2.Cluster(
-        name=names.INBOUND_PASSTHROUGH,
+    made = (_own(view, i) for i in view.ports)
+    rest = _to_application(view, names.INBOUND_PASSTHROUGH, "downstream")
+    return (*(pb.resource(c.name, c, view.origins) for c in made), pb.resource(rest.name, rest))
+
+
+def _to_application(view: InboundView, name: str, kind: str, pool: api.ConnectionPool | None = None) -> Any:
+    out = cluster_pb2.Cluster(
+        name=name,
         type="ORIGINAL_DST",
         lb_policy="CLUSTER_PROVIDED",
         connect_timeout=pb.duration(view.config.connect_timeout_s),
-        circuit_breakers=_breakers(None),
-        upstream_bind_config=guard,
+        circuit_breakers=_breakers(pool),
+        upstream_bind_config=address_pb2.BindConfig(
+            source_address=address_pb2.SocketAddress(address=LOOP_GUARD, port_value=0)
+        ),
     )
-    rest.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(_http_options("downstream"))
-    return (*out, pb.resource(rest.name, rest))
+    if kind:
+        out.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(_http_options(kind, pool))
+    if pool and pool.tcp:
+        _connections(out, pool.tcp)
+    return out
+
+
+def _own(view: InboundView, i: InboundPort) -> Any:
+    """Where a Sidecar says that the application listens elsewhere, its connections go there: 127.0.0.1 for loopback,
+    0.0.0.0 for the pod's own address, or a Unix socket."""
+    protocol = i.port.protocol
+    kind = "" if protocol not in (*HTTP, "auto") else {"http": "h1", "auto": "downstream"}.get(protocol, "h2")
+    out = _to_application(view, names.inbound(i.port.number), kind, i.pool)
+    if not i.target:
+        return out
+    group = out.load_assignment.endpoints.add()
+    out.load_assignment.cluster_name = out.name
+    out.type = cluster_pb2.Cluster.DiscoveryType.Value("STATIC")
+    out.lb_policy = cluster_pb2.Cluster.LbPolicy.Value("ROUND_ROBIN")
+    found = group.lb_endpoints.add().endpoint.address
+    if i.target.startswith("unix://"):
+        found.pipe.path = i.target.removeprefix("unix://")
+        out.ClearField("upstream_bind_config")
+        return out
+    host, _, number = i.target.rpartition(":")
+    host = host.strip("[]")
+    found.CopyFrom(pb.address(view.pod.address if host in ("0.0.0.0", "::") else host, int(number)))
+    if host.startswith("127.") or host == "::1":
+        out.ClearField("upstream_bind_config")
+    return out

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
+from envoy.config.core.v3 import base_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 
 from lateen.api import objects as o
 from lateen.mesh.view import EndpointsView
 from lateen.wire.resource import Resource
-from lateen.xds import pb
+from lateen.xds import locality, pb
 
 
 def workload(pod: o.Pod) -> dict[str, str]:
@@ -28,33 +30,41 @@ def workload(pod: o.Pod) -> dict[str, str]:
     }
 
 
+_NOBODY = {
+    "workload": "unknown",
+    "namespace": "unknown",
+    "app": "unknown",
+    "version": "unknown",
+    "service": "unknown",
+    "revision": "latest",
+}
+
+
+def _endpoint(e: o.Endpoint, w: o.Pod | None, mtls: bool) -> Any:
+    spaces = {"lateen": workload(w) if w else _NOBODY}
+    if mtls and w is not None and w.meshed:
+        spaces["envoy.transport_socket_match"] = {"tlsMode": "istio"}
+    out = endpoint_components_pb2.LbEndpoint(
+        metadata=pb.metadata(**spaces), load_balancing_weight=pb.u32(w.weight if w else 1)
+    )
+    if e.address.startswith("unix://"):
+        out.endpoint.address.pipe.path = e.address.removeprefix("unix://")
+    else:
+        out.endpoint.address.CopyFrom(pb.address(e.address, e.port))
+    return out
+
+
+def assignment(view: EndpointsView) -> Any:
+    """Endpoints by place; without a say of places all are in one group."""
+    out = endpoint_pb2.ClusterLoadAssignment(cluster_name=view.cluster)
+    for group in locality.groups(view.endpoints, view.locality):
+        made = out.endpoints.add(load_balancing_weight=pb.u32(group.weight), priority=group.priority)
+        region, zone, subzone = (*group.place.split("/"), "", "")[:3]
+        made.locality.CopyFrom(base_pb2.Locality(region=region, zone=zone, sub_zone=subzone))
+        made.lb_endpoints.extend(_endpoint(e, w, view.mtls) for e, w in group.endpoints)
+    return out
+
+
 @lru_cache(maxsize=65536)
 def of_cluster(view: EndpointsView) -> Resource:
-    out = endpoint_pb2.ClusterLoadAssignment(cluster_name=view.cluster)
-    if view.endpoints:
-        group = out.endpoints.add(load_balancing_weight=pb.u32(len(view.endpoints)))
-        group.locality.SetInParent()
-        for e, pod in view.endpoints:
-            found = (
-                workload(pod)
-                if pod
-                else {
-                    "workload": "unknown",
-                    "namespace": "unknown",
-                    "app": "unknown",
-                    "version": "unknown",
-                    "service": "unknown",
-                    "revision": "latest",
-                }
-            )
-            spaces = {"lateen": found}
-            if view.mtls and pod is not None and pod.meshed:
-                spaces["envoy.transport_socket_match"] = {"tlsMode": "istio"}
-            group.lb_endpoints.append(
-                endpoint_components_pb2.LbEndpoint(
-                    endpoint=endpoint_components_pb2.Endpoint(address=pb.address(e.address, e.port)),
-                    metadata=pb.metadata(**spaces),
-                    load_balancing_weight=pb.u32(1),
-                )
-            )
-    return pb.resource(view.cluster, out)
+    return pb.resource(view.cluster, assignment(view))

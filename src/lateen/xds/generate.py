@@ -29,6 +29,11 @@ def _shared_endpoints(view: OutboundView) -> ResourceSet:
     return ResourceSet({e.cluster: endpoints.of_cluster(e) for e in view.endpoints})
 
 
+@lru_cache(maxsize=16)
+def _sni_clusters(view: OutboundView) -> ResourceSet:
+    return _set(gateway.sni_clusters(view))
+
+
 @lru_cache(maxsize=64)
 def _shared_listeners(view: OutboundView) -> ResourceSet:
     return _set(outbound.of_view(view))
@@ -73,8 +78,9 @@ def generate(view: View) -> dict[str, Sets]:
     """Type URL -> the sets whose union the proxy shall have."""
     shared_clusters, shared_endpoints = _shared_clusters(view.outbound), _shared_endpoints(view.outbound)
     if view.gateway is not None:
+        automatic = any(s.automatic for s in view.gateway.servers)
         return {
-            names.CDS: (shared_clusters, EMPTY),
+            names.CDS: (shared_clusters, _sni_clusters(view.outbound) if automatic else EMPTY),
             names.EDS: (shared_endpoints,),
             names.SDS: (_gateway_secrets(view.gateway),),
             names.LDS: (_gateway_listeners(view.gateway), EMPTY),

@@ -5,24 +5,29 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from envoy.config.core.v3 import base_pb2, config_source_pb2
+from envoy.config.core.v3 import base_pb2, config_source_pb2, proxy_protocol_pb2
+from envoy.extensions.transport_sockets.proxy_protocol.v3 import upstream_proxy_protocol_pb2 as proxy_pb2
 from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
 from envoy.type.matcher.v3 import string_pb2
 
 from lateen.api import objects as o
-from lateen.api.networking import ServerTLS
+from lateen.api.networking import ClientTLS, ServerTLS
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb
 
 SECRETS = "/etc/istio/proxy"
 CERTIFICATE_SDS, ROOT_SDS = f"{SECRETS}/sds-default.json", f"{SECRETS}/sds-rootca.json"
+SYSTEM_SDS = f"{SECRETS}/sds-system.json"
+"""The authorities that the proxy's system trusts, which the agent has found."""
 
 # What a client of the mesh offers, so that the server can tell mesh TLS from the application's own.
 ALPN_H2 = ("istio-h2", "istio", "h2")
 ALPN_H1 = ("istio-http/1.1", "istio", "http/1.1")
 ALPN_TCP = ("istio-peer-exchange", "istio")
+MESH_HTTP = ("istio-http/1.0", "istio-http/1.1", "istio-h2")
+MESH_TCP = ("istio-peer-exchange", "istio")
 MESH_ALPN = ("istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2")
 
 
@@ -85,36 +90,104 @@ def _file(path: str) -> Any:
     return base_pb2.DataSource(filename=path)
 
 
+def _sans(names_: tuple[str, ...]) -> list[Any]:
+    """A certificate with any of the names, as a DNS name or as a URI."""
+    return [
+        common_pb2.SubjectAltNameMatcher(san_type=kind, matcher=string_pb2.StringMatcher(exact=san))
+        for san in names_
+        for kind in ("DNS", "URI")
+    ]
+
+
+def originate(tls: ClientTLS, host: str, sans: tuple[str, ...], h2: bool) -> Any:
+    """TLS that begins at this proxy (SIMPLE, MUTUAL). Servers are verified with what the rule says, else with the
+    authorities that the system trusts."""
+    common = tls_pb2.CommonTlsContext(alpn_protocols=["h2"] if h2 else [])
+    common.tls_params.tls_minimum_protocol_version = tls_params("TLSv1_2")
+    if tls.mode == "MUTUAL":
+        if tls.credential_name:
+            common.tls_certificate_sds_secret_configs.add().CopyFrom(_by_ads(names.credential(tls.credential_name)))
+        else:
+            common.tls_certificates.add(
+                certificate_chain=_file(tls.client_certificate), private_key=_file(tls.private_key)
+            )
+    verify = common_pb2.CertificateValidationContext(match_typed_subject_alt_names=_sans(tls.subject_alt_names or sans))
+    if tls.ca_crl:
+        verify.crl.CopyFrom(_file(tls.ca_crl))
+    if tls.insecure_skip_verify:
+        verify.trust_chain_verification = common_pb2.CertificateValidationContext.ACCEPT_UNTRUSTED
+        common.validation_context.CopyFrom(verify)
+    elif tls.credential_name:
+        combined = common.combined_validation_context
+        combined.default_validation_context.CopyFrom(verify)
+        combined.validation_context_sds_secret_config.CopyFrom(_by_ads(names.client_ca(tls.credential_name)))
+    elif tls.ca_certificates and tls.ca_certificates != "system":
+        verify.trusted_ca.CopyFrom(_file(tls.ca_certificates))
+        common.validation_context.CopyFrom(verify)
+    else:
+        combined = common.combined_validation_context
+        combined.default_validation_context.CopyFrom(verify)
+        combined.validation_context_sds_secret_config.CopyFrom(_file_secret("system", SYSTEM_SDS))
+    # Without a name of its own a request's host is what is asked for (auto_sni); connections ask for the service's.
+    sni = tls.sni or ("" if "*" in host else host)
+    found = tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=sni)
+    return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=pb.any_of(found))
+
+
+def tls_params(version: str) -> Any:
+    return common_pb2.TlsParameters.TlsProtocol.Value(version)
+
+
+def with_proxy_protocol(cluster: Any, version: str) -> None:
+    """Tell the server who the client is, before anything else (PROXY protocol)."""
+    inner = base_pb2.TransportSocket()
+    inner.CopyFrom(cluster.transport_socket if cluster.HasField("transport_socket") else raw())
+    found = proxy_pb2.ProxyProtocolUpstreamTransport(
+        config=proxy_protocol_pb2.ProxyProtocolConfig(version=version), transport_socket=inner
+    )
+    cluster.transport_socket.CopyFrom(
+        base_pb2.TransportSocket(name="envoy.transport_sockets.upstream_proxy_protocol", typed_config=pb.any_of(found))
+    )
+
+
 def gateway(tls: ServerTLS, alpn: tuple[str, ...], trust_domain: str) -> Any:
-    """How a gateway's server ends TLS. Certificates come by secret over the proxy's own secured stream, or from files
-    in the pod."""
+    """How a server ends TLS. Certificates come by secret over the proxy's own secured stream, or from files in the
+    pod."""
     if tls.mode == "ISTIO_MUTUAL":
         return downstream(alpn, trust_domain)
     common = tls_pb2.CommonTlsContext(alpn_protocols=alpn)
     params = common.tls_params
-    params.tls_minimum_protocol_version = _VERSIONS.get(tls.min_protocol_version, "TLSv1_2")
+    params.tls_minimum_protocol_version = tls_params(_VERSIONS.get(tls.min_protocol_version, "TLSv1_2"))
     if tls.max_protocol_version in _VERSIONS:
-        params.tls_maximum_protocol_version = _VERSIONS[tls.max_protocol_version]
+        params.tls_maximum_protocol_version = tls_params(_VERSIONS[tls.max_protocol_version])
     params.cipher_suites.extend(c for c in tls.cipher_suites if c != "ALL")
     params.ecdh_curves.extend(tls.ecdh_curves)
-    if tls.credential_name:
-        common.tls_certificate_sds_secret_configs.add().CopyFrom(_by_ads(names.credential(tls.credential_name)))
-    else:
-        common.tls_certificates.add(certificate_chain=_file(tls.server_certificate), private_key=_file(tls.private_key))
-    if tls.mode in ("MUTUAL", "OPTIONAL_MUTUAL"):
+    secrets = tls.credential_names or ((tls.credential_name,) if tls.credential_name else ())
+    for name in secrets:
+        common.tls_certificate_sds_secret_configs.add().CopyFrom(_by_ads(names.credential(name)))
+    pairs = [(c.server_certificate, c.private_key) for c in tls.tls_certificates]
+    for chain, key in pairs or ([(tls.server_certificate, tls.private_key)] if not secrets else []):
+        common.tls_certificates.add(certificate_chain=_file(chain), private_key=_file(key))
+    wanted = tls.mode in ("MUTUAL", "OPTIONAL_MUTUAL")
+    pinned = tls.verify_certificate_spki or tls.verify_certificate_hash
+    if wanted or pinned:
         context = common_pb2.CertificateValidationContext(
-            match_typed_subject_alt_names=[
-                common_pb2.SubjectAltNameMatcher(san_type=kind, matcher=string_pb2.StringMatcher(exact=san))
-                for san in tls.subject_alt_names
-                for kind in ("DNS", "URI")
-            ]
+            match_typed_subject_alt_names=_sans(tls.subject_alt_names),
+            verify_certificate_spki=tls.verify_certificate_spki,
+            verify_certificate_hash=tls.verify_certificate_hash,
         )
-        if tls.credential_name:
+        if tls.insecure_skip_verify:
+            context.trust_chain_verification = common_pb2.CertificateValidationContext.ACCEPT_UNTRUSTED
+        if tls.ca_crl:
+            context.crl.CopyFrom(_file(tls.ca_crl))
+        authorities = tls.ca_certificates or next((c.ca_certificates for c in tls.tls_certificates), "")
+        if secrets and wanted:
             combined = common.combined_validation_context
             combined.default_validation_context.CopyFrom(context)
-            combined.validation_context_sds_secret_config.CopyFrom(_by_ads(names.client_ca(tls.credential_name)))
+            combined.validation_context_sds_secret_config.CopyFrom(_by_ads(names.client_ca(secrets[0])))
         else:
-            context.trusted_ca.CopyFrom(_file(tls.ca_certificates))
+            if authorities:
+                context.trusted_ca.CopyFrom(_file(authorities))
             common.validation_context.CopyFrom(context)
     found = tls_pb2.DownstreamTlsContext(
         common_tls_context=common, require_client_certificate=pb.boolean(tls.mode == "MUTUAL")
@@ -133,4 +206,6 @@ def secret(credential: o.Credential) -> Resource:
         name = f"kubernetes://{credential.name}"
         out = secret_pb2.Secret(name=name)
         out.validation_context.trusted_ca.inline_string = credential.ca
+        if credential.crl:
+            out.validation_context.crl.inline_string = credential.crl
     return pb.resource(name, out)

@@ -77,6 +77,8 @@ BUILT_IN: tuple[Resource, ...] = (
     Resource("apps", "v1", "deployments", "Deployment", short=("deploy",), categories=_ALL, status=True, scale=True),
     Resource("apps", "v1", "replicasets", "ReplicaSet", short=("rs",), categories=_ALL, status=True, scale=True),
     Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice"),
+    Resource("networking.k8s.io", "v1", "ingresses", "Ingress", short=("ing",), status=True),
+    Resource("networking.k8s.io", "v1", "ingressclasses", "IngressClass", namespaced=False),
     Resource("coordination.k8s.io", "v1", "leases", "Lease"),
     Resource("rbac.authorization.k8s.io", "v1", "roles", "Role"),
     Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding"),

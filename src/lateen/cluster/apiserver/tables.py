@@ -38,6 +38,21 @@ def _included(obj: Json, include: str) -> Json | None:
     return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": obj["metadata"]}
 
 
+def _ingress(o: Json) -> list[Any]:
+    hosts = [str(r.get("host") or "*") for r in dig(o, "spec", "rules", default=[])] or ["*"]
+    shown = ",".join(hosts[:3]) + (f" + {len(hosts) - 3} more..." if len(hosts) > 3 else "")
+    found = dig(o, "status", "loadBalancer", "ingress", default=[])
+    noted = dig(o, "metadata", "annotations", "kubernetes.io/ingress.class")
+    return [
+        _name(o),
+        dig(o, "spec", "ingressClassName") or noted or "<none>",
+        shown,
+        ",".join(str(i.get("ip") or i.get("hostname") or "") for i in found),
+        "80, 443" if dig(o, "spec", "tls") else "80",
+        _age(o),
+    ]
+
+
 def _columns(resource: Resource, version: str) -> tuple[list[Json], Row]:
     if resource.custom:
         return _custom(resource.columns.get(version) or [])
@@ -288,6 +303,11 @@ _TABLES: dict[str, tuple[tuple[str, ...], Row]] = {
     "Deployment": (
         ("Name", "Ready", "Up-to-date", "Available", "Age", "+Containers", "+Images", "+Selector"),
         _deployment,
+    ),
+    "Ingress": (("Name", "Class", "Hosts", "Address", "Ports", "Age"), _ingress),
+    "IngressClass": (
+        ("Name", "Controller", "Parameters", "Age"),
+        lambda o: [_name(o), dig(o, "spec", "controller", default=""), "<none>", _age(o)],
     ),
     "ReplicaSet": (("Name", "Desired", "Current", "Ready", "Age", "+Containers", "+Images", "+Selector"), _replica_set),
     "Namespace": (("Name", "Status", "Age"), lambda o: [_name(o), dig(o, "status", "phase", default=""), _age(o)]),

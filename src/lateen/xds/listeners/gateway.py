@@ -5,16 +5,20 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.config.listener.v3 import listener_pb2
+from envoy.extensions.filters.network.sni_cluster.v3 import sni_cluster_pb2
 
 from lateen.api import networking as api
 from lateen.api import objects as o
-from lateen.mesh.view import GatewayServer, GatewayView
+from lateen.mesh.view import GatewayServer, GatewayView, OutboundView
+from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb, tls
 from lateen.xds.authz import filters as authz
 from lateen.xds.listeners import http, tcp
+from lateen.xds.listeners.outbound import cidr
 from lateen.xds.routes import connections
 from lateen.xds.routes.virtual_host import destination_port
 
@@ -45,61 +49,96 @@ def _requests(server: GatewayServer) -> Any:
 
 
 def _connections(server: GatewayServer) -> list[Any]:
-    """Chains that forward connections: by name where TLS passes through, else by the first route."""
+    """Chains that forward connections: by name where TLS passes through, else by where they want to go."""
 
     def resolve(d: api.Destination, vs: o.Resource[api.VirtualService]) -> tuple[str, int]:
         full, ports = server.resolved(d.host, vs.ref.namespace)
         return full, destination_port(d, ports, server.port)
 
-    rules = [(vs, gateways) for vs, _, gateways in server.virtual_services]
+    if server.automatic:
+        return [_by_cluster_name(server)]
+    rules = [(r.rule, r.gateways) for r in server.virtual_services]
     allowed = authz.of_workload(server.config, server.authorization, tcp=True)
     if server.passthrough:
         found = connections.tls(rules, server.port, resolve)
     else:
-        one = connections.tcp(rules, server.port, resolve)
-        found = [one._replace(sni=server.sni)] if one else []
+        found = [r._replace(sni=server.sni) for r in connections.tcp(rules, server.port, resolve)]
     out = []
     for route in found:
         if not route.clusters:
             continue
         filters = [*allowed, tcp.weighted(server.config, route.clusters)]
-        chain = lc.FilterChain(filters=filters, filter_chain_match=_match(route.sni))
+        match = lc.FilterChainMatch(server_names=route.sni, prefix_ranges=[cidr(s) for s in route.subnets])
+        chain = lc.FilterChain(filters=filters, filter_chain_match=match)
         if server.tls:
             chain.transport_socket.CopyFrom(tls.gateway(server.tls, (), server.config.trust_domain))
         out.append(chain)
     return out
 
 
+def _by_cluster_name(server: GatewayServer) -> Any:
+    """AUTO_PASSTHROUGH: the name that mesh TLS asks for (``outbound_.80_._.host``) is a cluster's."""
+    cluster = sni_cluster_pb2.SniCluster()
+    named = lc.Filter(name="envoy.filters.network.sni_cluster", typed_config=pb.any_of(cluster))
+    allowed = authz.of_workload(server.config, server.authorization, tcp=True)
+    match = lc.FilterChainMatch(server_names=server.sni, application_protocols=tls.MESH_ALPN)
+    return lc.FilterChain(
+        filters=[*allowed, named, tcp.proxy(server.config, names.BLACK_HOLE)], filter_chain_match=match
+    )
+
+
 @lru_cache(maxsize=1024)
-def _listener(target: int, servers: tuple[GatewayServer, ...]) -> Resource | None:
+def _listener(place: tuple[str, int], servers: tuple[GatewayServer, ...]) -> Resource | None:
     """None where nothing is behind the port yet."""
     chains: list[Any] = []
-    taken: set[tuple[str, ...]] = set()
+    taken: set[tuple[tuple[str, ...], ...]] = set()
     for server in servers:
         for chain in [_requests(server)] if server.route else _connections(server):
-            names = tuple(sorted(chain.filter_chain_match.server_names))
-            if names not in taken:  # the oldest gateway wins; the other one's object says so in its status
-                taken.add(names)
-                chains.append(chain)
+            match = chain.filter_chain_match
+            ranges = tuple(sorted(f"{r.address_prefix}/{r.prefix_len.value}" for r in match.prefix_ranges))
+            free = [n for n in match.server_names or [""] if ((n,), ranges) not in taken]
+            if not free:
+                continue  # the oldest gateway wins; the other one's object says so in its status
+            taken |= {((n,), ranges) for n in free}
+            del match.server_names[:]
+            match.server_names.extend(n for n in free if n)
+            chains.append(chain)
     if not chains:
         return None
     secure = any(s.tls or s.passthrough for s in servers)
     out = listener_pb2.Listener(
-        name=f"0.0.0.0_{target}",
-        address=pb.address("0.0.0.0", target),
+        name=f"{place[0]}_{place[1]}",
+        address=pb.address(*place),
         filter_chains=chains,
         listener_filters=[tcp.tls_inspector()] if secure else [],
         traffic_direction="OUTBOUND",
     )
     origins = [origin for s in servers for origin in s.origins]
     origins += [str(p.ref) for s in servers for p in s.authorization]
-    origins += [str(vs.ref) for s in servers if not s.route for vs, _, _ in s.virtual_services]
+    origins += [str(r.rule.ref) for s in servers if not s.route for r in s.virtual_services]
     return pb.resource(out.name, out, tuple(dict.fromkeys(origins)))
 
 
 def of_view(view: GatewayView) -> tuple[Resource, ...]:
-    by_target: dict[int, list[GatewayServer]] = {}
+    by_place: dict[tuple[str, int], list[GatewayServer]] = {}
     for s in view.servers:
-        by_target.setdefault(s.target, []).append(s)
-    made = (_listener(target, tuple(servers)) for target, servers in sorted(by_target.items()))
+        by_place.setdefault((s.bind, s.target), []).append(s)
+    made = (_listener(place, tuple(servers)) for place, servers in sorted(by_place.items()))
     return tuple(m for m in made if m is not None)
+
+
+def sni_clusters(outbound: OutboundView) -> tuple[Resource, ...]:
+    """For AUTO_PASSTHROUGH: every cluster also under the name that mesh TLS asks for; the TLS in it passes through."""
+    out = []
+    for host in outbound.hosts:
+        if host.resolution == "RULES" or host.external:
+            continue
+        subsets = dict.fromkeys(["", *(s.name for dr in host.rules for s in dr.spec.subsets)])
+        for port in host.ports:
+            for subset in subsets:
+                name = names.sni(host.host, port.number, subset)
+                made = cluster_pb2.Cluster(name=name, type="EDS", connect_timeout=pb.duration(10))
+                made.eds_cluster_config.eds_config.CopyFrom(pb.ads())
+                made.eds_cluster_config.service_name = names.outbound(host.host, port.number, subset)
+                out.append(pb.resource(name, made))
+    return tuple(out)

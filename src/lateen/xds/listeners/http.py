@@ -8,12 +8,13 @@ from typing import Any
 from envoy.config.core.v3 import protocol_pb2
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.extensions.filters.http.cors.v3 import cors_pb2
+from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import dynamic_forward_proxy_pb2 as forward_pb2
 from envoy.extensions.filters.http.fault.v3 import fault_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 
 from lateen.mesh.model import MeshConfig
-from lateen.xds import pb, telemetry
+from lateen.xds import discovery, pb, telemetry
 
 
 def _filter(name: str, config: Any, disabled: bool = False) -> Any:
@@ -21,8 +22,11 @@ def _filter(name: str, config: Any, disabled: bool = False) -> Any:
 
 
 @lru_cache(maxsize=8)
-def _filters(kind: str) -> tuple[Any, ...]:
+def _filters(kind: str, dynamic: bool) -> tuple[Any, ...]:
     out = []
+    if dynamic:
+        found = forward_pb2.FilterConfig(dns_cache_config=discovery.dns_cache())
+        out.append(_filter("envoy.filters.http.dynamic_forward_proxy", found, disabled=True))
     if kind in ("outbound", "gateway"):
         # Off until a route has settings for them: an idle filter costs CPU on every request.
         out.append(_filter("envoy.filters.http.fault", fault_pb2.HTTPFault(), disabled=True))
@@ -41,12 +45,14 @@ def manager(
     route: Any = None,
     server: telemetry.Server | None = None,
     authorization: tuple[Any, ...] = (),
+    dynamic: bool = False,
 ) -> Any:
     """A network filter. ``kind``: outbound, inbound or gateway; routes by name or inline.
-    ``authorization``: filters that come before all others."""
+    ``authorization``: filters that come before all others; ``dynamic``: routes may lead to whatever name is asked
+    for."""
     out = hcm.HttpConnectionManager(
         stat_prefix=stat_prefix,
-        http_filters=[*authorization, *_filters(kind)],
+        http_filters=[*authorization, *_filters(kind, dynamic)],
         normalize_path=pb.boolean(True),
         access_log=telemetry.loggers(config, True, server),
         stream_idle_timeout=pb.duration(0),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.config.listener.v3 import listener_pb2
 
 from lateen.api import objects as o
-from lateen.mesh.view import InboundView, Port
+from lateen.mesh.model import HTTP, SERVER_FIRST
+from lateen.mesh.view import InboundPort, InboundView
 from lateen.wire import names, ports
 from lateen.wire.resource import Resource
 from lateen.xds import pb, telemetry, tls
@@ -18,17 +19,51 @@ from lateen.xds.listeners import http, tcp
 from lateen.xds.routes import virtual_host
 
 ALPN_SERVER = ("h2", "http/1.1")
+HTTP_ALPN = ("http/1.0", "http/1.1", "h2c")
+"""What Envoy calls plain HTTP that it has recognized."""
 
 
-def _match(port: int | None, mesh_tls: bool | None) -> Any:
-    out = lc.FilterChainMatch()
+class Kind(NamedTuple):
+    """One way in which connections to a port come, and what they are taken for."""
+
+    transport: str
+    """``tls``, ``raw_buffer``, or empty for both"""
+    alpn: tuple[str, ...]
+    http: bool
+    mesh: bool
+    """Mutual TLS of the mesh ends here."""
+
+
+_MESH_HTTP = Kind("tls", tls.MESH_HTTP, True, True)
+_PLAIN_HTTP = Kind("raw_buffer", HTTP_ALPN, True, False)
+WAYS: dict[tuple[str, str], tuple[Kind, ...]] = {
+    ("http", "STRICT"): (Kind("tls", (), True, True),),
+    ("http", "PERMISSIVE"): (Kind("tls", tls.MESH_ALPN, True, True), Kind("raw_buffer", (), True, False)),
+    ("http", "DISABLE"): (Kind("", (), True, False),),
+    ("tcp", "STRICT"): (Kind("tls", (), False, True),),
+    ("tcp", "PERMISSIVE"): (
+        Kind("tls", tls.MESH_ALPN, False, True),
+        Kind("tls", (), False, False),  # the application's own TLS passes through
+        Kind("raw_buffer", (), False, False),
+    ),
+    ("tcp", "DISABLE"): (Kind("", (), False, False),),
+    ("auto", "STRICT"): (_MESH_HTTP, Kind("tls", (), False, True)),
+    ("auto", "PERMISSIVE"): (
+        _MESH_HTTP,
+        Kind("tls", tls.MESH_TCP, False, True),
+        Kind("tls", (), False, False),
+        _PLAIN_HTTP,
+        Kind("raw_buffer", (), False, False),
+    ),
+    ("auto", "DISABLE"): (_PLAIN_HTTP, Kind("raw_buffer", (), False, False), Kind("tls", (), False, False)),
+}
+"""(protocol, mode of mutual TLS) -> the filter chains. What matches none is reset. They are Istio's."""
+
+
+def _match(port: int | None, kind: Kind) -> Any:
+    out = lc.FilterChainMatch(transport_protocol=kind.transport, application_protocols=kind.alpn)
     if port is not None:
         out.destination_port.value = port
-    if mesh_tls:
-        out.transport_protocol = "tls"
-        out.application_protocols.extend(tls.MESH_ALPN)
-    elif mesh_tls is False:
-        out.transport_protocol = "raw_buffer"
     return out
 
 
@@ -41,35 +76,44 @@ def _server(view: InboundView, service: o.Service | None, secure: bool, name: st
     )
 
 
-def _port_chains(view: InboundView, port: Port, service: o.Service | None) -> list[Any]:
-    """Mutual TLS and plain text, as the workload's mode allows. What matches no chain is reset."""
-    out = []
-    is_http = port.protocol in ("http", "http2", "grpc")
-    name = f"0.0.0.0_{port.number}"
-    mode = dict(view.mtls_ports).get(port.number, view.mtls)
+def _filters(view: InboundView, i: InboundPort, secure: bool, is_http: bool, stat: str) -> list[Any]:
+    """What a connection to a port passes through."""
+    server = _server(view, i.service, secure)
     allowed = authz.of_workload(view.config, view.authorization, tcp=not is_http)
-    for secure in (True, False):
-        if (secure and mode == "DISABLE") or (not secure and mode == "STRICT"):
-            continue
-        server = _server(view, service, secure)
-        if is_http:
-            route = virtual_host.inbound(port)
-            stat = f"inbound_{name}"
-            filters = [http.manager(view.config, "inbound", stat, route=route, server=server, authorization=allowed)]
-        else:
-            filters = [*allowed, tcp.proxy(view.config, names.inbound(port.number), server)]
-        chain = lc.FilterChain(name=name, filters=filters, filter_chain_match=_match(port.number, secure))
-        if secure:
-            alpn = ALPN_SERVER if is_http else tls.ALPN_TCP
+    cluster = names.inbound(i.port.number)
+    if not is_http:
+        return [*allowed, tcp.proxy(view.config, cluster, server)]
+    route = virtual_host.inbound(cluster, i.port.number)
+    return [http.manager(view.config, "inbound", f"inbound_{stat}", route=route, server=server, authorization=allowed)]
+
+
+def _port_chains(view: InboundView, i: InboundPort) -> list[Any]:
+    port = i.port
+    name = f"{view.pod.address if i.scoped else '0.0.0.0'}_{port.number}"
+    mode = dict(view.mtls_ports).get(port.number, view.mtls)
+    family = "http" if port.protocol in HTTP else "auto" if port.protocol == "auto" else "tcp"
+    if i.tls is not None and mode == "DISABLE":
+        return [_own_tls(view, i, name, family == "http")]
+    out = []
+    for kind in WAYS[(family, mode)]:
+        filters = _filters(view, i, kind.mesh, kind.http, name)
+        chain = lc.FilterChain(name=name, filters=filters, filter_chain_match=_match(port.number, kind))
+        if kind.mesh:
+            alpn = ALPN_SERVER if kind.http else tls.ALPN_TCP
             chain.transport_socket.CopyFrom(tls.downstream(alpn, view.config.trust_domain))
         out.append(chain)
-    if not is_http and mode != "STRICT":
-        # The application's own TLS passes through.
-        match = lc.FilterChainMatch(transport_protocol="tls")
-        match.destination_port.value = port.number
-        filters = [*allowed, tcp.proxy(view.config, names.inbound(port.number), _server(view, service, False))]
-        out.append(lc.FilterChain(name=name, filter_chain_match=match, filters=filters))
     return out
+
+
+def _own_tls(view: InboundView, i: InboundPort, name: str, is_http: bool) -> Any:
+    """A Sidecar's ingress listener with TLS of its own, which is there where the mesh's is switched off."""
+    assert i.tls is not None
+    match = lc.FilterChainMatch(transport_protocol="tls")
+    match.destination_port.value = i.port.number
+    chain = lc.FilterChain(name=name, filters=_filters(view, i, False, is_http, name), filter_chain_match=match)
+    alpn = ALPN_SERVER if is_http else ()
+    chain.transport_socket.CopyFrom(tls.gateway(i.tls, alpn, view.config.trust_domain))
+    return chain
 
 
 def _rest_chains(view: InboundView) -> list[Any]:
@@ -81,7 +125,7 @@ def _rest_chains(view: InboundView) -> list[Any]:
             name="virtualInbound-blackhole", filter_chain_match=hole, filters=[tcp.proxy(view.config, names.BLACK_HOLE)]
         )
     ]
-    known = {p.number for p, _ in view.ports}
+    known = {i.port.number for i in view.ports}
     single = [(number, mode) for number, mode in view.mtls_ports if number not in known]
     for number, mode in [(None, view.mtls), *single]:
         out += _passthrough(view, number, mode)
@@ -91,36 +135,81 @@ def _rest_chains(view: InboundView) -> list[Any]:
 def _passthrough(view: InboundView, port: int | None, mode: str) -> list[Any]:
     """To where the client wanted to go; ``port`` is None for all ports without a chain of their own."""
     out = []
-    allowed = authz.of_workload(view.config, view.authorization, tcp=True)
-    for secure in (True, False):
-        if (secure and mode == "DISABLE") or (not secure and mode == "STRICT"):
-            continue
-        server = _server(view, None, secure, names.INBOUND_PASSTHROUGH)
-        match = _match(port, True if secure else None)
+    suffix = "" if port is None else f"-{port}"
+    for kind in WAYS[("auto", mode)]:
+        server = _server(view, None, kind.mesh, names.INBOUND_PASSTHROUGH)
+        allowed = authz.of_workload(view.config, view.authorization, tcp=not kind.http)
+        if kind.http:
+            route = virtual_host.inbound(names.INBOUND_PASSTHROUGH, 0)
+            stat = f"{names.INBOUND_PASSTHROUGH}{suffix}"
+            filters = [http.manager(view.config, "inbound", stat, route=route, server=server, authorization=allowed)]
+        else:
+            filters = [*allowed, tcp.proxy(view.config, names.INBOUND_PASSTHROUGH, server)]
         chain = lc.FilterChain(
-            name="virtualInbound" if port is None else f"virtualInbound-{port}",
-            filters=[*allowed, tcp.proxy(view.config, names.INBOUND_PASSTHROUGH, server)],
-            filter_chain_match=match,
+            name=f"virtualInbound-catchall-http{suffix}" if kind.http else f"virtualInbound{suffix}",
+            filters=filters,
+            filter_chain_match=_match(port, kind),
         )
-        if secure:
-            chain.transport_socket.CopyFrom(tls.downstream(tls.ALPN_TCP, view.config.trust_domain))
+        if kind.mesh:
+            alpn = ALPN_SERVER if kind.http else tls.ALPN_TCP
+            chain.transport_socket.CopyFrom(tls.downstream(alpn, view.config.trust_domain))
         out.append(chain)
     return out
+
+
+def _free(view: InboundView, i: InboundPort) -> Resource:
+    """A Sidecar's ingress listener that is not captured: Envoy listens on its address itself."""
+    chains = _port_chains(view, i)
+    for chain in chains:
+        chain.filter_chain_match.ClearField("destination_port")
+    out = listener_pb2.Listener(
+        name=f"{i.bind}_{i.port.number}",
+        address=pb.address(i.bind, i.port.number),
+        filter_chains=chains,
+        listener_filters=[tcp.tls_inspector(), tcp.http_inspector()],
+        traffic_direction="INBOUND",
+        listener_filters_timeout=pb.duration(5),
+        continue_on_listener_filters_timeout=True,
+    )
+    return pb.resource(out.name, out, view.origins)
 
 
 @lru_cache(maxsize=4096)
 def of_view(view: InboundView) -> tuple[Resource, ...]:
     chains = _rest_chains(view)
-    for port, service in view.ports:
-        chains += _port_chains(view, port, service)
+    for i in view.ports:
+        if not i.bind:
+            chains += _port_chains(view, i)
     out = listener_pb2.Listener(
         name=names.VIRTUAL_INBOUND,
         address=pb.address("0.0.0.0", ports.INBOUND),
         filter_chains=chains,
-        listener_filters=[tcp.original_dst(), tcp.tls_inspector()],
+        listener_filters=[tcp.original_dst(), tcp.tls_inspector(), _inspector(view)],
         traffic_direction="INBOUND",
         listener_filters_timeout=pb.duration(5),
         continue_on_listener_filters_timeout=True,
     )
     policies = [str(p.ref) for p in view.authorization]
-    return (pb.resource(out.name, out, (*((str(view.policy),) if view.policy else ()), *policies)),)
+    origins = (*((str(view.policy),) if view.policy else ()), *policies, *view.origins)
+    return (pb.resource(out.name, out, origins), *(_free(view, i) for i in view.ports if i.bind))
+
+
+def _inspector(view: InboundView) -> Any:
+    """Looks for HTTP, except where a port's protocol is known: servers that speak first would wait for it."""
+    found = lc.ListenerFilter()
+    found.CopyFrom(tcp.http_inspector())
+    known = [i.port.number for i in view.ports if i.port.protocol != "auto"]
+    for number in (*known, *(p for p in SERVER_FIRST if p not in known)):
+        found.filter_disabled.CopyFrom(_either(found.filter_disabled, number))
+    return found
+
+
+def _either(so_far: Any, number: int) -> Any:
+    one = lc.ListenerFilterChainMatchPredicate()
+    one.destination_port_range.start, one.destination_port_range.end = number, number + 1
+    if not so_far.WhichOneof("rule"):
+        return one
+    out = lc.ListenerFilterChainMatchPredicate()
+    rules = so_far.or_match.rules if so_far.WhichOneof("rule") == "or_match" else [so_far]
+    out.or_match.rules.extend([*rules, one])
+    return out

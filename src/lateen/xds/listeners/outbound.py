@@ -1,17 +1,24 @@
-"""What leaves the application: captured on 15001, handed to the listener of its destination."""
+"""What leaves the application: captured on 15001, handed to the listener of its destination.
+
+A listener is for one address and port, or for a port at every address. Requests are routed by their host, connections
+by the name that they ask for (TLS) or by where they want to go. What nobody takes goes on to its destination, or
+nowhere (outboundTrafficPolicy).
+"""
 
 from __future__ import annotations
 
+import ipaddress
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
+from envoy.config.core.v3 import address_pb2
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.config.listener.v3 import listener_pb2
 
 from lateen.api import networking as api
 from lateen.api import objects as o
-from lateen.mesh.model import MeshConfig
-from lateen.mesh.view import HostView, OutboundView
+from lateen.mesh.model import HTTP, MeshConfig
+from lateen.mesh.view import Bind, HostView, OutboundView
 from lateen.wire import names, ports
 from lateen.wire.resource import Resource
 from lateen.xds import pb
@@ -19,32 +26,27 @@ from lateen.xds.listeners import http, tcp
 from lateen.xds.routes import connections
 from lateen.xds.routes.virtual_host import destination_port
 
+ANYWHERE = "0.0.0.0"
 
-def _listener(name: str, address: str, port: int, chains: list[Any], filters: list[Any] | None = None) -> Any:
-    return listener_pb2.Listener(
-        name=name,
-        address=pb.address(address, port),
-        bind_to_port=pb.boolean(False),
-        filter_chains=chains,
-        listener_filters=filters or [],
-        traffic_direction="OUTBOUND",
-        continue_on_listener_filters_timeout=True,
-        listener_filters_timeout=pb.duration(5 if filters else 0),
-    )
+
+def unknown(config: MeshConfig) -> str:
+    """The cluster of what the mesh does not know."""
+    if config.egress_proxy:
+        return config.egress_proxy
+    return names.PASSTHROUGH if config.outbound_policy == "ALLOW_ANY" else names.BLACK_HOLE
 
 
 @lru_cache(maxsize=16)
 def _virtual(config: MeshConfig) -> Resource:
-    unknown = names.PASSTHROUGH if config.outbound_policy == "ALLOW_ANY" else names.BLACK_HOLE
     hole = lc.FilterChain(
         name="virtualOutbound-blackhole",
         filters=[tcp.proxy(config, names.BLACK_HOLE)],
         filter_chain_match=lc.FilterChainMatch(destination_port=pb.u32(ports.OUTBOUND)),
     )
-    rest = lc.FilterChain(name="virtualOutbound-catchall-tcp", filters=[tcp.proxy(config, unknown)])
+    rest = lc.FilterChain(name="virtualOutbound-catchall-tcp", filters=[tcp.proxy(config, unknown(config))])
     out = listener_pb2.Listener(
         name=names.VIRTUAL_OUTBOUND,
-        address=pb.address("0.0.0.0", ports.OUTBOUND),
+        address=pb.address(ANYWHERE, ports.OUTBOUND),
         use_original_dst=pb.boolean(True),
         filter_chains=[hole, rest],
         traffic_direction="OUTBOUND",
@@ -52,75 +54,169 @@ def _virtual(config: MeshConfig) -> Resource:
     return pb.resource(out.name, out)
 
 
-@lru_cache(maxsize=4096)
-def _http(config: MeshConfig, port: int) -> Resource:
-    name = f"0.0.0.0_{port}"
-    chain = lc.FilterChain(filters=[http.manager(config, "outbound", f"outbound_{name}", rds=str(port))])
-    return pb.resource(name, _listener(name, "0.0.0.0", port, [chain]))
+class Chain(NamedTuple):
+    """Connections that some rule or service takes."""
+
+    sni: tuple[str, ...]
+    ranges: tuple[str, ...]
+    filters: list[Any]
 
 
-def _connections(host: HostView, port: int) -> tuple[list[Any], bool, tuple[str, ...]]:
-    """Connections to a service: by name where they say one, by the first TCP route, else to the service itself.
+def cidr(text: str) -> Any:
+    """An address or a range; host bits are ignored."""
+    found = ipaddress.ip_network(text, strict=False)
+    return address_pb2.CidrRange(address_prefix=str(found.network_address), prefix_len=pb.u32(found.prefixlen))
 
-    Returns chains, whether names must be looked at, and the user's objects that this comes from.
-    """
+
+def _match(chain: Chain) -> Any:
+    return lc.FilterChainMatch(server_names=chain.sni, prefix_ranges=[cidr(r) for r in chain.ranges])
+
+
+def _chains(host: HostView, port: int, anywhere: bool, named: bool) -> tuple[list[Chain], tuple[str, ...]]:
+    """Of one service's port. ``anywhere``: the listener is for every address; ``named``: its TLS connections must ask
+    for the service's name, since others share the listener. Returns also the user's objects that these come from."""
 
     def resolve(d: api.Destination, vs: o.Resource[api.VirtualService]) -> tuple[str, int]:
         full, found = host.resolved(d.host, vs.ref.namespace)
         return full, destination_port(d, found, port)
 
+    kind = next(p.protocol for p in host.ports if p.number == port)
+    ranges = tuple(a for a in host.addresses if "/" in a) if anywhere else ()
     rules = [(vs, ("mesh",)) for vs in host.virtual_services]
-    named = [r for r in connections.tls(rules, port, resolve) if r.clusters]
-    chains = [
-        lc.FilterChain(
-            filters=[tcp.weighted(host.config, r.clusters)],
-            filter_chain_match=lc.FilterChainMatch(server_names=r.sni) if r.sni else None,
-        )
-        for r in named
+    by_name = [r for r in connections.tls(rules, port, resolve) if r.clusters]
+    by_place = [r for r in connections.tcp(rules, port, resolve) if r.clusters]
+    options = tcp.options(host, port)
+    out = [
+        Chain(r.sni, r.subnets or ranges, tcp.to(host.config, r.clusters, kind, options)) for r in (*by_name, *by_place)
     ]
-    one = connections.tcp(rules, port, resolve)
-    if all(r.sni for r in named):
-        clusters = one.clusters if one and one.clusters else ((names.outbound(host.host, port), 100),)
-        chains.append(lc.FilterChain(filters=[tcp.weighted(host.config, clusters)]))
-    origins = tuple(dict.fromkeys([*(r.origin for r in named), *([one.origin] if one else [])]))
-    return chains, bool(named), origins
+    if all(r.sni or r.subnets for r in (*by_name, *by_place)) and not (named and by_name):
+        sni = (host.host,) if named and kind == "tls" and host.host != "*" else ()
+        own = ((names.outbound(host.host, port), 100),)
+        filters = tcp.to(host.config, own, kind, options)
+        if host.resolution == "DYNAMIC_DNS":
+            filters = [tcp.sni_forward(port), *filters]
+        out.append(Chain(sni, ranges, filters))
+    origins = dict.fromkeys([*(r.origin for r in (*by_name, *by_place)), *host.origins])
+    origins |= dict.fromkeys(str(dr.ref) for _, found in host.onward for dr in found)
+    return out, tuple(origins)
 
 
 @lru_cache(maxsize=65536)
-def _tcp(host: HostView, port: int) -> Resource:
-    name = f"{host.address}_{port}"
-    chains, by_name, origins = _connections(host, port)
-    filters = [tcp.tls_inspector()] if by_name else []
-    return pb.resource(name, _listener(name, host.address, port, chains, filters), origins)
+def _listener(config: MeshConfig, address: str, port: int, requests: bool, hosts: tuple[HostView, ...]) -> Resource:
+    """``requests``: whether HTTP is routed here; ``hosts``: who takes connections."""
+    anywhere = address == ANYWHERE
+    name = f"{address}_{port}"
+    chains: list[Any] = []
+    rest: list[Any] | None = None
+    taken: set[tuple[tuple[str, ...], tuple[str, ...]]] = set()
+    origins: dict[str, None] = {}
+    if requests:
+        # TLS may promise HTTP inside (ALPN); only plain text is HTTP that can be routed here.
+        looks = lc.FilterChainMatch(transport_protocol="raw_buffer", application_protocols=["http/1.1", "h2c"])
+        manager = http.manager(config, "outbound", f"outbound_{name}", rds=str(port), dynamic=_dynamic(hosts))
+        chains.append(lc.FilterChain(filter_chain_match=looks, filters=[manager]))
+    for host in hosts:
+        found, mine = _chains(host, port, anywhere, anywhere or len(hosts) > 1)
+        origins |= dict.fromkeys(mine)
+        for chain in found:
+            key = (chain.sni, chain.ranges)
+            if key in taken:
+                continue
+            taken.add(key)
+            if not chain.sni and not chain.ranges:
+                rest = chain.filters
+            else:
+                chains.append(lc.FilterChain(filter_chain_match=_match(chain), filters=chain.filters))
+    if rest is None:
+        rest = [tcp.proxy(config, unknown(config))]
+    by_name = any(sni for sni, _ in taken)
+    out = listener_pb2.Listener(
+        name=name,
+        address=pb.address(address, port),
+        bind_to_port=pb.boolean(False),
+        filter_chains=chains,
+        default_filter_chain=lc.FilterChain(name="PassthroughFilterChain" if not hosts else "", filters=rest),
+        listener_filters=[*([tcp.tls_inspector()] if by_name else []), *([tcp.http_inspector()] if requests else [])],
+        traffic_direction="OUTBOUND",
+        continue_on_listener_filters_timeout=True,
+        listener_filters_timeout=pb.duration(5 if requests or by_name else 0),
+    )
+    if not chains:  # Envoy wants at least one chain
+        out.filter_chains.append(out.default_filter_chain)
+        out.ClearField("default_filter_chain")
+    return pb.resource(name, out, tuple(origins))
 
 
-@lru_cache(maxsize=65536)
-def _auto(host: HostView, port: int) -> Resource:
-    """A port of unknown protocol: HTTP where it looks like it, else connections."""
-    name = f"{host.address}_{port}"
-    # TLS may promise HTTP inside (ALPN); only plain text is HTTP that can be routed here.
-    looks = lc.FilterChainMatch(transport_protocol="raw_buffer", application_protocols=["http/1.1", "h2c"])
-    requests = [http.manager(host.config, "outbound", f"outbound_{name}", rds=str(port))]
-    chains, by_name, origins = _connections(host, port)
-    filters = [*([tcp.tls_inspector()] if by_name else []), tcp.http_inspector()]
-    found = [lc.FilterChain(filter_chain_match=looks, filters=requests), *chains]
-    return pb.resource(name, _listener(name, host.address, port, found, filters), origins)
+def _dynamic(hosts: tuple[HostView, ...]) -> bool:
+    return any(h.resolution == "DYNAMIC_DNS" for h in hosts)
+
+
+@lru_cache(maxsize=256)
+def _bound(config: MeshConfig, bind: Bind) -> Resource:
+    """A Sidecar's egress listener with an address of its own."""
+    name = f"{bind.address}_{bind.port}"
+    out = listener_pb2.Listener(
+        name=name,
+        address=pb.address(bind.address, bind.port),
+        bind_to_port=pb.boolean(not bind.captured),
+        traffic_direction="OUTBOUND",
+    )
+    if bind.address.startswith("unix://"):
+        out.address.pipe.path = bind.address.removeprefix("unix://")
+    if bind.protocol in HTTP:
+        filters = [http.manager(config, "outbound", f"outbound_{name}", rds=str(bind.port))]
+        out.filter_chains.add(filters=filters)
+        return pb.resource(name, out)
+    origins: dict[str, None] = {}
+    for host in bind.hosts:
+        number = next((p.number for p in host.ports if p.number == bind.port), None)
+        if number is None:
+            continue
+        found, mine = _chains(host, number, False, len(bind.hosts) > 1)
+        origins |= dict.fromkeys(mine)
+        for chain in found:
+            if chain.sni:
+                out.filter_chains.add(filter_chain_match=_match(chain), filters=chain.filters)
+            elif not out.HasField("default_filter_chain"):
+                out.default_filter_chain.CopyFrom(lc.FilterChain(filters=chain.filters))
+    if len(out.filter_chains):
+        out.listener_filters.append(tcp.tls_inspector())
+    else:
+        chosen = list(out.default_filter_chain.filters) or [tcp.proxy(config, names.BLACK_HOLE)]
+        out.ClearField("default_filter_chain")
+        out.filter_chains.add(filters=chosen)
+    return pb.resource(name, out, tuple(origins))
 
 
 @lru_cache(maxsize=16)
 def of_view(view: OutboundView) -> tuple[Resource, ...]:
-    """HTTP ports share one listener each; TCP and unknown ones have one for each service address."""
+    """One listener for each port where requests are routed, one for each address and port of other services."""
     config = view.config
-    out = {names.VIRTUAL_OUTBOUND: _virtual(config)}
+    requests: dict[tuple[str, int], bool] = {}
+    takers: dict[tuple[str, int], list[HostView]] = {}
     for host in view.hosts:
+        if host.resolution == "RULES":
+            continue
+        own = [a for a in host.addresses if "/" not in a]
+        ranges = len(own) < len(host.addresses)
         for port in host.ports:
-            if port.protocol in ("http", "http2", "grpc"):
-                made = _http(config, port.number)
-            elif host.address in ("", "None"):
-                continue  # a headless service's endpoints are called by their own addresses
-            elif port.protocol == "auto":
-                made = _auto(host, port.number)
-            else:
-                made = _tcp(host, port.number)
-            out[made.name] = made
-    return tuple(out.values())
+            if port.protocol in HTTP:
+                requests[(ANYWHERE, port.number)] = True
+                continue
+            places = own
+            if host.resolution == "HEADLESS":
+                places = [address for number, address in host.instances if number == port.number]
+            elif not own or ranges:
+                places = [*own, ANYWHERE]
+            for address in places:
+                takers.setdefault((address, port.number), []).append(host)
+                if port.protocol == "auto":
+                    requests[(address, port.number)] = True
+                else:
+                    requests.setdefault((address, port.number), False)
+    out = [_virtual(config)]
+    for place, http_too in requests.items():
+        out.append(_listener(config, *place, http_too, tuple(takers.get(place, ()))))
+    bound = [_bound(config, b) for b in view.binds]
+    known = {b.name for b in bound}
+    return (*(r for r in out if r.name not in known), *bound)

@@ -10,6 +10,8 @@ from envoy.config.route.v3 import route_components_pb2 as rc
 from envoy.extensions.filters.common.fault.v3 import fault_pb2 as common_fault_pb2
 from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.extensions.filters.http.fault.v3 import fault_pb2
+from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as hosts_pb2
+from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2 as priorities_pb2
 from envoy.type.matcher.v3 import regex_pb2
 
 from lateen.api import networking as api
@@ -31,9 +33,16 @@ def retry_policy(r: api.HTTPRetry | None) -> Any | None:
     out = rc.RetryPolicy(
         retry_on=DEFAULT_RETRY_ON, num_retries=pb.u32(DEFAULT_ATTEMPTS), host_selection_retry_max_attempts=5
     )
-    out.retry_host_predicate.add(
-        name="envoy.retry_host_predicates.previous_hosts"
-    ).typed_config.type_url = "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+    if r is None or r.retry_ignore_previous_hosts is not False:
+        out.retry_host_predicate.add(
+            name="envoy.retry_host_predicates.previous_hosts",
+            typed_config=pb.any_of(hosts_pb2.PreviousHostsPredicate()),
+        )
+    if r is not None and r.retry_remote_localities:
+        # After two tries, another place's endpoints.
+        config = priorities_pb2.PreviousPrioritiesConfig(update_frequency=2)
+        out.retry_priority.name = "envoy.retry_priorities.previous_priorities"
+        out.retry_priority.typed_config.CopyFrom(pb.any_of(config))
     if r is None:
         return out
     if r.attempts is not None:
@@ -53,7 +62,9 @@ def retry_policy(r: api.HTTPRetry | None) -> Any | None:
 def _mirrors(route: api.HTTPRoute, resolve: Resolve) -> list[Any]:
     found = [(m.destination, m.percentage) for m in route.mirrors]
     if route.mirror:
-        found.insert(0, (route.mirror, route.mirror_percentage))
+        old = next((p for p in (route.mirror_percent, route.mirror_percent_old) if p is not None), None)
+        share = route.mirror_percentage or (api.Percent(value=float(old)) if old is not None else None)
+        found.insert(0, (route.mirror, share))
     out = []
     for destination, share in found:
         host, port = resolve(destination)
@@ -164,7 +175,9 @@ def filters(route: api.HTTPRoute, target: Any) -> None:
             fault.delay.CopyFrom(
                 common_fault_pb2.FaultDelay(
                     fixed_delay=pb.duration(delay.fixed_delay.seconds),
-                    percentage=pb.percent(delay.percentage.value if delay.percentage else 100),
+                    percentage=pb.percent(
+                        delay.percentage.value if delay.percentage else 100 if delay.percent is None else delay.percent
+                    ),
                 )
             )
         if (abort := route.fault.abort) and (abort.http_status or abort.grpc_status):
@@ -177,7 +190,9 @@ def filters(route: api.HTTPRoute, target: Any) -> None:
         target.typed_per_filter_config["envoy.filters.http.fault"].CopyFrom(pb.any_of(fault))
     if cors := route.cors_policy:
         policy = cors_pb2.CorsPolicy(
-            allow_origin_string_match=[string(m) for m in cors.allow_origins],
+            allow_origin_string_match=[
+                string(m) for m in cors.allow_origins or [api.StringMatch(exact=a) for a in cors.allow_origin]
+            ],
             allow_methods=",".join(cors.allow_methods),
             allow_headers=",".join(cors.allow_headers),
             expose_headers=",".join(cors.expose_headers),

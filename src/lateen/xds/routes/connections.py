@@ -10,6 +10,7 @@ from lateen.api import objects as o
 from lateen.wire import names
 
 Resolve = Callable[[api.Destination, o.Resource[api.VirtualService]], tuple[str, int]]
+Rules = Iterable[tuple[o.Resource[api.VirtualService], tuple[str, ...]]]
 
 
 class Route(NamedTuple):
@@ -17,6 +18,8 @@ class Route(NamedTuple):
     """Names that a client must ask for; empty for all connections."""
     clusters: tuple[tuple[str, int], ...]
     origin: str
+    subnets: tuple[str, ...] = ()
+    """Where the client must want to go; empty for everywhere."""
 
 
 def _clusters(
@@ -32,33 +35,45 @@ def _clusters(
     return tuple(out)
 
 
-def _applies(m: api.L4MatchAttributes | api.TLSMatchAttributes, gateways: tuple[str, ...], port: int) -> bool:
-    return (not m.port or m.port == port) and (not m.gateways or bool(set(m.gateways) & set(gateways)))
+def _applies(
+    m: api.L4MatchAttributes | api.TLSMatchAttributes,
+    vs: o.Resource[api.VirtualService],
+    gateways: tuple[str, ...],
+    port: int,
+) -> bool:
+    if m.port and m.port != port:
+        return False
+    wanted = m.gateways or vs.spec.gateways or ("mesh",)
+    return any(g in gateways or f"{vs.ref.namespace}/{g}" in gateways for g in wanted)
 
 
-def tls(
-    rules: Iterable[tuple[o.Resource[api.VirtualService], tuple[str, ...]]], port: int, resolve: Resolve
-) -> list[Route]:
-    """By name, the first rule that has a name winning it."""
+def tls(rules: Rules, port: int, resolve: Resolve) -> list[Route]:
+    """By name and place, the first rule that has one winning it."""
     out: list[Route] = []
-    taken: set[str] = set()
+    taken: set[tuple[str, tuple[str, ...]]] = set()
     for vs, gateways in rules:
         for route in vs.spec.tls:
             for m in route.match:
-                free = tuple(dict.fromkeys(s for s in m.sni_hosts if s not in taken))
-                if free and _applies(m, gateways, port):
-                    taken |= set(free)
+                subnets = m.destination_subnets
+                free = tuple(dict.fromkeys(s for s in m.sni_hosts if (s, subnets) not in taken))
+                if free and _applies(m, vs, gateways, port):
+                    taken |= {(s, subnets) for s in free}
                     sni = () if "*" in free else free
-                    out.append(Route(sni, _clusters(route.route, vs, resolve), str(vs.ref)))
+                    out.append(Route(sni, _clusters(route.route, vs, resolve), str(vs.ref), subnets))
     return out
 
 
-def tcp(
-    rules: Iterable[tuple[o.Resource[api.VirtualService], tuple[str, ...]]], port: int, resolve: Resolve
-) -> Route | None:
-    """The first that applies."""
+def tcp(rules: Rules, port: int, resolve: Resolve) -> list[Route]:
+    """In order, up to the first that takes all connections."""
+    out: list[Route] = []
     for vs, gateways in rules:
         for route in vs.spec.tcp:
-            if not route.match or any(_applies(m, gateways, port) for m in route.match):
-                return Route((), _clusters(route.route, vs, resolve), str(vs.ref))
-    return None
+            clusters = _clusters(route.route, vs, resolve)
+            taken = [m for m in route.match if _applies(m, vs, gateways, port)]
+            for m in taken:
+                out.append(Route((), clusters, str(vs.ref), m.destination_subnets))
+            if not route.match:
+                out.append(Route((), clusters, str(vs.ref)))
+            if out and not out[-1].subnets:
+                return out
+    return out

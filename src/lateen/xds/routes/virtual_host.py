@@ -8,16 +8,21 @@ from typing import Any
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2 as rc
 from envoy.config.route.v3 import route_pb2
+from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import dynamic_forward_proxy_pb2 as forward_pb2
 
 from lateen.api import networking as api
 from lateen.api import objects as o
-from lateen.mesh.view import GatewayServer, HostView, OutboundView, Port
+from lateen.mesh.model import HTTP, MeshConfig
+from lateen.mesh.scope import covers
+from lateen.mesh.view import GatewayServer, HostView, OutboundView, Port, spellings
 from lateen.wire import names
 from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, peer_variable
 from lateen.wire.resource import Resource
 from lateen.xds import pb
 from lateen.xds.routes import action, match
 
+ROUTED = (*HTTP, "auto")
+"""Protocols of ports whose requests are routed."""
 OPTIONAL_HEADERS = tuple(header for key, header in PEER_HEADERS if key in PEER_FALLBACK)
 """These are not always overwritten, so what the caller has sent under their names is taken off first."""
 
@@ -34,12 +39,19 @@ def _peer_headers() -> tuple[Any, ...]:
     )
 
 
-def domains(view: HostView, port: int) -> list[str]:
-    """Every spelling of a service's name, without and with its port."""
-    found = [view.host, view.name, f"{view.name}.{view.namespace}", f"{view.name}.{view.namespace}.svc"]
-    if view.address and view.address != "None":
-        found.append(view.address)
-    return [d for f in found for d in (f, f"{f}:{port}")]
+def domains(view: HostView, port: int, silent: frozenset[str] = frozenset()) -> list[str]:
+    """Every spelling of a service's name, without and with its port; ``silent`` ones belong to other hosts."""
+    if view.resolution == "RULES" and view.host == view.name:
+        found: list[str] = [view.host]
+    else:
+        found = list(spellings(view.host, view.namespace, view.name))
+    for namespace, name in view.aliases:
+        found += spellings(f"{name}.{namespace}.svc.cluster.local", namespace, name)
+    found += [f"[{a}]" if ":" in a else a for a in view.addresses if "/" not in a]
+    if view.resolution == "HEADLESS":
+        found.append(f"*.{view.host}")  # pods of a StatefulSet
+    kept = [f for f in dict.fromkeys(found) if f not in silent]
+    return [d for f in kept for d in ((f, f"{f}:{port}") if "*" not in f else (f,))]
 
 
 def routes(
@@ -82,28 +94,39 @@ def _route(
     action.filters(http, out)
     config = f"/apis/networking.istio.io/v1/namespaces/{vs.ref.namespace}/virtual-service/{vs.ref.name}"
     out.metadata.CopyFrom(pb.metadata(istio={"config": config}))
+    if m and m.stat_prefix:
+        out.stat_prefix = m.stat_prefix
     return out
 
 
-def _plain_route(cluster: str) -> Any:
+def _plain_route(cluster: str, dynamic: bool) -> Any:
     out = rc.Route(name="default", match=rc.RouteMatch(prefix="/"))
     out.route.cluster = cluster
     out.route.timeout.CopyFrom(pb.duration(0))
     out.route.retry_policy.CopyFrom(action.retry_policy(None))
+    if dynamic:
+        _forwarded(out)
     return out
 
 
+def _forwarded(route: Any) -> None:
+    """Look up the name that the request asks for."""
+    found = pb.any_of(forward_pb2.PerRouteConfig())
+    route.typed_per_filter_config["envoy.filters.http.dynamic_forward_proxy"].CopyFrom(found)
+
+
 @lru_cache(maxsize=65536)
-def of_host(view: HostView, port: Port) -> Resource:
+def of_host(view: HostView, port: Port, silent: frozenset[str] = frozenset()) -> Resource:
     """The virtual host of one service port, as a resource of its own: a change of one costs only that one."""
-    found = virtual_host(view, port)
-    return pb.resource(f"{port.number}/{found.name}", found, tuple(n for v in view.virtual_services for n in v.origins))
+    found = virtual_host(view, port, silent)
+    origins = (*(n for v in view.virtual_services for n in v.origins), *view.origins)
+    return pb.resource(f"{port.number}/{found.name}", found, origins)
 
 
-def virtual_host(view: HostView, port: Port) -> Any:
+def virtual_host(view: HostView, port: Port, silent: frozenset[str] = frozenset()) -> Any:
     host = rc.VirtualHost(
         name=f"{view.host}:{port.number}",
-        domains=domains(view, port.number),
+        domains=domains(view, port.number, silent),
         include_request_attempt_count=True,
         request_headers_to_add=_peer_headers(),
         request_headers_to_remove=OPTIONAL_HEADERS,
@@ -118,8 +141,13 @@ def virtual_host(view: HostView, port: Port) -> Any:
         host.routes.extend(found)
         if found and not _conditional(found[-1]):
             break
-    if not host.routes:
-        host.routes.append(_plain_route(names.outbound(view.host, port.number)))
+    routed = any(vs.spec.http for vs in view.virtual_services)
+    if not host.routes and (view.resolution != "RULES" or not routed):
+        host.routes.append(_plain_route(names.outbound(view.host, port.number), view.resolution == "DYNAMIC_DNS"))
+    elif view.resolution == "DYNAMIC_DNS":
+        for route in host.routes:
+            if route.route.cluster.endswith(f"|{view.host}"):
+                _forwarded(route)
     return host
 
 
@@ -135,14 +163,15 @@ def destination_port(d: api.Destination, ports: tuple[int, ...], asked: int) -> 
     return ports[0] if len(ports) == 1 else asked
 
 
-@lru_cache(maxsize=4)
-def _rest(policy: str) -> Any:
+@lru_cache(maxsize=16)
+def _rest(config: MeshConfig) -> Any:
     """Hosts that the mesh does not know."""
-    name = "allow_any" if policy == "ALLOW_ANY" else "block_all"
+    anywhere = config.outbound_policy == "ALLOW_ANY" or config.egress_proxy
+    name = "allow_any" if anywhere else "block_all"
     host = rc.VirtualHost(name=name, domains=["*"], include_request_attempt_count=True)
     route = host.routes.add(name=name, match=rc.RouteMatch(prefix="/"))
-    if policy == "ALLOW_ANY":
-        route.route.cluster = names.PASSTHROUGH
+    if anywhere:
+        route.route.cluster = config.egress_proxy or names.PASSTHROUGH
         route.route.timeout.CopyFrom(pb.duration(0))
     else:
         route.direct_response.status = 502
@@ -150,69 +179,76 @@ def _rest(policy: str) -> Any:
 
 
 @lru_cache(maxsize=4096)
-def _configuration(port: int, policy: str) -> Resource:
-    """The route configuration of a port: its hosts come one by one (VHDS), the rest is inline."""
+def _configuration(port: int, config: MeshConfig, everything: bool) -> Resource:
+    """The route configuration of a port: its hosts come one by one (VHDS), the rest is inline, unless some host stands
+    for ``everything``."""
     out = route_pb2.RouteConfiguration(
         name=str(port),
         validate_clusters=pb.boolean(False),
         max_direct_response_body_size_bytes=pb.u32(1024 * 1024),
         ignore_port_in_host_matching=True,
-        virtual_hosts=[_rest(policy)],
+        virtual_hosts=[] if everything else [_rest(config)],
         vhds=route_pb2.Vhds(config_source=pb.ads()),
     )
     return pb.resource(out.name, out)
 
 
-HTTP = ("http", "http2", "grpc", "auto")
-
-
 @lru_cache(maxsize=16)
 def outbound(view: OutboundView) -> tuple[Resource, ...]:
     """One route configuration for each HTTP port of the mesh."""
-    found = {port.number for host in view.hosts for port in host.ports if port.protocol in HTTP}
-    return tuple(_configuration(n, view.config.outbound_policy) for n in sorted(found))
+    found = {p.number for h in view.hosts if h.resolution != "RULES" for p in h.ports if p.protocol in ROUTED}
+    found |= {b.port for b in view.binds if b.protocol in ROUTED}
+    whole = {p.number for h in view.hosts if h.host == "*" for p in h.ports}
+    return tuple(_configuration(n, view.config, n in whole) for n in sorted(found))
 
 
 @lru_cache(maxsize=16)
 def hosts(view: OutboundView) -> tuple[Resource, ...]:
     """One virtual host for each HTTP port of each service, named PORT/HOST:PORT."""
-    return tuple(of_host(host, port) for host in view.hosts for port in host.ports if port.protocol in HTTP)
+    silent: dict[str, frozenset[str]] = {}
+    for name, spelling in view.silenced:
+        silent[name] = silent.get(name, frozenset()) | {spelling}
+    none = frozenset[str]()
+    return tuple(
+        of_host(host, port, silent.get(host.host, none))
+        for host in view.hosts
+        for port in host.ports
+        if port.protocol in ROUTED
+    )
 
 
-def inbound(port: Port) -> Any:
+def inbound(cluster: str, number: int) -> Any:
     """Inline: one virtual host that leads to the application."""
-    out = route_pb2.RouteConfiguration(name=names.inbound(port.number), validate_clusters=pb.boolean(False))
-    host = out.virtual_hosts.add(name=f"inbound|http|{port.number}", domains=["*"])
+    out = route_pb2.RouteConfiguration(name=cluster, validate_clusters=pb.boolean(False))
+    host = out.virtual_hosts.add(name=f"inbound|http|{number}", domains=["*"])
     route = host.routes.add(name="default", match=rc.RouteMatch(prefix="/"))
-    route.route.cluster = names.inbound(port.number)
+    route.route.cluster = cluster
     route.route.timeout.CopyFrom(pb.duration(0))
     return out
 
 
 @lru_cache(maxsize=1024)
 def gateway(server: GatewayServer) -> Resource:
-    """The route configuration ``http.PORT`` of a gateway: VirtualServices of one host are merged, oldest first."""
+    """The route configuration of a gateway's port: VirtualServices of one host are merged, oldest first."""
     by_host: dict[str, Any] = {}
-    for vs, hosts, gateways in server.virtual_services:
+    for routed in server.virtual_services:
+        vs = routed.rule
 
         def resolve(d: api.Destination, vs: o.Resource[api.VirtualService] = vs) -> tuple[str, int]:
             full, ports = server.resolved(d.host, vs.ref.namespace)
             return full, destination_port(d, ports, server.port)
 
-        found = routes(vs, gateways, server.port, resolve)
-        for name in hosts:
-            if name not in by_host:
-                spelled = ["*"] if name == "*" else [name, f"{name}:{server.port}"] if "*" not in name else [name]
-                by_host[name] = rc.VirtualHost(
-                    name=f"{name}:{server.port}",
-                    domains=spelled,
-                    include_request_attempt_count=True,
-                    request_headers_to_add=_peer_headers(),
-                    request_headers_to_remove=OPTIONAL_HEADERS,
-                )
-                if server.redirect:
-                    by_host[name].require_tls = rc.VirtualHost.TlsRequirementType.Value("ALL")
-            by_host[name].routes.extend(found)
+        made: dict[int, list[Any]] = {}
+        for name, port in routed.domains:
+            if port not in made:
+                made[port] = routes(vs, routed.gateways, port, resolve)
+            _gateway_host(by_host, name, port).routes.extend(made[port])
+    for name, port in server.redirects:
+        if name not in by_host and (name != "*" or not by_host):
+            _gateway_host(by_host, name, port)
+        for known, host in by_host.items():
+            if covers(name, known):
+                host.require_tls = rc.VirtualHost.TlsRequirementType.Value("ALL")
     out = route_pb2.RouteConfiguration(
         name=server.route,
         validate_clusters=pb.boolean(False),
@@ -222,7 +258,18 @@ def gateway(server: GatewayServer) -> Resource:
     )
     if not by_host:
         # Nothing is routed yet: say 404 instead of refusing connections.
-        host = out.virtual_hosts.add(name=f"blackhole:{server.port}", domains=["*"])
-        if server.redirect:
-            host.require_tls = rc.VirtualHost.TlsRequirementType.Value("ALL")
-    return pb.resource(out.name, out, (*server.origins, *(n for v, _, _ in server.virtual_services for n in v.origins)))
+        out.virtual_hosts.add(name=f"blackhole:{server.port}", domains=["*"])
+    rules = [n for r in server.virtual_services for n in r.rule.origins]
+    return pb.resource(out.name, out, (*server.origins, *rules))
+
+
+def _gateway_host(by_host: dict[str, Any], name: str, port: int) -> Any:
+    if name not in by_host:
+        by_host[name] = rc.VirtualHost(
+            name=f"{name}:{port}",
+            domains=[name, f"{name}:{port}"] if "*" not in name else [name],
+            include_request_attempt_count=True,
+            request_headers_to_add=_peer_headers(),
+            request_headers_to_remove=OPTIONAL_HEADERS,
+        )
+    return by_host[name]

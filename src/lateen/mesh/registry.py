@@ -1,0 +1,175 @@
+"""What can be called: Kubernetes' services and those that ServiceEntries add, with the workloads behind them.
+
+A ServiceEntry gives one service for each of its hosts. Several entries of one namespace for the same host are one
+service: their ports and addresses are joined. Behind an entry stand its own endpoints, or the pods and WorkloadEntries
+that its selector takes; a Kubernetes service takes WorkloadEntries by its selector too. Facts:
+https://istio.io/latest/docs/reference/config/networking/service-entry/ and workload-entry/.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import lru_cache
+
+from lateen.api import objects as o
+from lateen.api.networking import ServiceEntry, WorkloadEntry
+
+Entry = o.Resource[ServiceEntry]
+Found = tuple[tuple[o.Endpoint, o.Pod | None], ...]
+AUTO = ipaddress.ip_network("240.240.0.0/16")
+"""Istio's range for hosts that have no address of their own."""
+KNOWN_BY_NAME = ("DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS")
+
+
+@lru_cache(maxsize=16384)
+def services(entry: Entry) -> tuple[o.Service, ...]:
+    """One for each host, in the entry's order."""
+    spec = entry.spec
+    ports = tuple(
+        o.ServicePort(p.name, p.number, p.target_port or p.number, _transport(p.protocol), p.protocol.lower() or "auto")
+        for p in spec.ports
+    )
+    external = spec.location == "MESH_EXTERNAL"
+    return tuple(
+        o.Service(
+            entry.ref.namespace,
+            host.split(".")[0] if host.endswith(".svc.cluster.local") else host,
+            spec.addresses[0] if spec.addresses else "",
+            ports,
+            hostname=host,
+            addresses=spec.addresses[1:],
+            resolution=spec.resolution,
+            external=external,
+            export_to=spec.export_to,
+            created=entry.created,
+            sans=spec.subject_alt_names,
+            entries=(entry.ref,),
+        )
+        for host in spec.hosts
+    )
+
+
+def _transport(protocol: str) -> str:
+    """An entry says the protocol itself; where it does not, the bytes are looked at."""
+    return "UDP" if protocol.upper() == "UDP" else "TCP"
+
+
+def joined(first: o.Service, more: o.Service) -> o.Service:
+    """Two entries of one namespace for the same host: the older one's settings, both one's ports and addresses."""
+    known = {p.port for p in first.ports}
+    return replace(
+        first,
+        ports=(*first.ports, *(p for p in more.ports if p.port not in known)),
+        addresses=tuple(dict.fromkeys((*first.addresses, *more.all_addresses))),
+        sans=tuple(dict.fromkeys((*first.sans, *more.sans))),
+        entries=(*first.entries, *more.entries),
+    )
+
+
+def by_host(services_: Iterable[o.Service], entries: Iterable[Entry]) -> dict[str, tuple[o.Service, ...]]:
+    """Host -> the services of that name, at most one of each namespace: Kubernetes' first, then the oldest."""
+    out: dict[str, dict[str, o.Service]] = {}
+    for s in services_:
+        out.setdefault(s.host, {})[s.namespace] = s
+    for entry in sorted(entries, key=lambda e: e.age_order):
+        for s in services(entry):
+            mine = out.setdefault(s.host, {})
+            there = mine.get(s.namespace)
+            mine[s.namespace] = s if there is None else joined(there, s)
+    return {host: tuple(found.values()) for host, found in out.items()}
+
+
+# --- workloads ---------------------------------------------------------------------------------------------------
+
+
+def workload(namespace: str, name: str, we: WorkloadEntry, labels: Mapping[str, str]) -> o.Pod:
+    """A WorkloadEntry, or an endpoint inside a ServiceEntry, as the mesh sees workloads. It has mutual TLS where a
+    label says so, or where it has a service account."""
+    merged = {**labels, **we.labels}
+    if we.service_account:
+        merged.setdefault("security.istio.io/tlsMode", "istio")
+    return o.Pod(
+        namespace,
+        name,
+        name,
+        we.address,
+        tuple(sorted(merged.items())),
+        we.service_account or "default",
+        name,
+        tuple((n, port, "TCP") for n, port in sorted(we.ports.items())),
+        True,
+        locality=we.locality,
+        weight=we.weight or 1,
+        network=we.network,
+    )
+
+
+@lru_cache(maxsize=65536)
+def of_workload_entry(found: o.Resource[WorkloadEntry]) -> o.Pod:
+    return workload(found.ref.namespace, found.ref.name, found.spec, dict(found.labels))
+
+
+@lru_cache(maxsize=16384)
+def inline(entry: Entry) -> tuple[o.Pod, ...]:
+    return tuple(
+        workload(entry.ref.namespace, f"{entry.ref.name}-{i}", e, {}) for i, e in enumerate(entry.spec.endpoints)
+    )
+
+
+def _port(w: o.Pod, port: o.ServicePort, selected_pod: bool) -> int:
+    named = next((number for name, number, _ in w.ports if name == port.name), 0) if not selected_pod else 0
+    return named or (port.target if isinstance(port.target, int) else port.port) or port.port
+
+
+def of_entry(entry: Entry, host: str, port: o.ServicePort, pods: Iterable[o.Pod], workloads: Iterable[o.Pod]) -> Found:
+    """The endpoints of one port. ``pods`` and ``workloads`` are all of the entry's namespace."""
+    spec = entry.spec
+    if spec.resolution in ("NONE", "DYNAMIC_DNS"):
+        return ()
+    out: list[tuple[o.Endpoint, o.Pod | None]] = []
+    if spec.workload_selector is not None:
+        wanted = spec.workload_selector.labels.items()
+        for found, is_pod in ((pods, True), (workloads, False)):
+            for w in found:
+                labels = w.label_map
+                if w.address and w.ready and all(labels.get(k) == v for k, v in wanted):
+                    out.append((o.Endpoint(w.address, _port(w, port, is_pod), w.name), w))
+    else:
+        for w in inline(entry):
+            address = w.address or host
+            number = 0 if address.startswith("unix://") else _port(w, port, False)
+            out.append((o.Endpoint(address, number, w.name), w))
+    if not out and spec.resolution in KNOWN_BY_NAME and "*" not in host and spec.workload_selector is None:
+        number = port.target if isinstance(port.target, int) else port.port
+        out.append((o.Endpoint(host, number or port.port, ""), None))
+    return tuple(out)
+
+
+# --- addresses for hosts that have none ------------------------------------------------------------------------
+
+
+def automatic(entries: Iterable[Entry]) -> dict[tuple[str, str], str]:
+    """(namespace, host) -> an address of its own, for entries without one whose host can be resolved.
+
+    The place is found by the host's hash, the older entry keeping it, so that an address stays what it is while other
+    hosts come and go.
+    """
+    out: dict[tuple[str, str], str] = {}
+    taken: set[int] = set()
+    for entry in sorted(entries, key=lambda e: e.age_order):
+        if entry.spec.addresses or entry.spec.resolution == "NONE":
+            continue
+        for host in entry.spec.hosts:
+            key = (entry.ref.namespace, host)
+            if key in out or "*" in host:
+                continue
+            digest = hashlib.blake2b("/".join(key).encode(), digest_size=4).digest()
+            place = int.from_bytes(digest) % (AUTO.num_addresses - 2) + 1
+            while place in taken:
+                place = place % (AUTO.num_addresses - 2) + 1
+            taken.add(place)
+            out[key] = str(AUTO[place])
+    return out

@@ -1,0 +1,484 @@
+"""Makes the views of one mesh, reusing those of the instant before where nothing in them has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from lateen.api import objects as o
+from lateen.api.networking import (
+    DestinationRule,
+    IstioIngressListener,
+    Sidecar,
+    SidecarPort,
+    TrafficPolicy,
+    VirtualService,
+)
+from lateen.mesh import gateways, policy, registry, source
+from lateen.mesh.model import HTTP, Mesh, protocol
+from lateen.mesh.scope import Scope, covers, destinations
+from lateen.mesh.view import (
+    Bind,
+    Cached,
+    EndpointsView,
+    HostView,
+    InboundPort,
+    InboundView,
+    Locality,
+    OutboundView,
+    Port,
+    Security,
+    View,
+    spellings,
+)
+
+C = TypeVar("C", bound=Cached)
+KNOWN_BY_NAME = registry.KNOWN_BY_NAME
+
+
+@dataclass(frozen=True)
+class Client:
+    """Who looks, as far as it makes a difference; most proxies of a mesh are the same client."""
+
+    namespace: str = ""
+    """Empty where the namespace sees what everybody sees."""
+    source: str = ""
+    """The namespace, where some rule asks for it."""
+    labels: tuple[tuple[str, str], ...] = ()
+    """Those that some rule asks for."""
+    sidecar: o.Ref | None = None
+    version: str = ""
+    """The Sidecar's."""
+    locality: str = ""
+    """Where some service's load balancing asks for it."""
+    dns: bool = False
+
+
+Memo = dict[tuple[str, frozenset[int]], tuple[tuple[object, ...], HostView, tuple[EndpointsView, ...]]]
+
+
+class Views:
+    def __init__(self, mesh: Mesh, previous: Views | None = None) -> None:
+        self.mesh = mesh
+        self._interned: dict[object, Cached] = previous._interned if previous else {}
+        if len(self._interned) > 50_000:
+            self._interned = {}
+        self._outbound: dict[Client, OutboundView] = {}
+        self._memo: dict[Client, Memo] = {}
+        self._before: dict[Client, Memo] = previous._memo if previous else {}
+        self._special = self._special_namespaces()
+        objects = mesh.objects
+        self._source_keys, self._source_namespace = source.asks(objects.virtual_services.values())
+        for dr in objects.destination_rules.values():
+            if dr.spec.workload_selector:
+                self._source_keys |= dr.spec.workload_selector.match_labels.keys()
+        self._by_place = asks_places(mesh)
+        self._source_keys |= self._by_place[1]
+
+    def intern(self, view: C) -> C:
+        found = self._interned.setdefault(view, view)
+        assert type(found) is type(view)
+        return found
+
+    def _special_namespaces(self) -> set[str]:
+        """Namespaces whose clients see other things than everybody: all others share one view."""
+        objects = self.mesh.objects
+        own = {dr.ref.namespace for dr in objects.destination_rules.values()}
+        exported: list[tuple[str, tuple[str, ...]]] = [
+            *((r.ref.namespace, r.spec.export_to) for r in objects.virtual_services.values()),
+            *((r.ref.namespace, r.spec.export_to) for r in objects.destination_rules.values()),
+        ]
+        for found in self.mesh.by_host().values():
+            if len(found) > 1:
+                own |= {s.namespace for s in found}
+            exported += [(s.namespace, s.export_to) for s in found if s.export_to]
+        for namespace, export_to in exported:
+            if export_to and "*" not in export_to:
+                own |= {namespace, *(e for e in export_to if e not in (".", "~"))}
+        return own
+
+    def of(self, pod: o.Pod, kind: str, dns: bool | None = None) -> View:
+        """``dns``: whether the proxy answers its pod's DNS, where it says so itself."""
+        out = self.outbound(pod.namespace, pod.label_map, pod.locality, dns, kind == "sidecar")
+        filters = self.mesh.envoy_filters(pod.namespace, pod.label_map)
+        if kind == "router":
+            return View(out, gateway=gateways.view(self.mesh, pod, self.intern), filters=filters)
+        return View(out, inbound=self._inbound(pod), filters=filters)
+
+    # --- outbound --------------------------------------------------------------------------------------------
+
+    def outbound(
+        self,
+        namespace: str,
+        labels: Mapping[str, str] | None = None,
+        locality: str = "",
+        dns: bool | None = None,
+        scoped: bool = True,
+    ) -> OutboundView:
+        """What clients of a namespace see; ``labels`` and ``locality`` count only where some rule asks for them."""
+        labels = labels or {}
+        sidecar = self.mesh.sidecar(namespace, labels) if scoped else None
+        chosen = {k: labels[k] for k in sorted(self._source_keys) if k in labels}
+        client = Client(
+            namespace if namespace in self._special or sidecar else "",
+            namespace if self._source_namespace else "",
+            tuple(chosen.items()),
+            sidecar.ref if sidecar else None,
+            sidecar.version if sidecar else "",
+            locality if self._by_place[0] else "",
+            self.mesh.config.dns_capture if dns is None else dns,
+        )
+        if client not in self._outbound:
+            self._outbound[client] = self._made(client, namespace, sidecar)
+        return self._outbound[client]
+
+    def _made(self, client: Client, namespace: str, sidecar: o.Resource[Sidecar] | None) -> OutboundView:
+        mesh = self.mesh
+        scope = Scope(mesh, sidecar, namespace) if sidecar else None
+        memo = self._memo[client] = {}
+        before = self._before.get(client, {})
+        hosts: list[HostView] = []
+        endpoints: list[EndpointsView] = []
+        every = frozenset[int]()
+        for service, only in scope.services() if scope else ((s, every) for s in mesh.visible(client.namespace)):
+            if service.external_name:
+                continue
+            made, own = self._host(client, service, only, scope, memo, before)
+            hosts.append(made)
+            endpoints += own
+        if mesh.rules_by_host():
+            hosts += self._rule_hosts(client, hosts, scope)
+        config = _with_policy(mesh, sidecar, namespace)
+        silenced = _silenced(hosts)
+        binds = self._binds(client, scope, memo, before) if scope else ()
+        origins = (str(sidecar.ref),) if sidecar else ()
+        key = (config, tuple(map(id, hosts)), tuple(map(id, endpoints)), silenced, binds, origins)
+        return OutboundView(
+            key,
+            config=config,
+            hosts=tuple(hosts),
+            endpoints=tuple(endpoints),
+            silenced=silenced,
+            binds=binds,
+            origins=origins,
+        )
+
+    def _binds(self, client: Client, scope: Scope, memo: Memo, before: Memo) -> tuple[Bind, ...]:
+        out = []
+        for listener, services in scope.bound():
+            assert listener.port is not None
+            hosts = tuple(
+                self._host(client, s, frozenset(), scope, memo, before)[0] for s in services if not s.external_name
+            )
+            free = listener.capture_mode == "NONE"
+            address = listener.bind or "127.0.0.1"
+            kind = protocol(_as_port(listener.port))
+            out.append(Bind(listener.port.number, address, not free, kind, hosts))
+        return tuple(out)
+
+    def _host(
+        self,
+        client: Client,
+        service: o.Service,
+        only: frozenset[int],
+        scope: Scope | None,
+        memo: Memo,
+        before: Memo,
+    ) -> tuple[HostView, tuple[EndpointsView, ...]]:
+        mesh = self.mesh
+        labels = dict(client.labels)
+        seen = scope.rule if scope else None
+        rules = mesh.destination_rule(service.host, client.namespace, labels)
+        found = mesh.mesh_rules(service.host, client.namespace, seen)
+        virtual = tuple(source.narrowed(v, client.source, labels) for v in found) if found else ()
+        ports = [p for p in service.ports if not only or p.port in only]
+        places = tuple(mesh.endpoints(service, p) for p in ports)
+        aliases = mesh.aliases().get(service.host, ())
+        inputs: tuple[object, ...] = (
+            mesh.config,
+            service,
+            rules,
+            virtual,
+            places,
+            aliases,
+            mesh.peers(),
+            mesh.by_host() if virtual else None,
+            mesh.destination_rules() if any(v.spec.tls or v.spec.tcp for v in virtual) else None,
+            mesh.automatic() if client.dns and service.resolution else None,
+        )
+        key = (service.host, only)
+        was = before.get(key)
+        if was is None or not _same(was[0], inputs):
+            was = (inputs, *self._make_host(client, service, ports, inputs))
+        memo[key] = was
+        return was[1], was[2]
+
+    def _make_host(
+        self, client: Client, service: o.Service, ports: list[o.ServicePort], inputs: tuple[Any, ...]
+    ) -> tuple[HostView, tuple[EndpointsView, ...]]:
+        mesh = self.mesh
+        labels = dict(client.labels)
+        _, _, rules, virtual, places, aliases, *_ = inputs
+        subsets: dict[str, Mapping[str, str]] = {"": {}} | {
+            s.name: s.labels for dr in reversed(rules) for s in dr.spec.subsets
+        }
+        shown, security, endpoints = [], [], []
+        weighted = False
+        for p, found in zip(ports, places, strict=True):
+            kind = protocol(p)
+            if kind == "udp":
+                continue
+            shown.append(Port(p.port, p.name, kind))
+            for subset, wanted in subsets.items():
+                chosen = _select(found, wanted)
+                settings = policy.merged(rules, subset, p.port)
+                disabled = settings.tls is not None and settings.tls.mode != "ISTIO_MUTUAL"
+                meshed = "none" if disabled or service.external else _meshed(chosen, service, mesh)
+                accounts = tuple(sorted({(w.namespace, w.service_account) for _, w in chosen if w}))
+                security.append(Security(p.port, subset, meshed, () if service.external else accounts))
+                place = _place(client, settings, mesh)
+                weighted = weighted or place is not None
+                cluster = f"outbound|{p.port}|{subset}|{service.host}"
+                secure = not disabled and not service.external
+                entry = (cluster, chosen, secure, place)
+                endpoints.append(
+                    self.intern(EndpointsView(entry, cluster=cluster, endpoints=chosen, mtls=secure, locality=place))
+                )
+        headless = service.headless
+        named = service.resolution in KNOWN_BY_NAME
+        instances = [
+            (p.port, e.address)
+            for p, found in zip(ports, places, strict=True)
+            if headless and protocol(p) not in HTTP
+            for e, _ in found
+        ]
+        values: dict[str, Any] = {
+            "config": mesh.config,
+            "host": service.host,
+            "namespace": service.namespace,
+            "name": service.name,
+            "addresses": mesh.addresses(service, client.dns),
+            "ports": tuple(shown),
+            "resolution": "HEADLESS" if headless else service.resolution,
+            "external": service.external,
+            "sans": service.sans,
+            "aliases": tuple((a.namespace, a.name) for a in aliases if not mesh.mesh_rules(a.host, client.namespace)),
+            "security": tuple(security),
+            "virtual_services": virtual,
+            "rules": rules,
+            "destinations": destinations(mesh, virtual),
+            "onward": _onward(mesh, client, virtual, labels),
+            "inline": tuple(endpoints) if named else (),
+            "instances": tuple(dict.fromkeys(instances)),
+            "weighted": weighted,
+            "origins": tuple(map(str, service.entries)),
+        }
+        view = self.intern(HostView(tuple(values.values()), **values))
+        by_eds = not named and not headless and service.resolution != "NONE"
+        return view, tuple(endpoints) if by_eds else ()
+
+    def _rule_hosts(self, client: Client, known: list[HostView], scope: Scope | None) -> list[HostView]:
+        """Hosts that rules name and no visible service has: routed on port 80, as in Istio. A wildcard that covers
+        services stands for these alone. An alias with rules of its own is on its service's ports."""
+        mesh = self.mesh
+        names = {h.host for h in known}
+        aliased = {a.host: target for target, found in mesh.aliases().items() for a in found}
+        ports = {h.host: h.ports for h in known}
+        out = []
+        for host in mesh.rules_by_host():
+            if host in names or (host.startswith("*") and any(covers(host, name) for name in names)):
+                continue
+            found = mesh.rules_named(host, client.namespace, scope.rule if scope else None)
+            if not found:
+                continue
+            virtual = tuple(source.narrowed(v, client.source, dict(client.labels)) for v in found)
+            values: dict[str, Any] = {
+                "config": mesh.config,
+                "host": host,
+                "namespace": found[0].ref.namespace,
+                "name": host.split(".")[0] if host in aliased else host,
+                "addresses": (),
+                "ports": ports.get(aliased.get(host, ""), (Port(80, "http", "http"),)),
+                "resolution": "RULES",
+                "external": True,
+                "sans": (),
+                "aliases": (),
+                "security": (),
+                "virtual_services": virtual,
+                "rules": (),
+                "destinations": destinations(mesh, virtual),
+                "onward": (),
+                "inline": (),
+                "instances": (),
+                "weighted": False,
+                "origins": (),
+            }
+            out.append(self.intern(HostView(tuple(values.values()), **values)))
+        return out
+
+    # --- inbound ---------------------------------------------------------------------------------------------
+
+    def _inbound(self, pod: o.Pod) -> InboundView:
+        mesh = self.mesh
+        sidecar = mesh.sidecar(pod.namespace, pod.label_map)
+        pool = sidecar.spec.inbound_connection_pool if sidecar else None
+        if sidecar and sidecar.spec.ingress:
+            found = [_ingress(i, pod, mesh, pool) for i in sidecar.spec.ingress]
+        else:
+            found = [InboundPort(port, service, pool=pool) for port, service in self._served(pod)]
+        mode, single, chosen = mesh.mtls(pod.namespace, pod.label_map)
+        values: dict[str, Any] = {
+            "config": mesh.config,
+            "pod": pod,
+            "mtls": mode,
+            "mtls_ports": single,
+            "policy": chosen,
+            "authorization": mesh.authorization(pod.namespace, pod.label_map),
+            "ports": tuple(sorted(found, key=lambda i: i.port.number)),
+            "origins": (str(sidecar.ref),) if sidecar else (),
+        }
+        version = sidecar.version if sidecar and (sidecar.spec.ingress or pool) else ""
+        return self.intern(InboundView((*values.values(), version), **values))
+
+    def _served(self, pod: o.Pod) -> list[tuple[Port, o.Service]]:
+        """The pod's ports that services and entries lead to, each with the first of them."""
+        out: dict[int, tuple[Port, o.Service]] = {}
+        for service in self.mesh.services_of(pod):
+            for p in service.ports:
+                number = gateways.container_port(pod, p)
+                if number and protocol(p) != "udp":
+                    out.setdefault(number, (Port(number, p.name, protocol(p)), service))
+        for service, p, number in self.mesh.entries_of(pod):
+            if protocol(p) != "udp":
+                out.setdefault(number, (Port(number, p.name, protocol(p)), service))
+        return list(out.values())
+
+
+def _same(a: tuple[object, ...], b: tuple[object, ...]) -> bool:
+    """Whether two tuples (of tuples) hold the same objects."""
+    for x, y in zip(a, b, strict=True):
+        if x is y:
+            continue
+        if not (type(x) is tuple and type(y) is tuple and len(x) == len(y) and all(map(_is, x, y))):
+            return False
+    return True
+
+
+def _is(a: object, b: object) -> bool:
+    return a is b
+
+
+def _with_policy(mesh: Mesh, sidecar: o.Resource[Sidecar] | None, namespace: str) -> Any:
+    found = sidecar.spec.outbound_traffic_policy if sidecar else None
+    if found is None:
+        return mesh.config
+    proxy = ""
+    if found.egress_proxy:
+        host = mesh.resolve(found.egress_proxy.host, namespace)
+        port = found.egress_proxy.port.number if found.egress_proxy.port else 0
+        proxy = f"outbound|{port}|{found.egress_proxy.subset}|{host}"
+    return replace(mesh.config, outbound_policy=found.mode, egress_proxy=proxy)
+
+
+def _as_port(p: SidecarPort) -> o.ServicePort:
+    return o.ServicePort(p.name, p.number, p.target_port or p.number, "TCP", p.protocol.lower() or "auto")
+
+
+def _ingress(i: IstioIngressListener, pod: o.Pod, mesh: Mesh, pool: Any) -> InboundPort:
+    assert i.port is not None
+    service = next(
+        (
+            s
+            for s in mesh.services_of(pod)
+            for p in s.ports
+            if p.port == i.port.number or gateways.container_port(pod, p) == i.port.number
+        ),
+        None,
+    )
+    port = Port(i.port.number, i.port.name, protocol(_as_port(i.port)))
+    bind = (i.bind or pod.address) if i.capture_mode == "NONE" else ""
+    return InboundPort(port, service, i.default_endpoint, i.tls, pool=i.connection_pool or pool, bind=bind, scoped=True)
+
+
+def _silenced(hosts: list[HostView]) -> frozenset[tuple[str, str]]:
+    """Spellings that two hosts share (the short name of services in two namespaces, an address): the earlier host in
+    order of the list keeps it, except that full names always stay with their hosts."""
+    owner = {h.host: h.host for h in hosts}
+    out = []
+    for h in hosts:
+        found: list[str] = []
+        found += spellings(h.host, h.namespace, h.name)[1:]
+        found += h.addresses
+        for namespace, name in h.aliases:
+            found += spellings(f"{name}.{namespace}.svc.cluster.local", namespace, name)
+        for spelling in found:
+            if owner.setdefault(spelling, h.host) != h.host:
+                out.append((h.host, spelling))
+    return frozenset(out)
+
+
+def _select(found: registry.Found, labels: Mapping[str, str]) -> registry.Found:
+    if not labels:
+        return found
+    return tuple((e, p) for e, p in found if p is not None and all(p.label_map.get(k) == v for k, v in labels.items()))
+
+
+def _meshed(endpoints: registry.Found, service: o.Service, mesh: Mesh) -> str:
+    """An empty cluster of Kubernetes counts as meshed: its first endpoints most likely will be, and are waited for."""
+    modes = {
+        p is not None and p.meshed and mesh.mtls_mode(p.namespace, p.label_map, e.port) != "DISABLE"
+        for e, p in endpoints
+    }
+    if not modes:
+        return "none" if service.resolution else "all"
+    return "some" if len(modes) == 2 else "none" if modes == {False} else "all"
+
+
+def asks_places(mesh: Mesh) -> tuple[bool, frozenset[str]]:
+    """(whether some service's load balancing asks where its client is, labels of clients that it asks for)"""
+    keys: set[str] = set()
+    asked = False
+    for dr in mesh.objects.destination_rules.values():
+        for settings in _policies(dr.spec):
+            lb = settings.load_balancer.locality_lb_setting if settings.load_balancer else None
+            setting = lb or mesh.config.locality
+            if lb or settings.outlier_detection:
+                asked = True
+            if setting:
+                keys |= {f.partition("=")[0] for f in setting.failover_priority}
+    return asked, frozenset(keys)
+
+
+def _policies(spec: DestinationRule) -> list[Any]:
+    found: list[TrafficPolicy] = [p for p in (spec.traffic_policy, *(s.traffic_policy for s in spec.subsets)) if p]
+    return [*found, *(port for p in found for port in p.port_level_settings)]
+
+
+def _place(client: Client, settings: TrafficPolicy, mesh: Mesh) -> Locality | None:
+    """None where places have no say: nothing is known of the client's, it is switched off, or nothing asks for it."""
+    own = settings.load_balancer.locality_lb_setting if settings.load_balancer else None
+    setting = own or mesh.config.locality
+    if setting is not None and setting.enabled is False:
+        return None
+    if settings.outlier_detection is None and not (setting and setting.distribute):
+        return None
+    if not client.locality and not (setting and setting.failover_priority):
+        return None
+    names = [f.partition("=")[0] for f in setting.failover_priority] if setting else []
+    labels = dict(client.labels)
+    key = tuple((n, labels[n]) for n in names if n in labels)
+    return Locality(client.locality, key, setting, settings.outlier_detection is not None)
+
+
+def _onward(
+    mesh: Mesh, client: Client, rules: tuple[o.Resource[VirtualService], ...], labels: Mapping[str, str]
+) -> tuple[tuple[str, tuple[o.Resource[DestinationRule], ...]], ...]:
+    """The DestinationRules of the hosts that connections are routed to."""
+    out = {}
+    for vs in rules:
+        routes = [r for tls in vs.spec.tls for r in tls.route] + [r for tcp in vs.spec.tcp for r in tcp.route]
+        for r in routes:
+            host = mesh.resolve(r.destination.host, vs.ref.namespace)
+            out[host] = mesh.destination_rule(host, client.namespace, labels)
+    return tuple((host, found) for host, found in sorted(out.items()) if found)

@@ -1,0 +1,59 @@
+"""How a cluster finds its endpoints: told by istiod, looked up by name, or wherever the connection wanted to go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.extensions.clusters.dynamic_forward_proxy.v3 import cluster_pb2 as forward_pb2
+from envoy.extensions.common.dynamic_forward_proxy.v3 import dns_cache_pb2
+
+from lateen.mesh.view import HostView, Port
+from lateen.wire import names
+from lateen.xds import endpoints, pb
+
+_KIND = cluster_pb2.Cluster.DiscoveryType
+_BALANCER = cluster_pb2.Cluster.LbPolicy
+
+
+def dns_cache() -> Any:
+    """One cache of names for all clusters that forward to whatever name is asked for."""
+    return dns_cache_pb2.DnsCacheConfig(name="dynamic-dns", dns_lookup_family="V4_PREFERRED")
+
+
+def apply(cluster: Any, view: HostView, port: Port, subset: str) -> None:
+    """Sets what ``balancing`` has left open."""
+    if cluster.type == cluster_pb2.Cluster.ORIGINAL_DST:
+        return
+    if view.resolution in ("NONE", "HEADLESS"):
+        cluster.type = _KIND.Value("ORIGINAL_DST")
+        cluster.lb_policy = _BALANCER.Value("CLUSTER_PROVIDED")
+        for setting in ("load_balancing_policy", "least_request_lb_config", "round_robin_lb_config"):
+            cluster.ClearField(setting)
+    elif view.resolution == "DYNAMIC_DNS":
+        cluster.lb_policy = _BALANCER.Value("CLUSTER_PROVIDED")
+        cluster.ClearField("load_balancing_policy")
+        cluster.cluster_type.name = "envoy.clusters.dynamic_forward_proxy"
+        config = forward_pb2.ClusterConfig(dns_cache_config=dns_cache(), allow_insecure_cluster_options=True)
+        cluster.cluster_type.typed_config.CopyFrom(pb.any_of(config))
+    elif view.resolution in ("DNS", "DNS_ROUND_ROBIN"):
+        cluster.type = _KIND.Value("STRICT_DNS" if view.resolution == "DNS" else "LOGICAL_DNS")
+        cluster.dns_lookup_family = cluster_pb2.Cluster.DnsLookupFamily.Value("V4_PREFERRED")
+        cluster.respect_dns_ttl = True
+        cluster.dns_refresh_rate.CopyFrom(pb.duration(view.config.dns_refresh_s))
+        found = next((e for e in view.inline if e.cluster == cluster.name), None)
+        if found is not None:
+            cluster.load_assignment.CopyFrom(endpoints.assignment(found))
+            if view.resolution == "DNS_ROUND_ROBIN":  # Envoy takes exactly one name there
+                _only_first(cluster.load_assignment)
+    else:
+        cluster.type = _KIND.Value("EDS")
+        cluster.eds_cluster_config.eds_config.CopyFrom(pb.ads())
+        cluster.eds_cluster_config.service_name = names.outbound(view.host, port.number, subset)
+
+
+def _only_first(assignment: Any) -> None:
+    del assignment.endpoints[1:]
+    for group in assignment.endpoints:
+        del group.lb_endpoints[1:]
+        group.load_balancing_weight.value = 1
