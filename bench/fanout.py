@@ -65,7 +65,7 @@ async def serve(pipe, ca, pair) -> None:  # type: ignore[no-untyped-def]
     ports.XDS = PORT
     control = Control(None, "istio-system")  # type: ignore[arg-type]
     control.world.objects = build()
-    control._views = Views(Mesh(control.world.objects))
+    control.views = Views(Mesh(control.world.objects))
     server, _ = await xds_server(control, ca, pair)
     loop = asyncio.get_running_loop()
     pipe.send("ready")
@@ -87,7 +87,7 @@ async def serve(pipe, ca, pair) -> None:  # type: ignore[no-untyped-def]
             control.world.objects = replace(objects, virtual_services={("d", "s6"): made})
         before = resource.getrusage(resource.RUSAGE_SELF)
         if order != "usage":
-            control._views = Views(Mesh(control.world.objects, control._views.mesh), control._views)
+            control.views = Views(Mesh(control.world.objects, control.views.mesh), control.views)
             control.ads.push()
             await asyncio.sleep(1.0)
         after = resource.getrusage(resource.RUSAGE_SELF)

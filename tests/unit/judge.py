@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import extension_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
@@ -27,14 +28,19 @@ KINDS = {
     names.LDS: listener_pb2.Listener,
     names.RDS: route_pb2.RouteConfiguration,
     names.SDS: secret_pb2.Secret,
+    names.ECDS: extension_pb2.TypedExtensionConfig,
     names.VHDS: route_components_pb2.VirtualHost,
 }
 
 
 def messages(view):
     """Type -> name -> message."""
+    return decoded(generate(view))
+
+
+def decoded(all_sets):
     out = {}
-    for type_url, sets in generate(view).items():
+    for type_url, sets in all_sets.items():
         found = {}
         for s in sets:
             for r in s.resources.values():
@@ -77,7 +83,11 @@ def _inline(socket, secrets):
 
 def validate(view, directory):
     """Raises AssertionError with Envoy's own words."""
-    found = messages(view)
+    validate_messages(messages(view), directory)
+
+
+def validate_messages(found, directory):
+    """As ``validate``, of messages as ``decoded`` gives them."""
     out = bootstrap_pb2.Bootstrap()
     for c in found[names.CDS].values():
         if c.type == cluster_pb2.Cluster.EDS:

@@ -33,6 +33,8 @@ class Connection:
     node: NodeId
     identity: str
     version: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """What the proxy says of itself, as far as it is text."""
     session: Session = field(default_factory=Session)
     connected_at: float = field(default_factory=time.time)
     outbox: asyncio.Queue[Response | None] = field(default_factory=lambda: asyncio.Queue(maxsize=64))
@@ -106,7 +108,7 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         if (why := self._allow(node, identity)) is not None:
             log.warning("%s refused: %s", node, why)
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, why)
-        connection = Connection(node, identity, _version(first))
+        connection = Connection(node, identity, _version(first), _metadata(first))
         self.connections.add(connection)
         log.info("connected: %s (%s)", node, identity)
         reader = tasks.spawn(self._read(connection, first, requests), f"xds {node.pod}")
@@ -243,6 +245,10 @@ def _identity(context: grpc.aio.ServicerContext) -> str:
         if text.startswith("spiffe://"):
             return str(text)
     return ""
+
+
+def _metadata(m: discovery_pb2.DeltaDiscoveryRequest) -> dict[str, str]:
+    return {k: v.string_value for k, v in m.node.metadata.fields.items() if v.HasField("string_value")}
 
 
 def _version(m: discovery_pb2.DeltaDiscoveryRequest) -> str:

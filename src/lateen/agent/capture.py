@@ -24,6 +24,8 @@ class Capture:
     include_ports: str = "*"
     exclude_ports: str = ",".join(str(p) for p in ports.EXCLUDED_INBOUND)
     exclude_outbound_ports: str = ""
+    dns: int = 0
+    """The port that DNS is redirected to; 0 for none."""
 
 
 class UsageError(ValueError):
@@ -49,6 +51,9 @@ def parse(arguments: list[str], mark: int | None = None) -> Capture:
     while rest:
         flag = rest.pop(0)
         if flag.startswith("--log_output_level"):
+            continue
+        if flag.startswith("--redirect-dns"):
+            values["dns"] = ports.DNS if flag.partition("=")[2] in ("", "true") else 0
             continue
         if not rest:
             raise UsageError(f"{flag} needs a value")
@@ -91,6 +96,11 @@ def rules(c: Capture) -> str:
             out.append("-A ISTIO_INBOUND -p tcp -j ISTIO_IN_REDIRECT")
         else:
             out += [f"-A ISTIO_INBOUND -p tcp --dport {p} -j ISTIO_IN_REDIRECT" for p in _items(c.include_ports)]
+    if c.dns:
+        # By UDP and by TCP; what the proxy and the agent themselves ask goes to the real servers.
+        for kind in ("udp", "tcp"):
+            out.append(f"-A OUTPUT -p {kind} --dport 53 {own} -j RETURN")
+            out.append(f"-A OUTPUT -p {kind} --dport 53 -j REDIRECT --to-ports {c.dns}")
     out.append("-A OUTPUT -p tcp -j ISTIO_OUTPUT")
     out += [f"-A ISTIO_OUTPUT -p tcp --dport {p} -j RETURN" for p in _items(c.exclude_outbound_ports)]
     out += [

@@ -15,12 +15,13 @@ import socket
 import ssl
 import time
 from pathlib import Path
+from typing import Any
 
 from lateen.agent import bootstrap
 from lateen.kit import certs, http, tasks, times
 from lateen.kit.files import write_atomic
 from lateen.wire import ports
-from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, NodeId, own_variable, peer_variable
+from lateen.wire.node import ISTIO_VERSION, PEER_FALLBACK, PEER_HEADERS, NodeId, own_variable, peer_variable
 
 log = logging.getLogger("lateen.agent")
 
@@ -37,6 +38,8 @@ SYSTEM_ROOTS = (
 )
 """Where systems keep the authorities that they trust."""
 DRAIN_S = 5.0
+NAMES_S = 30.0
+"""istiod answers a question for names after this long at most, also where nothing is new."""
 METRIC = re.compile(rb"^(# (?:TYPE|HELP) )?envoy_istio_", re.MULTILINE)
 ABSENT = re.compile(rb'(?<!response_flags)(?<!grpc_response_status)="-?"(?=[,}])')
 """A request that reached no endpoint has no destination: Istio says unknown, Envoy leaves it empty."""
@@ -64,27 +67,30 @@ class Agent:
 
     # --- certificate -----------------------------------------------------------------------------------------
 
-    async def certificate(self) -> float:
-        """Get a new certificate and write it where Envoy watches; the seconds until its renewal."""
-        key = certs.new_key()
+    async def _istiod(self, path: str, body: dict[str, Any], timeout: float = 10) -> dict[str, Any]:
+        """Ask istiod with the pod's own token. Raises OSError, TimeoutError, ValueError."""
         root = await asyncio.to_thread(ROOT.read_text)
-        context = ssl.create_default_context(cadata=root)
-        body = json.dumps({"csr": certs.request(key)}).encode()
         answer = await http.fetch(
             self.control_plane,
             ports.CA,
-            "/certificates",
+            path,
             method="POST",
-            body=body,
-            ssl=context,
+            body=json.dumps(body).encode(),
+            ssl=ssl.create_default_context(cadata=root),
             server_hostname=self.control_plane,
-            timeout=10,
+            timeout=timeout,
             sock=await self._connect(ports.CA),
             headers={"authorization": f"Bearer {TOKEN.read_text().strip()}", "content-type": "application/json"},
         )
         if answer.status != 200:
-            raise OSError(f"istiod refused the certificate: {answer.body.decode(errors='replace')[:300]}")
-        found = json.loads(answer.body)
+            raise OSError(f"istiod refused {path}: {answer.body.decode(errors='replace')[:300]}")
+        found: dict[str, Any] = json.loads(answer.body)
+        return found
+
+    async def certificate(self) -> float:
+        """Get a new certificate and write it where Envoy watches; the seconds until its renewal."""
+        key = certs.new_key()
+        found = await self._istiod("/certificates", {"csr": certs.request(key)})
         self._root = found["root"]
         write_secrets(DIRECTORY, found["certificate"], certs.key_pem(key), found["root"])
         _, end = certs.validity(found["certificate"])
@@ -144,6 +150,7 @@ class Agent:
             "NAME": self.pod,
             "SERVICE_ACCOUNT": self.account,
             "INSTANCE_IPS": self.node.address,
+            "ISTIO_VERSION": ISTIO_VERSION,
         }
 
     def environment(self) -> dict[str, str]:
@@ -167,13 +174,41 @@ class Agent:
             | {"PATH": env.get("PATH", "")}
         )
 
-    async def envoy(self) -> None:
-        """Run Envoy; start it again when it dies, with a pause that grows."""
-        config = bootstrap.bootstrap(
+    async def dns(self) -> None:
+        """Answer the pod's DNS, with the table as istiod has it. Never returns."""
+        from lateen.agent import dns  # only where it is wanted: the agent stays small
+
+        server = dns.Server(dns.own_servers(), self._mark)
+        await server.start()
+        version, wait = "", 0.1
+        while True:
+            try:
+                found = await self._istiod("/names", {"version": version}, timeout=NAMES_S + 15)
+                version, wait = found["version"], 0.1
+                server.table = {k: tuple(v) for k, v in found["names"].items()}
+            except (OSError, TimeoutError, ValueError, KeyError) as e:
+                log.warning("no table of names from istiod: %s (again in %.1f s)", str(e) or "timeout", wait)
+                await asyncio.sleep(wait)
+                wait = min(wait * 1.6, 10.0)
+
+    async def _bootstrap(self) -> dict[str, Any]:
+        """With the patches that EnvoyFilters have for it; without them where istiod does not answer."""
+        plain = bootstrap.bootstrap(
             bootstrap.Proxy(
                 self.node, self._metadata(), self.control_plane, concurrency=self._concurrency, mark=self._mark
             )
         )
+        try:
+            found = await self._istiod("/bootstrap", {"node": str(self.node), "bootstrap": plain})
+            patched: dict[str, Any] = found["bootstrap"] or plain
+            return patched
+        except (OSError, TimeoutError, ValueError, KeyError) as e:
+            log.warning("the bootstrap is used without patches: %s", str(e) or "timeout")
+            return plain
+
+    async def envoy(self) -> None:
+        """Run Envoy; start it again when it dies, with a pause that grows."""
+        config = await self._bootstrap()
         path = DIRECTORY / "envoy-rev.json"
         write_atomic(path, json.dumps(config), 0o600)
         wait = 0.1
@@ -284,6 +319,8 @@ class Agent:
         await asyncio.wait((first, stopped), return_when=asyncio.FIRST_COMPLETED)
         if self._stop.is_set():
             return 0
+        if os.environ.get("ISTIO_META_DNS_CAPTURE") == "true":
+            tasks.spawn(self.dns(), "dns")
         envoy = tasks.spawn(self.envoy(), "envoy")
         renewal = tasks.spawn(self.renew(first.result()), "renewal")
         await stopped

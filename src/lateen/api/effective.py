@@ -1,7 +1,8 @@
-"""Which fields of the mesh's kinds have an effect in this version. All others are accepted and warned about.
+"""Which fields of the mesh's kinds have no effect in this version, each with the reason.
 
 A path is written with ``[]`` for list items and ``{}`` for map values; a path ending in ``.**`` covers everything
-below. What is not listed here is never silently ignored: the admission webhook answers with a warning by name.
+below. What is listed here is accepted and stored, and the admission webhook answers with a warning by name. Everything
+else has an effect: a test takes each field away from a configuration that has it and sees the proxies' change.
 """
 
 from __future__ import annotations
@@ -11,157 +12,77 @@ from typing import Any
 
 from lateen.api.config import Config, fields, unwrap
 
-_MATCH = (
-    "uri.**",
-    "scheme.**",
-    "method.**",
-    "authority.**",
-    "headers.**",
-    "withoutHeaders.**",
-    "queryParams.**",
-    "ignoreUriCase",
-    "port",
-    "gateways",
-    "name",
-    "sourceLabels.**",
-    "sourceNamespace",
-)
-_POLICY = (
-    "loadBalancer.simple",
-    "loadBalancer.consistentHash.**",
-    "loadBalancer.warmup.**",
-    "loadBalancer.warmupDurationSecs",
-    "connectionPool.tcp.maxConnections",
-    "connectionPool.tcp.connectTimeout",
-    "connectionPool.tcp.tcpKeepalive.**",
-    "connectionPool.http.http1MaxPendingRequests",
-    "connectionPool.http.http2MaxRequests",
-    "connectionPool.http.maxRequestsPerConnection",
-    "connectionPool.http.maxRetries",
-    "connectionPool.http.idleTimeout",
-    "connectionPool.http.h2UpgradePolicy",
-    "connectionPool.http.useClientProtocol",
-    "connectionPool.http.maxConcurrentStreams",
-    "connectionPool.http.http2KeepAlive.**",
-    "outlierDetection.consecutiveGatewayErrors",
-    "outlierDetection.consecutive5xxErrors",
-    "outlierDetection.splitExternalLocalOriginErrors",
-    "outlierDetection.consecutiveLocalOriginFailures",
-    "outlierDetection.interval",
-    "outlierDetection.baseEjectionTime",
-    "outlierDetection.maxEjectionPercent",
-    "outlierDetection.minHealthPercent",
-)
-_AT = ("trafficPolicy.", "subsets[].trafficPolicy.")
+IDLE: dict[str, str] = {
+    "WorkloadGroup": "machines outside of the cluster cannot join yet",
+    "RequestAuthentication": "tokens of end users are not looked at yet",
+    "Telemetry": "telemetry is what the mesh configuration says",
+    "WasmPlugin": "use an EnvoyFilter with envoy.filters.http.wasm",
+    "TrafficExtension": "use an EnvoyFilter with envoy.filters.http.wasm or .lua",
+}
+"""Kinds of which nothing has an effect."""
 
-EFFECTIVE: dict[str, frozenset[str]] = {
-    "VirtualService": frozenset(
-        {
-            "hosts",
-            "gateways",
-            "exportTo",
-            *(f"http[].match[].{m}" for m in _MATCH),
-            "http[].name",
-            "http[].route[].**",
-            "http[].delegate.**",
-            "http[].redirect.**",
-            "http[].directResponse.**",
-            "http[].rewrite.**",
-            "http[].timeout",
-            "http[].retries.attempts",
-            "http[].retries.perTryTimeout",
-            "http[].retries.retryOn",
-            "http[].retries.backoff",
-            "http[].headers.**",
-            "http[].mirror.**",
-            "http[].mirrorPercentage.**",
-            "http[].mirrors[].**",
-            "http[].fault.delay.fixedDelay",
-            "http[].fault.delay.percentage.**",
-            "http[].fault.abort.httpStatus",
-            "http[].fault.abort.grpcStatus",
-            "http[].fault.abort.percentage.**",
-            "http[].corsPolicy.allowOrigins[].**",
-            "http[].corsPolicy.unmatchedPreflights",
-            "http[].corsPolicy.allowMethods",
-            "http[].corsPolicy.allowHeaders",
-            "http[].corsPolicy.exposeHeaders",
-            "http[].corsPolicy.maxAge",
-            "http[].corsPolicy.allowCredentials",
-            "tls[].match[].sniHosts",
-            "tls[].match[].port",
-            "tls[].match[].gateways",
-            "tls[].match[].sourceLabels.**",
-            "tls[].match[].sourceNamespace",
-            "tls[].route[].**",
-            "tcp[].match[].port",
-            "tcp[].match[].gateways",
-            "tcp[].match[].sourceLabels.**",
-            "tcp[].match[].sourceNamespace",
-            "tcp[].route[].**",
-        }
-    ),
-    "DestinationRule": frozenset(
-        {
-            "host",
-            "exportTo",
-            "subsets[].name",
-            "subsets[].labels.**",
-            *(f"trafficPolicy.{p}" for p in _POLICY),
-            "trafficPolicy.tls.mode",
-            *(f"subsets[].trafficPolicy.{p}" for p in _POLICY),
-            *(f"{at}portLevelSettings[].{p}" for at in _AT for p in (*_POLICY, "port.number", "tls.mode")),
-            *(f"{at}retryBudget.{p}" for at in _AT for p in ("percent", "minRetryConcurrency")),
-            "subsets[].trafficPolicy.tls.mode",
-        }
-    ),
-    "Gateway": frozenset(
-        {
-            "selector.**",
-            "servers[].port.number",
-            "servers[].port.protocol",
-            "servers[].port.name",
-            "servers[].hosts",
-            "servers[].name",
-            "servers[].tls.httpsRedirect",
-            "servers[].tls.mode",
-            "servers[].tls.credentialName",
-            "servers[].tls.caCertCredentialName",
-            "servers[].tls.serverCertificate",
-            "servers[].tls.privateKey",
-            "servers[].tls.caCertificates",
-            "servers[].tls.subjectAltNames",
-            "servers[].tls.minProtocolVersion",
-            "servers[].tls.maxProtocolVersion",
-            "servers[].tls.cipherSuites",
-            "servers[].tls.ecdhCurves",
-        }
-    ),
-    "PeerAuthentication": frozenset({"selector.**", "mtls.mode", "portLevelMtls{}.mode"}),
-    "AuthorizationPolicy": frozenset(
-        {"selector.**", "action", "provider.name", "rules[].from[].**", "rules[].to[].**", "rules[].when[].**"}
-    ),
+_POLICIES = (
+    "trafficPolicy",
+    "trafficPolicy.portLevelSettings[]",
+    "subsets[].trafficPolicy",
+    "subsets[].trafficPolicy.portLevelSettings[]",
+)
+_GATEWAY_API = "the Gateway API's gateways are not there yet"
+_NAMELESS = "Istio does not implement it either"
+
+UNSUPPORTED: dict[str, dict[str, str]] = {
+    "VirtualService": {
+        "http[].fault.delay.exponentialDelay": _NAMELESS,
+        "http[].fault.abort.http2Error": _NAMELESS,
+        "tcp[].match[].sourceSubnet": _NAMELESS,
+    },
+    "DestinationRule": {
+        **{
+            f"{at}.loadBalancer.zoneAwareLbSetting.**": "use localityLbSetting, which decides by zones too"
+            for at in _POLICIES
+        },
+        **{f"{at}.outlierDetection.consecutiveErrors": "use consecutive5xxErrors" for at in _POLICIES},
+        **{f"{at}.retryBudget.budgetInterval": "Envoy has no such setting" for at in (_POLICIES[0], _POLICIES[2])},
+    },
+    "Gateway": {
+        "servers[].defaultEndpoint": _NAMELESS,
+        "servers[].port.targetPort": "the gateway's Service maps ports",
+    },
+    "ServiceEntry": {"endpoints[].network": "all endpoints are in one network"},
+    "WorkloadEntry": {"network": "all endpoints are in one network"},
+    "Sidecar": {
+        "ingress[].port.targetPort": "defaultEndpoint says where the application listens",
+        "egress[].port.targetPort": _NAMELESS,
+        "egress[].port.name": "nothing goes by it",
+        "ingress[].tls.httpsRedirect": "it is for gateways",
+        "ingress[].tls.credentialName": "a sidecar has its certificates in files",
+        "ingress[].tls.credentialNames": "a sidecar has its certificates in files",
+        "ingress[].tls.caCertCredentialName": "a sidecar has its certificates in files",
+    },
+    "EnvoyFilter": {
+        "targetRefs[].**": _GATEWAY_API,
+        "configPatches[].match.waypoint.**": "there are no waypoints",
+        "configPatches[].match.listener.portName": _NAMELESS,
+    },
+    "ProxyConfig": {"image.**": "there is one image of the proxy"},
+    "PeerAuthentication": {},
+    "AuthorizationPolicy": {"targetRef.**": _GATEWAY_API, "targetRefs[].**": _GATEWAY_API},
 }
 
 _VALUES = {
-    **{
-        ("DestinationRule", f"{at}{port}tls.mode"): ("DISABLE", "ISTIO_MUTUAL")
-        for at in _AT
-        for port in ("", "portLevelSettings[].")
-    },
-    ("Gateway", "servers[].port.protocol"): ("HTTP", "HTTP2", "GRPC", "GRPC-WEB", "HTTPS", "TLS", "TCP"),
-    ("Gateway", "servers[].tls.mode"): ("PASSTHROUGH", "SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL", "ISTIO_MUTUAL"),
     ("AuthorizationPolicy", "action"): ("ALLOW", "DENY", "CUSTOM"),
+    ("EnvoyFilter", "configPatches[].match.context"): ("ANY", "SIDECAR_INBOUND", "SIDECAR_OUTBOUND", "GATEWAY"),
 }
 """Fields of which only these values have an effect."""
 
 
-def _covered(kind: str, path: str) -> bool:
-    known = EFFECTIVE.get(kind, frozenset())
+def reason(kind: str, path: str) -> str | None:
+    """Why a field (in its general form) has no effect; None where it has one."""
+    known = UNSUPPORTED.get(kind, {})
     if path in known:
-        return True
+        return known[path]
     parts = path.split(".")
-    return any(".".join(parts[:i]) + ".**" in known for i in range(1, len(parts)))
+    return next((known[p] for i in range(1, len(parts)) if (p := ".".join(parts[:i]) + ".**") in known), None)
 
 
 def _abstract(path: str) -> str:
@@ -196,20 +117,20 @@ def leaves(kind: Any, value: Any, path: str = "") -> list[tuple[str, Any]]:
 
 
 def ineffective(kind: str, spec_type: type[Config], spec: Any) -> list[str]:
-    """One warning for each field that is set and has no effect yet; for a kind without any effect, one in all."""
-    if kind not in EFFECTIVE:
-        return [f"{kind} has no effect yet in this version of Lateen; it is checked, stored and ignored"]
+    """One warning for each field that is set and has no effect; for a kind without any effect, one in all."""
+    if kind in IDLE:
+        return [f"{kind} has no effect yet in this version of Lateen: {IDLE[kind]}; it is checked, stored and ignored"]
     out = []
     for path, value in leaves(spec_type, spec):
         general = _abstract(path)
-        dotted = general.replace("{}", ".{}")
-        if not _covered(kind, dotted) and not _covered(kind, general):
+        why = reason(kind, general)
+        if why is not None:
             out.append(
-                f"{kind} field spec.{path} has no effect yet in this version of Lateen; it is stored and ignored"
+                f"{kind} field spec.{path} has no effect in this version of Lateen: {why}; it is stored and ignored"
             )
         elif (allowed := _VALUES.get((kind, general))) and value not in allowed:
             out.append(
-                f'{kind} field spec.{path}: the value "{value}" has no effect yet in this version of Lateen; '
+                f'{kind} field spec.{path}: the value "{value}" has no effect in this version of Lateen; '
                 f"effective are: {', '.join(allowed)}"
             )
     return out

@@ -11,7 +11,7 @@ import signal
 import ssl
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 import grpc.aio
@@ -22,7 +22,9 @@ from lateen.ads.server import MAX_MESSAGE, AdsServer, Connection
 from lateen.ads.session import Rejection, Session, Sets
 from lateen.api import kinds
 from lateen.ca.authority import ROOT_CONFIG_MAP, SECRET, Authority, Identity, parse
+from lateen.control.agents import Agents
 from lateen.control.ca_service import CaService
+from lateen.control.patching import Patching
 from lateen.control.status import StatusWriter
 from lateen.control.webhooks import Webhooks
 from lateen.control.world import World
@@ -63,9 +65,12 @@ class Control:
         self.client, self.namespace = client, namespace
         self._dirty = asyncio.Event()
         self.world = World(namespace, self._dirty.set)
-        self._views = Views(Mesh(self.world.objects))
+        self.views = Views(Mesh(self.world.objects))
         self.ads = AdsServer(self._allow, self._sets, self._proxyless, self._rejected)
+        self.patching = Patching()
         self.rejections: dict[tuple[str, str], Rejection] = {}
+        self.changed: Callable[[], None] = lambda: None
+        """Called when the mesh is another one."""
         self._last_push = 0.0
         self._pushes = 0
         self._started = time.monotonic()
@@ -73,7 +78,7 @@ class Control:
     # --- pushing ---------------------------------------------------------------------------------------------
 
     def mesh(self) -> Mesh:
-        return self._views.mesh
+        return self.views.mesh
 
     def _allow(self, node: NodeId, identity: str) -> str | None:
         """A proxy may only say that it is what its certificate says."""
@@ -89,13 +94,14 @@ class Control:
         return None
 
     def _sets(self, connection: Connection) -> Mapping[str, Sets]:
-        pod = self._views.mesh.objects.pods.get((connection.node.namespace, connection.node.pod))
+        pod = self.views.mesh.objects.pods.get((connection.node.namespace, connection.node.pod))
         if pod is None:
             return {}  # not known yet (or not any more): nothing is sent, and nothing is taken away
-        return generate(self._views.of(pod, connection.node.kind))
+        view = self.views.of(pod, connection.node.kind, connection.metadata)
+        return self.patching.sets(connection, view, generate(view))
 
     def _proxyless(self, node: NodeId) -> Mapping[str, Sets]:
-        return proxyless.generate(self._views.outbound(node.namespace))
+        return proxyless.generate(self.views.outbound(node.namespace))
 
     def _rejected(self, connection: Connection, rejection: Rejection) -> None:
         short = names.SHORT.get(rejection.type_url, rejection.type_url)
@@ -109,6 +115,8 @@ class Control:
             cause,
             rejection.message.strip(),
         )
+        if self.patching.refused(connection, rejection):
+            self._dirty.set()
 
     async def push_loop(self) -> None:
         while True:
@@ -120,8 +128,9 @@ class Control:
             self._dirty.clear()
             started = time.perf_counter()
             try:
-                self._views = Views(Mesh(self.world.objects, self._views.mesh), self._views)
+                self.views = Views(Mesh(self.world.objects, self.views.mesh), self.views)
                 self.ads.push()
+                self.changed()
             except Exception:  # whatever one instant of the mesh does, the next one is pushed
                 log.exception("this state of the mesh is not pushed; proxies keep what they have")
             self._pushes += 1
@@ -291,7 +300,7 @@ async def run() -> None:
 
     # What to know: one informer for each kind; namespaces only to give them the root certificate.
     authority = await control.authority(trust_domain)
-    writer = StatusWriter(client, control.world, control.ads)
+    writer = StatusWriter(client, control.world, control.ads, control.patching)
 
     def on_change(kind: kinds.Kind, key: Key, old: Json | None, new: Json | None) -> None:
         control.world.changed(kind, key, old, new)
@@ -328,8 +337,18 @@ async def run() -> None:
         istio_namespace=namespace,
     )
     hooks = Webhooks(settings, control.mesh)
+    agents = Agents(ca, lambda: control.views)
+    control.changed = agents.changed
     servers = [
-        await serve([web.post("/certificates", ca.sign)], ports.CA, context),
+        await serve(
+            [
+                web.post("/certificates", ca.sign),
+                web.post("/names", agents.names),
+                web.post("/bootstrap", agents.bootstrap),
+            ],
+            ports.CA,
+            context,
+        ),
         await serve(hooks.routes(), ports.WEBHOOK, context),
         await serve(monitoring(control, ca, hooks), ports.MONITORING, None),
     ]

@@ -8,11 +8,24 @@ from datetime import timedelta
 from aiohttp import web
 
 from lateen.api import kinds
-from lateen.ca.authority import AUDIENCE, DEFAULT_TTL, Authority, Refused, identity
+from lateen.ca.authority import AUDIENCE, DEFAULT_TTL, Authority, Identity, Refused, identity
 from lateen.kit import jsons, times
 from lateen.kube.client import Client, KubeError
 
 log = logging.getLogger("lateen.control.ca")
+
+
+MAX_BODY = 256 * 1024
+
+
+async def read(request: web.Request) -> bytes:
+    """The whole body. Raises ValueError where it is too long."""
+    out = b""
+    async for part in request.content.iter_chunked(65536):
+        out += part
+        if len(out) > MAX_BODY:
+            raise ValueError(f"more than {MAX_BODY} bytes")
+    return out
 
 
 class CaService:
@@ -20,25 +33,29 @@ class CaService:
         self._client, self._authority, self._trust_domain, self._ttl = client, authority, trust_domain, ttl
         self.issued = self.refused = 0
 
+    async def who(self, request: web.Request) -> Identity:
+        """Whose token it is. Raises Refused, KubeError, OSError."""
+        header = request.headers.get("Authorization", "")
+        if not header.startswith("Bearer "):
+            raise Refused("a service-account token is required")
+        review = await self._client.request(
+            kinds.TOKEN_REVIEW,
+            "",
+            "",
+            "",
+            {
+                "apiVersion": "authentication.k8s.io/v1",
+                "kind": "TokenReview",
+                "spec": {"token": header[7:].strip(), "audiences": [AUDIENCE]},
+            },
+        )
+        return identity(review, self._trust_domain)
+
     async def sign(self, request: web.Request) -> web.Response:
         """``{"csr": PEM}`` with a bearer token -> ``{"certificate", "root", "identity"}``."""
-        header = request.headers.get("Authorization", "")
         try:
-            if not header.startswith("Bearer "):
-                raise Refused("a service-account token is required")
-            body = jsons.loads(await request.content.read(65536))
-            review = await self._client.request(
-                kinds.TOKEN_REVIEW,
-                "",
-                "",
-                "",
-                {
-                    "apiVersion": "authentication.k8s.io/v1",
-                    "kind": "TokenReview",
-                    "spec": {"token": header[7:].strip(), "audiences": [AUDIENCE]},
-                },
-            )
-            who = identity(review, self._trust_domain)
+            body = jsons.loads(await read(request))
+            who = await self.who(request)
             certificate = self._authority.sign(str(body["csr"]), who, times.now(), self._ttl)
         except (Refused, ValueError, KeyError, TypeError) as e:
             self.refused += 1

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from lateen.ads.server import AdsServer, Connection
 from lateen.analysis import Message, Snapshot, Source, analyze, analyzers
 from lateen.api import kinds
-from lateen.api.effective import EFFECTIVE
+from lateen.api.effective import IDLE
+from lateen.control.patching import Patching
 from lateen.control.world import World
 from lateen.kit import times
 from lateen.kit.jsons import Json, dig
@@ -117,13 +118,23 @@ def conditions(obj: Json, kind: str, bad: str, found: list[Message], far: Reach)
 def _accepted(kind: str, bad: str) -> Json:
     if bad:
         return _condition("Accepted", "False", "Invalid", bad)
-    if kind not in EFFECTIVE:
-        return _condition("Accepted", "False", "NotImplemented", f"{kind} has no effect yet in this version of Lateen")
+    if kind in IDLE:
+        return _condition("Accepted", "False", "NotImplemented", f"{kind} has no effect yet: {IDLE[kind]}")
     return _condition("Accepted", "True", "Accepted", "the object is valid")
 
 
 def _condition(kind: str, status: str, reason: str, text: str) -> Json:
     return {"type": kind, "status": status, "reason": reason, "message": text[:2000]}
+
+
+def _patched(says: list[str]) -> Json:
+    """What each patch does."""
+    if not says:
+        return _condition("Patched", "Unknown", "NoProxies", "no connected proxy is concerned")
+    bad = any(": rejected" in s for s in says)
+    idle = any(": matches nothing" in s for s in says)
+    reason = "Rejected" if bad else "NotMatched" if idle else "Applied"
+    return _condition("Patched", "False" if bad or idle else "True", reason, "; ".join(says))
 
 
 def merged(old: list[Json], new: list[Json], now: str) -> list[Json]:
@@ -153,10 +164,11 @@ def validation_messages(found: list[Message]) -> list[Json]:
 class StatusWriter:
     """Marks itself dirty by ``changed`` and ``touched``; ``run`` writes."""
 
-    def __init__(self, client: Client, world: World, ads: AdsServer) -> None:
-        self._client, self._world, self._ads = client, world, ads
+    def __init__(self, client: Client, world: World, ads: AdsServer, patching: Patching) -> None:
+        self._client, self._world, self._ads, self._patching = client, world, ads, patching
         self._dirty, self._stale = asyncio.Event(), True
         self._found: dict[str, list[Message]] = {}
+        self._patches: dict[str, list[str]] = {}
         self.informers: list[Informer] = []
         ads.answered = self._dirty.set
 
@@ -193,6 +205,7 @@ class StatusWriter:
 
     async def _write(self) -> None:
         far = reach(self._ads.connections)
+        self._patches = self._patching.report(self._ads.connections)
         wanted: list[tuple[kinds.Kind, Json, Json]] = []
         for informer in self.informers:
             if informer.kind in kinds.MESH:
@@ -219,6 +232,8 @@ class StatusWriter:
         ref = f"{kind} {meta['namespace']}/{meta['name']}"
         found = self._found.get(ref, [])
         new = conditions(obj, kind, self._world.bad.get(ref, ""), found, far.get(ref, Reach()))
+        if kind == "EnvoyFilter":
+            new.append(_patched(self._patches.get(ref, [])) | {"observedGeneration": meta.get("generation")})
         status: Json = dig(obj, "status", default={})
         old = status.get("conditions") or []
         messages = validation_messages(found)

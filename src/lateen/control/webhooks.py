@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -15,6 +16,7 @@ from lateen.inject import pods
 from lateen.kit import jsons
 from lateen.kit.jsons import Json, dig
 from lateen.mesh.model import Mesh
+from lateen.xds.patches import values
 
 log = logging.getLogger("lateen.control.webhooks")
 
@@ -37,7 +39,7 @@ class Webhooks:
             self.counts["skipped"] += 1
             return _answer(answer)
         try:
-            done = pods.inject(pod, namespace, self._settings)
+            done = pods.inject(pod, namespace, self._for(pod, namespace))
         except ValueError as e:
             self.counts["failed"] += 1
             return _answer(
@@ -47,6 +49,18 @@ class Webhooks:
         patch = jsons.dumps(pods.patch(pod, done))
         return _answer({**answer, "patchType": "JSONPatch", "patch": base64.b64encode(patch).decode()})
 
+    def _for(self, pod: Json, namespace: str) -> pods.Settings:
+        """The installation's settings with the mesh's defaults and the ProxyConfig of the workload."""
+        mesh = self._mesh()
+        found = mesh.proxy_config(namespace, dig(pod, "metadata", "labels", default={}))
+        environment = dict(mesh.config.environment) | (found.spec.environment_variables if found else {})
+        concurrency = found.spec.concurrency if found else None
+        return replace(
+            self._settings,
+            environment=tuple(sorted(environment.items())),
+            concurrency=mesh.config.concurrency if concurrency is None else concurrency,
+        )
+
     async def validate(self, request: web.Request) -> web.Response:
         review = await _review(request)
         obj = review.get("object")
@@ -55,6 +69,8 @@ class Webhooks:
             return _answer(answer)
         findings = validate.findings(obj)
         found = [(f.path, f.says) for f in findings if not f.warning]
+        if obj.get("kind") == "EnvoyFilter" and not found:
+            found = unreadable(obj)
         if found:
             self.counts["invalid"] += 1
             message = "; ".join(f"{path}: {says}" for path, says in found)
@@ -73,6 +89,19 @@ class Webhooks:
             warnings += missing_hosts(obj, self._mesh())
             answer["warnings"] = warnings
         return _answer(answer)
+
+
+def unreadable(obj: Json) -> list[tuple[str, str]]:
+    """Values of an EnvoyFilter that are not messages of Envoy's."""
+    out = []
+    for i, patch in enumerate(dig(obj, "spec", "configPatches", default=[])):
+        value = dig(patch, "patch", "value")
+        if value and patch.get("applyTo") in values.KINDS:
+            try:
+                values.message(patch["applyTo"], value)
+            except ValueError as e:
+                out.append((f"spec.configPatches[{i}].patch.value", str(e)))
+    return out
 
 
 def missing_hosts(obj: Json, mesh: Mesh) -> list[str]:

@@ -59,7 +59,10 @@ def mesh_config(data: str, root_namespace: str) -> MeshConfig:
         http2=lateen.get("http2", True) is not False,
         connect_timeout_s=duration.seconds(str(found.get("connectTimeout") or "10s")),
         locality=decode(LocalityLb, found.get("localityLbSetting") or {}, "localityLbSetting"),
-        dns_capture=str(dig(found, "defaultConfig", "proxyMetadata", "ISTIO_META_DNS_CAPTURE", default="")) == "true",
+        concurrency=int(dig(found, "defaultConfig", "concurrency", default=2)),
+        environment=tuple(
+            sorted((str(k), str(v)) for k, v in dig(found, "defaultConfig", "proxyMetadata", default={}).items())
+        ),
         redis_filter=lateen.get("redisFilter", False) is True,
         h2_upgrade=found.get("h2UpgradePolicy") == "UPGRADE",
         dns_refresh_s=duration.seconds(str(found.get("dnsRefreshRate") or "60s")),

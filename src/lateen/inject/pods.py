@@ -7,7 +7,7 @@ ready (Istio's ``holdApplicationUntilProxyStarts``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lateen.api.objects import owner
@@ -31,6 +31,9 @@ class Settings:
     requests: tuple[tuple[str, str], ...] = (("cpu", "10m"), ("memory", "40Mi"))
     limits: tuple[tuple[str, str], ...] = (("cpu", "2"), ("memory", "1Gi"))
     hold: bool = True
+    concurrency: int = 2
+    environment: tuple[tuple[str, str], ...] = ()
+    """For the proxy, from the mesh's defaultConfig and ProxyConfigs; a pod's own annotation goes before."""
 
 
 def settings(image: str, resources: Json, trust_domain: str, istio_namespace: str) -> Settings:
@@ -77,7 +80,12 @@ def inject(pod: Json, namespace: str, settings: Settings) -> Json:
     containers = spec.get("containers") or []
     if containers:
         annotations.setdefault("kubectl.kubernetes.io/default-container", containers[0]["name"])
-    proxy = _proxy(out, workload, namespace, settings, own_metrics)
+    config = _config(out)
+    env = dict(settings.environment) | {str(k): str(v) for k, v in (config.get("proxyMetadata") or {}).items()}
+    hold = config.get("holdApplicationUntilProxyStarts", settings.hold) is not False
+    concurrency = config.get("concurrency", settings.concurrency)
+    settings = replace(settings, environment=tuple(sorted(env.items())), hold=hold, concurrency=concurrency)
+    proxy = _proxy(out, workload, namespace, settings, own_metrics, config)
     spec["containers"] = [proxy, *containers] if settings.hold else [*containers, proxy]
     spec["initContainers"] = [*(spec.get("initContainers") or []), _init(settings, annotations)]
     spec["volumes"] = [*(spec.get("volumes") or []), *volumes()]
@@ -138,6 +146,8 @@ def _init(settings: Settings, annotations: Json) -> Json:
     ]
     if outbound := value("excludeOutboundPorts", ""):
         arguments += ["-o", outbound]
+    if dict(settings.environment).get("ISTIO_META_DNS_CAPTURE") == "true":
+        arguments.append("--redirect-dns=true")
     return {
         "name": "istio-init",
         "image": settings.image,
@@ -180,16 +190,23 @@ def environment(settings: Settings, proxy_config: str) -> list[Json]:
     ]
 
 
-def _proxy(pod: Json, workload: str, namespace: str, settings: Settings, own_metrics: str) -> Json:
-    meta, spec = pod["metadata"], pod["spec"]
+def _config(pod: Json) -> Json:
+    """The pod's own ProxyConfig, from its annotation."""
     config: Any = {}
-    if text := dig(meta, "annotations", default={}).get("proxy.istio.io/config"):
+    if text := dig(pod, "metadata", "annotations", default={}).get("proxy.istio.io/config"):
         try:
             config = yamldoc.load(str(text)) or {}
         except yamldoc.YamlError as e:
             raise ValueError(f"the annotation proxy.istio.io/config cannot be read: {e}") from e
-        if not isinstance(config, dict):
+        if not isinstance(config, dict) or not isinstance(config.get("proxyMetadata") or {}, dict):
             raise ValueError("the annotation proxy.istio.io/config must be a mapping")
+        if not isinstance(config.get("concurrency", 0), int):
+            raise ValueError("the annotation proxy.istio.io/config: concurrency must be a number")
+    return dict(config)
+
+
+def _proxy(pod: Json, workload: str, namespace: str, settings: Settings, own_metrics: str, config: Json) -> Json:
+    meta, spec = pod["metadata"], pod["spec"]
     app_ports = [p for c in spec.get("containers") or [] for p in c.get("ports") or []]
     kind = "deployments" if any(r.get("kind") == "ReplicaSet" for r in meta.get("ownerReferences") or []) else "pods"
     group = "apps/v1" if kind == "deployments" else "v1"
@@ -200,6 +217,7 @@ def _proxy(pod: Json, workload: str, namespace: str, settings: Settings, own_met
         {"name": "ISTIO_META_WORKLOAD_NAME", "value": workload},
         {"name": "ISTIO_META_OWNER", "value": f"kubernetes://apis/{group}/namespaces/{namespace}/{kind}/{workload}"},
     ]
+    env += [{"name": k, "value": v} for k, v in settings.environment]
     if own_metrics:
         env.append({"name": "ISTIO_PROMETHEUS_ANNOTATIONS", "value": own_metrics})
     out: Json = {
@@ -215,7 +233,7 @@ def _proxy(pod: Json, workload: str, namespace: str, settings: Settings, own_met
             "--proxyLogLevel=warning",
             "--proxyComponentLogLevel=misc:error",
             "--concurrency",
-            "2",
+            str(settings.concurrency),
         ],
         "ports": [{"containerPort": ports.ENVOY_METRICS, "name": "http-envoy-prom", "protocol": "TCP"}],
         "readinessProbe": {

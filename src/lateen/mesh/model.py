@@ -53,8 +53,10 @@ class MeshConfig:
     """The cluster that unknown hosts are reached through (a Sidecar's outboundTrafficPolicy.egressProxy)."""
     locality: LocalityLb | None = field(default=None, hash=False)
     """For services whose rules say nothing of localities."""
-    dns_capture: bool = False
-    """Whether proxies answer DNS where their own pod does not say."""
+    concurrency: int = 2
+    """Of proxies: threads of Envoy."""
+    environment: tuple[tuple[str, str], ...] = ()
+    """Of proxies: ``defaultConfig.proxyMetadata``."""
     redis_filter: bool = False
     """Whether ports of protocol redis get Envoy's Redis proxy instead of plain connections."""
     h2_upgrade: bool = False

@@ -12,7 +12,7 @@ from lateen.api import objects as o
 from lateen.api.networking import (
     ConnectionPool,
     DestinationRule,
-    EnvoyFilter,
+    EnvoyConfigObjectPatch,
     Gateway,
     LocalityLb,
     Server,
@@ -252,11 +252,21 @@ class GatewayView(Cached):
 
 
 @dataclass(frozen=True)
+class Patch:
+    """One entry of an EnvoyFilter. Compared by where it stands."""
+
+    ref: o.Ref
+    version: str
+    index: int
+    spec: EnvoyConfigObjectPatch = field(compare=False)
+
+
+@dataclass(frozen=True)
 class View:
     """Everything for one proxy. Exactly one of ``inbound`` and ``gateway`` is there."""
 
     outbound: OutboundView
     inbound: InboundView | None = None
     gateway: GatewayView | None = None
-    filters: tuple[o.Resource[EnvoyFilter], ...] = ()
-    """Patches of the finished resources, in their order."""
+    patches: tuple[Patch, ...] = ()
+    """On the finished resources, in their order."""

@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import re2
+
 from lateen.api import objects as o
 from lateen.api.networking import (
     DestinationRule,
+    EnvoyFilter,
     IstioIngressListener,
+    ProxyMatch,
     Sidecar,
     SidecarPort,
     TrafficPolicy,
@@ -27,6 +31,7 @@ from lateen.mesh.view import (
     InboundView,
     Locality,
     OutboundView,
+    Patch,
     Port,
     Security,
     View,
@@ -98,13 +103,15 @@ class Views:
                 own |= {namespace, *(e for e in export_to if e not in (".", "~"))}
         return own
 
-    def of(self, pod: o.Pod, kind: str, dns: bool | None = None) -> View:
-        """``dns``: whether the proxy answers its pod's DNS, where it says so itself."""
+    def of(self, pod: o.Pod, kind: str, metadata: Mapping[str, str] | None = None) -> View:
+        """``metadata``: what the proxy says of itself."""
+        dns = (metadata or {}).get("DNS_CAPTURE") == "true"
         out = self.outbound(pod.namespace, pod.label_map, pod.locality, dns, kind == "sidecar")
-        filters = self.mesh.envoy_filters(pod.namespace, pod.label_map)
+        found = self.mesh.envoy_filters(pod.namespace, pod.label_map)
+        filters = patches(found, metadata or {}) if found else ()
         if kind == "router":
-            return View(out, gateway=gateways.view(self.mesh, pod, self.intern), filters=filters)
-        return View(out, inbound=self._inbound(pod), filters=filters)
+            return View(out, gateway=gateways.view(self.mesh, pod, self.intern), patches=filters)
+        return View(out, inbound=self._inbound(pod), patches=filters)
 
     # --- outbound --------------------------------------------------------------------------------------------
 
@@ -113,7 +120,7 @@ class Views:
         namespace: str,
         labels: Mapping[str, str] | None = None,
         locality: str = "",
-        dns: bool | None = None,
+        dns: bool = False,
         scoped: bool = True,
     ) -> OutboundView:
         """What clients of a namespace see; ``labels`` and ``locality`` count only where some rule asks for them."""
@@ -127,7 +134,7 @@ class Views:
             sidecar.ref if sidecar else None,
             sidecar.version if sidecar else "",
             locality if self._by_place[0] else "",
-            self.mesh.config.dns_capture if dns is None else dns,
+            dns,
         )
         if client not in self._outbound:
             self._outbound[client] = self._made(client, namespace, sidecar)
@@ -317,6 +324,16 @@ class Views:
             out.append(self.intern(HostView(tuple(values.values()), **values)))
         return out
 
+    def names(self, namespace: str) -> dict[str, list[str]]:
+        """Hosts that ServiceEntries add for clients of a namespace, with their addresses: what their DNS answers."""
+        out = {}
+        for s in self.mesh.visible(namespace):
+            if s.resolution:
+                found = [a for a in self.mesh.addresses(s, automatic=True) if "/" not in a]
+                if found:
+                    out[s.host.lower()] = found
+        return out
+
     # --- inbound ---------------------------------------------------------------------------------------------
 
     def _inbound(self, pod: o.Pod) -> InboundView:
@@ -353,6 +370,24 @@ class Views:
             if protocol(p) != "udp":
                 out.setdefault(number, (Port(number, p.name, protocol(p)), service))
         return list(out.values())
+
+
+def patches(found: tuple[o.Resource[EnvoyFilter], ...], metadata: Mapping[str, str]) -> tuple[Patch, ...]:
+    """Those for a proxy of this version and with this metadata."""
+    return tuple(
+        Patch(f.ref, f.version, i, spec)
+        for f in found
+        for i, spec in enumerate(f.spec.config_patches)
+        if _for_proxy(spec.match.proxy if spec.match else None, metadata)
+    )
+
+
+def _for_proxy(wanted: ProxyMatch | None, metadata: Mapping[str, str]) -> bool:
+    if wanted is None:
+        return True
+    if wanted.proxy_version and re2.search(wanted.proxy_version, metadata.get("ISTIO_VERSION", "")) is None:
+        return False
+    return all(metadata.get(k) == v for k, v in wanted.metadata.items())
 
 
 def _same(a: tuple[object, ...], b: tuple[object, ...]) -> bool:

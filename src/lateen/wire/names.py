@@ -39,6 +39,7 @@ LDS = "type.googleapis.com/envoy.config.listener.v3.Listener"
 RDS = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 VHDS = "type.googleapis.com/envoy.config.route.v3.VirtualHost"
 SDS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
-ORDER = (CDS, EDS, SDS, LDS, RDS, VHDS)
+ECDS = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
+ORDER = (CDS, EDS, SDS, ECDS, LDS, RDS, VHDS)
 """Make before break: a resource is sent before what refers to it."""
-SHORT = {CDS: "CDS", EDS: "EDS", SDS: "SDS", LDS: "LDS", RDS: "RDS", VHDS: "VHDS"}
+SHORT = {CDS: "CDS", EDS: "EDS", SDS: "SDS", ECDS: "ECDS", LDS: "LDS", RDS: "RDS", VHDS: "VHDS"}

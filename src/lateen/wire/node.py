@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+ISTIO_VERSION = "1.32.0"
+"""The version of Istio whose API proxies have, for EnvoyFilters that ask for one."""
+
 
 @dataclass(frozen=True)
 class NodeId:

@@ -10,6 +10,7 @@ CA = 15010  # istiod: certificates against service-account tokens (TLS, no clien
 MONITORING = 15014  # istiod: metrics and debug
 WEBHOOK = 15017  # istiod: injection and validation
 MERGED_METRICS = 15020  # agent: metrics of Envoy, agent and application; drain
+DNS = 15053  # agent: DNS of the pod, where it is captured
 HEALTH = 15021  # Envoy: /healthz/ready for the kubelet
 ENVOY_METRICS = 15090  # Envoy: /stats/prometheus
 

@@ -1,0 +1,94 @@
+"""What agents ask for besides certificates: the names that the mesh knows, and patches of their bootstrap."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from google.protobuf import json_format
+
+from lateen.ca.authority import Identity, Refused
+from lateen.control.ca_service import CaService, read
+from lateen.kit import jsons
+from lateen.kube.client import KubeError
+from lateen.mesh.views import Views, patches
+from lateen.wire.node import parse
+from lateen.xds.patches import merging, values
+from lateen.xds.patches.apply import parsed
+
+log = logging.getLogger("lateen.control.agents")
+
+NAMES_S = 30.0
+"""A question for names waits this long at most for something new."""
+
+
+Answer = Callable[[Identity, jsons.Json], Awaitable[jsons.Json]]
+
+
+class Agents:
+    def __init__(self, ca: CaService, views: Callable[[], Views]) -> None:
+        self._ca, self._views = ca, views
+        self._changed = asyncio.Event()
+
+    def changed(self) -> None:
+        """The mesh is another one now."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def names(self, request: web.Request) -> web.Response:
+        """``{"version"}`` -> ``{"version", "names": {host: [address]}}``, at once where the version is another one."""
+
+        async def answer(who: Identity, body: jsons.Json) -> jsons.Json:
+            loop = asyncio.get_running_loop()
+            end = loop.time() + NAMES_S
+            while True:
+                changed = self._changed
+                found = self._views().names(who.namespace)
+                version = hashlib.blake2b(jsons.dumps(found), digest_size=8).hexdigest()
+                left = end - loop.time()
+                if version != body.get("version") or left <= 0:
+                    return {"version": version, "names": found}
+                try:
+                    async with asyncio.timeout(left):
+                        await changed.wait()
+                except TimeoutError:
+                    pass
+
+        return await self._answered(request, answer)
+
+    async def bootstrap(self, request: web.Request) -> web.Response:
+        """``{"node", "bootstrap"}`` -> ``{"bootstrap"}``, null where no EnvoyFilter patches it."""
+
+        async def answer(who: Identity, body: jsons.Json) -> jsons.Json:
+            node = parse(str(body["node"]))
+            mesh = self._views().mesh
+            pod = mesh.objects.pods.get((node.namespace, node.pod))
+            if pod is None or pod.namespace != who.namespace:
+                return {"bootstrap": None}
+            found = mesh.envoy_filters(pod.namespace, pod.label_map)
+            metadata = {k: v for k, v in body["bootstrap"]["node"]["metadata"].items() if isinstance(v, str)}
+            mine = [p for p in patches(found, metadata) if p.spec.apply_to == "BOOTSTRAP"]
+            if not mine:
+                return {"bootstrap": None}
+            out = values.message("BOOTSTRAP", body["bootstrap"])
+            for p in mine:
+                value = parsed(p)
+                if not isinstance(value, str):
+                    merging.merge(out, value)
+            return {"bootstrap": json_format.MessageToDict(out, preserving_proto_field_name=True)}
+
+        return await self._answered(request, answer)
+
+    async def _answered(self, request: web.Request, answer: Answer) -> web.Response:
+        try:
+            body = jsons.loads(await read(request))
+            return web.json_response(await answer(await self._ca.who(request), body))
+        except Refused as e:
+            return web.json_response({"error": str(e)}, status=403)
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            return web.json_response({"error": str(e)}, status=400)
+        except (KubeError, OSError) as e:
+            return web.json_response({"error": f"the token cannot be checked now: {e}"}, status=503)

@@ -1,0 +1,1 @@
+"""EnvoyFilter: the user's patches on finished resources."""

@@ -1,0 +1,374 @@
+"""The patches of a proxy on its resources.
+
+Patches come in their order: the root namespace's before the workload's, by priority, then by age. What a patch has
+not touched stays the same object, with the same bytes, as everybody else's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from envoy.config.core.v3 import extension_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
+from envoy.service.discovery.v3 import discovery_pb2
+
+from lateen.mesh.view import Patch
+from lateen.wire import names
+from lateen.wire.resource import Resource, ResourceSet
+from lateen.xds import pb
+from lateen.xds.patches import matching, merging, values
+
+Sets = tuple[ResourceSet, ...]
+Patches = tuple[Patch, ...]
+_LISTENER = ("LISTENER", "LISTENER_FILTER", "FILTER_CHAIN", "NETWORK_FILTER", "HTTP_FILTER")
+_ROUTES = ("ROUTE_CONFIGURATION", "VIRTUAL_HOST", "HTTP_ROUTE")
+_KINDS = {
+    names.CDS: (("CLUSTER",), "CLUSTER"),
+    names.LDS: ((*_LISTENER, *_ROUTES), "LISTENER"),
+    names.RDS: (_ROUTES, "ROUTE_CONFIGURATION"),
+    names.VHDS: (_ROUTES, "VIRTUAL_HOST"),
+}
+"""Type -> (what is patched there, the message that it consists of)"""
+
+
+@dataclass(frozen=True)
+class Patched:
+    sets: Mapping[str, Sets]
+    touched: Mapping[tuple[str, str], Patches] = field(default_factory=dict)
+    """(type, resource) -> the patches that have changed it"""
+
+    def matched(self) -> set[Patch]:
+        return {p for found in self.touched.values() for p in found}
+
+
+class _Work:
+    """One resource while it is patched."""
+
+    def __init__(self, message: Any, context: str) -> None:
+        self.message, self.context = message, context
+        self.touched: list[Patch] = []
+        self.removed = False
+
+    def done(self, patch: Patch) -> None:
+        if patch not in self.touched:
+            self.touched.append(patch)
+
+
+def apply(sets: Mapping[str, Sets], patches: Patches, gateway: bool) -> Patched:
+    """``patches`` without those whose values cannot be read, which ``problems`` names."""
+    wanted = {t: tuple(p for p in patches if p.spec.apply_to in kinds) for t, (kinds, _) in _KINDS.items()}
+    out: dict[str, Sets] = dict(sets)
+    touched: dict[tuple[str, str], Patches] = {}
+    for type_url, mine in wanted.items():
+        if mine and type_url in sets:
+            made = [_set(s, type_url, mine, gateway) for s in sets[type_url]]
+            added, names_ = _added(type_url, mine, gateway)
+            out[type_url] = (*(s for s, _ in made), *([added] if added else []))
+            for _, found in made:
+                touched |= {(type_url, name): p for name, p in found}
+            touched |= {(type_url, name): (p,) for name, p in names_}
+    extensions = tuple(p for p in patches if p.spec.apply_to == "EXTENSION_CONFIG")
+    if extensions:
+        out[names.ECDS] = (_extensions(extensions),)
+        touched |= {(names.ECDS, _value(p).name): (p,) for p in extensions}
+    return Patched(out, touched)
+
+
+@lru_cache(maxsize=256)
+def _set(found: ResourceSet, type_url: str, patches: Patches, gateway: bool) -> tuple[ResourceSet, tuple[Any, ...]]:
+    kept: dict[str, Resource] = {}
+    touched = []
+    for name, resource in found.resources.items():
+        new, by = _resource(resource, type_url, patches, gateway)
+        if by:
+            touched.append((name, by))
+        if new is not None:
+            kept[name] = new
+    return (ResourceSet(kept) if touched else found), tuple(touched)
+
+
+@lru_cache(maxsize=65536)
+def _resource(resource: Resource, type_url: str, patches: Patches, gateway: bool) -> tuple[Resource | None, Patches]:
+    message = values.KINDS[_KINDS[type_url][1]]()
+    message.ParseFromString(discovery_pb2.Resource.FromString(resource.wrapped).resource.value)
+    work = _Work(message, _context(type_url, message, gateway))
+    if type_url == names.CDS:
+        _cluster(work, patches)
+    elif type_url == names.LDS:
+        _listener(work, patches)
+    elif type_url == names.RDS:
+        _routes(work, message, message.name, patches)
+    else:
+        _virtual_host(work, message, resource.name.partition("/")[0], patches)
+    if not work.touched:
+        return resource, ()
+    by = tuple(work.touched)
+    if work.removed:
+        return None, by
+    origins = tuple(dict.fromkeys((*resource.origin, *(str(p.ref) for p in by))))
+    return pb.resource(resource.name, message, origins), by
+
+
+def _context(type_url: str, message: Any, gateway: bool) -> str:
+    if gateway:
+        return "GATEWAY"
+    if type_url == names.CDS:
+        return "SIDECAR_INBOUND" if message.name.startswith(("inbound|", "Inbound")) else "SIDECAR_OUTBOUND"
+    if type_url == names.LDS and message.traffic_direction == 1:
+        return "SIDECAR_INBOUND"
+    return "SIDECAR_OUTBOUND"
+
+
+def _value(patch: Patch) -> Any:
+    """Of a patch that ``problems`` has not refused."""
+    found = parsed(patch)
+    assert not isinstance(found, str)
+    return found
+
+
+@lru_cache(maxsize=4096)
+def parsed(patch: Patch) -> Any:
+    """The value as a message, or a sentence that says what is wrong with it."""
+    value = patch.spec.patch.value if patch.spec.patch else None
+    try:
+        return values.message(patch.spec.apply_to, value or {})
+    except ValueError as e:
+        return str(e)
+
+
+def _operation(patch: Patch) -> str:
+    return patch.spec.patch.operation if patch.spec.patch else "INVALID"
+
+
+def _mine(patches: Patches, apply_to: str, context: str) -> list[Patch]:
+    return [
+        p
+        for p in patches
+        if p.spec.apply_to == apply_to and matching.context(p.spec.match.context if p.spec.match else "ANY", context)
+    ]
+
+
+def _merge(work: _Work, message: Any, patch: Patch) -> None:
+    merging.merge(message, _value(patch), _operation(patch) == "MERGE_AND_REPLACE_LIST")
+    work.done(patch)
+
+
+MERGES = ("MERGE", "MERGE_AND_REPLACE_LIST")
+
+
+# --- clusters and what is added ----------------------------------------------------------------------------------
+
+
+def _cluster(work: _Work, patches: Patches) -> None:
+    name = work.message.name
+    found = [(p, p.spec.match.cluster if p.spec.match else None) for p in _mine(patches, "CLUSTER", work.context)]
+    _whole(work, [p for p, m in found if matching.cluster(m, name)])
+
+
+@lru_cache(maxsize=256)
+def _added(type_url: str, patches: Patches, gateway: bool) -> tuple[ResourceSet | None, tuple[tuple[str, Patch], ...]]:
+    """Whole clusters and listeners."""
+    kind = {names.CDS: "CLUSTER", names.LDS: "LISTENER"}.get(type_url)
+    out: dict[str, Resource] = {}
+    by = []
+    for p in patches:
+        context = p.spec.match.context if p.spec.match else "ANY"
+        fits = context in ("ANY", "GATEWAY") if gateway else context != "GATEWAY"
+        if p.spec.apply_to == kind and _operation(p) == "ADD" and fits:
+            message = _value(p)
+            if message.name not in out:
+                out[message.name] = pb.resource(message.name, message, (str(p.ref),))
+                by.append((message.name, p))
+    return (ResourceSet(out) if out else None), tuple(by)
+
+
+@lru_cache(maxsize=256)
+def _extensions(patches: Patches) -> ResourceSet:
+    out = {}
+    for p in patches:
+        found: extension_pb2.TypedExtensionConfig = _value(p)
+        out[found.name] = pb.resource(found.name, found, (str(p.ref),))
+    return ResourceSet(out)
+
+
+# --- lists of named things ---------------------------------------------------------------------------------------
+
+
+def _in_list(work: _Work, items: Any, patch: Patch, fits: Any, anchored: bool, end: int | None = None) -> None:
+    """One operation on a list of messages. ``fits`` says which are meant; ``anchored``: whether the patch names one;
+    ``end``: where ADD goes."""
+    operation = _operation(patch)
+    if operation in MERGES:
+        for item in items:
+            if fits(item):
+                _merge(work, item, patch)
+        return
+    at = next((i for i, item in enumerate(items) if fits(item)), None)
+    if operation == "REMOVE":
+        kept = [item for item in items if not fits(item)]
+        if len(kept) < len(items):
+            _refill(items, kept)
+            work.done(patch)
+        return
+    place: int | None
+    if operation == "ADD":
+        place = len(items) if end is None else end
+    elif operation == "INSERT_FIRST":
+        place = 0
+    elif operation == "INSERT_BEFORE":
+        place = at if anchored else 0
+    elif operation == "INSERT_AFTER":
+        place = (None if at is None else at + 1) if anchored else len(items)
+    elif operation == "REPLACE" and at is not None:
+        new = [*items]
+        new[at] = _value(patch)
+        _refill(items, new)
+        work.done(patch)
+        return
+    else:
+        return
+    if place is not None:
+        _refill(items, [*items[:place], _value(patch), *items[place:]])
+        work.done(patch)
+
+
+def _refill(items: Any, new: list[Any]) -> None:
+    copies = []
+    for item in new:
+        copy = type(item)()
+        copy.CopyFrom(item)
+        copies.append(copy)
+    del items[:]
+    items.extend(copies)
+
+
+def _whole(work: _Work, patches: list[Patch]) -> bool:
+    """REMOVE and MERGE of the resource itself; whether it is gone."""
+    for p in patches:
+        if _operation(p) == "REMOVE":
+            work.removed = True
+            work.done(p)
+            return True
+        if _operation(p) in MERGES:
+            _merge(work, work.message, p)
+    return False
+
+
+# --- listeners ---------------------------------------------------------------------------------------------------
+
+
+def _listener(work: _Work, patches: Patches) -> None:
+    message = work.message
+
+    def those(kind: str) -> list[tuple[Patch, Any]]:
+        found = [(p, p.spec.match.listener if p.spec.match else None) for p in _mine(patches, kind, work.context)]
+        return [(p, m) for p, m in found if matching.listener(m, message)]
+
+    if _whole(work, [p for p, _ in those("LISTENER")]):
+        return
+    for p, m in those("LISTENER_FILTER"):
+        wanted = m.listener_filter if m else ""
+        _in_list(work, message.listener_filters, p, lambda f, w=wanted: not w or f.name == w, bool(wanted))
+    for p, m in those("FILTER_CHAIN"):
+        _in_list(work, message.filter_chains, p, lambda c, m=m: matching.chain(m, message, c), True)
+        rest = _rest(message)
+        if rest and _operation(p) in MERGES and matching.chain(m, message, rest[0]):
+            _merge(work, rest[0], p)
+    chains = [*message.filter_chains, *_rest(message)]
+    for p, m in those("NETWORK_FILTER"):
+        for c in chains:
+            if matching.chain(m, message, c) or (_inserts(p) and matching.chain(_without_filter(m), message, c)):
+                named = bool(m and m.filter_chain and m.filter_chain.filter)
+                _in_list(work, c.filters, p, lambda f, m=m: matching.network_filter(m, f), named)
+    http = those("HTTP_FILTER")
+    inline = [p for kind in _ROUTES for p in _mine(patches, kind, work.context)]
+    if http or inline:
+        for c in chains:
+            _managers(work, c, [(p, m) for p, m in http if matching.chain(m, message, c)], patches if inline else ())
+
+
+def _rest(listener: Any) -> list[Any]:
+    return [listener.default_filter_chain] if listener.HasField("default_filter_chain") else []
+
+
+def _inserts(patch: Patch) -> bool:
+    return _operation(patch) in ("ADD", "INSERT_FIRST")
+
+
+def _without_filter(m: Any) -> Any:
+    import msgspec
+
+    if m is None or m.filter_chain is None:
+        return m
+    return msgspec.structs.replace(m, filter_chain=msgspec.structs.replace(m.filter_chain, filter=None))
+
+
+def _managers(work: _Work, chain: Any, http: list[tuple[Patch, Any]], routed: Patches) -> None:
+    """The HTTP connection managers of a chain: their filters and their own routes."""
+    for f in chain.filters:
+        if f.name not in matching.HCM:
+            continue
+        manager = hcm.HttpConnectionManager()
+        f.typed_config.Unpack(manager)
+        before = len(work.touched), manager.SerializeToString(deterministic=True)
+        for p, m in http:
+            wanted = matching.http_filter(m)
+            end = _end(manager.http_filters, p.spec.patch.filter_class if p.spec.patch else "")
+            _in_list(work, manager.http_filters, p, lambda h, w=wanted: not w or h.name == w, bool(wanted), end)
+        if routed and manager.HasField("route_config"):
+            _routes(work, manager.route_config, manager.route_config.name, routed)
+        if (len(work.touched), manager.SerializeToString(deterministic=True)) != before:
+            f.typed_config.CopyFrom(pb.any_of(manager))
+
+
+_AUTHN = ("envoy.filters.http.jwt_authn", "envoy.filters.http.ext_authz")
+_AUTHZ = (*_AUTHN, "envoy.filters.http.rbac")
+
+
+def _end(filters: Any, filter_class: str) -> int:
+    """Where ADD goes: after authentication or authorization where its class says so, else before the router, which
+    must be the last."""
+    after = {"AUTHN": _AUTHN, "AUTHZ": _AUTHZ}.get(filter_class)
+    if after is not None:
+        return max((i + 1 for i, f in enumerate(filters) if f.name in after), default=0)
+    return max(0, len(filters) - 1)
+
+
+# --- routes ------------------------------------------------------------------------------------------------------
+
+
+def _routes(work: _Work, message: Any, name: str, patches: Patches) -> None:
+    def those(kind: str) -> list[tuple[Patch, Any]]:
+        found = [
+            (p, p.spec.match.route_configuration if p.spec.match else None) for p in _mine(patches, kind, work.context)
+        ]
+        return [(p, m) for p, m in found if matching.routes(m, name)]
+
+    for p, _ in those("ROUTE_CONFIGURATION"):
+        if _operation(p) in MERGES:
+            _merge(work, message, p)
+    for p, m in those("VIRTUAL_HOST"):
+        _in_list(work, message.virtual_hosts, p, lambda h, m=m: matching.virtual_host(m, h), True)
+    for host in message.virtual_hosts:
+        _own_routes(work, host, those("HTTP_ROUTE"))
+
+
+def _virtual_host(work: _Work, host: Any, name: str, patches: Patches) -> None:
+    """One that is a resource of its own, of the route configuration ``name``."""
+    found = [
+        (p, p.spec.match.route_configuration if p.spec.match else None) for p in patches if p.spec.apply_to in _ROUTES
+    ]
+    mine = [(p, m) for p, m in found if matching.routes(m, name) and p in _mine(patches, p.spec.apply_to, work.context)]
+    if _whole(work, [p for p, m in mine if p.spec.apply_to == "VIRTUAL_HOST" and matching.virtual_host(m, host)]):
+        return
+    _own_routes(work, host, [(p, m) for p, m in mine if p.spec.apply_to == "HTTP_ROUTE"])
+
+
+def _own_routes(work: _Work, host: Any, patches: Iterable[tuple[Patch, Any]]) -> None:
+    for p, m in patches:
+        if matching.virtual_host(m, host):
+            named = bool(m and m.vhost and m.vhost.route)
+            _in_list(work, host.routes, p, lambda r, m=m: matching.route(m, r), named)
