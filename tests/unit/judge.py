@@ -1,9 +1,12 @@
 """Resources of a view as a static configuration, judged by the real Envoy."""
 
 import json
+import re
 import subprocess
 from datetime import timedelta
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import extension_pb2
@@ -86,8 +89,43 @@ def validate(view, directory):
     validate_messages(messages(view), directory)
 
 
-def validate_messages(found, directory):
-    """As ``validate``, of messages as ``decoded`` gives them."""
+def message(short, resource):
+    """A resource's message."""
+    type_url = next(t for t, s in names.SHORT.items() if s == short)
+    out = KINDS[type_url]()
+    out.ParseFromString(discovery_pb2.Resource.FromString(resource.wrapped).resource.value)
+    return out
+
+
+def certificates():
+    """PEM texts: cert, key, ca, another ca, crl."""
+    ca, other = certs.authority("test", times.now()), certs.authority("other", times.now())
+    leaf = certs.issue(ca, ["spiffe://cluster.local/ns/a/sa/b"], times.now(), timedelta(hours=1))
+    authority = x509.load_pem_x509_certificate(ca.certificate.encode())
+    key = serialization.load_pem_private_key(ca.key.encode(), None)
+    crl = x509.CertificateRevocationListBuilder().issuer_name(authority.subject).last_update(times.now())
+    signed = crl.next_update(times.now() + timedelta(hours=1)).sign(key, hashes.SHA256())
+    return {
+        "cert": leaf.certificate,
+        "key": leaf.key,
+        "ca": ca.certificate,
+        "other": other.certificate,
+        "crl": signed.public_bytes(serialization.Encoding.PEM).decode(),
+    }
+
+
+def _with_files(text, directory, pem):
+    """Files that pods would have."""
+    for path in set(re.findall(r'"filename": "(/[^"]+\.pem)"', text)):
+        kind = "key" if "key" in path else "crl" if "crl" in path else "ca" if path.endswith("ca.pem") else "cert"
+        own = directory / path.strip("/").replace("/", "_")
+        own.write_text(pem[kind] + (pem["ca"] if kind == "crl" else ""))
+        text = text.replace(f'"{path}"', f'"{own}"')
+    return text
+
+
+def validate_messages(found, directory, pem=None):
+    """As ``validate``, of messages as ``decoded`` gives them; ``pem``: what to put into files that they name."""
     out = bootstrap_pb2.Bootstrap()
     for c in found[names.CDS].values():
         if c.type == cluster_pb2.Cluster.EDS:
@@ -113,6 +151,8 @@ def validate_messages(found, directory):
     leaf = certs.issue(ca, ["spiffe://cluster.local/ns/a/sa/b"], times.now(), timedelta(hours=1))
     write_secrets(directory, leaf.certificate, leaf.key, ca.certificate)
     text = json.dumps(json_format.MessageToDict(out)).replace("/etc/istio/proxy", str(directory))
+    if pem:
+        text = _with_files(text, directory, pem)
     path = directory / "envoy.json"
     path.write_text(text)
     done = subprocess.run(

@@ -51,20 +51,29 @@ def objects(documents="", config=LOGGING, meshed=True, protocol="http"):
     )
     out = Objects(config, services, slices, pods)
     for i, doc in enumerate(yamldoc.objects(documents)):
-        kind, name = doc["kind"], doc["metadata"]["name"]
-        namespace = doc["metadata"].get("namespace", "default")
-        spec = decode(BY_KIND[kind].spec, doc.get("spec") or {})
-        made = o.Resource(
-            o.Ref(kind, namespace, name),
-            f"u{i}-{name}",
-            str(doc),
-            f"2026-01-01T00:00:{i:02d}Z",
-            spec,
-            labels=tuple(sorted((doc["metadata"].get("labels") or {}).items())),
-            notes=o.notes(doc["metadata"]),
-        )
-        out = out.put(COLLECTIONS[kind], (namespace, name), made)
+        out = add(out, doc, i)
     return out
+
+
+def add(found, doc, i):
+    """With one more mesh object, the ``i``-th in age."""
+    kind, name = doc["kind"], doc["metadata"]["name"]
+    namespace = doc["metadata"].get("namespace", "default")
+    spec = decode(BY_KIND[kind].spec, doc.get("spec") or {})
+    made = o.Resource(
+        o.Ref(kind, namespace, name),
+        f"u{i}-{name}",
+        str(doc),
+        f"2026-01-01T00:00:{i:02d}Z",
+        spec,
+        labels=tuple(sorted((doc["metadata"].get("labels") or {}).items())),
+        notes=o.notes(doc["metadata"]),
+    )
+    return found.put(COLLECTIONS[kind], (namespace, name), made)
+
+
+def api_version(kind):
+    return BY_KIND[kind].kind.api_version
 
 
 def view(found, name="productpage-v1", namespace="default", previous=None):

@@ -47,13 +47,16 @@ UNSUPPORTED: dict[str, dict[str, str]] = {
     "Gateway": {
         "servers[].defaultEndpoint": _NAMELESS,
         "servers[].port.targetPort": "the gateway's Service maps ports",
+        "servers[].tls.tlsCertificates[].caCertificates": "clients are verified with the server's own caCertificates",
     },
     "ServiceEntry": {"endpoints[].network": "all endpoints are in one network"},
     "WorkloadEntry": {"network": "all endpoints are in one network"},
     "Sidecar": {
+        "ingress[].port.name": "nothing goes by it",
         "ingress[].port.targetPort": "defaultEndpoint says where the application listens",
         "egress[].port.targetPort": _NAMELESS,
         "egress[].port.name": "nothing goes by it",
+        "ingress[].tls.tlsCertificates[].caCertificates": "clients are verified with the server's own caCertificates",
         "ingress[].tls.httpsRedirect": "it is for gateways",
         "ingress[].tls.credentialName": "a sidecar has its certificates in files",
         "ingress[].tls.credentialNames": "a sidecar has its certificates in files",

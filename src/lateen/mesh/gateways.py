@@ -137,6 +137,7 @@ def _server(
         "port": bound[0][1].port.number,
         "target": place[1],
         "bind": place[0],
+        "name": "+".join(s.name for _, s in bound if s.name),
         "route": route,
         "tls": tls if secure and tls and tls.mode in ENDS_TLS else None,
         "passthrough": secure and (tls is None or tls.mode in ("PASSTHROUGH", "AUTO_PASSTHROUGH")),

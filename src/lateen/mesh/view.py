@@ -221,6 +221,8 @@ class GatewayServer(Cached):
     port: int = field(kw_only=True)
     target: int = field(kw_only=True)
     bind: str = field(kw_only=True)
+    name: str = field(kw_only=True)
+    """The server's own; its filter chain is called so."""
     route: str = field(kw_only=True)
     """The name of its route configuration; empty where connections are forwarded, not requests."""
     tls: ServerTLS | None = field(kw_only=True)

@@ -52,10 +52,11 @@ def _http_options(
         options.upstream_http_protocol_options.auto_sni = True
         options.upstream_http_protocol_options.auto_san_validation = True
     if outlier and outlier.outlier_detection_http_error_codes:
-        codes = options.outlier_detection.error_matcher.or_match
-        for code in outlier.outlier_detection_http_error_codes:
-            header = codes.rules.add().http_response_headers_match.headers.add(name=":status")
-            header.string_match.exact = str(code)
+        matcher = options.outlier_detection.error_matcher
+        codes = outlier.outlier_detection_http_error_codes
+        for code in codes:
+            rule = matcher if len(codes) == 1 else matcher.or_match.rules.add()  # Envoy wants two of them at least
+            rule.http_response_headers_match.headers.add(name=":status").string_match.exact = str(code)
     return pb.any_of(options)
 
 
@@ -260,7 +261,13 @@ def _own(view: InboundView, i: InboundPort) -> Any:
     """Where a Sidecar says that the application listens elsewhere, its connections go there: 127.0.0.1 for loopback,
     0.0.0.0 for the pod's own address, or a Unix socket."""
     protocol = i.port.protocol
-    kind = "" if protocol not in (*HTTP, "auto") else {"http": "h1", "auto": "downstream"}.get(protocol, "h2")
+    http = i.pool.http if i.pool else None
+    if protocol not in (*HTTP, "auto"):
+        kind = ""
+    elif protocol == "auto" or (http and http.use_client_protocol):
+        kind = "downstream"
+    else:
+        kind = "h1" if protocol == "http" and not (http and http.h2_upgrade_policy == "UPGRADE") else "h2"
     out = _to_application(view, names.inbound(i.port.number), kind, i.pool)
     if not i.target:
         return out

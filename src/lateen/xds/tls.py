@@ -180,14 +180,13 @@ def gateway(tls: ServerTLS, alpn: tuple[str, ...], trust_domain: str) -> Any:
             context.trust_chain_verification = common_pb2.CertificateValidationContext.ACCEPT_UNTRUSTED
         if tls.ca_crl:
             context.crl.CopyFrom(_file(tls.ca_crl))
-        authorities = tls.ca_certificates or next((c.ca_certificates for c in tls.tls_certificates), "")
         if secrets and wanted:
             combined = common.combined_validation_context
             combined.default_validation_context.CopyFrom(context)
             combined.validation_context_sds_secret_config.CopyFrom(_by_ads(names.client_ca(secrets[0])))
         else:
-            if authorities:
-                context.trusted_ca.CopyFrom(_file(authorities))
+            if tls.ca_certificates:
+                context.trusted_ca.CopyFrom(_file(tls.ca_certificates))
             common.validation_context.CopyFrom(context)
     found = tls_pb2.DownstreamTlsContext(
         common_tls_context=common, require_client_certificate=pb.boolean(tls.mode == "MUTUAL")

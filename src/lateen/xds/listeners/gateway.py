@@ -42,7 +42,7 @@ def _requests(server: GatewayServer) -> Any:
             authorization=authz.of_workload(server.config, server.authorization, tcp=False),
         )
     ]
-    chain = lc.FilterChain(filters=filters, filter_chain_match=_match(server.sni))
+    chain = lc.FilterChain(name=server.name, filters=filters, filter_chain_match=_match(server.sni))
     if server.tls:
         chain.transport_socket.CopyFrom(tls.gateway(server.tls, ALPN, server.config.trust_domain))
     return chain
@@ -69,7 +69,7 @@ def _connections(server: GatewayServer) -> list[Any]:
             continue
         filters = [*allowed, tcp.weighted(server.config, route.clusters)]
         match = lc.FilterChainMatch(server_names=route.sni, prefix_ranges=[cidr(s) for s in route.subnets])
-        chain = lc.FilterChain(filters=filters, filter_chain_match=match)
+        chain = lc.FilterChain(name=server.name, filters=filters, filter_chain_match=match)
         if server.tls:
             chain.transport_socket.CopyFrom(tls.gateway(server.tls, (), server.config.trust_domain))
         out.append(chain)

@@ -82,7 +82,7 @@ def _filters(view: InboundView, i: InboundPort, secure: bool, is_http: bool, sta
     allowed = authz.of_workload(view.config, view.authorization, tcp=not is_http)
     cluster = names.inbound(i.port.number)
     if not is_http:
-        return [*allowed, tcp.proxy(view.config, cluster, server)]
+        return [*allowed, tcp.weighted(view.config, ((cluster, 100),), server, tcp.option(i.pool))]
     route = virtual_host.inbound(cluster, i.port.number)
     return [http.manager(view.config, "inbound", f"inbound_{stat}", route=route, server=server, authorization=allowed)]
 

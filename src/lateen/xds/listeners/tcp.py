@@ -44,12 +44,18 @@ def options(host: HostView, port: int) -> Options:
         for number in numbers:
             for subset in ["", *(s.name for dr in rules for s in dr.spec.subsets)]:
                 found = policy.merged(rules, subset, number)
-                pool = found.connection_pool.tcp if found.connection_pool else None
-                idle = pool.idle_timeout.seconds if pool and pool.idle_timeout else None
-                longest = pool.max_connection_duration.seconds if pool and pool.max_connection_duration else None
-                if idle is not None or longest is not None or found.tunnel:
-                    out[names.outbound(full, number, subset)] = Option(idle, longest, found.tunnel)
+                mine = option(found.connection_pool, found.tunnel)
+                if mine is not None:
+                    out[names.outbound(full, number, subset)] = mine
     return out
+
+
+def option(pool: api.ConnectionPool | None, tunnel: api.Tunnel | None = None) -> Option | None:
+    """None where nothing is said."""
+    tcp = pool.tcp if pool else None
+    idle = tcp.idle_timeout.seconds if tcp and tcp.idle_timeout else None
+    longest = tcp.max_connection_duration.seconds if tcp and tcp.max_connection_duration else None
+    return Option(idle, longest, tunnel) if idle is not None or longest is not None or tunnel else None
 
 
 def proxy(
