@@ -132,10 +132,8 @@ spec:
 
     def plain():
         listeners = mesh.lateen("pc", "listener", "deploy/details-v1", "--port", "15006").stdout
-        return (
-            "Trans: raw_buffer; Addr: *:9080" in listeners
-            and "Trans: tls; App: istio TLS; Addr: *:9080" not in listeners
-        )
+        mine = [line for line in listeners.splitlines() if "Addr: *:9080" in line]
+        return mine and not any("Trans: tls" in line for line in mine)
 
     mesh.until(plain, what="only plain text on the port")
     becomes(mesh, 200, "ratings", "details:9080/details/0")

@@ -43,7 +43,7 @@ HTTP = "listener: {filterChain: {filter: {name: envoy.filters.network.http_conne
     [
         ("INSERT_FIRST", "", 0),
         ("INSERT_BEFORE", ", subFilter: {name: envoy.filters.http.router}", -2),
-        ("INSERT_AFTER", ", subFilter: {name: envoy.filters.http.fault}", 1),
+        ("INSERT_AFTER", ", subFilter: {name: envoy.filters.http.fault}", 2),
         ("ADD", "", -2),
     ],
 )

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from lateen.ads.server import AdsServer, Connection
 from lateen.analysis import Message, Snapshot, Source, analyze, analyzers
 from lateen.api import kinds
+from lateen.api import objects as o
 from lateen.api.effective import IDLE
 from lateen.control.patching import Patching
 from lateen.control.world import World
@@ -21,6 +22,8 @@ from lateen.kit import times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError, Unreachable
 from lateen.kube.informer import Informer, Key
+from lateen.mesh.model import Mesh
+from lateen.mesh.shadow import shadowed
 from lateen.wire.resource import ResourceSet
 
 log = logging.getLogger("lateen.control.status")
@@ -53,9 +56,9 @@ def origins(resources: ResourceSet) -> dict[str, frozenset[str]]:
     if found is None:
         collected: dict[str, set[str]] = {}
         for r in resources.resources.values():
-            for o in r.origin:
-                collected.setdefault(o, set()).add(r.name)
-        found = _origins[resources] = {o: frozenset(n) for o, n in collected.items()}
+            for origin in r.origin:
+                collected.setdefault(origin, set()).add(r.name)
+        found = _origins[resources] = {origin: frozenset(n) for origin, n in collected.items()}
     return found
 
 
@@ -74,7 +77,7 @@ def reach(connections: Iterable[Connection]) -> dict[str, Reach]:
         key = tuple(id(s) for sets in c.session.sets().values() for s in sets)
         alike[key] = (c, alike[key][1] + 1 if key in alike else 1)
     for c, number in alike.values():
-        for ref in {o for sets in c.session.sets().values() for s in sets for o in origins(s)}:
+        for ref in {r for sets in c.session.sets().values() for s in sets for r in origins(s)}:
             concerned[ref] = concerned.get(ref, 0) + number
             have[ref] = have.get(ref, 0) + number
     for c in different:
@@ -127,6 +130,11 @@ def _condition(kind: str, status: str, reason: str, text: str) -> Json:
     return {"type": kind, "status": status, "reason": reason, "message": text[:2000]}
 
 
+def _shadowed(found: list[tuple[str, o.Ref]]) -> Json:
+    text = "; ".join(f"{host}: all requests are taken by the older {by}" for host, by in found[:5])
+    return _condition("Shadowed", "True", "OlderRule", f"{text}. Join the two, or give the older one a match.")
+
+
 def _patched(says: list[str]) -> Json:
     """What each patch does."""
     if not says:
@@ -168,6 +176,7 @@ class StatusWriter:
         self._client, self._world, self._ads, self._patching = client, world, ads, patching
         self._dirty, self._stale = asyncio.Event(), True
         self._found: dict[str, list[Message]] = {}
+        self._shadowed: dict[str, list[tuple[str, o.Ref]]] = {}
         self._patches: dict[str, list[str]] = {}
         self.informers: list[Informer] = []
         ads.answered = self._dirty.set
@@ -205,6 +214,8 @@ class StatusWriter:
 
     async def _write(self) -> None:
         far = reach(self._ads.connections)
+        mesh = Mesh(self._world.objects)
+        self._shadowed = shadowed(mesh)
         self._patches = self._patching.report(self._ads.connections)
         wanted: list[tuple[kinds.Kind, Json, Json]] = []
         for informer in self.informers:
@@ -213,6 +224,7 @@ class StatusWriter:
                     status = self._status(informer.kind.kind, obj, far)
                     if status is not None:
                         wanted.append((informer.kind, obj, status))
+        wanted += self._ingresses(mesh)
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def one(kind: kinds.Kind, obj: Json, status: Json) -> None:
@@ -226,12 +238,32 @@ class StatusWriter:
 
         await asyncio.gather(*(one(*w) for w in wanted))
 
+    def _ingresses(self, mesh: Mesh) -> list[tuple[kinds.Kind, Json, Json]]:
+        """An Ingress is reached where its gateway is."""
+        objects = {i.kind: i.objects for i in self.informers}
+        ours = {(i.ref.namespace, i.ref.name) for i in mesh.ingresses()}
+        found = [
+            s
+            for s in objects[kinds.SERVICE].values()
+            if s["metadata"]["namespace"] == mesh.config.root_namespace
+            and dig(s, "spec", "selector", "istio") == mesh.config.ingress_selector
+        ]
+        at: list[Json] = [{"ip": i["ip"]} if "ip" in i else i for s in found for i in _addresses(s)]
+        out: list[tuple[kinds.Kind, Json, Json]] = []
+        for obj in objects[kinds.INGRESS].values():
+            mine = at if (obj["metadata"]["namespace"], obj["metadata"]["name"]) in ours else []
+            if dig(obj, "status", "loadBalancer", "ingress", default=[]) != mine:
+                out.append((kinds.INGRESS, obj, {"loadBalancer": {"ingress": mine}}))
+        return out
+
     def _status(self, kind: str, obj: Json, far: dict[str, Reach]) -> Json | None:
         """What to write; None where it is written already."""
         meta = obj["metadata"]
         ref = f"{kind} {meta['namespace']}/{meta['name']}"
         found = self._found.get(ref, [])
         new = conditions(obj, kind, self._world.bad.get(ref, ""), found, far.get(ref, Reach()))
+        if ref in self._shadowed:
+            new.append(_shadowed(self._shadowed[ref]) | {"observedGeneration": meta.get("generation")})
         if kind == "EnvoyFilter":
             new.append(_patched(self._patches.get(ref, [])) | {"observedGeneration": meta.get("generation")})
         status: Json = dig(obj, "status", default={})
@@ -246,6 +278,11 @@ class StatusWriter:
             "observedGeneration": meta.get("generation"),
             "validationMessages": messages,
         }
+
+
+def _addresses(service: Json) -> list[Json]:
+    found: list[Json] = dig(service, "status", "loadBalancer", "ingress", default=[])
+    return found
 
 
 def _substance(kind: kinds.Kind, obj: Json) -> Any:

@@ -94,6 +94,12 @@ class Views:
             *((r.ref.namespace, r.spec.export_to) for r in objects.virtual_services.values()),
             *((r.ref.namespace, r.spec.export_to) for r in objects.destination_rules.values()),
         ]
+        by_name: dict[str, str] = {}
+        for s in objects.services.values():
+            # Two namespaces with a service of one name: each means its own by it.
+            first = by_name.setdefault(s.name, s.namespace)
+            if first != s.namespace:
+                own |= {first, s.namespace}
         for found in self.mesh.by_host().values():
             if len(found) > 1:
                 own |= {s.namespace for s in found}
@@ -157,7 +163,7 @@ class Views:
         if mesh.rules_by_host():
             hosts += self._rule_hosts(client, hosts, scope)
         config = _with_policy(mesh, sidecar, namespace)
-        silenced = _silenced(hosts)
+        silenced = _silenced(hosts, client.namespace)
         binds = self._binds(client, scope, memo, before) if scope else ()
         origins = (str(sidecar.ref),) if sidecar else ()
         key = (config, tuple(map(id, hosts)), tuple(map(id, endpoints)), silenced, binds, origins)
@@ -361,14 +367,15 @@ class Views:
     def _served(self, pod: o.Pod) -> list[tuple[Port, o.Service]]:
         """The pod's ports that services and entries lead to, each with the first of them."""
         out: dict[int, tuple[Port, o.Service]] = {}
-        for service in self.mesh.services_of(pod):
-            for p in service.ports:
-                number = gateways.container_port(pod, p)
-                if number and protocol(p) != "udp":
-                    out.setdefault(number, (Port(number, p.name, protocol(p)), service))
-        for service, p, number in self.mesh.entries_of(pod):
-            if protocol(p) != "udp":
-                out.setdefault(number, (Port(number, p.name, protocol(p)), service))
+        found = [
+            (s, p, gateways.container_port(pod, p)) for s in self.mesh.services_of(pod) for p in s.ports
+        ] + self.mesh.entries_of(pod)
+        for service, p, number in found:
+            kind = protocol(p)
+            known = out.get(number)
+            # A service that says its protocol goes before one that does not.
+            if number and kind != "udp" and (known is None or (known[0].protocol == "auto" and kind != "auto")):
+                out[number] = (Port(number, p.name, kind), service)
         return list(out.values())
 
 
@@ -436,20 +443,29 @@ def _ingress(i: IstioIngressListener, pod: o.Pod, mesh: Mesh, pool: Any) -> Inbo
     return InboundPort(port, service, i.default_endpoint, i.tls, pool=i.connection_pool or pool, bind=bind, scoped=True)
 
 
-def _silenced(hosts: list[HostView]) -> frozenset[tuple[str, str]]:
-    """Spellings that two hosts share (the short name of services in two namespaces, an address): the earlier host in
-    order of the list keeps it, except that full names always stay with their hosts."""
-    owner = {h.host: h.host for h in hosts}
-    out = []
+def _silenced(hosts: list[HostView], namespace: str) -> frozenset[tuple[str, str]]:
+    """(host, spelling) where hosts share a spelling and another one has it. Full names stay with their hosts. A short
+    name is that of the client's own namespace, as in its DNS, and nobody's where two others share it; an address is
+    the first host's."""
+    full = {h.host for h in hosts}
+    claims: dict[str, list[HostView]] = {}
     for h in hosts:
-        found: list[str] = []
-        found += spellings(h.host, h.namespace, h.name)[1:]
-        found += h.addresses
-        for namespace, name in h.aliases:
-            found += spellings(f"{name}.{namespace}.svc.cluster.local", namespace, name)
+        found = [*spellings(h.host, h.namespace, h.name), *h.addresses]
+        for space, name in h.aliases:
+            found += spellings(f"{name}.{space}.svc.cluster.local", space, name)
         for spelling in found:
-            if owner.setdefault(spelling, h.host) != h.host:
-                out.append((h.host, spelling))
+            claims.setdefault(spelling, []).append(h)
+    out = []
+    for spelling, found_by in claims.items():
+        if len(found_by) == 1:
+            continue
+        if spelling in full:
+            owner = spelling
+        elif "." in spelling or ":" in spelling:
+            owner = found_by[0].host
+        else:
+            owner = next((h.host for h in found_by if h.namespace == namespace), "")
+        out += [(h.host, spelling) for h in found_by if h.host != owner]
     return frozenset(out)
 
 

@@ -146,7 +146,9 @@ def _outbound(view: HostView, port: Port, subset: str) -> Resource:
         kind = "downstream" if as_client else "h2" if h2 else "h1"
         options = _http_options(kind, pool, found.outlier_detection, _auto_sni(found.tls))
         cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(options)
-    _transport(cluster, view, port, subset, found.tls, tls.ALPN_H2 if h2 else tls.ALPN_H1 if http else tls.ALPN_TCP)
+    # A port of unknown protocol carries both; its requests say that they are some on their own (see routes).
+    alpn = tls.ALPN_H2 if h2 else tls.ALPN_H1 if http and port.protocol != "auto" else tls.ALPN_TCP
+    _transport(cluster, view, port, subset, found.tls, alpn)
     if found.proxy_protocol:
         tls.with_proxy_protocol(cluster, found.proxy_protocol.version or "V1")
     return pb.resource(name, cluster, (*(str(dr.ref) for dr in view.rules), *view.origins))

@@ -106,6 +106,11 @@ def built_in(home_bin: Path) -> dict[str, Image]:
     out["lateen/console"] = _python("lateen.console")
     out["lateen/http-echo"] = _python("bookinfo.echo")
     out["lateen/grpc-echo"] = _python("bookinfo.grpc_echo")
+    httpbin = _python("bookinfo.httpbin", "8080")
+    out["mccutchen/go-httpbin"] = httpbin
+    out["kennethreitz/httpbin"] = _python("bookinfo.httpbin", "80")
+    out["istio/tcp-echo-server"] = _python("bookinfo.tcp_echo")
+    out["curlimages/curl"] = Image(("/usr/bin/curl",))
     out["lateen/sleep"] = Image(("/bin/sleep",), ("infinity",))
     return out
 

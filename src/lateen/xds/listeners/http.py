@@ -11,10 +11,12 @@ from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import dynamic_forward_proxy_pb2 as forward_pb2
 from envoy.extensions.filters.http.fault.v3 import fault_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.http.set_filter_state.v3 import set_filter_state_pb2 as state_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 
 from lateen.mesh.model import MeshConfig
 from lateen.xds import discovery, pb, telemetry
+from lateen.xds.routes import action
 
 
 def _filter(name: str, config: Any, disabled: bool = False) -> Any:
@@ -28,6 +30,8 @@ def _filters(kind: str, dynamic: bool) -> tuple[Any, ...]:
         found = forward_pb2.FilterConfig(dns_cache_config=discovery.dns_cache())
         out.append(_filter("envoy.filters.http.dynamic_forward_proxy", found, disabled=True))
     if kind in ("outbound", "gateway"):
+        # What requests on ports of unknown protocol tell the server's sidecar; off for all others.
+        out.append(_filter(action.STATE, state_pb2.Config(), disabled=True))
         # Off until a route has settings for them: an idle filter costs CPU on every request.
         out.append(_filter("envoy.filters.http.fault", fault_pb2.HTTPFault(), disabled=True))
         out.append(_filter("envoy.filters.http.cors", cors_pb2.Cors(), disabled=True))

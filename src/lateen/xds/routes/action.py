@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2 as rc
 from envoy.extensions.filters.common.fault.v3 import fault_pb2 as common_fault_pb2
+from envoy.extensions.filters.common.set_filter_state.v3 import value_pb2 as state_value_pb2
 from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.extensions.filters.http.fault.v3 import fault_pb2
+from envoy.extensions.filters.http.set_filter_state.v3 import set_filter_state_pb2 as state_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as hosts_pb2
 from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2 as priorities_pb2
 from envoy.type.matcher.v3 import regex_pb2
@@ -22,6 +25,19 @@ from lateen.xds.routes.match import string
 DEFAULT_RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled"
 """Istio's default; nothing in it repeats a request that the application may have seen."""
 DEFAULT_ATTEMPTS = 2
+
+STATE = "envoy.filters.http.set_filter_state"
+
+
+@lru_cache(maxsize=1)
+def as_requests() -> Any:
+    """Requests on a port of unknown protocol: mesh TLS then says that it carries HTTP, whatever its version. The rest
+    of such a port are connections, which the cluster's own ALPN says."""
+    value = state_value_pb2.FilterStateValue(object_key="envoy.network.application_protocols")
+    value.format_string.text_format_source.inline_string = "istio-http/1.1,istio"
+    value.shared_with_upstream = state_value_pb2.FilterStateValue.ONCE
+    return pb.any_of(state_pb2.Config(on_request_headers=[value]))
+
 
 Resolve = Callable[[api.Destination], tuple[str, int]]
 """A destination -> (full host, port)."""

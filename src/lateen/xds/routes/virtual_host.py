@@ -131,6 +131,8 @@ def virtual_host(view: HostView, port: Port, silent: frozenset[str] = frozenset(
         request_headers_to_add=_peer_headers(),
         request_headers_to_remove=OPTIONAL_HEADERS,
     )
+    if port.protocol == "auto":
+        host.typed_per_filter_config[action.STATE].CopyFrom(action.as_requests())
     for vs in view.virtual_services:
 
         def resolve(d: api.Destination, vs: o.Resource[api.VirtualService] = vs) -> tuple[str, int]:

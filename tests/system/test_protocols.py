@@ -1,0 +1,284 @@
+"""Every way in which applications talk, and hosts by every way in which they are found."""
+
+import json
+
+import pytest
+from samples import NS, dr, obj, tasks, vs  # noqa: F401 - a fixture of this module
+
+pytestmark = pytest.mark.system
+
+MORE = f"""
+apiVersion: v1
+kind: Service
+metadata: {{name: greeter, namespace: {NS}}}
+spec: {{selector: {{app: greeter}}, ports: [{{name: mysql, port: 3306}}, {{name: unnamed, port: 9100}}]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: socket, namespace: {NS}}}
+spec: {{selector: {{app: socket}}, ports: [{{name: http, port: 9200}}]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: headless, namespace: {NS}}}
+spec: {{clusterIP: None, selector: {{app: httpbin}}, ports: [{{name: http, port: 8080}}]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: headless-tcp, namespace: {NS}}}
+spec: {{clusterIP: None, selector: {{app: tcp-echo}}, ports: [{{name: tcp, port: 9000}}]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: alias, namespace: {NS}}}
+spec: {{type: ExternalName, externalName: httpbin.{NS}.svc.cluster.local}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: guessed, namespace: {NS}}}
+spec: {{selector: {{app: httpbin}}, ports: [{{name: web, port: 8001, targetPort: 8080}}]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: greeter, namespace: {NS}, labels: {{app: greeter}}}}
+spec:
+  containers:
+  - {{name: tcp, image: istio/tcp-echo-server, args: ["3306,9100", hello, --greet], ports: [{{containerPort: 3306}}, {{containerPort: 9100}}]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: socket, namespace: {NS}, labels: {{app: socket}}}}
+spec:
+  containers:
+  - {{name: tcp, image: istio/tcp-echo-server, args: ["9200", ws, --websocket], ports: [{{containerPort: 9200}}]}}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: resolver
+  namespace: {NS}
+  labels: {{app: resolver}}
+  annotations:
+    proxy.istio.io/config: |
+      proxyMetadata: {{ISTIO_META_DNS_CAPTURE: "true"}}
+spec:
+  containers: [{{name: sleep, image: curlimages/curl, command: [/bin/sleep, infinity]}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def more(tasks):
+    tasks.mesh.apply(MORE)
+    tasks.mesh.kubectl(
+        "wait",
+        "-n",
+        NS,
+        "--for=condition=Ready",
+        "pod/greeter",
+        "pod/socket",
+        "pod/resolver",
+        "--timeout=60s",
+        timeout=90,
+    )
+    return tasks
+
+
+def python(tasks, code, app="sleep", container="sleep"):
+    name = tasks.mesh.pod(app, NS)
+    return tasks.mesh.kubectl(
+        "exec", name, "-n", NS, "-c", container, "-i", "--", "python3", "-", stdin=code, ok=False
+    ).stdout.strip()
+
+
+def first_line(host, port, send=""):
+    return (
+        f"import socket\ns = socket.create_connection(('{host}', {port}), 5)\ns.settimeout(8)\n"
+        + (f"s.sendall(b'{send}\\n')\n" if send else "")
+        + "print(s.recv(100).decode())"
+    )
+
+
+def test_servers_that_speak_first(more):
+    """Also at a port of unknown protocol, where the proxy waits for the client's first bytes for a while."""
+    more.until(lambda: python(more, first_line("greeter", 3306)) == "hello ready", what="a greeting")
+    assert python(more, first_line("greeter", 9100)) == "hello ready"
+
+
+def test_websockets_pass_both_sidecars(more):
+    code = """
+import os, socket
+s = socket.create_connection(("socket", 9200), 5); s.settimeout(5)
+s.sendall(b"GET /chat HTTP/1.1\\r\\nHost: socket:9200\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n"
+          b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\\r\\nSec-WebSocket-Version: 13\\r\\n\\r\\n")
+head = b""
+while b"\\r\\n\\r\\n" not in head: head += s.recv(1000)
+s.sendall(bytes([0x81, 0x85]) + b"\\0\\0\\0\\0" + b"hello")
+print(head.split(b" ")[1].decode(), s.recv(100)[2:].decode())
+"""
+    more.until(lambda: python(more, code) == "101 hello", what="an echo through the upgrade")
+
+
+def test_a_headless_service_is_called_by_its_endpoints(more):
+    more.until(lambda: more.get("headless:8080/get")[0] == 200, what="HTTP")
+    assert python(more, first_line("headless-tcp", 9000, "x")).split()[0] in ("one", "two")
+    clusters = more.mesh.lateen(
+        "pc", "cluster", more.mesh.pod("sleep", NS) + f".{NS}", "--fqdn", f"headless.{NS}.svc.cluster.local"
+    ).stdout
+    assert "ORIGINAL_DST" in clusters
+
+
+def test_an_alias_is_its_service(more):
+    more.until(lambda: more.get("alias:8000/get")[0] == 200, what="the alias")
+    with more.applied(vs("httpbin", "httpbin", "[{directResponse: {status: 418}}]")):
+        more.until(lambda: more.get("alias:8000/get")[0] == 418, what="the rule of its service")
+        with more.applied(vs("alias", "alias", "[{directResponse: {status: 419}}]")):
+            more.until(lambda: more.get("alias:8000/get")[0] == 419, what="a rule of its own")
+            assert more.get("httpbin:8000/get")[0] == 418
+
+
+def test_a_port_without_a_protocol_is_routed_where_it_speaks_http(more):
+    with more.applied(
+        vs(
+            "guessed",
+            "guessed",
+            "[{match: [{uri: {prefix: /get}}], directResponse: {status: 418}}, {route: [{destination: {host: guessed}}]}]",
+        )
+    ):
+        more.until(lambda: more.get("guessed:8001/get")[0] == 418, what="the rule")
+        assert more.get("guessed:8001/headers")[0] == 200
+
+
+def test_a_pod_calls_itself_and_others_by_address(more):
+    name = more.mesh.pod("httpbin", NS)
+    own = more.mesh.get("pod", name, "-n", NS, "-o", "jsonpath={.status.podIP}")
+    code = f"import urllib.request as u\nprint(u.urlopen('http://{own}:8080/get', timeout=5).status)"
+    assert python(more, code, "httpbin", "httpbin") == "200"
+    code = (
+        "import urllib.request as u\nprint({u.urlopen('http://httpbin:8000/get', timeout=5).status for _ in range(6)})"
+    )
+    assert python(more, code, "httpbin", "httpbin") == "{200}"
+    assert more.get(f"{own}:8080/get")[0] == 200
+
+
+ENTRY = (
+    "{hosts: [db.example.com], location: MESH_INTERNAL, resolution: STATIC,"
+    " ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}], workloadSelector: {labels: {app: machine}}}"
+)
+
+
+def test_hosts_without_dns_are_answered_by_the_proxy(more):
+    """A host that only a ServiceEntry knows, on a workload that only a WorkloadEntry knows."""
+    address = more.mesh.get("pod", "-n", "outside", "-l", "app=httpbin", "-o", "jsonpath={.items[0].status.podIP}")
+    workload = obj("WorkloadEntry", "machine", f"{{address: {address}, labels: {{app: machine}}}}")
+    with more.applied(obj("ServiceEntry", "db", ENTRY), workload):
+        look = "getent ahostsv4 db.example.com | head -1"
+        more.until(lambda: more.sh(look, "resolver").startswith("240.240."), what="an automatic address")
+        more.until(
+            lambda: more.sh("curl -s -o /dev/null -w '%{http_code}' db.example.com/get", "resolver") == "200",
+            what="an answer from the machine",
+        )
+        # Names of the cluster still come from its own DNS.
+        assert more.sh("curl -s -o /dev/null -w '%{http_code}' httpbin:8000/get", "resolver") == "200"
+        assert more.sh(look, "sleep") == ""
+    more.until(lambda: more.sh(look, "resolver") == "", what="nothing known any more")
+
+
+LUA = (
+    "{workloadSelector: {labels: {app: sleep}}, configPatches: [{applyTo: HTTP_FILTER, match: {context: SIDECAR_OUTBOUND,"
+    " listener: {portNumber: 8000}}, patch: {operation: INSERT_FIRST, value: {name: lua, typed_config: {'@type':"
+    ' type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua, default_source_code: {inline_string: "%s"}}}}}%s]}'
+)
+GOOD = "function envoy_on_request(h) h:headers():add('x-patched', 'yes') end"
+
+
+def patched(more, name):
+    found = json.loads(more.mesh.get("envoyfilter", name, "-n", NS, "-o", "json")).get("status") or {}
+    return next(((c["reason"], c["message"]) for c in found.get("conditions", []) if c["type"] == "Patched"), ("", ""))
+
+
+def test_an_envoy_filter_says_what_each_patch_does(more):
+    idle = ", {applyTo: CLUSTER, match: {cluster: {service: no.such.host}}, patch: {operation: REMOVE}}"
+    with more.applied(obj("EnvoyFilter", "good", LUA % (GOOD, idle), "networking.istio.io/v1alpha3")):
+        more.until(lambda: '"X-Patched"' in more.get("httpbin:8000/get")[1], what="the patch")
+        more.until(lambda: patched(more, "good")[0] == "NotMatched", what="the status")
+        says = patched(more, "good")[1]
+        assert "configPatches[0] (HTTP_FILTER): applied to 1 resources on 1 proxies" in says
+        assert "configPatches[1] (CLUSTER): matches nothing" in says
+
+
+def test_a_patch_that_envoy_refuses_is_withdrawn_and_named(more):
+    """The others stay, the proxy goes on, and other rules still reach it."""
+    good = obj("EnvoyFilter", "good", LUA % (GOOD, ""), "networking.istio.io/v1alpha3")
+    bad = obj("EnvoyFilter", "bad", LUA % ("this is no program", ""), "networking.istio.io/v1alpha3")
+    with more.applied(good):
+        more.until(lambda: '"X-Patched"' in more.get("httpbin:8000/get")[1], what="the good patch")
+        with more.applied(bad):
+            more.until(lambda: patched(more, "bad")[0] == "Rejected", what="the status of the bad one")
+            assert "rejected by sleep-" in patched(more, "bad")[1]
+            assert patched(more, "good")[0] == "Applied"
+            assert '"X-Patched"' in more.get("httpbin:8000/get")[1]
+            with more.applied(vs("httpbin", "httpbin", "[{directResponse: {status: 418}}]")):
+                more.until(lambda: more.get("httpbin:8000/get")[0] == 418, what="a later rule")
+            assert "ERROR" not in more.mesh.lateen("proxy-status").stdout
+
+
+def test_a_value_that_is_none_of_envoys_is_refused_at_apply(more):
+    text = obj(
+        "EnvoyFilter",
+        "worse",
+        LUA.replace("default_source_code", "no_such_field") % (GOOD, ""),
+        "networking.istio.io/v1alpha3",
+    )
+    done = more.mesh.apply(text, ok=False)
+    assert done.returncode != 0
+    assert "spec.configPatches[0].patch.value" in done.stderr
+    assert "no_such_field" in done.stderr
+
+
+def test_a_shadowed_rule_says_so(more):
+    first = vs("first", "httpbin", "[{directResponse: {status: 418}}]")
+    second = vs("second", "httpbin", "[{directResponse: {status: 419}}]")
+    with more.applied(first):
+        more.until(lambda: more.get("httpbin:8000/get")[0] == 418, what="the first rule")
+        with more.applied(second):
+
+            def says():
+                found = (
+                    json.loads(more.mesh.get("virtualservice", "second", "-n", NS, "-o", "json")).get("status") or {}
+                )
+                return next((c for c in found.get("conditions", []) if c["type"] == "Shadowed"), {})
+
+            more.until(lambda: says().get("status") == "True", what="the condition")
+            assert f"{NS}/first" in says()["message"]
+            assert more.get("httpbin:8000/get")[0] == 418
+
+
+def test_a_proxy_config_is_what_new_pods_have(more):
+    config = obj(
+        "ProxyConfig",
+        "one",
+        "{selector: {matchLabels: {app: one}}, concurrency: 1, environmentVariables: {ISTIO_META_COLOR: red}}",
+        "networking.istio.io/v1beta1",
+    )
+    pod = f"apiVersion: v1\nkind: Pod\nmetadata: {{name: one, namespace: {NS}, labels: {{app: one}}}}\nspec: {{containers: [{{name: sleep, image: lateen/sleep}}]}}"
+    with more.applied(config):
+        try:
+            more.mesh.apply(pod)
+            found = json.loads(more.mesh.get("pod", "one", "-n", NS, "-o", "json"))["spec"]["containers"][0]
+            assert found["args"][-2:] == ["--concurrency", "1"]
+            assert {"name": "ISTIO_META_COLOR", "value": "red"} in found["env"]
+        finally:
+            more.mesh.kubectl("delete", "pod", "one", "-n", NS)
+
+
+def test_the_tls_of_an_application_passes_through(more):
+    """A port of protocol TLS whose server is outside: the name decides."""
+    entry = (
+        "{hosts: [istiod.istio-system.svc], addresses: [10.250.0.1], location: MESH_EXTERNAL, resolution: DNS, ports: [{number: 443,"
+        " name: tls, protocol: TLS}], endpoints: [{address: istiod.istio-system.svc.cluster.local}]}"
+    )
+    with more.applied(
+        obj("ServiceEntry", "through", entry), dr("through", "istiod.istio-system.svc", "{tls: {mode: DISABLE}}")
+    ):
+        curl = "curl -sk -m 5 -o /dev/null -w '%{http_code}' --connect-to istiod.istio-system.svc:443:10.250.0.1:443 https://istiod.istio-system.svc/inject"
+        more.until(lambda: more.sh(curl, ok=False) == "405", what="an answer of the server itself")
