@@ -74,7 +74,7 @@ def test_timeouts_and_retries(tasks):
         assert tasks.get("httpbin:8000/delay/0")[0] == 200
     retries = "retries: {attempts: 3, retryOn: 5xx}"
     with tasks.applied(
-        vs("httpbin", "httpbin", f"[{{{retries}, {ROUTE}, headers: {{request: {{set: {{x-r: y}}}}}}}}]")
+        vs("httpbin", "httpbin", f"[{{{retries}, {ROUTE}, headers: {{request: {{set: {{x-r: again}}}}}}}}]")
     ):
         tasks.until(lambda: '"X-R"' in tasks.get("httpbin:8000/get")[1], what="the rule")
         before = served(tasks, "503")

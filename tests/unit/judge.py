@@ -84,6 +84,27 @@ def _inline(socket, secrets):
     socket.typed_config.Pack(context)
 
 
+def invariants(found):
+    """What Envoy refuses, and what static validation cannot see: spellings of hosts that two virtual hosts have, chains
+    that match the same, routes to route configurations that are not there."""
+    for name in found.get(names.RDS, {}):
+        seen = set()
+        for host in routes(found, name).virtual_hosts:
+            for domain in host.domains:
+                assert domain not in seen, f"{name}: two hosts have {domain}"
+                seen.add(domain)
+    for listener in found[names.LDS].values():
+        matches = [c.filter_chain_match.SerializeToString(deterministic=True) for c in listener.filter_chains]
+        assert len(set(matches)) == len(matches), f"{listener.name}: two chains match the same"
+        for chain in (*listener.filter_chains, listener.default_filter_chain):
+            for f in chain.filters:
+                if f.name == "envoy.filters.network.http_connection_manager":
+                    hcm = http_connection_manager_pb2.HttpConnectionManager()
+                    f.typed_config.Unpack(hcm)
+                    if hcm.HasField("rds"):
+                        assert hcm.rds.route_config_name in found[names.RDS], f"{listener.name}: no {hcm.rds}"
+
+
 def validate(view, directory):
     """Raises AssertionError with Envoy's own words."""
     validate_messages(messages(view), directory)

@@ -207,7 +207,10 @@ class Views:
         virtual = tuple(source.narrowed(v, client.source, labels) for v in found) if found else ()
         ports = [p for p in service.ports if not only or p.port in only]
         places = tuple(mesh.endpoints(service, p) for p in ports)
-        aliases = mesh.aliases().get(service.host, ())
+        # An alias with rules of its own is a host of its own.
+        aliases = tuple(
+            a for a in mesh.aliases().get(service.host, ()) if not mesh.mesh_rules(a.host, client.namespace, seen)
+        )
         inputs: tuple[object, ...] = (
             mesh.config,
             service,
@@ -276,7 +279,7 @@ class Views:
             "resolution": "HEADLESS" if headless else service.resolution,
             "external": service.external,
             "sans": service.sans,
-            "aliases": tuple((a.namespace, a.name) for a in aliases if not mesh.mesh_rules(a.host, client.namespace)),
+            "aliases": tuple((a.namespace, a.name) for a in aliases),
             "security": tuple(security),
             "virtual_services": virtual,
             "rules": rules,

@@ -16,6 +16,7 @@ from lateen.kube.informer import Informer, Key
 log = logging.getLogger("lateen.controllers.proxy")
 
 HOST = "127.0.0.1"
+MAX_ALIASES = 8
 FALLBACK = 8000
 """A LoadBalancer port below 1024 that cannot be had is tried again this much higher (80 -> 8080 is 80 + 8000)."""
 
@@ -84,12 +85,29 @@ class Proxy:
             for p in dig(service, "spec", "ports", default=[]):
                 if p.get("name"):
                     srv[f"_{p['name']}._{p['protocol'].lower()}.{fqdn}"] = [(p["port"], fqdn)]
+        names |= self._aliases(names)
         self._names, self._srv, self._reverse = names, srv, reverse
         text = services.rules(ports)
         if text != self._installed:
             await services.install(text)
             self._installed = text
         await self._host_ports()
+
+    def _aliases(self, names: dict[str, list[str]]) -> dict[str, list[str]]:
+        """ExternalName services have the addresses of what they stand for, also over several steps."""
+        targets = {
+            f"{name}.{namespace}.svc.{plan.DOMAIN}": str(dig(service, "spec", "externalName", default="")).rstrip(".")
+            for (namespace, name), service in self._services.objects.items()
+            if dig(service, "spec", "type") == "ExternalName"
+        }
+        out = {}
+        for alias in targets:
+            at, steps = alias, 0
+            while at in targets and steps < MAX_ALIASES:
+                at, steps = targets[at], steps + 1
+            if at in names:
+                out[alias] = names[at]
+        return out
 
     # --- DNS -------------------------------------------------------------------------------------------------
 

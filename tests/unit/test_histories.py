@@ -1,0 +1,186 @@
+"""Random histories of creates, updates and deletes: what was worked out step by step equals what is worked out anew."""
+
+import random
+
+import judge
+import meshes as mesh
+import pytest
+
+from lateen.api import objects as o
+from lateen.kit import yamldoc
+from lateen.mesh.model import Mesh, Objects
+from lateen.mesh.views import Views
+from lateen.xds.generate import generate
+
+SPACES = ("default", "a", "b")
+NAMES = ("reviews", "ratings", "x", "y")
+
+
+def service(rng, version):
+    namespace, name = rng.choice(SPACES), rng.choice(NAMES)
+    kind = rng.random()
+    port = o.ServicePort(rng.choice(("http", "tcp", "grpc", "web")), rng.choice((80, 9080)), 8080, "TCP")
+    made = o.Service(
+        namespace,
+        name,
+        "None" if kind < 0.15 else f"10.96.{SPACES.index(namespace)}.{NAMES.index(name) + 1}",
+        (port,),
+        (("app", name),),
+        export_to=rng.choice(((), (), (".",), ("a",))),
+        external_name=f"{rng.choice(NAMES)}.default.svc.cluster.local" if kind > 0.9 else "",
+    )
+    return "services", (namespace, name), made
+
+
+def slices(rng, version):
+    namespace, name = rng.choice(SPACES), rng.choice(NAMES)
+    found = tuple(
+        o.Endpoint(f"10.1.{SPACES.index(namespace)}.{i}", 8080, f"{name}-{i}") for i in range(rng.randint(0, 3))
+    )
+    return "slices", (namespace, f"{name}-s"), (name, dict.fromkeys(("http", "tcp", "grpc", "web"), found))
+
+
+def pod(rng, version):
+    namespace, name, i = rng.choice(SPACES), rng.choice(NAMES), rng.randint(0, 2)
+    made = mesh.pod(
+        f"{name}-{i}", f"10.1.{SPACES.index(namespace)}.{i}", namespace, rng.random() < 0.7, app=name,
+        version=rng.choice(("v1", "v2")),
+    )  # fmt: skip
+    return "pods", (namespace, made.name), made
+
+
+def document(text, rng, version):
+    (doc,) = yamldoc.objects(text)
+    doc["metadata"] |= {"namespace": rng.choice(SPACES), "stamp": version}
+    found = mesh.add(Objects(), doc, rng.randint(0, 59))
+    collection = next(c for c in COLLECTED if getattr(found, c))
+    ((key, value),) = getattr(found, collection).items()
+    return collection, key, value
+
+
+COLLECTED = (
+    "virtual_services", "destination_rules", "gateways", "peer_authentications", "authorization_policies",
+    "service_entries", "workload_entries", "sidecars",
+)  # fmt: skip
+
+
+def virtual_service(rng, version):
+    host = rng.choice(
+        (*NAMES, "x.a.svc.cluster.local", "'*.a.svc.cluster.local'", "unknown.example.com", "e1.example.com")
+    )
+    match = rng.choice(
+        (
+            "",
+            "match: [{uri: {prefix: /a}}], ",
+            "match: [{sourceLabels: {version: v1}}], ",
+            "match: [{sourceNamespace: a}], ",
+        )
+    )
+    routes = rng.choice(
+        (f"http: [{{{match}route: [{{destination: {{host: {rng.choice(NAMES)}}}}}]}}]",
+         f"tcp: [{{route: [{{destination: {{host: {rng.choice(NAMES)}}}}}]}}]")
+    )  # fmt: skip
+    export = rng.choice(("", "exportTo: ['.'], ", "exportTo: [a], "))
+    gateways = rng.choice(("", "", "gateways: [g], "))
+    return document(
+        f"kind: VirtualService\nmetadata: {{name: {rng.choice('pqr')}}}\nspec: {{hosts: [{host}], {gateways}{export}{routes}}}",
+        rng,
+        version,
+    )
+
+
+def destination_rule(rng, version):
+    host = rng.choice((*NAMES, "x.a.svc.cluster.local", "'*.svc.cluster.local'"))
+    policy = rng.choice(("tls: {mode: DISABLE}", "outlierDetection: {interval: 5s}", "loadBalancer: {simple: RANDOM}"))
+    more = rng.choice(("", ", workloadSelector: {matchLabels: {version: v1}}", ", exportTo: ['.']"))
+    return document(
+        f"kind: DestinationRule\nmetadata: {{name: {rng.choice('pqr')}}}\nspec: {{host: {host}, trafficPolicy: {{{policy}}},"
+        f" subsets: [{{name: v1, labels: {{version: v1}}}}]{more}}}", rng, version,
+    )  # fmt: skip
+
+
+def service_entry(rng, version):
+    host = rng.choice(("e1.example.com", "e2.example.com", "'*.e.example.com'", "x.a.svc.cluster.local"))
+    where = rng.choice(
+        ("resolution: DNS", "resolution: NONE", "resolution: STATIC, endpoints: [{address: 10.2.0.1}]",
+         "resolution: STATIC, workloadSelector: {labels: {app: x}}")
+    )  # fmt: skip
+    if "*" in host:
+        where = "resolution: NONE"
+    export = rng.choice(("", ", exportTo: ['.']"))
+    return document(
+        f"kind: ServiceEntry\nmetadata: {{name: {rng.choice('pq')}}}\nspec: {{hosts: [{host}], ports: [{{number: {rng.choice((80, 9080))},"
+        f" name: p, protocol: {rng.choice(('HTTP', 'TCP', 'TLS'))}}}], location: MESH_INTERNAL, {where}{export}}}", rng, version,
+    )  # fmt: skip
+
+
+def workload_entry(rng, version):
+    return document(
+        f"kind: WorkloadEntry\nmetadata: {{name: {rng.choice('pq')}}}\nspec: {{address: 10.3.0.{rng.randint(1, 3)},"
+        f" labels: {{app: {rng.choice(NAMES)}}}}}", rng, version,
+    )  # fmt: skip
+
+
+def sidecar(rng, version):
+    hosts = rng.choice(("./*", "'*/*'", "a/*", "'*/x.a.svc.cluster.local'"))
+    which = rng.choice(("", "workloadSelector: {labels: {version: v1}}, "))
+    return document(
+        f"kind: Sidecar\nmetadata: {{name: {rng.choice('pq')}}}\nspec: {{{which}egress: [{{hosts: [{hosts}]}}]}}",
+        rng,
+        version,
+    )
+
+
+def peer_authentication(rng, version):
+    return document(
+        f"kind: PeerAuthentication\nmetadata: {{name: p}}\nspec: {{mtls: {{mode: {rng.choice(('STRICT', 'DISABLE'))}}}}}",
+        rng,
+        version,
+    )
+
+
+def gateway(rng, version):
+    return document(
+        "kind: Gateway\nmetadata: {name: g}\nspec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80,"
+        " name: http, protocol: HTTP}, hosts: ['*']}]}", rng, version,
+    )  # fmt: skip
+
+
+MAKERS = (
+    service, slices, pod, virtual_service, destination_rule, service_entry, workload_entry, sidecar,
+    peer_authentication, gateway,
+)  # fmt: skip
+
+
+def everything(views, objects):
+    out = {}
+    for key, p in sorted(objects.pods.items()):
+        kind = "router" if p.name == "ingress" else "sidecar"
+        for type_url, sets in generate(views.of(p, kind)).items():
+            for s in sets:
+                out |= {(key, type_url, n): r.version for n, r in s.resources.items()}
+    return out
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_step_by_step_is_what_it_is_from_scratch(seed):
+    rng = random.Random(seed)
+    objects = mesh.objects("")
+    views = Views(Mesh(objects))
+    everything(views, objects)
+    for step in range(40):
+        for _ in range(rng.randint(1, 3)):
+            collection, key, value = rng.choice(MAKERS)(rng, f"{seed}/{step}/{rng.random()}")
+            known = [k for k in getattr(objects, collection) if k != ("istio-system", "ingress")]
+            if known and rng.random() < 0.35:
+                objects = objects.put(collection, rng.choice(known), None)
+            else:
+                objects = objects.put(collection, key, value)
+        views = Views(Mesh(objects, views.mesh), views)
+        if step % 8 == 0:
+            for key, p in objects.pods.items():
+                judge.invariants(judge.messages(views.of(p, "router" if key[1] == "ingress" else "sidecar")))
+        got = everything(views, objects)
+        want = everything(Views(Mesh(objects)), objects)
+        different = sorted(str(k) for k in got.keys() | want.keys() if got.get(k) != want.get(k))
+        assert different == [], f"step {step}: {different[:5]}"
