@@ -206,7 +206,8 @@ class Session:
     @staticmethod
     def _hosts(state: _Type, sets: Sets, changed: set[str]) -> set[str]:
         """Virtual hosts are subscribed to by the name of their route configuration, which prefixes theirs."""
-        state.forced |= {n for s in sets for n in s.resources if n.partition("/")[0] in state.forced}
+        if state.forced:
+            state.forced |= {n for s in sets for n in s.resources if n.partition("/")[0] in state.forced}
         return {n for n in changed if n.partition("/")[0] in state.names} | state.forced
 
     def _waits_for_clusters(self, type_url: str) -> bool:

@@ -29,6 +29,7 @@ from lateen.api.security import AuthorizationPolicy, PeerAuthentication
 from lateen.mesh import delegates, ingress, registry
 
 Key = tuple[str, str]
+Labels = tuple[tuple[str, str], ...]
 T = TypeVar("T")
 
 
@@ -370,16 +371,18 @@ class Mesh:
     def services_of(self, pod: o.Pod) -> list[o.Service]:
         """Kubernetes' services that select a pod, by name."""
 
-        def make() -> dict[str, list[o.Service]]:
-            out: dict[str, list[o.Service]] = {}
-            for s in sorted(self.objects.services.values(), key=lambda s: s.name):
+        def make() -> dict[tuple[str, tuple[str, str]], list[o.Service]]:
+            """By namespace and the first label that they ask for: a pod looks at few of them."""
+            out: dict[tuple[str, tuple[str, str]], list[o.Service]] = {}
+            for s in self.objects.services.values():
                 if s.selector:
-                    out.setdefault(s.namespace, []).append(s)
+                    out.setdefault((s.namespace, s.selector[0]), []).append(s)
             return out
 
         labels = pod.label_map
-        found = self._index("selecting", make).get(pod.namespace, ())
-        return [s for s in found if all(labels.get(k) == v for k, v in s.selector)]
+        index = self._index("selecting", make)
+        found = [s for item in pod.labels for s in index.get((pod.namespace, item), ())]
+        return sorted((s for s in found if all(labels.get(k) == v for k, v in s.selector)), key=lambda s: s.name)
 
     def entries_of(self, pod: o.Pod) -> list[tuple[o.Service, o.ServicePort, int]]:
         """Ports of ServiceEntries that lead to a pod: (service, port, port of the pod)."""
@@ -445,6 +448,9 @@ class Mesh:
 
     def rules_by_host(self) -> dict[str, tuple[o.Resource[VirtualService], ...]]:
         """Host as the rules name it (full, or a wildcard) -> rules of the gateway ``mesh``, oldest first."""
+        known: dict[str, tuple[o.Resource[VirtualService], ...]] | None = self._indexes.get("rules")
+        if known is not None:
+            return known
 
         def make() -> dict[str, tuple[o.Resource[VirtualService], ...]]:
             found: dict[str, list[o.Resource[VirtualService]]] = {}
@@ -462,17 +468,25 @@ class Mesh:
         """The rules for a host, visible from ``namespace``: those that name it most closely, oldest first."""
         if not self.rules_by_host():
             return ()
-        return next(filter(None, (self.rules_named(n, namespace, seen) for n in (host, *_wildcards(host)))), ())
+        exact = self.rules_named(host, namespace, seen)
+        return exact or next(filter(None, (self.rules_named(n, namespace, seen) for n in _wildcards(host))), ())
 
     def rules_named(
         self, name: str, namespace: str, seen: Callable[[o.Resource[VirtualService]], bool] | None = None
     ) -> tuple[o.Resource[VirtualService], ...]:
         """Those that name a host (or a wildcard) in just this spelling."""
+        found = self.rules_by_host().get(name, ())
+        if not found or (seen is None and not any(vs.spec.export_to for vs in found)):
+            return found  # the same object for as long as nothing in it changes
         return tuple(
             vs
-            for vs in self.rules_by_host().get(name, ())
+            for vs in found
             if self.visible_to(vs.spec.export_to, vs.ref.namespace, namespace) and (seen is None or seen(vs))
         )
+
+    @property
+    def has_destination_rules(self) -> bool:
+        return bool(self.objects.destination_rules)
 
     def destination_rules(self) -> dict[Key, tuple[o.Resource[DestinationRule], ...]]:
         """(namespace, host) -> rules, oldest first."""
@@ -486,7 +500,7 @@ class Mesh:
         return self._index("destination_rules", make)
 
     def destination_rule(
-        self, host: str, namespace: str, labels: Mapping[str, str] | None = None
+        self, host: str, namespace: str, labels: Labels = ()
     ) -> tuple[o.Resource[DestinationRule], ...]:
         """The rules that apply to a host for clients of ``namespace``: of the client's namespace, else of the
         service's, else of the root; several of one namespace are merged, the oldest first. A rule for some workloads
@@ -503,7 +517,7 @@ class Mesh:
                     for dr in rules.get((candidate, name), ())
                     if self.visible_to(dr.spec.export_to, dr.ref.namespace, namespace)
                 ]
-                own = [dr for dr in seen if dr.spec.workload_selector and _selected(dr, namespace, labels or {})]
+                own = [dr for dr in seen if dr.spec.workload_selector and _selected(dr, namespace, dict(labels))]
                 found = own or [dr for dr in seen if not dr.spec.workload_selector]
                 if found:
                     return tuple(found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -72,7 +72,10 @@ class Views:
         self._outbound: dict[Client, OutboundView] = {}
         self._memo: dict[Client, Memo] = {}
         self._before: dict[Client, Memo] = previous._memo if previous else {}
+        self._silenced: dict[Client, tuple[object, frozenset[tuple[str, str]]]] = {}
+        self._silenced_before = previous._silenced if previous else {}
         self._special = self._special_namespaces()
+        self._peers, self._by_host, self._aliases = mesh.peers(), mesh.by_host(), mesh.aliases()
         objects = mesh.objects
         self._source_keys, self._source_namespace = source.asks(objects.virtual_services.values())
         for dr in objects.destination_rules.values():
@@ -163,7 +166,7 @@ class Views:
         if mesh.rules_by_host():
             hosts += self._rule_hosts(client, hosts, scope)
         config = _with_policy(mesh, sidecar, namespace)
-        silenced = _silenced(hosts, client.namespace)
+        silenced = self._shared_spellings(client, hosts)
         binds = self._binds(client, scope, memo, before) if scope else ()
         origins = (str(sidecar.ref),) if sidecar else ()
         key = (config, tuple(map(id, hosts)), tuple(map(id, endpoints)), silenced, binds, origins)
@@ -176,6 +179,14 @@ class Views:
             binds=binds,
             origins=origins,
         )
+
+    def _shared_spellings(self, client: Client, hosts: list[HostView]) -> frozenset[tuple[str, str]]:
+        """Worked out again only where some host's spellings are others."""
+        spelled = tuple((h.host, h.addresses, h.aliases) for h in hosts)
+        before = self._silenced_before.get(client)
+        found = before[1] if before and before[0] == spelled else _silenced(hosts, client.namespace)
+        self._silenced[client] = (spelled, found)
+        return found
 
     def _binds(self, client: Client, scope: Scope, memo: Memo, before: Memo) -> tuple[Bind, ...]:
         out = []
@@ -200,17 +211,17 @@ class Views:
         before: Memo,
     ) -> tuple[HostView, tuple[EndpointsView, ...]]:
         mesh = self.mesh
-        labels = dict(client.labels)
         seen = scope.rule if scope else None
-        rules = mesh.destination_rule(service.host, client.namespace, labels)
-        found = mesh.mesh_rules(service.host, client.namespace, seen)
-        virtual = tuple(source.narrowed(v, client.source, labels) for v in found) if found else ()
-        ports = [p for p in service.ports if not only or p.port in only]
-        places = tuple(mesh.endpoints(service, p) for p in ports)
-        # An alias with rules of its own is a host of its own.
-        aliases = tuple(
-            a for a in mesh.aliases().get(service.host, ()) if not mesh.mesh_rules(a.host, client.namespace, seen)
+        rules = (
+            mesh.destination_rule(service.host, client.namespace, client.labels) if mesh.has_destination_rules else ()
         )
+        virtual = mesh.mesh_rules(service.host, client.namespace, seen)
+        if virtual and (self._source_keys or self._source_namespace):
+            labels = dict(client.labels)
+            virtual = tuple(source.narrowed(v, client.source, labels) for v in virtual)
+        ports = [p for p in service.ports if p.port in only] if only else service.ports
+        places = tuple([mesh.endpoints(service, p) for p in ports])
+        aliases = self._own_aliases(service, client, seen)
         inputs: tuple[object, ...] = (
             mesh.config,
             service,
@@ -218,8 +229,8 @@ class Views:
             virtual,
             places,
             aliases,
-            mesh.peers(),
-            mesh.by_host() if virtual else None,
+            self._peers,
+            self._by_host if virtual else None,
             mesh.destination_rules() if any(v.spec.tls or v.spec.tcp for v in virtual) else None,
             mesh.automatic() if client.dns and service.resolution else None,
         )
@@ -230,11 +241,17 @@ class Views:
         memo[key] = was
         return was[1], was[2]
 
+    def _own_aliases(
+        self, service: o.Service, client: Client, seen: Callable[[o.Resource[VirtualService]], bool] | None
+    ) -> tuple[o.Service, ...]:
+        """An alias with rules of its own is a host of its own."""
+        found = self._aliases.get(service.host, ()) if self._aliases else ()
+        return tuple(a for a in found if not self.mesh.mesh_rules(a.host, client.namespace, seen)) if found else ()
+
     def _make_host(
-        self, client: Client, service: o.Service, ports: list[o.ServicePort], inputs: tuple[Any, ...]
+        self, client: Client, service: o.Service, ports: Sequence[o.ServicePort], inputs: tuple[Any, ...]
     ) -> tuple[HostView, tuple[EndpointsView, ...]]:
         mesh = self.mesh
-        labels = dict(client.labels)
         _, _, rules, virtual, places, aliases, *_ = inputs
         subsets: dict[str, Mapping[str, str]] = {"": {}} | {
             s.name: s.labels for dr in reversed(rules) for s in dr.spec.subsets
@@ -284,7 +301,7 @@ class Views:
             "virtual_services": virtual,
             "rules": rules,
             "destinations": destinations(mesh, virtual),
-            "onward": _onward(mesh, client, virtual, labels),
+            "onward": _onward(mesh, client, virtual),
             "inline": tuple(endpoints) if named else (),
             "instances": tuple(dict.fromkeys(instances)),
             "weighted": weighted,
@@ -526,7 +543,7 @@ def _place(client: Client, settings: TrafficPolicy, mesh: Mesh) -> Locality | No
 
 
 def _onward(
-    mesh: Mesh, client: Client, rules: tuple[o.Resource[VirtualService], ...], labels: Mapping[str, str]
+    mesh: Mesh, client: Client, rules: tuple[o.Resource[VirtualService], ...]
 ) -> tuple[tuple[str, tuple[o.Resource[DestinationRule], ...]], ...]:
     """The DestinationRules of the hosts that connections are routed to."""
     out = {}
@@ -534,5 +551,5 @@ def _onward(
         routes = [r for tls in vs.spec.tls for r in tls.route] + [r for tcp in vs.spec.tcp for r in tcp.route]
         for r in routes:
             host = mesh.resolve(r.destination.host, vs.ref.namespace)
-            out[host] = mesh.destination_rule(host, client.namespace, labels)
+            out[host] = mesh.destination_rule(host, client.namespace, client.labels)
     return tuple((host, found) for host, found in sorted(out.items()) if found)
