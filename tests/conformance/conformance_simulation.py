@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
-from judge import messages
+from judge import certificates, messages
 from simulator import Call, Simulator
 
 from lateen.api import kinds
@@ -44,6 +46,37 @@ KNOWN_SERVICES = "---".join(
 _UIDS = itertools.count()
 
 
+def real(folder: Path) -> Iterator[tuple[str, str | None]]:
+    """The calls, made through an Envoy; what cannot be seen from outside is left out."""
+    import real as envoy
+
+    envoy.isolate()
+    for file in sorted(folder.glob("*.json")):
+        for case in json.loads(file.read_text()):
+            if "calls" in case:
+                yield from _really(case, envoy)
+
+
+def _really(case: dict, envoy: Any) -> Iterator[tuple[str, str | None]]:
+    proxy = case["proxy"]
+    kind = proxy.get("type") or "sidecar"
+    pairs = [(entry, _call(entry["call"], kind == "router")) for entry in case["calls"]]
+    pairs = [(entry, call) for entry, call in pairs if envoy.unseen(call, entry["result"]) is None]
+    if not pairs:
+        return
+    text = f"{case['config']}\n---\n{case['kubeConfig']}"
+    try:
+        views, pod = world(text, proxy.get("labels") or {}, proxy.get("namespace") or "default", kind, real=True)
+        found = asyncio.run(envoy.run(messages(views.of(pod, kind)), [call for _, call in pairs]))
+    except Exception as e:  # noqa: BLE001 - one case must not end the others
+        for entry, _ in pairs:
+            yield f"{case['id']}/{entry['name']}", f"{type(e).__name__}: {e}"
+        return
+    known = {s.host for s in views.mesh.hosts()}
+    for (entry, _), got in zip(pairs, found, strict=True):
+        yield f"{case['id']}/{entry['name']}", envoy.verdict(entry["result"], got, lambda c: _full(c, known))
+
+
 def cases(folder: Path) -> Iterator[tuple[str, str | None]]:
     for file in sorted(folder.glob("*.json")):
         for case in json.loads(file.read_text()):
@@ -53,8 +86,10 @@ def cases(folder: Path) -> Iterator[tuple[str, str | None]]:
                 yield case["name"], _hosts(case)
 
 
-def world(documents: str, labels: dict[str, str], namespace: str, kind: str) -> tuple[Views, object]:
-    """The mesh of some documents, with the pod of the proxy in question."""
+def world(
+    documents: str, labels: dict[str, str], namespace: str, kind: str, real: bool = False
+) -> tuple[Views, object]:
+    """The mesh of some documents, with the pod of the proxy in question; ``real``: secrets have real certificates."""
     out = World("istio-system", lambda: None)
     pod = {
         "metadata": {"name": "proxy", "namespace": namespace, "labels": labels, "uid": "p"},
@@ -70,7 +105,7 @@ def world(documents: str, labels: dict[str, str], namespace: str, kind: str) -> 
         if obj["kind"] in BY_KIND:
             out.changed(BY_KIND[obj["kind"]], (meta["namespace"], meta["name"]), None, obj)
         for name in _secrets(obj):
-            _credential(out, name)
+            _credential(out, name, certificates() if real else {"cert": "chain", "key": "key", "ca": "ca"})
     if out.bad:
         raise ValueError(f"not readable: {out.bad}")
     views = Views(Mesh(out.objects))
@@ -86,11 +121,11 @@ def _secrets(obj: dict) -> Iterator[str]:
         yield from filter(None, [tls.get("secretName")])
 
 
-def _credential(out: World, name: str) -> None:
+def _credential(out: World, name: str, pem: dict[str, str]) -> None:
     """Any certificate: matching does not look into it."""
     from lateen.api import objects as o
 
-    found = o.Credential("istio-system", name, "chain", "key", "ca")
+    found = o.Credential("istio-system", name, pem["cert"], pem["key"], pem["ca"])
     out.objects = out.objects.put("credentials", ("istio-system", name), found)
 
 

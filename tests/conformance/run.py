@@ -1,4 +1,6 @@
-"""Run a folder of cases against Lateen: python tests/conformance/run.py analysis|validation|authz|simulation DIR
+"""Run a folder of cases against Lateen: python tests/conformance/run.py MODE DIR
+
+MODE is analysis, validation, authz, simulation or simulation-real (through a real Envoy, as root).
 
 Prints each failed case with what was expected and what came, ends with "N passed, N failed", and exits with 1 where a
 case failed, with 64 where it was called wrongly, with 65 where the folder has no cases.
@@ -70,10 +72,18 @@ def simulation(folder: Path) -> Iterator[Outcome]:
     yield from cases(folder)
 
 
+def simulation_real(folder: Path) -> Iterator[Outcome]:
+    """The calls of ``calls.json`` made through a real Envoy, in a network namespace; needs root."""
+    from conformance_simulation import real
+
+    yield from real(folder)
+
+
 MODES: dict[str, Callable[[Path], Iterator[Outcome]]] = {
     "analysis": analysis,
     "authz": authz,
     "simulation": simulation,
+    "simulation-real": simulation_real,
     "validation": validation,
 }
 

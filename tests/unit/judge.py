@@ -137,7 +137,7 @@ def certificates():
 
 def _with_files(text, directory, pem):
     """Files that pods would have."""
-    for path in set(re.findall(r'"filename": "(/[^"]+\.pem)"', text)):
+    for path in {p for p in re.findall(r'"filename": "([^"]+\.pem)"', text) if str(directory) not in p}:
         kind = "key" if "key" in path else "crl" if "crl" in path else "ca" if path.endswith("ca.pem") else "cert"
         own = directory / path.strip("/").replace("/", "_")
         own.write_text(pem[kind] + (pem["ca"] if kind == "crl" else ""))
@@ -145,8 +145,9 @@ def _with_files(text, directory, pem):
     return text
 
 
-def validate_messages(found, directory, pem=None):
-    """As ``validate``, of messages as ``decoded`` gives them; ``pem``: what to put into files that they name."""
+def bootstrap(found, directory, pem=None, change=None):
+    """A file with messages (as ``decoded`` gives them) as static configuration; ``pem``: what to put into files that
+    they name; ``change`` may alter the whole before it is written."""
     out = bootstrap_pb2.Bootstrap()
     for c in found[names.CDS].values():
         if c.type == cluster_pb2.Cluster.EDS:
@@ -157,7 +158,7 @@ def validate_messages(found, directory, pem=None):
             )
         out.static_resources.clusters.append(c)
     for listener in found[names.LDS].values():
-        for chain in listener.filter_chains:
+        for chain in (*listener.filter_chains, listener.default_filter_chain):
             _inline(chain.transport_socket, found.get(names.SDS, {}))
             for f in chain.filters:
                 if f.name == "envoy.filters.network.http_connection_manager":
@@ -168,6 +169,8 @@ def validate_messages(found, directory, pem=None):
                     f.typed_config.Pack(hcm)
         out.static_resources.listeners.append(listener)
     out.node.id, out.node.cluster = "test", "test"
+    if change:
+        change(out)
     ca = certs.authority("test", times.now())
     leaf = certs.issue(ca, ["spiffe://cluster.local/ns/a/sa/b"], times.now(), timedelta(hours=1))
     write_secrets(directory, leaf.certificate, leaf.key, ca.certificate)
@@ -176,6 +179,12 @@ def validate_messages(found, directory, pem=None):
         text = _with_files(text, directory, pem)
     path = directory / "envoy.json"
     path.write_text(text)
+    return path
+
+
+def validate_messages(found, directory, pem=None):
+    """As ``validate``, of messages as ``decoded`` gives them."""
+    path = bootstrap(found, directory, pem)
     done = subprocess.run(
         [envoy_binary(), "--mode", "validate", "-c", str(path), "--log-level", "error"],
         capture_output=True,

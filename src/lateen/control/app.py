@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import logging
 import os
 import resource
@@ -36,6 +37,7 @@ from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
 from lateen.kube.informer import Informer, Key
 from lateen.kube.kubeconfig import in_cluster
+from lateen.mesh.dangling import dangling
 from lateen.mesh.model import Mesh
 from lateen.mesh.views import Views
 from lateen.wire import names, ports
@@ -47,6 +49,8 @@ log = logging.getLogger("lateen.control")
 
 QUIET_S, LONGEST_S = 0.02, 1.0
 """A push waits until nothing has changed for this long, and at most for that long."""
+GRACE_S = 0.5
+"""How long a rule waits for a host or a subset that it leads to and that is not there."""
 DEBUG_AUDIENCE = "lateen-debug"
 WATCHED = (
     kinds.NODE,
@@ -118,17 +122,29 @@ class Control:
         if self.patching.refused(connection, rejection):
             self._dirty.set()
 
-    async def push_loop(self) -> None:
+    async def _settled(self) -> Mesh:
+        """The mesh once nothing has changed for a moment; a little later where a rule leads to what is not there."""
+        first = time.monotonic()
         while True:
-            await self._dirty.wait()
-            first = time.monotonic()
             while self._dirty.is_set() and time.monotonic() - first < LONGEST_S:
                 self._dirty.clear()
                 await asyncio.sleep(QUIET_S)
             self._dirty.clear()
+            mesh = Mesh(self.world.objects, self.views.mesh)
+            left = first + GRACE_S - time.monotonic()
+            if left <= 0 or not dangling(self.views.mesh.objects, mesh):
+                return mesh
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._dirty.wait()
+
+    async def push_loop(self) -> None:
+        while True:
+            await self._dirty.wait()
+            mesh = await self._settled()
             started = time.perf_counter()
             try:
-                self.views = Views(Mesh(self.world.objects, self.views.mesh), self.views)
+                self.views = Views(mesh, self.views)
                 self.ads.push()
                 self.changed()
             except Exception:  # whatever one instant of the mesh does, the next one is pushed

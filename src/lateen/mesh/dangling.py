@@ -1,0 +1,24 @@
+"""Rules that are there before what they lead to: in one apply, objects come one after the other."""
+
+from __future__ import annotations
+
+from lateen.mesh.model import Mesh, Objects, differing
+from lateen.mesh.scope import destinations_of
+
+
+def dangling(before: Objects, mesh: Mesh) -> bool:
+    """Whether a VirtualService that has changed since ``before`` leads to a host or a subset that nobody has defined
+    yet: worth a short wait, since the missing object may be on its way."""
+    now = mesh.objects.virtual_services
+    for key in differing(before.virtual_services, now):
+        vs = now.get(key)
+        if vs is None:
+            continue
+        for d in destinations_of(vs.spec):
+            host = mesh.resolve(d.host, vs.ref.namespace)
+            if mesh.service(host) is None:
+                return True
+            rules = mesh.destination_rule(host, vs.ref.namespace)
+            if d.subset and not any(s.name == d.subset for dr in rules for s in dr.spec.subsets):
+                return True
+    return False
