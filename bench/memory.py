@@ -1,7 +1,7 @@
 """Envoy's memory with 1,000 services, and with a Sidecar resource for five of them.
 
-Both in the same run, with the configuration that istiod makes, as a file. Private memory counts (Envoy's binary is shared
-by all proxies of a machine), besides what Envoy itself says that it has allocated.
+Both in the same run, with the configuration that istiod makes, as files. Private memory counts (Envoy's binary is
+shared by all proxies of a machine), besides what Envoy itself says that it has allocated.
 """
 
 from __future__ import annotations

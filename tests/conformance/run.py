@@ -97,12 +97,16 @@ def main(args: list[str]) -> int:
         print(f"{folder}: no such folder", file=sys.stderr)
         return 65
     passed = failed = 0
-    for name, wrong in MODES[args[0]](folder):
-        if wrong is None:
-            passed += 1
-        else:
-            failed += 1
-            print(f"FAILED {name}: {wrong}")
+    try:
+        for name, wrong in MODES[args[0]](folder):
+            if wrong is None:
+                passed += 1
+            else:
+                failed += 1
+                print(f"FAILED {name}: {wrong}")
+    except OSError as e:
+        print(e.strerror or e, file=sys.stderr)
+        return 69
     print(f"{passed} passed, {failed} failed")
     if not passed and not failed:
         print(f"{folder}: has no cases of this kind", file=sys.stderr)

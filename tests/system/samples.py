@@ -44,19 +44,19 @@ NS = "tasks"
 def tasks(mesh):
     mesh.kubectl("create", "namespace", NS)
     mesh.kubectl("label", "namespace", NS, "istio-injection=enabled")
-    mesh.kubectl("create", "namespace", "outside")
+    mesh.kubectl("create", "namespace", "tasks-outside")
     for name in ("httpbin/httpbin.yaml", "sleep/sleep.yaml", "tcp-echo/tcp-echo-services.yaml"):
         mesh.kubectl("apply", "-n", NS, "-f", str(SAMPLES / name))
-    mesh.kubectl("apply", "-n", "outside", "-f", str(SAMPLES / "httpbin/httpbin.yaml"))
+    mesh.kubectl("apply", "-n", "tasks-outside", "-f", str(SAMPLES / "httpbin/httpbin.yaml"))
     mesh.apply(V2.replace("metadata: {name", f"metadata: {{namespace: {NS}, name"))
-    for namespace in (NS, "outside"):
+    for namespace in (NS, "tasks-outside"):
         mesh.kubectl(
             "wait", "-n", namespace, "--for=condition=Available", "deploy", "--all", "--timeout=90s", timeout=120
         )
     out = Tasks(mesh)
     out.until(lambda: out.get("httpbin:8000/get")[0] == 200, what="httpbin")
     yield out
-    mesh.kubectl("delete", "namespace", NS, "outside", timeout=120)
+    mesh.kubectl("delete", "namespace", NS, "tasks-outside", timeout=120)
 
 
 class Tasks:

@@ -263,12 +263,10 @@ kind: VirtualService
 metadata: {name: later}
 spec:
   hosts: [later.example.com]
-  http: [{retries: {attempts: 1, retryRemoteLocalities: true}, route: [{destination: {host: ratings}}]}]
+  http: [{fault: {delay: {fixedDelay: 1s}, abort: {httpStatus: 500, http2Error: x}}, route: [{destination: {host: ratings}}]}]
 """)
     try:
-        assert (
-            "Warning: VirtualService field spec.http[0].retries.retryRemoteLocalities has no effect yet" in done.stderr
-        )
+        assert "Warning: VirtualService field spec.http[0].fault.abort.http2Error has no effect" in done.stderr
     finally:
         mesh.kubectl("delete", "virtualservice", "later")
 

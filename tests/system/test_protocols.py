@@ -168,7 +168,9 @@ ENTRY = (
 
 def test_hosts_without_dns_are_answered_by_the_proxy(more):
     """A host that only a ServiceEntry knows, on a workload that only a WorkloadEntry knows."""
-    address = more.mesh.get("pod", "-n", "outside", "-l", "app=httpbin", "-o", "jsonpath={.items[0].status.podIP}")
+    address = more.mesh.get(
+        "pod", "-n", "tasks-outside", "-l", "app=httpbin", "-o", "jsonpath={.items[0].status.podIP}"
+    )
     workload = obj("WorkloadEntry", "machine", f"{{address: {address}, labels: {{app: machine}}}}")
     with more.applied(obj("ServiceEntry", "db", ENTRY), workload):
         look = "getent ahostsv4 db.example.com | head -1"

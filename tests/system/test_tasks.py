@@ -218,14 +218,16 @@ spec: {{selector: {{app: placed}}, ports: [{{name: http, port: 80, targetPort: 8
 
 OUTSIDE = (
     "{hosts: [httpbin.example.com], location: MESH_EXTERNAL, resolution: DNS, ports: [{number: 80, name: http,"
-    " protocol: HTTP, targetPort: 8000}], endpoints: [{address: httpbin.outside.svc.cluster.local}]}"
+    " protocol: HTTP, targetPort: 8000}], endpoints: [{address: httpbin.tasks-outside.svc.cluster.local}]}"
 )
 
 
 def test_egress_control(tasks):
     """Everything may be called, then only what is known, then what an entry adds."""
-    url = "httpbin.outside.svc.cluster.local:8000/get"
-    address = tasks.mesh.get("pod", "-n", "outside", "-l", "app=httpbin", "-o", "jsonpath={.items[0].status.podIP}")
+    url = "httpbin.tasks-outside.svc.cluster.local:8000/get"
+    address = tasks.mesh.get(
+        "pod", "-n", "tasks-outside", "-l", "app=httpbin", "-o", "jsonpath={.items[0].status.podIP}"
+    )
     assert tasks.get(f"{address}:8080/get")[0] == 200
     only = obj(
         "Sidecar", "default", "{egress: [{hosts: [./*, istio-system/*]}], outboundTrafficPolicy: {mode: REGISTRY_ONLY}}"

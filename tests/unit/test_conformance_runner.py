@@ -1,6 +1,7 @@
 """The runner of foreign cases tells right from wrong."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,59 @@ def test_findings_are_compared(tmp_path, expected, code):
     bare = {**GATEWAY, "spec": {**GATEWAY["spec"], "selector": {"a": "b"}}}
     (tmp_path / "g.json").write_text(json.dumps(bare))
     assert run("analysis", tmp_path).returncode == code
+
+
+SERVICES = """
+apiVersion: v1
+kind: Service
+metadata: {name: shop, namespace: default}
+spec: {clusterIP: 1.2.3.4, ports: [{name: http, port: 80}, {name: tcp, port: 90}]}
+"""
+RULE = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: shop}
+spec:
+  hosts: [shop]
+  http: [{match: [{uri: {prefix: /new}}], route: [{destination: {host: shop, subset: v2}}]}, {route: [{destination: {host: shop}}]}]
+"""
+HOST = "shop.default.svc.cluster.local"
+
+
+def simulated(tmp_path, mode, **expected):
+    calls = [
+        {"name": "old", "call": {"address": "1.2.3.4", "port": 80, "protocol": "http", "hostHeader": "shop"},
+         "result": {"clusterMatched": expected.get("old", f"outbound|80||{HOST}")}},
+        {"name": "new", "call": {"address": "1.2.3.4", "port": 80, "protocol": "http", "hostHeader": "shop", "path": "/new"},
+         "result": {"clusterMatched": f"outbound|80|v2|{HOST}"}},
+        {"name": "tcp", "call": {"address": "1.2.3.4", "port": 90, "protocol": "tcp"},
+         "result": {"clusterMatched": f"outbound|90||{HOST}"}},
+        {"name": "unknown", "call": {"address": "9.9.9.9", "port": 99, "protocol": "tcp"},
+         "result": {"clusterMatched": "PassthroughCluster"}},
+        {"name": "loop", "call": {"port": 15001, "protocol": "tcp"}, "result": {"clusterMatched": "BlackHoleCluster"}},
+    ]  # fmt: skip
+    proxy = {"type": "sidecar", "namespace": "default", "labels": {}}
+    case = {"id": "shop", "proxy": proxy, "config": RULE, "kubeConfig": SERVICES, "calls": calls}
+    hosts = {"name": "hosts", "proxyNamespace": "default", "routeName": "80", "services": "@knownServices", "config": RULE,
+             "expectedVirtualHosts": {"known.default.svc.cluster.local": ["outbound|80||known.default.svc.cluster.local"]}}  # fmt: skip
+    (tmp_path / "calls.json").write_text(json.dumps([case]))
+    (tmp_path / "hosts.json").write_text(json.dumps([hosts]))
+    return run(mode, tmp_path)
+
+
+def test_calls_are_simulated(tmp_path):
+    done = simulated(tmp_path, "simulation")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "6 passed, 0 failed"), done.stdout
+    assert simulated(tmp_path, "simulation", old="outbound|80||other").returncode == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace needs root")
+def test_calls_are_made_for_real(tmp_path):
+    done = simulated(tmp_path, "simulation-real")
+    if "a network namespace cannot be made" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "5 passed, 0 failed"), done.stdout + done.stderr
+    assert simulated(tmp_path, "simulation-real", old="outbound|80||other").returncode == 1
 
 
 def test_a_folder_without_cases_is_no_success(tmp_path):

@@ -390,7 +390,7 @@ async def run(kind: str, arguments: list[str], mark: int | None) -> int:
     concurrency = 2
     for i, a in enumerate(arguments):
         if a == "--concurrency" and i + 1 < len(arguments):
-            concurrency = int(arguments[i + 1])
+            concurrency = int(arguments[i + 1]) or os.cpu_count() or 2  # 0: a thread for each core
     return await Agent(kind, concurrency, mark).run()
 
 

@@ -21,7 +21,6 @@ from lateen.xds.routes import virtual_host
 def _routes(view: HostView, port: Port) -> Any:
     out = route_pb2.RouteConfiguration(name=f"{view.host}:{port.number}")
     host = virtual_host.virtual_host(view, port)
-    del host.request_headers_to_add[:]
     del host.request_headers_to_remove[:]
     del host.domains[:]
     host.domains.append("*")

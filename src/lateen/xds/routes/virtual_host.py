@@ -23,6 +23,7 @@ from lateen.xds.routes import action, match
 
 ROUTED = (*HTTP, "auto")
 """Protocols of ports whose requests are routed."""
+ALL_HEADERS = tuple(header for _, header in PEER_HEADERS)
 OPTIONAL_HEADERS = tuple(header for key, header in PEER_HEADERS if key in PEER_FALLBACK)
 """These are not always overwritten, so what the caller has sent under their names is taken off first."""
 
@@ -37,6 +38,14 @@ def _peer_headers() -> tuple[Any, ...]:
         )
         for key, header in PEER_HEADERS
     )
+
+
+def _tell_peers(routes: Any) -> None:
+    """Once for all hosts of a port, which is less of Envoy's memory than for each of them; those who shall not know
+    take the headers off again."""
+    routes.request_headers_to_add.extend(_peer_headers())
+    routes.request_headers_to_remove.extend(OPTIONAL_HEADERS)
+    routes.most_specific_header_mutations_wins = True
 
 
 def domains(view: HostView, port: int, silent: frozenset[str] = frozenset()) -> list[str]:
@@ -128,8 +137,8 @@ def virtual_host(view: HostView, port: Port, silent: frozenset[str] = frozenset(
         name=f"{view.host}:{port.number}",
         domains=domains(view, port.number, silent),
         include_request_attempt_count=True,
-        request_headers_to_add=_peer_headers(),
-        request_headers_to_remove=OPTIONAL_HEADERS,
+        # Who calls is nobody's business outside of the mesh.
+        request_headers_to_remove=ALL_HEADERS if view.external else (),
     )
     if port.protocol == "auto":
         host.typed_per_filter_config[action.STATE].CopyFrom(action.as_requests())
@@ -170,7 +179,9 @@ def _rest(config: MeshConfig) -> Any:
     """Hosts that the mesh does not know."""
     anywhere = config.outbound_policy == "ALLOW_ANY" or config.egress_proxy
     name = "allow_any" if anywhere else "block_all"
-    host = rc.VirtualHost(name=name, domains=["*"], include_request_attempt_count=True)
+    host = rc.VirtualHost(
+        name=name, domains=["*"], include_request_attempt_count=True, request_headers_to_remove=ALL_HEADERS
+    )
     route = host.routes.add(name=name, match=rc.RouteMatch(prefix="/"))
     if anywhere:
         route.route.cluster = config.egress_proxy or names.PASSTHROUGH
@@ -192,6 +203,7 @@ def _configuration(port: int, config: MeshConfig, everything: bool) -> Resource:
         virtual_hosts=[] if everything else [_rest(config)],
         vhds=route_pb2.Vhds(config_source=pb.ads()),
     )
+    _tell_peers(out)
     return pb.resource(out.name, out)
 
 
@@ -258,6 +270,7 @@ def gateway(server: GatewayServer) -> Resource:
         max_direct_response_body_size_bytes=pb.u32(1024 * 1024),
         ignore_port_in_host_matching=True,
     )
+    _tell_peers(out)
     if not by_host:
         # Nothing is routed yet: say 404 instead of refusing connections.
         out.virtual_hosts.add(name=f"blackhole:{server.port}", domains=["*"])
@@ -271,7 +284,5 @@ def _gateway_host(by_host: dict[str, Any], name: str, port: int) -> Any:
             name=f"{name}:{port}",
             domains=[name, f"{name}:{port}"] if "*" not in name else [name],
             include_request_attempt_count=True,
-            request_headers_to_add=_peer_headers(),
-            request_headers_to_remove=OPTIONAL_HEADERS,
         )
     return by_host[name]
