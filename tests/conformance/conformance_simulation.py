@@ -24,6 +24,7 @@ from lateen.control.world import World
 from lateen.kit import yamldoc
 from lateen.mesh.model import Mesh
 from lateen.mesh.views import Views
+from lateen.wire import names
 
 ADDRESS = "1.1.1.1"
 BY_KIND = {k.kind: k for k in (*kinds.MESH, *kinds.BUILT_IN)}
@@ -205,7 +206,8 @@ def _hosts(case: dict) -> str | None:
     got = {}
     for host in routes.virtual_hosts if routes else ():
         clusters = [r.route.cluster or r.route.weighted_clusters.clusters[0].name for r in host.routes]
-        got[host.name.rpartition(":")[0] or host.name] = clusters
+        name = names.plain_host(host.name)
+        got[name.rpartition(":")[0] or name] = clusters
     if expected is None:
         return None if not got or set(got) <= {"allow_any", "block_all"} else f"expected no hosts, got {got}"
     for name, clusters in expected.items():

@@ -189,7 +189,7 @@ class Simulator:
         if host is None:
             out.error = "no virtual host matched"
             return
-        out.virtualHostMatched = host.name
+        out.virtualHostMatched = names.plain_host(host.name)
         if host.require_tls and call.tls == "plaintext":
             out.error = "tls required, sending 301"
             return

@@ -263,10 +263,10 @@ kind: VirtualService
 metadata: {name: later}
 spec:
   hosts: [later.example.com]
-  http: [{fault: {delay: {fixedDelay: 1s}, abort: {httpStatus: 500, http2Error: x}}, route: [{destination: {host: ratings}}]}]
+  http: [{fault: {delay: {fixedDelay: 1s, exponentialDelay: 2s}}, route: [{destination: {host: ratings}}]}]
 """)
     try:
-        assert "Warning: VirtualService field spec.http[0].fault.abort.http2Error has no effect" in done.stderr
+        assert "Warning: VirtualService field spec.http[0].fault.delay.exponentialDelay has no effect" in done.stderr
     finally:
         mesh.kubectl("delete", "virtualservice", "later")
 

@@ -134,6 +134,8 @@ def test_an_alias_is_its_service(more):
         with more.applied(vs("alias", "alias", "[{directResponse: {status: 419}}]")):
             more.until(lambda: more.get("alias:8000/get")[0] == 419, what="a rule of its own")
             assert more.get("httpbin:8000/get")[0] == 418
+        more.until(lambda: more.get("alias:8000/get")[0] == 418, what="its service's rule again")
+    more.until(lambda: (more.get("alias:8000/get")[0], more.get("httpbin:8000/get")[0]) == (200, 200), what="no rules")
 
 
 def test_a_port_without_a_protocol_is_routed_where_it_speaks_http(more):

@@ -122,7 +122,7 @@ def test_a_subset_has_only_its_pods():
 
 def test_routes_keep_the_users_order_and_weights():
     routes = judge.routes(judge.messages(mesh.view(mesh.objects(EVERYTHING))), "9080")
-    host = next(h for h in routes.virtual_hosts if h.name == "reviews.default.svc.cluster.local:9080")
+    host = next(h for h in routes.virtual_hosts if h.name == "9080/reviews.default.svc.cluster.local:9080")
     assert [r.name for r in host.routes] == ["jason", "default", "default", "default", "default"]
     assert [c.weight.value for c in host.routes[-1].route.weighted_clusters.clusters] == [25, 75]
     assert host.routes[0].route.timeout.ToMilliseconds() == 2500

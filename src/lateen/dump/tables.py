@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from lateen.dump.config import ConfigDump
 from lateen.kit.jsons import Json, dig
+from lateen.wire import names
 
 CLUSTER = ["SERVICE FQDN", "PORT", "SUBSET", "DIRECTION", "TYPE", "DESTINATION RULE"]
 LISTENER = ["ADDRESSES", "PORT", "MATCH", "DESTINATION"]
@@ -124,8 +125,8 @@ def _destination(chain: Json) -> str:
             return _inline(config.get("route_config") or {})
         if f.get("name") == TCP:
             return _tcp(config)
-    names = [str(f.get("name")) for f in chain.get("filters") or []]
-    return f"Non-HTTP/Non-TCP: {', '.join(names)}" if names else "Non-HTTP/Non-TCP"
+    filters = [str(f.get("name")) for f in chain.get("filters") or []]
+    return f"Non-HTTP/Non-TCP: {', '.join(filters)}" if filters else "Non-HTTP/Non-TCP"
 
 
 def _tcp(config: Json) -> str:
@@ -161,7 +162,7 @@ def routes(dump: ConfigDump) -> list[tuple[list[str], Json]]:
             for route in host.get("routes") or []:
                 row = [
                     name,
-                    str(host.get("name", "")),
+                    names.plain_host(str(host.get("name", ""))),
                     domains,
                     _route_match(route.get("match") or {}),
                     config_name(route),

@@ -15,6 +15,17 @@ def sni(host: str, port: int, subset: str = "") -> str:
     return f"outbound_.{port}_.{subset}_.{host}"
 
 
+def host(port: int, name: str) -> str:
+    """A virtual host that is a resource of its own, of the route configuration of a port."""
+    return f"{port}/{name}"
+
+
+def plain_host(name: str) -> str:
+    """As users know it, and as Istio calls it."""
+    head, slash, rest = name.partition("/")
+    return rest if slash and head.isdigit() else name
+
+
 PASSTHROUGH = "PassthroughCluster"
 BLACK_HOLE = "BlackHoleCluster"
 INBOUND_PASSTHROUGH = "InboundPassthroughCluster"

@@ -107,7 +107,9 @@ def virtual_host(m: api.RouteConfigurationMatch | None, found: Any) -> bool:
     v = m.vhost if m else None
     if v is None:
         return True
-    return (not v.name or v.name == found.name) and (not v.domain_name or v.domain_name in found.domains)
+    return (not v.name or v.name in (found.name, names.plain_host(found.name))) and (
+        not v.domain_name or v.domain_name in found.domains
+    )
 
 
 def route(m: api.RouteConfigurationMatch | None, found: Any) -> bool:

@@ -128,8 +128,10 @@ def _forwarded(route: Any) -> None:
 def of_host(view: HostView, port: Port, silent: frozenset[str] = frozenset()) -> Resource:
     """The virtual host of one service port, as a resource of its own: a change of one costs only that one."""
     found = virtual_host(view, port, silent)
+    # Envoy knows hosts by their own names, and takes those away whose names are said to be gone: both are one name.
+    found.name = names.host(port.number, found.name)
     origins = (*(n for v in view.virtual_services for n in v.origins), *view.origins)
-    return pb.resource(f"{port.number}/{found.name}", found, origins)
+    return pb.resource(found.name, found, origins)
 
 
 def virtual_host(view: HostView, port: Port, silent: frozenset[str] = frozenset()) -> Any:
