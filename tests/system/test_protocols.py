@@ -177,6 +177,14 @@ def test_hosts_without_dns_are_answered_by_the_proxy(more):
     with more.applied(obj("ServiceEntry", "db", ENTRY), workload):
         look = "getent ahostsv4 db.example.com | head -1"
         more.until(lambda: more.sh(look, "resolver").startswith("240.240."), what="an automatic address")
+        shown = "{.status.addresses[0].value}"
+        more.until(
+            lambda: (
+                more.sh(look, "resolver").split()[0]
+                == more.mesh.get("serviceentry", "db", "-n", NS, "-o", f"jsonpath={shown}")
+            ),
+            what="the address in the entry's status",
+        )
         more.until(
             lambda: more.sh("curl -s -o /dev/null -w '%{http_code}' db.example.com/get", "resolver") == "200",
             what="an answer from the machine",

@@ -213,6 +213,9 @@ def test_every_field_that_is_taken_away_is_missed(pem):
 
 
 REFUSED = {
+    ("VirtualService", "http[].fault.delay.exponentialDelay"),
+    ("VirtualService", "http[].fault.abort.http2Error"),
+} | {
     ("Sidecar", f"ingress[].tls.{field}")
     for field in (
         "subjectAltNames",

@@ -22,7 +22,7 @@ spec:
 def clusters(name):
     view = mesh.view(mesh.objects(RULE), name)
     host = judge.routes(judge.messages(view), "9080").virtual_hosts
-    found = next(h for h in host if h.name.startswith("reviews"))
+    found = next(h for h in host if h.name.startswith("9080/reviews"))
     return [(r.match.prefix, r.route.cluster.split("|")[3].partition(".")[0]) for r in found.routes]
 
 

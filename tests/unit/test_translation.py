@@ -230,3 +230,28 @@ def test_a_ports_settings_replace_the_rules_and_a_subset_overrides_by_group():
     _, found = cluster_with(settings, "v1")
     assert found.circuit_breakers.thresholds[0].max_connections.value == 9
     assert found.lb_policy == found.LbPolicy.Value("RANDOM")
+
+
+BY_PROTOCOL = """
+kind: ServiceEntry
+metadata: {name: stores}
+spec:
+  hosts: [stores.example.com]
+  addresses: [10.1.1.1]
+  ports: [{number: 6379, name: redis, protocol: REDIS}, {number: 27017, name: mongo, protocol: MONGO}]
+  resolution: STATIC
+  endpoints: [{address: 10.2.2.2}]
+"""
+
+
+@pytest.mark.parametrize(("redis", "last"), [(False, "tcp_proxy"), (True, "redis_proxy")])
+def test_redis_and_mongo_have_filters_of_their_own(redis, last, tmp_path):
+    view = mesh.view(mesh.objects(BY_PROTOCOL, MeshConfig(redis_filter=redis)))
+    judge.validate(view, tmp_path)
+    listeners = judge.messages(view)[names.LDS]
+
+    def filters(port):
+        return [f.name.rpartition(".")[2] for f in listeners[f"10.1.1.1_{port}"].filter_chains[0].filters]
+
+    assert filters(6379) == [last]
+    assert filters(27017) == ["mongo_proxy", "tcp_proxy"]

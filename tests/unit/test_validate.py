@@ -43,11 +43,11 @@ def test_a_sound_rule_has_no_problems():
 def test_a_field_without_effect_is_warned_about_by_name():
     spec = {
         "hosts": ["a"],
-        "http": [{"route": [{"destination": {"host": "b"}}], "fault": {"delay": {"exponentialDelay": "1s"}}}],
+        "tcp": [{"match": [{"sourceSubnet": "10.0.0.0/8"}], "route": [{"destination": {"host": "b"}}]}],
     }
     warnings = effective.ineffective("VirtualService", VirtualService, spec)
     assert warnings
-    assert "spec.http[0].fault.delay.exponentialDelay" in warnings[0]
+    assert "spec.tcp[0].match[0].sourceSubnet" in warnings[0]
 
 
 def paths(kind, at=""):

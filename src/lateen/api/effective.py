@@ -32,8 +32,6 @@ _NAMELESS = "Istio does not implement it either"
 
 UNSUPPORTED: dict[str, dict[str, str]] = {
     "VirtualService": {
-        "http[].fault.delay.exponentialDelay": _NAMELESS,
-        "http[].fault.abort.http2Error": _NAMELESS,
         "tcp[].match[].sourceSubnet": _NAMELESS,
     },
     "DestinationRule": {

@@ -178,6 +178,7 @@ class StatusWriter:
         self._found: dict[str, list[Message]] = {}
         self._shadowed: dict[str, list[tuple[str, o.Ref]]] = {}
         self._patches: dict[str, list[str]] = {}
+        self._addresses: dict[Key, str] = {}
         self.informers: list[Informer] = []
         ads.answered = self._dirty.set
 
@@ -216,6 +217,7 @@ class StatusWriter:
         far = reach(self._ads.connections)
         mesh = Mesh(self._world.objects)
         self._shadowed = shadowed(mesh)
+        self._addresses = mesh.automatic()
         self._patches = self._patching.report(self._ads.connections)
         wanted: list[tuple[kinds.Kind, Json, Json]] = []
         for informer in self.informers:
@@ -269,14 +271,21 @@ class StatusWriter:
         status: Json = dig(obj, "status", default={})
         old = status.get("conditions") or []
         messages = validation_messages(found)
+        given = [
+            {"host": h, "value": ip}
+            for h in (dig(obj, "spec", "hosts", default=[]) if kind == "ServiceEntry" else [])
+            if (ip := self._addresses.get((meta["namespace"], h)))
+        ]
         bare = [{k: v for k, v in c.items() if k != "lastTransitionTime"} for c in old]
-        if bare == new and (status.get("validationMessages") or []) == messages:
+        same = (status.get("validationMessages") or []) == messages and (status.get("addresses") or []) == given
+        if bare == new and same:
             return None
         now = times.now().strftime("%Y-%m-%dT%H:%M:%SZ")
         return {
             "conditions": merged(old, new, now),
             "observedGeneration": meta.get("generation"),
             "validationMessages": messages,
+            **({"addresses": given} if given or status.get("addresses") else {}),
         }
 
 

@@ -127,6 +127,7 @@ def _listener(config: MeshConfig, address: str, port: int, requests: bool, hosts
                 rest = chain.filters
             else:
                 chains.append(lc.FilterChain(filter_chain_match=_match(chain), filters=chain.filters))
+    free = rest is None
     if rest is None:
         rest = [tcp.proxy(config, unknown(config))]
     by_name = any(sni for sni, _ in taken)
@@ -135,7 +136,7 @@ def _listener(config: MeshConfig, address: str, port: int, requests: bool, hosts
         address=pb.address(address, port),
         bind_to_port=pb.boolean(False),
         filter_chains=chains,
-        default_filter_chain=lc.FilterChain(name="PassthroughFilterChain" if not hosts else "", filters=rest),
+        default_filter_chain=lc.FilterChain(name="PassthroughFilterChain" if free else "", filters=rest),
         listener_filters=[*([tcp.tls_inspector()] if by_name else []), *([tcp.http_inspector()] if requests else [])],
         traffic_direction="OUTBOUND",
         continue_on_listener_filters_timeout=True,
