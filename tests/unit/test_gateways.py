@@ -11,6 +11,8 @@ from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.control.world import World
 from lateen.kit import certs, times
+from lateen.mesh.model import Mesh
+from lateen.mesh.shadow import gateway_conflicts
 from lateen.wire import names
 
 CA = certs.authority("clients", times.now())
@@ -168,3 +170,35 @@ def test_a_secret_that_cannot_be_used_leaves_the_last_good_one(data, word):
     world.changed(kinds.SECRET, key, None, None)
     assert key not in world.objects.credentials
     assert not world.bad
+
+
+TWO = """
+kind: Gateway
+metadata: {name: first}
+spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]}
+---
+kind: Gateway
+metadata: {name: second}
+spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: tcp, protocol: TCP}, hosts: ["*"]}]}
+---
+kind: VirtualService
+metadata: {name: own}
+spec: {hosts: [own.example.com], exportTo: ['.'], gateways: [first], http: [{directResponse: {status: 200}}]}
+---
+kind: VirtualService
+metadata: {name: open}
+spec: {hosts: [open.example.com], gateways: [first], http: [{directResponse: {status: 200}}]}
+"""
+
+
+def test_a_port_is_what_the_older_gateway_says_and_the_other_one_is_told():
+    found = Mesh(mesh.objects(TWO))
+    assert gateway_conflicts(found) == {
+        "Gateway default/second": ["port 80 is HTTP by the older Gateway default/first; the server of TCP is left out"]
+    }
+
+
+def test_a_rule_that_is_exported_to_its_namespace_alone_is_not_at_a_gateway_elsewhere():
+    view_ = mesh.view(mesh.objects(TWO), "ingress", "istio-system")
+    hosts = [h.name for h in judge.routes(judge.messages(view_), "http.8080").virtual_hosts]
+    assert hosts == ["open.example.com:80"]

@@ -23,7 +23,7 @@ from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError, Unreachable
 from lateen.kube.informer import Informer, Key
 from lateen.mesh.model import Mesh
-from lateen.mesh.shadow import shadowed
+from lateen.mesh.shadow import gateway_conflicts, shadowed
 from lateen.wire.resource import ResourceSet
 
 log = logging.getLogger("lateen.control.status")
@@ -179,6 +179,7 @@ class StatusWriter:
         self._shadowed: dict[str, list[tuple[str, o.Ref]]] = {}
         self._patches: dict[str, list[str]] = {}
         self._addresses: dict[Key, str] = {}
+        self._conflicts: dict[str, list[str]] = {}
         self.informers: list[Informer] = []
         ads.answered = self._dirty.set
 
@@ -218,6 +219,7 @@ class StatusWriter:
         mesh = Mesh(self._world.objects)
         self._shadowed = shadowed(mesh)
         self._addresses = mesh.automatic()
+        self._conflicts = gateway_conflicts(mesh)
         self._patches = self._patching.report(self._ads.connections)
         wanted: list[tuple[kinds.Kind, Json, Json]] = []
         for informer in self.informers:
@@ -266,6 +268,10 @@ class StatusWriter:
         new = conditions(obj, kind, self._world.bad.get(ref, ""), found, far.get(ref, Reach()))
         if ref in self._shadowed:
             new.append(_shadowed(self._shadowed[ref]) | {"observedGeneration": meta.get("generation")})
+        if ref in self._conflicts:
+            text = "; ".join(self._conflicts[ref][:5]) + ". Give it another port, or other workloads."
+            made = _condition("Conflicted", "True", "OlderGateway", text)
+            new.append(made | {"observedGeneration": meta.get("generation")})
         if kind == "EnvoyFilter":
             new.append(_patched(self._patches.get(ref, [])) | {"observedGeneration": meta.get("generation")})
         status: Json = dig(obj, "status", default={})

@@ -39,7 +39,7 @@ def view(mesh: Mesh, pod: o.Pod, intern: Callable[[Any], Any]) -> GatewayView:
                 continue
             place = (s.bind or "0.0.0.0", target)
             # The oldest gateway decides what a port is; the other one's object has a finding about it.
-            if kinds.setdefault(place, _family(s)) != _family(s):
+            if kinds.setdefault(place, family(s)) != family(s):
                 continue
             if s.port.protocol.upper() in HTTP_SERVERS:
                 plain.setdefault(place, []).append((gw, s))
@@ -60,7 +60,7 @@ def view(mesh: Mesh, pod: o.Pod, intern: Callable[[Any], Any]) -> GatewayView:
     return found_view
 
 
-def _family(server: Server) -> str:
+def family(server: Server) -> str:
     name = server.port.protocol.upper()
     return "http" if name in HTTP_SERVERS else "tls" if name in ("HTTPS", "TLS") else "tcp"
 
@@ -114,7 +114,7 @@ def _server(
 ) -> GatewayServer:
     virtual: dict[o.Ref, Routed] = {}
     for gw, server in bound:
-        for found in mesh.gateway_rules(gw.ref):
+        for found in mesh.gateway_rules(gw.ref, pod.namespace):
             vs = source.narrowed(found, pod.namespace, pod.label_map)
             shared = [(h, server.port.number) for h in _shared_hosts(server, gw, vs)]
             if shared:

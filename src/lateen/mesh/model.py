@@ -630,13 +630,14 @@ class Mesh:
                 found.append(g)
         return tuple(sorted(found, key=lambda g: g.age_order))
 
-    def gateway_rules(self, gateway: o.Ref) -> tuple[o.Resource[VirtualService], ...]:
-        """VirtualServices bound to a gateway, oldest first."""
+    def gateway_rules(self, gateway: o.Ref, viewer: str) -> tuple[o.Resource[VirtualService], ...]:
+        """VirtualServices bound to a gateway and visible from its workload's namespace, oldest first."""
         wanted = (gateway.namespace, gateway.name)
         return tuple(
             vs
             for vs in self.virtual_services()
             if any(_gateway_name(name, vs.ref.namespace) == wanted for name in vs.spec.gateways)
+            and self.visible_to(vs.spec.export_to, vs.ref.namespace, viewer)
         )
 
 

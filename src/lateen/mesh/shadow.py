@@ -1,4 +1,4 @@
-"""Rules that never get a request: an older VirtualService for the same host takes them all.
+"""Rules that never get a request, and servers of gateways that cannot be there, because of an older object.
 
 Istio leaves every rule but the oldest out without a word; Lateen asks the rules of a host one after the other, so that
 a later one is only out of reach behind one that takes everything.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from lateen.api import objects as o
 from lateen.api.networking import HTTPMatchRequest, VirtualService
+from lateen.mesh.gateways import family
 from lateen.mesh.model import Mesh
 
 
@@ -32,4 +33,19 @@ def shadowed(mesh: Mesh) -> dict[str, list[tuple[str, o.Ref]]]:
             everybody = not vs.spec.export_to or "*" in vs.spec.export_to
             if first is None and everybody and takes_everything(vs.spec):
                 first = vs
+    return out
+
+
+def gateway_conflicts(mesh: Mesh) -> dict[str, list[str]]:
+    """Gateway -> a sentence for each of its servers whose port an older one of the same workloads uses otherwise."""
+    out: dict[str, list[str]] = {}
+    first: dict[tuple[tuple[tuple[str, str], ...], str, int], tuple[str, o.Ref]] = {}
+    for gw in sorted(mesh.objects.gateways.values(), key=lambda g: g.age_order):
+        chosen = tuple(sorted(gw.spec.selector.items()))
+        for s in gw.spec.servers:
+            key = (chosen, s.bind, s.port.number)
+            kind, owner = first.setdefault(key, (family(s), gw.ref))
+            if kind != family(s):
+                text = f"port {s.port.number} is {kind.upper()} by the older {owner}; the server of {family(s).upper()}"
+                out.setdefault(str(gw.ref), []).append(f"{text} is left out")
     return out
