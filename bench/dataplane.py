@@ -38,7 +38,7 @@ from world import percentile, report
 from lateen.agent.proxy import write_secrets
 from lateen.cluster.kubelet.images import envoy_binary
 from lateen.kit import certs, times
-from lateen.mesh.model import MeshConfig
+from lateen.mesh.objects import MeshConfig
 from lateen.wire import names
 from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, own_variable, peer_variable
 

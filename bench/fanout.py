@@ -26,7 +26,7 @@ METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregated
 
 def build():  # type: ignore[no-untyped-def]
     from lateen.api import objects as o
-    from lateen.mesh.model import MeshConfig, Objects
+    from lateen.mesh.objects import MeshConfig, Objects
 
     services, pods, slices = {}, {}, {}
     for i in range(SERVICES):
@@ -57,7 +57,8 @@ async def serve(pipe, ca, pair) -> None:  # type: ignore[no-untyped-def]
     from lateen.api import objects as o
     from lateen.api.config import decode
     from lateen.api.networking import VirtualService
-    from lateen.control.app import Control, xds_server
+    from lateen.control.app import xds_server
+    from lateen.control.plane import Control
     from lateen.mesh.model import Mesh
     from lateen.mesh.views import Views
     from lateen.wire import ports

@@ -5,7 +5,8 @@ from lateen.api.config import decode
 from lateen.api.crds import BY_KIND
 from lateen.control.world import COLLECTIONS
 from lateen.kit import yamldoc
-from lateen.mesh.model import Mesh, MeshConfig, Objects
+from lateen.mesh.model import Mesh
+from lateen.mesh.objects import MeshConfig, Objects
 from lateen.mesh.views import Views
 
 LOGGING = MeshConfig(access_log_file="/dev/stdout")

@@ -7,7 +7,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 
 from lateen.api.config import decode
 from lateen.api.mesh import ExtensionProvider
-from lateen.mesh.model import MeshConfig
+from lateen.mesh.objects import MeshConfig
 from lateen.wire import names
 
 EVERYTHING = """

@@ -22,7 +22,8 @@ from lateen.api.config import DecodeError, decode
 from lateen.api.effective import IDLE, UNSUPPORTED, reason
 from lateen.api.mesh import ExtensionProvider
 from lateen.kit import yamldoc
-from lateen.mesh.model import Mesh, MeshConfig
+from lateen.mesh.model import Mesh
+from lateen.mesh.objects import MeshConfig
 from lateen.mesh.views import Views
 from lateen.wire import names
 from lateen.xds.generate import generate

@@ -8,7 +8,8 @@ import pytest
 
 from lateen.api import objects as o
 from lateen.kit import yamldoc
-from lateen.mesh.model import Mesh, Objects
+from lateen.mesh.model import Mesh
+from lateen.mesh.objects import Objects
 from lateen.mesh.views import Views
 from lateen.xds.generate import generate
 

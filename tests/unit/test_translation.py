@@ -4,7 +4,8 @@ import judge
 import meshes as mesh
 import pytest
 
-from lateen.mesh.model import Mesh, MeshConfig
+from lateen.mesh.model import Mesh
+from lateen.mesh.objects import MeshConfig
 from lateen.mesh.views import Views
 from lateen.wire import names
 from lateen.xds.generate import generate

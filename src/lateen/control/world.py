@@ -18,7 +18,7 @@ from lateen.api.networking import LocalityLb
 from lateen.kit import certs, duration, yamldoc
 from lateen.kit.jsons import Json, dig
 from lateen.kube.informer import Key
-from lateen.mesh.model import MeshConfig, Objects
+from lateen.mesh.objects import MeshConfig, Objects
 
 log = logging.getLogger("lateen.control.world")
 

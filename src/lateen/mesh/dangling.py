@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lateen.mesh.model import Mesh, Objects, differing
+from lateen.mesh.model import Mesh, differing
+from lateen.mesh.objects import Objects
 from lateen.mesh.scope import destinations_of
 
 

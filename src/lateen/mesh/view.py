@@ -20,7 +20,7 @@ from lateen.api.networking import (
     VirtualService,
 )
 from lateen.api.security import AuthorizationPolicy
-from lateen.mesh.model import MeshConfig
+from lateen.mesh.objects import MeshConfig
 from lateen.mesh.registry import Found
 
 
@@ -133,13 +133,6 @@ class HostView(Cached):
 
     def resolved(self, host: str, namespace: str) -> tuple[str, tuple[int, ...]]:
         return resolved(self.destinations, host, namespace)
-
-
-def spellings(host: str, namespace: str, name: str) -> tuple[str, ...]:
-    """Every way in which clients write a service's name."""
-    if host == f"{name}.{namespace}.svc.cluster.local":
-        return (host, name, f"{name}.{namespace}", f"{name}.{namespace}.svc")
-    return (host,)
 
 
 @dataclass(frozen=True)

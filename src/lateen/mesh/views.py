@@ -16,11 +16,11 @@ from lateen.api.networking import (
     ProxyMatch,
     Sidecar,
     SidecarPort,
-    TrafficPolicy,
     VirtualService,
 )
-from lateen.mesh import gateways, policy, registry, source
-from lateen.mesh.model import HTTP, Mesh, protocol
+from lateen.mesh import gateways, places, policy, registry, source, spelling
+from lateen.mesh.model import Mesh
+from lateen.mesh.objects import HTTP, protocol
 from lateen.mesh.scope import Scope, covers, destinations
 from lateen.mesh.view import (
     Bind,
@@ -29,13 +29,11 @@ from lateen.mesh.view import (
     HostView,
     InboundPort,
     InboundView,
-    Locality,
     OutboundView,
     Patch,
     Port,
     Security,
     View,
-    spellings,
 )
 
 C = TypeVar("C", bound=Cached)
@@ -81,7 +79,7 @@ class Views:
         for dr in objects.destination_rules.values():
             if dr.spec.workload_selector:
                 self._source_keys |= dr.spec.workload_selector.match_labels.keys()
-        self._by_place = asks_places(mesh)
+        self._by_place = places.asked(mesh)
         self._source_keys |= self._by_place[1]
 
     def intern(self, view: C) -> C:
@@ -184,7 +182,7 @@ class Views:
         """Worked out again only where some host's spellings are others."""
         spelled = tuple((h.host, h.addresses, h.aliases) for h in hosts)
         before = self._silenced_before.get(client)
-        found = before[1] if before and before[0] == spelled else _silenced(hosts, client.namespace)
+        found = before[1] if before and before[0] == spelled else spelling.silenced(hosts, client.namespace)
         self._silenced[client] = (spelled, found)
         return found
 
@@ -220,14 +218,14 @@ class Views:
             labels = dict(client.labels)
             virtual = tuple(source.narrowed(v, client.source, labels) for v in virtual)
         ports = [p for p in service.ports if p.port in only] if only else service.ports
-        places = tuple([mesh.endpoints(service, p) for p in ports])
+        behind = tuple([mesh.endpoints(service, p) for p in ports])
         aliases = self._own_aliases(service, client, seen)
         inputs: tuple[object, ...] = (
             mesh.config,
             service,
             rules,
             virtual,
-            places,
+            behind,
             aliases,
             self._peers,
             self._by_host if virtual else None,
@@ -252,13 +250,13 @@ class Views:
         self, client: Client, service: o.Service, ports: Sequence[o.ServicePort], inputs: tuple[Any, ...]
     ) -> tuple[HostView, tuple[EndpointsView, ...]]:
         mesh = self.mesh
-        _, _, rules, virtual, places, aliases, *_ = inputs
+        _, _, rules, virtual, behind, aliases, *_ = inputs
         subsets: dict[str, Mapping[str, str]] = {"": {}} | {
             s.name: s.labels for dr in reversed(rules) for s in dr.spec.subsets
         }
         shown, security, endpoints = [], [], []
         weighted = False
-        for p, found in zip(ports, places, strict=True):
+        for p, found in zip(ports, behind, strict=True):
             kind = protocol(p)
             if kind == "udp":
                 continue
@@ -270,7 +268,7 @@ class Views:
                 meshed = "none" if disabled or service.external else _meshed(chosen, service, mesh)
                 accounts = tuple(sorted({(w.namespace, w.service_account) for _, w in chosen if w}))
                 security.append(Security(p.port, subset, meshed, () if service.external else accounts))
-                place = _place(client, settings, mesh)
+                place = places.place(client.locality, client.labels, settings, mesh)
                 weighted = weighted or place is not None
                 cluster = f"outbound|{p.port}|{subset}|{service.host}"
                 secure = not disabled and not service.external
@@ -282,7 +280,7 @@ class Views:
         named = service.resolution in KNOWN_BY_NAME
         instances = [
             (p.port, e.address)
-            for p, found in zip(ports, places, strict=True)
+            for p, found in zip(ports, behind, strict=True)
             if headless and protocol(p) not in HTTP
             for e, _ in found
         ]
@@ -463,32 +461,6 @@ def _ingress(i: IstioIngressListener, pod: o.Pod, mesh: Mesh, pool: Any) -> Inbo
     return InboundPort(port, service, i.default_endpoint, i.tls, pool=i.connection_pool or pool, bind=bind, scoped=True)
 
 
-def _silenced(hosts: list[HostView], namespace: str) -> frozenset[tuple[str, str]]:
-    """(host, spelling) where hosts share a spelling and another one has it. Full names stay with their hosts. A short
-    name is that of the client's own namespace, as in its DNS, and nobody's where two others share it; an address is
-    the first host's."""
-    full = {h.host for h in hosts}
-    claims: dict[str, list[HostView]] = {}
-    for h in hosts:
-        found = [*spellings(h.host, h.namespace, h.name), *h.addresses]
-        for space, name in h.aliases:
-            found += spellings(f"{name}.{space}.svc.cluster.local", space, name)
-        for spelling in found:
-            claims.setdefault(spelling, []).append(h)
-    out = []
-    for spelling, found_by in claims.items():
-        if len(found_by) == 1:
-            continue
-        if spelling in full:
-            owner = spelling
-        elif "." in spelling or ":" in spelling:
-            owner = found_by[0].host
-        else:
-            owner = next((h.host for h in found_by if h.namespace == namespace), "")
-        out += [(h.host, spelling) for h in found_by if h.host != owner]
-    return frozenset(out)
-
-
 def _select(found: registry.Found, labels: Mapping[str, str]) -> registry.Found:
     if not labels:
         return found
@@ -504,42 +476,6 @@ def _meshed(endpoints: registry.Found, service: o.Service, mesh: Mesh) -> str:
     if not modes:
         return "none" if service.resolution else "all"
     return "some" if len(modes) == 2 else "none" if modes == {False} else "all"
-
-
-def asks_places(mesh: Mesh) -> tuple[bool, frozenset[str]]:
-    """(whether some service's load balancing asks where its client is, labels of clients that it asks for)"""
-    keys: set[str] = set()
-    asked = False
-    for dr in mesh.objects.destination_rules.values():
-        for settings in _policies(dr.spec):
-            lb = settings.load_balancer.locality_lb_setting if settings.load_balancer else None
-            setting = lb or mesh.config.locality
-            if lb or settings.outlier_detection:
-                asked = True
-            if setting:
-                keys |= {f.partition("=")[0] for f in setting.failover_priority}
-    return asked, frozenset(keys)
-
-
-def _policies(spec: DestinationRule) -> list[Any]:
-    found: list[TrafficPolicy] = [p for p in (spec.traffic_policy, *(s.traffic_policy for s in spec.subsets)) if p]
-    return [*found, *(port for p in found for port in p.port_level_settings)]
-
-
-def _place(client: Client, settings: TrafficPolicy, mesh: Mesh) -> Locality | None:
-    """None where places have no say: nothing is known of the client's, it is switched off, or nothing asks for it."""
-    own = settings.load_balancer.locality_lb_setting if settings.load_balancer else None
-    setting = own or mesh.config.locality
-    if setting is not None and setting.enabled is False:
-        return None
-    if settings.outlier_detection is None and not (setting and setting.distribute):
-        return None
-    if not client.locality and not (setting and setting.failover_priority):
-        return None
-    names = [f.partition("=")[0] for f in setting.failover_priority] if setting else []
-    labels = dict(client.labels)
-    key = tuple((n, labels[n]) for n in names if n in labels)
-    return Locality(client.locality, key, setting, settings.outlier_detection is not None)
 
 
 def _onward(

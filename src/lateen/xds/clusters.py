@@ -11,7 +11,7 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
 from lateen.api import networking as api
 from lateen.mesh import policy
-from lateen.mesh.model import HTTP
+from lateen.mesh.objects import HTTP
 from lateen.mesh.view import HostView, InboundPort, InboundView, Port
 from lateen.wire import names
 from lateen.wire.resource import Resource

@@ -16,7 +16,7 @@ from envoy.config.core.v3 import substitution_format_string_pb2
 from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.access_loggers.stats.v3 import stats_pb2
 
-from lateen.mesh.model import MeshConfig
+from lateen.mesh.objects import MeshConfig
 from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, own_variable
 from lateen.xds import pb
 

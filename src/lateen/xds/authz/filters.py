@@ -19,7 +19,7 @@ from envoy.type.matcher.v3 import metadata_pb2, string_pb2, value_pb2
 from lateen.api import objects as o
 from lateen.api.mesh import ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider
 from lateen.api.security import AuthorizationPolicy
-from lateen.mesh.model import MeshConfig
+from lateen.mesh.objects import MeshConfig
 from lateen.wire import names
 from lateen.xds import pb
 from lateen.xds.authz import matchers, rules

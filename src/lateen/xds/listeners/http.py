@@ -14,7 +14,7 @@ from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.http.set_filter_state.v3 import set_filter_state_pb2 as state_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 
-from lateen.mesh.model import MeshConfig
+from lateen.mesh.objects import MeshConfig
 from lateen.xds import discovery, pb, telemetry
 from lateen.xds.routes import action
 

@@ -17,7 +17,7 @@ from envoy.config.listener.v3 import listener_pb2
 
 from lateen.api import networking as api
 from lateen.api import objects as o
-from lateen.mesh.model import HTTP, MeshConfig
+from lateen.mesh.objects import HTTP, MeshConfig
 from lateen.mesh.view import Bind, HostView, OutboundView
 from lateen.wire import names, ports
 from lateen.wire.resource import Resource

@@ -17,7 +17,7 @@ from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
 from lateen.api import networking as api
 from lateen.mesh import policy
-from lateen.mesh.model import MeshConfig
+from lateen.mesh.objects import MeshConfig
 from lateen.mesh.view import HostView
 from lateen.wire import names
 from lateen.xds import discovery, pb, telemetry

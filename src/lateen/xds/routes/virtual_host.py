@@ -12,9 +12,10 @@ from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import dynamic_forwa
 
 from lateen.api import networking as api
 from lateen.api import objects as o
-from lateen.mesh.model import HTTP, MeshConfig
+from lateen.mesh.objects import HTTP, MeshConfig
 from lateen.mesh.scope import covers
-from lateen.mesh.view import GatewayServer, HostView, OutboundView, Port, spellings
+from lateen.mesh.spelling import spellings
+from lateen.mesh.view import GatewayServer, HostView, OutboundView, Port
 from lateen.wire import names
 from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, peer_variable
 from lateen.wire.resource import Resource
