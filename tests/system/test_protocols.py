@@ -294,3 +294,61 @@ def test_the_tls_of_an_application_passes_through(more):
     ):
         curl = "curl -sk -m 5 -o /dev/null -w '%{http_code}' --connect-to istiod.istio-system.svc:443:10.250.0.1:443 https://istiod.istio-system.svc/inject"
         more.until(lambda: more.sh(curl, ok=False) == "405", what="an answer of the server itself")
+
+
+MACHINES = f"""
+apiVersion: networking.istio.io/v1
+kind: WorkloadGroup
+metadata: {{name: machines, namespace: {NS}}}
+spec:
+  metadata: {{labels: {{app: rack}}}}
+  template: {{ports: {{http: 8080}}, serviceAccount: default}}
+  probe: {{periodSeconds: 1, failureThreshold: 1, exec: {{command: [test, "!", -f, /tmp/ill]}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: rack, namespace: {NS}}}
+spec: {{selector: {{app: rack}}, ports: [{{name: http, port: 80, targetPort: 8080}}]}}
+"""
+MACHINE = f"""
+apiVersion: v1
+kind: Pod
+metadata:
+  name: machine
+  namespace: {NS}
+  annotations:
+    proxy.istio.io/config: |
+      proxyMetadata: {{ISTIO_META_AUTO_REGISTER_GROUP: machines}}
+spec:
+  containers: [{{name: httpbin, image: mccutchen/go-httpbin, ports: [{{containerPort: 8080}}]}}]
+"""
+
+
+def test_a_machine_joins_is_probed_and_leaves(more, tmp_path):
+    """A proxy that names its group is an entry while it is there; no service selects it by itself."""
+    mesh = more.mesh
+    mesh.apply(MACHINES)
+    try:
+        done = mesh.lateen(
+            "x", "workload", "entry", "configure", "--name", "machines", "-n", NS, "-o", str(tmp_path / "vm")
+        )
+        assert "written" in done.stdout + done.stderr
+        assert "ISTIO_META_AUTO_REGISTER_GROUP='machines'" in (tmp_path / "vm" / "cluster.env").read_text()
+        assert (tmp_path / "vm" / "istio-token").stat().st_mode & 0o077 == 0
+        assert more.get("rack/get")[0] == 503
+        mesh.apply(MACHINE)
+        more.until(lambda: more.get("rack/get")[0] == 200, what="the machine's answer")
+        entry = mesh.get("workloadentry", "-n", NS, "-o", "jsonpath={.items[0].metadata.name}").strip()
+        assert entry.startswith("machines-10-")
+        sick = ("exec", "machine", "-n", NS, "-c", "istio-proxy", "--")
+        mesh.kubectl(*sick, "touch", "/tmp/ill")
+        more.until(lambda: more.get("rack/get")[0] == 503, what="no requests for an unhealthy one")
+        health = '{.status.conditions[?(@.type=="Healthy")].status}'
+        assert mesh.get("workloadentry", entry, "-n", NS, "-o", f"jsonpath={health}") == "False"
+        mesh.kubectl(*sick, "rm", "/tmp/ill")
+        more.until(lambda: more.get("rack/get")[0] == 200, what="requests again")
+        mesh.kubectl("delete", "pod", "machine", "-n", NS)
+        more.until(lambda: not mesh.get("workloadentry", "-n", NS, "-o", "name").strip(), 30, "the end of the entry")
+    finally:
+        mesh.kubectl("delete", "pod", "machine", "-n", NS, "--ignore-not-found")
+        mesh.kubectl("delete", "-f", "-", "--ignore-not-found", stdin=MACHINES)

@@ -64,8 +64,8 @@ class Proxyless:
         self.outbox.put_nowait(None)
 
 
-Allow = Callable[[NodeId, str], str | None]
-"""(who it says it is, what its certificate says) -> why it may not, or None."""
+Allow = Callable[[NodeId, str, dict[str, str]], str | None]
+"""(who it says it is, what its certificate says, its metadata) -> why it may not, or None."""
 Sets_ = Callable[[Connection], Mapping[str, Sets]]
 ProxylessSets = Callable[[NodeId], Mapping[str, Sets]]
 OnRejection = Callable[[Connection, Rejection], None]
@@ -77,6 +77,8 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._proxyless_sets = proxyless_sets
         self.proxyless: set[Proxyless] = set()
         self.connections: set[Connection] = set()
+        self.joined: Callable[[Connection], None] = lambda _: None
+        self.left: Callable[[Connection], None] = lambda _: None
         self.answered: Callable[[], None] = lambda: None
         """Called whenever a proxy has acknowledged or refused something, has come or gone."""
         self.pushes: dict[str, int] = {}
@@ -105,11 +107,12 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         if first is None:
             return
         node = await _node(first, context)
-        if (why := self._allow(node, identity)) is not None:
+        if (why := self._allow(node, identity, _metadata(first))) is not None:
             log.warning("%s refused: %s", node, why)
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, why)
         connection = Connection(node, identity, _version(first), _metadata(first))
         self.connections.add(connection)
+        self.joined(connection)
         log.info("connected: %s (%s)", node, identity)
         reader = tasks.spawn(self._read(connection, first, requests), f"xds {node.pod}")
         reader.add_done_callback(lambda _: connection.outbox.put_nowait(None))
@@ -122,6 +125,7 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
                 yield raw
         finally:
             self.connections.discard(connection)
+            self.left(connection)
             self.answered()
             reader.cancel()
             log.info("disconnected: %s", node)
@@ -134,7 +138,7 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         if first is None:
             return
         node = await _node(first, context)
-        if (why := self._allow(node, _identity(context))) is not None:
+        if (why := self._allow(node, _identity(context), _metadata(first))) is not None:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, why)
         stream = Proxyless(node)
         self.proxyless.add(stream)

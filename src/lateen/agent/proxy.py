@@ -191,6 +191,27 @@ class Agent:
                 await asyncio.sleep(wait)
                 wait = min(wait * 1.6, 10.0)
 
+    async def health(self, group: str) -> None:
+        """A machine tells istiod how its application is, where its WorkloadGroup asks. Never returns."""
+        from lateen.agent import health
+
+        me = {"node": str(self.node), "group": group}
+
+        async def report(healthy: bool, says: str) -> None:
+            await self._istiod("/health", {**me, "healthy": healthy, "says": says})
+
+        wait = 0.5
+        while True:
+            try:
+                probe = (await self._istiod("/probe", me))["probe"]
+                if probe:
+                    await health.watch(probe, report)
+                return
+            except (OSError, TimeoutError, ValueError, KeyError) as e:
+                log.warning("no probe from istiod: %s (again in %.1f s)", str(e) or "timeout", wait)
+                await asyncio.sleep(wait)
+                wait = min(wait * 1.6, 10.0)
+
     async def _bootstrap(self) -> dict[str, Any]:
         """With the patches that EnvoyFilters have for it; without them where istiod does not answer."""
         plain = bootstrap.bootstrap(
@@ -321,6 +342,8 @@ class Agent:
             return 0
         if os.environ.get("ISTIO_META_DNS_CAPTURE") == "true":
             tasks.spawn(self.dns(), "dns")
+        if group := os.environ.get("ISTIO_META_AUTO_REGISTER_GROUP"):
+            tasks.spawn(self.health(group), "health")
         envoy = tasks.spawn(self.envoy(), "envoy")
         renewal = tasks.spawn(self.renew(first.result()), "renewal")
         await stopped

@@ -13,7 +13,6 @@ from typing import Any
 from lateen.api.config import Config, fields, unwrap
 
 IDLE: dict[str, str] = {
-    "WorkloadGroup": "machines outside of the cluster cannot join yet",
     "RequestAuthentication": "tokens of end users are not looked at yet",
     "Telemetry": "telemetry is what the mesh configuration says",
     "WasmPlugin": "use an EnvoyFilter with envoy.filters.http.wasm",
@@ -49,6 +48,11 @@ UNSUPPORTED: dict[str, dict[str, str]] = {
     },
     "ServiceEntry": {"endpoints[].network": "all endpoints are in one network"},
     "WorkloadEntry": {"network": "all endpoints are in one network"},
+    "WorkloadGroup": {
+        "template.network": "all endpoints are in one network",
+        "template.address": "a machine says itself where it is",
+        "probe.grpc.**": "the agent of a machine has no gRPC; use httpGet, tcpSocket or exec",
+    },
     "Sidecar": {
         "ingress[].port.name": "nothing goes by it",
         "ingress[].port.targetPort": "defaultEndpoint says where the application listens",

@@ -38,6 +38,8 @@ class Resource(Generic[S]):
     labels: tuple[tuple[str, str], ...] = ()
     notes: tuple[tuple[str, str], ...] = ()
     """Annotations of Istio's own; others say nothing to the mesh."""
+    healthy: bool = True
+    """False for a WorkloadEntry whose probe fails."""
 
     @property
     def origins(self) -> tuple[str, ...]:

@@ -20,9 +20,11 @@ from lateen.cli.install import carry_out, file_option, operator, set_option
 from lateen.cli.output import BAD_DATA, FINDINGS, USAGE, CliError, say, wide_table
 from lateen.install import manifests, profiles
 from lateen.kit import jsons, yamldoc
+from lateen.kit.files import write_atomic
 from lateen.kit.jsons import Json, dig
 from lateen.kube.apply import kind_of
 from lateen.kube.client import HttpClient, KubeError
+from lateen.wire import ports
 
 MINIMUM = (1, 21)
 """Kubernetes' first version with EndpointSlices of version v1, which istiod reads."""
@@ -204,11 +206,78 @@ def workload_entry() -> None:
     """One workload."""
 
 
-@command("configure", context_settings={"ignore_unknown_options": True})
-@click.argument("rest", nargs=-1)
-def entry_configure(rest: tuple[str, ...]) -> None:  # noqa: ARG001
-    """Files for a machine that joins the mesh."""
-    raise CliError("machines outside the cluster cannot join the mesh yet in this version of Lateen")
+@command("configure")
+@click.option("-f", "--file", "file", type=click.Path(exists=True, dir_okay=False), help="A WorkloadGroup.")
+@click.option("--name", default="", help="A WorkloadGroup of the cluster.")
+@click.option("-o", "--output", required=True, type=click.Path(file_okay=False), help="The directory to write into.")
+@click.option("--tokenDuration", "seconds", default=3600, help="How long the token is valid, in seconds.")
+@click.option("--ingressIP", "address", default="", help="Where the machine reaches istiod; the Service's otherwise.")
+@target_options
+def entry_configure(target: Target, file: str | None, name: str, output: str, seconds: int, address: str) -> None:
+    """Files for a machine that joins the mesh: its environment, token, root certificate and hosts.
+
+    On the machine, cluster.env is pilot-agent's environment, istio-token belongs to /var/run/secrets/tokens,
+    root-cert.pem to /var/run/secrets/istio, and the line in hosts to /etc/hosts.
+    """
+    if bool(file) == bool(name):
+        raise CliError("say which WorkloadGroup: with --file FILE or with --name NAME", USAGE)
+
+    async def work(client: HttpClient) -> dict[str, str]:
+        group = _group_of(Path(file).read_text()) if file else await client.get(
+            kinds.WORKLOAD_GROUP, target.namespace, name
+        )  # fmt: skip
+        if group is None:
+            raise CliError(f'there is no WorkloadGroup "{name}" in namespace "{target.namespace}"')
+        return await _machine(client, group, target, seconds, address)
+
+    directory = Path(output)
+    directory.mkdir(parents=True, exist_ok=True)
+    for path, text in target.run(work).items():
+        write_atomic(directory / path, text, 0o600)
+    say(f"✔ Files for a machine written to {directory}")
+
+
+def _group_of(text: str) -> Json:
+    found = [d for d in yamldoc.objects(text) if d.get("kind") == "WorkloadGroup"]
+    if len(found) != 1:
+        raise CliError(f"the file must have one WorkloadGroup, it has {len(found)}", BAD_DATA)
+    return found[0]
+
+
+async def _machine(client: HttpClient, group: Json, target: Target, seconds: int, address: str) -> dict[str, str]:
+    """File name -> its content."""
+    name = group["metadata"]["name"]
+    namespace = group["metadata"].get("namespace") or target.namespace
+    account = dig(group, "spec", "template", "serviceAccount", default="") or "default"
+    root = await client.get(kinds.CONFIG_MAP, namespace, "istio-ca-root-cert")
+    istiod = await client.get(kinds.SERVICE, target.istio_namespace, "istiod")
+    if root is None or istiod is None:
+        raise CliError("there is no mesh in this cluster; install it with: lateen install --set profile=demo")
+    body = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"audiences": ["istio-ca"], "expirationSeconds": seconds},
+    }
+    try:
+        token = await client.request(kinds.SERVICE_ACCOUNT, namespace, account, "token", body)
+    except KubeError as e:
+        raise CliError(f'no token for the service account "{account}" of namespace "{namespace}": {e}') from None
+    host = f"istiod.{target.istio_namespace}.svc"
+    environment = {
+        "CA_ADDR": f"{host}:{ports.XDS}",
+        "ISTIO_META_AUTO_REGISTER_GROUP": name,
+        "ISTIO_META_CLUSTER_ID": "Kubernetes",
+        "ISTIO_META_WORKLOAD_NAME": name,
+        "POD_NAMESPACE": namespace,
+        "SERVICE_ACCOUNT": account,
+    }
+    return {
+        "cluster.env": "".join(f"{k}='{v}'\n" for k, v in environment.items()),
+        "istio-token": str(token["status"]["token"]),
+        "root-cert.pem": str(root["data"]["root-cert.pem"]),
+        "mesh.yaml": yamldoc.dump({"defaultConfig": {"discoveryAddress": f"{host}:{ports.XDS}"}}),
+        "hosts": f"{address or istiod['spec']['clusterIP']} {host}\n",
+    }
 
 
 # --- installations -----------------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-"""What agents ask for besides certificates: the names that the mesh knows, and patches of their bootstrap."""
+"""What agents ask for besides certificates: names that the mesh knows, patches of their bootstrap, a machine's
+probe."""
 
 from __future__ import annotations
 
@@ -7,10 +8,12 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 
+import msgspec
 from aiohttp import web
 from google.protobuf import json_format
 
 from lateen.ca.authority import Identity, Refused
+from lateen.control import registration
 from lateen.control.ca_service import CaService, read
 from lateen.kit import jsons
 from lateen.kube.client import KubeError
@@ -29,8 +32,8 @@ Answer = Callable[[Identity, jsons.Json], Awaitable[jsons.Json]]
 
 
 class Agents:
-    def __init__(self, ca: CaService, views: Callable[[], Views]) -> None:
-        self._ca, self._views = ca, views
+    def __init__(self, ca: CaService, views: Callable[[], Views], registrar: registration.Registrar) -> None:
+        self._ca, self._views, self._registrar = ca, views, registrar
         self._changed = asyncio.Event()
 
     def changed(self) -> None:
@@ -56,6 +59,27 @@ class Agents:
                         await changed.wait()
                 except TimeoutError:
                     pass
+
+        return await self._answered(request, answer)
+
+    async def probe(self, request: web.Request) -> web.Response:
+        """``{"node", "group"}`` -> ``{"probe"}`` of the machine's WorkloadGroup, null where there is none."""
+
+        async def answer(who: Identity, body: jsons.Json) -> jsons.Json:
+            parse(str(body["node"]))
+            group = self._registrar.group(who.namespace, {registration.GROUP: str(body["group"])})
+            return {"probe": msgspec.to_builtins(group.spec.probe) if group and group.spec.probe else None}
+
+        return await self._answered(request, answer)
+
+    async def health(self, request: web.Request) -> web.Response:
+        """``{"node", "group", "healthy", "says"}``: what the probe of a machine says."""
+
+        async def answer(who: Identity, body: jsons.Json) -> jsons.Json:
+            node = parse(str(body["node"]))
+            name = registration.entry_name(str(body["group"]), node.address)
+            await self._registrar.health(who.namespace, name, body["healthy"] is True, str(body.get("says", "")))
+            return {}
 
         return await self._answered(request, answer)
 

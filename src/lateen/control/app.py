@@ -87,6 +87,7 @@ async def run() -> None:
     async with asyncio.timeout(60):
         await asyncio.gather(*(i.synced.wait() for i in informers))
     tasks.spawn(control.push_loop(), "push")
+    tasks.spawn(control.registrar.sweep(), "sweep")
     tasks.spawn(tasks.forever(writer.run, "status"), "status")
 
     # What to say: certificates, webhooks, configuration, metrics.
@@ -103,7 +104,7 @@ async def run() -> None:
         istio_namespace=namespace,
     )
     hooks = Webhooks(settings, control.mesh)
-    agents = Agents(ca, lambda: control.views)
+    agents = Agents(ca, lambda: control.views, control.registrar)
     control.changed = agents.changed
     servers = [
         await serve(
@@ -111,6 +112,8 @@ async def run() -> None:
                 web.post("/certificates", ca.sign),
                 web.post("/names", agents.names),
                 web.post("/bootstrap", agents.bootstrap),
+                web.post("/probe", agents.probe),
+                web.post("/health", agents.health),
             ],
             ports.CA,
             context,

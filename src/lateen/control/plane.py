@@ -17,6 +17,7 @@ from lateen.api import kinds
 from lateen.ca.authority import ROOT_CONFIG_MAP, SECRET, Authority, parse
 from lateen.control.ca_service import CaService
 from lateen.control.patching import Patching
+from lateen.control.registration import Registrar
 from lateen.control.webhooks import Webhooks
 from lateen.control.world import World
 from lateen.kit import times
@@ -58,6 +59,8 @@ class Control:
         self.views = Views(Mesh(self.world.objects))
         self.ads = AdsServer(self._allow, self._sets, self._proxyless, self._rejected)
         self.patching = Patching()
+        self.registrar = Registrar(client, self.world)
+        self.ads.joined, self.ads.left = self.registrar.connected, self.registrar.disconnected
         self.rejections: dict[tuple[str, str], Rejection] = {}
         self.changed: Callable[[], None] = lambda: None
         """Called when the mesh is another one."""
@@ -70,7 +73,7 @@ class Control:
     def mesh(self) -> Mesh:
         return self.views.mesh
 
-    def _allow(self, node: NodeId, identity: str) -> str | None:
+    def _allow(self, node: NodeId, identity: str, metadata: dict[str, str]) -> str | None:
         """A proxy may only say that it is what its certificate says."""
         try:
             who = parse(identity)
@@ -81,10 +84,12 @@ class Control:
             return f"the certificate is for namespace {who.namespace}, not {node.namespace}"
         if pod is not None and pod.service_account != who.service_account:
             return f"pod {node.pod} runs as {pod.service_account}, not {who.service_account}"
-        return None
+        return self.registrar.refuses(node, metadata, who.service_account)
 
     def _sets(self, connection: Connection) -> Mapping[str, Sets]:
-        pod = self.views.mesh.objects.pods.get((connection.node.namespace, connection.node.pod))
+        pod = self.registrar.workload(connection) or self.views.mesh.objects.pods.get(
+            (connection.node.namespace, connection.node.pod)
+        )
         if pod is None:
             return {}  # not known yet (or not any more): nothing is sent, and nothing is taken away
         view = self.views.of(pod, connection.node.kind, connection.metadata)

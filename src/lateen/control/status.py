@@ -276,6 +276,9 @@ class StatusWriter:
             new.append(_patched(self._patches.get(ref, [])) | {"observedGeneration": meta.get("generation")})
         status: Json = dig(obj, "status", default={})
         old = status.get("conditions") or []
+        new += [
+            {k: v for k, v in c.items() if k != "lastTransitionTime"} for c in old if c.get("type") == "Healthy"
+        ]  # the probe's, not ours
         messages = validation_messages(found)
         given = [
             {"host": h, "value": ip}

@@ -30,6 +30,7 @@ COLLECTIONS = {
     "AuthorizationPolicy": "authorization_policies",
     "ServiceEntry": "service_entries",
     "WorkloadEntry": "workload_entries",
+    "WorkloadGroup": "workload_groups",
     "Sidecar": "sidecars",
     "EnvoyFilter": "envoy_filters",
     "ProxyConfig": "proxy_configs",
@@ -97,6 +98,10 @@ def resource(ref: o.Ref, obj: Json, spec: Any) -> o.Resource[Any]:
         dry_run=_is_dry_run(obj),
         labels=tuple(sorted((meta.get("labels") or {}).items())),
         notes=o.notes(meta),
+        healthy=not any(
+            c.get("type") == "Healthy" and c.get("status") == "False"
+            for c in dig(obj, "status", "conditions", default=[])
+        ),
     )
 
 

@@ -67,6 +67,7 @@ def _base(spec: Json) -> list[Json]:
             "verbs": [*read, "update", "patch"],
         },
         {"apiGroups": [""], "resources": ["pods", "nodes", "services", "namespaces", "endpoints"], "verbs": read},
+        {"apiGroups": ["networking.istio.io"], "resources": ["workloadentries"], "verbs": ["create", "delete"]},
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": [*read, "create", "update", "patch"]},
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": read},
         {"apiGroups": ["networking.k8s.io"], "resources": ["ingresses", "ingressclasses"], "verbs": read},

@@ -20,6 +20,7 @@ from lateen.api.networking import (
     Sidecar,
     VirtualService,
     WorkloadEntry,
+    WorkloadGroup,
 )
 from lateen.api.security import AuthorizationPolicy, PeerAuthentication
 
@@ -79,6 +80,7 @@ class Objects:
     credentials: Mapping[Key, o.Credential] = field(default_factory=dict)
     service_entries: Mapping[Key, o.Resource[ServiceEntry]] = field(default_factory=dict)
     workload_entries: Mapping[Key, o.Resource[WorkloadEntry]] = field(default_factory=dict)
+    workload_groups: Mapping[Key, o.Resource[WorkloadGroup]] = field(default_factory=dict)
     sidecars: Mapping[Key, o.Resource[Sidecar]] = field(default_factory=dict)
     envoy_filters: Mapping[Key, o.Resource[EnvoyFilter]] = field(default_factory=dict)
     proxy_configs: Mapping[Key, o.Resource[ProxyConfig]] = field(default_factory=dict)

@@ -109,7 +109,8 @@ def workload(namespace: str, name: str, we: WorkloadEntry, labels: Mapping[str, 
 
 @lru_cache(maxsize=65536)
 def of_workload_entry(found: o.Resource[WorkloadEntry]) -> o.Pod:
-    return workload(found.ref.namespace, found.ref.name, found.spec, dict(found.labels))
+    made = workload(found.ref.namespace, found.ref.name, found.spec, dict(found.labels))
+    return made if found.healthy else replace(made, ready=False)
 
 
 @lru_cache(maxsize=16384)

@@ -1,0 +1,76 @@
+"""Whether a machine's application is well, as its WorkloadGroup's probe asks: HTTP, TCP or a command."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from lateen.kit import http
+
+Report = Callable[[bool, str], Awaitable[None]]
+
+
+async def once(probe: dict[str, Any]) -> str | None:
+    """None where it is well, else what is wrong."""
+    limit = float(probe.get("timeoutSeconds") or 1)
+    try:
+        if get := probe.get("httpGet"):
+            return await _get(get, limit)
+        if tcp := probe.get("tcpSocket"):
+            async with asyncio.timeout(limit):
+                _, writer = await asyncio.open_connection(tcp.get("host") or "127.0.0.1", int(tcp["port"]))
+                writer.close()
+            return None
+        if command := dict(probe.get("exec") or {}).get("command"):
+            process = await asyncio.create_subprocess_exec(
+                *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+            )
+            try:
+                async with asyncio.timeout(limit):
+                    code = await process.wait()
+            except TimeoutError:
+                process.kill()
+                raise
+            return None if code == 0 else f"{command[0]} ended with {code}"
+    except TimeoutError:
+        return f"no answer within {limit:g} s"
+    except OSError as e:
+        return str(e)
+    return None
+
+
+async def _get(get: dict[str, Any], limit: float) -> str | None:
+    context = None
+    if str(get.get("scheme") or "").upper() == "HTTPS":  # as the kubelet: the certificate is not looked at
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    answer = await http.fetch(
+        str(get.get("host") or "127.0.0.1"),
+        int(get["port"]),
+        str(get.get("path") or "/"),
+        timeout=limit,
+        ssl=context,
+        headers={str(h["name"]): str(h["value"]) for h in get.get("httpHeaders") or []},
+    )
+    return None if 200 <= answer.status < 400 else f"HTTP status {answer.status}"
+
+
+async def watch(probe: dict[str, Any], report: Report) -> None:
+    """Report each turn from well to ill and back, as often in a row as the probe asks. Never returns."""
+    await asyncio.sleep(float(probe.get("initialDelaySeconds") or 0))
+    well: bool | None = None
+    row, last = 0, None
+    while True:
+        wrong = await once(probe)
+        row = row + 1 if (wrong is None) == (last is None) and row else 1
+        last = wrong
+        needed = probe.get("successThreshold") or 1 if wrong is None else probe.get("failureThreshold") or 3
+        if row >= int(needed) and well is not (wrong is None):
+            try:
+                await report(wrong is None, wrong or "the probe succeeds")
+                well = wrong is None
+            except (OSError, TimeoutError, ValueError):
+                pass  # istiod does not answer: with the next probe
+        await asyncio.sleep(float(probe.get("periodSeconds") or 10))
