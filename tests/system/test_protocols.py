@@ -1,7 +1,9 @@
 """Every way in which applications talk, and hosts by every way in which they are found."""
 
 import json
+import socket
 
+import grpc as grpcio
 import pytest
 from samples import NS, dr, obj, tasks, vs  # noqa: F401 - a fixture of this module
 
@@ -352,3 +354,80 @@ def test_a_machine_joins_is_probed_and_leaves(more, tmp_path):
     finally:
         mesh.kubectl("delete", "pod", "machine", "-n", NS, "--ignore-not-found")
         mesh.kubectl("delete", "-f", "-", "--ignore-not-found", stdin=MACHINES)
+
+
+def test_a_gateway_takes_connections_websockets_and_grpc(more):
+    """TCP by its port, WebSocket as an upgrade, gRPC over HTTP/2 in plain text."""
+    mesh = more.mesh
+    grpc = f"""
+apiVersion: v1
+kind: Service
+metadata: {{name: grpc-echo, namespace: {NS}}}
+spec: {{selector: {{app: grpc-echo}}, ports: [{{name: grpc, port: 7070}}]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: grpc-echo, namespace: {NS}, labels: {{app: grpc-echo}}}}
+spec: {{containers: [{{name: echo, image: lateen/grpc-echo, ports: [{{containerPort: 7070}}]}}]}}
+"""
+    mesh.apply(grpc)
+    servers = (
+        "{port: {number: 31400, name: tcp, protocol: TCP}, hosts: ['*']},"
+        " {port: {number: 80, name: http, protocol: HTTP}, hosts: [socket.example.com, grpc.example.com]}"
+    )
+    gateway = obj("Gateway", "all", f"{{selector: {{istio: ingressgateway}}, servers: [{servers}]}}")
+    tcp = obj(
+        "VirtualService", "tcp-in",
+        "{hosts: ['*'], gateways: [all], tcp: [{match: [{port: 31400}], route: [{destination: {host: tcp-echo, port: {number: 9000}}}]}]}",
+    )  # fmt: skip
+    rules = [
+        vs(
+            "socket-in",
+            "socket.example.com",
+            "[{route: [{destination: {host: socket, port: {number: 9200}}}]}]",
+            "[all]",
+        ),
+        vs(
+            "grpc-in",
+            "grpc.example.com",
+            "[{route: [{destination: {host: grpc-echo, port: {number: 7070}}}]}]",
+            "[all]",
+        ),
+    ]
+    try:
+        mesh.kubectl("wait", "-n", NS, "--for=condition=Ready", "pod/grpc-echo", "--timeout=60s", timeout=90)
+        with more.applied(gateway, tcp, *rules):
+
+            def connection():
+                try:
+                    with socket.create_connection(("127.0.0.1", mesh.host_port(31400)), 5) as s:
+                        s.sendall(b"x\n")
+                        return s.recv(20).decode().split()[:1]
+                except OSError:
+                    return []
+
+            more.until(lambda: connection() in (["one"], ["two"]), what="a connection")
+
+            def upgraded():
+                with socket.create_connection(("127.0.0.1", mesh.host_port(80)), 5) as s:
+                    s.sendall(
+                        b"GET /chat HTTP/1.1\r\nHost: socket.example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+                    )
+                    return s.recv(1000).split(b" ")[1]
+
+            more.until(lambda: upgraded() == b"101", what="the upgrade")
+            with grpcio.insecure_channel(
+                f"127.0.0.1:{mesh.host_port(80)}", options=[("grpc.default_authority", "grpc.example.com")]
+            ) as channel:
+                say = channel.unary_unary("/echo.Echo/Say")
+                more.until(lambda: _said(say).startswith(b"hello from "), what="gRPC")
+    finally:
+        mesh.kubectl("delete", "-f", "-", "--ignore-not-found", stdin=grpc)
+
+
+def _said(say):
+    try:
+        return say(b"hello", timeout=5)
+    except grpcio.RpcError:
+        return b""
