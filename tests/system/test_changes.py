@@ -84,6 +84,23 @@ def test_a_subset_is_added_and_routed_to_in_one_apply(tasks):
     tasks.mesh.kubectl("delete", "destinationrule", "httpbin-new", "-n", NS, "--ignore-not-found")
 
 
+def test_a_subset_is_taken_away_with_its_route_in_one_apply(tasks):
+    """The cluster leaves after the routes that named it."""
+    policy = "{loadBalancer: {simple: RANDOM}}"
+
+    def change(name):
+        subsets = f", subsets: [{{name: {name}, labels: {{version: v2}}}}]"
+        return tasks.applied(vs("httpbin", "httpbin", ROUTED % name), dr("httpbin-new", "httpbin", policy, subsets))
+
+    with change("first"):
+        tasks.until(lambda: tasks.versions("httpbin:8000/get", 5) == {"v2": 5}, what="the first subset")
+        with Load(tasks) as load:
+            for i in range(8):
+                change(f"next{i}")
+                time.sleep(0.5)
+        quiet(load)
+
+
 SERVICE = (
     "apiVersion: v1\nkind: Service\nmetadata: {name: %s, namespace: " + NS + "}\n"
     "spec: {selector: {app: httpbin}, ports: [{name: http, port: 8000, targetPort: 8080}]}"

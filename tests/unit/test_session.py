@@ -126,7 +126,9 @@ def test_a_reconnecting_proxy_gets_only_what_it_lacks():
     session = Session()
     session.offer({names.CDS: (sets(a="1", b="2"),)})
     responses, _ = session.receive(Request(names.CDS, initial={"a": "1", "b": "1", "gone": "1"}))
-    assert sent(responses) == [("CDS", {"b": "2"}, ("gone",))]
+    assert sent(responses) == [("CDS", {"b": "2"}, ())]
+    after, _ = ack(session, responses[0])
+    assert sent(after) == [("CDS", {}, ("gone",))]
 
 
 def test_virtual_hosts_come_with_the_route_configuration_that_asks_for_them():
@@ -165,3 +167,27 @@ def test_whatever_was_offered_the_proxy_ends_with_the_last(offers):
                 has.pop(name, None)
             pending += ack(session, response)[0]
     assert has == offers[-1]
+
+
+def test_a_cluster_leaves_after_the_routes_that_named_it():
+    session, responses = connected(a="1", b="1")
+    ack(session, responses[0])
+    both = {names.CDS: (sets(a="1", b="1"),), names.RDS: (sets(r="to-b"),)}
+    session.offer(both)
+    (routes,), _ = session.receive(Request(names.RDS, subscribe=("r",)))
+    ack(session, routes)
+    out = session.offer({names.CDS: (sets(a="1"),), names.RDS: (sets(r="to-a"),)})
+    assert sent(out) == [("RDS", {"r": "to-a"}, ())]
+    after, _ = ack(session, out[0])
+    assert sent(after) == [("CDS", {}, ("b",))]
+    assert ack(session, after[0]) == ([], None)
+
+
+def test_a_cluster_that_comes_back_before_it_has_left_stays():
+    session, responses = connected(a="1", b="1")
+    ack(session, responses[0])
+    session.offer({names.CDS: (sets(a="1", b="1"),), names.RDS: (sets(r="1"),)})
+    (routes,), _ = session.receive(Request(names.RDS, subscribe=("r",)))
+    assert session.offer({names.CDS: (sets(a="1"),), names.RDS: (sets(r="1"),)}) == []
+    assert session.offer({names.CDS: (sets(a="1", b="1"),), names.RDS: (sets(r="1"),)}) == []
+    assert ack(session, routes) == ([], None)

@@ -2,7 +2,7 @@
 
 Rules (envoyproxy.io, xDS protocol): a resource that was asked for is sent even if unchanged; unknown names are
 remembered; an unchanged resource is not sent again; one response per type is in flight, later changes are merged
-into the next; a refusal (``error_detail``) keeps the last good configuration, and the same bytes are not offered
+into the next; clusters leave last, when no answer to what named them is awaited; a refusal (``error_detail``) keeps the last good configuration, and the same bytes are not offered
 again; clusters that changed get their endpoints again, or Envoy waits for them.
 """
 
@@ -71,6 +71,8 @@ class _Type:
     """Versions that it refused; they are not offered again."""
     batches: list[frozenset[str]] = field(default_factory=list)
     """Parts of a refused response that are offered again by themselves, until the culprits are alone."""
+    held: set[str] = field(default_factory=set)
+    """Clusters that are gone, while routes that name them may still be on their way out."""
     acks: int = 0
     nacks: int = 0
 
@@ -201,7 +203,19 @@ class Session:
                 if type_url == names.CDS and (eds := self._types.get(names.EDS)):
                     sent = {r.name for r in response.resources}
                     eds.forced |= sent & eds.names
-        return out
+        return [*out, *self._removals()]
+
+    def _removals(self) -> list[Response]:
+        """Clusters that are gone leave last: after everything that named them has been taken."""
+        clusters = self._types.get(names.CDS)
+        if clusters is None or not clusters.held or any(t.pending for t in self._types.values()):
+            return []
+        gone, clusters.held = clusters.held, set()
+        for name in gone:
+            clusters.acked.pop(name, None)
+        self._nonce += 1
+        clusters.pending = Response(names.CDS, str(self._nonce), (), tuple(sorted(gone)))
+        return [clusters.pending]
 
     @staticmethod
     def _hosts(state: _Type, sets: Sets, changed: set[str]) -> set[str]:
@@ -250,6 +264,10 @@ class Session:
         removed = {n for n in removed if not any(n in s.resources for s in sets)} & known
         if not comparable:
             removed |= {n for n in state.acked if not any(n in s.resources for s in sets)}
+        if type_url == names.CDS:
+            state.held |= removed
+            state.held -= {n for s in sets for n in state.held if n in s.resources}
+            removed = set()
         forced, state.forced = state.forced, later
         for name in removed:
             state.acked.pop(name, None)
