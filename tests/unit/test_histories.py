@@ -6,11 +6,13 @@ import judge
 import meshes as mesh
 import pytest
 
+from lateen.ads.session import Request, Session
 from lateen.api import objects as o
 from lateen.kit import yamldoc
 from lateen.mesh.model import Mesh
 from lateen.mesh.objects import Objects
 from lateen.mesh.views import Views
+from lateen.wire import names
 from lateen.xds.generate import generate
 
 SPACES = ("default", "a", "b")
@@ -161,6 +163,71 @@ def everything(views, objects):
             for s in sets:
                 out |= {(key, type_url, n): r.version for n, r in s.resources.items()}
     return out
+
+
+class Proxy:
+    """A proxy that takes everything: what it has been sent, by type."""
+
+    def __init__(self):
+        self.session, self.has = Session(), {}
+        self.asked = {t: set() for t in (names.EDS, names.RDS)}
+
+    def offer(self, sets):
+        todo = self.session.offer(sets)
+        if not self.has:
+            for type_url in (names.CDS, names.LDS, names.VHDS):
+                todo += self.session.receive(Request(type_url))[0]
+        while todo:
+            response = todo.pop(0)
+            mine = self.has.setdefault(response.type_url, {})
+            mine |= {r.name: r.version for r in response.resources}
+            for name in response.removed:
+                mine.pop(name, None)
+            todo += self.session.receive(Request(response.type_url, response.nonce))[0]
+            todo += self._ask(names.EDS, set(self.has.get(names.CDS, {})) & self._known(sets, names.EDS))
+            todo += self._ask(names.RDS, self._known(sets, names.RDS))
+
+    @staticmethod
+    def _known(sets, type_url):
+        return {n for s in sets.get(type_url, ()) for n in s.resources}
+
+    def _ask(self, type_url, wanted):
+        """Envoy asks for the endpoints of its clusters and for the routes of its listeners, and lets go of others."""
+        new, gone = wanted - self.asked[type_url], self.asked[type_url] - wanted
+        if not new and not gone:
+            return []
+        self.asked[type_url] = wanted
+        for name in gone:
+            self.has.get(type_url, {}).pop(name, None)
+        request = Request(type_url, subscribe=tuple(sorted(new)), unsubscribe=tuple(sorted(gone)))
+        return self.session.receive(request)[0]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_proxy_has_what_was_pushed_step_by_step(seed):
+    """The same through the protocol: after each step the proxy has just what one built from scratch would get."""
+    rng = random.Random(1000 + seed)
+    objects = mesh.objects("")
+    views, proxy = Views(Mesh(objects)), Proxy()
+    pod = objects.pods[("default", "productpage-v1")]
+    for step in range(40):
+        sets = generate(views.of(pod, "sidecar"))
+        proxy.offer(sets)
+        for type_url in (names.CDS, names.LDS, names.RDS, names.EDS):
+            want = {n: r.version for s in sets[type_url] for n, r in s.resources.items()}
+            assert proxy.has.get(type_url, {}) == want, f"step {step}: {names.SHORT[type_url]}"
+        routed = {n for s in sets[names.RDS] for n in s.resources}
+        want = {n: r.version for s in sets[names.VHDS] for n, r in s.resources.items() if n.partition("/")[0] in routed}
+        have = {n: v for n, v in proxy.has.get(names.VHDS, {}).items() if n.partition("/")[0] in routed}
+        assert have == want, f"step {step}: VHDS"
+        collection, key, value = rng.choice(MAKERS)(rng, f"{seed}/{step}/{rng.random()}")
+        known = [
+            k for k in getattr(objects, collection) if k not in (("istio-system", "ingress"), (pod.namespace, pod.name))
+        ]
+        objects = objects.put(
+            collection, *((rng.choice(known), None) if known and rng.random() < 0.4 else (key, value))
+        )
+        views = Views(Mesh(objects, views.mesh), views)
 
 
 @pytest.mark.parametrize("seed", range(12))

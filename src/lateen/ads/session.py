@@ -2,8 +2,9 @@
 
 Rules (envoyproxy.io, xDS protocol): a resource that was asked for is sent even if unchanged; unknown names are
 remembered; an unchanged resource is not sent again; one response per type is in flight, later changes are merged
-into the next; clusters leave last, when no answer to what named them is awaited; a refusal (``error_detail``) keeps the last good configuration, and the same bytes are not offered
-again; clusters that changed get their endpoints again, or Envoy waits for them.
+into the next; clusters leave last, when no answer to what named them is awaited; a refusal (``error_detail``) keeps
+the last good configuration, and the same bytes are not offered again; clusters that changed get their endpoints again,
+or Envoy waits for them.
 """
 
 from __future__ import annotations
