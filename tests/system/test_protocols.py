@@ -236,6 +236,36 @@ def test_a_patch_that_envoy_refuses_is_withdrawn_and_named(more):
             assert "ERROR" not in more.mesh.lateen("proxy-status").stdout
 
 
+def test_an_extension_may_come_by_itself_and_a_bootstrap_may_be_patched(more):
+    lua = "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"
+    source = "{config_source: {ads: {}, initial_fetch_timeout: 0s, resource_api_version: V3}, type_urls: ['%s']}" % lua
+    spec = (
+        "{workloadSelector: {labels: {app: sleep}}, configPatches: ["
+        "{applyTo: HTTP_FILTER, match: {context: SIDECAR_OUTBOUND, listener: {portNumber: 8000}}, patch: {operation:"
+        " INSERT_FIRST, value: {name: mine, config_discovery: %s}}}, {applyTo: EXTENSION_CONFIG, patch: {operation: ADD,"
+        " value: {name: mine, typed_config: {'@type': '%s', default_source_code: {inline_string: \"%s\"}}}}}]}"
+    ) % (source, lua, GOOD)
+    with more.applied(obj("EnvoyFilter", "extension", spec, "networking.istio.io/v1alpha3")):
+        more.until(lambda: '"X-Patched"' in more.get("httpbin:8000/get")[1], what="the extension")
+        more.until(lambda: patched(more, "extension")[0] == "Applied", what="the status")
+    boot = (
+        "{workloadSelector: {labels: {app: booted}}, configPatches: [{applyTo: BOOTSTRAP, patch: {operation: MERGE, value:"
+        " {static_resources: {clusters: [{name: from-bootstrap, type: STATIC, connect_timeout: 1s}]}}}}]}"
+    )
+    pod = f"apiVersion: v1\nkind: Pod\nmetadata: {{name: booted, namespace: {NS}, labels: {{app: booted}}}}\nspec: {{containers: [{{name: sleep, image: lateen/sleep}}]}}"
+    with more.applied(obj("EnvoyFilter", "boot", boot, "networking.istio.io/v1alpha3")):
+        try:
+            more.mesh.apply(pod)
+            more.mesh.kubectl("wait", "-n", NS, "--for=condition=Ready", "pod/booted", "--timeout=60s", timeout=90)
+            found = more.mesh.kubectl(
+                "exec", "booted", "-n", NS, "-c", "istio-proxy", "--", "pilot-agent", "request", "GET", "clusters"
+            ).stdout
+            assert "from-bootstrap::" in found
+            more.until(lambda: "when it starts" in patched(more, "boot")[1], what="the status")
+        finally:
+            more.mesh.kubectl("delete", "pod", "booted", "-n", NS)
+
+
 def test_a_value_that_is_none_of_envoys_is_refused_at_apply(more):
     text = obj(
         "EnvoyFilter",
