@@ -194,9 +194,15 @@ def _short(got: dict) -> str:
     return ", ".join(f"{k}={v}" for k, v in got.items() if v)
 
 
+def _services(given: Any) -> str:
+    """As documents, as a list of them, or by a name; names that are not known stand for none."""
+    if isinstance(given, str) and given.startswith("@"):
+        return KNOWN_SERVICES if given == KNOWN else ""
+    return given if isinstance(given, str) else "\n---\n".join(yamldoc.dump(d) for d in given or [])
+
+
 def _hosts(case: dict) -> str | None:
-    services = case["services"]
-    documents = KNOWN_SERVICES if services == KNOWN else services if isinstance(services, str) else ""
+    documents = _services(case["services"])
     try:
         views, pod = world(f"{documents}\n---\n{case['config']}", {}, case["proxyNamespace"], "sidecar")
         routes = Simulator(messages(views.of(pod, "sidecar"))).routes(case["routeName"])

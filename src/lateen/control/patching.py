@@ -108,7 +108,7 @@ class Patching:
             elif p in bad:
                 says = bad[p]
             elif p.spec.apply_to == "BOOTSTRAP":
-                says = f"applied to each of {proxies[p]} proxies when it starts"
+                says = f"merged into the bootstrap of each of {proxies[p]} proxies when it starts"
             elif p not in resources:
                 says = f"matches nothing on {proxies[p]} proxies"
             elif waiting.get(p):
