@@ -9,6 +9,8 @@ from typing import Any
 
 from lateen.kit import http
 
+AGAIN = 6
+"""Every so many probes the state is told again, should it have been lost."""
 Report = Callable[[bool, str], Awaitable[None]]
 
 
@@ -58,7 +60,8 @@ async def _get(get: dict[str, Any], limit: float) -> str | None:
 
 
 async def watch(probe: dict[str, Any], report: Report) -> None:
-    """Report each turn from well to ill and back, as often in a row as the probe asks. Never returns."""
+    """Report each turn from well to ill and back, as often in a row as the probe asks; and the same again from time to
+    time. Never returns."""
     await asyncio.sleep(float(probe.get("initialDelaySeconds") or 0))
     well: bool | None = None
     row, last = 0, None
@@ -67,7 +70,7 @@ async def watch(probe: dict[str, Any], report: Report) -> None:
         row = row + 1 if (wrong is None) == (last is None) and row else 1
         last = wrong
         needed = probe.get("successThreshold") or 1 if wrong is None else probe.get("failureThreshold") or 3
-        if row >= int(needed) and well is not (wrong is None):
+        if row >= int(needed) and (well is not (wrong is None) or row % AGAIN == 0):
             try:
                 await report(wrong is None, wrong or "the probe succeeds")
                 well = wrong is None

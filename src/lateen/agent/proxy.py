@@ -335,13 +335,14 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         server = await http.serve(self.handle, "0.0.0.0", ports.MERGED_METRICS)
+        if os.environ.get("ISTIO_META_DNS_CAPTURE") == "true":
+            # Before anything asks for a name: where user ids cannot be told apart, our own questions come here too.
+            tasks.spawn(self.dns(), "dns")
         first = tasks.spawn(self.first_certificate(), "first certificate")
         stopped = tasks.spawn(self._stop.wait(), "stop")
         await asyncio.wait((first, stopped), return_when=asyncio.FIRST_COMPLETED)
         if self._stop.is_set():
             return 0
-        if os.environ.get("ISTIO_META_DNS_CAPTURE") == "true":
-            tasks.spawn(self.dns(), "dns")
         if group := os.environ.get("ISTIO_META_AUTO_REGISTER_GROUP"):
             tasks.spawn(self.health(group), "health")
         envoy = tasks.spawn(self.envoy(), "envoy")

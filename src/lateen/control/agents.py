@@ -77,6 +77,9 @@ class Agents:
 
         async def answer(who: Identity, body: jsons.Json) -> jsons.Json:
             node = parse(str(body["node"]))
+            says_no = self._registrar.refuses(node, {registration.GROUP: str(body["group"])}, who.service_account)
+            if says_no is not None or node.namespace != who.namespace:
+                raise Refused(says_no or f"the token is for namespace {who.namespace}, not {node.namespace}")
             name = registration.entry_name(str(body["group"]), node.address)
             await self._registrar.health(who.namespace, name, body["healthy"] is True, str(body.get("says", "")))
             return {}

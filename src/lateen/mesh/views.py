@@ -68,6 +68,7 @@ class Views:
         if len(self._interned) > 50_000:
             self._interned = {}
         self._outbound: dict[Client, OutboundView] = {}
+        self._names: dict[str, dict[str, list[str]]] = {}
         self._memo: dict[Client, Memo] = {}
         self._before: dict[Client, Memo] = previous._memo if previous else {}
         self._silenced: dict[Client, tuple[object, frozenset[tuple[str, str]]]] = {}
@@ -314,7 +315,7 @@ class Views:
         services stands for these alone. An alias with rules of its own is on its service's ports."""
         mesh = self.mesh
         names = {h.host for h in known}
-        aliased = {a.host: target for target, found in mesh.aliases().items() for a in found}
+        aliased = {a.host: (target, a) for target, found in mesh.aliases().items() for a in found}
         ports = {h.host: h.ports for h in known}
         out = []
         for host in mesh.rules_by_host():
@@ -324,13 +325,14 @@ class Views:
             if not found:
                 continue
             virtual = tuple(source.narrowed(v, client.source, dict(client.labels)) for v in found)
+            target, alias = aliased.get(host, ("", None))
             values: dict[str, Any] = {
                 "config": mesh.config,
                 "host": host,
-                "namespace": found[0].ref.namespace,
-                "name": host.split(".")[0] if host in aliased else host,
+                "namespace": alias.namespace if alias else found[0].ref.namespace,
+                "name": alias.name if alias else host,
                 "addresses": (),
-                "ports": ports.get(aliased.get(host, ""), (Port(80, "http", "http"),)),
+                "ports": ports.get(target, (Port(80, "http", "http"),)),
                 "resolution": "RULES",
                 "external": True,
                 "sans": (),
@@ -350,6 +352,11 @@ class Views:
 
     def names(self, namespace: str) -> dict[str, list[str]]:
         """Hosts that ServiceEntries add for clients of a namespace, with their addresses: what their DNS answers."""
+        if namespace not in self._names:
+            self._names[namespace] = self._named(namespace)
+        return self._names[namespace]
+
+    def _named(self, namespace: str) -> dict[str, list[str]]:
         out = {}
         for s in self.mesh.visible(namespace):
             if s.resolution:
