@@ -334,7 +334,16 @@ spec:
         assert ingress(tasks, "web.example.com", "/statusx")[0] == 404
         shown = tasks.mesh.get("ingress", "-n", NS)
         assert "web.example.com" in shown
-        tasks.until(lambda: "127.0.0.1" in tasks.mesh.get("ingress", "-n", NS), what="its address")
+        other = text.replace("name: web,", "name: other,").replace("ingress.class: istio", "ingress.class: nginx")
+        tasks.mesh.apply(other)
+        of_another = '{"status": {"loadBalancer": {"ingress": [{"ip": "10.9.8.7"}]}}}'
+        tasks.mesh.kubectl(
+            "patch", "ingress", "other", "-n", NS, "--subresource=status", "--type=merge", "-p", of_another
+        )
+        tasks.until(lambda: "127.0.0.1" in tasks.mesh.get("ingress", "web", "-n", NS), what="its address")
+        # What another controller serves is that one's to speak of.
+        assert "10.9.8.7" in tasks.mesh.get("ingress", "other", "-n", NS)
+        tasks.mesh.kubectl("delete", "ingress", "other", "-n", NS)
     finally:
         tasks.mesh.kubectl("delete", "-f", "-", stdin=text)
     tasks.until(lambda: ingress(tasks, "web.example.com", "/get")[0] == 404, what="its end")

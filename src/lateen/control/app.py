@@ -66,7 +66,7 @@ async def run() -> None:
 
     # What to know: one informer for each kind; namespaces only to give them the root certificate.
     authority = await control.authority(trust_domain)
-    writer = StatusWriter(client, control.world, control.ads, control.patching)
+    writer = StatusWriter(client, control.world, control.ads, control.patching, control.mesh)
 
     def on_change(kind: kinds.Kind, key: Key, old: Json | None, new: Json | None) -> None:
         control.world.changed(kind, key, old, new)

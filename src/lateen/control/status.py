@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from lateen.ads.server import AdsServer, Connection
@@ -172,8 +172,12 @@ def validation_messages(found: list[Message]) -> list[Json]:
 class StatusWriter:
     """Marks itself dirty by ``changed`` and ``touched``; ``run`` writes."""
 
-    def __init__(self, client: Client, world: World, ads: AdsServer, patching: Patching) -> None:
+    def __init__(
+        self, client: Client, world: World, ads: AdsServer, patching: Patching, pushed: Callable[[], Mesh]
+    ) -> None:
+        """``pushed``: the mesh as proxies have it, whose indexes are used where nothing has changed since."""
         self._client, self._world, self._ads, self._patching = client, world, ads, patching
+        self._pushed = pushed
         self._dirty, self._stale = asyncio.Event(), True
         self._found: dict[str, list[Message]] = {}
         self._shadowed: dict[str, list[tuple[str, o.Ref]]] = {}
@@ -216,7 +220,7 @@ class StatusWriter:
 
     async def _write(self) -> None:
         far = reach(self._ads.connections)
-        mesh = Mesh(self._world.objects)
+        mesh = Mesh(self._world.objects, self._pushed())
         self._shadowed = shadowed(mesh)
         self._addresses = mesh.automatic()
         self._conflicts = gateway_conflicts(mesh)
@@ -255,9 +259,9 @@ class StatusWriter:
         at: list[Json] = [{"ip": i["ip"]} if "ip" in i else i for s in found for i in _addresses(s)]
         out: list[tuple[kinds.Kind, Json, Json]] = []
         for obj in objects[kinds.INGRESS].values():
-            mine = at if (obj["metadata"]["namespace"], obj["metadata"]["name"]) in ours else []
-            if dig(obj, "status", "loadBalancer", "ingress", default=[]) != mine:
-                out.append((kinds.INGRESS, obj, {"loadBalancer": {"ingress": mine}}))
+            mine = (obj["metadata"]["namespace"], obj["metadata"]["name"]) in ours  # others are other controllers'
+            if mine and dig(obj, "status", "loadBalancer", "ingress", default=[]) != at:
+                out.append((kinds.INGRESS, obj, {"loadBalancer": {"ingress": at}}))
         return out
 
     def _status(self, kind: str, obj: Json, far: dict[str, Reach]) -> Json | None:
