@@ -58,7 +58,7 @@ class _Work:
 
 
 def apply(sets: Mapping[str, Sets], patches: Patches, gateway: bool) -> Patched:
-    """``patches`` without those whose values cannot be read, which ``problems`` names."""
+    """``patches`` without those whose values ``parsed`` cannot read."""
     wanted = {t: tuple(p for p in patches if p.spec.apply_to in kinds) for t, (kinds, _) in _KINDS.items()}
     out: dict[str, Sets] = dict(sets)
     touched: dict[tuple[str, str], Patches] = {}
@@ -123,7 +123,7 @@ def _context(type_url: str, message: Any, gateway: bool) -> str:
 
 
 def _value(patch: Patch) -> Any:
-    """Of a patch that ``problems`` has not refused."""
+    """Of a patch whose value can be read."""
     found = parsed(patch)
     assert not isinstance(found, str)
     return found
