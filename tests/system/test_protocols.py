@@ -229,7 +229,7 @@ def test_a_patch_that_envoy_refuses_is_withdrawn_and_named(more):
         with more.applied(bad):
             more.until(lambda: patched(more, "bad")[0] == "Rejected", what="the status of the bad one")
             assert "rejected by sleep-" in patched(more, "bad")[1]
-            assert patched(more, "good")[0] == "Applied"
+            more.until(lambda: patched(more, "good")[0] == "Applied", what="the status of the good one")
             assert '"X-Patched"' in more.get("httpbin:8000/get")[1]
             with more.applied(vs("httpbin", "httpbin", "[{directResponse: {status: 418}}]")):
                 more.until(lambda: more.get("httpbin:8000/get")[0] == 418, what="a later rule")

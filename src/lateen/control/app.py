@@ -105,7 +105,12 @@ async def run() -> None:
     )
     hooks = Webhooks(settings, control.mesh)
     agents = Agents(ca, lambda: control.views, control.registrar)
-    control.changed = agents.changed
+
+    def on_push() -> None:
+        agents.changed()
+        writer.pushed()
+
+    control.changed = on_push
     servers = [
         await serve(
             [

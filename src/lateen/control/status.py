@@ -17,7 +17,7 @@ from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.api.effective import IDLE
 from lateen.control.patching import Patching
-from lateen.control.world import World
+from lateen.control.world import COLLECTIONS, World
 from lateen.kit import times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError, Unreachable
@@ -170,7 +170,7 @@ def validation_messages(found: list[Message]) -> list[Json]:
 
 
 class StatusWriter:
-    """Marks itself dirty by ``changed`` and ``touched``; ``run`` writes."""
+    """Marks itself dirty by ``changed`` and ``pushed``; ``run`` writes."""
 
     def __init__(
         self, client: Client, world: World, ads: AdsServer, patching: Patching, pushed: Callable[[], Mesh]
@@ -186,6 +186,10 @@ class StatusWriter:
         self._conflicts: dict[str, list[str]] = {}
         self.informers: list[Informer] = []
         ads.answered = self._dirty.set
+
+    def pushed(self) -> None:
+        """Proxies have been offered another mesh."""
+        self._dirty.set()
 
     def changed(self, kind: kinds.Kind, _: Key, old: Json | None, new: Json | None) -> None:
         """An informer's report; changes of a status are not changes."""
@@ -228,7 +232,9 @@ class StatusWriter:
         wanted: list[tuple[kinds.Kind, Json, Json]] = []
         for informer in self.informers:
             if informer.kind in kinds.MESH:
-                for obj in informer.objects.values():
+                for key, obj in informer.objects.items():
+                    if self._ahead(informer.kind, key):
+                        continue  # the push that brings it to proxies has its status written, too
                     status = self._status(informer.kind.kind, obj, far)
                     if status is not None:
                         wanted.append((informer.kind, obj, status))
@@ -245,6 +251,14 @@ class StatusWriter:
                         log.warning("status of %s %s/%s: %s", kind.kind, meta["namespace"], meta["name"], e)
 
         await asyncio.gather(*(one(*w) for w in wanted))
+
+    def _ahead(self, kind: kinds.Kind, key: Key) -> bool:
+        """Whether the object is another one than what proxies have been offered."""
+        name = COLLECTIONS.get(kind.kind)
+        if name is None:
+            return False
+        known, pushed = self._world.objects, self._pushed().objects
+        return known is not pushed and getattr(known, name).get(key) is not getattr(pushed, name).get(key)
 
     def _ingresses(self, mesh: Mesh) -> list[tuple[kinds.Kind, Json, Json]]:
         """An Ingress is reached where its gateway is."""
