@@ -141,3 +141,60 @@ def test_a_broken_secret_is_named_and_nothing_else_suffers(mesh, secure):
                  "--from-literal=tls.key=y", "--from-literal=ca.crt=z")  # fmt: skip
     mesh.until(lambda: "staff" in mesh.lateen("check", ok=False).stdout, 15, "the bad secret in lateen check")
     assert secure.curl("books.example.com") == "200 2"
+
+
+EDGE = """
+apiVersion: install.istio.io/v1alpha1
+kind: IstioOperator
+spec:
+  profile: empty
+  components:
+    ingressGateways: [{name: edge, namespace: edge, enabled: true, label: {istio: edge}}]
+"""
+EDGE_RULES = """
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: edge}
+spec:
+  selector: {istio: edge}
+  servers:
+  - port: {number: 443, name: https, protocol: HTTPS}
+    hosts: [edge.example.com]
+    tls: {mode: SIMPLE, credentialName: edge}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: edge, namespace: edge}
+spec:
+  hosts: [edge.example.com]
+  gateways: [edge]
+  http: [{directResponse: {status: 204}}]
+"""
+
+
+def test_a_gateway_of_another_namespace_has_its_secrets_there(mesh, ca, tmp_path):
+    (tmp_path / "ca.pem").write_text(ca.certificate)
+    secrets = Secrets(mesh, ca, tmp_path)
+    crt, key = secrets.issue("edge", "edge.example.com")
+    (tmp_path / "edge.yaml").write_text(EDGE)
+    mesh.kubectl("create", "namespace", "edge")
+    try:
+        mesh.lateen("install", "-y", "-f", str(tmp_path / "edge.yaml"))
+        mesh.kubectl("create", "secret", "tls", "edge", "-n", "edge", f"--cert={crt}", f"--key={key}")
+        mesh.apply(EDGE_RULES)
+        address = mesh.get("svc", "edge", "-n", "edge", "-o", "jsonpath={.spec.clusterIP}")
+
+        def served():
+            flags = ["-s", "-m", "5", "-k", "-o", "/dev/null", "-w", "%{http_code}"]
+            return mesh.inside(
+                "productpage", "curl", *flags, "--resolve", f"edge.example.com:443:{address}",
+                "https://edge.example.com/", container="istio-proxy", ok=False,
+            ).stdout  # fmt: skip
+
+        mesh.until(lambda: served() == "204", 25, "HTTPS with the secret of its namespace")
+        # Without the right to read them, the way out is named.
+        mesh.kubectl("delete", "rolebinding", "istiod-secrets", "-n", "edge")
+        mesh.kubectl("rollout", "restart", "deployment/istiod", "-n", "istio-system")
+        mesh.until(lambda: "kubectl create rolebinding" in mesh.lateen("check", ok=False).stdout, 40, "the remedy")
+    finally:
+        mesh.kubectl("delete", "namespace", "edge", timeout=120)

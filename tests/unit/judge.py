@@ -54,6 +54,34 @@ def decoded(all_sets):
     return out
 
 
+def waited_for(found):
+    """What an Envoy would ask for and wait for without end: resources that nobody sends, and endpoints of two clusters
+    (Envoy does not ask a second time for what it has)."""
+    asked = []
+
+    def look(node):
+        if isinstance(node, dict):
+            if "eds_cluster_config" in node:
+                asked.append((names.EDS, node["eds_cluster_config"].get("service_name") or node["name"]))
+            if node.get("sds_config", {}).get("initial_fetch_timeout") == "0s" and "ads" in node["sds_config"]:
+                asked.append((names.SDS, node["name"]))
+            if "route_config_name" in node:
+                asked.append((names.RDS, node["route_config_name"]))
+            for child in node.values():
+                look(child)
+        elif isinstance(node, list):
+            for child in node:
+                look(child)
+
+    for kind in (names.CDS, names.LDS):
+        for message in found.get(kind, {}).values():
+            look(json_format.MessageToDict(message, preserving_proto_field_name=True))
+    endpoints = [name for kind, name in asked if kind == names.EDS]
+    return {(kind, name) for kind, name in asked if name not in found.get(kind, {})} | {
+        (names.EDS, name) for name in endpoints if endpoints.count(name) > 1
+    }
+
+
 def routes(found, name):
     """A route configuration with its virtual hosts inside."""
     out = route_pb2.RouteConfiguration()

@@ -47,9 +47,10 @@ def world(documents, pem, config=CONFIG):
     out = mesh.objects("", config)
     pods = {k: replace(p, locality=PLACES.get(p.name, "")) for k, p in out.pods.items()}
     out = replace(out, pods=pods)
-    for name in ("sds", "sds2", "client-credential"):
-        found = o.Credential("istio-system", name, pem["cert"], pem["key"], pem["ca"], pem["crl"])
-        out = out.put("credentials", ("istio-system", name), found)
+    known = [("istio-system", n) for n in ("sds", "sds2", "client-credential")] + [("default", "of-sidecar")]
+    for namespace, name in known:
+        found = o.Credential(namespace, name, pem["cert"], pem["key"], pem["ca"], pem["crl"])
+        out = out.put("credentials", (namespace, name), found)
     out = out.put(
         "credentials", ("istio-system", "other-ca"), o.Credential("istio-system", "other-ca", ca=pem["other"])
     )
@@ -107,7 +108,9 @@ def test_what_comes_out_is_what_it_was_and_envoy_takes_it(name, pem, tmp_path):
     for proxy, sets in made.items():
         directory = tmp_path / proxy
         directory.mkdir()
-        judge.validate_messages(judge.decoded(sets), directory, pem)
+        decoded = judge.decoded(sets)
+        assert judge.waited_for(decoded) == set()
+        judge.validate_messages(decoded, directory, pem)
 
 
 def _without_keys(node):

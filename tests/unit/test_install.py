@@ -36,6 +36,20 @@ def test_an_overlay_reaches_the_objects():
     assert (service["type"], [p["port"] for p in service["ports"]]) == ("NodePort", [1])
 
 
+def test_istiod_reads_secrets_only_where_gateways_are():
+    gateway = {"name": "edge", "namespace": "edge", "enabled": True}
+    parts = manifests.render(profiles.resolve("demo", [overlay({"components": {"ingressGateways": [gateway]}})], []))
+    found = [o for part in parts for o in part.objects]
+    readers = [
+        (o["kind"], o["metadata"].get("namespace"))
+        for o in found
+        for rule in o.get("rules", [])
+        if "secrets" in rule["resources"] and "list" in rule["verbs"]
+    ]
+    assert sorted(readers) == [("Role", "edge"), ("Role", "istio-system")]
+    assert ("edge", "edge") in {d for part in parts for d in part.deployments}
+
+
 @pytest.mark.parametrize(
     ("spec", "ignored"),
     [

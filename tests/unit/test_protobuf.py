@@ -39,3 +39,11 @@ def test_junk_is_refused(junk):
 
 def test_a_number_where_a_map_is_expected_costs_nothing():
     assert decode(unknown(b"ConfigMap", b"\x10\xff\xff\xff\xff\xff\xff\xff\x7f"))["kind"] == "ConfigMap"
+
+
+def test_a_binding_is_read():
+    subject = message(1, b"ServiceAccount") + message(2, b"") + message(3, b"istiod") + message(4, b"istio-system")
+    raw = message(1, message(1, b"b")) + message(2, subject) + message(3, message(2, b"Role") + message(3, b"r"))
+    found = decode(unknown(b"RoleBinding", raw))
+    assert found["subjects"] == [{"kind": "ServiceAccount", "name": "istiod", "namespace": "istio-system"}]
+    assert found["roleRef"] == {"kind": "Role", "name": "r"}

@@ -166,7 +166,7 @@ def test_one_endpoint_costs_one_resource():
     fewer = found.put("slices", ("default", "reviews"), (name, {"http": ports["http"][:2]}))
     after = generate(Views(Mesh(fewer), views).of(found.pods[("default", "productpage-v1")], "sidecar"))
     changed = {t: sum(len(n.changes_since(o)[0]) for n, o in zip(after[t], before[t], strict=True)) for t in after}
-    assert changed == {names.CDS: 0, names.EDS: 1, names.LDS: 0, names.RDS: 0, names.VHDS: 0}
+    assert sum(changed.values()) == changed[names.EDS] == 1
 
 
 BALANCED = """

@@ -229,6 +229,18 @@ async def objects_readable(c: Context) -> None:
         raise Wrong(f"{name} is left out: {why}", "correct it and apply it again", warning=True)
 
 
+async def secrets_readable(c: Context) -> None:
+    """Only where proxies need some."""
+    unread = c.status.get("unreadSecrets") or []
+    if unread:
+        role, namespace = "istiod-secrets", unread[0]
+        raise Wrong(
+            f"a proxy in namespace {namespace} needs Secrets, which istiod may not read there",
+            f"kubectl create role {role} -n {namespace} --verb=get,list,watch --resource=secrets && kubectl create"
+            f" rolebinding {role} -n {namespace} --role={role} --serviceaccount={c.namespace}:istiod",
+        )
+
+
 # --- certificates ------------------------------------------------------------------------------------------------
 
 
@@ -425,6 +437,7 @@ GROUPS: dict[str, list[tuple[str, Check]]] = {
         ("istiod answers", istiod_answers),
         ("its version is this one", same_version),
         ("it can read all objects", objects_readable),
+        ("it can read the secrets that proxies need", secrets_readable),
     ],
     "certificates": [
         ("the root is valid", root_certificate),

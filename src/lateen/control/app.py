@@ -80,12 +80,10 @@ async def run() -> None:
     informers = [Informer(client, k, on_change) for k in WATCHED]
     spaces = Informer(client, kinds.NAMESPACE, on_namespace)
     writer.informers = [*informers, spaces]
-    # Certificates of gateways: only of our own namespace, where the gateways are.
-    informers.append(Informer(client, kinds.SECRET, control.world.changed, namespace))
     for informer in (*informers, spaces):
         tasks.spawn(informer.run(), f"informer {informer.kind.plural}")
     async with asyncio.timeout(60):
-        await asyncio.gather(*(i.synced.wait() for i in informers))
+        await asyncio.gather(*(i.synced.wait() for i in informers), control.credentials.follow(namespace).wait())
     tasks.spawn(control.push_loop(), "push")
     tasks.spawn(control.registrar.sweep(), "sweep")
     tasks.spawn(tasks.forever(writer.run, "status"), "status")

@@ -30,7 +30,14 @@ def monitoring(control: Control, ca: CaService, hooks: Webhooks) -> list[web.Rou
     async def syncz(request: web.Request) -> web.Response:
         if (refused := await _refused(control.client, request)) is not None:
             return refused
-        return web.json_response({"proxies": control.status(), "bad": control.world.bad, "version": __version__})
+        return web.json_response(
+            {
+                "proxies": control.status(),
+                "bad": control.world.bad,
+                "unreadSecrets": sorted(control.credentials.refused),
+                "version": __version__,
+            }
+        )
 
     async def configz(request: web.Request) -> web.Response:
         if (refused := await _refused(control.client, request)) is not None:

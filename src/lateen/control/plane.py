@@ -16,6 +16,7 @@ from lateen.ads.session import Rejection, Session, Sets
 from lateen.api import kinds
 from lateen.ca.authority import ROOT_CONFIG_MAP, SECRET, Authority, parse
 from lateen.control.ca_service import CaService
+from lateen.control.credentials import Credentials
 from lateen.control.patching import Patching
 from lateen.control.registration import Registrar
 from lateen.control.webhooks import Webhooks
@@ -60,7 +61,8 @@ class Control:
         self.ads = AdsServer(self._allow, self._sets, self._proxyless, self._rejected)
         self.patching = Patching()
         self.registrar = Registrar(client, self.world)
-        self.ads.joined, self.ads.left = self.registrar.connected, self.registrar.disconnected
+        self.credentials = Credentials(client, self.world, namespace, self._dirty.set)
+        self.ads.joined, self.ads.left = self._joined, self._left
         self.rejections: dict[tuple[str, str], Rejection] = {}
         self.changed: Callable[[], None] = lambda: None
         """Called when the mesh is another one."""
@@ -86,11 +88,19 @@ class Control:
             return f"pod {node.pod} runs as {pod.service_account}, not {who.service_account}"
         return self.registrar.refuses(node, metadata, who.service_account)
 
+    def _joined(self, connection: Connection) -> None:
+        self.registrar.connected(connection)
+        self.credentials.connected(connection)
+
+    def _left(self, connection: Connection) -> None:
+        self.registrar.disconnected(connection)
+        self.credentials.disconnected(connection)
+
     def _sets(self, connection: Connection) -> Mapping[str, Sets]:
         pod = self.registrar.workload(connection) or self.views.mesh.objects.pods.get(
             (connection.node.namespace, connection.node.pod)
         )
-        if pod is None:
+        if pod is None or not self.credentials.known(connection.node):
             return {}  # not known yet (or not any more): nothing is sent, and nothing is taken away
         view = self.views.of(pod, connection.node.kind, connection.metadata)
         return self.patching.sets(connection, view, generate(view))
@@ -136,6 +146,7 @@ class Control:
             started = time.perf_counter()
             try:
                 self.views = Views(mesh, self.views)
+                self.credentials.pushed(mesh)
                 self.ads.push()
                 self.changed()
             except Exception:  # whatever one instant of the mesh does, the next one is pushed

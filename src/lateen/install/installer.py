@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from lateen.api import kinds
-from lateen.install.manifests import NAMESPACE, Part
+from lateen.install.manifests import Part
 from lateen.kube.apply import apply, kind_of, wait_available
 from lateen.kube.client import Client, KubeError
 
@@ -19,8 +19,9 @@ async def install(client: Client, parts: list[Part], step: Step, limit_s: float 
         with step(f"{part.title} installed"):
             for obj in part.objects:
                 await apply(client, obj)
-            if part.deployments:
-                await wait_available(client, NAMESPACE, list(part.deployments), limit_s)
+            for namespace in dict.fromkeys(ns for ns, _ in part.deployments):
+                names = [name for ns, name in part.deployments if ns == namespace]
+                await wait_available(client, namespace, names, limit_s)
 
 
 async def uninstall(client: Client, parts: list[Part], purge: bool) -> int:

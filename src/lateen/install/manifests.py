@@ -25,20 +25,25 @@ class Part:
 
     title: str
     objects: tuple[Json, ...]
-    deployments: tuple[str, ...] = ()
+    deployments: tuple[tuple[str, str], ...] = ()
+    """(namespace, name)"""
 
 
 def render(operator: profiles.Operator) -> list[Part]:
     spec = operator.spec
     out = [Part("Istio core", (*_base(spec),))]
     if dig(spec, "components", "pilot", "enabled"):
-        out.append(Part("Istiod", (*_istiod(spec), *_webhooks()), ("istiod",)))
+        out.append(Part("Istiod", (*_istiod(spec), *_webhooks()), ((NAMESPACE, "istiod"),)))
     for kind, title in (("egressGateways", "Egress gateways"), ("ingressGateways", "Ingress gateways")):
         wanted = [g for g in dig(spec, "components", kind, default=[]) if g.get("enabled")]
         if wanted:
             objects = tuple(o for g in wanted for o in _gateway(g, kind == "ingressGateways"))
-            out.append(Part(title, objects, tuple(g["name"] for g in wanted)))
+            out.append(Part(title, objects, tuple((_namespace(g), str(g["name"])) for g in wanted)))
     return out
+
+
+def _namespace(gateway: Json) -> str:
+    return str(gateway.get("namespace") or NAMESPACE)
 
 
 def _meta(name: str, namespace: str | None = NAMESPACE, **labels: str) -> Json:
@@ -92,36 +97,36 @@ def _base(spec: Json) -> list[Json]:
         "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": f"istiod-{NAMESPACE}"},
         "subjects": [{"kind": "ServiceAccount", "name": "istiod", "namespace": NAMESPACE}],
     }
-    # Secrets only of its own namespace: the CA's own one, and the gateways' certificates.
-    own = {
-        "apiVersion": f"{RBAC}/v1",
-        "kind": "Role",
-        "metadata": _meta("istiod"),
-        "rules": [
-            {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
-            {
-                "apiGroups": [""],
-                "resources": ["secrets"],
-                "resourceNames": ["istio-ca-secret"],
-                "verbs": ["update"],
-            },
-            {"apiGroups": [""], "resources": ["secrets"], "verbs": read},
-        ],
-    }
-    own_binding = {
-        "apiVersion": f"{RBAC}/v1",
-        "kind": "RoleBinding",
-        "metadata": _meta("istiod"),
-        "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": "istiod"},
-        "subjects": [{"kind": "ServiceAccount", "name": "istiod", "namespace": NAMESPACE}],
-    }
+    rules = [
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["istio-ca-secret"], "verbs": ["update"]},
+        _READ_SECRETS,
+    ]
+    own = _granted("istiod", NAMESPACE, rules)
     config = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": _meta("istio"),
         "data": {"mesh": yamldoc.dump(spec.get("meshConfig") or {}), "meshNetworks": "networks: {}"},
     }
-    return [*out, account, role, binding, own, own_binding, config]
+    return [*out, account, role, binding, *own, config]
+
+
+_READ_SECRETS = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch"]}
+
+
+def _granted(name: str, namespace: str, rules: list[Json]) -> list[Json]:
+    """What istiod may do in one namespace. Secrets it reads only where gateways are: its own one, which has the CA's,
+    and those that gateways are installed into."""
+    role = {"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": _meta(name, namespace), "rules": rules}
+    binding = {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": "RoleBinding",
+        "metadata": _meta(name, namespace),
+        "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": "istiod", "namespace": NAMESPACE}],
+    }
+    return [role, binding]
 
 
 def _resources(found: Json | None, default: Json) -> Json:
@@ -266,7 +271,7 @@ def _gateway(given: Json, ingress: bool) -> list[Json]:
     name, k8s = str(given["name"]), given.get("k8s") or {}
     role = "ingressgateway" if ingress else "egressgateway"
     labels = given.get("label") or {"app": name, "istio": role}
-    namespace = str(given.get("namespace") or NAMESPACE)
+    namespace = _namespace(given)
     account = f"{name}-service-account"
     listed = dig(k8s, "service", "ports") or (profiles.INGRESS_PORTS if ingress else profiles.EGRESS_PORTS)
     kind = dig(k8s, "service", "type", default="LoadBalancer" if ingress else "ClusterIP")
@@ -338,7 +343,9 @@ def _gateway(given: Json, ingress: bool) -> list[Json]:
         },
     }
     meta = {"namespace": namespace, "labels": {**labels, "release": "istio", "istio.io/rev": "default"}}
+    elsewhere = [] if namespace == NAMESPACE else _granted("istiod-secrets", namespace, [_READ_SECRETS])
     return [
+        *elsewhere,
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, **meta}},
         {
             "apiVersion": "v1",

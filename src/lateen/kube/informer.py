@@ -16,16 +16,26 @@ log = logging.getLogger("lateen.kube.informer")
 Key = tuple[str, str]
 OnChange = Callable[[Kind, Key, Json | None, Json | None], None]
 """(kind, (namespace, name), before, after); ``after`` is None for a deletion."""
+OnTrouble = Callable[[KubeError | None], None]
+"""Told that the API refuses to show the objects, and with None that it shows them (again)."""
 
 
 class Informer:
     """``objects`` must not be changed by readers."""
 
-    def __init__(self, client: Client, kind: Kind, on_change: OnChange | None = None, namespace: str = "") -> None:
+    def __init__(
+        self,
+        client: Client,
+        kind: Kind,
+        on_change: OnChange | None = None,
+        namespace: str = "",
+        on_trouble: OnTrouble | None = None,
+    ) -> None:
         self.kind, self.objects = kind, dict[Key, Json]()
         self.synced = asyncio.Event()
         self._client, self._namespace = client, namespace
         self._on_change = on_change or (lambda *_: None)
+        self._on_trouble = on_trouble or self._warn
 
     async def run(self) -> None:
         """Never returns; reconnects for as long as it takes, with the last known objects in place."""
@@ -35,17 +45,22 @@ class Informer:
                 items, version = await self._client.list(self.kind, self._namespace)
                 self._replace(items)
                 self.synced.set()
+                self._on_trouble(None)
                 wait = 0.2
                 while True:
                     version = await self._follow(version)
             except KubeError as e:
                 if e.code != 410:
-                    log.warning("watching %s: %s", self.kind.plural, e)
+                    self._on_trouble(e)
                     await asyncio.sleep(wait)
             except Unreachable as e:
                 log.info("%s; trying again in %.1f s", e, wait)
                 await asyncio.sleep(wait)
             wait = min(wait * 2, 5.0)
+
+    def _warn(self, error: KubeError | None) -> None:
+        if error is not None:
+            log.warning("watching %s: %s", self.kind.plural, error)
 
     async def _follow(self, version: str) -> str:
         stream = self._client.watch(self.kind, self._namespace, version)

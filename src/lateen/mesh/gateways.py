@@ -5,12 +5,12 @@ Facts: https://istio.io/latest/docs/reference/config/networking/gateway/.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from lateen.api import objects as o
-from lateen.api.networking import Gateway, Server, ServerTLS
-from lateen.mesh import source
+from lateen.api.networking import Gateway, Server
+from lateen.mesh import credentials, source
 from lateen.mesh.model import Mesh
 from lateen.mesh.scope import covers, destinations
 from lateen.mesh.view import ENDS_TLS, HTTP_SERVERS, Bound, GatewayServer, GatewayView, Routed
@@ -27,8 +27,9 @@ def container_port(pod: o.Pod, port: o.ServicePort) -> int:
     return next((n for name, n, _ in pod.ports if name == port.target), 0)
 
 
-def view(mesh: Mesh, pod: o.Pod, intern: Callable[[Any], Any]) -> GatewayView:
-    """Plain HTTP servers of one listener share their routes; all others stand for themselves."""
+def view(mesh: Mesh, pod: o.Pod, intern: Callable[[Any], Any]) -> tuple[GatewayView, list[o.Credential]]:
+    """What it serves, and the secrets that it needs for that. Plain HTTP servers of one listener share their routes;
+    all others stand for themselves."""
     plain: dict[Place, list[Bound]] = {}
     rest: list[tuple[Place, Bound]] = []
     kinds: dict[Place, str] = {}
@@ -46,67 +47,20 @@ def view(mesh: Mesh, pod: o.Pod, intern: Callable[[Any], Any]) -> GatewayView:
             else:
                 rest.append((place, (gw, s)))
     servers = [_server(mesh, pod, place, f"http.{place[1]}", bound, intern) for place, bound in sorted(plain.items())]
-    used: dict[str, o.Credential] = {}
+    used: list[o.Credential] = []
     for place, (gw, s) in rest:
-        found = _credentials(mesh, pod, s)
+        found = credentials.of_server(mesh, pod.namespace, s.tls)
         if found is not None:
-            used |= {c.name: c for c in found}
+            used += found
             servers.append(_server(mesh, pod, place, _route_name(gw, s, place[1]), [(gw, s)], intern))
-    used |= {c.name: c for c in _client_credentials(mesh, pod)}
-    credentials = tuple(used[n] for n in sorted(used))
-    key = (mesh.config, pod, tuple(servers), credentials)
-    found_view = intern(GatewayView(key, config=mesh.config, pod=pod, servers=tuple(servers), credentials=credentials))
-    assert isinstance(found_view, GatewayView)
-    return found_view
+    made = intern(GatewayView((mesh.config, pod, *servers), config=mesh.config, pod=pod, servers=tuple(servers)))
+    assert isinstance(made, GatewayView)
+    return made, used
 
 
 def family(server: Server) -> str:
     name = server.port.protocol.upper()
     return "http" if name in HTTP_SERVERS else "tls" if name in ("HTTPS", "TLS") else "tcp"
-
-
-def secrets_of(tls: ServerTLS) -> tuple[str, ...]:
-    """Names of the secrets with a server's own certificates."""
-    return tls.credential_names or ((tls.credential_name,) if tls.credential_name else ())
-
-
-def _credentials(mesh: Mesh, pod: o.Pod, server: Server) -> list[o.Credential] | None:
-    """The secrets that a server needs, of the gateway's own namespace; None where one is missing: without its
-    certificate the server cannot be there, and the port's other servers must not wait for it."""
-    tls = server.tls
-    if tls is None or tls.mode not in ENDS_TLS or not secrets_of(tls):
-        return []
-    out = []
-    for name in secrets_of(tls):
-        own = mesh.objects.credentials.get((pod.namespace, name))
-        if own is None or not own.chain:
-            return None
-        out.append(own)
-    if tls.mode in ("MUTUAL", "OPTIONAL_MUTUAL"):
-        first = secrets_of(tls)[0]
-        name = tls.ca_cert_credential_name or f"{first}-cacert"
-        ca = mesh.objects.credentials.get((pod.namespace, name)) or out[0]
-        if not ca.ca:
-            return None
-        out.append(o.Credential(ca.namespace, f"{first}-cacert", ca=ca.ca, crl=ca.crl))
-    return out
-
-
-def _client_credentials(mesh: Mesh, pod: o.Pod) -> Iterator[o.Credential]:
-    """Secrets that DestinationRules name for TLS that begins at the gateway."""
-    for dr in mesh.objects.destination_rules.values():
-        found = [dr.spec.traffic_policy, *(s.traffic_policy for s in dr.spec.subsets)]
-        levels = [p for p in found if p] + [port for p in found if p for port in p.port_level_settings]
-        for level in levels:
-            name = level.tls.credential_name if level.tls else ""
-            if not name:
-                continue
-            own = mesh.objects.credentials.get((pod.namespace, name))
-            if own and own.chain:
-                yield o.Credential(own.namespace, own.name, own.chain, own.key)
-            ca = mesh.objects.credentials.get((pod.namespace, f"{name}-cacert")) or own
-            if ca and ca.ca:
-                yield o.Credential(ca.namespace, f"{name}-cacert", ca=ca.ca, crl=ca.crl)
 
 
 def _server(

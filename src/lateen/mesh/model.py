@@ -21,7 +21,7 @@ from lateen.api.networking import (
     VirtualService,
 )
 from lateen.api.security import AuthorizationPolicy, PeerAuthentication
-from lateen.mesh import delegates, ingress, registry
+from lateen.mesh import delegates, ingress, policy, registry
 from lateen.mesh.objects import COLLECTIONS, Key, Labels, Objects
 
 T = TypeVar("T")
@@ -41,6 +41,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "whole": ("virtual_services", "services", "service_entries", "ingresses", "ingress_classes"),
     "rules": ("virtual_services", "services", "service_entries", "ingresses", "ingress_classes"),
     "destination_rules": ("destination_rules", "services", "service_entries"),
+    "secret_rules": ("destination_rules",),
     "peers": ("peer_authentications",),
     "sidecars": ("sidecars",),
     "filters": ("envoy_filters",),
@@ -407,6 +408,13 @@ class Mesh:
                 if found:
                     return tuple(found)
         return ()
+
+    def secret_rules(self) -> tuple[o.Resource[DestinationRule], ...]:
+        """DestinationRules that name secrets."""
+        return self._index(
+            "secret_rules",
+            lambda: tuple(dr for dr in self.objects.destination_rules.values() if policy.secrets(dr.spec)),
+        )
 
     def sidecar(self, namespace: str, labels: Mapping[str, str]) -> o.Resource[Sidecar] | None:
         """A workload's: its own, else its namespace's, else the root namespace's."""

@@ -41,3 +41,10 @@ def merged(rules: tuple[o.Resource[DestinationRule], ...], subset: str, port: in
             given |= {k: getattr(own, k) for k in _BY_PORT}
         out = msgspec.structs.replace(out, **given)
     return out
+
+
+def secrets(spec: DestinationRule) -> tuple[str, ...]:
+    """Names of the Secrets that some level of the rule names."""
+    found = [p for p in (spec.traffic_policy, *(s.traffic_policy for s in spec.subsets)) if p]
+    levels = [p.tls for p in found] + [port.tls for p in found for port in p.port_level_settings]
+    return tuple(dict.fromkeys(t.credential_name for t in levels if t and t.credential_name))

@@ -242,8 +242,7 @@ class GatewayView(Cached):
     config: MeshConfig = field(kw_only=True)
     pod: o.Pod = field(kw_only=True)
     servers: tuple[GatewayServer, ...] = field(kw_only=True)
-    credentials: tuple[o.Credential, ...] = field(kw_only=True)
-    """Of the servers that end TLS and of the rules that begin it; those without one are left out."""
+    """Without those whose certificate is missing."""
 
 
 @dataclass(frozen=True)
@@ -263,5 +262,7 @@ class View:
     outbound: OutboundView
     inbound: InboundView | None = None
     gateway: GatewayView | None = None
+    credentials: tuple[o.Credential, ...] = ()
+    """Of a gateway's servers that end TLS, and of the rules that begin it."""
     patches: tuple[Patch, ...] = ()
     """On the finished resources, in their order."""

@@ -18,7 +18,7 @@ from lateen.api.networking import (
     SidecarPort,
     VirtualService,
 )
-from lateen.mesh import gateways, places, policy, registry, source, spelling
+from lateen.mesh import credentials, gateways, places, policy, registry, source, spelling
 from lateen.mesh.model import Mesh
 from lateen.mesh.objects import HTTP, protocol
 from lateen.mesh.scope import Scope, covers, destinations
@@ -35,6 +35,7 @@ from lateen.mesh.view import (
     Security,
     View,
 )
+from lateen.wire.node import ROUTER
 
 C = TypeVar("C", bound=Cached)
 KNOWN_BY_NAME = registry.KNOWN_BY_NAME
@@ -56,6 +57,8 @@ class Client:
     locality: str = ""
     """Where some service's load balancing asks for it."""
     dns: bool = False
+    gateway: bool = False
+    """Where some rule names secrets, which sidecars do not have."""
 
 
 Memo = dict[tuple[str, frozenset[int]], tuple[tuple[object, ...], HostView, tuple[EndpointsView, ...]]]
@@ -114,12 +117,15 @@ class Views:
     def of(self, pod: o.Pod, kind: str, metadata: Mapping[str, str] | None = None) -> View:
         """``metadata``: what the proxy says of itself."""
         dns = (metadata or {}).get("DNS_CAPTURE") == "true"
-        out = self.outbound(pod.namespace, pod.label_map, pod.locality, dns, kind == "sidecar")
+        gateway = kind == ROUTER
+        out = self.outbound(pod.namespace, pod.label_map, pod.locality, dns, gateway)
+        named = credentials.of_rules(self.mesh, pod.namespace, pod.label_map, gateway)
         found = self.mesh.envoy_filters(pod.namespace, pod.label_map)
         filters = patches(found, metadata or {}) if found else ()
-        if kind == "router":
-            return View(out, gateway=gateways.view(self.mesh, pod, self.intern), patches=filters)
-        return View(out, inbound=self._inbound(pod), patches=filters)
+        if not gateway:
+            return View(out, inbound=self._inbound(pod), credentials=_by_name(named), patches=filters)
+        served, used = gateways.view(self.mesh, pod, self.intern)
+        return View(out, gateway=served, credentials=_by_name([*used, *named]), patches=filters)
 
     # --- outbound --------------------------------------------------------------------------------------------
 
@@ -129,11 +135,11 @@ class Views:
         labels: Mapping[str, str] | None = None,
         locality: str = "",
         dns: bool = False,
-        scoped: bool = True,
+        gateway: bool = False,
     ) -> OutboundView:
         """What clients of a namespace see; ``labels`` and ``locality`` count only where some rule asks for them."""
         labels = labels or {}
-        sidecar = self.mesh.sidecar(namespace, labels) if scoped else None
+        sidecar = None if gateway else self.mesh.sidecar(namespace, labels)
         chosen = {k: labels[k] for k in sorted(self._source_keys) if k in labels}
         client = Client(
             namespace if namespace in self._special or sidecar else "",
@@ -143,6 +149,7 @@ class Views:
             sidecar.version if sidecar else "",
             locality if self._by_place[0] else "",
             dns,
+            gateway and bool(self.mesh.secret_rules()),
         )
         if client not in self._outbound:
             self._outbound[client] = self._made(client, namespace, sidecar)
@@ -214,6 +221,8 @@ class Views:
         rules = (
             mesh.destination_rule(service.host, client.namespace, client.labels) if mesh.has_destination_rules else ()
         )
+        if rules and not client.gateway and mesh.secret_rules():
+            rules = credentials.for_sidecars(mesh, rules)
         virtual = mesh.mesh_rules(service.host, client.namespace, seen)
         if virtual and (self._source_keys or self._source_namespace):
             labels = dict(client.labels)
@@ -402,6 +411,12 @@ class Views:
             if number and kind != "udp" and (known is None or (known[0].protocol == "auto" and kind != "auto")):
                 out[number] = (Port(number, p.name, kind), service)
         return list(out.values())
+
+
+def _by_name(found: list[o.Credential]) -> tuple[o.Credential, ...]:
+    """Each once, in an order of their own; what a server names goes before what a rule names."""
+    named = {c.name: c for c in reversed(found)}
+    return tuple(named[n] for n in sorted(named))
 
 
 def patches(found: tuple[o.Resource[EnvoyFilter], ...], metadata: Mapping[str, str]) -> tuple[Patch, ...]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 ISTIO_VERSION = "1.32.0"
 """The version of Istio whose API proxies have, for EnvoyFilters that ask for one."""
+SIDECAR, ROUTER = "sidecar", "router"
+"""Kinds of proxies; a router is a gateway."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class NodeId:
 def parse(text: str) -> NodeId:
     """Raises ValueError."""
     parts = text.split("~")
-    if len(parts) != 4 or parts[0] not in ("sidecar", "router") or "." not in parts[2]:
+    if len(parts) != 4 or parts[0] not in (SIDECAR, ROUTER) or "." not in parts[2]:
         raise ValueError(f'"{text[:200]}" is not a node id (kind~address~pod.namespace~domain)')
     pod, _, namespace = parts[2].rpartition(".")
     return NodeId(parts[0], parts[1], pod, namespace, parts[3])

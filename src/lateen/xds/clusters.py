@@ -113,7 +113,16 @@ def _outlier(found: api.OutlierDetection) -> Any:
 
 
 def _outbound(view: HostView, port: Port, subset: str) -> Resource:
-    name = names.outbound(view.host, port.number, subset)
+    cluster, alpn = _message(view, port, subset)
+    found = policy.merged(view.rules, subset, port.number)
+    _transport(cluster, view, port, subset, found.tls, alpn)
+    if found.proxy_protocol:
+        tls.with_proxy_protocol(cluster, found.proxy_protocol.version or "V1")
+    return pb.resource(cluster.name, cluster, (*(str(dr.ref) for dr in view.rules), *view.origins))
+
+
+def _message(view: HostView, port: Port, subset: str) -> tuple[Any, tuple[str, ...]]:
+    """The cluster without its transport, and the application protocols of mesh TLS."""
     found = policy.merged(view.rules, subset, port.number)
     pool = found.connection_pool
     http = port.protocol in (*HTTP, "auto")
@@ -126,7 +135,7 @@ def _outbound(view: HostView, port: Port, subset: str) -> Resource:
         or (port.protocol == "http" and meshed == "all" and view.config.http2 and upgrade != "DO_NOT_UPGRADE")
     )
     cluster = cluster_pb2.Cluster(
-        name=name,
+        name=names.outbound(view.host, port.number, subset),
         connect_timeout=pb.duration(view.config.connect_timeout_s),
         circuit_breakers=_breakers(pool, found.retry_budget),
         metadata=_metadata(view),
@@ -147,11 +156,7 @@ def _outbound(view: HostView, port: Port, subset: str) -> Resource:
         options = _http_options(kind, pool, found.outlier_detection, _auto_sni(found.tls))
         cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(options)
     # A port of unknown protocol carries both; its requests say that they are some on their own (see routes).
-    alpn = tls.ALPN_H2 if h2 else tls.ALPN_H1 if http and port.protocol != "auto" else tls.ALPN_TCP
-    _transport(cluster, view, port, subset, found.tls, alpn)
-    if found.proxy_protocol:
-        tls.with_proxy_protocol(cluster, found.proxy_protocol.version or "V1")
-    return pb.resource(name, cluster, (*(str(dr.ref) for dr in view.rules), *view.origins))
+    return cluster, tls.ALPN_H2 if h2 else tls.ALPN_H1 if http and port.protocol != "auto" else tls.ALPN_TCP
 
 
 def _auto_sni(found: api.ClientTLS | None) -> bool:
@@ -215,6 +220,25 @@ def of_host(view: HostView) -> tuple[Resource, ...]:
         return ()
     subsets = dict.fromkeys(["", *(s.name for dr in view.rules for s in dr.spec.subsets)])
     return tuple(_outbound(view, port, subset) for port in view.ports for subset in subsets)
+
+
+@lru_cache(maxsize=4096)
+def by_sni(view: HostView) -> tuple[Resource, ...]:
+    """For AUTO_PASSTHROUGH: the host's clusters under the names that mesh TLS asks for; the TLS in it passes through.
+
+    Their endpoints have these names, too: Envoy does not ask again for a resource that another cluster has."""
+    if view.external or view.resolution in ("RULES", "HEADLESS"):
+        return ()
+    out = []
+    for port in view.ports:
+        for subset in dict.fromkeys(["", *(s.name for dr in view.rules for s in dr.spec.subsets)]):
+            cluster, _ = _message(view, port, subset)
+            cluster.name = names.sni(view.host, port.number, subset)
+            cluster.typed_extension_protocol_options.clear()
+            if cluster.HasField("eds_cluster_config"):
+                cluster.eds_cluster_config.service_name = cluster.name
+            out.append(pb.resource(cluster.name, cluster, (*(str(dr.ref) for dr in view.rules), *view.origins)))
+    return tuple(out)
 
 
 @lru_cache(maxsize=4)

@@ -10,6 +10,7 @@ from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 
 from lateen.api import objects as o
 from lateen.mesh.view import EndpointsView
+from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import locality, pb
 
@@ -68,3 +69,12 @@ def assignment(view: EndpointsView) -> Any:
 @lru_cache(maxsize=65536)
 def of_cluster(view: EndpointsView) -> Resource:
     return pb.resource(view.cluster, assignment(view))
+
+
+@lru_cache(maxsize=65536)
+def by_sni(view: EndpointsView) -> Resource:
+    """The same endpoints, of the cluster for AUTO_PASSTHROUGH."""
+    found = assignment(view)
+    _, port, subset, host = view.cluster.split("|")
+    found.cluster_name = names.sni(host, int(port), subset)
+    return pb.resource(found.cluster_name, found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from lateen.api.objects import Credential
 from lateen.mesh.view import GatewayView, InboundView, OutboundView, View
 from lateen.wire import names
 from lateen.wire.resource import EMPTY, Resource, ResourceSet
@@ -31,7 +32,12 @@ def _shared_endpoints(view: OutboundView) -> ResourceSet:
 
 @lru_cache(maxsize=16)
 def _sni_clusters(view: OutboundView) -> ResourceSet:
-    return _set(gateway.sni_clusters(view))
+    return _set(tuple(r for h in view.hosts for r in clusters.by_sni(h)))
+
+
+@lru_cache(maxsize=16)
+def _sni_endpoints(view: OutboundView) -> ResourceSet:
+    return _set(tuple(endpoints.by_sni(e) for e in view.endpoints))
 
 
 @lru_cache(maxsize=64)
@@ -70,8 +76,8 @@ def _gateway_routes(view: GatewayView) -> ResourceSet:
 
 
 @lru_cache(maxsize=1024)
-def _gateway_secrets(view: GatewayView) -> ResourceSet:
-    return _set(tuple(tls.secret(c) for c in view.credentials))
+def _secrets(credentials: tuple[Credential, ...]) -> ResourceSet:
+    return _set(tuple(tls.secret(c) for c in credentials))
 
 
 def generate(view: View) -> dict[str, Sets]:
@@ -81,8 +87,8 @@ def generate(view: View) -> dict[str, Sets]:
         automatic = any(s.automatic for s in view.gateway.servers)
         return {
             names.CDS: (shared_clusters, _sni_clusters(view.outbound) if automatic else EMPTY),
-            names.EDS: (shared_endpoints,),
-            names.SDS: (_gateway_secrets(view.gateway),),
+            names.EDS: (shared_endpoints, _sni_endpoints(view.outbound) if automatic else EMPTY),
+            names.SDS: (_secrets(view.credentials),),
             names.LDS: (_gateway_listeners(view.gateway), EMPTY),
             names.RDS: (_gateway_routes(view.gateway),),
         }
@@ -90,6 +96,7 @@ def generate(view: View) -> dict[str, Sets]:
     return {
         names.CDS: (shared_clusters, _own_clusters(view.inbound)),
         names.EDS: (shared_endpoints,),
+        names.SDS: (_secrets(view.credentials),),
         names.LDS: (_shared_listeners(view.outbound), _own_listeners(view.inbound)),
         names.RDS: (_shared_routes(view.outbound),),
         names.VHDS: (_shared_hosts(view.outbound),),

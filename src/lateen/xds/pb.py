@@ -39,9 +39,12 @@ def address(host: str, port: int) -> Any:
 
 
 @lru_cache(maxsize=1)
-def ads() -> Any:
+def ads(patience_s: float = 0) -> Any:
+    """``patience_s``: what needs the resource is there without it after this time; 0 waits for ever."""
     return config_source_pb2.ConfigSource(
-        ads=config_source_pb2.AggregatedConfigSource(), initial_fetch_timeout=duration(0), resource_api_version="V3"
+        ads=config_source_pb2.AggregatedConfigSource(),
+        initial_fetch_timeout=duration(patience_s),
+        resource_api_version="V3",
     )
 
 

@@ -82,8 +82,13 @@ def raw() -> Any:
 _VERSIONS = {"TLSV1_0": "TLSv1_0", "TLSV1_1": "TLSv1_1", "TLSV1_2": "TLSv1_2", "TLSV1_3": "TLSv1_3"}
 
 
-def _by_ads(name: str) -> Any:
-    return secret_pb2.SdsSecretConfig(name=name, sds_config=pb.ads())
+PATIENCE_S = 1.0
+"""A host whose Secret is missing fails by itself after this time (``Secret is not supplied by SDS``) and works once it
+is there; it must not hold up the proxy's start."""
+
+
+def _by_ads(name: str, patience_s: float = 0) -> Any:
+    return secret_pb2.SdsSecretConfig(name=name, sds_config=pb.ads(patience_s))
 
 
 def _file(path: str) -> Any:
@@ -100,14 +105,15 @@ def _sans(names_: tuple[str, ...]) -> list[Any]:
 
 
 def originate(tls: ClientTLS, host: str, sans: tuple[str, ...], h2: bool) -> Any:
-    """TLS that begins at this proxy (SIMPLE, MUTUAL). Servers are verified with what the rule says, else with the
-    authorities that the system trusts."""
+    """TLS that begins at this proxy (SIMPLE, MUTUAL), by secrets or by files in the pod. Servers are verified with what
+    the rule says, else with the authorities that the system trusts."""
     common = tls_pb2.CommonTlsContext(alpn_protocols=["h2"] if h2 else [])
     common.tls_params.tls_minimum_protocol_version = tls_params("TLSv1_2")
     if tls.mode == "MUTUAL":
         if tls.credential_name:
-            common.tls_certificate_sds_secret_configs.add().CopyFrom(_by_ads(names.credential(tls.credential_name)))
-        else:
+            certificate = _by_ads(names.credential(tls.credential_name), PATIENCE_S)
+            common.tls_certificate_sds_secret_configs.add().CopyFrom(certificate)
+        elif tls.client_certificate:
             common.tls_certificates.add(
                 certificate_chain=_file(tls.client_certificate), private_key=_file(tls.private_key)
             )
@@ -120,7 +126,8 @@ def originate(tls: ClientTLS, host: str, sans: tuple[str, ...], h2: bool) -> Any
     elif tls.credential_name:
         combined = common.combined_validation_context
         combined.default_validation_context.CopyFrom(verify)
-        combined.validation_context_sds_secret_config.CopyFrom(_by_ads(names.client_ca(tls.credential_name)))
+        authorities = _by_ads(names.client_ca(tls.credential_name), PATIENCE_S)
+        combined.validation_context_sds_secret_config.CopyFrom(authorities)
     elif tls.ca_certificates and tls.ca_certificates != "system":
         verify.trusted_ca.CopyFrom(_file(tls.ca_certificates))
         common.validation_context.CopyFrom(verify)

@@ -33,6 +33,25 @@ _RESOURCE = {
     6: ("subresource", "string"),
     7: ("name", "string"),
 }
+_RULE = {
+    1: ("verbs", ["string"]),
+    2: ("apiGroups", ["string"]),
+    3: ("resources", ["string"]),
+    4: ("resourceNames", ["string"]),
+    5: ("nonResourceURLs", ["string"]),
+}
+_SELECTOR = {
+    1: ("matchLabels", "map"),
+    2: ("matchExpressions", [{1: ("key", "string"), 2: ("operator", "string"), 3: ("values", ["string"])}]),
+}
+_BINDING = {
+    1: ("metadata", _META),
+    2: (
+        "subjects",
+        [{1: ("kind", "string"), 2: ("apiGroup", "string"), 3: ("name", "string"), 4: ("namespace", "string")}],
+    ),
+    3: ("roleRef", {1: ("apiGroup", "string"), 2: ("kind", "string"), 3: ("name", "string")}),
+}
 _KINDS: dict[str, dict[int, tuple[str, Any]]] = {
     "Namespace": {1: ("metadata", _META)},
     "ServiceAccount": {1: ("metadata", _META)},
@@ -44,6 +63,14 @@ _KINDS: dict[str, dict[int, tuple[str, Any]]] = {
         4: ("stringData", "map"),
         5: ("immutable", "bool"),
     },
+    "Role": {1: ("metadata", _META), 2: ("rules", [_RULE])},
+    "RoleBinding": _BINDING,
+    "ClusterRole": {
+        1: ("metadata", _META),
+        2: ("rules", [_RULE]),
+        3: ("aggregationRule", {1: ("clusterRoleSelectors", [_SELECTOR])}),
+    },
+    "ClusterRoleBinding": _BINDING,
     "TokenRequest": {
         1: ("metadata", _META),
         2: (

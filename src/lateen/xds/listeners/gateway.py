@@ -5,14 +5,13 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.network.sni_cluster.v3 import sni_cluster_pb2
 
 from lateen.api import networking as api
 from lateen.api import objects as o
-from lateen.mesh.view import GatewayServer, GatewayView, OutboundView
+from lateen.mesh.view import GatewayServer, GatewayView
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb, tls
@@ -125,20 +124,3 @@ def of_view(view: GatewayView) -> tuple[Resource, ...]:
         by_place.setdefault((s.bind, s.target), []).append(s)
     made = (_listener(place, tuple(servers)) for place, servers in sorted(by_place.items()))
     return tuple(m for m in made if m is not None)
-
-
-def sni_clusters(outbound: OutboundView) -> tuple[Resource, ...]:
-    """For AUTO_PASSTHROUGH: every cluster also under the name that mesh TLS asks for; the TLS in it passes through."""
-    out = []
-    for host in outbound.hosts:
-        if host.resolution == "RULES" or host.external:
-            continue
-        subsets = dict.fromkeys(["", *(s.name for dr in host.rules for s in dr.spec.subsets)])
-        for port in host.ports:
-            for subset in subsets:
-                name = names.sni(host.host, port.number, subset)
-                made = cluster_pb2.Cluster(name=name, type="EDS", connect_timeout=pb.duration(10))
-                made.eds_cluster_config.eds_config.CopyFrom(pb.ads())
-                made.eds_cluster_config.service_name = names.outbound(host.host, port.number, subset)
-                out.append(pb.resource(name, made))
-    return tuple(out)

@@ -1,0 +1,103 @@
+"""Secrets by which proxies end and begin TLS: always those of the proxy's own namespace.
+
+Facts: https://istio.io/latest/docs/reference/config/networking/gateway/#ServerTLSSettings and
+https://istio.io/latest/docs/reference/config/networking/destination-rule/#ClientTLSSettings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from lateen.api import objects as o
+from lateen.api.networking import DestinationRule, ServerTLS, TrafficPolicy
+from lateen.mesh import policy
+from lateen.mesh.model import Mesh
+from lateen.mesh.view import ENDS_TLS
+
+Rule = o.Resource[DestinationRule]
+
+
+def secrets_of(tls: ServerTLS) -> tuple[str, ...]:
+    """Names of the secrets with a server's own certificates."""
+    return tls.credential_names or ((tls.credential_name,) if tls.credential_name else ())
+
+
+def of_server(mesh: Mesh, namespace: str, tls: ServerTLS | None) -> list[o.Credential] | None:
+    """What a gateway's server needs; None where one is missing: without its certificate the server cannot be there,
+    and the port's other servers must not wait for it."""
+    if tls is None or tls.mode not in ENDS_TLS or not secrets_of(tls):
+        return []
+    out = []
+    for name in secrets_of(tls):
+        own = mesh.objects.credentials.get((namespace, name))
+        if own is None or not own.chain:
+            return None
+        out.append(own)
+    if tls.mode in ("MUTUAL", "OPTIONAL_MUTUAL"):
+        first = secrets_of(tls)[0]
+        name = tls.ca_cert_credential_name or f"{first}-cacert"
+        ca = mesh.objects.credentials.get((namespace, name)) or out[0]
+        if not ca.ca:
+            return None
+        out.append(o.Credential(ca.namespace, f"{first}-cacert", ca=ca.ca, crl=ca.crl))
+    return out
+
+
+def of_rules(mesh: Mesh, namespace: str, labels: Mapping[str, str], gateway: bool) -> list[o.Credential]:
+    """Those that DestinationRules name for TLS that begins at the proxy, as far as they are there: at gateways, and at
+    sidecars that a rule has chosen."""
+    out = []
+    for dr in mesh.secret_rules():
+        mine = _chosen(dr, namespace, labels) if dr.spec.workload_selector else gateway
+        for name in policy.secrets(dr.spec) if mine else ():
+            own = mesh.objects.credentials.get((namespace, name))
+            if own and own.chain:
+                out.append(o.Credential(own.namespace, own.name, own.chain, own.key))
+            ca = mesh.objects.credentials.get((namespace, f"{name}-cacert")) or own
+            if ca and ca.ca:
+                out.append(o.Credential(ca.namespace, f"{name}-cacert", ca=ca.ca, crl=ca.crl))
+    return out
+
+
+def namespaces(mesh: Mesh) -> set[str]:
+    """Whose sidecars need Secrets; gateways are known by their connections."""
+    return {dr.ref.namespace for dr in mesh.secret_rules() if dr.spec.workload_selector}
+
+
+def _chosen(dr: Rule, namespace: str, labels: Mapping[str, str]) -> bool:
+    wanted = dr.spec.workload_selector.match_labels if dr.spec.workload_selector else {}
+    return dr.ref.namespace == namespace and all(labels.get(k) == v for k, v in wanted.items())
+
+
+def for_sidecars(mesh: Mesh, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    """Without the secrets' names, except in rules that have chosen the workload."""
+    named = mesh.secret_rules()
+    if not any(dr in named for dr in rules):
+        return rules
+    return tuple(dr if dr.spec.workload_selector else _bare(dr) for dr in rules)
+
+
+@lru_cache(maxsize=4096)
+def _bare(dr: Rule) -> Rule:
+    subsets = tuple(msgspec.structs.replace(s, traffic_policy=_without(s.traffic_policy)) for s in dr.spec.subsets)
+    spec = msgspec.structs.replace(dr.spec, traffic_policy=_without(dr.spec.traffic_policy), subsets=subsets)
+    return replace(dr, version=f"{dr.version}/sidecar", spec=spec)
+
+
+def _without(policy: TrafficPolicy | None) -> TrafficPolicy | None:
+    if policy is None:
+        return None
+
+    def bare(level: Any) -> Any:
+        if level.tls is None:
+            return level
+        return msgspec.structs.replace(level, tls=msgspec.structs.replace(level.tls, credential_name=""))
+
+    ports = tuple(bare(p) for p in policy.port_level_settings)
+    out: TrafficPolicy = bare(msgspec.structs.replace(policy, port_level_settings=ports))
+    return out
