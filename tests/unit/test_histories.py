@@ -94,7 +94,14 @@ def virtual_service(rng, version):
 
 def destination_rule(rng, version):
     host = rng.choice((*NAMES, "x.a.svc.cluster.local", "'*.svc.cluster.local'"))
-    policy = rng.choice(("tls: {mode: DISABLE}", "outlierDetection: {interval: 5s}", "loadBalancer: {simple: RANDOM}"))
+    policy = rng.choice(
+        (
+            "tls: {mode: DISABLE}",
+            "outlierDetection: {interval: 5s}",
+            "loadBalancer: {simple: RANDOM}",
+            "tls: {mode: MUTUAL, credentialName: c}",
+        )
+    )
     more = rng.choice(("", ", workloadSelector: {matchLabels: {version: v1}}", ", exportTo: ['.']"))
     return document(
         f"kind: DestinationRule\nmetadata: {{name: {rng.choice('pqr')}}}\nspec: {{host: {host}, trafficPolicy: {{{policy}}},"
@@ -143,15 +150,29 @@ def peer_authentication(rng, version):
 
 
 def gateway(rng, version):
-    return document(
-        "kind: Gateway\nmetadata: {name: g}\nspec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80,"
-        " name: http, protocol: HTTP}, hosts: ['*']}]}", rng, version,
+    servers = rng.choice(
+        ("{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}",
+         "{port: {number: 443, name: https, protocol: HTTPS}, hosts: ['*'], tls: {mode: SIMPLE, credentialName: c}}",
+         "{port: {number: 443, name: tls, protocol: TLS}, hosts: ['*.local'], tls: {mode: AUTO_PASSTHROUGH}}")
     )  # fmt: skip
+    return document(
+        f"kind: Gateway\nmetadata: {{name: g}}\nspec: {{selector: {{istio: ingressgateway}}, servers: [{servers}]}}",
+        rng,
+        version,
+    )
+
+
+def credential(rng, version):
+    namespace = rng.choice((*SPACES, "istio-system"))
+    return "credentials", (namespace, "c"), o.Credential(namespace, "c", *rng.sample(CERTIFICATES, 3))
+
+
+CERTIFICATES = ("one", "two", "three", "four")
 
 
 MAKERS = (
     service, slices, pod, virtual_service, destination_rule, service_entry, workload_entry, sidecar,
-    peer_authentication, gateway,
+    peer_authentication, gateway, credential,
 )  # fmt: skip
 
 
@@ -177,6 +198,8 @@ class Proxy:
         if not self.has:
             for type_url in (names.CDS, names.LDS, names.VHDS):
                 todo += self.session.receive(Request(type_url))[0]
+            # A cluster that names a secret asks for it, whether it is there or not.
+            todo += self.session.receive(Request(names.SDS, subscribe=("kubernetes://c", "kubernetes://c-cacert")))[0]
         while todo:
             response = todo.pop(0)
             mine = self.has.setdefault(response.type_url, {})
@@ -213,7 +236,7 @@ def test_a_proxy_has_what_was_pushed_step_by_step(seed):
     for step in range(40):
         sets = generate(views.of(pod, "sidecar"))
         proxy.offer(sets)
-        for type_url in (names.CDS, names.LDS, names.RDS, names.EDS):
+        for type_url in (names.CDS, names.LDS, names.RDS, names.EDS, names.SDS):
             want = {n: r.version for s in sets[type_url] for n, r in s.resources.items()}
             assert proxy.has.get(type_url, {}) == want, f"step {step}: {names.SHORT[type_url]}"
         routed = {n for s in sets[names.RDS] for n in s.resources}

@@ -188,7 +188,7 @@ class Views:
 
     def _shared_spellings(self, client: Client, hosts: list[HostView]) -> frozenset[tuple[str, str]]:
         """Worked out again only where some host's spellings are others."""
-        spelled = tuple((h.host, h.addresses, h.aliases) for h in hosts)
+        spelled = tuple((h.host, h.namespace, h.name, h.addresses, h.aliases) for h in hosts)
         before = self._silenced_before.get(client)
         found = before[1] if before and before[0] == spelled else spelling.silenced(hosts, client.namespace)
         self._silenced[client] = (spelled, found)
