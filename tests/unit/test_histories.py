@@ -1,6 +1,7 @@
 """Random histories of creates, updates and deletes: what was worked out step by step equals what is worked out anew."""
 
 import random
+from dataclasses import replace
 
 import judge
 import meshes as mesh
@@ -8,12 +9,15 @@ import pytest
 
 from lateen.ads.session import Request, Session
 from lateen.api import objects as o
+from lateen.api.config import decode
+from lateen.api.ingress import Ingress
 from lateen.kit import yamldoc
 from lateen.mesh.model import Mesh
-from lateen.mesh.objects import Objects
+from lateen.mesh.objects import MeshConfig, Objects
 from lateen.mesh.views import Views
 from lateen.wire import names
 from lateen.xds.generate import generate
+from lateen.xds.patches.apply import apply
 
 SPACES = ("default", "a", "b")
 NAMES = ("reviews", "ratings", "x", "y")
@@ -49,6 +53,7 @@ def pod(rng, version):
         f"{name}-{i}", f"10.1.{SPACES.index(namespace)}.{i}", namespace, rng.random() < 0.7, app=name,
         version=rng.choice(("v1", "v2")),
     )  # fmt: skip
+    made = replace(made, locality=rng.choice(("", "r1/z1", "r1/z2", "r2/z1")))
     return "pods", (namespace, made.name), made
 
 
@@ -63,7 +68,7 @@ def document(text, rng, version):
 
 COLLECTED = (
     "virtual_services", "destination_rules", "gateways", "peer_authentications", "authorization_policies",
-    "service_entries", "workload_entries", "sidecars",
+    "service_entries", "workload_entries", "sidecars", "envoy_filters",
 )  # fmt: skip
 
 
@@ -94,8 +99,11 @@ def virtual_service(rng, version):
 
 def destination_rule(rng, version):
     host = rng.choice((*NAMES, "x.a.svc.cluster.local", "'*.svc.cluster.local'"))
+    place = "localityLbSetting: {failoverPriority: [version]}"
     policy = rng.choice(
         (
+            f"loadBalancer: {{simple: RANDOM, {place}}}, outlierDetection: {{interval: 5s}}",
+            "loadBalancer: {localityLbSetting: {enabled: true}}, outlierDetection: {interval: 9s}",
             "tls: {mode: DISABLE}",
             "outlierDetection: {interval: 5s}",
             "loadBalancer: {simple: RANDOM}",
@@ -162,6 +170,62 @@ def gateway(rng, version):
     )
 
 
+def delegate(rng, version):
+    """Both ends of it."""
+    if rng.random() < 0.5:
+        target = f"{{name: d, namespace: {rng.choice(SPACES)}}}"
+        spec = f"hosts: [{rng.choice(NAMES)}], http: [{{match: [{{uri: {{prefix: /d}}}}], delegate: {target}}}]"
+        name = rng.choice("pqr")
+    else:
+        name, spec = "d", f"http: [{{route: [{{destination: {{host: {rng.choice(NAMES)}}}}}]}}]"
+    return document(f"kind: VirtualService\nmetadata: {{name: {name}}}\nspec: {{{spec}}}", rng, version)
+
+
+def authorization_policy(rng, version):
+    chosen = rng.choice(("", "selector: {matchLabels: {version: v1}}, "))
+    return document(
+        f"kind: AuthorizationPolicy\nmetadata: {{name: {rng.choice('pq')}}}\nspec: {{{chosen}action:"
+        f" {rng.choice(('ALLOW', 'DENY'))}, rules: [{{from: [{{source: {{namespaces: [a]}}}}]}}]}}", rng, version,
+    )  # fmt: skip
+
+
+def envoy_filter(rng, version):
+    patch = rng.choice(
+        ("{applyTo: CLUSTER, patch: {operation: MERGE, value: {connect_timeout: 3s}}}",
+         "{applyTo: VIRTUAL_HOST, match: {context: SIDECAR_OUTBOUND}, patch: {operation: REMOVE}}",
+         "{applyTo: LISTENER, match: {context: SIDECAR_INBOUND}, patch: {operation: MERGE, value: {stat_prefix: x}}}")
+    )  # fmt: skip
+    return document(
+        f"kind: EnvoyFilter\nmetadata: {{name: {rng.choice('pq')}}}\nspec: {{configPatches: [{patch}]}}", rng, version
+    )
+
+
+def ingress(rng, version):
+    namespace, name = rng.choice(SPACES), rng.choice("pq")
+    path = {
+        "path": "/",
+        "pathType": "Prefix",
+        "backend": {"service": {"name": rng.choice(NAMES), "port": {"number": 80}}},
+    }
+    spec = {
+        "ingressClassName": "istio",
+        "rules": [{"host": rng.choice(("a.example", "b.example")), "http": {"paths": [path]}}],
+    }
+    if rng.random() < 0.4:
+        spec["tls"] = [{"hosts": ["a.example"], "secretName": "c"}]
+    made = o.Resource(
+        o.Ref("Ingress", namespace, name),
+        "u",
+        version,
+        f"2026-01-01T00:00:{rng.randint(0, 59):02d}Z",
+        decode(Ingress, spec),
+    )
+    return "ingresses", (namespace, name), made
+
+
+CONFIGS = (mesh.LOGGING, MeshConfig(), MeshConfig(outbound_policy="REGISTRY_ONLY"), MeshConfig(http2=False))
+
+
 def credential(rng, version):
     namespace = rng.choice((*SPACES, "istio-system"))
     return "credentials", (namespace, "c"), o.Credential(namespace, "c", *rng.sample(CERTIFICATES, 3))
@@ -172,15 +236,20 @@ CERTIFICATES = ("one", "two", "three", "four")
 
 MAKERS = (
     service, slices, pod, virtual_service, destination_rule, service_entry, workload_entry, sidecar,
-    peer_authentication, gateway, credential,
+    peer_authentication, gateway, credential, delegate, authorization_policy, envoy_filter, ingress,
 )  # fmt: skip
+
+
+def sets_of(views, pod):
+    gateway = pod.name == "ingress"
+    view = views.of(pod, "router" if gateway else "sidecar")
+    return apply(generate(view), view.patches, gateway).sets
 
 
 def everything(views, objects):
     out = {}
     for key, p in sorted(objects.pods.items()):
-        kind = "router" if p.name == "ingress" else "sidecar"
-        for type_url, sets in generate(views.of(p, kind)).items():
+        for type_url, sets in sets_of(views, p).items():
             for s in sets:
                 out |= {(key, type_url, n): r.version for n, r in s.resources.items()}
     return out
@@ -226,7 +295,7 @@ class Proxy:
         return self.session.receive(request)[0]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(24))
 def test_a_proxy_has_what_was_pushed_step_by_step(seed):
     """The same through the protocol: after each step the proxy has just what one built from scratch would get."""
     rng = random.Random(1000 + seed)
@@ -234,7 +303,7 @@ def test_a_proxy_has_what_was_pushed_step_by_step(seed):
     views, proxy = Views(Mesh(objects)), Proxy()
     pod = objects.pods[("default", "productpage-v1")]
     for step in range(40):
-        sets = generate(views.of(pod, "sidecar"))
+        sets = sets_of(views, pod)
         proxy.offer(sets)
         for type_url in (names.CDS, names.LDS, names.RDS, names.EDS, names.SDS):
             want = {n: r.version for s in sets[type_url] for n, r in s.resources.items()}
@@ -253,7 +322,7 @@ def test_a_proxy_has_what_was_pushed_step_by_step(seed):
         views = Views(Mesh(objects, views.mesh), views)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(24))
 def test_step_by_step_is_what_it_is_from_scratch(seed):
     rng = random.Random(seed)
     objects = mesh.objects("")
@@ -263,6 +332,8 @@ def test_step_by_step_is_what_it_is_from_scratch(seed):
         for _ in range(rng.randint(1, 3)):
             collection, key, value = rng.choice(MAKERS)(rng, f"{seed}/{step}/{rng.random()}")
             known = [k for k in getattr(objects, collection) if k != ("istio-system", "ingress")]
+            if rng.random() < 0.03:
+                objects = replace(objects, config=rng.choice(CONFIGS))
             if known and rng.random() < 0.35:
                 objects = objects.put(collection, rng.choice(known), None)
             else:
