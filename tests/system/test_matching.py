@@ -10,7 +10,6 @@ import time
 import judge
 import meshes as mesh
 import pytest
-from world import free_port
 
 from lateen.api import validate
 from lateen.cluster.kubelet.images import envoy_binary
@@ -128,29 +127,40 @@ def expected(routes, asked):
 # --- what Envoy does ---------------------------------------------------------------------------------------------
 
 
+def listener(found, directory, address):
+    """A gateway's listener of requests, with its routes, at an address of loopback."""
+    out = []
+
+    def change(bootstrap):
+        (made,) = [c for c in bootstrap.static_resources.listeners if c.name.endswith("_8080")]
+        made.address.socket_address.address, made.name = address, address
+        made.ClearField("access_log")
+        out.append(made)
+
+    judge.bootstrap(found, directory, change=change)
+    return out[0]
+
+
 @contextlib.contextmanager
-def envoy(found, directory, port):
-    """With the gateway's listener of requests on loopback."""
+def envoy(gateways, directory):
+    """One that is all these gateways: address -> resources."""
+    listeners = [listener(found, directory, address) for address, found in gateways.items()]
 
-    def change(out):
-        out.ClearField("admin")
-        kept = [c for c in out.static_resources.listeners if c.name.endswith("_8080")]
-        del out.static_resources.listeners[:]
-        for c in kept:
-            c.address.socket_address.address, c.address.socket_address.port_value = "127.0.0.1", port
-            c.ClearField("access_log")
-            out.static_resources.listeners.append(c)
+    def change(bootstrap):
+        bootstrap.ClearField("admin")
+        del bootstrap.static_resources.listeners[:]
+        bootstrap.static_resources.listeners.extend(listeners)
 
-    path = judge.bootstrap(found, directory, change=change)
+    path = judge.bootstrap(next(iter(gateways.values())), directory, change=change)
     command = [envoy_binary(), "-c", str(path), "--log-level", "error", "--concurrency", "1", "--use-dynamic-base-id"]
     with (directory / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:
             deadline = time.monotonic() + 20
             while True:
                 assert process.poll() is None, (directory / "log").read_text()
-                assert time.monotonic() < deadline
+                assert time.monotonic() < deadline, "Envoy does not listen"
                 try:
-                    http.client.HTTPConnection("127.0.0.1", port, timeout=5).connect()
+                    connect(listeners[-1].name).connect()
                     break
                 except OSError:
                     time.sleep(0.05)
@@ -158,6 +168,10 @@ def envoy(found, directory, port):
         finally:
             process.terminate()
             process.wait(10)
+
+
+def connect(address):
+    return http.client.HTTPConnection(address, 8080, timeout=5)
 
 
 def answered(connection, asked):
@@ -186,13 +200,184 @@ def test_requests_go_where_the_rules_say(seed, tmp_path):
     assert len(given) > HOSTS / 2
     found = judge.decoded(generate(mesh.view(objects, "ingress", "istio-system")))
     assert names.RDS in found
-    port = free_port()
     wrong = []
-    with envoy(found, tmp_path, port):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    with envoy({"127.77.0.1": found}, tmp_path):
+        connection = connect("127.77.0.1")
         for host, routes in given.items():
             for _ in range(40):
                 asked = request(rng, host)
                 if (got := answered(connection, asked)) != (want := expected(routes, asked)):
                     wrong.append((asked, want, got, routes))
     assert not wrong, f"{len(wrong)} requests went elsewhere, the first: {wrong[0]}"
+
+
+# --- authorization -----------------------------------------------------------------------------------------------
+
+MESHES = 40
+OPEN = """
+kind: VirtualService
+metadata: {name: all}
+spec: {hosts: ['*'], gateways: [g], http: [{directResponse: {status: 200, body: {string: in}}}]}
+"""
+PATHS = ("/", "/a", "/a*", "*b", "/a/b", "*", "/a/{*}", "/a/{**}", "/{*}/b")
+
+
+def operation(rng):
+    out = {}
+    for field, words in (
+        ("paths", PATHS),
+        ("methods", ("GET", "POST", "*", "P*", "*T")),
+        ("hosts", ("h1.example", "H2.example", "*.example", "h1*", "*")),
+        ("ports", ("8080", "81")),
+    ):
+        for name in (field, f"not{field.capitalize()}"):
+            if rng.random() < (0.35 if name == field else 0.12):
+                out[name] = rng.sample([w for w in words if name == field or w != "*"], rng.randint(1, 2))
+    return out or {"paths": [rng.choice(PATHS)]}
+
+
+def source(rng):
+    out = {}
+    for field, words in (
+        ("ipBlocks", ("127.0.0.0/8", "10.0.0.0/8", "127.0.0.1")),
+        ("remoteIpBlocks", ("127.0.0.1/32", "10.0.0.1")),
+        ("principals", ("*", "cluster.local/ns/a/sa/b")),
+        ("namespaces", ("a",)),
+    ):
+        for name in (field, f"not{field[0].upper()}{field[1:]}"):
+            if rng.random() < 0.25:
+                out[name] = [rng.choice(words)]
+    return out or {"ipBlocks": ["127.0.0.1"]}
+
+
+def when(rng):
+    key, words = rng.choice(
+        (
+            ("request.headers[a]", ("1", "1*", "*x", "*")),
+            ("source.ip", ("127.0.0.1", "10.1.0.0/16")),
+            ("remote.ip", ("127.0.0.1", "10.1.0.0/16")),
+            ("destination.port", ("8080", "81")),
+            ("source.namespace", ("a",)),
+        )
+    )
+    return {"key": key, rng.choice(("values", "values", "notValues")): [rng.choice(words)]}
+
+
+def policy(rng):
+    found = []
+    for _ in range(rng.randint(0, 3)):
+        one = {}
+        if rng.random() < 0.7:
+            one["to"] = [{"operation": operation(rng)} for _ in range(rng.randint(1, 2))]
+        if rng.random() < 0.3:
+            one["from"] = [{"source": source(rng)} for _ in range(rng.randint(1, 2))]
+        if rng.random() < 0.35:
+            one["when"] = [when(rng) for _ in range(rng.randint(1, 2))]
+        found.append(one)
+    return {"action": rng.choice(("ALLOW", "DENY")), **({"rules": found} if found else {})}
+
+
+def same(pattern, value, ignore_case=False):
+    if ignore_case:
+        pattern, value = pattern.lower(), value.lower()
+    if pattern == "*":
+        return value != ""
+    if "{" in pattern:
+        parts = [re.escape(p) for p in re.split(r"\{\*{1,2}\}", pattern)]
+        wild = re.findall(r"\{\*{1,2}\}", pattern)
+        made = parts[0] + "".join((".*" if w == "{**}" else "[^/]+") + p for w, p in zip(wild, parts[1:], strict=True))
+        return re.fullmatch(made, value) is not None
+    if pattern.startswith("*"):
+        return value.endswith(pattern[1:])
+    if pattern.endswith("*"):
+        return value.startswith(pattern[:-1])
+    return value == pattern
+
+
+def in_block(pattern, _):
+    return pattern.startswith("127.")
+
+
+def agrees(given, field, value, equal=same):
+    """A field and its negation; the client has no certificate, so nothing is known of who it is (None)."""
+    negated = f"not{field[0].upper()}{field[1:]}"
+
+    def found(name):
+        return value is not None and any(equal(p, value) for p in given[name])
+
+    return (field not in given or found(field)) and (negated not in given or not found(negated))
+
+
+def allowed_by(rule, asked):
+    method, host, path, _, headers = asked
+
+    def operated(o):
+        return (
+            agrees(o, "paths", path)
+            and agrees(o, "methods", method)
+            and agrees(o, "hosts", host, lambda p, v: same(p, v, ignore_case=True))
+            and agrees(o, "ports", "8080")
+        )
+
+    def sourced(s):
+        return (
+            agrees(s, "ipBlocks", "", in_block)
+            and agrees(s, "remoteIpBlocks", "", in_block)
+            and agrees(s, "principals", None)
+            and agrees(s, "namespaces", None)
+        )
+
+    def met(c):
+        value, equal = {
+            "request.headers[a]": (headers.get("a"), same),
+            "source.ip": ("", in_block),
+            "remote.ip": ("", in_block),
+            "destination.port": ("8080", same),
+            "source.namespace": (None, same),
+        }[c["key"]]
+        return agrees(c, "values", value, equal)
+
+    return (
+        ("to" not in rule or any(operated(t["operation"]) for t in rule["to"]))
+        and ("from" not in rule or any(sourced(f["source"]) for f in rule["from"]))
+        and all(met(c) for c in rule.get("when", []))
+    )
+
+
+def decided(policies, asked):
+    def hit(action):
+        return any(allowed_by(r, asked) for p in policies if p["action"] == action for r in p.get("rules", []))
+
+    if hit("DENY"):
+        return "403"
+    return "in" if hit("ALLOW") or not any(p["action"] == "ALLOW" for p in policies) else "403"
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_requests_are_let_in_as_the_policies_say(seed, tmp_path):
+    rng = random.Random(seed)
+    sets = {}
+    for n in range(MESHES):
+        objects, mine = mesh.objects(GATEWAY + "---" + OPEN), []
+        for i in range(rng.randint(1, 3)):
+            spec = policy(rng)
+            document = {
+                "kind": "AuthorizationPolicy",
+                "metadata": {"name": f"p{i}", "namespace": "istio-system"},
+                "spec": spec,
+            }
+            if not validate.problems({"apiVersion": mesh.api_version("AuthorizationPolicy"), **document}):
+                mine.append(spec)
+                objects = mesh.add(objects, yamldoc.load(yamldoc.dump(document)), i)
+        found = judge.decoded(generate(mesh.view(objects, "ingress", "istio-system")))
+        sets[f"127.77.0.{n + 1}"] = found, mine
+    assert sum(len(mine) for _, mine in sets.values()) > MESHES
+    wrong = []
+    with envoy({address: found for address, (found, _) in sets.items()}, tmp_path):
+        for address, (_, mine) in sets.items():
+            connection = connect(address)
+            for _ in range(40):
+                asked = request(rng, rng.choice(("h1.example", "h2.example", "h1.other", "other")))
+                if (got := answered(connection, asked)) != (want := decided(mine, asked)):
+                    wrong.append((asked, want, got, mine))
+    assert not wrong, f"{len(wrong)} requests were judged otherwise, the first: {wrong[0]}"
