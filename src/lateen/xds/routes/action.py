@@ -90,7 +90,8 @@ def _mirrors(route: api.HTTPRoute, resolve: Resolve) -> list[Any]:
     return out
 
 
-def route_action(route: api.HTTPRoute, resolve: Resolve) -> Any:
+def route_action(route: api.HTTPRoute, m: api.HTTPMatchRequest | None, resolve: Resolve) -> Any:
+    """Of requests that one of the route's matches takes."""
     # Unset means disabled, as in Istio; Envoy's own default would be 15 s.
     out = rc.RouteAction(timeout=pb.duration(route.timeout.seconds if route.timeout else 0))
     if policy := retry_policy(route.retries):
@@ -107,28 +108,31 @@ def route_action(route: api.HTTPRoute, resolve: Resolve) -> Any:
             )
             header_operations(entry, r.headers)
     if route.rewrite:
-        _rewrite(out, route)
+        _rewrite(out, route.rewrite, m)
     out.request_mirror_policies.extend(_mirrors(route, resolve))
     return out
 
 
-def _rewrite(out: Any, route: api.HTTPRoute) -> None:
-    rewrite = route.rewrite
-    assert rewrite is not None
+def _rewrite(out: Any, rewrite: api.HTTPRewrite, m: api.HTTPMatchRequest | None) -> None:
     if rewrite.authority:
         out.host_rewrite_literal = rewrite.authority
     if rewrite.uri_regex_rewrite:
         out.regex_rewrite.pattern.regex = rewrite.uri_regex_rewrite.match
         out.regex_rewrite.substitution = rewrite.uri_regex_rewrite.rewrite
     elif rewrite.uri is not None:
-        if any(m.uri and m.uri.regex is not None for m in route.match):
+        if m and m.uri and m.uri.regex is not None:
             out.regex_rewrite.pattern.CopyFrom(regex_pb2.RegexMatcher(regex=".*"))
             out.regex_rewrite.substitution = rewrite.uri
         else:
             out.prefix_rewrite = rewrite.uri
 
 
-def redirect_action(r: api.HTTPRedirect) -> Any:
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def redirect_action(r: api.HTTPRedirect, port: int, scheme: str) -> Any:
+    """Of requests to a port. A port that is the scheme's own is not written; FROM_PROTOCOL_DEFAULT is what Envoy does
+    anyway."""
     codes = {
         301: "MOVED_PERMANENTLY",
         302: "FOUND",
@@ -145,10 +149,9 @@ def redirect_action(r: api.HTTPRedirect) -> Any:
         out.host_redirect = r.authority
     if r.scheme:
         out.scheme_redirect = r.scheme
-    if r.port:
-        out.port_redirect = r.port
-    elif r.derive_port == "FROM_PROTOCOL_DEFAULT":
-        out.port_redirect = 443 if r.scheme == "https" else 80
+    wanted = r.port or (port if r.derive_port == "FROM_REQUEST_PORT" else 0)
+    if wanted != _DEFAULT_PORTS.get(r.scheme or scheme):
+        out.port_redirect = wanted
     return out
 
 
@@ -164,7 +167,7 @@ def direct_response(r: api.HTTPDirectResponse) -> Any:
 
 
 def header_operations(target: Any, headers: api.Headers | None) -> None:
-    """Onto a route, a weighted cluster or a virtual host. ``:authority`` is rewritten by its own field."""
+    """Onto a route or a weighted cluster. The host is rewritten by a field of its own."""
     for prefix, found in (
         ("request", headers.request if headers else None),
         ("response", headers.response if headers else None),
@@ -174,13 +177,21 @@ def header_operations(target: Any, headers: api.Headers | None) -> None:
         into = getattr(target, f"{prefix}_headers_to_add")
         for values, action in ((found.set, "OVERWRITE_IF_EXISTS_OR_ADD"), (found.add, "APPEND_IF_EXISTS_OR_ADD")):
             for name, value in sorted(values.items()):
-                if prefix == "request" and name.lower() in (":authority", "host") and hasattr(target, "route"):
-                    target.route.host_rewrite_literal = value
+                if prefix == "request" and name.lower() in (":authority", "host"):
+                    _set_host(target, value)
                     continue
                 into.append(
                     base_pb2.HeaderValueOption(header=base_pb2.HeaderValue(key=name, value=value), append_action=action)
                 )
         getattr(target, f"{prefix}_headers_to_remove").extend(found.remove)
+
+
+def _set_host(target: Any, value: str) -> None:
+    """Only of requests that go somewhere."""
+    if isinstance(target, rc.WeightedCluster.ClusterWeight):
+        target.host_rewrite_literal = value
+    elif target.HasField("route"):
+        target.route.host_rewrite_literal = value
 
 
 def filters(route: api.HTTPRoute, target: Any) -> None:

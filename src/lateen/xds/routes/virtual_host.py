@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2 as rc
@@ -64,40 +64,50 @@ def domains(view: HostView, port: int, silent: frozenset[str] = frozenset()) -> 
     return [d for f in kept for d in ((f, f"{f}:{port}") if "*" not in f else (f,))]
 
 
-def routes(
-    vs: o.Resource[api.VirtualService], gateways: tuple[str, ...], port: int, resolve: action.Resolve
-) -> list[Any]:
-    """All routes of a VirtualService that apply to these gateways and this port, in the user's order."""
+class At(NamedTuple):
+    """Where rules apply: gateways by all their spellings, and the port and scheme that clients ask for."""
+
+    gateways: tuple[str, ...]
+    port: int
+    scheme: str = "http"
+
+
+def routes(vs: o.Resource[api.VirtualService], at: At, resolve: action.Resolve) -> list[Any]:
+    """All routes of a VirtualService that apply there, in the user's order."""
     out = []
     for http in vs.spec.http:
-        taken = [m for m in http.match if _applies(m, vs, gateways, port)]
+        taken = [m for m in http.match if _applies(m, vs, at)]
         if http.match and not taken:
             continue
-        out += [_route(vs, http, m, resolve) for m in taken]
+        out += [_route(vs, http, m, at, resolve) for m in taken]
         if not http.match:
-            out.append(_route(vs, http, None, resolve))
+            out.append(_route(vs, http, None, at, resolve))
             return out  # nothing after a route without a match can be reached
     return out
 
 
-def _applies(m: api.HTTPMatchRequest, vs: o.Resource[api.VirtualService], gateways: tuple[str, ...], port: int) -> bool:
-    if m.port is not None and m.port != port:
+def _applies(m: api.HTTPMatchRequest, vs: o.Resource[api.VirtualService], at: At) -> bool:
+    if m.port is not None and m.port != at.port:
         return False
     wanted = m.gateways or vs.spec.gateways or ("mesh",)
-    return any(g in gateways or f"{vs.ref.namespace}/{g}" in gateways for g in wanted)
+    return any(g in at.gateways or f"{vs.ref.namespace}/{g}" in at.gateways for g in wanted)
 
 
 def _route(
-    vs: o.Resource[api.VirtualService], http: api.HTTPRoute, m: api.HTTPMatchRequest | None, resolve: action.Resolve
+    vs: o.Resource[api.VirtualService],
+    http: api.HTTPRoute,
+    m: api.HTTPMatchRequest | None,
+    at: At,
+    resolve: action.Resolve,
 ) -> Any:
     name = http.name + (f".{m.name}" if m and m.name else "")
     out = rc.Route(name=name or "default", match=match.route_match(m))
     if http.redirect:
-        out.redirect.CopyFrom(action.redirect_action(http.redirect))
+        out.redirect.CopyFrom(action.redirect_action(http.redirect, at.port, at.scheme))
     elif http.direct_response:
         out.direct_response.CopyFrom(action.direct_response(http.direct_response))
     else:
-        out.route.CopyFrom(action.route_action(http, resolve))
+        out.route.CopyFrom(action.route_action(http, m, resolve))
     action.header_operations(out, http.headers)
     if http.route and len([r for r in http.route if r.weight != 0] or http.route) == 1:
         action.header_operations(out, http.route[0].headers)
@@ -151,7 +161,7 @@ def virtual_host(view: HostView, port: Port, silent: frozenset[str] = frozenset(
             full, ports = view.resolved(d.host, vs.ref.namespace)
             return full, destination_port(d, ports, port.number)
 
-        found = routes(vs, ("mesh",), port.number, resolve)
+        found = routes(vs, At(("mesh",), port.number), resolve)
         host.routes.extend(found)
         if found and not _conditional(found[-1]):
             break
@@ -258,7 +268,7 @@ def gateway(server: GatewayServer) -> Resource:
         made: dict[int, list[Any]] = {}
         for name, port in routed.domains:
             if port not in made:
-                made[port] = routes(vs, routed.gateways, port, resolve)
+                made[port] = routes(vs, At(routed.gateways, port, "https" if server.tls else "http"), resolve)
             _gateway_host(by_host, name, port).routes.extend(made[port])
     for name, port in server.redirects:
         if name not in by_host and (name != "*" or not by_host):
