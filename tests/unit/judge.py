@@ -1,7 +1,6 @@
 """Resources of a view as a static configuration, judged by the real Envoy."""
 
 import json
-import re
 import subprocess
 from datetime import timedelta
 
@@ -15,7 +14,8 @@ from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as _  # noqa: F401
-from envoy.extensions.transport_sockets.tls.v3 import secret_pb2, tls_pb2
+from envoy.extensions.transport_sockets.proxy_protocol.v3 import upstream_proxy_protocol_pb2 as proxy_pb2
+from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import json_format
 
@@ -63,7 +63,7 @@ def waited_for(found):
         if isinstance(node, dict):
             if "eds_cluster_config" in node:
                 asked.append((names.EDS, node["eds_cluster_config"].get("service_name") or node["name"]))
-            if node.get("sds_config", {}).get("initial_fetch_timeout") == "0s" and "ads" in node["sds_config"]:
+            if "ads" in node.get("sds_config", {}) and not node["name"].startswith("kubernetes://"):
                 asked.append((names.SDS, node["name"]))
             if "route_config_name" in node:
                 asked.append((names.RDS, node["route_config_name"]))
@@ -95,18 +95,29 @@ def routes(found, name):
 
 
 def _inline(socket, secrets):
-    """Secrets that come by SDS stand in the context itself."""
-    if not socket.name:
+    """Secrets that come by SDS stand in the context itself; those that nobody sends are left out."""
+    if socket.name == "envoy.transport_sockets.upstream_proxy_protocol":
+        outer = proxy_pb2.ProxyProtocolUpstreamTransport()
+        socket.typed_config.Unpack(outer)
+        _inline(outer.transport_socket, secrets)
+        socket.typed_config.Pack(outer)
+    if socket.name != "envoy.transport_sockets.tls":
         return
-    context = tls_pb2.DownstreamTlsContext()
+    upstream = socket.typed_config.Is(tls_pb2.UpstreamTlsContext.DESCRIPTOR)
+    context = tls_pb2.UpstreamTlsContext() if upstream else tls_pb2.DownstreamTlsContext()
     socket.typed_config.Unpack(context)
     common = context.common_tls_context
     for sds in [s for s in common.tls_certificate_sds_secret_configs if s.sds_config.HasField("ads")]:
-        common.tls_certificates.append(secrets[sds.name].tls_certificate)
+        if sds.name in secrets:
+            common.tls_certificates.append(secrets[sds.name].tls_certificate)
+            common.tls_certificates[-1].ClearField("watched_directory")
         common.tls_certificate_sds_secret_configs.remove(sds)
     combined = common.combined_validation_context
     if combined.validation_context_sds_secret_config.sds_config.HasField("ads"):
-        ca = secrets[combined.validation_context_sds_secret_config.name].validation_context
+        found = secrets.get(combined.validation_context_sds_secret_config.name, secret_pb2.Secret())
+        ca = common_pb2.CertificateValidationContext()
+        ca.CopyFrom(found.validation_context)
+        ca.ClearField("watched_directory")
         ca.MergeFrom(combined.default_validation_context)
         common.validation_context.CopyFrom(ca)
     socket.typed_config.Pack(context)
@@ -163,14 +174,19 @@ def certificates():
     }
 
 
-def _with_files(text, directory, pem):
+FILES = {"privateKey": "key", "trustedCa": "ca", "crl": "crl", "certificateChain": "cert"}
+
+
+def _with_files(node, directory, pem):
     """Files that pods would have."""
-    for path in {p for p in re.findall(r'"filename": "([^"]+\.pem)"', text) if str(directory) not in p}:
-        kind = "key" if "key" in path else "crl" if "crl" in path else "ca" if path.endswith("ca.pem") else "cert"
-        own = directory / path.strip("/").replace("/", "_")
-        own.write_text(pem[kind] + (pem["ca"] if kind == "crl" else ""))
-        text = text.replace(f'"{path}"', f'"{own}"')
-    return text
+    for key, child in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        if key in FILES and isinstance(child, dict) and str(directory) not in child.get("filename", str(directory)):
+            kind = FILES[key]
+            own = directory / f"{kind}.pem"
+            own.write_text(pem[kind] + (pem["ca"] if kind == "crl" else ""))
+            child["filename"] = str(own)
+        else:
+            _with_files(child, directory, pem)
 
 
 def bootstrap(found, directory, pem=None, change=None):
@@ -184,6 +200,7 @@ def bootstrap(found, directory, pem=None, change=None):
             c.load_assignment.CopyFrom(
                 found[names.EDS].get(c.name, endpoint_pb2.ClusterLoadAssignment(cluster_name=c.name))
             )
+        _inline(c.transport_socket, found.get(names.SDS, {}))
         out.static_resources.clusters.append(c)
     for listener in found[names.LDS].values():
         for chain in (*listener.filter_chains, listener.default_filter_chain):
@@ -202,11 +219,11 @@ def bootstrap(found, directory, pem=None, change=None):
     ca = certs.authority("test", times.now())
     leaf = certs.issue(ca, ["spiffe://cluster.local/ns/a/sa/b"], times.now(), timedelta(hours=1))
     write_secrets(directory, leaf.certificate, leaf.key, ca.certificate)
-    text = json.dumps(json_format.MessageToDict(out)).replace("/etc/istio/proxy", str(directory))
+    made = json_format.MessageToDict(out)
     if pem:
-        text = _with_files(text, directory, pem)
+        _with_files(made, directory, pem)
     path = directory / "envoy.json"
-    path.write_text(text)
+    path.write_text(json.dumps(made).replace("/etc/istio/proxy", str(directory)))
     return path
 
 

@@ -22,24 +22,19 @@ from lateen.mesh.view import ENDS_TLS
 Rule = o.Resource[DestinationRule]
 
 
-def secrets_of(tls: ServerTLS) -> tuple[str, ...]:
-    """Names of the secrets with a server's own certificates."""
-    return tls.credential_names or ((tls.credential_name,) if tls.credential_name else ())
-
-
 def of_server(mesh: Mesh, namespace: str, tls: ServerTLS | None) -> list[o.Credential] | None:
     """What a gateway's server needs; None where one is missing: without its certificate the server cannot be there,
     and the port's other servers must not wait for it."""
-    if tls is None or tls.mode not in ENDS_TLS or not secrets_of(tls):
+    if tls is None or tls.mode not in ENDS_TLS or not tls.secrets:
         return []
     out = []
-    for name in secrets_of(tls):
+    for name in tls.secrets:
         own = mesh.objects.credentials.get((namespace, name))
         if own is None or not own.chain:
             return None
         out.append(own)
     if tls.mode in ("MUTUAL", "OPTIONAL_MUTUAL"):
-        first = secrets_of(tls)[0]
+        first = tls.secrets[0]
         name = tls.ca_cert_credential_name or f"{first}-cacert"
         ca = mesh.objects.credentials.get((namespace, name)) or out[0]
         if not ca.ca:

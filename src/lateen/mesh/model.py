@@ -218,7 +218,8 @@ class Mesh:
             known = {e.address for e, _ in found}
             for w in self._workloads().get(service.namespace, ()):
                 labels = w.label_map
-                if w.ready and w.address not in known and all(labels.get(k) == v for k, v in service.selector):
+                usable = w.ready and w.address not in known and registry.numeric(w.address)
+                if usable and all(labels.get(k) == v for k, v in service.selector):
                     named = next((n for name, n, _ in w.ports if name == port.name), 0)
                     number = named or (port.target if isinstance(port.target, int) else port.port)
                     found.append((o.Endpoint(w.address, number, w.name), w))

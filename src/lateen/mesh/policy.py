@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import msgspec
 
 from lateen.api import objects as o
-from lateen.api.networking import DestinationRule, PortTrafficPolicy, TrafficPolicy
+from lateen.api.networking import ClientTLS, DestinationRule, PortTrafficPolicy, TrafficPolicy
 
 _BY_PORT = ("load_balancer", "connection_pool", "outlier_detection", "tls")
 """Settings that a port has a say in; all of them fall back to defaults where the port's own entry leaves one out."""
@@ -43,8 +43,13 @@ def merged(rules: tuple[o.Resource[DestinationRule], ...], subset: str, port: in
     return out
 
 
-def secrets(spec: DestinationRule) -> tuple[str, ...]:
-    """Names of the Secrets that some level of the rule names."""
+def tls(spec: DestinationRule) -> list[ClientTLS]:
+    """Of every level of the rule."""
     found = [p for p in (spec.traffic_policy, *(s.traffic_policy for s in spec.subsets)) if p]
     levels = [p.tls for p in found] + [port.tls for p in found for port in p.port_level_settings]
-    return tuple(dict.fromkeys(t.credential_name for t in levels if t and t.credential_name))
+    return [t for t in levels if t]
+
+
+def secrets(spec: DestinationRule) -> tuple[str, ...]:
+    """Names of the Secrets that some level of the rule names."""
+    return tuple(dict.fromkeys(t.credential_name for t in tls(spec) if t.credential_name))

@@ -36,6 +36,16 @@ def credential(name: str) -> str:
     return f"kubernetes://{name}"
 
 
+def file_certificate(chain: str, key: str) -> str:
+    """A certificate in the pod's files."""
+    return f"file-cert:{chain}~{key}"
+
+
+def file_authorities(ca: str, crl: str = "") -> str:
+    """What others are verified with, in the pod's files."""
+    return f"file-root:{ca}" + (f"~{crl}" if crl else "")
+
+
 def client_ca(name: str) -> str:
     """What a gateway verifies its clients with."""
     return f"kubernetes://{name}-cacert"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from lateen.api.networking import ServerTLS
 from lateen.api.objects import Credential
+from lateen.mesh import policy
 from lateen.mesh.view import GatewayView, InboundView, OutboundView, View
 from lateen.wire import names
 from lateen.wire.resource import EMPTY, Resource, ResourceSet
@@ -75,6 +77,17 @@ def _gateway_routes(view: GatewayView) -> ResourceSet:
     return _set(tuple(virtual_host.gateway(s) for s in view.servers if s.route))
 
 
+@lru_cache(maxsize=64)
+def _outbound_files(view: OutboundView) -> ResourceSet:
+    rules = {dr: None for h in view.hosts for dr in h.rules}
+    return _set(tuple(r for dr in rules for level in policy.tls(dr.spec) for r in tls.of_files(level)))
+
+
+@lru_cache(maxsize=1024)
+def _served_files(served: tuple[ServerTLS | None, ...]) -> ResourceSet:
+    return _set(tuple(r for found in served if found for r in tls.of_files(found)))
+
+
 @lru_cache(maxsize=1024)
 def _secrets(credentials: tuple[Credential, ...]) -> ResourceSet:
     return _set(tuple(tls.secret(c) for c in credentials))
@@ -83,12 +96,17 @@ def _secrets(credentials: tuple[Credential, ...]) -> ResourceSet:
 def generate(view: View) -> dict[str, Sets]:
     """Type URL -> the sets whose union the proxy shall have."""
     shared_clusters, shared_endpoints = _shared_clusters(view.outbound), _shared_endpoints(view.outbound)
+    from_files = _outbound_files(view.outbound)
     if view.gateway is not None:
         automatic = any(s.automatic for s in view.gateway.servers)
         return {
             names.CDS: (shared_clusters, _sni_clusters(view.outbound) if automatic else EMPTY),
             names.EDS: (shared_endpoints, _sni_endpoints(view.outbound) if automatic else EMPTY),
-            names.SDS: (_secrets(view.credentials),),
+            names.SDS: (
+                _secrets(view.credentials),
+                from_files,
+                _served_files(tuple(s.tls for s in view.gateway.servers)),
+            ),
             names.LDS: (_gateway_listeners(view.gateway), EMPTY),
             names.RDS: (_gateway_routes(view.gateway),),
         }
@@ -96,7 +114,7 @@ def generate(view: View) -> dict[str, Sets]:
     return {
         names.CDS: (shared_clusters, _own_clusters(view.inbound)),
         names.EDS: (shared_endpoints,),
-        names.SDS: (_secrets(view.credentials),),
+        names.SDS: (_secrets(view.credentials), from_files, _served_files(tuple(i.tls for i in view.inbound.ports))),
         names.LDS: (_shared_listeners(view.outbound), _own_listeners(view.inbound)),
         names.RDS: (_shared_routes(view.outbound),),
         names.VHDS: (_shared_hosts(view.outbound),),

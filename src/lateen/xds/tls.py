@@ -1,7 +1,10 @@
-"""Mutual TLS between proxies: contexts with the workload's certificate, which Envoy reads from watched files."""
+"""TLS contexts: mutual TLS between proxies with the workload's certificate, which Envoy reads from watched files; and
+TLS as rules describe it, whose certificates are resources of their own, so that one that is missing is nobody else's
+trouble."""
 
 from __future__ import annotations
 
+import posixpath
 from functools import lru_cache
 from typing import Any
 
@@ -12,7 +15,7 @@ from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tl
 from envoy.type.matcher.v3 import string_pb2
 
 from lateen.api import objects as o
-from lateen.api.networking import ClientTLS, ServerTLS
+from lateen.api.networking import CIPHER_SUITES, ECDH_CURVES, ClientTLS, ServerTLS
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb
@@ -83,16 +86,60 @@ _VERSIONS = {"TLSV1_0": "TLSv1_0", "TLSV1_1": "TLSv1_1", "TLSV1_2": "TLSv1_2", "
 
 
 PATIENCE_S = 1.0
-"""A host whose Secret is missing fails by itself after this time (``Secret is not supplied by SDS``) and works once it
-is there; it must not hold up the proxy's start."""
+"""A host or server whose certificate is missing fails by itself after this time (``Secret is not supplied by SDS``) and
+works once it is there; it must not hold up the proxy's start."""
 
 
-def _by_ads(name: str, patience_s: float = 0) -> Any:
+def _by_ads(name: str, patience_s: float = PATIENCE_S) -> Any:
     return secret_pb2.SdsSecretConfig(name=name, sds_config=pb.ads(patience_s))
+
+
+def of_files(tls: ClientTLS | ServerTLS) -> tuple[Resource, ...]:
+    """Certificates that are in the pod's files; Envoy reads them again when something is moved into their directory."""
+    if isinstance(tls, ServerTLS):
+        if tls.secrets or tls.mode == "ISTIO_MUTUAL":
+            return ()
+        pairs = _file_pairs(tls)
+    elif tls.credential_name or tls.mode not in ("SIMPLE", "MUTUAL"):
+        return ()
+    else:
+        pairs = [(tls.client_certificate, tls.private_key)] if tls.client_certificate else []
+    out = [_file_certificate(chain, key) for chain, key in pairs]
+    if tls.ca_certificates and tls.ca_certificates != "system":
+        out.append(_file_authorities(tls.ca_certificates, tls.ca_crl))
+    return tuple(out)
+
+
+def _file_pairs(tls: ServerTLS) -> list[tuple[str, str]]:
+    many = [(c.server_certificate, c.private_key) for c in tls.tls_certificates]
+    return many or [(tls.server_certificate, tls.private_key)]
 
 
 def _file(path: str) -> Any:
     return base_pb2.DataSource(filename=path)
+
+
+def _directory(path: str) -> Any:
+    return base_pb2.WatchedDirectory(path=posixpath.dirname(path) or ".")
+
+
+@lru_cache(maxsize=4096)
+def _file_certificate(chain: str, key: str) -> Resource:
+    out = secret_pb2.Secret(name=names.file_certificate(chain, key))
+    out.tls_certificate.certificate_chain.CopyFrom(_file(chain))
+    out.tls_certificate.private_key.CopyFrom(_file(key))
+    out.tls_certificate.watched_directory.CopyFrom(_directory(chain))
+    return pb.resource(out.name, out)
+
+
+@lru_cache(maxsize=4096)
+def _file_authorities(ca: str, crl: str) -> Resource:
+    out = secret_pb2.Secret(name=names.file_authorities(ca, crl))
+    out.validation_context.trusted_ca.CopyFrom(_file(ca))
+    out.validation_context.watched_directory.CopyFrom(_directory(ca))
+    if crl:
+        out.validation_context.crl.CopyFrom(_file(crl))
+    return pb.resource(out.name, out)
 
 
 def _sans(names_: tuple[str, ...]) -> list[Any]:
@@ -109,36 +156,31 @@ def originate(tls: ClientTLS, host: str, sans: tuple[str, ...], h2: bool) -> Any
     the rule says, else with the authorities that the system trusts."""
     common = tls_pb2.CommonTlsContext(alpn_protocols=["h2"] if h2 else [])
     common.tls_params.tls_minimum_protocol_version = tls_params("TLSv1_2")
-    if tls.mode == "MUTUAL":
-        if tls.credential_name:
-            certificate = _by_ads(names.credential(tls.credential_name), PATIENCE_S)
-            common.tls_certificate_sds_secret_configs.add().CopyFrom(certificate)
-        elif tls.client_certificate:
-            common.tls_certificates.add(
-                certificate_chain=_file(tls.client_certificate), private_key=_file(tls.private_key)
-            )
+    if tls.mode == "MUTUAL" and tls.credential_name:
+        common.tls_certificate_sds_secret_configs.add().CopyFrom(_by_ads(names.credential(tls.credential_name)))
+    elif tls.mode == "MUTUAL" and tls.client_certificate:
+        own = names.file_certificate(tls.client_certificate, tls.private_key)
+        common.tls_certificate_sds_secret_configs.add().CopyFrom(_by_ads(own))
     verify = common_pb2.CertificateValidationContext(match_typed_subject_alt_names=_sans(tls.subject_alt_names or sans))
-    if tls.ca_crl:
-        verify.crl.CopyFrom(_file(tls.ca_crl))
     if tls.insecure_skip_verify:
         verify.trust_chain_verification = common_pb2.CertificateValidationContext.ACCEPT_UNTRUSTED
-        common.validation_context.CopyFrom(verify)
-    elif tls.credential_name:
-        combined = common.combined_validation_context
-        combined.default_validation_context.CopyFrom(verify)
-        authorities = _by_ads(names.client_ca(tls.credential_name), PATIENCE_S)
-        combined.validation_context_sds_secret_config.CopyFrom(authorities)
-    elif tls.ca_certificates and tls.ca_certificates != "system":
-        verify.trusted_ca.CopyFrom(_file(tls.ca_certificates))
         common.validation_context.CopyFrom(verify)
     else:
         combined = common.combined_validation_context
         combined.default_validation_context.CopyFrom(verify)
-        combined.validation_context_sds_secret_config.CopyFrom(_file_secret("system", SYSTEM_SDS))
+        combined.validation_context_sds_secret_config.CopyFrom(_authorities(tls))
     # Without a name of its own a request's host is what is asked for (auto_sni); connections ask for the service's.
     sni = tls.sni or ("" if "*" in host else host)
     found = tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=sni)
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=pb.any_of(found))
+
+
+def _authorities(tls: ClientTLS) -> Any:
+    if tls.credential_name:
+        return _by_ads(names.client_ca(tls.credential_name))
+    if tls.ca_certificates and tls.ca_certificates != "system":
+        return _by_ads(names.file_authorities(tls.ca_certificates, tls.ca_crl))
+    return _file_secret("system", SYSTEM_SDS)
 
 
 def tls_params(version: str) -> Any:
@@ -167,17 +209,13 @@ def gateway(tls: ServerTLS, alpn: tuple[str, ...], trust_domain: str) -> Any:
     params.tls_minimum_protocol_version = tls_params(_VERSIONS.get(tls.min_protocol_version, "TLSv1_2"))
     if tls.max_protocol_version in _VERSIONS:
         params.tls_maximum_protocol_version = tls_params(_VERSIONS[tls.max_protocol_version])
-    params.cipher_suites.extend(c for c in tls.cipher_suites if c != "ALL")
-    params.ecdh_curves.extend(tls.ecdh_curves)
-    secrets = tls.credential_names or ((tls.credential_name,) if tls.credential_name else ())
-    for name in secrets:
-        common.tls_certificate_sds_secret_configs.add().CopyFrom(_by_ads(names.credential(name)))
-    pairs = [(c.server_certificate, c.private_key) for c in tls.tls_certificates]
-    for chain, key in pairs or ([(tls.server_certificate, tls.private_key)] if not secrets else []):
-        common.tls_certificates.add(certificate_chain=_file(chain), private_key=_file(key))
+    # Unknown ones are left out, as in Istio; their author has been told.
+    params.cipher_suites.extend(c for c in dict.fromkeys(tls.cipher_suites) if c in CIPHER_SUITES)
+    params.ecdh_curves.extend(c for c in dict.fromkeys(tls.ecdh_curves) if c in ECDH_CURVES)
+    own = [names.credential(n) for n in tls.secrets] or [names.file_certificate(*pair) for pair in _file_pairs(tls)]
+    common.tls_certificate_sds_secret_configs.extend(_by_ads(n) for n in own)
     wanted = tls.mode in ("MUTUAL", "OPTIONAL_MUTUAL")
-    pinned = tls.verify_certificate_spki or tls.verify_certificate_hash
-    if wanted or pinned:
+    if wanted or tls.verify_certificate_spki or tls.verify_certificate_hash:
         context = common_pb2.CertificateValidationContext(
             match_typed_subject_alt_names=_sans(tls.subject_alt_names),
             verify_certificate_spki=tls.verify_certificate_spki,
@@ -185,15 +223,15 @@ def gateway(tls: ServerTLS, alpn: tuple[str, ...], trust_domain: str) -> Any:
         )
         if tls.insecure_skip_verify:
             context.trust_chain_verification = common_pb2.CertificateValidationContext.ACCEPT_UNTRUSTED
-        if tls.ca_crl:
-            context.crl.CopyFrom(_file(tls.ca_crl))
-        if secrets and wanted:
-            combined = common.combined_validation_context
-            combined.default_validation_context.CopyFrom(context)
-            combined.validation_context_sds_secret_config.CopyFrom(_by_ads(names.client_ca(secrets[0])))
+        authorities = ""
+        if tls.secrets and wanted:
+            authorities = names.client_ca(tls.secrets[0])
+        elif not tls.secrets and tls.ca_certificates:
+            authorities = names.file_authorities(tls.ca_certificates, tls.ca_crl)
+        if authorities:
+            common.combined_validation_context.default_validation_context.CopyFrom(context)
+            common.combined_validation_context.validation_context_sds_secret_config.CopyFrom(_by_ads(authorities))
         else:
-            if tls.ca_certificates:
-                context.trusted_ca.CopyFrom(_file(tls.ca_certificates))
             common.validation_context.CopyFrom(context)
     found = tls_pb2.DownstreamTlsContext(
         common_tls_context=common, require_client_certificate=pb.boolean(tls.mode == "MUTUAL")

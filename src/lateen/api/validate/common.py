@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from lateen.api import networking as n
 from lateen.api.validate import scalars as s
 from lateen.api.validate.findings import Findings, no, warn
@@ -72,23 +74,6 @@ def destination(d: n.Destination, path: str) -> Findings:
 
 
 VERSIONS = ("TLS_AUTO", "TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3")
-CIPHERS = {
-    "ECDHE-ECDSA-AES128-GCM-SHA256",
-    "ECDHE-RSA-AES128-GCM-SHA256",
-    "ECDHE-ECDSA-AES256-GCM-SHA384",
-    "ECDHE-RSA-AES256-GCM-SHA384",
-    "ECDHE-ECDSA-CHACHA20-POLY1305",
-    "ECDHE-RSA-CHACHA20-POLY1305",
-    "ECDHE-ECDSA-AES128-SHA",
-    "ECDHE-RSA-AES128-SHA",
-    "ECDHE-ECDSA-AES256-SHA",
-    "ECDHE-RSA-AES256-SHA",
-    "AES128-GCM-SHA256",
-    "AES256-GCM-SHA384",
-    "AES128-SHA",
-    "AES256-SHA",
-    "DES-CBC3-SHA",
-}
 PROTECTED = {
     "SIMPLE",
     "MUTUAL",
@@ -99,6 +84,7 @@ PROTECTED = {
 def server_tls(tls: n.ServerTLS, path: str) -> Findings:
     """The TLS of a Gateway's server or of a Sidecar's ingress."""
     yield from _cipher_suites(tls, path)
+    yield from _curves(tls, path)
     if tls.mode == "ISTIO_MUTUAL":
         given = (tls.server_certificate, tls.private_key, tls.ca_certificates, tls.credential_name)
         if any(given) or tls.credential_names or tls.tls_certificates:
@@ -108,6 +94,13 @@ def server_tls(tls: n.ServerTLS, path: str) -> Findings:
         yield warn(path, f"{tls.mode} mode does not use certificates, they will be ignored")
     if tls.mode in PROTECTED:
         yield from _certificates(tls, path)
+    for i, pin in enumerate(tls.verify_certificate_spki):
+        if not re.fullmatch("[A-Za-z0-9+/]{43}=", pin):
+            yield no(f"{path}.verifyCertificateSpki[{i}]", f'"{pin[:80]}" is not a SHA-256 in Base64 (44 characters)')
+    for i, pin in enumerate(tls.verify_certificate_hash):
+        if not re.fullmatch("[0-9A-Fa-f]{64}|[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){31}", pin):
+            says = f'"{pin[:80]}" is not a SHA-256 in hexadecimal (64 characters, or 95 with colons)'
+            yield no(f"{path}.verifyCertificateHash[{i}]", says)
     minimum, maximum = tls.min_protocol_version, tls.max_protocol_version
     for field, value in (("minProtocolVersion", minimum), ("maxProtocolVersion", maximum)):
         if value and value not in VERSIONS:
@@ -118,11 +111,18 @@ def _cipher_suites(tls: n.ServerTLS, path: str) -> Findings:
     seen: set[str] = set()
     for i, suite in enumerate(tls.cipher_suites):
         at = f"{path}.cipherSuites[{i}]"
-        if suite not in CIPHERS and suite != "ALL":
+        if suite not in n.CIPHER_SUITES and suite != "ALL":
             yield warn(at, f"ignoring invalid cipher suite: {suite}")
         if suite in seen:
             yield warn(at, f"ignoring duplicate cipher suite: {suite}")
         seen.add(suite)
+
+
+def _curves(tls: n.ServerTLS, path: str) -> Findings:
+    for i, curve in enumerate(tls.ecdh_curves):
+        if curve not in n.ECDH_CURVES:
+            known = ", ".join(sorted(n.ECDH_CURVES))
+            yield warn(f"{path}.ecdhCurves[{i}]", f"ignoring unknown curve {curve}; known are {known}")
 
 
 def _certificates(tls: n.ServerTLS, path: str) -> Findings:
@@ -139,6 +139,7 @@ def _certificates(tls: n.ServerTLS, path: str) -> Findings:
         if len(many) > 2:
             yield warn(f"{path}.{field}", "at most 2 certificates are used: one RSA and one ECDSA")
     if tls.credential_name or tls.credential_names:
+        yield from _beside_a_secret(tls, path)
         return
     if tls.mode == "SIMPLE" and tls.ca_crl:
         yield no(f"{path}.caCrl", "CRL is not supported with SIMPLE TLS")
@@ -155,6 +156,13 @@ def _certificates(tls: n.ServerTLS, path: str) -> Findings:
             yield no(path, f"{tls.mode} TLS requires a private key")
     if tls.mode != "SIMPLE" and not tls.ca_certificates and not tls.ca_cert_credential_name:
         yield no(path, f"{tls.mode} TLS requires a client CA bundle")
+
+
+def _beside_a_secret(tls: n.ServerTLS, path: str) -> Findings:
+    for field, file in (("caCertificates", tls.ca_certificates), ("caCrl", tls.ca_crl)):
+        if file:
+            says = "it has no effect beside credentialName: put it into the Secret (ca.crt, ca.crl)"
+            yield warn(f"{path}.{field}", says)
 
 
 def connection_pool(pool: n.ConnectionPool | None, path: str) -> Findings:

@@ -17,19 +17,18 @@ from lateen.wire.resource import Resource
 from lateen.xds import pb, tls
 from lateen.xds.authz import filters as authz
 from lateen.xds.listeners import http, tcp
-from lateen.xds.listeners.outbound import cidr
+from lateen.xds.listeners.chains import Taken
 from lateen.xds.routes import connections
 from lateen.xds.routes.virtual_host import destination_port
 
 ALPN = ("h2", "http/1.1")
 
 
-def _match(names: tuple[str, ...]) -> Any:
-    """Envoy takes the most specific name; a chain without one takes what is left."""
-    return lc.FilterChainMatch(server_names=names) if names else None
+Found = tuple[tuple[str, ...], tuple[str, ...], Any]
+"""(names that clients ask for, ranges that they want to go to, the chain without its match for these)"""
 
 
-def _requests(server: GatewayServer) -> Any:
+def _requests(server: GatewayServer) -> Found:
     """A chain whose requests are routed."""
     name = f"0.0.0.0_{server.target}"
     filters = [
@@ -41,13 +40,13 @@ def _requests(server: GatewayServer) -> Any:
             authorization=authz.of_workload(server.config, server.authorization, tcp=False),
         )
     ]
-    chain = lc.FilterChain(name=server.name, filters=filters, filter_chain_match=_match(server.sni))
+    chain = lc.FilterChain(name=server.name, filters=filters)
     if server.tls:
         chain.transport_socket.CopyFrom(tls.gateway(server.tls, ALPN, server.config.trust_domain))
-    return chain
+    return server.sni, (), chain
 
 
-def _connections(server: GatewayServer) -> list[Any]:
+def _connections(server: GatewayServer) -> list[Found]:
     """Chains that forward connections: by name where TLS passes through, else by where they want to go."""
 
     def resolve(d: api.Destination, vs: o.Resource[api.VirtualService]) -> tuple[str, int]:
@@ -67,41 +66,36 @@ def _connections(server: GatewayServer) -> list[Any]:
         if not route.clusters:
             continue
         filters = [*allowed, tcp.weighted(server.config, route.clusters)]
-        match = lc.FilterChainMatch(server_names=route.sni, prefix_ranges=[cidr(s) for s in route.subnets])
-        chain = lc.FilterChain(name=server.name, filters=filters, filter_chain_match=match)
+        chain = lc.FilterChain(name=server.name, filters=filters)
         if server.tls:
             chain.transport_socket.CopyFrom(tls.gateway(server.tls, (), server.config.trust_domain))
-        out.append(chain)
+        out.append((route.sni, route.subnets, chain))
     return out
 
 
-def _by_cluster_name(server: GatewayServer) -> Any:
+def _by_cluster_name(server: GatewayServer) -> Found:
     """AUTO_PASSTHROUGH: the name that mesh TLS asks for (``outbound_.80_._.host``) is a cluster's."""
     cluster = sni_cluster_pb2.SniCluster()
     named = lc.Filter(name="envoy.filters.network.sni_cluster", typed_config=pb.any_of(cluster))
     allowed = authz.of_workload(server.config, server.authorization, tcp=True)
-    match = lc.FilterChainMatch(server_names=server.sni, application_protocols=tls.MESH_ALPN)
-    return lc.FilterChain(
-        filters=[*allowed, named, tcp.proxy(server.config, names.BLACK_HOLE)], filter_chain_match=match
-    )
+    match = lc.FilterChainMatch(application_protocols=tls.MESH_ALPN)
+    filters = [*allowed, named, tcp.proxy(server.config, names.BLACK_HOLE)]
+    return server.sni, (), lc.FilterChain(filters=filters, filter_chain_match=match)
 
 
 @lru_cache(maxsize=1024)
 def _listener(place: tuple[str, int], servers: tuple[GatewayServer, ...]) -> Resource | None:
     """None where nothing is behind the port yet."""
     chains: list[Any] = []
-    taken: set[tuple[tuple[str, ...], ...]] = set()
+    taken = Taken()
     for server in servers:
-        for chain in [_requests(server)] if server.route else _connections(server):
-            match = chain.filter_chain_match
-            ranges = tuple(sorted(f"{r.address_prefix}/{r.prefix_len.value}" for r in match.prefix_ranges))
-            free = [n for n in match.server_names or [""] if ((n,), ranges) not in taken]
-            if not free:
-                continue  # the oldest gateway wins; the other one's object says so in its status
-            taken |= {((n,), ranges) for n in free}
-            del match.server_names[:]
-            match.server_names.extend(n for n in free if n)
-            chains.append(chain)
+        # The oldest gateway wins; the other one's object says so in its status.
+        for sni, ranges, chain in [_requests(server)] if server.route else _connections(server):
+            for match in taken.left(sni, ranges):
+                made = lc.FilterChain()
+                made.CopyFrom(chain)
+                made.filter_chain_match.MergeFrom(match)
+                chains.append(made)
     if not chains:
         return None
     secure = any(s.tls or s.passthrough for s in servers)

@@ -7,11 +7,9 @@ nowhere (outboundTrafficPolicy).
 
 from __future__ import annotations
 
-import ipaddress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from envoy.config.core.v3 import address_pb2
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.config.listener.v3 import listener_pb2
 
@@ -23,6 +21,7 @@ from lateen.wire import names, ports
 from lateen.wire.resource import Resource
 from lateen.xds import pb
 from lateen.xds.listeners import http, tcp
+from lateen.xds.listeners.chains import Taken, everything
 from lateen.xds.routes import connections
 from lateen.xds.routes.virtual_host import destination_port
 
@@ -62,16 +61,6 @@ class Chain(NamedTuple):
     filters: list[Any]
 
 
-def cidr(text: str) -> Any:
-    """An address or a range; host bits are ignored."""
-    found = ipaddress.ip_network(text, strict=False)
-    return address_pb2.CidrRange(address_prefix=str(found.network_address), prefix_len=pb.u32(found.prefixlen))
-
-
-def _match(chain: Chain) -> Any:
-    return lc.FilterChainMatch(server_names=chain.sni, prefix_ranges=[cidr(r) for r in chain.ranges])
-
-
 def _chains(host: HostView, port: int, anywhere: bool, named: bool) -> tuple[list[Chain], tuple[str, ...]]:
     """Of one service's port. ``anywhere``: the listener is for every address; ``named``: its TLS connections must ask
     for the service's name, since others share the listener. Returns also the user's objects that these come from."""
@@ -108,7 +97,7 @@ def _listener(config: MeshConfig, address: str, port: int, requests: bool, hosts
     name = f"{address}_{port}"
     chains: list[Any] = []
     rest: list[Any] | None = None
-    taken: set[tuple[tuple[str, ...], tuple[str, ...]]] = set()
+    taken = Taken()
     origins: dict[str, None] = {}
     if requests:
         # TLS may promise HTTP inside (ALPN); only plain text is HTTP that can be routed here.
@@ -119,18 +108,15 @@ def _listener(config: MeshConfig, address: str, port: int, requests: bool, hosts
         found, mine = _chains(host, port, anywhere, anywhere or len(hosts) > 1)
         origins |= dict.fromkeys(mine)
         for chain in found:
-            key = (chain.sni, chain.ranges)
-            if key in taken:
-                continue
-            taken.add(key)
-            if not chain.sni and not chain.ranges:
-                rest = chain.filters
-            else:
-                chains.append(lc.FilterChain(filter_chain_match=_match(chain), filters=chain.filters))
+            for match in taken.left(chain.sni, chain.ranges):
+                if everything(match):
+                    rest = chain.filters
+                else:
+                    chains.append(lc.FilterChain(filter_chain_match=match, filters=chain.filters))
     free = rest is None
     if rest is None:
         rest = [tcp.proxy(config, unknown(config))]
-    by_name = any(sni for sni, _ in taken)
+    by_name = any(c.filter_chain_match.server_names for c in chains)
     out = listener_pb2.Listener(
         name=name,
         address=pb.address(address, port),
@@ -169,6 +155,7 @@ def _bound(config: MeshConfig, bind: Bind) -> Resource:
         out.filter_chains.add(filters=filters)
         return pb.resource(name, out)
     origins: dict[str, None] = {}
+    taken = Taken()
     for host in bind.hosts:
         number = next((p.number for p in host.ports if p.number == bind.port), None)
         if number is None:
@@ -176,13 +163,14 @@ def _bound(config: MeshConfig, bind: Bind) -> Resource:
         found, mine = _chains(host, number, False, len(bind.hosts) > 1)
         origins |= dict.fromkeys(mine)
         for chain in found:
-            if chain.sni:
-                out.filter_chains.add(filter_chain_match=_match(chain), filters=chain.filters)
-            elif not out.HasField("default_filter_chain"):
-                out.default_filter_chain.CopyFrom(lc.FilterChain(filters=chain.filters))
-    if len(out.filter_chains):
+            for match in taken.left(chain.sni, chain.ranges):
+                if everything(match):
+                    out.default_filter_chain.CopyFrom(lc.FilterChain(filters=chain.filters))
+                else:
+                    out.filter_chains.add(filter_chain_match=match, filters=chain.filters)
+    if any(c.filter_chain_match.server_names for c in out.filter_chains):
         out.listener_filters.append(tcp.tls_inspector())
-    else:
+    if not len(out.filter_chains):
         chosen = list(out.default_filter_chain.filters) or [tcp.proxy(config, names.BLACK_HOLE)]
         out.ClearField("default_filter_chain")
         out.filter_chains.add(filters=chosen)

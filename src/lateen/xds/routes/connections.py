@@ -48,18 +48,15 @@ def _applies(
 
 
 def tls(rules: Rules, port: int, resolve: Resolve) -> list[Route]:
-    """By name and place, the first rule that has one winning it."""
+    """By name and place, in the users' order."""
     out: list[Route] = []
-    taken: set[tuple[str, tuple[str, ...]]] = set()
     for vs, gateways in rules:
         for route in vs.spec.tls:
+            clusters = _clusters(route.route, vs, resolve)
             for m in route.match:
-                subnets = m.destination_subnets
-                free = tuple(dict.fromkeys(s for s in m.sni_hosts if (s, subnets) not in taken))
-                if free and _applies(m, vs, gateways, port):
-                    taken |= {(s, subnets) for s in free}
-                    sni = () if "*" in free else free
-                    out.append(Route(sni, _clusters(route.route, vs, resolve), str(vs.ref), subnets))
+                if _applies(m, vs, gateways, port):
+                    sni = () if "*" in m.sni_hosts else m.sni_hosts
+                    out.append(Route(sni, clusters, str(vs.ref), m.destination_subnets))
     return out
 
 

@@ -1,0 +1,51 @@
+"""Which connections a filter chain takes: by the name they ask for and by where they want to go.
+
+Envoy refuses a listener with two chains for the same; here the first has it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from typing import Any
+
+from envoy.config.core.v3 import address_pb2
+from envoy.config.listener.v3 import listener_components_pb2 as lc
+
+from lateen.xds import pb
+
+
+def network(text: str) -> str:
+    """An address or a range; host bits are ignored."""
+    return str(ipaddress.ip_network(text, strict=False))
+
+
+def cidr(text: str) -> Any:
+    address, _, length = network(text).partition("/")
+    return address_pb2.CidrRange(address_prefix=address, prefix_len=pb.u32(int(length)))
+
+
+class Taken:
+    """What the chains of one listener take."""
+
+    def __init__(self) -> None:
+        self._pairs: set[tuple[str, str]] = set()
+
+    def left(self, names: Iterable[str], ranges: Iterable[str]) -> list[Any]:
+        """Matches for what is free of these names (none: every name) and ranges (none: everywhere), which is then
+        taken. A match without conditions is for all the rest."""
+        groups: dict[tuple[str, ...], list[str]] = {}
+        wanted = tuple(dict.fromkeys(network(r) for r in ranges)) or ("",)
+        for name in dict.fromkeys(n.lower() for n in names) or ("",):
+            free = tuple(r for r in wanted if (name, r) not in self._pairs)
+            self._pairs |= {(name, r) for r in free}
+            if free:
+                groups.setdefault(free, []).append(name)
+        return [
+            lc.FilterChainMatch(server_names=[n for n in found if n], prefix_ranges=[cidr(r) for r in free if r])
+            for free, found in groups.items()
+        ]
+
+
+def everything(match: Any) -> bool:
+    return not match.server_names and not match.prefix_ranges

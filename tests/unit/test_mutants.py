@@ -1,0 +1,132 @@
+"""What validation accepts, Envoy accepts: valid objects changed at random, judged by the real Envoy.
+
+A resource that Envoy refuses holds up everything of its kind on that proxy, so each finding here was an outage.
+``LATEEN_MUTANTS=N`` tries N batches instead of a few.
+"""
+
+import copy
+import os
+import random
+
+import judge
+import meshes as mesh
+import pytest
+from test_goldens import NAMES, documents, general, leaves, resources, world
+
+from lateen.api import validate
+from lateen.api.config import DecodeError
+from lateen.kit import yamldoc
+from lateen.mesh.views import patches
+from lateen.xds.patches.apply import parsed
+
+BATCHES = int(os.environ.get("LATEEN_MUTANTS", "4"))
+JUNK = (
+    "", "*", "a", "A.b", "%", "%%", "%PROTOCOL%", "{x}", "/", "//", "/a?b", "a b", "é", "0", "-1", "1.5", ".*", "(",
+    "[a", "a" * 300, "*.example.com", "10.0.0.1", "10.0.0.0/8", "::1", "host", ":authority", "x-a", "80", "true",
+    "/../a", "spiffe://cluster.local/ns/a/sa/b", "reviews", "reviews.default.svc.cluster.local", "v1", "'", '"', "\\",
+    "\\1", "$1", 0, 1, -1, 2, 80, 99, 100, 101, 443, 503, 599, 600, 1000, 65535, 65536, 2**31 - 1, 2**31, 2**32, 0.5,
+    0.00001, True, False, "0s", "1ms", "1s", "100000h", "0.0001s", "1ns", [], {}, [""], {"": ""}, None,
+)  # fmt: skip
+
+
+def pool():
+    """Field -> values that some document has there, of every size."""
+    out: dict = {}
+
+    def collect(node, path):
+        out.setdefault(path.rpartition(".")[2], []).append(node)
+        for k, v in node.items() if isinstance(node, dict) else ():
+            collect(v, f"{path}.{k}")
+        for v in node if isinstance(node, list) else ():
+            collect(v, path + "[]")
+
+    for name in NAMES:
+        for doc in documents(name):
+            collect(doc.get("spec") or {}, "")
+    return out
+
+
+def places(node, path=()):
+    """Paths of all values, not only of leaves."""
+    if path:
+        yield path
+    if isinstance(node, dict | list):
+        for k, v in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from places(v, (*path, k))
+
+
+def mutated(rng, spec, known):
+    out = copy.deepcopy(spec)
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        found = list(places(out))
+        if not found:
+            break
+        path = rng.choice(found)
+        at = out
+        for part in path[:-1]:
+            at = at[part]
+        last, field = path[-1], general(path).rpartition(".")[2]
+        match rng.random():
+            case x if x < 0.15:
+                del at[last]
+            case x if x < 0.3 and isinstance(at, dict):
+                other = rng.choice(list(known))  # a field of another place, where it may mean something, too
+                at[other.rstrip("[]")] = copy.deepcopy(rng.choice(known[other]))
+            case x if x < 0.4 and isinstance(at, list):
+                at.append(copy.deepcopy(at[last]))
+            case x if x < 0.7 and field in known:
+                at[last] = copy.deepcopy(rng.choice(known[field]))
+            case _:
+                at[last] = copy.deepcopy(rng.choice(JUNK))
+    return out
+
+
+def accepted(doc):
+    obj = {"apiVersion": mesh.api_version(doc["kind"]), **doc}
+    try:
+        return not validate.problems(obj)
+    except DecodeError:
+        return False
+
+
+def readable(docs):
+    """Patches whose values are no messages of Envoy's are refused at apply by the control plane."""
+    found = mesh.objects("---\n".join(yamldoc.dump(d) for d in docs if d["kind"] == "EnvoyFilter")).envoy_filters
+    return all(not isinstance(parsed(p), str) for f in found.values() for p in patches((f,), {}))
+
+
+def mutants(rng, known, wanted):
+    """Whole documents with one of their objects changed, each still accepted."""
+    out = []
+    while len(out) < wanted:
+        docs = documents(rng.choice(NAMES))
+        i = rng.randrange(len(docs))
+        if not list(leaves(docs[i].get("spec") or {})):
+            continue
+        docs[i]["spec"] = mutated(rng, docs[i]["spec"], known)
+        docs[i]["metadata"]["mutation"] = rng.random()
+        if accepted(docs[i]) and (docs[i]["kind"] != "EnvoyFilter" or readable([docs[i]])):
+            out.append((docs, i))
+    return out
+
+
+def refused(docs, pem, directory):
+    """What Envoy says of a proxy's resources; empty where it takes them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for proxy, sets in resources(world(docs, pem)).items():
+        decoded = judge.decoded(sets)
+        try:
+            judge.invariants(decoded)
+            assert judge.waited_for(decoded) == set()
+            judge.validate_messages(decoded, directory, pem)
+        except AssertionError as e:
+            return f"{proxy}: {str(e)[:1500]}"
+    return ""
+
+
+@pytest.mark.parametrize("seed", range(BATCHES))
+def test_what_is_accepted_is_taken_by_envoy(seed, tmp_path):
+    rng, known, pem = random.Random(seed), pool(), judge.certificates()
+    for n, (docs, i) in enumerate(mutants(rng, known, 4)):
+        says = refused(docs, pem, tmp_path / str(n))
+        assert not says, f"{yamldoc.dump(docs[i])}\n{says}"
