@@ -44,8 +44,8 @@ Resolve = Callable[[api.Destination], tuple[str, int]]
 
 
 def retry_policy(r: api.HTTPRetry | None) -> Any | None:
-    if r is not None and r.attempts == 0:
-        return None
+    if r is not None and not r.attempts:
+        return None  # also where they are not given: 0 is their default
     out = rc.RetryPolicy(
         retry_on=DEFAULT_RETRY_ON, num_retries=pb.u32(DEFAULT_ATTEMPTS), host_selection_retry_max_attempts=5
     )
@@ -61,8 +61,7 @@ def retry_policy(r: api.HTTPRetry | None) -> Any | None:
         out.retry_priority.typed_config.CopyFrom(pb.any_of(config))
     if r is None:
         return out
-    if r.attempts is not None:
-        out.num_retries.value = r.attempts
+    out.num_retries.value = r.attempts
     if r.retry_on:
         words = [w.strip() for w in r.retry_on.split(",")]
         out.retriable_status_codes.extend(int(w) for w in words if w.isdigit())
