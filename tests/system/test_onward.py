@@ -150,9 +150,7 @@ class Onward:
         return self.mesh.kubectl(*argv, stdin=code, ok=False).stdout.strip()
 
 
-MUTUAL = (
-    f"{{portLevelSettings: [{{port: {{number: 8443}}, tls: {{mode: MUTUAL, credentialName: client, sni: {HOST}}}}}]}}"
-)
+MUTUAL = "{portLevelSettings: [{port: {number: 8443}, tls: {mode: MUTUAL, credentialName: client}}]}"
 
 
 def test_a_sidecar_has_its_client_certificate_from_a_secret(onward):
@@ -178,7 +176,7 @@ def test_a_gateway_has_its_client_certificate_from_a_secret(onward):
     mesh = onward.mesh
     gateway = "{selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [onward.example.com]}]}"
     http = (
-        f"[{{match: [{{uri: {{prefix: /secure}}}}], route: [{{destination: {{host: {HOST}, port: {{number: 8443}}}}}}]}},"
+        f"[{{match: [{{uri: {{prefix: /secure}}}}], rewrite: {{authority: {HOST}}}, route: [{{destination: {{host: {HOST}, port: {{number: 8443}}}}}}]}},"
         " {route: [{destination: {host: httpbin, port: {number: 8000}}}]}]"
     )
     rule = dr("client", HOST, MUTUAL).replace("metadata: {", f"metadata: {{namespace: {OUTSIDE}, ")

@@ -15,7 +15,7 @@ from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as _  # noqa: F401
 from envoy.extensions.transport_sockets.proxy_protocol.v3 import upstream_proxy_protocol_pb2 as proxy_pb2
-from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2, tls_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import json_format
 
@@ -114,12 +114,14 @@ def _inline(socket, secrets):
         common.tls_certificate_sds_secret_configs.remove(sds)
     combined = common.combined_validation_context
     if combined.validation_context_sds_secret_config.sds_config.HasField("ads"):
-        found = secrets.get(combined.validation_context_sds_secret_config.name, secret_pb2.Secret())
-        ca = common_pb2.CertificateValidationContext()
-        ca.CopyFrom(found.validation_context)
-        ca.ClearField("watched_directory")
-        ca.MergeFrom(combined.default_validation_context)
-        common.validation_context.CopyFrom(ca)
+        name = combined.validation_context_sds_secret_config.name
+        if name in secrets:
+            ca = secrets[name].validation_context
+            ca.ClearField("watched_directory")
+            ca.MergeFrom(combined.default_validation_context)
+            common.validation_context.CopyFrom(ca)
+        else:
+            common.ClearField("combined_validation_context")
     socket.typed_config.Pack(context)
 
 

@@ -28,9 +28,9 @@ def _http_options(
     kind: str,
     pool: api.ConnectionPool | None = None,
     outlier: api.OutlierDetection | None = None,
-    auto_sni: bool = False,
+    asked: Any = None,
 ) -> Any:
-    """``h1``, ``h2`` or ``downstream`` (whatever the client speaks)."""
+    """``h1``, ``h2`` or ``downstream`` (whatever the client speaks); ``asked``: how TLS names the server."""
     http = pool.http if pool else None
     options = http_protocol_options_pb2.HttpProtocolOptions()
     if kind == "h2":
@@ -48,9 +48,8 @@ def _http_options(
         common.max_requests_per_connection.value = http.max_requests_per_connection
     if pool and pool.tcp and pool.tcp.max_connection_duration:
         common.max_connection_duration.CopyFrom(pb.duration(pool.tcp.max_connection_duration.seconds))
-    if auto_sni:
-        options.upstream_http_protocol_options.auto_sni = True
-        options.upstream_http_protocol_options.auto_san_validation = True
+    if asked is not None:
+        options.upstream_http_protocol_options.CopyFrom(asked)
     if outlier and outlier.outlier_detection_http_error_codes:
         matcher = options.outlier_detection.error_matcher
         codes = outlier.outlier_detection_http_error_codes
@@ -153,15 +152,20 @@ def _message(view: HostView, port: Port, subset: str) -> tuple[Any, tuple[str, .
     if http:
         as_client = port.protocol == "auto" or bool(pool and pool.http and pool.http.use_client_protocol)
         kind = "downstream" if as_client else "h2" if h2 else "h1"
-        options = _http_options(kind, pool, found.outlier_detection, _auto_sni(found.tls))
+        options = _http_options(kind, pool, found.outlier_detection, _asked(found.tls, view.sans))
         cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(options)
     # A port of unknown protocol carries both; its requests say that they are some on their own (see routes).
     return cluster, tls.ALPN_H2 if h2 else tls.ALPN_H1 if http and port.protocol != "auto" else tls.ALPN_TCP
 
 
-def _auto_sni(found: api.ClientTLS | None) -> bool:
-    """The name that a request asks for is the name that TLS asks for, where the rule says none, as in Istio."""
-    return found is not None and found.mode in ("SIMPLE", "MUTUAL") and not found.sni
+def _asked(found: api.ClientTLS | None, sans: tuple[str, ...]) -> Any:
+    """Where TLS begins here, a request's own host is what is asked for unless the rule says a name, and what the server
+    must be called unless somebody says other names, as in Istio."""
+    if found is None or found.mode not in ("SIMPLE", "MUTUAL"):
+        return None
+    unknown = not (found.subject_alt_names or sans or found.insecure_skip_verify)
+    out = protocol_pb2.UpstreamHttpProtocolOptions(auto_sni=not found.sni, auto_san_validation=unknown)
+    return out if out.ByteSize() else None
 
 
 def _connections(cluster: Any, pool: api.TcpPool) -> None:

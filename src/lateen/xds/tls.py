@@ -161,13 +161,11 @@ def originate(tls: ClientTLS, host: str, sans: tuple[str, ...], h2: bool) -> Any
     elif tls.mode == "MUTUAL" and tls.client_certificate:
         own = names.file_certificate(tls.client_certificate, tls.private_key)
         common.tls_certificate_sds_secret_configs.add().CopyFrom(_by_ads(own))
-    verify = common_pb2.CertificateValidationContext(match_typed_subject_alt_names=_sans(tls.subject_alt_names or sans))
     if tls.insecure_skip_verify:
-        verify.trust_chain_verification = common_pb2.CertificateValidationContext.ACCEPT_UNTRUSTED
-        common.validation_context.CopyFrom(verify)
+        common.validation_context.trust_chain_verification = common_pb2.CertificateValidationContext.ACCEPT_UNTRUSTED
     else:
         combined = common.combined_validation_context
-        combined.default_validation_context.CopyFrom(verify)
+        combined.default_validation_context.match_typed_subject_alt_names.extend(_sans(tls.subject_alt_names or sans))
         combined.validation_context_sds_secret_config.CopyFrom(_authorities(tls))
     # Without a name of its own a request's host is what is asked for (auto_sni); connections ask for the service's.
     sni = tls.sni or ("" if "*" in host else host)
@@ -217,9 +215,7 @@ def gateway(tls: ServerTLS, alpn: tuple[str, ...], trust_domain: str) -> Any:
     wanted = tls.mode in ("MUTUAL", "OPTIONAL_MUTUAL")
     if wanted or tls.verify_certificate_spki or tls.verify_certificate_hash:
         context = common_pb2.CertificateValidationContext(
-            match_typed_subject_alt_names=_sans(tls.subject_alt_names),
-            verify_certificate_spki=tls.verify_certificate_spki,
-            verify_certificate_hash=tls.verify_certificate_hash,
+            verify_certificate_spki=tls.verify_certificate_spki, verify_certificate_hash=tls.verify_certificate_hash
         )
         if tls.insecure_skip_verify:
             context.trust_chain_verification = common_pb2.CertificateValidationContext.ACCEPT_UNTRUSTED
@@ -229,6 +225,7 @@ def gateway(tls: ServerTLS, alpn: tuple[str, ...], trust_domain: str) -> Any:
         elif not tls.secrets and tls.ca_certificates:
             authorities = names.file_authorities(tls.ca_certificates, tls.ca_crl)
         if authorities:
+            context.match_typed_subject_alt_names.extend(_sans(tls.subject_alt_names))
             common.combined_validation_context.default_validation_context.CopyFrom(context)
             common.combined_validation_context.validation_context_sds_secret_config.CopyFrom(_by_ads(authorities))
         else:
