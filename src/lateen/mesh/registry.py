@@ -127,7 +127,7 @@ def _port(w: o.Pod, port: o.ServicePort, selected_pod: bool) -> int:
 
 @lru_cache(maxsize=65536)
 def numeric(address: str) -> bool:
-    """An address that Envoy need not look up. Endpoints by name are only where all of a host are looked up."""
+    """An address that need not be looked up."""
     if address.startswith("unix://"):
         return True
     try:
@@ -142,22 +142,20 @@ def of_entry(entry: Entry, host: str, port: o.ServicePort, pods: Iterable[o.Pod]
     spec = entry.spec
     if spec.resolution in ("NONE", "DYNAMIC_DNS"):
         return ()
-    by_name = spec.resolution in KNOWN_BY_NAME
     out: list[tuple[o.Endpoint, o.Pod | None]] = []
     if spec.workload_selector is not None:
         wanted = spec.workload_selector.labels.items()
         for found, is_pod in ((pods, True), (workloads, False)):
             for w in found:
                 labels = w.label_map
-                usable = w.ready and w.address and (by_name or numeric(w.address))
-                if usable and all(labels.get(k) == v for k, v in wanted):
+                if w.address and w.ready and all(labels.get(k) == v for k, v in wanted):
                     out.append((o.Endpoint(w.address, _port(w, port, is_pod), w.name), w))
     else:
         for w in inline(entry):
             address = w.address or host
             number = 0 if address.startswith("unix://") else _port(w, port, False)
             out.append((o.Endpoint(address, number, w.name), w))
-    if not out and by_name and "*" not in host and spec.workload_selector is None:
+    if not out and spec.resolution in KNOWN_BY_NAME and "*" not in host and spec.workload_selector is None:
         number = port.target if isinstance(port.target, int) else port.port
         out.append((o.Endpoint(host, number or port.port, ""), None))
     return tuple(out)
