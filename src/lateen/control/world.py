@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from lateen.api import kinds
+from lateen.api import kinds, validate
 from lateen.api import objects as o
 from lateen.api.config import Config, DecodeError, decode
 from lateen.api.crds import BY_KIND
@@ -176,6 +176,9 @@ class World:
             return
         try:
             spec = decode(BY_KIND[kind.kind].spec, new.get("spec") or {})
+            # The webhook has refused it already, unless it was not there, or another version of it was.
+            if problems := validate.problems({"kind": kind.kind, **new}):
+                raise DecodeError(*problems[0])
         except DecodeError as e:
             self.bad[str(ref)] = str(e)
             log.warning("%s is left out: %s", ref, e)

@@ -1,0 +1,36 @@
+"""What istiod takes into the mesh, and what it leaves out and names."""
+
+import pytest
+
+from lateen.api import kinds
+from lateen.control.world import World
+
+KEY = ("default", "reviews")
+
+
+def rule(spec):
+    return {"metadata": {"name": "reviews", "namespace": "default", "uid": "u", "generation": 1}, "spec": spec}
+
+
+GOOD = {"hosts": ["reviews"], "http": [{"route": [{"destination": {"host": "reviews"}}]}]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "word"),
+    [
+        ({"hosts": 7}, "Expected `array`"),
+        ({**GOOD, "http": [{"match": [{"uri": {"regex": "("}}], **GOOD["http"][0]}]}, "spec.http[0].match[0].uri"),
+        ({**GOOD, "hosts": ["a b"]}, "spec.hosts[0]"),
+    ],
+)
+def test_an_object_that_the_webhook_would_have_refused_leaves_the_last_good_one(spec, word):
+    """It may come from a time before the webhook."""
+    world = World("istio-system", lambda: None)
+    world.changed(kinds.VIRTUAL_SERVICE, KEY, None, rule(GOOD))
+    good = world.objects.virtual_services[KEY]
+    world.changed(kinds.VIRTUAL_SERVICE, KEY, rule(GOOD), rule(spec))
+    assert world.objects.virtual_services[KEY] is good
+    assert word in world.bad["VirtualService default/reviews"]
+    world.changed(kinds.VIRTUAL_SERVICE, KEY, rule(spec), None)
+    assert not world.bad
+    assert not world.objects.virtual_services
