@@ -37,15 +37,17 @@ def apply(cluster: Any, view: HostView, port: Port, subset: str) -> None:
         config = forward_pb2.ClusterConfig(dns_cache_config=dns_cache(), allow_insecure_cluster_options=True)
         cluster.cluster_type.typed_config.CopyFrom(pb.any_of(config))
     elif view.resolution in ("DNS", "DNS_ROUND_ROBIN"):
-        cluster.type = _KIND.Value("STRICT_DNS" if view.resolution == "DNS" else "LOGICAL_DNS")
+        found = next((e for e in view.inline if e.cluster == cluster.name), None)
+        # Of LOGICAL_DNS Envoy wants exactly one name.
+        one = view.resolution == "DNS_ROUND_ROBIN" and found is not None and bool(found.endpoints)
+        cluster.type = _KIND.Value("LOGICAL_DNS" if one else "STRICT_DNS")
         cluster.dns_lookup_family = cluster_pb2.Cluster.DnsLookupFamily.Value("V4_PREFERRED")
         cluster.respect_dns_ttl = True
         cluster.dns_refresh_rate.CopyFrom(pb.duration(view.config.dns_refresh_s))
-        found = next((e for e in view.inline if e.cluster == cluster.name), None)
         if found is not None:
             cluster.load_assignment.CopyFrom(endpoints.assignment(found))
-            if view.resolution == "DNS_ROUND_ROBIN":  # Envoy takes exactly one name there
-                _only_first(cluster.load_assignment)
+        if one:
+            _only_first(cluster.load_assignment)
     else:
         cluster.type = _KIND.Value("EDS")
         cluster.eds_cluster_config.eds_config.CopyFrom(pb.ads())
