@@ -23,6 +23,7 @@ from lateen.xds.generate import generate
 pytestmark = pytest.mark.system
 
 HOSTS = 80
+PORT = 28077
 WORDS = ("/", "/a", "/a/b", "/A", "/ab", "/b")
 PATTERNS = ("/a.*", "/[ab]", "/a/?b?", "/.*b")
 VALUES = ("1", "12", "x", "")
@@ -137,6 +138,7 @@ def listener(found, directory, address):
     def change(bootstrap):
         (made,) = [c for c in bootstrap.static_resources.listeners if c.name.endswith("_8080")]
         made.address.socket_address.address, made.name = address, address
+        made.address.socket_address.port_value = PORT
         made.ClearField("access_log")
         out.append(made)
 
@@ -174,7 +176,7 @@ def envoy(gateways, directory):
 
 
 def connect(address):
-    return http.client.HTTPConnection(address, 8080, timeout=5)
+    return http.client.HTTPConnection(address, PORT, timeout=5)
 
 
 def answered(connection, asked):
@@ -231,7 +233,7 @@ def operation(rng):
         ("paths", PATHS),
         ("methods", ("GET", "POST", "*", "P*", "*T")),
         ("hosts", ("h1.example", "H2.example", "*.example", "h1*", "*")),
-        ("ports", ("8080", "81")),
+        ("ports", (str(PORT), "81")),
     ):
         for name in (field, f"not{field.capitalize()}"):
             if rng.random() < (0.35 if name == field else 0.12):
@@ -259,7 +261,7 @@ def when(rng):
             ("request.headers[a]", ("1", "1*", "*x", "*")),
             ("source.ip", ("127.0.0.1", "10.1.0.0/16")),
             ("remote.ip", ("127.0.0.1", "10.1.0.0/16")),
-            ("destination.port", ("8080", "81")),
+            ("destination.port", (str(PORT), "81")),
             ("source.namespace", ("a",)),
         )
     )
@@ -319,7 +321,7 @@ def allowed_by(rule, asked):
             agrees(o, "paths", path)
             and agrees(o, "methods", method)
             and agrees(o, "hosts", host, lambda p, v: same(p, v, ignore_case=True))
-            and agrees(o, "ports", "8080")
+            and agrees(o, "ports", str(PORT))
         )
 
     def sourced(s):
@@ -335,7 +337,7 @@ def allowed_by(rule, asked):
             "request.headers[a]": (headers.get("a"), same),
             "source.ip": ("", in_block),
             "remote.ip": ("", in_block),
-            "destination.port": ("8080", same),
+            "destination.port": (str(PORT), same),
             "source.namespace": (None, same),
         }[c["key"]]
         return agrees(c, "values", value, equal)
