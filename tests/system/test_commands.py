@@ -114,6 +114,7 @@ def test_everything_is_well(mesh):
     done = mesh.lateen("check", "--wait", "20", ok=False)
     assert done.returncode == 0, done.stdout
     assert "Status check results are √" in done.stdout
+    assert done.stdout.count("control-plane") == 1
     found = json.loads(mesh.lateen("check", "--wait", "20", "-o", "json", ok=False).stdout)
     assert found["exitCode"] == 0, found
     assert {c["group"] for c in found["checks"]} >= {"machine", "certificates", "webhooks", "proxies", "configuration"}

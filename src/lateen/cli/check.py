@@ -48,8 +48,9 @@ def check(target: Target, pre: bool, output: str, watch: bool, wait: float) -> N
     if output == "json":
         click.echo(jsons.pretty({"exitCode": code, "checks": [r.json() for r in results]}))
     else:
+        printer = _Printer(quiet=False)
         for r in results if quiet else ():
-            _Printer(quiet=False).line(r)
+            printer.line(r)
         click.echo(f"\n{printer.last(code)}")
     raise click.exceptions.Exit(code)
 
