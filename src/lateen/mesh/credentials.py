@@ -69,23 +69,18 @@ def _chosen(dr: Rule, namespace: str, labels: Mapping[str, str]) -> bool:
     return dr.ref.namespace == namespace and all(labels.get(k) == v for k, v in wanted.items())
 
 
-def for_sidecars(mesh: Mesh, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
-    """Without the secrets' names, except in rules that have chosen the workload."""
-    named = mesh.secret_rules()
-    if not any(dr in named for dr in rules):
-        return rules
-    return tuple(dr if dr.spec.workload_selector else _bare(dr) for dr in rules)
-
-
-@lru_cache(maxsize=4096)
-def _bare(dr: Rule) -> Rule:
+@lru_cache(maxsize=65536)
+def for_sidecars(dr: Rule) -> Rule:
+    """Without the secrets' names, unless the rule has chosen its workloads; most rules are what they are."""
+    if dr.spec.workload_selector or not policy.secrets(dr.spec):
+        return dr
     subsets = tuple(msgspec.structs.replace(s, traffic_policy=_without(s.traffic_policy)) for s in dr.spec.subsets)
     spec = msgspec.structs.replace(dr.spec, traffic_policy=_without(dr.spec.traffic_policy), subsets=subsets)
     return replace(dr, version=f"{dr.version}/sidecar", spec=spec)
 
 
-def _without(policy: TrafficPolicy | None) -> TrafficPolicy | None:
-    if policy is None:
+def _without(given: TrafficPolicy | None) -> TrafficPolicy | None:
+    if given is None:
         return None
 
     def bare(level: Any) -> Any:
@@ -93,6 +88,6 @@ def _without(policy: TrafficPolicy | None) -> TrafficPolicy | None:
             return level
         return msgspec.structs.replace(level, tls=msgspec.structs.replace(level.tls, credential_name=""))
 
-    ports = tuple(bare(p) for p in policy.port_level_settings)
-    out: TrafficPolicy = bare(msgspec.structs.replace(policy, port_level_settings=ports))
+    ports = tuple(bare(p) for p in given.port_level_settings)
+    out: TrafficPolicy = bare(msgspec.structs.replace(given, port_level_settings=ports))
     return out

@@ -222,7 +222,7 @@ class Views:
             mesh.destination_rule(service.host, client.namespace, client.labels) if mesh.has_destination_rules else ()
         )
         if rules and not client.gateway and mesh.secret_rules():
-            rules = credentials.for_sidecars(mesh, rules)
+            rules = tuple(map(credentials.for_sidecars, rules))
         virtual = mesh.mesh_rules(service.host, client.namespace, seen)
         if virtual and (self._source_keys or self._source_namespace):
             labels = dict(client.labels)
