@@ -17,6 +17,7 @@ NAMESPACE = "istio-system"
 PILOT_IMAGE = f"docker.io/lateen/pilot:{__version__}"
 PROXY_IMAGE = f"docker.io/lateen/proxyv2:{__version__}"
 RBAC = "rbac.authorization.k8s.io"
+_READ_SECRETS = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch"]}
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,11 @@ def _base(spec: Json) -> list[Json]:
         "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": f"istiod-{NAMESPACE}"},
         "subjects": [{"kind": "ServiceAccount", "name": "istiod", "namespace": NAMESPACE}],
     }
-    rules = [
+    write = [
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
         {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["istio-ca-secret"], "verbs": ["update"]},
-        _READ_SECRETS,
     ]
-    own = _granted("istiod", NAMESPACE, rules)
+    own = _granted("istiod", NAMESPACE, [*write, _READ_SECRETS])
     config = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -110,9 +110,6 @@ def _base(spec: Json) -> list[Json]:
         "data": {"mesh": yamldoc.dump(spec.get("meshConfig") or {}), "meshNetworks": "networks: {}"},
     }
     return [*out, account, role, binding, *own, config]
-
-
-_READ_SECRETS = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch"]}
 
 
 def _granted(name: str, namespace: str, rules: list[Json]) -> list[Json]:

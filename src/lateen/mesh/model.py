@@ -234,10 +234,9 @@ class Mesh:
             pods = self._pods().get(ref.namespace, ()) if entry.spec.workload_selector else ()
             workloads = self._workloads().get(ref.namespace, ()) if entry.spec.workload_selector else ()
             out += registry.of_entry(entry, service.host, port, pods, workloads)
-        # Envoy looks up either all endpoints of a host or none.
-        return (
-            out if service.resolution in registry.KNOWN_BY_NAME else [e for e in out if registry.numeric(e[0].address)]
-        )
+        if service.resolution in registry.KNOWN_BY_NAME:
+            return out
+        return [found for found in out if registry.numeric(found[0].address)]  # Envoy looks up all of a host's or none
 
     def _pods(self) -> dict[str, list[o.Pod]]:
         def make() -> dict[str, list[o.Pod]]:

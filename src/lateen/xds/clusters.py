@@ -112,17 +112,25 @@ def _outlier(found: api.OutlierDetection) -> Any:
 
 
 def _outbound(view: HostView, port: Port, subset: str) -> Resource:
-    cluster, alpn = _message(view, port, subset)
     found = policy.merged(view.rules, subset, port.number)
+    cluster, alpn = _message(view, port, subset, found)
     _transport(cluster, view, port, subset, found.tls, alpn)
     if found.proxy_protocol:
         tls.with_proxy_protocol(cluster, found.proxy_protocol.version or "V1")
+    return _resource(cluster, view)
+
+
+def _resource(cluster: Any, view: HostView) -> Resource:
     return pb.resource(cluster.name, cluster, (*(str(dr.ref) for dr in view.rules), *view.origins))
 
 
-def _message(view: HostView, port: Port, subset: str) -> tuple[Any, tuple[str, ...]]:
+def _subsets(view: HostView) -> list[str]:
+    """The whole service first, as the subset without a name."""
+    return list(dict.fromkeys(["", *(s.name for dr in view.rules for s in dr.spec.subsets)]))
+
+
+def _message(view: HostView, port: Port, subset: str, found: api.TrafficPolicy) -> tuple[Any, tuple[str, ...]]:
     """The cluster without its transport, and the application protocols of mesh TLS."""
-    found = policy.merged(view.rules, subset, port.number)
     pool = found.connection_pool
     http = port.protocol in (*HTTP, "auto")
     meshed = view.secured(port.number, subset).meshed
@@ -222,8 +230,7 @@ def _transport(
 def of_host(view: HostView) -> tuple[Resource, ...]:
     if view.resolution == "RULES":
         return ()
-    subsets = dict.fromkeys(["", *(s.name for dr in view.rules for s in dr.spec.subsets)])
-    return tuple(_outbound(view, port, subset) for port in view.ports for subset in subsets)
+    return tuple(_outbound(view, port, subset) for port in view.ports for subset in _subsets(view))
 
 
 @lru_cache(maxsize=4096)
@@ -235,13 +242,13 @@ def by_sni(view: HostView) -> tuple[Resource, ...]:
         return ()
     out = []
     for port in view.ports:
-        for subset in dict.fromkeys(["", *(s.name for dr in view.rules for s in dr.spec.subsets)]):
-            cluster, _ = _message(view, port, subset)
+        for subset in _subsets(view):
+            cluster, _ = _message(view, port, subset, policy.merged(view.rules, subset, port.number))
             cluster.name = names.sni(view.host, port.number, subset)
             cluster.typed_extension_protocol_options.clear()
             if cluster.HasField("eds_cluster_config"):
                 cluster.eds_cluster_config.service_name = cluster.name
-            out.append(pb.resource(cluster.name, cluster, (*(str(dr.ref) for dr in view.rules), *view.origins)))
+            out.append(_resource(cluster, view))
     return tuple(out)
 
 

@@ -38,7 +38,7 @@ def address(host: str, port: int) -> Any:
     return address_pb2.Address(socket_address=address_pb2.SocketAddress(address=host, port_value=port))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=8)
 def ads(patience_s: float = 0) -> Any:
     """``patience_s``: what needs the resource is there without it after this time; 0 waits for ever."""
     return config_source_pb2.ConfigSource(
