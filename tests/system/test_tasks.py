@@ -9,6 +9,8 @@ import subprocess
 import pytest
 from samples import NS, V2, dr, obj, tasks, vs  # noqa: F401 - a fixture of this module
 
+from lateen.kit import certs, times
+
 pytestmark = pytest.mark.system
 
 ROUTE = "route: [{destination: {host: httpbin}}]"
@@ -270,6 +272,26 @@ def test_tls_begins_at_the_sidecar(tasks):
             tasks.until(lambda: tasks.get(url, to)[0] == 503, what="a certificate of somebody else")
         with tasks.applied(dr("origin", "istiod.istio-system.svc", "{tls: {mode: SIMPLE}}")):
             tasks.until(lambda: tasks.get(url, to)[0] == 503, what="an authority that the system does not trust")
+
+
+def test_a_certificate_in_a_file_is_read_again(tasks):
+    """When another one is moved into its place, as Kubernetes does with mounted Secrets."""
+    entry = (
+        "{hosts: [istiod.istio-system.svc], location: MESH_EXTERNAL, resolution: DNS, ports: [{number: 80, name: http,"
+        " protocol: HTTP, targetPort: 443}], endpoints: [{address: istiod.istio-system.svc.cluster.local}]}"
+    )
+    url, to = "http://istiod.istio-system.svc/inject", "--connect-to istiod.istio-system.svc:80:10.1.1.1:80"
+    wrong = certs.authority("somebody else", times.now(), days=1).certificate
+    file, pod = "/etc/istio/proxy/moved.pem", tasks.mesh.pod("sleep", NS)
+    tasks.sh(f"cat > {file} <<'END'\n{wrong}END", container="istio-proxy")
+    rule = f"{{tls: {{mode: SIMPLE, caCertificates: {file}, subjectAltNames: [istiod.istio-system.svc]}}}}"
+    with tasks.applied(obj("ServiceEntry", "origin", entry), dr("origin", "istiod.istio-system.svc", rule)):
+        has = ("pc", "secret", f"{pod}.{NS}")
+        tasks.until(lambda: f"file-root:{file}" in tasks.mesh.lateen(*has).stdout, what="the file as a secret")
+        tasks.until(lambda: tasks.get(url, to)[0] == 503, what="an authority that has not signed the certificate")
+        right = "/var/run/secrets/istio/root-cert.pem"
+        tasks.sh(f"cp {right} {file}.new && mv {file}.new {file}", container="istio-proxy")
+        tasks.until(lambda: tasks.get(url, to)[0] == 405, what="an answer through TLS")
 
 
 def test_egress_gateway(tasks):

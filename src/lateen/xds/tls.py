@@ -86,8 +86,9 @@ _VERSIONS = {"TLSV1_0": "TLSv1_0", "TLSV1_1": "TLSv1_1", "TLSV1_2": "TLSv1_2", "
 
 
 PATIENCE_S = 1.0
-"""A host or server whose certificate is missing fails by itself after this time (``Secret is not supplied by SDS``) and
-works once it is there; it must not hold up the proxy's start."""
+"""A host or server whose certificate is missing fails by itself after this time (``Secret is not supplied by SDS``); it
+must not hold up the proxy's start. It works once the Secret is there; a file that is missing is refused by Envoy, and
+looked for again when the proxy connects anew."""
 
 
 def _by_ads(name: str, patience_s: float = PATIENCE_S) -> Any:
