@@ -5,7 +5,7 @@ import typing
 import msgspec
 import pytest
 
-from lateen.api import crds, effective, validate
+from lateen.api import config, crds, effective, validate
 from lateen.api.config import Config, fields, unwrap
 from lateen.api.networking import VirtualService
 
@@ -77,3 +77,12 @@ def test_the_ledger_names_only_fields_that_exist(definition):
 def test_every_field_of_the_type_is_in_its_definition(definition):
     body = crds.crd(definition)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     assert set(body["properties"]) == {f.encode_name for f in msgspec.structs.fields(definition.spec)}
+
+
+def test_the_fields_of_a_type_are_looked_up_once_however_many_objects_are_validated():
+    one = {"kind": "VirtualService", "metadata": {"name": "a", "namespace": "b"}, "spec": {"hosts": ["a"]}}
+    validate.problems(one)
+    before = config.table.cache_info().misses
+    for _ in range(3):
+        validate.problems(one)
+    assert config.table.cache_info().misses == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 import typing
 from typing import Any, Literal, TypeVar, cast
@@ -66,9 +67,32 @@ def unwrap(kind: Any) -> Any:
     return kind
 
 
+class FieldTable(typing.NamedTuple):
+    """What a type says of its fields; the keys are field names on the wire."""
+
+    types: dict[str, Any]
+    """each field's type without ``| None``"""
+    declared: dict[str, Any]
+    """each field's type as written"""
+    required: tuple[str, ...]
+
+
+@functools.cache
+def table(kind: type[Config]) -> FieldTable:
+    """Computed once per type: msgspec resolves annotations anew on every call, which costs more than a validation."""
+    known = msgspec.structs.fields(kind)
+    return FieldTable(
+        types={f.encode_name: unwrap(f.type) for f in known},
+        declared={f.encode_name: f.type for f in known},
+        required=tuple(
+            f.encode_name for f in known if f.default is msgspec.NODEFAULT and f.default_factory is msgspec.NODEFAULT
+        ),
+    )
+
+
 def fields(kind: type[Config]) -> dict[str, Any]:
-    """Field name on the wire -> its type."""
-    return {f.encode_name: unwrap(f.type) for f in msgspec.structs.fields(kind)}
+    """Field name on the wire -> its type. The mapping is shared: do not change it."""
+    return table(kind).types
 
 
 def unknown(kind: Any, value: Any, path: str = "spec") -> list[str]:
@@ -108,25 +132,22 @@ def complete(kind: Any, value: Any) -> Any:
         return {k: complete(typing.get_args(kind)[1], v) for k, v in value.items()}
     if not _message(kind):
         return value
-    known = fields(kind)
-    out = {k: complete(_raw(kind, k), v) if k in known else v for k, v in value.items()}
-    for f in msgspec.structs.fields(kind):
-        if f.default is msgspec.NODEFAULT and f.default_factory is msgspec.NODEFAULT and f.encode_name not in out:
-            if _message(f.type):
-                out[f.encode_name] = complete(f.type, {})
-            elif typing.get_origin(f.type) is tuple:
-                out[f.encode_name] = []
-            elif f.type in _ZERO:
-                out[f.encode_name] = _ZERO[f.type]
+    known = table(kind)
+    out = {k: complete(known.declared[k], v) if k in known.declared else v for k, v in value.items()}
+    for name in known.required:
+        if name not in out:
+            wanted = known.declared[name]
+            if _message(wanted):
+                out[name] = complete(wanted, {})
+            elif typing.get_origin(wanted) is tuple:
+                out[name] = []
+            elif wanted in _ZERO:
+                out[name] = _ZERO[wanted]
     return out
 
 
 def _message(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Config)
-
-
-def _raw(kind: type[Config], name: str) -> Any:
-    return next(f.type for f in msgspec.structs.fields(kind) if f.encode_name == name)
 
 
 def schema(kind: Any) -> Json:
@@ -143,11 +164,7 @@ def schema(kind: Any) -> Json:
     if kind is typing.Any or kind is object:
         return {"x-kubernetes-preserve-unknown-fields": True}
     if isinstance(kind, type) and issubclass(kind, Config):
-        required = [
-            f.encode_name
-            for f in msgspec.structs.fields(kind)
-            if f.default is msgspec.NODEFAULT and f.default_factory is msgspec.NODEFAULT
-        ]
+        required = list(table(kind).required)
         out: Json = {"type": "object", "properties": {n: schema(t) for n, t in fields(kind).items()}}
         return out | {"required": required} if required else out
     return {
