@@ -6,20 +6,17 @@ import shutil
 import subprocess
 
 import pytest
-from world import ARTICLE, SAMPLES, kubectls
+from world import ROOT, SAMPLES, kubectls
 
 pytestmark = pytest.mark.system
 
 
-def manifests():
-    if (ARTICLE / "bookinfo.yaml").exists():
-        return ARTICLE / "bookinfo.yaml", ARTICLE / "bookinfo-gateway.yaml"
-    return SAMPLES / "platform/kube/bookinfo.yaml", SAMPLES / "networking/bookinfo-gateway.yaml"
+MANIFESTS = [SAMPLES / "platform/kube/bookinfo.yaml", SAMPLES / "networking/bookinfo-gateway.yaml"]
 
 
 @pytest.mark.parametrize("binary", kubectls())
 def test_the_manifests_are_applied_unchanged_by_every_kubectl(mesh, binary):
-    for path in manifests():
+    for path in MANIFESTS:
         mesh.kubectl("apply", "-f", str(path), binary=binary)
         assert "unchanged" in mesh.kubectl("apply", "-f", str(path), binary=binary).stdout
     mesh.until(lambda: pods_ready(mesh, binary), 60, "2/2 everywhere")
@@ -31,8 +28,7 @@ def pods_ready(mesh, binary=None):
 
 
 def test_the_operator_file_installs_over_what_is_there(mesh):
-    article = ARTICLE / "demo.yaml"
-    path = article if article.exists() else SAMPLES.parent / "operator" / "demo.yaml"
+    path = ROOT / "samples" / "operator" / "demo.yaml"
     done = mesh.lateen("install", "-f", str(path), "-y")
     for line in (
         "Istio core installed",

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ARTICLE = ROOT.parent / "shared" / "article"
 SAMPLES = ROOT / "samples" / "bookinfo"
 
 

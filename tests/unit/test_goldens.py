@@ -18,7 +18,7 @@ from test_validate import paths
 
 from lateen.api import crds, validate
 from lateen.api import objects as o
-from lateen.api.config import DecodeError, decode
+from lateen.api.config import decode
 from lateen.api.effective import IDLE, UNSUPPORTED, reason
 from lateen.api.mesh import ExtensionProvider
 from lateen.kit import yamldoc
@@ -171,7 +171,10 @@ def general(path):
 
 
 def missed(name, pem):
-    """(kind, field) -> whether the proxies or the validation notice where it is taken away or changed."""
+    """(kind, field) -> whether the proxies or the validation notice where it is taken away or changed.
+
+    A translator that crashes on what the validation accepts is a failure of the test, not a field that is noticed.
+    """
     docs = documents(name)
     before = {k: r.version for k, r in flat(resources(world(docs, pem))).items()}
     out: dict = {}
@@ -187,13 +190,16 @@ def missed(name, pem):
                 mutant[i]["spec"] = change(doc["spec"], path)
                 mutant[i]["metadata"]["mutation"] = f"{path} {change.__name__}"
                 obj = {"apiVersion": mesh.api_version(doc["kind"]), **mutant[i]}
-                if change is without and validate.problems(obj):
+                refused = bool(validate.problems(obj))
+                if change is without and refused:
                     out[key] = True
                     continue
                 try:
                     after = {k: r.version for k, r in flat(resources(world(mutant, pem))).items()}
-                except (DecodeError, ValueError, TypeError, KeyError, AssertionError):
-                    out.setdefault(key, change is without)
+                except (ValueError, TypeError, KeyError, AssertionError):
+                    if not refused:
+                        raise
+                    out.setdefault(key, False)
                     continue
                 out[key] = out.get(key, False) or after != before
     return out

@@ -9,23 +9,17 @@ from aiohttp import web
 
 from lateen.api import kinds
 from lateen.ca.authority import AUDIENCE, DEFAULT_TTL, Authority, Identity, Refused, identity
-from lateen.kit import jsons, times
+from lateen.kit import bodies, jsons, times
 from lateen.kube.client import Client, KubeError
 
 log = logging.getLogger("lateen.control.ca")
-
 
 MAX_BODY = 256 * 1024
 
 
 async def read(request: web.Request) -> bytes:
     """The whole body. Raises ValueError where it is too long."""
-    out = b""
-    async for part in request.content.iter_chunked(65536):
-        out += part
-        if len(out) > MAX_BODY:
-            raise ValueError(f"more than {MAX_BODY} bytes")
-    return out
+    return await bodies.whole(request.content.iter_any(), MAX_BODY)
 
 
 class CaService:

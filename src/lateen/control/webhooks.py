@@ -13,7 +13,7 @@ from lateen.api import validate
 from lateen.api.crds import BY_KIND
 from lateen.api.effective import ineffective
 from lateen.inject import pods
-from lateen.kit import jsons
+from lateen.kit import bodies, jsons
 from lateen.kit.jsons import Json, dig
 from lateen.mesh.model import Mesh
 from lateen.xds.patches import values
@@ -125,7 +125,10 @@ def missing_hosts(obj: Json, mesh: Mesh) -> list[str]:
 
 
 async def _review(request: web.Request) -> Json:
-    raw = await request.content.read(MAX_BODY)
+    try:
+        raw = await bodies.whole(request.content.iter_any(), MAX_BODY)
+    except bodies.TooLong as e:
+        raise web.HTTPRequestEntityTooLarge(MAX_BODY, MAX_BODY + 1, text=f"an AdmissionReview of {e}") from None
     try:
         review = jsons.loads(raw)["request"]
         if not isinstance(review.get("uid"), str):

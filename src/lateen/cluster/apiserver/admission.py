@@ -16,7 +16,7 @@ from lateen.cluster.apiserver.auth import User
 from lateen.cluster.apiserver.errors import ApiError
 from lateen.cluster.apiserver.resources import Resource
 from lateen.cluster.store.objects import Store
-from lateen.kit import jsons, selectors
+from lateen.kit import bodies, jsons, selectors
 from lateen.kit.jsons import Json, dig
 
 log = logging.getLogger("lateen.apiserver.admission")
@@ -152,7 +152,7 @@ class Webhooks:
             allow_redirects=False,
             headers={"Content-Type": "application/json"},
         ) as response:
-            raw = await response.content.read(MAX_ANSWER)
+            raw = await bodies.whole(response.content.iter_any(), MAX_ANSWER)
             if response.status != 200:
                 raise ValueError(f"HTTP {response.status}: {raw[:200].decode(errors='replace')}")
             return jsons.loads(raw)

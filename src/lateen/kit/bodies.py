@@ -1,0 +1,19 @@
+"""Read a body to its end: aiohttp's ``StreamReader.read(n)`` returns what has arrived, perhaps only the first part."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable
+
+
+class TooLong(ValueError):
+    """The body is longer than its reader allows."""
+
+
+async def whole(parts: AsyncIterable[bytes], limit: int) -> bytes:
+    """All of ``parts``, at most ``limit`` bytes. Raises TooLong, and whatever the iteration raises."""
+    out = bytearray()
+    async for part in parts:
+        out += part
+        if len(out) > limit:
+            raise TooLong(f"more than {limit} bytes")
+    return bytes(out)

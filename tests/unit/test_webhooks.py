@@ -1,0 +1,58 @@
+"""The admission webhooks over a real socket."""
+
+import asyncio
+import json
+
+import pytest
+from aiohttp import web
+
+from lateen.control.webhooks import MAX_BODY, Webhooks
+from lateen.inject import pods
+from lateen.mesh.model import Mesh
+from lateen.mesh.objects import Objects
+
+GATEWAY = {
+    "apiVersion": "networking.istio.io/v1",
+    "kind": "Gateway",
+    "metadata": {"name": "g", "namespace": "default"},
+    "spec": {"servers": [{"hosts": ["a.b"], "port": {"number": 80, "name": "http", "protocol": "HTTP"}}]},
+}
+
+
+async def answer(parts):
+    """The status and body of POST /validate, its body sent in ``parts`` with a pause between them."""
+    app = web.Application(client_max_size=MAX_BODY)
+    app.add_routes(Webhooks(pods.Settings(), lambda: Mesh(Objects())).routes())
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    reader, writer = await asyncio.open_connection(*runner.addresses[0])
+    length = sum(map(len, parts))
+    writer.write(
+        f"POST /validate HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n".encode()
+    )
+    for part in parts:
+        writer.write(part)
+        await writer.drain()
+        await asyncio.sleep(0.05)
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    await runner.cleanup()
+    return int(head.split()[1]), body
+
+
+@pytest.mark.parametrize("cuts", [1, 2, 5])
+def test_a_review_that_arrives_in_parts_is_read_to_its_end(cuts):
+    body = json.dumps(
+        {"request": {"uid": "u", "object": GATEWAY, "operation": "CREATE", "namespace": "default"}}
+    ).encode()
+    size = len(body) // cuts + 1
+    status, said = asyncio.run(answer([body[i : i + size] for i in range(0, len(body), size)]))
+    assert status == 200
+    assert json.loads(said)["response"]["allowed"] is True
+
+
+def test_a_review_without_end_is_refused():
+    status, said = asyncio.run(answer([b" " * (MAX_BODY // 2)] * 2 + [b" "]))
+    assert (status, b"more than" in said) == (413, True)
