@@ -49,19 +49,16 @@ def _tell_peers(routes: Any) -> None:
     routes.most_specific_header_mutations_wins = True
 
 
-def domains(view: HostView, port: int, silent: frozenset[str] = frozenset()) -> list[str]:
-    """Every spelling of a service's name, without and with its port; ``silent`` ones belong to other hosts."""
-    if view.resolution == "RULES" and view.host == view.name:
-        found: list[str] = [view.host]
-    else:
-        found = list(spellings(view.host, view.namespace, view.name))
+def domains(view: HostView, silent: frozenset[str] = frozenset()) -> list[str]:
+    """Every spelling of a service's name; ``silent`` ones belong to other hosts. Ports are left out, since the route
+    configurations ignore them."""
+    found = list(spellings(view.host, view.namespace, view.name))
     for namespace, name in view.aliases:
         found += spellings(f"{name}.{namespace}.svc.cluster.local", namespace, name)
     found += [f"[{a}]" if ":" in a else a for a in view.addresses if "/" not in a]
     if view.resolution == "HEADLESS":
-        found.append(f"*.{view.host}")  # pods of a StatefulSet
-    kept = [f for f in dict.fromkeys(found) if f not in silent]
-    return [d for f in kept for d in ((f, f"{f}:{port}") if "*" not in f else (f,))]
+        found += (f"*.{view.host}", f"*.{view.host}.")  # pods of a StatefulSet
+    return [f for f in dict.fromkeys(found) if f not in silent]
 
 
 class At(NamedTuple):
@@ -148,7 +145,7 @@ def of_host(view: HostView, port: Port, silent: frozenset[str] = frozenset()) ->
 def virtual_host(view: HostView, port: Port, silent: frozenset[str] = frozenset()) -> Any:
     host = rc.VirtualHost(
         name=f"{view.host}:{port.number}",
-        domains=domains(view, port.number, silent),
+        domains=domains(view, silent),
         include_request_attempt_count=True,
         # Who calls is nobody's business outside of the mesh.
         request_headers_to_remove=ALL_HEADERS if view.external else (),
@@ -295,7 +292,7 @@ def _gateway_host(by_host: dict[str, Any], name: str, port: int) -> Any:
     if name not in by_host:
         by_host[name] = rc.VirtualHost(
             name=f"{name}:{port}",
-            domains=[name, f"{name}:{port}"] if "*" not in name else [name],
+            domains=[name],
             include_request_attempt_count=True,
         )
     return by_host[name]
