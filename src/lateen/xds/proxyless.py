@@ -10,6 +10,7 @@ from envoy.config.listener.v3 import api_listener_pb2, listener_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
+from google.protobuf import duration_pb2
 
 from lateen.mesh.view import HostView, OutboundView, Port
 from lateen.wire import names
@@ -27,8 +28,20 @@ def _routes(view: HostView, port: Port) -> Any:
     for route in host.routes:
         route.route.ClearField("retry_policy")  # gRPC knows other conditions than Envoy
         route.ClearField("typed_per_filter_config")
+        _set_timeout(route)
     out.virtual_hosts.append(host)
     return out
+
+
+def _set_timeout(route: Any) -> None:
+    """gRPC reads the longest duration of a stream, not the timeout of a route (gRFC A31); as in Istio, 0 is without a
+    limit."""
+    if route.HasField("route"):
+        limit = duration_pb2.Duration()
+        limit.CopyFrom(route.route.timeout)
+        for field in ("timeout", "max_grpc_timeout", "max_stream_duration"):
+            route.route.ClearField(field)
+        route.route.max_stream_duration.max_stream_duration.CopyFrom(limit)
 
 
 @lru_cache(maxsize=4096)

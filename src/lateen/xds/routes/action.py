@@ -89,10 +89,24 @@ def _mirrors(route: api.HTTPRoute, resolve: Resolve) -> list[Any]:
     return out
 
 
+def set_timeout(action: Any, seconds: float) -> None:
+    """0 is no timeout at all, as in Istio; Envoy's own default would be 15 s.
+
+    ``max_grpc_timeout`` makes Envoy keep the deadline that a gRPC client sends (``grpc-timeout``), up to the route's
+    timeout. Without one the newer ``max_stream_duration`` says the same; where both are there it counts alone. Istio
+    sets them so (``setTimeout`` in pilot/pkg/networking/core/route/route.go)."""
+    action.timeout.CopyFrom(pb.duration(seconds))
+    action.max_grpc_timeout.CopyFrom(pb.duration(seconds))
+    if not seconds:
+        unlimited = action.max_stream_duration
+        unlimited.max_stream_duration.CopyFrom(pb.duration(0))
+        unlimited.grpc_timeout_header_max.CopyFrom(pb.duration(0))
+
+
 def route_action(route: api.HTTPRoute, m: api.HTTPMatchRequest | None, resolve: Resolve) -> Any:
     """Of requests that one of the route's matches takes."""
-    # Unset means disabled, as in Istio; Envoy's own default would be 15 s.
-    out = rc.RouteAction(timeout=pb.duration(route.timeout.seconds if route.timeout else 0))
+    out = rc.RouteAction()
+    set_timeout(out, route.timeout.seconds if route.timeout else 0)
     if policy := retry_policy(route.retries):
         out.retry_policy.CopyFrom(policy)
     weighted = [r for r in route.route if r.weight != 0] or list(route.route)

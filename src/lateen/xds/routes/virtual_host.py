@@ -119,7 +119,7 @@ def _route(
 def _plain_route(cluster: str, dynamic: bool) -> Any:
     out = rc.Route(name="default", match=rc.RouteMatch(prefix="/"))
     out.route.cluster = cluster
-    out.route.timeout.CopyFrom(pb.duration(0))
+    action.set_timeout(out.route, 0)
     out.route.retry_policy.CopyFrom(action.retry_policy(None))
     if dynamic:
         _forwarded(out)
@@ -195,7 +195,7 @@ def _rest(config: MeshConfig) -> Any:
     route = host.routes.add(name=name, match=rc.RouteMatch(prefix="/"))
     if anywhere:
         route.route.cluster = config.egress_proxy or names.PASSTHROUGH
-        route.route.timeout.CopyFrom(pb.duration(0))
+        action.set_timeout(route.route, 0)
     else:
         route.direct_response.status = 502
     return host
@@ -247,7 +247,11 @@ def inbound(cluster: str, number: int) -> Any:
     host = out.virtual_hosts.add(name=f"inbound|http|{number}", domains=["*"])
     route = host.routes.add(name="default", match=rc.RouteMatch(prefix="/"))
     route.route.cluster = cluster
-    route.route.timeout.CopyFrom(pb.duration(0))
+    action.set_timeout(route.route, 0)
+    # Connections to the application may end just when a request goes out on them; such a request has not been seen.
+    # Istio does the same (``ENABLE_INBOUND_RETRY_POLICY``).
+    route.route.retry_policy.retry_on = "reset-before-request"
+    route.route.retry_policy.num_retries.value = 2
     return out
 
 

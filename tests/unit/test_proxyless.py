@@ -1,0 +1,43 @@
+"""gRPC clients without a proxy get the mesh in gRPC's own dialect of xDS."""
+
+import judge
+import meshes as mesh
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
+
+from lateen.wire import names
+from lateen.xds import proxyless
+
+SLOW = """
+kind: VirtualService
+metadata: {name: reviews}
+spec:
+  hosts: [reviews]
+  http:
+  - match: [{headers: {end-user: {exact: jason}}}]
+    timeout: 2.5s
+    route: [{destination: {host: reviews}}]
+  - route: [{destination: {host: reviews}}]
+"""
+
+
+def routes(documents):
+    view = mesh.view(mesh.objects(documents, protocol="grpc"))
+    (listeners,) = proxyless.generate(view.outbound)[names.LDS]
+    listener = judge.message("LDS", listeners.resources["reviews.default.svc.cluster.local:9080"])
+    manager = hcm.HttpConnectionManager()
+    listener.api_listener.api_listener.Unpack(manager)
+    return manager.route_config.virtual_hosts[0].routes
+
+
+def test_a_routes_timeout_is_the_longest_duration_of_a_stream_which_grpc_reads():
+    slow, rest = routes(SLOW)
+    assert slow.route.max_stream_duration.max_stream_duration.ToTimedelta().total_seconds() == 2.5
+    assert rest.route.max_stream_duration.HasField("max_stream_duration")
+    assert rest.route.max_stream_duration.max_stream_duration.ToTimedelta().total_seconds() == 0
+
+
+def test_what_grpc_does_not_read_is_left_out():
+    for route in routes(SLOW):
+        assert not route.route.HasField("timeout")
+        assert not route.route.HasField("max_grpc_timeout")
+        assert not route.route.HasField("retry_policy")
