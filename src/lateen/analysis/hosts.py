@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from lateen.analysis.snapshot import Snapshot, Source
+from lateen.api.reading import DOMAIN, full_host
 from lateen.kit.jsons import Json
 
 EXPORT_TO = "networking.istio.io/exportTo"
@@ -32,26 +33,30 @@ def matches(a: str, b: str) -> bool:
 
 class Hosts:
     def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
         self._exact: dict[str, list[Host]] = {}
-        self._wild: list[tuple[str, Host]] = []
+        self._wild: dict[str, list[Host]] = {}
         for s in snapshot.all("Service"):
             given = [e.strip() for e in s.annotations.get(EXPORT_TO, "").split(",") if e.strip()]
             ports = tuple(p.get("port") for p in s.spec.get("ports") or [] if p.get("protocol") != "UDP")
             host = Host(s, ports, frozenset(snapshot.visible(s, given)))
-            self._exact.setdefault(f"{s.name}.{s.namespace}.svc.{snapshot.domain}", []).append(host)
+            self._exact.setdefault(f"{s.name}.{s.namespace}.svc.{DOMAIN}", []).append(host)
         for s in snapshot.all("ServiceEntry"):
             ports = tuple(p.get("number") for p in s.spec.get("ports") or [])
             host = Host(s, ports, frozenset(snapshot.visible(s, s.spec.get("exportTo") or [])))
             for name in s.spec.get("hosts") or []:
                 if name.startswith("*"):
-                    self._wild.append((name, host))
+                    self._wild.setdefault(name, []).append(host)
                 else:
-                    self._exact.setdefault(snapshot.fqdn(name, s.namespace), []).append(host)
+                    self._exact.setdefault(full_host(name, s.namespace), []).append(host)
+
+    @staticmethod
+    def of(snapshot: Snapshot) -> Hosts:
+        """The hosts of a snapshot, worked out once."""
+        return snapshot.index("hosts", lambda: Hosts(snapshot))
 
     def find(self, name: str, namespace: str, readers: Iterable[str]) -> Host | None:
         """The host that every reading namespace sees, or None."""
-        full = self._snapshot.fqdn(name, namespace)
+        full = full_host(name, namespace)
         wanted = set(readers)
         for host in self._candidates(full):
             if "*" in host.visible or (wanted <= host.visible):
@@ -59,17 +64,18 @@ class Hosts:
         return None
 
     def exists(self, name: str, namespace: str) -> bool:
-        return next(self._candidates(self._snapshot.fqdn(name, namespace)), None) is not None
+        return next(self._candidates(full_host(name, namespace)), None) is not None
 
     def _candidates(self, full: str) -> Iterator[Host]:
         yield from self._exact.get(full, ())
         if full.startswith("*"):
-            for name, hosts in self._exact.items():
-                if matches(full, name):
-                    yield from hosts
-        for pattern, host in self._wild:
-            if matches(pattern, full):
-                yield host
+            for known in (self._exact, self._wild):
+                for name, hosts in known.items():
+                    if matches(full, name):
+                        yield from hosts
+        elif self._wild:
+            for at in range(len(full) + 1):
+                yield from self._wild.get(f"*{full[at:]}", ())
 
 
 def destinations(spec: Json) -> Iterator[tuple[tuple[str | int, ...], Json, bool]]:

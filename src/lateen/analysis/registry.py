@@ -50,19 +50,37 @@ def analyzers() -> dict[str, Analyzer]:
 
 
 def analyze(snapshot: Snapshot, names: Iterable[str] = (), suppress: Iterable[tuple[str, str]] = ()) -> list[Message]:
-    """Findings of all analyzers, or of those named, the gravest first. Raises KeyError for an unknown name."""
+    """Findings of all analyzers, or of those named, the gravest first. Raises KeyError for an unknown name.
+
+    An analyzer that reads a kind which the snapshot lacks is left out, and named in ``snapshot.incomplete``.
+    """
     known = analyzers()
     chosen = [known[n] for n in names] or list(known.values())
     given = list(suppress)
     found = [m for m in _run(chosen, snapshot) if not suppressed(m, given)]
-    order = {"Error": 0, "Warning": 1, "Info": 2}
-    return sorted(found, key=lambda m: (order[m.kind.level], m.kind.code, m.source.ref, m.text))
+    return sorted(found, key=gravest_first)
+
+
+def gravest_first(m: Message) -> tuple[int, str, str, str]:
+    """A sort key."""
+    return ("Error", "Warning", "Info").index(m.kind.level), m.kind.code, m.source.ref, m.text
 
 
 def _run(chosen: list[Analyzer], snapshot: Snapshot) -> Iterator[Message]:
     for a in chosen:
-        try:
-            yield from a.run(snapshot)
-        except Exception as e:  # noqa: BLE001 - a mistake of ours in one analyzer must not take away all others' findings
-            source = Source({"kind": "Analyzer", "metadata": {"name": a.name}})
-            yield message("IST0001", source, f"{a.name} failed: {type(e).__name__}: {e}")
+        found, read = run_one(a, snapshot)
+        if lacking := sorted(read & snapshot.unread):
+            snapshot.incomplete[a.name] = lacking
+        else:
+            yield from found
+
+
+def run_one(a: Analyzer, snapshot: Snapshot) -> tuple[list[Message], frozenset[str]]:
+    """An analyzer's findings and the kinds that it has read."""
+    snapshot.read.clear()
+    try:
+        found = list(a.run(snapshot))
+    except Exception as e:  # noqa: BLE001 - a mistake of ours in one analyzer must not take away all others' findings
+        source = Source({"kind": "Analyzer", "metadata": {"name": a.name}})
+        found = [message("IST0001", source, f"{a.name} failed: {type(e).__name__}: {e}")]
+    return found, frozenset(snapshot.read)

@@ -6,12 +6,19 @@ import fnmatch
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from lateen.analysis.messages import CATALOGUE, Kind
+from lateen.api.reading import DOMAIN
+from lateen.kit import yamldoc
 from lateen.kit.jsons import Json, dig
 
+T = TypeVar("T")
+EVERYTHING = "*"
+"""Stands for all kinds among those that were read."""
 Path = tuple[str | int, ...]
+Key = tuple[str, str, str]
+"""(kind, namespace, name)"""
 SYSTEM = frozenset({"kube-system", "kube-public", "kube-node-lease", "local-path-storage"})
 SUPPRESS = "galley.istio.io/analyze-suppress"
 K8S_GATEWAY = "KubernetesGateway"
@@ -26,6 +33,8 @@ class Source:
     file: str = ""
     position: Callable[[Path], tuple[int, int]] = field(default=lambda _: (0, 0), repr=False)
     cluster: str = ""
+    memo: dict[str, Any] = field(default_factory=dict, repr=False)
+    """What analyzers have worked out from this object alone."""
 
     @property
     def kind(self) -> str:
@@ -51,15 +60,15 @@ class Source:
     def ref(self) -> str:
         return f"{self.kind} {self.full}"
 
-    @property
+    @cached_property
     def labels(self) -> Mapping[str, str]:
         return self.meta.get("labels") or {}
 
-    @property
+    @cached_property
     def annotations(self) -> Mapping[str, str]:
         return self.meta.get("annotations") or {}
 
-    @property
+    @cached_property
     def spec(self) -> Json:
         found = self.obj.get("spec")
         return found if isinstance(found, dict) else {}
@@ -84,7 +93,13 @@ class Message:
 
 
 class Snapshot:
-    """All objects by kind and name. ``mesh`` and ``networks`` are the mesh's configuration as written."""
+    """All objects by kind and name, and indexes over them that are made when first asked for.
+
+    ``mesh`` and ``networks`` are the mesh's configuration as written. ``read`` collects the kinds that were looked at
+    since it was last emptied, through whichever index: so an analyzer's inputs need not be listed by hand.
+    ``unread`` names kinds whose objects are not here because they could not be read: nothing can be said about what
+    they lack. ``secrets`` are the namespaces whose Secrets are here; None stands for all.
+    """
 
     def __init__(
         self,
@@ -92,25 +107,60 @@ class Snapshot:
         mesh: Json | None = None,
         networks: Json | None = None,
         root: str = "istio-system",
+        unread: Iterable[str] = (),
+        secrets: frozenset[str] | None = None,
     ) -> None:
-        self._by_kind: dict[str, list[Source]] = {}
-        self._by_name: dict[tuple[str, str, str], Source] = {}
-        self.root = root
+        self._by_kind: dict[str, dict[tuple[str, str], Source]] = {}
+        self._made: dict[str, tuple[Any, frozenset[str]]] = {}
+        self._given = {"mesh": mesh, "meshNetworks": networks}
+        self.root, self.unread, self.secrets = root, frozenset(unread), secrets
+        self.read: set[str] = set()
+        self.incomplete: dict[str, list[str]] = {}
+        """Analyzers that could not run, with the kinds that each lacks."""
         for s in sources:
-            if s.namespace in SYSTEM:
-                continue
-            kind = kind_of(s.obj)
-            key = (kind, s.namespace, s.name)
-            if before := self._by_name.get(key):  # a file's object stands for the live one of the same name
-                self._by_kind[kind].remove(before)
-            self._by_kind.setdefault(kind, []).append(s)
-            self._by_name[key] = s
-        self.mesh = mesh if mesh is not None else self._configured("mesh")
-        self.networks = networks if networks is not None else self._configured("meshNetworks")
+            if s.namespace not in SYSTEM:  # a file's object stands for the live one of the same name
+                self._by_kind.setdefault(kind_of(s.obj), {})[s.namespace, s.name] = s
+
+    def replaced(self, changes: Mapping[Key, Source | None], secrets: frozenset[str] | None = None) -> Snapshot:
+        """With objects put in the place of others, or (None) taken away. Indexes over other kinds are kept."""
+        out = Snapshot((), self._given["mesh"], self._given["meshNetworks"], self.root, self.unread, secrets)
+        touched = {kind for kind, _, _ in changes}
+        out._by_kind = {k: dict(v) if k in touched else v for k, v in self._by_kind.items()}
+        for (kind, namespace, name), source in changes.items():
+            found = out._by_kind.setdefault(kind, {})
+            if source is None:
+                found.pop((namespace, name), None)
+            elif namespace not in SYSTEM:
+                found[namespace, name] = source
+        out._made = {n: (v, kinds) for n, (v, kinds) in self._made.items() if not kinds & touched}
+        return out
+
+    def index(self, name: str, make: Callable[[], T]) -> T:
+        """What ``make`` returns, made once; the kinds that it reads count as read by everyone who asks for it."""
+        if name not in self._made:
+            outer, self.read = self.read, set()
+            try:
+                made = make()
+                self._made[name] = (made, frozenset(self.read))
+            finally:
+                self.read = outer
+        found, kinds = self._made[name]
+        self.read |= kinds
+        return cast(T, found)
+
+    @property
+    def mesh(self) -> Json:
+        return self._configured("mesh")
+
+    @property
+    def networks(self) -> Json:
+        return self._configured("meshNetworks")
 
     def _configured(self, key: str) -> Json:
-        from lateen.kit import yamldoc
+        given = self._given[key]
+        return given if given is not None else self.index(f"configuration {key}", lambda: self._written(key))
 
+    def _written(self, key: str) -> Json:
         source = self.get("ConfigMap", self.root, "istio")
         try:
             found = yamldoc.load(dig(source.obj, "data", key, default="")) if source else None
@@ -119,39 +169,67 @@ class Snapshot:
         return found if isinstance(found, dict) else {}
 
     def all(self, *kinds: str) -> list[Source]:
-        return [s for kind in kinds for s in self._by_kind.get(kind, ())]
+        self.read.update(kinds)
+        return [s for kind in kinds for s in self._by_kind.get(kind, {}).values()]
 
     def everything(self) -> Iterable[Source]:
+        self.read.add(EVERYTHING)
         for sources in self._by_kind.values():
-            yield from sources
+            yield from sources.values()
 
     def get(self, kind: str, namespace: str, name: str) -> Source | None:
-        return self._by_name.get((kind, namespace, name))
+        self.read.add(kind)
+        return self._by_kind.get(kind, {}).get((namespace, name))
 
-    @cached_property
-    def pods_by_namespace(self) -> dict[str, list[Source]]:
-        out: dict[str, list[Source]] = {}
+    def of_namespace(self, kind: str, namespace: str) -> list[Source]:
+        def make() -> dict[str, list[Source]]:
+            out: dict[str, list[Source]] = {}
+            for s in self.all(kind):
+                out.setdefault(s.namespace, []).append(s)
+            return out
+
+        return self.index(f"{kind} by namespace", make).get(namespace, [])
+
+    def pods(self, selector: Mapping[str, Any] | None, namespace: str = "") -> list[Source]:
+        """The pods that a selector selects, of one namespace or (with "") of all; an empty one selects all."""
+        if not selector:
+            return self.of_namespace("Pod", namespace) if namespace else self.all("Pod")
+        by = self.index("pods by label", self._by_label)
+        few = min((by.get((namespace, str(k), str(v)), []) for k, v in selector.items()), key=len)
+        return few if len(selector) == 1 else [p for p in few if selects(selector, p.labels)]
+
+    def _by_label(self) -> dict[tuple[str, str, str], list[Source]]:
+        out: dict[tuple[str, str, str], list[Source]] = {}
         for pod in self.all("Pod"):
-            out.setdefault(pod.namespace, []).append(pod)
+            for k, v in pod.labels.items():
+                out.setdefault((pod.namespace, k, v), []).append(pod)
+                out.setdefault(("", k, v), []).append(pod)
         return out
 
-    @cached_property
-    def namespace_labels(self) -> dict[str, Mapping[str, str]]:
-        return {n.name: n.labels for n in self.all("Namespace")}
+    def services_of(self, namespace: str, labels: Mapping[str, str]) -> list[Source]:
+        """The Services of a namespace whose selector selects these labels."""
 
-    @cached_property
-    def services_by_host(self) -> dict[str, Source]:
-        return {f"{s.name}.{s.namespace}.svc.{self.domain}": s for s in self.all("Service")}
+        def make() -> dict[tuple[str, str, str], list[Source]]:
+            """By the first label that each asks for: a workload looks at few of them."""
+            out: dict[tuple[str, str, str], list[Source]] = {}
+            for s in self.all("Service"):
+                for k, v in list((s.spec.get("selector") or {}).items())[:1]:
+                    out.setdefault((s.namespace, str(k), str(v)), []).append(s)
+            return out
+
+        by = self.index("services by selector", make)
+        found = [s for k, v in labels.items() for s in by.get((namespace, k, v), ())]
+        return [s for s in found if selects(s.spec["selector"], labels)]
+
+    def namespace_labels(self, name: str) -> Mapping[str, str]:
+        found = self.get("Namespace", "", name)
+        return found.labels if found else {}
 
     @property
-    def domain(self) -> str:
-        return "cluster.local"
-
-    def fqdn(self, host: str, namespace: str) -> str:
-        """A short name is of the namespace of the rule that has it."""
-        if "." in host or host == "*":
-            return host
-        return f"{host}.{namespace}.svc.{self.domain}"
+    def services_by_host(self) -> dict[str, Source]:
+        return self.index(
+            "services by host", lambda: {f"{s.name}.{s.namespace}.svc.{DOMAIN}": s for s in self.all("Service")}
+        )
 
     def visible(self, source: Source, export_to: Iterable[str]) -> set[str]:
         """Namespaces that an object is exported to; ``*`` for all."""

@@ -121,13 +121,13 @@ def _services_of(pod: Json, found: dict[str, list[Json]], root: str) -> list[str
 
 
 def _service(service: Json, pod: Json | None, found: dict[str, list[Json]], root: str) -> list[str]:
-    from lateen.analysis.rules.service import _known
+    from lateen.api.reading import names_protocol
 
     meta = service["metadata"]
     out = [f"Service: {meta['name']}{'' if meta['namespace'] == 'default' else '.' + meta['namespace']}"]
     for port in dig(service, "spec", "ports", default=[]):
         protocol = str(port.get("appProtocol") or str(port.get("name") or "").partition("-")[0] or "auto")
-        protocol = protocol.upper() if _known(port) else "auto-detect"
+        protocol = protocol.upper() if names_protocol(port) else "auto-detect"
         shown = f"{port.get('name') or '<unnamed>'} {port['port']}/{protocol}"
         out.append(f"   Port: {shown} targets pod port {port.get('targetPort', port['port'])}")
     host = _host(service)

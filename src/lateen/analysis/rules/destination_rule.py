@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from lateen.analysis.hosts import Hosts
 from lateen.analysis.registry import analyzer
-from lateen.analysis.snapshot import Message, Snapshot, Source, message, selects
+from lateen.analysis.snapshot import Message, Snapshot, Source, message
+from lateen.api.reading import full_host
 from lateen.kit.jsons import Json, dig
 
 TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
@@ -42,23 +43,19 @@ def _unverified(tls: Json | None, dr: Source) -> str:
 
 @analyzer("destinationrule.SubsetSelectPodAnalyzer", "Checks if pods are selected by subsets in destination rules.")
 def subsets(snapshot: Snapshot) -> Iterator[Message]:
-    hosts = Hosts(snapshot)
+    hosts = Hosts.of(snapshot)
     for dr in snapshot.all("DestinationRule"):
         name = str(dr.spec.get("host") or "")
         if not name or "*" in name:
             continue
-        service = snapshot.services_by_host.get(snapshot.fqdn(name, dr.namespace))
+        service = snapshot.services_by_host.get(full_host(name, dr.namespace))
         if service is None:
             if not hosts.exists(name, dr.namespace):
                 yield message("IST0174", dr, name, path=("spec", "host"))
             continue
         if not service.spec.get("selector"):
             continue
-        pods = [
-            _with_topology(snapshot, p)
-            for p in snapshot.pods_by_namespace.get(service.namespace, ())
-            if selects(service.spec["selector"], p.labels)
-        ]
+        pods = [_with_topology(snapshot, p) for p in snapshot.pods(service.spec["selector"], service.namespace)]
         for i, subset in enumerate(dr.spec.get("subsets") or []):
             labels: Mapping[str, str] = subset.get("labels") or {}
             if not any(_has(labels, p) for p in pods):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from lateen.analysis.registry import analyzer
-from lateen.analysis.snapshot import K8S_GATEWAY, Message, Snapshot, Source, message, selector_text, selects
+from lateen.analysis.snapshot import K8S_GATEWAY, Message, Path, Snapshot, Source, message, selector_text, selects
 from lateen.kit.jsons import Json
 
 CRD_MINIMUM = {
@@ -22,12 +23,13 @@ CRD_MINIMUM = {
     "tcproutes": "v1.6.0",
 }
 """From which release of the Gateway API on a kind is read; facts from Istio's notes on the kinds that it serves."""
+CA = ("ca.crt", "cacert")
+MUTUAL = ("MUTUAL", "OPTIONAL_MUTUAL")
 BUNDLE = "gateway.networking.k8s.io/bundle-version"
 
 
 def _pods(snapshot: Snapshot, gateway: Source) -> list[Source]:
-    selector = gateway.spec.get("selector") or {}
-    return [p for p in snapshot.all("Pod") if selects(selector, p.labels)]
+    return snapshot.pods(gateway.spec.get("selector"))
 
 
 @analyzer(
@@ -50,15 +52,15 @@ def ports(snapshot: Snapshot) -> Iterator[Message]:
 
 
 def _offered(snapshot: Snapshot, pods: list[Source]) -> set[int]:
-    out: set[int] = set()
-    for service in snapshot.all("Service"):
-        selector = service.spec.get("selector")
-        if not selector or not any(p.namespace == service.namespace and selects(selector, p.labels) for p in pods):
-            continue
-        for port in service.spec.get("ports") or []:
-            if port.get("protocol", "TCP") == "TCP":
-                out |= {n for n in (port.get("port"), port.get("targetPort")) if isinstance(n, int)}
-    return out
+    services = {s.full: s for p in pods for s in snapshot.services_of(p.namespace, p.labels)}
+    return {
+        n
+        for s in services.values()
+        for port in s.spec.get("ports") or []
+        if port.get("protocol", "TCP") == "TCP"
+        for n in (port.get("port"), port.get("targetPort"))
+        if isinstance(n, int)
+    }
 
 
 @analyzer("gateway.SecretAnalyzer", "Checks a gateway's referenced secrets for correctness")
@@ -69,37 +71,57 @@ def secrets(snapshot: Snapshot) -> Iterator[Message]:
             selector = selector_text(gw.spec.get("selector") or {})
             yield message("IST0101", gw, "selector", selector, path=("spec", "selector"))
             continue
+        where = pods[0].namespace
+        if snapshot.secrets is not None and where not in snapshot.secrets:
+            continue
         for i, server in enumerate(gw.spec.get("servers") or []):
             tls = server.get("tls") or {}
-            for name in filter(None, [tls.get("credentialName"), *(tls.get("credentialNames") or [])]):
-                found = snapshot.get("Secret", pods[0].namespace, str(name))
-                path = ("spec", "servers", i, "tls", "credentialName")
+            names = list(filter(None, [tls.get("credentialName"), *(tls.get("credentialNames") or [])]))
+            path = ("spec", "servers", i, "tls", "credentialName")
+            for name in names:
+                found = snapshot.get("Secret", where, str(name))
                 if found is None:
                     yield message("IST0101", gw, "credentialName", name, path=path)
-                elif not _is_certificate(found.obj):
-                    yield message("IST0161", gw, gw.name, gw.namespace or pods[0].namespace, path=path)
+                elif not _is_certificate(found):
+                    yield message("IST0161", gw, gw.name, gw.namespace or where, path=path)
+                elif name == names[0] and tls.get("mode") in MUTUAL:
+                    yield from _without_authority(snapshot, gw, found, tls, path)
 
 
-def _is_certificate(secret: Json) -> bool:
-    """A certificate chain and its key, in either of the two spellings, or only CA certificates."""
-    data: Mapping[str, Any] = {**(secret.get("data") or {})}
+def _without_authority(snapshot: Snapshot, gw: Source, secret: Source, tls: Json, path: Path) -> Iterator[Message]:
+    """A server that verifies its clients needs the certificates to verify them with, else istiod leaves it out."""
+    name = str(tls.get("caCertCredentialName") or f"{secret.name}-cacert")
+    other = snapshot.get("Secret", secret.namespace, name)
+    if other is None and tls.get("caCertCredentialName"):
+        yield message("IST0101", gw, "caCertCredentialName", name, path=(*path[:-1], "caCertCredentialName"))
+    elif not _value(secret.obj, *CA) and not (other and _value(other.obj, *CA)):
+        found = message("IST0161", gw, gw.name, gw.namespace or secret.namespace, path=path)
+        says = f"Secret {secret.full} has no ca.crt, which {tls['mode']} needs, and there is no Secret {name} with one."
+        yield replace(found, text=f"{found.text} {says}")
+
+
+def _value(secret: Json, *names: str) -> bytes:
+    """The first of these keys that a Secret has, decoded; ``stringData`` is what a file may have instead."""
+    data: Mapping[str, Any] = secret.get("data") or {}
     plain: Mapping[str, Any] = secret.get("stringData") or {}
+    for name in names:
+        if name in plain:
+            return str(plain[name]).encode()
+        if name in data:
+            try:
+                return base64.b64decode(str(data[name]), validate=False)
+            except ValueError:
+                return b""
+    return b""
 
-    def value(*names: str) -> bytes:
-        for name in names:
-            if name in plain:
-                return str(plain[name]).encode()
-            if name in data:
-                try:
-                    return base64.b64decode(str(data[name]), validate=False)
-                except ValueError:
-                    return b""
-        return b""
 
-    certificate, key = value("tls.crt", "cert"), value("tls.key", "key")
-    if not certificate and not key:
-        return bool(value("ca.crt", "cacert"))
-    return _readable(certificate, key)
+def _is_certificate(secret: Source) -> bool:
+    """A certificate chain and its key, in either of the two spellings, or only CA certificates."""
+    if "certificate" not in secret.memo:
+        certificate, key = _value(secret.obj, "tls.crt", "cert"), _value(secret.obj, "tls.key", "key")
+        alone = bool(_value(secret.obj, *CA)) if not certificate and not key else _readable(certificate, key)
+        secret.memo["certificate"] = alone
+    return bool(secret.memo["certificate"])
 
 
 def _readable(certificate: bytes, key: bytes) -> bool:
@@ -119,55 +141,54 @@ def _readable(certificate: bytes, key: bytes) -> bool:
 
 @analyzer("gateway.ConflictingGatewayAnalyzer", "Checks a gateway's selector, port number and hosts")
 def conflicts(snapshot: Snapshot) -> Iterator[Message]:
-    gateways = snapshot.all("Gateway")
-    chosen = {id(g): frozenset(p.full for p in _pods(snapshot, g)) for g in gateways}
-    for gw in gateways:
+    chosen: dict[str, frozenset[str]] = {}
+    claims: dict[tuple[object, str, str], list[Source]] = {}
+    """(port, address, host) -> gateways that have it"""
+    for gw in snapshot.all("Gateway"):
+        chosen[gw.full] = frozenset(p.full for p in _pods(snapshot, gw))
+        for claim in {c for s in gw.spec.get("servers") or [] for c in _claims(s)}:
+            claims.setdefault(claim, []).append(gw)
+    for gw in snapshot.all("Gateway"):
         selector = gw.spec.get("selector") or {}
-        if selector and not chosen[id(gw)]:
+        if selector and not chosen[gw.full]:
             continue
-        rivals = [
-            g
-            for g in gateways
-            if g is not gw and (g.spec.get("selector") == gw.spec.get("selector") or chosen[id(g)] & chosen[id(gw)])
-        ]
         for i, server in enumerate(gw.spec.get("servers") or []):
-            number = (server.get("port") or {}).get("number")
-            names = sorted({g.full for g in rivals if any(_same(server, s) for s in g.spec.get("servers") or [])})
+            names = {
+                g.full
+                for claim in _claims(server)
+                for g in claims[claim]
+                if g is not gw
+                and (g.spec.get("selector") == gw.spec.get("selector") or chosen[g.full] & chosen[gw.full])
+            }
             if names:
+                number = (server.get("port") or {}).get("number")
                 hosts = ",".join(map(str, server.get("hosts") or []))
-                yield message(
-                    "IST0145",
-                    gw,
-                    ",".join(names),
-                    selector_text(selector),
-                    number,
-                    hosts,
-                    path=("spec", "servers", i),
-                )
+                shown = ",".join(sorted(names))
+                path = ("spec", "servers", i)
+                yield message("IST0145", gw, shown, selector_text(selector), number, hosts, path=path)
 
 
-def _same(a: Json, b: Json) -> bool:
-    return (
-        (a.get("port") or {}).get("number") == (b.get("port") or {}).get("number")
-        and a.get("bind", "") == b.get("bind", "")
-        and bool(set(a.get("hosts") or []) & set(b.get("hosts") or []))
-    )
+def _claims(server: Json) -> Iterator[tuple[object, str, str]]:
+    for host in server.get("hosts") or []:
+        yield (server.get("port") or {}).get("number"), str(server.get("bind") or ""), str(host)
 
 
 @analyzer("gateway.CertificateAnalyzer", "Checks a gateway certificate")
 def certificates(snapshot: Snapshot) -> Iterator[Message]:
-    gateways = snapshot.all("Gateway")
-    for gw in gateways:
+    users: dict[tuple[str, str], list[Source]] = {}
+    for gw in snapshot.all("Gateway"):
+        for certificate in _certificates(gw):
+            users.setdefault(certificate, []).append(gw)
+    for gw in snapshot.all("Gateway"):
         mine = gw.spec.get("selector") or {}
-        names = sorted(
+        names = {
             g.full
-            for g in gateways
-            if g is not gw
-            and (selects(mine, g.spec.get("selector") or {}) or selects(g.spec.get("selector"), mine))
-            and _certificates(gw) & _certificates(g)
-        )
+            for certificate in _certificates(gw)
+            for g in users[certificate]
+            if g is not gw and (selects(mine, g.spec.get("selector") or {}) or selects(g.spec.get("selector"), mine))
+        }
         if names:
-            shown = "[" + " ".join(sorted([gw.full, *names])) + "]"
+            shown = "[" + " ".join(sorted({gw.full, *names})) + "]"
             yield message("IST0138", gw, shown, path=("spec", "servers"))
 
 
@@ -204,7 +225,6 @@ def _version(text: str) -> tuple[int, ...]:
 @analyzer("k8sgateway.SelectorAnalyzer", "Check that selectors are effective for Kubernetes gateway")
 def policy_selectors(snapshot: Snapshot) -> Iterator[Message]:
     label = "gateway.networking.k8s.io/gateway-name"
-    pods = [p for p in snapshot.all("Pod") if label in p.labels]
     for policy in snapshot.all("AuthorizationPolicy", "RequestAuthentication", "Telemetry", "WasmPlugin"):
         labels = (policy.spec.get("selector") or {}).get("matchLabels")
         if not labels or policy.spec.get("targetRef") or policy.spec.get("targetRefs"):
@@ -212,9 +232,8 @@ def policy_selectors(snapshot: Snapshot) -> Iterator[Message]:
         names = sorted(
             {
                 p.labels[label]
-                for p in pods
-                if policy.namespace in (p.namespace, snapshot.root)
-                and selects(labels, p.labels)
+                for p in snapshot.pods(labels, "" if policy.namespace == snapshot.root else policy.namespace)
+                if label in p.labels
                 and (label not in labels or snapshot.get(K8S_GATEWAY, p.namespace, p.labels[label]) is not None)
             }
         )

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 
 from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import SYSTEM, Message, Snapshot, Source, message
+from lateen.api.reading import INJECTION, PROXY, REVISION, containers, has_proxy, is_finished, is_terminating, opted
 from lateen.kit import jsons, selectors
 from lateen.kit.jsons import Json, dig
 
-INJECTION, REVISION, MODE = "istio-injection", "istio.io/rev", "istio.io/dataplane-mode"
-INJECT = "sidecar.istio.io/inject"
+MODE = "istio.io/dataplane-mode"
 WEBHOOKS = ".sidecar-injector.istio.io"
 
 
@@ -27,14 +27,8 @@ def _values(snapshot: Snapshot) -> Json:
     return {}
 
 
-def _containers(spec: Json) -> Iterator[Json]:
-    for field in ("containers", "initContainers"):
-        yield from (c for c in spec.get(field) or [] if isinstance(c, dict))
-
-
 def _wants(pod: Source) -> bool:
-    own = str(pod.labels.get(INJECT, pod.annotations.get(INJECT, ""))).lower()
-    return own != "false" and not pod.spec.get("hostNetwork")
+    return opted(pod.labels, pod.annotations) is not False and not pod.spec.get("hostNetwork")
 
 
 @analyzer("injection.Analyzer", "Checks conditions related to Istio sidecar injection")
@@ -57,9 +51,7 @@ def injection(snapshot: Snapshot) -> Iterator[Message]:
     for pod in snapshot.all("Pod"):
         if pod.namespace not in enabled or not _wants(pod):
             continue
-        if dig(pod.obj, "status", "phase") in ("Succeeded", "Failed"):
-            continue
-        if not any(c.get("name") == "istio-proxy" for c in _containers(pod.spec)):
+        if not is_finished(pod.obj) and not is_terminating(pod.obj) and not has_proxy(pod.obj):
             yield message("IST0103", pod, pod.full, path=("metadata", "name"))
 
 
@@ -75,13 +67,13 @@ def images(snapshot: Snapshot) -> Iterator[Message]:
     wanted = image if "/" in image else f"{hub}/{image}:{tag}"
     old: dict[str, list[str]] = {}
     for pod in snapshot.all("Pod"):
-        labels = snapshot.namespace_labels.get(pod.namespace, {})
+        labels = snapshot.namespace_labels(pod.namespace)
         if labels.get(INJECTION) != "enabled" and REVISION not in labels:
             continue
         if not _wants(pod) or "sidecar.istio.io/proxyImage" in pod.annotations:
             continue
-        for c in _containers(pod.spec):
-            if c.get("name") == "istio-proxy" and _plain(str(c.get("image") or "")) != _plain(wanted):
+        for c in containers(pod.spec):
+            if c.get("name") == PROXY and _plain(str(c.get("image") or "")) != _plain(wanted):
                 old.setdefault(pod.namespace, []).append(pod.name)
     for namespace, names in sorted(old.items()):
         source = snapshot.get("Namespace", "", namespace)
@@ -113,7 +105,7 @@ def image_auto(snapshot: Snapshot) -> Iterator[Message]:
         template = d.spec.get("template") or {}
         if not _auto(template.get("spec") or {}):
             continue
-        of = snapshot.namespace_labels.get(d.namespace, {})
+        of = snapshot.namespace_labels(d.namespace)
         labels: Mapping[str, str] = dig(template, "metadata", "labels", default={})
         if not any(
             selectors.matches(h.get("namespaceSelector") or {}, of)
@@ -124,4 +116,4 @@ def image_auto(snapshot: Snapshot) -> Iterator[Message]:
 
 
 def _auto(spec: Json) -> bool:
-    return any(c.get("name") == "istio-proxy" and c.get("image") == "auto" for c in _containers(spec))
+    return any(c.get("name") == PROXY and c.get("image") == "auto" for c in containers(spec))

@@ -7,30 +7,34 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lateen.analysis.registry import analyzer
-from lateen.analysis.snapshot import Message, Path, Snapshot, Source, message, selector_text, selects
+from lateen.analysis.snapshot import Message, Path, Snapshot, Source, message, selector_text
+from lateen.api.reading import has_proxy
 from lateen.kit.jsons import dig
 
 MODE, REDIRECTION = "istio.io/dataplane-mode", "ambient.istio.io/redirection"
 
 
 def _ambient(snapshot: Snapshot, namespace: str) -> bool:
-    labels = snapshot.namespace_labels.get(namespace, {})
+    labels = snapshot.namespace_labels(namespace)
     sidecars = labels.get("istio-injection") == "enabled" or "istio.io/rev" in labels
     return labels.get(MODE) == "ambient" and not sidecars
 
 
 def _in_mesh(pod: Source) -> bool:
-    containers = [*(pod.spec.get("containers") or []), *(pod.spec.get("initContainers") or [])]
-    return any(c.get("name") == "istio-proxy" for c in containers) or pod.annotations.get(REDIRECTION) == "enabled"
+    return has_proxy(pod.obj) or pod.annotations.get(REDIRECTION) == "enabled"
 
 
 def _conflicts(
     snapshot: Snapshot, chosen: list[tuple[Source, Mapping[str, Any]]], code: str, path: Path
 ) -> Iterator[Message]:
     """Objects of one namespace that select the same pod: each reported once, with the first such pod."""
+    selecting: dict[str, list[Source]] = {}
+    for s, labels in chosen:
+        for pod in snapshot.pods(labels, s.namespace):
+            selecting.setdefault(pod.full, []).append(s)
     reported: set[str] = set()
     for pod in snapshot.all("Pod"):
-        mine = [s for s, labels in chosen if s.namespace == pod.namespace and selects(labels, pod.labels)]
+        mine = selecting.get(pod.full, ())
         if len(mine) < 2:
             continue
         names = "[" + " ".join(sorted(s.name for s in mine)) + "]"
@@ -67,7 +71,7 @@ def sidecars(snapshot: Snapshot) -> Iterator[Message]:
             continue
         chosen.append((s, labels))
         path = ("spec", "workloadSelector", "labels")
-        pods = [p for p in snapshot.pods_by_namespace.get(s.namespace, ()) if selects(labels, p.labels)]
+        pods = snapshot.pods(labels, s.namespace)
         if not pods:
             yield message("IST0101", s, "selector", selector_text(labels), path=path)
         elif any(p.annotations.get(REDIRECTION) == "enabled" for p in pods):
@@ -88,8 +92,7 @@ def telemetries(snapshot: Snapshot) -> Iterator[Message]:
         if not labels:
             continue
         chosen.append((t, labels))
-        pods = snapshot.pods_by_namespace.get(t.namespace, ())
-        if not any(selects(labels, p.labels) for p in pods):
+        if not snapshot.pods(labels, t.namespace):
             yield message("IST0101", t, "selector", selector_text(labels), path=path)
     yield from _conflicts(snapshot, chosen, "IST0159", path)
 
@@ -129,25 +132,24 @@ def lightstep(snapshot: Snapshot) -> Iterator[Message]:
 
 @analyzer("auth.AuthorizationPoliciesAnalyzer", "Checks the validity of authorization policies")
 def authorization(snapshot: Snapshot) -> Iterator[Message]:
-    meshed = [p for p in snapshot.all("Pod") if _in_mesh(p)]
     root = str(snapshot.mesh.get("rootNamespace") or snapshot.root)
     for ap in snapshot.all("AuthorizationPolicy"):
         labels = dig(ap.spec, "selector", "matchLabels", default={})
         targeted = ap.spec.get("targetRef") or ap.spec.get("targetRefs")
-        if not targeted and not (ap.namespace == root and not labels):
-            reach = [p for p in meshed if ap.namespace in (root, p.namespace)]
-            if not any(selects(labels, p.labels) for p in reach):
-                yield message("IST0127", ap, selector_text(labels), path=("spec", "selector", "matchLabels"))
+        everything = ap.namespace == root and not labels
+        reach = () if targeted or everything else snapshot.pods(labels, "" if ap.namespace == root else ap.namespace)
+        if not targeted and not everything and not any(_in_mesh(p) for p in reach):
+            yield message("IST0127", ap, selector_text(labels), path=("spec", "selector", "matchLabels"))
         yield from _namespaces(snapshot, ap)
 
 
 def _namespaces(snapshot: Snapshot, ap: Source) -> Iterator[Message]:
-    known = set(snapshot.namespace_labels)
+    known = {n.name for n in snapshot.all("Namespace")}
     for i, rule in enumerate(ap.spec.get("rules") or []):
         for j, source in enumerate((rule or {}).get("from") or []):
             for field in ("namespaces", "notNamespaces"):
                 for k, wanted in enumerate(dig(source, "source", field, default=[])):
-                    if not any(fnmatch.fnmatchcase(n, str(wanted)) for n in known):
+                    if wanted not in known and not any(fnmatch.fnmatchcase(n, str(wanted)) for n in known):
                         path: Path = ("spec", "rules", i, "from", j, "source", field, k)
                         yield message("IST0101", ap, "namespace", wanted, path=path)
 

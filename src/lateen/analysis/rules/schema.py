@@ -17,7 +17,9 @@ from lateen.api.validate.unreachable import unreachable
 def schema(snapshot: Snapshot) -> Iterator[Message]:
     for kind in BY_KIND:
         for source in snapshot.all(kind):
-            yield from _one(source)
+            if "schema" not in source.memo:
+                source.memo["schema"] = list(_one(source))
+            yield from source.memo["schema"]
 
 
 def _one(source: Source) -> Iterator[Message]:

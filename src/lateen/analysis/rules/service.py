@@ -5,42 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lateen.analysis.registry import analyzer
-from lateen.analysis.snapshot import SYSTEM, Message, Snapshot, Source, message, selects
-from lateen.kit.jsons import Json, dig
+from lateen.analysis.snapshot import SYSTEM, Message, Snapshot, Source, message
+from lateen.api.reading import asks_for_sidecar, names_protocol
+from lateen.kit.jsons import dig
 
-PROTOCOLS = (
-    "http",
-    "http2",
-    "https",
-    "tcp",
-    "tls",
-    "grpc",
-    "grpc-web",
-    "mongo",
-    "mysql",
-    "redis",
-    "udp",
-    "hbone",
-    "http-proxy",
-    "https-proxy",
-)
-APP_PROTOCOLS = (*PROTOCOLS, "kubernetes.io/h2c", "kubernetes.io/ws", "kubernetes.io/wss")
-WELL_KNOWN = {22, 25, 53, 3306, 27017}
-"""Ports that are taken as TCP without a name."""
 PROXY_UID = 1337
 OUR_CONTAINERS = {"istio-proxy", "discovery"}
-
-
-def _known(port: Json) -> bool:
-    """Whether the protocol of a service port is told by appProtocol or by its name."""
-    if port.get("protocol") == "UDP":
-        return True
-    if port.get("appProtocol"):
-        return str(port["appProtocol"]).lower() in APP_PROTOCOLS
-    name = str(port.get("name") or "").lower()
-    if any(name == p or name.startswith(f"{p}-") for p in PROTOCOLS):
-        return True
-    return not name and port.get("port") in WELL_KNOWN
 
 
 def _control_plane(s: Source) -> bool:
@@ -62,36 +32,22 @@ def port_names(snapshot: Snapshot) -> Iterator[Message]:
         for i, port in enumerate(s.spec.get("ports") or []):
             path = ("spec", "ports", i, "name")
             if external:
-                if not _known(port) or port.get("name") == "tcp":
+                if not names_protocol(port) or port.get("name") == "tcp":
                     yield message("IST0150", s, path=path)
-            elif not _known(port):
+            elif not names_protocol(port):
                 target = port.get("targetPort", port.get("port"))
                 yield message("IST0118", s, port.get("name") or "", port.get("port"), target, path=path)
 
 
-def injected(snapshot: Snapshot, namespace: str, template: Json) -> bool:
-    """Whether the pods of a workload get a sidecar."""
-    labels = dig(template, "metadata", "labels", default={})
-    annotations = dig(template, "metadata", "annotations", default={})
-    own = str(labels.get("sidecar.istio.io/inject", annotations.get("sidecar.istio.io/inject", ""))).lower()
-    if own in ("true", "false"):
-        return own == "true"
-    of = snapshot.namespace_labels.get(namespace, {})
-    return of.get("istio-injection") == "enabled" or "istio.io/rev" in of
-
-
 @analyzer("deployment.MultiServiceAnalyzer", "Checks association between services and pods")
 def multi_service(snapshot: Snapshot) -> Iterator[Message]:
-    services: dict[str, list[Source]] = {}
-    for s in snapshot.all("Service"):
-        if s.spec.get("selector"):
-            services.setdefault(s.namespace, []).append(s)
     for d in snapshot.all("Deployment"):
         template = d.spec.get("template") or {}
-        if not injected(snapshot, d.namespace, template):
-            continue
         labels = dig(template, "metadata", "labels", default={})
-        mine = [s for s in services.get(d.namespace, ()) if selects(s.spec["selector"], labels)]
+        annotations = dig(template, "metadata", "annotations", default={})
+        if not asks_for_sidecar(snapshot.namespace_labels(d.namespace), labels, annotations):
+            continue
+        mine = snapshot.services_of(d.namespace, labels)
         if len(mine) > 1:
             yield from _protocols(d, mine)
             yield from _targets(d, mine)

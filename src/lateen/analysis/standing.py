@@ -1,0 +1,53 @@
+"""The analysis of objects that change: an analyzer runs again only where a kind that it has read is changed. Pure."""
+
+from __future__ import annotations
+
+from lateen.analysis.registry import Analyzer, analyzers, gravest_first, run_one
+from lateen.analysis.snapshot import EVERYTHING, Key, Message, Snapshot, Source, kind_of, suppressed
+from lateen.kit.jsons import Json
+
+Findings = dict[str, list[Message]]
+"""Object (``Kind namespace/name``) -> its findings, the gravest first."""
+
+
+class Standing:
+    """Objects are put and dropped; ``findings`` says what the analysis finds now."""
+
+    def __init__(self, root: str, unread: frozenset[str]) -> None:
+        self._snapshot = Snapshot((), root=root, unread=unread, secrets=frozenset())
+        self._changes: dict[Key, Source | None] = {}
+        self._results: dict[str, tuple[list[Message], frozenset[str]]] = {}
+        self.secrets: frozenset[str] = frozenset()
+        """Namespaces whose Secrets are among the objects."""
+        self.runs = 0
+        """How many times an analyzer has run."""
+
+    def put(self, obj: Json) -> None:
+        source = Source(obj)
+        self._changes[kind_of(obj), source.namespace, source.name] = source
+
+    def drop(self, obj: Json) -> None:
+        """``obj`` needs no more than kind and name."""
+        source = Source(obj)
+        self._changes[kind_of(obj), source.namespace, source.name] = None
+
+    def findings(self) -> Findings:
+        changed = {kind for kind, _, _ in self._changes}
+        if self._snapshot.secrets != self.secrets:
+            changed.add("Secret")
+        self._snapshot = self._snapshot.replaced(self._changes, self.secrets)
+        self._changes = {}
+        out: Findings = {}
+        for a in analyzers().values():
+            for m in self._of(a, changed):
+                out.setdefault(m.source.ref, []).append(m)
+        return {ref: sorted(found, key=gravest_first) for ref, found in out.items()}
+
+    def _of(self, a: Analyzer, changed: set[str]) -> list[Message]:
+        known = self._results.get(a.name)
+        if known is None or known[1] & changed or (EVERYTHING in known[1] and changed):
+            found, read = run_one(a, self._snapshot)
+            kept = [] if read & self._snapshot.unread else [m for m in found if not suppressed(m, ())]
+            known = self._results[a.name] = (kept, read)
+            self.runs += 1
+        return known[0]

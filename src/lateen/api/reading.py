@@ -1,0 +1,86 @@
+"""What single objects say, read in one way by everyone: full host names, who has a proxy, who asks for one, which
+protocol a port of a Service names. Pure, over plain JSON.
+
+Sources: https://istio.io/latest/docs/ops/configuration/traffic-management/protocol-selection/ and
+https://istio.io/latest/docs/setup/additional-setup/sidecar-injection/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from lateen.kit.jsons import Json, dig
+
+DOMAIN = "cluster.local"
+PROXY = "istio-proxy"
+INJECT, INJECTION, REVISION = "sidecar.istio.io/inject", "istio-injection", "istio.io/rev"
+PROTOCOLS = (
+    "http",
+    "http2",
+    "https",
+    "tcp",
+    "tls",
+    "grpc",
+    "grpc-web",
+    "mongo",
+    "mysql",
+    "redis",
+    "udp",
+    "hbone",
+    "http-proxy",
+    "https-proxy",
+)
+APP_PROTOCOLS = (*PROTOCOLS, "kubernetes.io/h2c", "kubernetes.io/ws", "kubernetes.io/wss")
+WELL_KNOWN = (22, 25, 53, 3306, 27017)
+"""Ports that are taken as TCP without a name."""
+
+
+def full_host(host: str, namespace: str, domain: str = DOMAIN) -> str:
+    """A host as a rule of ``namespace`` writes it: a short name is a service of the rule's own namespace."""
+    return host if "." in host or host == "*" else f"{host}.{namespace}.svc.{domain}"
+
+
+def containers(pod_spec: Json) -> Iterator[Json]:
+    """All containers, init containers included: a native sidecar is one of those."""
+    for field in ("containers", "initContainers"):
+        yield from (c for c in pod_spec.get(field) or () if isinstance(c, dict))
+
+
+def has_proxy(pod: Json) -> bool:
+    """Whether a sidecar or a gateway's proxy runs in the pod."""
+    return any(c.get("name") == PROXY for c in containers(pod.get("spec") or {}))
+
+
+def is_terminating(pod: Json) -> bool:
+    return bool(dig(pod, "metadata", "deletionTimestamp"))
+
+
+def is_finished(pod: Json) -> bool:
+    return dig(pod, "status", "phase") in ("Succeeded", "Failed")
+
+
+def opted(labels: Mapping[str, str], annotations: Mapping[str, str]) -> bool | None:
+    """What a pod itself says about injection, its label before its annotation; None where it says nothing."""
+    own = labels.get(INJECT) or annotations.get(INJECT)
+    return None if own is None else str(own).lower() not in ("false", "n", "no", "off")
+
+
+def asks_for_sidecar(namespace: Mapping[str, str], labels: Mapping[str, str], annotations: Mapping[str, str]) -> bool:
+    """Whether pods with these labels get a sidecar in a namespace with those: ``istio-injection`` is stronger than
+    ``istio.io/rev``, and the pod's own choice than both, but not than ``istio-injection: disabled``."""
+    own = opted(labels, annotations)
+    if own is False or namespace.get(INJECTION) == "disabled":
+        return False
+    return bool(own or namespace.get(INJECTION) == "enabled" or REVISION in namespace or labels.get(REVISION))
+
+
+def names_protocol(port: Json) -> bool:
+    """Whether a port of a Service says its protocol, by appProtocol, by its name, or by a well-known number."""
+    if port.get("protocol") == "UDP":
+        return True
+    if port.get("appProtocol"):
+        return str(port["appProtocol"]).lower() in APP_PROTOCOLS
+    name = str(port.get("name") or "").lower()
+    if any(name == p or name.startswith(f"{p}-") for p in PROTOCOLS):
+        return True
+    return not name and port.get("port") in WELL_KNOWN
