@@ -60,6 +60,8 @@ def _tls(host: str) -> Json:
             "sni": host,
             "common_tls_context": {
                 "alpn_protocols": ["h2"],
+                # Without a maximum, an Envoy that is the client stops at TLS 1.2.
+                "tls_params": {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"},
                 "tls_certificate_sds_secret_configs": [_file_secret("default")],
                 "combined_validation_context": {
                     "default_validation_context": {

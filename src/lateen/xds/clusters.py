@@ -18,6 +18,10 @@ from lateen.wire.resource import Resource
 from lateen.xds import balancing, discovery, pb, tls
 
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+PASSTHROUGH_IDLE_S = 300.0
+"""Idle connections to unknown destinations end after this time, as in Istio; there may be one for every address."""
+CLEANUP_S = 60.0
+"""How long an ORIGINAL_DST cluster of the workload keeps a destination without connections (Istio; Envoy: 5 s)."""
 UNLIMITED = 4294967295
 """Istio sets Envoy's circuit breakers to their maximum: Envoy's own 1024 connections would surprise."""
 LOOP_GUARD = "127.0.0.6"
@@ -29,8 +33,10 @@ def _http_options(
     pool: api.ConnectionPool | None = None,
     outlier: api.OutlierDetection | None = None,
     asked: Any = None,
+    idle_s: float = 0,
 ) -> Any:
-    """``h1``, ``h2`` or ``downstream`` (whatever the client speaks); ``asked``: how TLS names the server."""
+    """``h1``, ``h2`` or ``downstream`` (whatever the client speaks); ``asked``: how TLS names the server; ``idle_s``:
+    the idle timeout of connections where ``pool`` has none (0: Envoy's own, one hour)."""
     http = pool.http if pool else None
     options = http_protocol_options_pb2.HttpProtocolOptions()
     if kind == "h2":
@@ -42,8 +48,8 @@ def _http_options(
         options.explicit_http_config.http_protocol_options.CopyFrom(protocol_pb2.Http1ProtocolOptions())
     common = options.common_http_protocol_options
     idle = (http.idle_timeout if http else None) or (pool.tcp.idle_timeout if pool and pool.tcp else None)
-    if idle:
-        common.idle_timeout.CopyFrom(pb.duration(idle.seconds))
+    if idle or idle_s:
+        common.idle_timeout.CopyFrom(pb.duration(idle.seconds if idle else idle_s))
     if http and http.max_requests_per_connection:
         common.max_requests_per_connection.value = http.max_requests_per_connection
     if pool and pool.tcp and pool.tcp.max_connection_duration:
@@ -209,10 +215,13 @@ def _transport(
     if found is not None and found.mode in ("SIMPLE", "MUTUAL"):
         cluster.transport_socket.CopyFrom(tls.originate(found, view.host, view.sans, alpn == tls.ALPN_H2))
         return
-    sni = names.sni(view.host, port.number, subset)
     secured = view.secured(port.number, subset)
     domain = view.config.trust_domain
-    sans = tuple(f"spiffe://{domain}/ns/{namespace}/sa/{account}" for namespace, account in secured.accounts)
+    # What the rule says goes before what is known of the service: gateways are chosen by the name that is asked for.
+    sni = (found.sni if found else "") or names.sni(view.host, port.number, subset)
+    sans = (found.subject_alt_names if found else ()) or tuple(
+        f"spiffe://{domain}/ns/{namespace}/sa/{account}" for namespace, account in secured.accounts
+    )
     mesh_tls = tls.upstream(alpn, sni, domain, sans)
     meshed = secured.meshed
     if (found is not None and found.mode == "ISTIO_MUTUAL") or meshed == "all":
@@ -263,7 +272,9 @@ def fixed(connect_timeout: float) -> tuple[Resource, ...]:
         circuit_breakers=_breakers(None),
         metadata=pb.metadata(lateen={"host": names.PASSTHROUGH, "name": names.PASSTHROUGH, "namespace": "unknown"}),
     )
-    passthrough.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(_http_options("downstream"))
+    passthrough.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(
+        _http_options("downstream", idle_s=PASSTHROUGH_IDLE_S)
+    )
     hole = cluster_pb2.Cluster(name=names.BLACK_HOLE, type="STATIC", connect_timeout=pb.duration(connect_timeout))
     return (pb.resource(passthrough.name, passthrough), pb.resource(hole.name, hole))
 
@@ -272,23 +283,26 @@ def fixed(connect_timeout: float) -> tuple[Resource, ...]:
 def of_workload(view: InboundView) -> tuple[Resource, ...]:
     """The application's own ports, and one cluster for all others."""
     made = (_own(view, i) for i in view.ports)
-    rest = _to_application(view, names.INBOUND_PASSTHROUGH, "downstream")
+    rest = _to_application(view, names.INBOUND_PASSTHROUGH, "downstream", idle_s=PASSTHROUGH_IDLE_S)
     return (*(pb.resource(c.name, c, view.origins) for c in made), pb.resource(rest.name, rest))
 
 
-def _to_application(view: InboundView, name: str, kind: str, pool: api.ConnectionPool | None = None) -> Any:
+def _to_application(
+    view: InboundView, name: str, kind: str, pool: api.ConnectionPool | None = None, idle_s: float = 0
+) -> Any:
     out = cluster_pb2.Cluster(
         name=name,
         type="ORIGINAL_DST",
         lb_policy="CLUSTER_PROVIDED",
         connect_timeout=pb.duration(view.config.connect_timeout_s),
         circuit_breakers=_breakers(pool),
+        cleanup_interval=pb.duration(CLEANUP_S),
         upstream_bind_config=address_pb2.BindConfig(
             source_address=address_pb2.SocketAddress(address=LOOP_GUARD, port_value=0)
         ),
     )
     if kind:
-        out.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(_http_options(kind, pool))
+        out.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(_http_options(kind, pool, idle_s=idle_s))
     if pool and pool.tcp:
         _connections(out, pool.tcp)
     return out
@@ -308,6 +322,7 @@ def _own(view: InboundView, i: InboundPort) -> Any:
     out = _to_application(view, names.inbound(i.port.number), kind, i.pool)
     if not i.target:
         return out
+    out.ClearField("cleanup_interval")
     group = out.load_assignment.endpoints.add()
     out.load_assignment.cluster_name = out.name
     out.type = cluster_pb2.Cluster.DiscoveryType.Value("STATIC")

@@ -34,6 +34,26 @@ MESH_TCP = ("istio-peer-exchange", "istio")
 MESH_ALPN = ("istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2")
 
 
+CIPHER_LIST = (
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "AES256-GCM-SHA384",
+    "AES128-GCM-SHA256",
+)
+"""What a server of the mesh accepts with TLS 1.2, in Istio's order; the suites of TLS 1.3 cannot be chosen. Facts:
+``SupportedCiphers`` in pilot/pkg/security/authn/utils.go."""
+CURVES = ("X25519", "P-256")
+
+
+def _params(**more: Any) -> Any:
+    """TLS 1.2 or 1.3: without a maximum, an Envoy that is the client stops at 1.2."""
+    return common_pb2.TlsParameters(
+        tls_minimum_protocol_version="TLSv1_2", tls_maximum_protocol_version="TLSv1_3", **more
+    )
+
+
 def _file_secret(name: str, path: str) -> Any:
     source = config_source_pb2.PathConfigSource(path=path, watched_directory=base_pb2.WatchedDirectory(path=SECRETS))
     return secret_pb2.SdsSecretConfig(
@@ -41,9 +61,12 @@ def _file_secret(name: str, path: str) -> Any:
     )
 
 
-def _common(alpn: tuple[str, ...], trust_domain: str, sans: tuple[str, ...]) -> Any:
+def _common(alpn: tuple[str, ...], trust_domain: str, sans: tuple[str, ...], params: Any) -> Any:
     matchers = [
-        common_pb2.SubjectAltNameMatcher(san_type="URI", matcher=string_pb2.StringMatcher(exact=s)) for s in sans
+        common_pb2.SubjectAltNameMatcher(
+            san_type="URI" if "://" in s else "DNS", matcher=string_pb2.StringMatcher(exact=s)
+        )
+        for s in sans
     ] or [
         common_pb2.SubjectAltNameMatcher(
             san_type="URI", matcher=string_pb2.StringMatcher(prefix=f"spiffe://{trust_domain}/")
@@ -57,21 +80,22 @@ def _common(alpn: tuple[str, ...], trust_domain: str, sans: tuple[str, ...]) -> 
         alpn_protocols=alpn,
         combined_validation_context=combined,
         tls_certificate_sds_secret_configs=[_file_secret("default", CERTIFICATE_SDS)],
-        tls_params=common_pb2.TlsParameters(tls_minimum_protocol_version="TLSv1_2", ecdh_curves=["X25519", "P-256"]),
+        tls_params=params,
     )
 
 
 @lru_cache(maxsize=4096)
 def upstream(alpn: tuple[str, ...], sni: str, trust_domain: str, sans: tuple[str, ...] = ()) -> Any:
-    context = tls_pb2.UpstreamTlsContext(common_tls_context=_common(alpn, trust_domain, sans), sni=sni)
+    """Mutual TLS with a server of the mesh that has one of the identities ``sans``; none: any of the trust domain."""
+    common = _common(alpn, trust_domain, sans, _params(ecdh_curves=CURVES))
+    context = tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=sni)
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=pb.any_of(context))
 
 
 @lru_cache(maxsize=64)
 def downstream(alpn: tuple[str, ...], trust_domain: str) -> Any:
-    context = tls_pb2.DownstreamTlsContext(
-        common_tls_context=_common(alpn, trust_domain, ()), require_client_certificate=pb.boolean(True)
-    )
+    common = _common(alpn, trust_domain, (), _params(ecdh_curves=CURVES, cipher_suites=CIPHER_LIST))
+    context = tls_pb2.DownstreamTlsContext(common_tls_context=common, require_client_certificate=pb.boolean(True))
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=pb.any_of(context))
 
 
@@ -156,7 +180,7 @@ def originate(tls: ClientTLS, host: str, sans: tuple[str, ...], h2: bool) -> Any
     """TLS that begins at this proxy (SIMPLE, MUTUAL), by secrets or by files in the pod. Servers are verified with what
     the rule says, else with the authorities that the system trusts."""
     common = tls_pb2.CommonTlsContext(alpn_protocols=["h2"] if h2 else [])
-    common.tls_params.tls_minimum_protocol_version = tls_params("TLSv1_2")
+    common.tls_params.CopyFrom(_params())
     if tls.mode == "MUTUAL" and tls.credential_name:
         common.tls_certificate_sds_secret_configs.add().CopyFrom(_by_ads(names.credential(tls.credential_name)))
     elif tls.mode == "MUTUAL" and tls.client_certificate:

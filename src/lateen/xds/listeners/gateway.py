@@ -104,6 +104,7 @@ def _listener(place: tuple[str, int], servers: tuple[GatewayServer, ...]) -> Res
         address=pb.address(*place),
         filter_chains=chains,
         listener_filters=[tcp.tls_inspector()] if secure else [],
+        max_connections_to_accept_per_socket_event=pb.u32(tcp.ACCEPTED_AT_ONCE),
         traffic_direction="OUTBOUND",
     )
     origins = [origin for s in servers for origin in s.origins]

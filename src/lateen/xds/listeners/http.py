@@ -18,6 +18,9 @@ from lateen.mesh.objects import MeshConfig
 from lateen.xds import discovery, pb, telemetry
 from lateen.xds.routes import action
 
+SERVER_NAME = "istio-envoy"
+"""The ``server`` header of answers that leave the mesh's proxies."""
+
 
 def _filter(name: str, config: Any, disabled: bool = False) -> Any:
     return hcm.HttpFilter(name=name, typed_config=pb.any_of(config), disabled=disabled)
@@ -63,6 +66,7 @@ def manager(
         upgrade_configs=[hcm.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
         use_remote_address=pb.boolean(kind == "gateway"),
         http2_protocol_options=protocol_pb2.Http2ProtocolOptions(allow_connect=True),
+        proxy_100_continue=True,
     )
     # Private addresses are not trusted to set x-envoy headers (Istio's bulletin 2024-006).
     out.internal_address_config.SetInParent()
@@ -71,14 +75,11 @@ def manager(
         out.rds.route_config_name = rds
     else:
         out.route_config.CopyFrom(route)
-    if server and server.security == "mutual_tls":
-        out.generate_request_id.value = False  # the client's sidecar has done it
-    if server:
-        out.server_header_transformation = hcm.HttpConnectionManager.PASS_THROUGH
-        out.forward_client_cert_details = hcm.HttpConnectionManager.APPEND_FORWARD
-        out.set_current_client_cert_details.uri = True
-        out.set_current_client_cert_details.dns = True
-    elif kind == "gateway":
-        out.server_name = "istio-envoy"
-        out.forward_client_cert_details = hcm.HttpConnectionManager.SANITIZE_SET
+    if kind != "outbound":
+        out.server_name = SERVER_NAME
+        mode = hcm.HttpConnectionManager.APPEND_FORWARD if server else hcm.HttpConnectionManager.SANITIZE_SET
+        out.forward_client_cert_details = mode
+        details = out.set_current_client_cert_details
+        details.subject.value = details.uri = details.dns = True
+        details.cert = kind == "gateway"
     return lc.Filter(name="envoy.filters.network.http_connection_manager", typed_config=pb.any_of(out))

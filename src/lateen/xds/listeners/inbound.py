@@ -169,6 +169,7 @@ def _free(view: InboundView, i: InboundPort) -> Resource:
         listener_filters=[tcp.tls_inspector(), tcp.http_inspector()],
         traffic_direction="INBOUND",
         listener_filters_timeout=pb.duration(5),
+        max_connections_to_accept_per_socket_event=pb.u32(tcp.ACCEPTED_AT_ONCE),
         continue_on_listener_filters_timeout=True,
     )
     return pb.resource(out.name, out, view.origins)
@@ -187,6 +188,7 @@ def of_view(view: InboundView) -> tuple[Resource, ...]:
         listener_filters=[tcp.original_dst(), tcp.tls_inspector(), _inspector(view)],
         traffic_direction="INBOUND",
         listener_filters_timeout=pb.duration(5),
+        max_connections_to_accept_per_socket_event=pb.u32(tcp.ACCEPTED_AT_ONCE),
         continue_on_listener_filters_timeout=True,
     )
     policies = [str(p.ref) for p in view.authorization]

@@ -47,6 +47,7 @@ def _virtual(config: MeshConfig) -> Resource:
         name=names.VIRTUAL_OUTBOUND,
         address=pb.address(ANYWHERE, ports.OUTBOUND),
         use_original_dst=pb.boolean(True),
+        max_connections_to_accept_per_socket_event=pb.u32(tcp.ACCEPTED_AT_ONCE),
         filter_chains=[hole, rest],
         traffic_direction="OUTBOUND",
     )
@@ -146,6 +147,7 @@ def _bound(config: MeshConfig, bind: Bind) -> Resource:
         name=name,
         address=pb.address(bind.address, bind.port),
         bind_to_port=pb.boolean(not bind.captured),
+        max_connections_to_accept_per_socket_event=pb.u32(tcp.ACCEPTED_AT_ONCE),
         traffic_direction="OUTBOUND",
     )
     if bind.address.startswith("unix://"):

@@ -22,6 +22,10 @@ from lateen.mesh.view import HostView
 from lateen.wire import names
 from lateen.xds import discovery, pb, telemetry
 
+ACCEPTED_AT_ONCE = 1
+"""Connections that a thread takes from a socket before it looks after its other work, as in Istio: a burst spreads over
+all threads."""
+
 
 @dataclass(frozen=True)
 class Option:
