@@ -90,7 +90,8 @@ def reason(kind: str, path: str) -> str | None:
     return next((known[p] for i in range(1, len(parts)) if (p := ".".join(parts[:i]) + ".**") in known), None)
 
 
-def _abstract(path: str) -> str:
+def general(path: str) -> str:
+    """``http[0].match[1].name`` -> ``http[].match[].name``; a map's key becomes ``{}``."""
     out, at = "", 0
     while at < len(path):
         if path[at] == "[":
@@ -113,6 +114,8 @@ def leaves(kind: Any, value: Any, path: str = "") -> list[tuple[str, Any]]:
         return [(path, value)]
     if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, Config):
         known = fields(kind)
+        if not known:
+            return [(path, value)]
         return [
             leaf for k, v in value.items() if k in known for leaf in leaves(known[k], v, f"{path}.{k}" if path else k)
         ]
@@ -127,13 +130,13 @@ def ineffective(kind: str, spec_type: type[Config], spec: Any) -> list[str]:
         return [f"{kind} has no effect yet in this version of Lateen: {IDLE[kind]}; it is checked, stored and ignored"]
     out = []
     for path, value in leaves(spec_type, spec):
-        general = _abstract(path)
-        why = reason(kind, general)
+        form = general(path)
+        why = reason(kind, form)
         if why is not None:
             out.append(
                 f"{kind} field spec.{path} has no effect in this version of Lateen: {why}; it is stored and ignored"
             )
-        elif (allowed := _VALUES.get((kind, general))) and value not in allowed:
+        elif (allowed := _VALUES.get((kind, form))) and value not in allowed:
             out.append(
                 f'{kind} field spec.{path}: the value "{value}" has no effect in this version of Lateen; '
                 f"effective are: {', '.join(allowed)}"

@@ -84,6 +84,7 @@ async def run() -> None:
         tasks.spawn(informer.run(), f"informer {informer.kind.plural}")
     async with asyncio.timeout(60):
         await asyncio.gather(*(i.synced.wait() for i in informers), control.credentials.follow(namespace).wait())
+    tasks.spawn(control.world.mesh_config.keep(client), "mesh configuration")
     tasks.spawn(control.push_loop(), "push")
     tasks.spawn(control.registrar.sweep(), "sweep")
     tasks.spawn(tasks.forever(writer.run, "status"), "status")

@@ -13,12 +13,12 @@ from lateen.api.config import Config, DecodeError, decode
 from lateen.api.crds import BY_KIND
 from lateen.api.ingress import Ingress, IngressClass
 from lateen.api.kinds import Kind
-from lateen.api.mesh import ExtensionProvider
-from lateen.api.networking import LocalityLb
-from lateen.kit import certs, duration, yamldoc
+from lateen.control.meshconfig import MeshConfigSource
+from lateen.kit import certs
 from lateen.kit.jsons import Json, dig
 from lateen.kube.informer import Key
-from lateen.mesh.objects import MeshConfig, Objects
+from lateen.mesh.objects import Objects
+from lateen.wire.revision import Revision
 
 log = logging.getLogger("lateen.control.world")
 
@@ -39,51 +39,10 @@ KUBERNETES: dict[str, tuple[type[Config], str]] = {
     "Ingress": (Ingress, "ingresses"),
     "IngressClass": (IngressClass, "ingress_classes"),
 }
-CONFIG_MAP = "istio"
-
-
-def mesh_config(data: str, root_namespace: str) -> MeshConfig:
-    """The ``mesh`` key of the ConfigMap ``istio``. Raises ValueError."""
-    found = yamldoc.load(data) or {}
-    if not isinstance(found, dict):
-        raise ValueError("the mesh configuration must be a mapping")
-    lateen = found.get("lateen") or {}
-    return MeshConfig(
-        access_log_file=str(found.get("accessLogFile") or ""),
-        access_log_format=str(found.get("accessLogFormat") or ""),
-        trust_domain=str(found.get("trustDomain") or "cluster.local"),
-        trust_domain_aliases=tuple(str(a) for a in found.get("trustDomainAliases") or ()),
-        extension_providers=_providers(found),
-        root_namespace=root_namespace,
-        outbound_policy=str(dig(found, "outboundTrafficPolicy", "mode", default="ALLOW_ANY")),
-        telemetry=str(lateen.get("telemetry") or "full"),
-        http2=lateen.get("http2", True) is not False,
-        connect_timeout_s=duration.seconds(str(found.get("connectTimeout") or "10s")),
-        locality=decode(LocalityLb, found.get("localityLbSetting") or {}, "localityLbSetting"),
-        concurrency=int(dig(found, "defaultConfig", "concurrency", default=2)),
-        environment=tuple(
-            sorted((str(k), str(v)) for k, v in dig(found, "defaultConfig", "proxyMetadata", default={}).items())
-        ),
-        redis_filter=lateen.get("redisFilter", False) is True,
-        h2_upgrade=found.get("h2UpgradePolicy") == "UPGRADE",
-        dns_refresh_s=duration.seconds(str(found.get("dnsRefreshRate") or "60s")),
-        ingress_class=str(found.get("ingressClass") or "istio"),
-        ingress_mode=str(found.get("ingressControllerMode") or "STRICT"),
-        ingress_selector=str(found.get("ingressSelector") or "ingressgateway"),
-    )
 
 
 def _is_dry_run(obj: Json) -> bool:
     return str(dig(obj, "metadata", "annotations", "istio.io/dry-run", default="")).lower() in ("true", "t", "1")
-
-
-def _providers(found: Json) -> tuple[ExtensionProvider, ...]:
-    """Those of external authorization; others are for telemetry."""
-    out = []
-    for i, p in enumerate(found.get("extensionProviders") or []):
-        if "envoyExtAuthzGrpc" in p or "envoyExtAuthzHttp" in p:
-            out.append(decode(ExtensionProvider, p, f"extensionProviders[{i}]"))
-    return tuple(out)
 
 
 def resource(ref: o.Ref, obj: Json, spec: Any) -> o.Resource[Any]:
@@ -108,8 +67,10 @@ def resource(ref: o.Ref, obj: Json, spec: Any) -> o.Resource[Any]:
 class World:
     """``objects`` is replaced, never changed; ``bad`` names objects that are kept out."""
 
-    def __init__(self, root_namespace: str, on_change: Callable[[], None]) -> None:
-        self.objects = Objects(MeshConfig(root_namespace=root_namespace))
+    def __init__(self, root_namespace: str, on_change: Callable[[], None], revision: Revision | None = None) -> None:
+        self._revision = revision or Revision()
+        self.mesh_config = MeshConfigSource(root_namespace, self._revision)
+        self.objects = Objects(self.mesh_config.settings)
         self.bad: dict[str, str] = {}
         self._root, self._on_change = root_namespace, on_change
         self._places: dict[str, str] = {}
@@ -171,7 +132,7 @@ class World:
     def _mesh_object(self, kind: Kind, key: Key, new: Json | None) -> None:
         ref = o.Ref(kind.kind, *key)
         self.bad.pop(str(ref), None)
-        if new is None:
+        if new is None or not self._revision.owns(dig(new, "metadata", "labels", default={})):
             self._put(COLLECTIONS[kind.kind], key, None)
             return
         try:
@@ -202,12 +163,11 @@ class World:
         self._put("credentials", key, found)
 
     def _config(self, key: Key, new: Json | None) -> None:
-        if key != (self._root, CONFIG_MAP):
+        if not self.mesh_config.changed(key, new):
             return
-        try:
-            config = mesh_config(dig(new, "data", "mesh", default=""), self._root)
-        except ValueError as e:
-            log.error("the mesh configuration is left as it was: %s", e)
-            return
-        if config != self.objects.config:
-            self.objects = replace(self.objects, config=config)
+        ref = str(o.Ref("ConfigMap", self._root, self._revision.config_map))
+        self.bad.pop(ref, None)
+        if self.mesh_config.problem:
+            self.bad[ref] = self.mesh_config.problem
+        if self.mesh_config.settings != self.objects.config:
+            self.objects = replace(self.objects, config=self.mesh_config.settings)

@@ -1,0 +1,164 @@
+"""Which fields of the mesh configuration have an effect: the ledger that ``install`` and istiod warn from.
+
+Paths are written with ``[]`` for list items and ``{}`` for map values; ``.**`` stands for everything below. Every
+field of the types that is not listed here has an effect, which a test tries with each of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lateen.api.effective import general, leaves
+from lateen.api.mesh.config import MeshConfig
+
+_TELEMETRY = "tracing and telemetry services are not implemented"
+_LEGACY = "Istio has removed it or does not read it"
+_FIXED = "the port is fixed"
+_PROVIDER = "only envoyExtAuthzGrpc, envoyExtAuthzHttp are implemented"
+
+IDLE: dict[str, str] = {
+    "proxyListenPort": _FIXED,
+    "proxyInboundListenPort": _FIXED,
+    "proxyHttpPort": "there is no HTTP proxy listener",
+    "hboneIdleTimeout": "there is no ambient mode",
+    "protocolDetectionTimeout": "the time is fixed (5 s inbound, none outbound)",
+    "tcpKeepalive.**": "set it in a DestinationRule",
+    "ingressService": "the gateways' Services are found by ingressSelector",
+    "enableTracing": _TELEMETRY,
+    "accessLogEncoding": "the access log is text",
+    "enableEnvoyAccessLogService": _TELEMETRY,
+    "disableEnvoyListenerLog": "listeners write no access log of their own",
+    "outboundTrafficPolicy.tls.**": "there is no dynamic DNS",
+    "inboundTrafficPolicy.**": "inbound connections go to where they were sent",
+    "configSources[].**": "the only source is the Kubernetes API",
+    "enableAutoMtls": "mutual TLS between sidecars is always automatic",
+    "caCertificates[].**": "the mesh trusts its own root only",
+    "defaultServiceExportTo": "set exportTo, or the annotation networking.istio.io/exportTo",
+    "defaultVirtualServiceExportTo": "set spec.exportTo",
+    "defaultDestinationRuleExportTo": "set spec.exportTo",
+    "rootNamespace": "it is the control plane's namespace",
+    "zoneAwareLbSetting.**": "use localityLbSetting, which decides by zones too",
+    "inboundClusterStatName": "clusters have Envoy's names in statistics",
+    "outboundClusterStatName": "clusters have Envoy's names in statistics",
+    "certificates[].**": _LEGACY,
+    "serviceSettings[].**": "there is one cluster",
+    "serviceScopeConfigs[].**": "there is no ambient mode",
+    "enablePrometheusMerge": 'metrics are always merged; switch it off per pod with prometheus.io/scrape: "false"',
+    "verifyCertificateAtClient": _LEGACY,
+    "ca.**": "istiod is the certificate authority",
+    "extensionProviders[].zipkin.**": _PROVIDER,
+    "extensionProviders[].lightstep.**": _PROVIDER,
+    "extensionProviders[].datadog.**": _PROVIDER,
+    "extensionProviders[].stackdriver.**": _PROVIDER,
+    "extensionProviders[].opencensus.**": _PROVIDER,
+    "extensionProviders[].skywalking.**": _PROVIDER,
+    "extensionProviders[].opentelemetry.**": _PROVIDER,
+    "extensionProviders[].prometheus": "Istio's standard metrics are always served",
+    "extensionProviders[].envoyFileAccessLog.**": _PROVIDER,
+    "extensionProviders[].envoyHttpAls.**": _PROVIDER,
+    "extensionProviders[].envoyTcpAls.**": _PROVIDER,
+    "extensionProviders[].envoyOtelAls.**": _PROVIDER,
+    "extensionProviders[].sds.**": _PROVIDER,
+    "defaultProviders.**": _TELEMETRY,
+    "discoverySelectors[].**": "all namespaces are watched",
+    "pathNormalization.**": "paths are normalized as Istio does by default (BASE)",
+    "defaultHttpRetryPolicy.**": "set retries in a VirtualService",
+    "meshMTLS.**": "TLS between sidecars is 1.2 or 1.3 with Istio's ciphers",
+    "tlsDefaults.**": "set TLS versions and ciphers in a Gateway",
+    "defaultTrafficPolicy.**": "set it in a DestinationRule",
+    "serviceEntryVisibility.**": "set exportTo in the ServiceEntry",
+    "defaultConfig.configPath": _LEGACY,
+    "defaultConfig.binaryPath": _LEGACY,
+    "defaultConfig.serviceCluster": "the service cluster is made from the workload's labels",
+    "defaultConfig.tracingServiceName": _TELEMETRY,
+    "defaultConfig.drainDuration": "the drain time is fixed",
+    "defaultConfig.discoveryAddress": "proxies connect to the istiod of their revision",
+    "defaultConfig.discoveryRefreshDelay": _LEGACY,
+    "defaultConfig.zipkinAddress": _LEGACY,
+    "defaultConfig.statsdUdpAddress": _TELEMETRY,
+    "defaultConfig.envoyMetricsServiceAddress": _LEGACY,
+    "defaultConfig.proxyAdminPort": _FIXED,
+    "defaultConfig.availabilityZone": _LEGACY,
+    "defaultConfig.controlPlaneAuthPolicy": _LEGACY,
+    "defaultConfig.customConfigFile": "the bootstrap is made by the agent; patch it with an EnvoyFilter (BOOTSTRAP)",
+    "defaultConfig.statNameLength": _LEGACY,
+    "defaultConfig.proxyBootstrapTemplatePath": "patch the bootstrap with an EnvoyFilter (BOOTSTRAP)",
+    "defaultConfig.interceptionMode": "the mode is REDIRECT",
+    "defaultConfig.tracing.**": _TELEMETRY,
+    "defaultConfig.sds.**": _LEGACY,
+    "defaultConfig.envoyAccessLogService.**": _TELEMETRY,
+    "defaultConfig.envoyMetricsService.**": _TELEMETRY,
+    "defaultConfig.runtimeValues{}": "Envoy's runtime is fixed; patch the bootstrap with an EnvoyFilter (BOOTSTRAP)",
+    "defaultConfig.statusPort": _FIXED,
+    "defaultConfig.extraStatTags": "metrics have Istio's standard labels",
+    "defaultConfig.gatewayTopology.**": "X-Forwarded-For is appended to, nothing is trusted",
+    "defaultConfig.terminationDrainDuration": "the drain time is fixed",
+    "defaultConfig.meshId": "it is the trust domain",
+    "defaultConfig.readinessProbe.**": "the proxy's readiness probe is fixed; machines have theirs in a WorkloadGroup",
+    "defaultConfig.proxyStatsMatcher.**": "all of Envoy's statistics are served",
+    "defaultConfig.holdApplicationUntilProxyStarts": "applications always wait for their proxy; annotate a pod with "
+    "proxy.istio.io/config to change that",
+    "defaultConfig.caCertificatesPem": "the mesh trusts its own root only",
+    "defaultConfig.image.**": "there is one image of the proxy",
+    "defaultConfig.privateKeyProvider.**": "private keys stay in the proxy",
+    "defaultConfig.proxyHeaders.**": "headers are Istio's default ones",
+    "defaultConfig.fileFlushInterval": "Envoy's default is used",
+    "defaultConfig.fileFlushMinSizeKb": "Envoy's default is used",
+    "defaultConfig.statsCompression": "statistics are not compressed",
+    "defaultConfig.connectionSettings.**": "set them in a DestinationRule or with an EnvoyFilter",
+}
+"""Field -> why it has no effect, or what to use instead."""
+
+SAME: dict[str, tuple[Any, ...]] = {
+    "proxyListenPort": (15001,),
+    "proxyInboundListenPort": (15006,),
+    "proxyHttpPort": (0,),
+    "protocolDetectionTimeout": ("0s",),
+    "enableTracing": (False,),
+    "accessLogEncoding": ("TEXT",),
+    "enableEnvoyAccessLogService": (False,),
+    "disableEnvoyListenerLog": (True,),
+    "inboundTrafficPolicy.mode": ("PASSTHROUGH",),
+    "enableAutoMtls": (True,),
+    "enablePrometheusMerge": (True,),
+    "defaultServiceExportTo": (["*"],),
+    "defaultVirtualServiceExportTo": (["*"],),
+    "defaultDestinationRuleExportTo": (["*"],),
+    "defaultProviders.metrics": (["prometheus"],),
+    "pathNormalization.normalization": ("DEFAULT", "BASE"),
+    "meshMTLS.minProtocolVersion": ("TLS_AUTO", "TLSV1_2"),
+    "tlsDefaults.minProtocolVersion": ("TLS_AUTO", "TLSV1_2"),
+    "defaultConfig.proxyAdminPort": (15000,),
+    "defaultConfig.statusPort": (15020,),
+    "defaultConfig.interceptionMode": ("REDIRECT",),
+    "defaultConfig.holdApplicationUntilProxyStarts": (True,),
+    "defaultConfig.controlPlaneAuthPolicy": ("MUTUAL_TLS",),
+    "defaultConfig.gatewayTopology.numTrustedProxies": (0,),
+}
+"""Values of fields without an effect that ask for what happens anyway; they are not warned about."""
+
+VALUES: dict[str, tuple[str, ...]] = {
+    "outboundTrafficPolicy.mode": ("REGISTRY_ONLY", "ALLOW_ANY"),
+}
+"""Fields of which only some values have an effect."""
+
+
+def reason(path: str) -> str | None:
+    """Why a field (in its general form) has no effect; None where it has one."""
+    if path in IDLE:
+        return IDLE[path]
+    parts = path.split(".")
+    return next((IDLE[p] for i in range(1, len(parts)) if (p := ".".join(parts[:i]) + ".**") in IDLE), None)
+
+
+def ineffective(value: Any, root: str = "meshConfig") -> list[str]:
+    """One sentence for each field that is set in a valid configuration and has no effect."""
+    out = []
+    for path, leaf in leaves(MeshConfig, value):
+        form = general(path)
+        allowed = VALUES.get(form)
+        if allowed and leaf not in allowed:
+            out.append(f"{root}.{path}: {leaf} is not implemented; unknown hosts are blocked as with REGISTRY_ONLY")
+        elif (why := reason(form)) is not None and leaf not in SAME.get(form, ()):
+            out.append(f"the field {root}.{path} has no effect in this version of Lateen: {why}")
+    return out

@@ -1,0 +1,191 @@
+"""Reading Istio's protobuf configuration from YAML or JSON, with every mistake named by its path.
+
+Follows protobuf's JSON mapping (https://protobuf.dev/programming-guides/json/): fields in camelCase or snake_case,
+numbers also as text, null for "not set". Unknown fields and unknown enum values are mistakes. Durations may also be
+written as Go writes them ("1m30s").
+"""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from lateen.api.config import Config, Duration, decode, fields, unwrap
+from lateen.api.mesh.config import MeshConfig
+from lateen.api.mesh.proxy import ProxyConfig
+from lateen.api.mesh.rules import RULES
+from lateen.kit import duration, yamldoc
+from lateen.kit.jsons import Json
+
+T = TypeVar("T", bound=Config)
+
+
+class Problem(NamedTuple):
+    path: str
+    says: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.says}"
+
+
+class Invalid(ValueError):
+    """A configuration that is not used; ``problems`` has all that is wrong with it, the message the first three."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+        super().__init__("; ".join(str(p) for p in problems[:3]) + more)
+        self.problems = problems
+
+
+def mesh_config(text: str) -> MeshConfig:
+    """The key ``mesh`` of the ConfigMap ``istio``. Raises Invalid."""
+    try:
+        value = yamldoc.load(text)
+    except yamldoc.YamlError as e:
+        raise Invalid([Problem("mesh", str(e))]) from e
+    return read(MeshConfig, value, "")
+
+
+def problems(value: Any, path: str = "meshConfig") -> list[Problem]:
+    """What is wrong with a mesh configuration that is decoded from YAML already."""
+    return _problems(MeshConfig, value, path)
+
+
+def proxy_config_problems(value: Any, path: str = "proxy.istio.io/config") -> list[Problem]:
+    """What is wrong with the value of an annotation ``proxy.istio.io/config``."""
+    return _problems(ProxyConfig, value, path)
+
+
+def _problems(kind: type[Config], value: Any, path: str) -> list[Problem]:
+    try:
+        read(kind, value, path)
+    except Invalid as e:
+        return e.problems
+    return []
+
+
+def read(kind: type[T], value: Any, path: str) -> T:
+    """The typed form of a decoded document; None is an empty one. Raises Invalid."""
+    found: list[Problem] = []
+    normal = _value(kind, {} if value is None else value, path, found)
+    if not found:
+        out = decode(kind, normal, path)
+        found = [Problem(_join(path, where), says) for where, says in RULES[kind](out)]
+        if not found:
+            return out
+    raise Invalid(found)
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _value(kind: Any, value: Any, path: str, found: list[Problem]) -> Any:
+    """``value`` in its canonical spelling; what is wrong is appended to ``found``."""
+    kind = unwrap(kind)
+    origin = typing.get_origin(kind)
+    if kind is Any:
+        return value
+    if origin is tuple:
+        return _list(typing.get_args(kind)[0], value, path, found)
+    if origin is dict:
+        return _map(typing.get_args(kind)[1], value, path, found)
+    if isinstance(kind, type) and issubclass(kind, Config):
+        return _message(kind, value, path, found)
+    if origin is Literal:
+        return _enum(typing.get_args(kind), value, path, found)
+    return _scalar(kind, value, path, found)
+
+
+def _list(item: Any, value: Any, path: str, found: list[Problem]) -> Any:
+    if not isinstance(value, list):
+        found.append(Problem(path, f"expected a list, got {_spoken(value)}"))
+        return []
+    return [_value(item, v, f"{path}[{i}]", found) for i, v in enumerate(value)]
+
+
+def _map(item: Any, value: Any, path: str, found: list[Problem]) -> Any:
+    if not isinstance(value, dict):
+        found.append(Problem(path, f"expected a map, got {_spoken(value)}"))
+        return {}
+    return {str(k): _value(item, v, f"{path}[{k}]", found) for k, v in value.items()}
+
+
+def _message(kind: type[Config], value: Any, path: str, found: list[Problem]) -> Json:
+    known = fields(kind)
+    if not isinstance(value, dict):
+        example = f"write it as {{mode: {value}}}" if "mode" in known and isinstance(value, str) else "an object"
+        hint = example if example != "an object" else f"its fields are {', '.join(list(known)[:6])}"
+        found.append(Problem(path or "mesh", f"expected an object, got {_spoken(value)}; {hint}"))
+        return {}
+    spelled = {_snake(name): name for name in known}
+    out: Json = {}
+    for key, child in value.items():
+        name = key if key in known else spelled.get(str(key))
+        at = _join(path, str(key))
+        if name is None:
+            near = difflib.get_close_matches(str(key), list(known), 1)
+            hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(known)}"
+            found.append(Problem(at, f"unknown field; {hint if len(hint) < 400 else 'remove it'}"))
+        elif child is not None:
+            out[name] = _value(known[name], child, at, found)
+    return out
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
+
+
+def _enum(values: tuple[str, ...], value: Any, path: str, found: list[Problem]) -> Any:
+    if value in values:
+        return value
+    near = difflib.get_close_matches(str(value).upper(), values, 1)
+    hint = f'did you mean "{near[0]}"? ' if near else ""
+    found.append(Problem(path, f"unknown value {_spoken(value)}; {hint}it can be {' or '.join(values)}"))
+    return values[0]
+
+
+def _scalar(kind: type, value: Any, path: str, found: list[Problem]) -> Any:
+    says = ""
+    if kind is Duration:
+        try:
+            duration.nanoseconds(str(value) if isinstance(value, str) else "")
+            return value
+        except ValueError:
+            says = 'expected a duration such as "10s" or "1m30s"'
+    elif kind is bool:
+        if isinstance(value, bool):
+            return value
+        says = "expected true or false"
+    elif kind in (int, float):
+        try:
+            number = kind(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else None
+        except ValueError:
+            number = None
+        if number is not None and (kind is float or not isinstance(value, float) or value == number):
+            return number
+        says = "expected a whole number" if kind is int else "expected a number"
+    elif isinstance(value, str):
+        return value
+    else:
+        says = f'expected text; quote it ("{str(value).lower() if isinstance(value, bool) else value}")'
+        if isinstance(value, dict | list):
+            says = "expected text"
+    found.append(Problem(path, f"{says}, got {_spoken(value)}"))
+    return None
+
+
+def _spoken(value: Any) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case str():
+            return f'the text "{value[:80]}"'
+        case int() | float():
+            return f"the number {value}"
+        case list():
+            return "a list"
+        case None:
+            return "nothing"
+    return "an object"

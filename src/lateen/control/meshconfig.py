@@ -1,0 +1,106 @@
+"""Which mesh configuration counts: the ConfigMap's, or the last one that could be used.
+
+A configuration with a mistake is not used in part: a misspelt REGISTRY_ONLY would let everything out. The last good one
+is kept in a ConfigMap of its own, so that a restart of istiod does not lose it; where there is none yet, unknown hosts
+are blocked until the mistake is corrected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from lateen.api import kinds
+from lateen.api.mesh.reading import Invalid, mesh_config
+from lateen.kit.jsons import Json, dig
+from lateen.kube.client import Client, KubeError
+from lateen.mesh.configuration import settings
+from lateen.mesh.objects import MeshConfig
+from lateen.wire.revision import Revision
+
+log = logging.getLogger("lateen.control.meshconfig")
+
+RETRY_S = 5.0
+
+
+class MeshConfigSource:
+    """``settings`` is what the mesh goes by; ``problem`` says what is wrong with the present ConfigMap, if anything."""
+
+    def __init__(self, root_namespace: str, revision: Revision) -> None:
+        self._root, self._revision = root_namespace, revision
+        self.settings = MeshConfig(root_namespace=root_namespace)
+        self.problem = ""
+        self._missing = True
+        self.accepted: str | None = None
+        """The text that ``settings`` are made of."""
+        self.stored: str | None = None
+        """The text in the ConfigMap of the last good one."""
+        self.taken = asyncio.Event()
+        """Set whenever ``accepted`` is another text."""
+
+    def changed(self, key: tuple[str, str], new: Json | None) -> bool:
+        """A report on a ConfigMap; whether ``settings`` or ``problem`` may be others now."""
+        namespace, name = key
+        if namespace != self._root:
+            return False
+        text: str | None = dig(new, "data", "mesh", default="") if new else None
+        if name == self._revision.accepted_config_map:
+            self.stored = text
+            if self.accepted is None and (self.problem or self._missing) and text is not None:
+                self._fall_back()
+                return True
+        elif name == self._revision.config_map:
+            self._missing = text is None
+            if text is None:
+                self.problem = "the ConfigMap has been deleted; its last content stays in force"
+                log.error("ConfigMap %s: %s", name, self.problem)
+            else:
+                self._take(text)
+            return True
+        return False
+
+    def _take(self, text: str) -> None:
+        try:
+            made = settings(mesh_config(text), self._root)
+        except Invalid as e:
+            self.problem = str(e)
+            if self.accepted is None:
+                self._fall_back()
+            log.error("the mesh configuration (ConfigMap %s) is not used: %s", self._revision.config_map, e)
+            return
+        self.problem, self.settings = "", made
+        if text != self.accepted:
+            self.accepted = text
+            self.taken.set()
+
+    def _fall_back(self) -> None:
+        """To what an earlier istiod went by."""
+        if self.stored is None:
+            self.settings = MeshConfig(root_namespace=self._root, outbound_policy="REGISTRY_ONLY")
+            return
+        try:
+            self.settings = settings(mesh_config(self.stored), self._root)
+            self.accepted = self.stored
+        except Invalid as e:  # of another version of istiod
+            log.error("the last good mesh configuration cannot be used any more: %s", e)
+
+    async def keep(self, client: Client) -> None:
+        """Store each configuration that is taken. Never returns."""
+        while True:
+            await self.taken.wait()
+            self.taken.clear()
+            text = self.accepted
+            if text is None or text == self.stored:
+                continue
+            name = self._revision.accepted_config_map
+            meta = {"name": name, "namespace": self._root, "labels": {"app": "istiod", **self._revision.label}}
+            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"mesh": text}}
+            try:
+                if self.stored is None and await client.get(kinds.CONFIG_MAP, self._root, name) is None:
+                    await client.create(kinds.CONFIG_MAP, body)
+                else:
+                    await client.patch(kinds.CONFIG_MAP, self._root, name, {"data": {"mesh": text}})
+            except (KubeError, OSError) as e:
+                log.warning("the mesh configuration in use is not stored yet: %s", e)
+                await asyncio.sleep(RETRY_S)
+                self.taken.set()

@@ -1,0 +1,71 @@
+"""A revision of the control plane, and the names of what belongs to it.
+
+Names are Istio's: the revision ``default`` has none in them. https://istio.io/latest/docs/setup/upgrade/canary/
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+LABEL = "istio.io/rev"
+TAG_LABEL = "istio.io/tag"
+DEFAULT = "default"
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+_LONGEST = 40
+
+
+@dataclass(frozen=True)
+class Revision:
+    name: str = DEFAULT
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a name that cannot be part of Kubernetes' names."""
+        if len(self.name) > _LONGEST or not _NAME.match(self.name):
+            raise ValueError(
+                f'"{self.name}" is not a revision; write lower-case letters, digits and hyphens, at most {_LONGEST}: '
+                "1-21-0 instead of 1.21.0"
+            )
+
+    def of(self, base: str) -> str:
+        """``istiod`` -> ``istiod-canary``."""
+        return base if self.name == DEFAULT else f"{base}-{self.name}"
+
+    @property
+    def is_default(self) -> bool:
+        return self.name == DEFAULT
+
+    @property
+    def istiod(self) -> str:
+        """Of the Service, the Deployment and the service account."""
+        return self.of("istiod")
+
+    @property
+    def config_map(self) -> str:
+        """The mesh configuration."""
+        return self.of("istio")
+
+    @property
+    def accepted_config_map(self) -> str:
+        """The last mesh configuration that could be used."""
+        return self.of("istio-accepted-config")
+
+    @property
+    def injector(self) -> str:
+        """Of the MutatingWebhookConfiguration and of the ConfigMap with its settings."""
+        return self.of("istio-sidecar-injector")
+
+    def validator(self, namespace: str) -> str:
+        """Of the ValidatingWebhookConfiguration."""
+        return f"{self.of('istio-validator')}-{namespace}"
+
+    def host(self, namespace: str) -> str:
+        return f"{self.istiod}.{namespace}.svc"
+
+    @property
+    def label(self) -> dict[str, str]:
+        return {LABEL: self.name}
+
+    def owns(self, labels: dict[str, str]) -> bool:
+        """Whether an object with these labels is this revision's: its own, or nobody's."""
+        return labels.get(LABEL, self.name) == self.name

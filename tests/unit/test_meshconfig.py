@@ -1,0 +1,201 @@
+"""The mesh configuration: mistakes are named, the last good one counts, what has no effect is said."""
+
+import typing
+
+import pytest
+
+from lateen.api import kinds, mesh
+from lateen.api.config import Config, Duration, unwrap
+from lateen.api.config import fields as fields_of
+from lateen.api.mesh import accesslog, effect
+from lateen.api.mesh.reading import Invalid, mesh_config, problems, proxy_config_problems
+from lateen.control.world import World
+from lateen.kit import yamldoc
+from lateen.mesh.configuration import settings
+from lateen.mesh.objects import MeshConfig
+from lateen.xds.telemetry import FORMAT
+
+KEY = ("istio-system", "istio")
+KEPT = ("istio-system", "istio-accepted-config")
+
+
+def config_map(text):
+    return {"metadata": {"name": "istio", "namespace": "istio-system"}, "data": {"mesh": text}}
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "says"),
+    [
+        ("outboundTrafficPolicy: REGISTRY_ONLY", "outboundTrafficPolicy", "write it as {mode: REGISTRY_ONLY}"),
+        ("outboundTrafficPolicy: {mode: REGISTRY_ONLI}", "outboundTrafficPolicy.mode", 'did you mean "REGISTRY_ONLY"'),
+        ("nonsense: 1", "nonsense", "unknown field"),
+        ("acessLogFile: /dev/stdout", "acessLogFile", 'did you mean "accessLogFile"'),
+        ("connectTimeout: 5 parsecs", "connectTimeout", "expected a duration"),
+        ("connectTimeout: 0s", "connectTimeout", "longer than zero"),
+        ("enableTracing: 'yes'", "enableTracing", "expected true or false"),
+        ("accessLogFile: {a: b}", "accessLogFile", "expected text"),
+        ("trustDomain: 7", "trustDomain", 'quote it ("7")'),
+        ("defaultConfig: {concurrency: many}", "defaultConfig.concurrency", "expected a whole number"),
+        ("defaultConfig: {proxyMetadata: {A: 1}}", "defaultConfig.proxyMetadata[A]", 'quote it ("1")'),
+        ("extensionProviders: {name: a}", "extensionProviders", "expected a list"),
+        ("extensionProviders: [{name: a}]", "extensionProviders[0]", "exactly one provider"),
+        ("lateen: {telemetry: none}", "lateen.telemetry", "full or lean"),
+        ("- a", "mesh", "expected an object"),
+        ("accessLogFormat: '%NOSUCH%'", "accessLogFormat", "no operator %NOSUCH%"),
+        ("accessLogFormat: '%REQ%'", "accessLogFormat", "needs an argument"),
+        ("accessLogFormat: '100% sure'", "accessLogFormat", "%% for a percent sign"),
+    ],
+)
+def test_a_mistake_is_named_with_its_path_and_a_remedy(text, path, says):
+    with pytest.raises(Invalid) as caught:
+        mesh_config(text)
+    assert [(p.path, says in p.says) for p in caught.value.problems] == [(path, True)]
+
+
+def test_all_mistakes_are_found_at_once():
+    found = problems({"nonsense": 1, "connectTimeout": "x", "defaultConfig": {"concurency": 1}})
+    assert [p.path for p in found] == [
+        "meshConfig.nonsense",
+        "meshConfig.connectTimeout",
+        "meshConfig.defaultConfig.concurency",
+    ]
+
+
+def test_protobuf_spellings_are_read():
+    found = mesh_config(
+        "access_log_file: /dev/stdout\n"
+        "trustDomain: null\n"
+        "extensionProviders: [{name: a, envoyExtAuthzHttp: {service: s, port: '8000'}}]"
+    )
+    assert found.access_log_file == "/dev/stdout"
+    assert found.extension_providers[0].envoy_ext_authz_http.port == 8000
+
+
+def test_a_pods_own_proxy_configuration_is_checked_alike():
+    assert [p.path for p in proxy_config_problems({"drainDuration": "45s", "concurrency": "2"})] == []
+    assert [p.path for p in proxy_config_problems({"drain": "45s"})] == ["proxy.istio.io/config.drain"]
+
+
+@pytest.mark.parametrize("text", [FORMAT, "%REQ_WITHOUT_QUERY(:PATH)% 100%% %START_TIME(%s.%3f)% %RESP(A?B):10%\n"])
+def test_formats_that_envoy_takes_are_taken(text):
+    assert list(accesslog.problems(text)) == []
+
+
+# --- which one counts ---------------------------------------------------------------------------------------------
+
+
+def test_a_misspelt_policy_leaves_the_last_good_one():
+    world = World("istio-system", lambda: None)
+    world.changed(kinds.CONFIG_MAP, KEY, None, config_map("outboundTrafficPolicy: {mode: REGISTRY_ONLY}"))
+    world.changed(kinds.CONFIG_MAP, KEY, None, config_map("outboundTrafficPolicy: REGISTRY_ONLY"))
+    assert world.objects.config.outbound_policy == "REGISTRY_ONLY"
+    assert "outboundTrafficPolicy" in world.bad["ConfigMap istio-system/istio"]
+    world.changed(kinds.CONFIG_MAP, KEY, None, config_map("outboundTrafficPolicy: {mode: ALLOW_ANY}"))
+    assert world.objects.config.outbound_policy == "ALLOW_ANY"
+    assert not world.bad
+
+
+@pytest.mark.parametrize("first", [KEY, KEPT])
+def test_a_restart_does_not_lose_the_last_good_one(first):
+    """Whichever of the two ConfigMaps istiod sees first."""
+    texts = {KEY: "connectTimeout: 5 parsecs", KEPT: "accessLogFile: /dev/stdout"}
+    world = World("istio-system", lambda: None)
+    for key in sorted(texts, key=lambda k: k != first):
+        world.changed(kinds.CONFIG_MAP, key, None, config_map(texts[key]))
+    assert world.objects.config.access_log_file == "/dev/stdout"
+    assert "connectTimeout" in world.bad["ConfigMap istio-system/istio"]
+
+
+def test_without_a_good_one_nothing_is_let_out():
+    world = World("istio-system", lambda: None)
+    world.changed(kinds.CONFIG_MAP, KEY, None, config_map("outboundTrafficPolicy: {mode: REGISTRY_ONLI}"))
+    assert world.objects.config.outbound_policy == "REGISTRY_ONLY"
+
+
+def test_deleting_the_config_map_opens_nothing():
+    world = World("istio-system", lambda: None)
+    world.changed(kinds.CONFIG_MAP, KEY, None, config_map("outboundTrafficPolicy: {mode: REGISTRY_ONLY}"))
+    world.changed(kinds.CONFIG_MAP, KEY, config_map(""), None)
+    assert world.objects.config.outbound_policy == "REGISTRY_ONLY"
+
+
+# --- which fields have an effect ----------------------------------------------------------------------------------
+
+
+def leaf_paths(kind, path=""):
+    kind = unwrap(kind)
+    origin = typing.get_origin(kind)
+    if origin is tuple:
+        yield from leaf_paths(typing.get_args(kind)[0], f"{path}[]")
+    elif origin is dict:
+        yield f"{path}{{}}", typing.get_args(kind)[1]
+    elif isinstance(kind, type) and issubclass(kind, Config) and fields_of(kind):
+        for name, child in fields_of(kind).items():
+            yield from leaf_paths(child, f"{path}.{name}" if path else name)
+    else:
+        yield path, kind
+
+
+LEAVES = {path.removesuffix("[]"): kind for path, kind in leaf_paths(mesh.MeshConfig)}
+
+
+LISTS = {path.removesuffix("[]") for path, _ in leaf_paths(mesh.MeshConfig) if path.endswith("[]")}
+
+
+def test_the_ledger_names_fields_that_exist():
+    for path in effect.IDLE:
+        stem = path.removesuffix(".**")
+        assert any(leaf == stem or leaf.startswith((f"{stem}.", f"{stem}[", f"{stem}{{")) for leaf in LEAVES), path
+    assert set(effect.SAME) <= LEAVES.keys()
+
+
+SPECIAL = {
+    "outboundTrafficPolicy.mode": "REGISTRY_ONLY",
+    "lateen.telemetry": "lean",
+    "lateen.http2": False,
+    "ingressControllerMode": "OFF",
+    "h2UpgradePolicy": "UPGRADE",
+    "accessLogFormat": "%PROTOCOL%",
+}
+SAMPLES = {str: "sample", int: 7, bool: True, float: 0.5, Duration: "7s"}
+ENOUGH = {
+    "extensionProviders[]": {"name": "a"},
+    "extensionProviders[].envoyExtAuthzGrpc": {"service": "s", "port": 1},
+    "extensionProviders[].envoyExtAuthzHttp": {"service": "s", "port": 1},
+}
+
+
+def document(path, value):
+    """The smallest valid mesh configuration in which the field has the value."""
+    out = value
+    parts = path.split(".")
+    for i in range(len(parts) - 1, -1, -1):
+        name, at = parts[i], ".".join(parts[: i + 1])
+        if i < len(parts) - 1 and at in ENOUGH:
+            out = {**ENOUGH[at], **out}
+        if name.endswith("[]"):
+            out = [out]
+        if name.endswith("{}"):
+            out = {"key": out}
+        out = {name.removesuffix("[]").removesuffix("{}"): out}
+    return out
+
+
+@pytest.mark.parametrize("path", [p for p in LEAVES if effect.reason(p) is None and p != "extensionProviders[].name"])
+def test_every_field_that_is_not_in_the_ledger_has_an_effect(path):
+    kind = LEAVES[path]
+    value = SPECIAL.get(path, SAMPLES.get(kind))
+    if path in LISTS:
+        value = [value]
+    without = MeshConfig(root_namespace="istio-system")
+    made = settings(mesh_config(yamldoc.dump(document(path, value))), "istio-system")
+    parent = path.rpartition(".")[0]
+    if parent in ENOUGH:
+        without = settings(mesh_config(yamldoc.dump(document(parent, ENOUGH[parent]))), "istio-system")
+    assert made != without
+
+
+def test_what_has_no_effect_is_said_unless_it_asks_for_what_happens_anyway():
+    said = effect.ineffective({"enableTracing": True, "enableAutoMtls": True, "accessLogFile": "/dev/stdout"})
+    assert len(said) == 1
+    assert "meshConfig.enableTracing" in said[0]
