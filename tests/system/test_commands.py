@@ -137,13 +137,13 @@ def test_an_object_says_how_far_it_has_come(ruled):
         found = condition(ruled, "virtualservice", "reviews", "Reconciled")
         return found if found and found["status"] == "True" else None
 
-    assert ruled.until(done, what="the condition")["message"] == "6/6 proxies up to date."
+    assert ruled.until(done, what="the condition")["message"] == "all connected proxies that it concerns have it"
     assert condition(ruled, "virtualservice", "reviews", "Accepted")["status"] == "True"
     assert condition(ruled, "virtualservice", "reviews", "Analyzed")["reason"] == "NoFindings"
     waited = ruled.lateen("x", "wait", "--for=distribution", "virtualservice", "reviews.default")
-    assert "Resource VirtualService reviews present on 6/6" in waited.stdout
-    gateway = ruled.until(lambda: condition(ruled, "gateway", "bookinfo-gateway", "Reconciled"), what="the gateway's")
-    assert gateway["message"] == "1/1 proxies up to date."
+    assert "Resource VirtualService reviews present on 6/6 proxies" in waited.stdout
+    gateway = ruled.lateen("x", "wait", "--for=distribution", "gateway", "bookinfo-gateway.default")
+    assert "present on 1/1 proxies" in gateway.stdout
 
 
 BROKEN = """

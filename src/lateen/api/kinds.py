@@ -60,6 +60,7 @@ VALIDATING_WEBHOOK = Kind(
 )
 INGRESS = Kind("networking.k8s.io", "v1", "ingresses", "Ingress")
 INGRESS_CLASS = Kind("networking.k8s.io", "v1", "ingressclasses", "IngressClass", namespaced=False)
+LEASE = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 TOKEN_REVIEW = Kind("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False)
 
 VIRTUAL_SERVICE = Kind("networking.istio.io", "v1", "virtualservices", "VirtualService")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+import urllib.parse
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from lateen.api import kinds
 from lateen.cli import pods
 from lateen.cli.base import Group, command
 from lateen.cli.connect import Target, complete, target_options
+from lateen.cli.mesh import ask_istiods
 from lateen.cli.output import USAGE, CliError, say, wide_table
 from lateen.dump import ConfigDump
 from lateen.kit import duration, jsons, selectors, yamldoc
@@ -387,15 +389,21 @@ def wait(target: Target, kind: str, name: str, what: str, threshold: float, time
             found = await client.get(chosen, other or target.namespace, plain)
             if found is None:
                 raise CliError(f'{chosen.kind} "{plain}" not found in namespace {other or target.namespace}')
-            condition = next(
-                (c for c in dig(found, "status", "conditions", default=[]) if c.get("type") == "Reconciled"), None
-            )
-            if condition and dig(found, "status", "observedGeneration") == found["metadata"].get("generation"):
-                says = str(condition.get("message"))
-                have, _, all_ = says.partition(" ")[0].partition("/")
-                if condition.get("status") == "True" or (all_.isdigit() and int(have) >= threshold * int(all_)):
+            # A status of this generation is written only after the push that brings the object to proxies.
+            if dig(found, "status", "observedGeneration") == found["metadata"].get("generation"):
+                have, concerned = await _distribution(client, f"{chosen.kind} {other or target.namespace}/{plain}")
+                says = f"{have}/{concerned} proxies"
+                if not concerned and chosen is kinds.GATEWAY:
+                    says = "no connected proxy serves it"
+                elif have >= threshold * concerned:
                     return says
             await asyncio.sleep(0.2)
         raise CliError(f"{chosen.kind} {plain} is not everywhere after {timeout}: {says}")
 
     click.echo(f"Resource {chosen.kind} {plain} present on {target.run(work)}")
+
+
+async def _distribution(client: HttpClient, ref: str) -> tuple[int, int]:
+    """(proxies that have an object, proxies that it concerns), of all istiods together."""
+    answers = await ask_istiods(client, f"/debug/distribution?object={urllib.parse.quote(ref)}")
+    return sum(a["have"] for a in answers), sum(a["concerned"] for a in answers)

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from lateen.api import kinds
+from lateen.api.reading import is_terminating
 from lateen.cli import pods as pods_of
 from lateen.cli.base import command
 from lateen.cli.connect import Target, complete, target_options
@@ -20,16 +21,27 @@ from lateen.kube.client import HttpClient
 
 
 async def sync_status(client: HttpClient) -> Json | None:
-    """What istiod says of its proxies; None where none runs."""
-    return await ask_istiod(client, "/debug/syncz")
+    """What all istiods together say of their proxies; None where none runs."""
+    answers = await ask_istiods(client, "/debug/syncz")
+    if not answers:
+        return None
+    proxies = sorted((p for a in answers for p in a["proxies"]), key=lambda p: str(p["proxy"]))
+    return {**answers[0], "proxies": proxies}
 
 
 async def ask_istiod(client: HttpClient, path: str) -> Json | None:
-    """A debug path of istiod, asked from inside its own pod; None where none runs."""
+    """A debug path of one istiod; None where none runs."""
+    return next(iter(await ask_istiods(client, path, 1)), None)
+
+
+async def ask_istiods(client: HttpClient, path: str, limit: int = 16) -> list[Json]:
+    """The answers of each running istiod to a debug path, asked from inside its own pod."""
     found, _ = await client.list(kinds.POD, NAMESPACE, "app=istiod")
-    pod = next((p for p in found if dig(p, "status", "phase") == "Running"), None)
-    if pod is None:
-        return None
+    running = [p for p in found if dig(p, "status", "phase") == "Running" and not is_terminating(p)]
+    return [await _ask(client, pod, path) for pod in running[:limit]]
+
+
+async def _ask(client: HttpClient, pod: Json, path: str) -> Json:
     token = await client.request(
         kinds.SERVICE_ACCOUNT,
         NAMESPACE,

@@ -66,7 +66,17 @@ async def run() -> None:
 
     # What to know: one informer for each kind; namespaces only to give them the root certificate.
     authority = await control.authority(trust_domain)
-    writer = StatusWriter(client, control.world, control.ads, control.patching, control.mesh)
+    writer = StatusWriter(
+        client,
+        control.world,
+        control.ads,
+        control.patching,
+        control.mesh,
+        namespace,
+        os.environ.get("POD_NAME") or os.uname().nodename,
+        control.credentials.readable,
+    )
+    control.credentials.changed = writer.changed
 
     def on_change(kind: kinds.Kind, key: Key, old: Json | None, new: Json | None) -> None:
         control.world.changed(kind, key, old, new)
@@ -137,6 +147,7 @@ async def run() -> None:
     )
     await stop.wait()
     renewal.cancel()
+    await writer.close()
     await xds.stop(0.5)
     for server in servers:
         await server.cleanup()

@@ -16,8 +16,9 @@ from lateen.ads.server import Connection
 from lateen.api import kinds
 from lateen.control.world import World
 from lateen.kit import tasks
+from lateen.kit.jsons import Json
 from lateen.kube.client import Client, KubeError
-from lateen.kube.informer import Informer
+from lateen.kube.informer import Informer, Key, OnChange
 from lateen.mesh import credentials
 from lateen.mesh.model import Mesh
 from lateen.wire.node import ROUTER, NodeId
@@ -44,12 +45,22 @@ class Credentials:
         self.refused: set[str] = set()
         """Namespaces whose Secrets are needed and may not be read."""
         self._wanted = {namespace}
+        self.changed: OnChange = lambda *_: None
+        """Told of each change of a Secret, besides the world."""
+
+    def readable(self) -> dict[str, Informer]:
+        """The namespaces whose Secrets are known, with their informers."""
+        return {n: f.informer for n, f in self._followed.items() if f.informer.synced.is_set()}
+
+    def _on_change(self, kind: kinds.Kind, key: Key, old: Json | None, new: Json | None) -> None:
+        self._world.changed(kind, key, old, new)
+        self.changed(kind, key, old, new)
 
     def follow(self, namespace: str) -> asyncio.Event:
         """Know the namespace's Secrets from now on; set once they are known."""
         if namespace not in self._followed:
             trouble = partial(self._trouble, namespace)
-            made = Informer(self._client, kinds.SECRET, self._world.changed, namespace, trouble)
+            made = Informer(self._client, kinds.SECRET, self._on_change, namespace, trouble)
             self._followed[namespace] = _Followed(made)
         return self._followed[namespace].informer.synced
 
@@ -83,7 +94,7 @@ class Credentials:
             gone = self._followed.pop(namespace)
             gone.task.cancel()
             for key, obj in gone.informer.objects.items():
-                self._world.changed(kinds.SECRET, key, obj, None)
+                self._on_change(kinds.SECRET, key, obj, None)
             self.refused.discard(namespace)
 
     def _trouble(self, namespace: str, error: KubeError | None) -> None:

@@ -10,6 +10,7 @@ from lateen import __version__
 from lateen.api import kinds
 from lateen.control.ca_service import CaService
 from lateen.control.plane import DEBUG_AUDIENCE, Control
+from lateen.control.reach import Reach, reach
 from lateen.control.webhooks import Webhooks
 from lateen.kit import log as logs
 from lateen.kit.jsons import dig
@@ -47,6 +48,19 @@ def monitoring(control: Control, ca: CaService, hooks: Webhooks) -> list[web.Rou
             return web.json_response({"error": f"no proxy {request.query.get('proxy')} is connected"}, status=404)
         return web.json_response(found)
 
+    async def distribution(request: web.Request) -> web.Response:
+        """Of ``object`` (``Kind namespace/name``): how many proxies of this istiod have it, of those it concerns."""
+        if (refused := await _refused(control.client, request)) is not None:
+            return refused
+        far = reach(control.ads.connections).get(request.query.get("object", ""), Reach())
+        return web.json_response(
+            {
+                "have": far.have,
+                "concerned": far.concerned,
+                "refused": [{"proxy": p, "says": says} for p, says in far.refused],
+            }
+        )
+
     async def scopes(request: web.Request) -> web.Response:
         if (refused := await _refused(control.client, request)) is not None:
             return refused
@@ -62,6 +76,7 @@ def monitoring(control: Control, ca: CaService, hooks: Webhooks) -> list[web.Rou
         web.get("/metrics", metrics),
         web.get("/debug/syncz", syncz),
         web.get("/debug/configz", configz),
+        web.get("/debug/distribution", distribution),
         web.get("/debug/logging", scopes),
     ]
 

@@ -1,191 +1,73 @@
-"""The conditions of the mesh's objects: accepted or not, what the analysis finds, which proxies have them.
+"""Writes the status of the mesh's objects: after every change has settled, and only what differs from what is written.
 
-Written after every change has settled, and only where something differs from what is written already.
+Only the istiod that holds the lease writes. The analysis runs in a process of its own (``control/analyst``); what is
+written never waits for it but once, at the start, so that a cluster with many objects is not written twice.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import weakref
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from lateen.ads.server import AdsServer, Connection
-from lateen.analysis import Message, Snapshot, Source, analyze, analyzers
+from lateen.ads.server import AdsServer
 from lateen.api import kinds
-from lateen.api import objects as o
-from lateen.api.effective import IDLE
+from lateen.control import conditions
+from lateen.control.analyst import Analyst, Found
+from lateen.control.leadership import Leadership
 from lateen.control.patching import Patching
+from lateen.control.reach import Reach, reach
 from lateen.control.world import COLLECTIONS, World
-from lateen.kit import times
+from lateen.kit import tasks, times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError, Unreachable
 from lateen.kube.informer import Informer, Key
 from lateen.mesh.model import Mesh
 from lateen.mesh.shadow import gateway_conflicts, shadowed
-from lateen.wire.resource import ResourceSet
 
 log = logging.getLogger("lateen.control.status")
 
 QUIET_S = 0.3
-"""Nothing is written before things have been quiet for this long."""
-SHARE = 0.1
-"""Of the time, that analysing may take; where it takes more, it is done less often."""
+"""Nothing is written before this long after a change."""
+FIRST_S = 4.0
+"""How long the first statuses wait for the first findings."""
 AT_ONCE = 8
-UNSEEN = {"gateway.SecretAnalyzer", "deployment.MultiServiceAnalyzer", "injection.ImageAnalyzer"}
-"""Analyzers of what istiod cannot see: it may not read secrets, and does not watch Deployments."""
-DOCUMENTS = "https://istio.io/latest/docs/reference/config/analysis"
-
-
-class Reach(NamedTuple):
-    """How far an object has come: proxies that are concerned, those that have it, and what was refused."""
-
-    concerned: int = 0
-    have: int = 0
-    refused: tuple[tuple[str, str], ...] = ()
-    """(proxy, its words)"""
-
-
-_origins: weakref.WeakKeyDictionary[ResourceSet, dict[str, frozenset[str]]] = weakref.WeakKeyDictionary()
-
-
-def origins(resources: ResourceSet) -> dict[str, frozenset[str]]:
-    """User's object -> names of the resources made from it; worked out once per set."""
-    found = _origins.get(resources)
-    if found is None:
-        collected: dict[str, set[str]] = {}
-        for r in resources.resources.values():
-            for origin in r.origin:
-                collected.setdefault(origin, set()).add(r.name)
-        found = _origins[resources] = {origin: frozenset(n) for origin, n in collected.items()}
-    return found
-
-
-def reach(connections: Iterable[Connection]) -> dict[str, Reach]:
-    """Of every object that some proxy's resources are made from."""
-    concerned: dict[str, int] = {}
-    have: dict[str, int] = {}
-    refused: dict[str, list[tuple[str, str]]] = {}
-    alike: dict[tuple[int, ...], tuple[Connection, int]] = {}
-    """Proxies that have all of the same sets are counted together."""
-    different = []
-    for c in connections:
-        if any(any(c.session.missing(t)) for t in c.session.sets()):
-            different.append(c)
-            continue
-        key = tuple(id(s) for sets in c.session.sets().values() for s in sets)
-        alike[key] = (c, alike[key][1] + 1 if key in alike else 1)
-    for c, number in alike.values():
-        for ref in {r for sets in c.session.sets().values() for s in sets for r in origins(s)}:
-            concerned[ref] = concerned.get(ref, 0) + number
-            have[ref] = have.get(ref, 0) + number
-    for c in different:
-        mine: dict[str, bool] = {}
-        for type_url, sets in c.session.sets().items():
-            waiting, bad = c.session.missing(type_url)
-            for resources in sets:
-                for ref, made in origins(resources).items():
-                    mine[ref] = mine.get(ref, True) and not (made & waiting) and not (made & bad)
-                    if made & bad:
-                        says = c.session.rejections.get(type_url)
-                        text = says.message.strip() if says else "refused"
-                        refused.setdefault(ref, []).append((f"{c.node.pod}.{c.node.namespace}", text))
-        for ref, there in mine.items():
-            concerned[ref] = concerned.get(ref, 0) + 1
-            have[ref] = have.get(ref, 0) + there
-    return {ref: Reach(n, have[ref], tuple(refused.get(ref, ()))) for ref, n in concerned.items()}
-
-
-def conditions(obj: Json, kind: str, bad: str, found: list[Message], far: Reach) -> list[Json]:
-    """Without their times."""
-    out = [_accepted(kind, bad)]
-    worst = next((m for m in found if m.kind.level == "Error"), None)
-    if found:
-        text = "; ".join(f"[{m.kind.code}] {m.text}" for m in found[:5])
-        out.append(_condition("Analyzed", "True", "Findings" if worst is None else "Errors", text))
-    else:
-        out.append(_condition("Analyzed", "True", "NoFindings", "the analysis finds nothing"))
-    if far.refused:
-        proxy, text = far.refused[-1]
-        says = f"{far.have}/{far.concerned} proxies up to date; {proxy} refused it: {text}"
-        out.append(_condition("Reconciled", "False", "Refused", says))
-    else:
-        done = far.have == far.concerned
-        says = f"{far.have}/{far.concerned} proxies up to date."
-        out.append(_condition("Reconciled", "True" if done else "Unknown", "UpToDate" if done else "Pushing", says))
-    generation = dig(obj, "metadata", "generation")
-    return [c | {"observedGeneration": generation} for c in out]
-
-
-def _accepted(kind: str, bad: str) -> Json:
-    if bad:
-        return _condition("Accepted", "False", "Invalid", bad)
-    if kind in IDLE:
-        return _condition("Accepted", "False", "NotImplemented", f"{kind} has no effect yet: {IDLE[kind]}")
-    return _condition("Accepted", "True", "Accepted", "the object is valid")
-
-
-def _condition(kind: str, status: str, reason: str, text: str) -> Json:
-    return {"type": kind, "status": status, "reason": reason, "message": text[:2000]}
-
-
-def _shadowed(found: list[tuple[str, o.Ref]]) -> Json:
-    text = "; ".join(f"{host}: all requests are taken by the older {by}" for host, by in found[:5])
-    return _condition("Shadowed", "True", "OlderRule", f"{text}. Join the two, or give the older one a match.")
-
-
-def _patched(says: list[str]) -> Json:
-    """What each patch does."""
-    if not says:
-        return _condition("Patched", "Unknown", "NoProxies", "no connected proxy is concerned")
-    bad = any(": rejected" in s for s in says)
-    idle = any(": matches nothing" in s for s in says)
-    reason = "Rejected" if bad else "NotMatched" if idle else "Applied"
-    return _condition("Patched", "False" if bad or idle else "True", reason, "; ".join(says))
-
-
-def merged(old: list[Json], new: list[Json], now: str) -> list[Json]:
-    """With the time at which each condition took its present status."""
-    before = {c.get("type"): c for c in old}
-    out = []
-    for c in new:
-        was = before.get(c["type"], {})
-        since = was.get("lastTransitionTime") if was.get("status") == c["status"] else None
-        out.append(c | {"lastTransitionTime": since or now})
-    return out
-
-
-def validation_messages(found: list[Message]) -> list[Json]:
-    """In the form of Istio's status."""
-    return [
-        {
-            "type": {"code": m.kind.code, "name": m.kind.name},
-            "level": m.kind.level.upper(),
-            "documentationUrl": f"{DOCUMENTS}/{m.kind.code.lower()}/",
-            "message": m.text,
-        }
-        for m in found[:20]
-    ]
 
 
 class StatusWriter:
     """Marks itself dirty by ``changed`` and ``pushed``; ``run`` writes."""
 
     def __init__(
-        self, client: Client, world: World, ads: AdsServer, patching: Patching, pushed: Callable[[], Mesh]
+        self,
+        client: Client,
+        world: World,
+        ads: AdsServer,
+        patching: Patching,
+        pushed: Callable[[], Mesh],
+        root: str,
+        me: str,
+        secrets: Callable[[], dict[str, Informer]],
     ) -> None:
-        """``pushed``: the mesh as proxies have it, whose indexes are used where nothing has changed since."""
+        """``pushed``: the mesh as proxies have it, whose indexes are used where nothing has changed since. ``secrets``:
+        the informers of Secrets by namespace, of those that are read."""
         self._client, self._world, self._ads, self._patching = client, world, ads, patching
-        self._pushed = pushed
-        self._dirty, self._stale = asyncio.Event(), True
-        self._found: dict[str, list[Message]] = {}
-        self._shadowed: dict[str, list[tuple[str, o.Ref]]] = {}
-        self._patches: dict[str, list[str]] = {}
-        self._addresses: dict[Key, str] = {}
-        self._conflicts: dict[str, list[str]] = {}
+        self._pushed, self._secrets = pushed, secrets
+        self._dirty, self._stale = asyncio.Event(), asyncio.Event()
+        self._found: dict[str, list[Found]] = {}
+        self._analyzed = asyncio.Event()
+        self._analyst = Analyst(root, self._everything, lambda: self._secrets())
+        self.leadership = Leadership(client, root, me, lambda name: (root, name) in world.objects.pods)
+        self.leadership.gained = self._gained
+        self._stale.set()
         self.informers: list[Informer] = []
         ads.answered = self._dirty.set
+
+    def _gained(self) -> None:
+        self._analyst.stop()  # it has not heard of changes while another istiod had the lease
+        self._stale.set()
+        self._dirty.set()
 
     def pushed(self) -> None:
         """Proxies have been offered another mesh."""
@@ -193,52 +75,68 @@ class StatusWriter:
 
     def changed(self, kind: kinds.Kind, _: Key, old: Json | None, new: Json | None) -> None:
         """An informer's report; changes of a status are not changes."""
-        if old is None or new is None or _substance(kind, old) != _substance(kind, new):
-            self._stale = True
+        if old is not None and new is not None and _substance(kind, old) == _substance(kind, new):
+            return
+        obj = new or old
+        if kind is not kinds.ENDPOINT_SLICE and obj is not None and self.leadership.held:
+            self._analyst.changed(_typed(kind, obj), gone=new is None)
+            self._stale.set()
+        if kind in kinds.MESH or kind in (kinds.SERVICE, kinds.INGRESS):
             self._dirty.set()
 
     async def run(self) -> None:
         """Never returns."""
-        chosen = sorted(analyzers().keys() - UNSEEN)
-        rest = 0.0
+        analysing = tasks.spawn(tasks.forever(self._analyse, "analysis"), "analysis")
+        leading = tasks.spawn(tasks.forever(self.leadership.run, "lease"), "lease")
+        try:
+            await self._write_on()
+        finally:
+            await tasks.cancel(analysing, leading)
+
+    async def close(self) -> None:
+        """Let others write; nothing waits for the analysis."""
+        await asyncio.gather(self._analyst.close(), self.leadership.release())
+
+    async def _write_on(self) -> None:
         while True:
             await self._dirty.wait()
             await asyncio.sleep(QUIET_S)
+            if not self.leadership.held:
+                self._dirty.clear()  # whoever becomes the leader looks at everything
+                continue
+            if not self._analyzed.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._analyzed.wait(), FIRST_S)
             self._dirty.clear()
-            if self._stale:
-                self._stale = False
-                began = asyncio.get_running_loop().time()
-                self._found = await asyncio.to_thread(_analyzed, self._sources(), chosen)
-                rest = (asyncio.get_running_loop().time() - began) / SHARE
             await self._write()
-            await asyncio.sleep(rest)
-            rest = 0.0
 
-    def _sources(self) -> list[Source]:
-        return [
-            Source({"apiVersion": i.kind.api_version, "kind": i.kind.kind, **obj})
-            for i in self.informers
-            if i.kind is not kinds.ENDPOINT_SLICE
-            for obj in i.objects.values()
-        ]
+    async def _analyse(self) -> None:
+        while True:
+            await self._stale.wait()
+            await asyncio.sleep(QUIET_S)
+            self._stale.clear()
+            if not self.leadership.held:
+                continue
+            try:
+                report = await self._analyst.ask()
+            except BaseException:
+                self._stale.set()
+                raise
+            for ref, found in report.items():
+                self._found.pop(ref, None)
+                if found:
+                    self._found[ref] = found
+            self._analyzed.set()
+            if report:
+                self._dirty.set()
+
+    def _everything(self) -> Iterator[Json]:
+        for informer in (*self.informers, *self._secrets().values()):
+            if informer.kind is not kinds.ENDPOINT_SLICE:
+                yield from (_typed(informer.kind, obj) for obj in informer.objects.values())
 
     async def _write(self) -> None:
-        far = reach(self._ads.connections)
-        mesh = Mesh(self._world.objects, self._pushed())
-        self._shadowed = shadowed(mesh)
-        self._addresses = mesh.automatic()
-        self._conflicts = gateway_conflicts(mesh)
-        self._patches = self._patching.report(self._ads.connections)
-        wanted: list[tuple[kinds.Kind, Json, Json]] = []
-        for informer in self.informers:
-            if informer.kind in kinds.MESH:
-                for key, obj in informer.objects.items():
-                    if self._ahead(informer.kind, key):
-                        continue  # the push that brings it to proxies has its status written, too
-                    status = self._status(informer.kind.kind, obj, far)
-                    if status is not None:
-                        wanted.append((informer.kind, obj, status))
-        wanted += self._ingresses(mesh)
+        wanted = self._wanted()
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def one(kind: kinds.Kind, obj: Json, status: Json) -> None:
@@ -251,6 +149,24 @@ class StatusWriter:
                         log.warning("status of %s %s/%s: %s", kind.kind, meta["namespace"], meta["name"], e)
 
         await asyncio.gather(*(one(*w) for w in wanted))
+
+    def _wanted(self) -> list[tuple[kinds.Kind, Json, Json]]:
+        """(kind, object, its status) of each whose status is not written yet."""
+        far = reach(self._ads.connections)
+        mesh = Mesh(self._world.objects, self._pushed())
+        extras = _extras(mesh, self._patching.report(self._ads.connections))
+        addresses = mesh.automatic()
+        out: list[tuple[kinds.Kind, Json, Json]] = []
+        for informer in self.informers:
+            if informer.kind not in kinds.MESH:
+                continue
+            for key, obj in informer.objects.items():
+                if self._ahead(informer.kind, key):
+                    continue  # the push that brings it to proxies has its status written, too
+                status = self._status(informer.kind.kind, obj, far, extras, addresses)
+                if status is not None:
+                    out.append((informer.kind, obj, status))
+        return out + self._ingresses(mesh)
 
     def _ahead(self, kind: kinds.Kind, key: Key) -> bool:
         """Whether the object is another one than what proxies have been offered."""
@@ -278,42 +194,62 @@ class StatusWriter:
                 out.append((kinds.INGRESS, obj, {"loadBalancer": {"ingress": at}}))
         return out
 
-    def _status(self, kind: str, obj: Json, far: dict[str, Reach]) -> Json | None:
+    def _status(
+        self, kind: str, obj: Json, far: dict[str, Reach], extras: dict[str, list[Json]], addresses: dict[Key, str]
+    ) -> Json | None:
         """What to write; None where it is written already."""
         meta = obj["metadata"]
         ref = f"{kind} {meta['namespace']}/{meta['name']}"
-        found = self._found.get(ref, [])
-        new = conditions(obj, kind, self._world.bad.get(ref, ""), found, far.get(ref, Reach()))
-        if ref in self._shadowed:
-            new.append(_shadowed(self._shadowed[ref]) | {"observedGeneration": meta.get("generation")})
-        if ref in self._conflicts:
-            text = "; ".join(self._conflicts[ref][:5]) + ". Give it another port, or other workloads."
-            made = _condition("Conflicted", "True", "OlderGateway", text)
-            new.append(made | {"observedGeneration": meta.get("generation")})
-        if kind == "EnvoyFilter":
-            new.append(_patched(self._patches.get(ref, [])) | {"observedGeneration": meta.get("generation")})
+        generation, found = meta.get("generation"), self._found.get(ref, [])
         status: Json = dig(obj, "status", default={})
         old = status.get("conditions") or []
-        new += [
-            {k: v for k, v in c.items() if k != "lastTransitionTime"} for c in old if c.get("type") == "Healthy"
-        ]  # the probe's, not ours
-        messages = validation_messages(found)
+        done = any(
+            c.get("type") == "Reconciled" and c.get("status") == "True" and c.get("observedGeneration") == generation
+            for c in old
+        )
+        new = [
+            conditions.accepted(kind, self._world.bad.get(ref, "")),
+            conditions.analyzed(found),
+            conditions.reconciled(kind, far.get(ref, Reach()), done),
+            *extras.get(ref, ()),
+        ]
+        if kind == "EnvoyFilter" and ref not in extras:
+            new.append(conditions.patched([]))
+        new = [c | {"observedGeneration": generation} for c in new]
+        new += [_bare(c) for c in old if c.get("type") == "Healthy"]  # the probe's, not ours
+        messages = conditions.validation_messages(found)
         given = [
             {"host": h, "value": ip}
             for h in (dig(obj, "spec", "hosts", default=[]) if kind == "ServiceEntry" else [])
-            if (ip := self._addresses.get((meta["namespace"], h)))
+            if (ip := addresses.get((meta["namespace"], h)))
         ]
-        bare = [{k: v for k, v in c.items() if k != "lastTransitionTime"} for c in old]
         same = (status.get("validationMessages") or []) == messages and (status.get("addresses") or []) == given
-        if bare == new and same:
+        if same and [_bare(c) for c in old] == new:
             return None
         now = times.now().strftime("%Y-%m-%dT%H:%M:%SZ")
         return {
-            "conditions": merged(old, new, now),
-            "observedGeneration": meta.get("generation"),
+            "conditions": conditions.merged(old, new, now),
+            "observedGeneration": generation,
             "validationMessages": messages,
             **({"addresses": given} if given or status.get("addresses") else {}),
         }
+
+
+def _bare(c: Json) -> Json:
+    return {k: v for k, v in c.items() if k != "lastTransitionTime"}
+
+
+def _extras(mesh: Mesh, patches: dict[str, list[str]]) -> dict[str, list[Json]]:
+    """Conditions that only some objects have, by object."""
+    out: dict[str, list[Json]] = {}
+    for ref, rules in shadowed(mesh).items():
+        says = [f"{host}: all requests are taken by the older {by}" for host, by in rules]
+        out.setdefault(ref, []).append(conditions.shadowed(says))
+    for ref, says in gateway_conflicts(mesh).items():
+        out.setdefault(ref, []).append(conditions.conflicted(says))
+    for ref, says in patches.items():
+        out.setdefault(ref, []).append(conditions.patched(says))
+    return out
 
 
 def _addresses(service: Json) -> list[Json]:
@@ -321,17 +257,17 @@ def _addresses(service: Json) -> list[Json]:
     return found
 
 
+def _typed(kind: kinds.Kind, obj: Json) -> Json:
+    return {"apiVersion": kind.api_version, "kind": kind.kind, **obj}
+
+
 def _substance(kind: kinds.Kind, obj: Json) -> Any:
-    """What the analysis looks at in an object of the cluster."""
+    """What the analysis and the status depend on in an object of the cluster."""
     meta = obj["metadata"]
+    common = meta.get("labels"), meta.get("annotations"), meta.get("deletionTimestamp")
     if kind is kinds.POD:
-        return meta.get("labels"), meta.get("annotations"), bool(meta.get("deletionTimestamp"))
-    return meta.get("labels"), meta.get("annotations"), obj.get("spec"), obj.get("data")
-
-
-def _analyzed(sources: list[Source], chosen: list[str]) -> dict[str, list[Message]]:
-    out: dict[str, list[Message]] = {}
-    for m in analyze(Snapshot(sources), chosen):
-        if m.kind.code != "IST0171":  # that is what is written here
-            out.setdefault(m.source.ref, []).append(m)
-    return out
+        return *common, dig(obj, "status", "phase"), dig(obj, "spec", "nodeName")
+    if kind is kinds.NODE:
+        return common
+    load_balancer = dig(obj, "status", "loadBalancer") if kind is kinds.SERVICE else None
+    return *common, obj.get("spec"), obj.get("data"), load_balancer

@@ -76,7 +76,7 @@ class World:
         self._places: dict[str, str] = {}
         """Node -> its locality."""
 
-    def changed(self, kind: Kind, key: Key, _: Json | None, new: Json | None) -> None:
+    def changed(self, kind: Kind, key: Key, old: Json | None, new: Json | None) -> None:
         """An informer's report."""
         before = self.objects
         match kind:
@@ -94,7 +94,7 @@ class World:
             case kinds.CONFIG_MAP:
                 self._config(key, new)
             case _ if kind.kind in COLLECTIONS:
-                self._mesh_object(kind, key, new)
+                self._mesh_object(kind, key, old, new)
             case kinds.INGRESS | kinds.INGRESS_CLASS:
                 self._kubernetes_object(kind, key, new)
         if self.objects is not before:
@@ -129,8 +129,10 @@ class World:
         made = resource(o.Ref(kind.kind, *key), new, decode(spec, new.get("spec") or {}))
         self._put(collection, key, made)
 
-    def _mesh_object(self, kind: Kind, key: Key, new: Json | None) -> None:
+    def _mesh_object(self, kind: Kind, key: Key, old: Json | None, new: Json | None) -> None:
         ref = o.Ref(kind.kind, *key)
+        if old and new and old.get("spec") == new.get("spec") and resource(ref, old, None) == resource(ref, new, None):
+            return  # only its status is another one, which we wrote
         self.bad.pop(str(ref), None)
         if new is None or not self._revision.owns(dig(new, "metadata", "labels", default={})):
             self._put(COLLECTIONS[kind.kind], key, None)

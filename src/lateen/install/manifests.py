@@ -102,7 +102,12 @@ def _base(spec: Json) -> list[Json]:
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
         {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["istio-ca-secret"], "verbs": ["update"]},
     ]
-    own = _granted("istiod", NAMESPACE, [*write, _READ_SECRETS])
+    lead = {
+        "apiGroups": ["coordination.k8s.io"],
+        "resources": ["leases"],
+        "verbs": ["get", "create", "update", "patch"],
+    }
+    own = _granted("istiod", NAMESPACE, [*write, _READ_SECRETS, lead])
     config = {
         "apiVersion": "v1",
         "kind": "ConfigMap",

@@ -1,0 +1,185 @@
+"""The analysis in a process of its own, so that neither pushes nor istiod's end wait for it.
+
+``python -m lateen.control.analyst ROOT_NAMESPACE`` is that process. Each line that it reads is a batch of changes,
+``{"put": [object], "drop": [object], "secrets": [namespace]}``; it answers each with one line: every object whose
+findings are others now, with these. It ends when its input does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from lateen.analysis import Message
+from lateen.analysis.standing import Standing
+from lateen.kit import jsons
+from lateen.kit.jsons import Json, dig
+
+log = logging.getLogger("lateen.control.analyst")
+
+UNREAD = frozenset(
+    {
+        "Deployment",
+        "CustomResourceDefinition",
+        "MutatingWebhookConfiguration",
+        "ValidatingWebhookConfiguration",
+        "KubernetesGateway",
+    }
+)
+"""Kinds that analyzers look at and istiod does not watch."""
+NOT_OURS = {"IST0171"}
+"""Findings that repeat what istiod itself writes into a status."""
+BATCH = 500
+"""Objects in one line, at most."""
+NICE = 5
+
+
+class Found(NamedTuple):
+    """One finding, as it goes between the processes."""
+
+    code: str
+    name: str
+    level: str
+    text: str
+
+
+Report = dict[str, list[Found]]
+"""Object (``Kind namespace/name``) -> its findings now."""
+
+
+def trimmed(obj: Json) -> Json:
+    """What analyzers look at."""
+    meta = obj.get("metadata") or {}
+    out: Json = {k: obj[k] for k in ("apiVersion", "kind", "spec", "data") if k in obj}
+    wanted = ("name", "namespace", "labels", "annotations", "deletionTimestamp")
+    out["metadata"] = {k: meta[k] for k in wanted if k in meta}
+    if phase := dig(obj, "status", "phase"):
+        out["status"] = {"phase": phase}
+    return out
+
+
+class Analyst:
+    """The parent's side. Changes are collected; ``ask`` sends them and returns what is found otherwise than before."""
+
+    def __init__(
+        self, root: str, everything: Callable[[], Iterable[Json]], secrets: Callable[[], Iterable[str]]
+    ) -> None:
+        """``everything``: all objects of now, for a process that has just begun; ``secrets``: the namespaces whose
+        Secrets are among them."""
+        self._root, self._everything, self._secrets = root, everything, secrets
+        self._process: asyncio.subprocess.Process | None = None
+        self._changes: dict[tuple[str, str, str], tuple[str, Json]] = {}
+
+    def changed(self, obj: Json, gone: bool) -> None:
+        meta = obj["metadata"]
+        key = (f"{obj['apiVersion']} {obj['kind']}", str(meta.get("namespace", "")), str(meta["name"]))
+        self._changes[key] = ("drop" if gone else "put", obj)
+
+    async def ask(self) -> Report:
+        """Raises OSError where the process has ended; the next call begins another one."""
+        try:
+            return await self._ask()
+        except BaseException:
+            self.stop()  # in the middle of a dialogue
+            raise
+
+    async def _ask(self) -> Report:
+        if self._process is None or self._process.returncode is not None:
+            await self._start()
+        batches, self._changes = list(self._changes.values()), {}
+        report: Report = {}
+        for at in range(0, max(len(batches), 1), BATCH):
+            lines: dict[str, list[Json]] = {"put": [], "drop": []}
+            for what, obj in batches[at : at + BATCH]:
+                lines[what].append(trimmed(obj))
+            last = at + BATCH >= len(batches)
+            await self._send({**lines, "secrets": sorted(self._secrets()), "more": not last})
+        for ref, found in jsons.loads(await self._receive()).items():
+            report[ref] = [Found(*f) for f in found]
+        return report
+
+    async def _start(self) -> None:
+        command = (sys.executable, "-m", "lateen.control.analyst", self._root)
+        pipe = asyncio.subprocess.PIPE
+        self._process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=64 << 20)
+        self._changes = {}
+        for obj in self._everything():
+            self.changed(obj, gone=False)
+
+    async def _send(self, message: Json) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(jsons.dumps(message) + b"\n")
+        await self._process.stdin.drain()
+
+    async def _receive(self) -> bytes:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        if not line:
+            code = await self._process.wait()
+            raise OSError(f"the analysis process ended with code {code}")
+        return line
+
+    async def close(self) -> None:
+        """End the process at once, and see that it has ended."""
+        process = self._process
+        self.stop()
+        if process is not None:
+            await process.wait()
+
+    def stop(self) -> None:
+        """End the process at once, whatever it is doing; the next question begins another one."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+        self._process = None
+
+
+class Worker:
+    """The process's side: lines in, lines out."""
+
+    def __init__(self, root: str) -> None:
+        self._standing = Standing(root, UNREAD)
+        self._before: dict[str, list[tuple[str, ...]]] = {}
+
+    def answer(self, line: bytes) -> bytes | None:
+        """None where more lines belong to the same question."""
+        message = jsons.loads(line)
+        for obj in message["put"]:
+            self._standing.put(obj)
+        for obj in message["drop"]:
+            self._standing.drop(obj)
+        if message["more"]:
+            return None
+        self._standing.secrets = frozenset(message["secrets"])
+        now = {ref: kept for ref, found in self._standing.findings().items() if (kept := _plain(found))}
+        report = {ref: now.get(ref, []) for ref in now.keys() | self._before if now.get(ref) != self._before.get(ref)}
+        self._before = now
+        return jsons.dumps(report) + b"\n"
+
+
+def _plain(found: list[Message]) -> list[tuple[str, ...]]:
+    """Each once: two analyzers may find the same."""
+    kept = ((m.kind.code, m.kind.name, m.kind.level, m.text) for m in found if m.kind.code not in NOT_OURS)
+    return list(dict.fromkeys(kept))
+
+
+def main() -> None:
+    os.nice(NICE)  # pushes come first
+    worker = Worker(sys.argv[1])
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+        for line in sys.stdin.buffer:
+            answer = worker.answer(line)
+            if answer is not None:
+                sys.stdout.buffer.write(answer)
+                sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()

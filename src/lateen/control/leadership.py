@@ -1,0 +1,103 @@
+"""Which of several istiods writes statuses: the holder of a Lease, as Kubernetes' own controllers do it.
+
+Facts: https://kubernetes.io/docs/concepts/architecture/leases/ and k8s.io/client-go/tools/leaderelection: a lease is
+free once its record has not changed for its duration, by the clock of the one who looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from lateen.api import kinds
+from lateen.kit import times
+from lateen.kit.jsons import Json, dig
+from lateen.kube.client import Client, KubeError, Unreachable
+
+log = logging.getLogger("lateen.control.leadership")
+
+NAME = "lateen-status"
+DURATION_S, RENEW_S = 15, 5.0
+
+
+class Leadership:
+    """``run`` keeps ``held`` right; ``gained`` is called when the lease has become ours."""
+
+    def __init__(self, client: Client, namespace: str, me: str, lives: Callable[[str], bool]) -> None:
+        """``lives``: whether an istiod of that name is known to be there; the lease of one that is not is free."""
+        self._client, self._namespace, self._me, self._lives = client, namespace, me, lives
+        self._seen: tuple[str, float] = ("", 0.0)
+        self.held = False
+        self.gained: Callable[[], None] = lambda: None
+
+    async def run(self) -> None:
+        """Never returns."""
+        while True:
+            held = await self._held()
+            before, self.held = self.held, held
+            if held and not before:
+                log.info("this istiod writes statuses now")
+                self.gained()
+            await asyncio.sleep(RENEW_S)
+
+    async def _held(self) -> bool:
+        try:
+            return await self._try()
+        except (Unreachable, KubeError) as e:
+            code = e.code if isinstance(e, KubeError) else 0
+            if code == 409:  # another one was faster
+                return False
+            if code in (403, 404):
+                if not self.held:
+                    log.warning("lease %s cannot be used: %s; statuses are written whatever others do", NAME, e)
+                return True
+            return self.held and time.monotonic() - self._seen[1] < DURATION_S
+
+    async def _try(self) -> bool:
+        """Take or renew the lease; whether it is ours. Raises KubeError 409 where another one was faster."""
+        found = await self._client.get(kinds.LEASE, self._namespace, NAME)
+        now = times.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        if found is None:
+            meta = {"name": NAME, "namespace": self._namespace}
+            await self._client.create(kinds.LEASE, {**_HEAD, "metadata": meta, "spec": self._spec(now, now, 0)})
+            return self._mine(now)
+        holder = str(dig(found, "spec", "holderIdentity", default=""))
+        renewed = str(dig(found, "spec", "renewTime", default=""))
+        if renewed != self._seen[0]:
+            self._seen = (renewed, time.monotonic())
+        expired = time.monotonic() - self._seen[1] >= DURATION_S
+        if holder not in ("", self._me) and not expired and self._lives(holder):
+            return False
+        changes = int(dig(found, "spec", "leaseTransitions", default=0)) + (holder != self._me)
+        since = str(dig(found, "spec", "acquireTime", default=now)) if holder == self._me else now
+        await self._client.update(kinds.LEASE, {**_HEAD, **found, "spec": self._spec(since, now, changes)})
+        return self._mine(now)
+
+    def _mine(self, renewed: str) -> bool:
+        self._seen = (renewed, time.monotonic())
+        return True
+
+    def _spec(self, since: str, now: str, changes: int) -> Json:
+        return {
+            "holderIdentity": self._me,
+            "leaseDurationSeconds": DURATION_S,
+            "acquireTime": since,
+            "renewTime": now,
+            "leaseTransitions": changes,
+        }
+
+    async def release(self) -> None:
+        """So that another istiod need not wait for the end of the lease."""
+        if not self.held:
+            return
+        self.held = False
+        try:
+            async with asyncio.timeout(1):
+                await self._client.patch(kinds.LEASE, self._namespace, NAME, {"spec": {"holderIdentity": ""}})
+        except (KubeError, Unreachable, TimeoutError) as e:
+            log.info("the lease is left to expire: %s", e)
+
+
+_HEAD = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}

@@ -1,0 +1,75 @@
+"""How far objects have come: which connected proxies have what is made from each, read off their sessions. Pure."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from lateen.ads.server import Connection
+from lateen.wire.resource import ResourceSet
+
+
+class Reach(NamedTuple):
+    """How far an object has come: proxies that it concerns, those that have it, and those that refused it."""
+
+    concerned: int = 0
+    have: int = 0
+    refused: tuple[tuple[str, str], ...] = ()
+    """(proxy, its words)"""
+
+
+_origins: weakref.WeakKeyDictionary[ResourceSet, dict[str, frozenset[str]]] = weakref.WeakKeyDictionary()
+
+
+def origins(resources: ResourceSet) -> dict[str, frozenset[str]]:
+    """User's object -> names of the resources made from it; worked out once per set."""
+    found = _origins.get(resources)
+    if found is None:
+        collected: dict[str, set[str]] = {}
+        for r in resources.resources.values():
+            for origin in r.origin:
+                collected.setdefault(origin, set()).add(r.name)
+        found = _origins[resources] = {origin: frozenset(n) for origin, n in collected.items()}
+    return found
+
+
+def reach(connections: Iterable[Connection]) -> dict[str, Reach]:
+    """Of every object that some proxy's resources are made from."""
+    concerned: dict[str, int] = {}
+    have: dict[str, int] = {}
+    refused: dict[str, list[tuple[str, str]]] = {}
+    alike: dict[tuple[int, ...], tuple[Connection, int]] = {}
+    """Proxies that have all of the same sets are counted together."""
+    different = []
+    for c in connections:
+        if any(any(c.session.missing(t)) for t in c.session.sets()):
+            different.append(c)
+            continue
+        key = tuple(id(s) for sets in c.session.sets().values() for s in sets)
+        alike[key] = (c, alike[key][1] + 1 if key in alike else 1)
+    for c, number in alike.values():
+        for ref in {r for sets in c.session.sets().values() for s in sets for r in origins(s)}:
+            concerned[ref] = concerned.get(ref, 0) + number
+            have[ref] = have.get(ref, 0) + number
+    for c in different:
+        for ref, (there, says) in _of_one(c).items():
+            concerned[ref] = concerned.get(ref, 0) + 1
+            have[ref] = have.get(ref, 0) + there
+            if says:
+                refused.setdefault(ref, []).append((f"{c.node.pod}.{c.node.namespace}", says))
+    return {ref: Reach(n, have[ref], tuple(sorted(refused.get(ref, ())))) for ref, n in concerned.items()}
+
+
+def _of_one(c: Connection) -> dict[str, tuple[bool, str]]:
+    """Object -> (whether the proxy has all that is made from it, its words where it refused some of it)."""
+    out: dict[str, tuple[bool, str]] = {}
+    for type_url, sets in c.session.sets().items():
+        waiting, bad = c.session.missing(type_url)
+        rejection = c.session.rejections.get(type_url)
+        says = (rejection.message.strip() if rejection else "") or "refused"
+        for resources in sets:
+            for ref, made in origins(resources).items():
+                there, before = out.get(ref, (True, ""))
+                out[ref] = (there and not made & waiting and not made & bad, before or (says if made & bad else ""))
+    return out

@@ -1,0 +1,146 @@
+"""What an object's status says, who writes it, and the process that analyzes for it."""
+
+import asyncio
+
+import pytest
+
+from lateen.api import kinds
+from lateen.control import conditions
+from lateen.control.analyst import Analyst, Found
+from lateen.control.leadership import NAME, Leadership
+from lateen.control.reach import Reach
+from lateen.kube.client import KubeError, Unreachable
+
+
+def test_a_proxy_that_comes_later_is_no_news_about_an_object_that_all_others_have():
+    everywhere = conditions.reconciled("VirtualService", Reach(3, 3), before=False)
+    assert everywhere["status"] == "True"
+    assert conditions.reconciled("VirtualService", Reach(4, 3), before=True) == everywhere
+    assert conditions.reconciled("VirtualService", Reach(4, 3), before=False)["status"] == "Unknown"
+    assert conditions.reconciled("VirtualService", Reach(400, 400), before=True) == everywhere
+
+
+def test_a_gateway_that_no_proxy_serves_says_so():
+    found = conditions.reconciled("Gateway", Reach(), before=True)
+    assert (found["status"], found["reason"]) == ("Unknown", "NoProxy")
+    assert "no connected proxy serves this Gateway" in found["message"]
+
+
+def test_a_proxy_that_refuses_an_object_is_named_with_its_words():
+    found = conditions.reconciled("Gateway", Reach(2, 1, (("gw-1.istio-system", "bad cipher"),)), before=True)
+    assert (found["status"], found["message"]) == ("False", "proxy gw-1.istio-system refused it: bad cipher")
+
+
+def test_a_condition_keeps_the_time_at_which_it_took_its_status():
+    old = [{"type": "Reconciled", "status": "True", "lastTransitionTime": "then"}]
+    new = [{"type": "Reconciled", "status": "True"}, {"type": "Accepted", "status": "True"}]
+    assert [c["lastTransitionTime"] for c in conditions.merged(old, new, "now")] == ["then", "now"]
+
+
+def obj(kind, name, spec, version="networking.istio.io/v1"):
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": "shop"}, "spec": spec}
+
+
+RULE = obj("VirtualService", "cart", {"hosts": ["cart"], "http": [{"route": [{"destination": {"host": "cart"}}]}]})
+CART = obj("Service", "cart", {"ports": [{"port": 80, "name": "http"}]}, "v1")
+
+
+def test_the_analysis_in_its_own_process_reports_what_is_found_otherwise_than_before():
+    async def main():
+        analyst = Analyst("istio-system", lambda: [RULE], list)
+        first = await analyst.ask()
+        analyst.changed(CART, gone=False)
+        second = await analyst.ask()
+        third = await analyst.ask()
+        await analyst.close()
+        return first, second, third
+
+    first, second, third = asyncio.run(main())
+    text = 'Referenced host not found: "cart"'
+    assert first == {
+        "VirtualService shop/cart": [Found("IST0101", "ReferencedResourceNotFound", "Error", text)],
+    }
+    assert second == {"VirtualService shop/cart": []}
+    assert third == {}
+
+
+def test_an_analysis_process_that_ends_is_begun_again_with_everything():
+    async def main():
+        analyst = Analyst("istio-system", lambda: [RULE, CART], list)
+        assert await analyst.ask() == {}
+        analyst._process.kill()
+        await analyst._process.wait()
+        analyst.changed(CART, gone=True)
+        try:
+            return await analyst.ask()
+        finally:
+            await analyst.close()
+
+    assert asyncio.run(main()) == {}  # the Service is there again by what everything says
+
+
+class Leases:
+    """The API server's side of one lease; refuses an update of an old version."""
+
+    def __init__(self):
+        self.lease, self.fails = None, None
+
+    async def get(self, kind, _namespace, name):
+        if self.fails:
+            raise self.fails
+        assert (kind, name) == (kinds.LEASE, NAME)
+        return self.lease
+
+    async def create(self, _kind, lease):
+        if self.lease:
+            raise KubeError(409, "AlreadyExists", "it is there")
+        self.lease = {**lease, "metadata": {**lease["metadata"], "resourceVersion": "1"}}
+
+    async def update(self, _kind, lease):
+        version = self.lease["metadata"]["resourceVersion"]
+        if lease["metadata"].get("resourceVersion") != version:
+            raise KubeError(409, "Conflict", "it was changed")
+        self.lease = {**lease, "metadata": {**lease["metadata"], "resourceVersion": str(int(version) + 1)}}
+
+    async def patch(self, _kind, _namespace, _name, change):
+        self.lease["spec"] |= change["spec"]
+
+
+def member(leases, name, living):
+    return Leadership(leases, "istio-system", name, living.__contains__)
+
+
+def test_of_two_istiods_one_writes_and_the_other_takes_over_when_it_is_gone():
+    async def main():
+        leases, living = Leases(), {"a", "b"}
+        a, b = member(leases, "a", living), member(leases, "b", living)
+        assert await a._held()
+        assert not await b._held()
+        assert await a._held()
+        living.discard("a")
+        assert await b._held()
+        assert not await a._held()
+
+    asyncio.run(main())
+
+
+def test_an_istiod_that_ends_gives_the_lease_away():
+    async def main():
+        leases, living = Leases(), {"a", "b"}
+        a, b = member(leases, "a", living), member(leases, "b", living)
+        a.held = await a._held()
+        assert not await b._held()
+        await a.release()
+        assert await b._held()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("error", "held"), [(KubeError(403, "Forbidden", "no"), True), (Unreachable("away"), False)])
+def test_where_leases_are_forbidden_statuses_are_written_all_the_same(error, held):
+    async def main():
+        leases = Leases()
+        leases.fails = error
+        return await member(leases, "a", {"a"})._held()
+
+    assert asyncio.run(main()) is held
