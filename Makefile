@@ -6,17 +6,17 @@ BIN := $(VENV)/bin
 
 CONSOLE := src/lateen/console/static/index.html
 
-.PHONY: help setup demo down test unit system check bench clean lock console
+.PHONY: help setup demo down test unit conformance system check bench clean lock console wheel
 
-help: ## what can be made
+help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-setup: $(VENV)/.ready ## .venv and what it needs, and Debian's packages where root
+setup: $(VENV)/.ready ## create .venv; as root, install missing Debian packages
 
 $(VENV)/.ready: pyproject.toml requirements.lock tools/setup.sh
 	@bash tools/setup.sh "$(PYTHON)" "$(VENV)"
 
-console: setup $(CONSOLE) ## the console's page, made by Vite and shipped inside the package
+console: setup $(CONSOLE) ## build the console's page with Vite, into the package
 
 $(CONSOLE): $(wildcard console/src/*) console/package-lock.json console/index.html console/vite.config.ts
 	@echo "building the console" >&2
@@ -24,27 +24,36 @@ $(CONSOLE): $(wildcard console/src/*) console/package-lock.json console/index.ht
 	@touch $@
 
 demo: setup ## Bookinfo in the mesh on this machine, from nothing
+	@$(MAKE) --no-print-directory console || echo "the demo goes on without the console's page" >&2
 	@$(BIN)/lateen demo
 
-down: setup ## end the embedded cluster and remove its state
+down: setup ## stop the embedded cluster and delete its state
 	@$(BIN)/lateen cluster delete
 
 check: setup ## ruff, mypy --strict, import-linter
-	$(BIN)/ruff check src tests samples tools bench
+	$(BIN)/ruff format --check -q src tests tools bench
+	$(BIN)/ruff check src tests tools bench
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 unit: setup ## tests without processes
 	$(BIN)/python -m pytest tests/unit
 
+conformance: setup ## the conformance runner on our own cases
+	@for mode in analysis authz simulation validation; do \
+	  echo "conformance: $$mode"; $(BIN)/python tests/conformance/run.py $$mode tests/conformance/samples/$$mode || exit 1; done
+
 system: console ## tests with the real Envoy, kubectl and namespaces
 	@bash tools/browser.sh
 	$(BIN)/python -m pytest tests/system
 
-test: check unit system ## all tests
+test: check unit conformance system ## all tests
 
-bench: setup ## measurements, as ratios to a baseline of the same run
+bench: setup ## benchmarks, as ratios to a baseline of the same run
 	$(BIN)/python bench/run.py
+
+wheel: setup ## dist/*.whl, with the console's page
+	@$(BIN)/python -m pip wheel -q --no-deps -w dist .
 
 lock: setup ## write the versions in use into requirements.lock
 	@$(BIN)/python tools/lock.py > requirements.lock

@@ -36,7 +36,7 @@ def main() -> None:
                             ("node daemon", b"lateen.cluster.node"),
                             ("runtime", b"lateen.cluster.inside"),
                             ("portal", b"lateen.cluster.lifecycle"),
-                            ("application", b"bookinfo."),
+                            ("application", b"lateen.samples."),
                         )
                         if any(marker in a for a in argv)
                     ),

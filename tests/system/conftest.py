@@ -13,6 +13,7 @@ def mesh(tmp_path_factory):
         if "cannot make namespaces" in started.stderr:
             pytest.skip(started.stderr.strip())
         assert started.returncode == 0, started.stderr
+        found.lateen("addons", "delete")  # the tests that need them apply them
         yield found
     finally:
         found.lateen("cluster", "delete", ok=False)

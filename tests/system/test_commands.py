@@ -187,7 +187,7 @@ def test_findings_are_in_the_status_and_analyze_names_them(mesh):
         (["analyze", "--use-kube=false", "/nowhere.yaml"], 65, "/nowhere.yaml: no such file or folder"),
         (["analyze", "--analyzer", "nothing"], 64, "lateen analyze -L lists them"),
         (["validate"], 64, "name at least one file"),
-        (["x", "metrics", "productpage-v1"], 1, "kubectl apply -f samples/addons"),
+        (["x", "metrics", "productpage-v1"], 1, "lateen addons apply"),
         (["dashboard", "grafana"], 1, "no grafana pods found"),
         (["install", "--set", "profile=demmo"], 65, 'there is no profile "demmo"'),
         (["tag", "remove", "nothing"], 1, "lateen tag list shows them"),

@@ -63,7 +63,7 @@ def test_grpcs_own_client_finds_and_calls_a_meshed_service(mesh):
             f"GRPC_XDS_BOOTSTRAP={path}",
             sys.executable,
             "-m",
-            "bookinfo.grpc_echo",
+            "lateen.samples.bookinfo.grpc_echo",
             "call",
             "xds:///echo.default.svc.cluster.local:7070",
             "20",

@@ -30,7 +30,7 @@ class Page:
     labels: str
     port: int
     path: str = ""
-    missing: str = "install it with: kubectl apply -f samples/addons"
+    missing: str = "install it with: lateen addons apply"
 
 
 PAGES = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from importlib.resources import files
-from pathlib import Path
 
+from lateen import samples
 from lateen.api import kinds
+from lateen.cli import addons
 from lateen.cli.base import command
 from lateen.cli.cluster import begin
 from lateen.cli.connect import with_client
@@ -21,15 +21,11 @@ from lateen.kube.apply import apply, declared, wait_available
 from lateen.kube.client import HttpClient
 
 PAGE = "/productpage"
-
-
-def samples() -> Path:
-    """The directory of Bookinfo's manifests, which are part of the installation."""
-    return Path(str(files("bookinfo")))
+BOOKINFO = samples.ROOT / "bookinfo"
 
 
 def bookinfo() -> list[Json]:
-    return list(yamldoc.objects((samples() / "platform/kube/bookinfo.yaml").read_text()))
+    return list(yamldoc.objects((BOOKINFO / "platform/kube/bookinfo.yaml").read_text()))
 
 
 @command()
@@ -43,9 +39,9 @@ def demo() -> None:
     say(f"\nBookinfo runs in the mesh ({time.monotonic() - started:.1f} s): {url}")
     say(
         f"\n  export KUBECONFIG={home.kubeconfig}\n\nTry next:\n"
-        "  kubectl get pods\n  lateen proxy-status\n"
-        f"  kubectl apply -f {samples() / 'networking/destination-rule-all.yaml'} "
-        f"-f {samples() / 'networking/virtual-service-reviews-v3.yaml'}\n\n"
+        "  kubectl get pods\n  lateen proxy-status\n  lateen dashboard kiali\n"
+        f"  kubectl apply -f {BOOKINFO / 'networking/destination-rule-all.yaml'} "
+        f"-f {BOOKINFO / 'networking/virtual-service-reviews-v3.yaml'}\n\n"
         "Remove it all: lateen cluster delete (or: make down)"
     )
 
@@ -59,10 +55,12 @@ async def _in_cluster(client: HttpClient) -> str:
     with step("Bookinfo and its gateway applied"):
         for obj in objects:
             await apply(client, _in_default(obj))
-        for obj in yamldoc.objects((samples() / "networking/bookinfo-gateway.yaml").read_text()):
+        for obj in yamldoc.objects((BOOKINFO / "networking/bookinfo-gateway.yaml").read_text()):
             await apply(client, _in_default(obj))
     with step("Bookinfo ready, with sidecars (2/2)"):
         await wait_available(client, "default", [o["metadata"]["name"] for o in objects if o["kind"] == "Deployment"])
+    with step("Console and collector ready"):
+        await addons.put(client)
     with step("Requests through the ingress gateway answered"):
         return await _requests(client)
 

@@ -328,7 +328,7 @@ def metrics(target: Target, workloads: tuple[str, ...], span: str) -> None:
         found, _ = await client.list(kinds.POD, target.istio_namespace, "app=prometheus")
         pod = next((p for p in found if dig(p, "status", "phase") == "Running"), None)
         if pod is None:
-            raise CliError("there is no collector of metrics; install it with: kubectl apply -f samples/addons")
+            raise CliError("there is no collector of metrics; install it with: lateen addons apply")
         path = f"/api/graph?kind=workload&window={seconds}"
         return jsons.loads(await _through(client, pod, 9090, path))
 

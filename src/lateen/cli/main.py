@@ -11,9 +11,10 @@ from lateen.cli.base import Entry, Group
 from lateen.cli.output import USAGE, CliError, fail
 
 COMMANDS: dict[str, Entry] = {
+    "addons": ("lateen.cli.addons:addons", "The console and the collector of metrics."),
     "admin": ("lateen.cli.support:admin", "The control plane: log levels."),
-    "bug-report": ("lateen.cli.support:bug_report", "Everything that somebody who helps wants to see."),
-    "check": ("lateen.cli.check:check", "Is everything well, and what to do where it is not."),
+    "bug-report": ("lateen.cli.support:bug_report", "Collect diagnostics for a bug report, without secrets."),
+    "check": ("lateen.cli.check:check", "Check the health of the mesh and suggest fixes."),
     "completion": ("lateen.cli.support:completion", "Completion of words for bash, zsh and fish."),
     "experimental": ("lateen.cli.experimental:experimental", "describe, metrics, check-inject and more (x)."),
     "options": ("lateen.cli.support:options", "The options that most commands have."),
@@ -34,6 +35,7 @@ COMMANDS: dict[str, Entry] = {
     "manifest": ("lateen.cli.install:manifest", "Print what an installation consists of."),
     "proxy-config": ("lateen.cli.proxy_config:proxy_config", "What a proxy really has: clusters, listeners, routes…"),
     "proxy-status": ("lateen.cli.mesh:proxy_status", "Which proxies are connected and up to date."),
+    "samples": ("lateen.cli.addons:samples", "Applications and rules to try the mesh with."),
     "uninstall": ("lateen.cli.install:uninstall", "Remove the mesh from a cluster."),
     "version": ("lateen.cli.version:version", "Versions of client, control plane and proxies."),
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lateen import __version__
 from lateen.api.objects import owner
 from lateen.kit import jsons, yamldoc
 from lateen.kit.jsons import Json, dig
@@ -24,7 +25,7 @@ VOLUMES = ("istio-envoy", "istio-data", "istio-podinfo", "istio-token", "istiod-
 class Settings:
     """What the installation decides."""
 
-    image: str = "docker.io/lateen/proxyv2:0.1.0"
+    image: str = f"docker.io/lateen/proxyv2:{__version__}"
     revision: str = "default"
     trust_domain: str = "cluster.local"
     istio_namespace: str = "istio-system"

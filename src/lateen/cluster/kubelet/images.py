@@ -44,7 +44,7 @@ def repository(image: str) -> str:
 
 def python_mounts() -> tuple[tuple[str, str], ...]:
     """What a Python program of ours needs to see: the environment, the interpreter, the source tree."""
-    source = str(Path(__file__).parents[4])
+    source = str(Path(__file__).parents[3])
     wanted = {sys.prefix, sys.base_prefix, source, str(Path(sys.executable).resolve().parent.parent)}
     visible = ("/usr", "/lib", "/bin")
     keep = sorted(p for p in wanted if p != "/usr" and not p.startswith(tuple(f"{v}/" for v in visible)))
@@ -99,17 +99,17 @@ def built_in(home_bin: Path) -> dict[str, Image]:
     }.items():
         for version in versions:
             out[f"istio/examples-bookinfo-{service}-{version}"] = Image(
-                (sys.executable, "-m", f"bookinfo.{service}", "9080", version),
+                (sys.executable, "-m", f"lateen.samples.bookinfo.{service}", "9080", version),
                 mounts=python_mounts(),
                 env=(("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONUNBUFFERED", "1"), ("SERVICE_VERSION", version)),
             )
     out["lateen/console"] = _python("lateen.console")
-    out["lateen/http-echo"] = _python("bookinfo.echo")
-    out["lateen/grpc-echo"] = _python("bookinfo.grpc_echo")
-    httpbin = _python("bookinfo.httpbin", "8080")
+    out["lateen/http-echo"] = _python("lateen.samples.bookinfo.echo")
+    out["lateen/grpc-echo"] = _python("lateen.samples.bookinfo.grpc_echo")
+    httpbin = _python("lateen.samples.bookinfo.httpbin", "8080")
     out["mccutchen/go-httpbin"] = httpbin
-    out["kennethreitz/httpbin"] = _python("bookinfo.httpbin", "80")
-    out["istio/tcp-echo-server"] = _python("bookinfo.tcp_echo")
+    out["kennethreitz/httpbin"] = _python("lateen.samples.bookinfo.httpbin", "80")
+    out["istio/tcp-echo-server"] = _python("lateen.samples.bookinfo.tcp_echo")
     out["curlimages/curl"] = Image(("/usr/bin/curl",))
     out["lateen/sleep"] = Image(("/bin/sleep",), ("infinity",))
     return out

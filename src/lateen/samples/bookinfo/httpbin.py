@@ -1,6 +1,6 @@
 """httpbin, as far as Istio's tasks use it: /get /post /anything /headers /ip /user-agent /status/N /delay/S /bytes/N.
 
-Run as ``python -m bookinfo.httpbin PORT``.
+Run as ``python -m lateen.samples.bookinfo.httpbin PORT``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import os
 import socket
 
-from bookinfo.http import Request, Response, as_json, segments, serve
+from lateen.samples.bookinfo.http import Request, Response, as_json, segments, serve
 
 
 def seen(request: Request) -> dict[str, object]:

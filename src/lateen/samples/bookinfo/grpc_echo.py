@@ -1,7 +1,8 @@
 """A gRPC service that says which pod answers, and its client; for tests.
 
-``python -m bookinfo.grpc_echo`` serves on port 7070; ``python -m bookinfo.grpc_echo call TARGET [TIMES]`` calls
-(TARGET may be ``xds:///host:port``; GRPC_XDS_BOOTSTRAP then names the bootstrap file).
+``python -m lateen.samples.bookinfo.grpc_echo`` serves on port 7070;
+``python -m lateen.samples.bookinfo.grpc_echo call TARGET [TIMES]`` calls. TARGET may be
+``xds:///host:port``; GRPC_XDS_BOOTSTRAP then names the bootstrap file.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import grpc
 METHOD = "/echo.Echo/Say"
 
 
-class _Echo(grpc.GenericRpcHandler):
+class _Echo(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         if details.method != METHOD:
             return None

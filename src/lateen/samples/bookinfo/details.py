@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bookinfo.http import Request, Response, as_json, segments, serve
+from lateen.samples.bookinfo.http import Request, Response, as_json, segments, serve
 
 
 async def handle(request: Request) -> Response:

@@ -1,5 +1,6 @@
-"""tcp-echo of Istio's samples: answers each line with a prefix. ``python -m bookinfo.tcp_echo PORT[,PORT…] PREFIX``.
+"""tcp-echo of Istio's samples: answers each line with a prefix.
 
+``python -m lateen.samples.bookinfo.tcp_echo PORT[,PORT…] PREFIX``.
 With ``--greet`` it speaks first, as MySQL and SMTP servers do; with ``--websocket`` it is a WebSocket server.
 """
 

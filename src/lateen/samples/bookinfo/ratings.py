@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from bookinfo.http import Request, Response, as_json, segments, serve
+from lateen.samples.bookinfo.http import Request, Response, as_json, segments, serve
 
 _ratings: dict[int, dict[str, int]] = {}
 

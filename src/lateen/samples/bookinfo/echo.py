@@ -1,4 +1,4 @@
-"""echo: answers with what it was asked, for tests. Run as ``python -m bookinfo.echo PORT``."""
+"""echo: answers with what it was asked, for tests. Run as ``python -m lateen.samples.bookinfo.echo PORT``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 
-from bookinfo.http import Request, Response, as_json, segments, serve
+from lateen.samples.bookinfo.http import Request, Response, as_json, segments, serve
 
 
 async def handle(request: Request) -> Response:

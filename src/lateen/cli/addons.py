@@ -1,0 +1,151 @@
+"""lateen addons, lateen samples: what is shipped beside the mesh, usable without a checkout of the sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lateen import __version__
+from lateen import samples as shipped
+from lateen.api import kinds
+from lateen.cli.base import Group, command
+from lateen.cli.connect import context_option, kubeconfig_option, with_client
+from lateen.cli.output import USAGE, CliError, step, table
+from lateen.install.manifests import NAMESPACE
+from lateen.kit import yamldoc
+from lateen.kit.jsons import Json, dig
+from lateen.kube.apply import apply, declared, kind_of, wait_available
+from lateen.kube.client import Client, HttpClient
+
+IMAGE = "docker.io/lateen/console"
+
+
+@click.group(
+    cls=Group,
+    entries={
+        "apply": ("lateen.cli.addons:apply_", "Install or update add-ons."),
+        "delete": ("lateen.cli.addons:delete_", "Remove add-ons."),
+        "list": ("lateen.cli.addons:list_", "The add-ons and what they are for."),
+        "path": ("lateen.cli.addons:path_", "Where their manifests are, for kubectl apply -f."),
+    },
+)
+def addons() -> None:
+    """The console and the collector of metrics that it reads."""
+
+
+@click.group(
+    cls=Group,
+    entries={
+        "list": ("lateen.cli.addons:samples_list", "The manifests of the samples."),
+        "path": ("lateen.cli.addons:samples_path", "Where the samples are, for kubectl apply -f."),
+    },
+)
+def samples() -> None:
+    """Applications and rules to try the mesh with: kubectl apply -f $(lateen samples path)/httpbin/httpbin.yaml"""
+
+
+def known() -> dict[str, Path]:
+    return {p.stem: p for p in sorted(shipped.ADDONS.glob("*.yaml"))}
+
+
+def chosen(names: tuple[str, ...]) -> dict[str, Path]:
+    """Those of ``names``, all of them where there are none. Raises CliError for a name that is no add-on."""
+    every = known()
+    if wrong := [n for n in names if n not in every]:
+        raise CliError(f'there is no add-on "{wrong[0]}"; there are: {", ".join(every)}', USAGE)
+    return {n: every[n] for n in names or every}
+
+
+def objects(path: Path, image: str) -> list[Json]:
+    """A manifest's objects, with the installation's image in place of the one that is written there."""
+    out = list(yamldoc.objects(path.read_text()))
+    for obj in out:
+        for container in dig(obj, "spec", "template", "spec", "containers", default=[]):
+            if str(container["image"]).startswith(f"{IMAGE}:"):
+                container["image"] = image
+    return out
+
+
+async def image_for(client: Client) -> str:
+    """The console's image beside that of the running istiod: the same registry and tag. Raises CliError, KubeError."""
+    found = await client.get(kinds.DEPLOYMENT, NAMESPACE, "istiod")
+    if found is None:
+        raise CliError(f"there is no istiod in {NAMESPACE} to take metrics from; install it with: lateen install -y")
+    pilot = str(dig(found, "spec", "template", "spec", "containers", default=[{}])[0].get("image", ""))
+    hub, _, rest = pilot.rpartition("/")
+    _, _, tag = rest.partition(":")
+    return f"{hub}/console:{tag}" if hub and tag else f"{IMAGE}:{__version__}"
+
+
+async def put(client: Client, names: tuple[str, ...] = ()) -> None:
+    """Apply add-ons and wait until they are ready. Raises CliError, KubeError, TimeoutError."""
+    image = await image_for(client)
+    deployments = []
+    for path in chosen(names).values():
+        for obj in objects(path, image):
+            await apply(client, declared(obj))
+            if obj["kind"] == "Deployment":
+                deployments.append(obj["metadata"]["name"])
+    await wait_available(client, NAMESPACE, deployments)
+
+
+@command("apply")
+@click.argument("names", nargs=-1)
+@kubeconfig_option
+@context_option
+def apply_(names: tuple[str, ...], kubeconfig: str | None, context: str) -> None:
+    """Install or update add-ons (all of them where none is named) and wait until they are ready."""
+    what = ", ".join(chosen(names))
+
+    async def work(client: HttpClient) -> None:
+        with step(f"Add-ons ready: {what}"):
+            await put(client, names)
+
+    with_client(kubeconfig, work, context)
+
+
+@command("delete")
+@click.argument("names", nargs=-1)
+@kubeconfig_option
+@context_option
+def delete_(names: tuple[str, ...], kubeconfig: str | None, context: str) -> None:
+    """Remove add-ons, all of them where none is named."""
+    paths = chosen(names)
+
+    async def work(client: HttpClient) -> None:
+        with step(f"Add-ons removed: {', '.join(paths)}"):
+            for path in paths.values():
+                for obj in reversed(objects(path, IMAGE)):
+                    meta = obj["metadata"]
+                    await client.delete(kind_of(obj), meta.get("namespace", ""), meta["name"])
+
+    with_client(kubeconfig, work, context)
+
+
+@command("list")
+def list_() -> None:
+    """The add-ons and what they are for."""
+    rows = [["NAME", "PURPOSE"]]
+    rows += [[name, p.read_text().partition("\n")[0].removeprefix("# ")] for name, p in known().items()]
+    click.echo(table(rows))
+
+
+@command("path")
+def path_() -> None:
+    """The directory of the add-ons' manifests: kubectl apply -f $(lateen addons path)"""
+    click.echo(shipped.ADDONS)
+
+
+@command("list")
+def samples_list() -> None:
+    """The manifests of the samples, relative to the directory that ``lateen samples path`` prints."""
+    for path in sorted(shipped.ROOT.rglob("*.yaml")):
+        if not path.is_relative_to(shipped.ADDONS):
+            click.echo(path.relative_to(shipped.ROOT))
+
+
+@command("path")
+def samples_path() -> None:
+    """The directory of the samples."""
+    click.echo(shipped.ROOT)

@@ -1,0 +1,8 @@
+"""Manifests to try the mesh with, and the programs behind their images; ``samples/`` of a checkout leads here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).parent
+ADDONS = ROOT / "addons"

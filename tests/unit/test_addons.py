@@ -1,0 +1,23 @@
+"""What is shipped beside the mesh."""
+
+from lateen import __version__
+from lateen.cli import addons
+
+
+def images(path, image):
+    return {
+        c["image"]
+        for o in addons.objects(path, image)
+        if o["kind"] == "Deployment"
+        for c in o["spec"]["template"]["spec"]["containers"]
+    }
+
+
+def test_the_addons_written_for_kubectl_name_this_version():
+    for path in addons.known().values():
+        assert f"image: {addons.IMAGE}:{__version__}\n" in path.read_text()
+
+
+def test_the_addons_take_the_registry_and_tag_of_the_installation():
+    for path in addons.known().values():
+        assert images(path, "registry.example/mesh/console:7") == {"registry.example/mesh/console:7"}
