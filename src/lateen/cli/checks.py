@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from lateen import __version__
 from lateen.analysis import Snapshot, analyze
 from lateen.api import kinds
+from lateen.api.reading import PROXY, has_proxy
 from lateen.cli import pods
 from lateen.cli.analyze import live_sources
 from lateen.cli.mesh import ask_istiod
@@ -339,7 +340,7 @@ async def all_injected(c: Context) -> str:
     if found:
         names = ", ".join(m.source.full for m in found[:3])
         raise Wrong(f"{len(found)} pods have no sidecar: {names}", "kubectl rollout restart deployment", warning=True)
-    c.pods = [s.obj for s in sources if s.kind == "Pod" and pods.has_proxy(s.obj)]
+    c.pods = [s.obj for s in sources if s.kind == "Pod" and has_proxy(s.obj)]
     return f"{len(c.pods)} pods with a proxy"
 
 
@@ -350,7 +351,7 @@ async def proxies_ready(c: Context) -> str:
     bad = [
         p["metadata"]["name"]
         for p in c.pods
-        if not all(s.get("ready") for s in dig(p, "status", "containerStatuses", default=[]) if s["name"] == pods.PROXY)
+        if not all(s.get("ready") for s in dig(p, "status", "containerStatuses", default=[]) if s["name"] == PROXY)
     ]
     if bad:
         raise Wrong(f"not ready: {', '.join(bad[:3])}", f"kubectl logs {bad[0]} -c istio-proxy", warning=True)

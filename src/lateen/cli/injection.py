@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from lateen.api import kinds
+from lateen.api.reading import PROXY, has_proxy
 from lateen.cli import pods
 from lateen.cli.base import Group, command
 from lateen.cli.connect import Target, complete, target_options
@@ -103,7 +104,7 @@ def injector_list(target: Target) -> None:
                 continue
             counts: dict[str, int] = {}
             for p in every:
-                if p["metadata"]["namespace"] == name and pods.has_proxy(p):
+                if p["metadata"]["namespace"] == name and has_proxy(p):
                     key = str(dig(p, "metadata", "labels", REVISION, default="default"))
                     counts[key] = counts.get(key, 0) + 1
             shown = ", ".join(f"{k}: {n}" for k, n in sorted(counts.items())) or "<no-istio-sidecars>"
@@ -112,7 +113,7 @@ def injector_list(target: Target) -> None:
                 lower.setdefault(c["metadata"]["name"], []).append(name)
         down = [["NAMESPACES", "INJECTOR-HOOK", "ISTIO-REVISION", "SIDECAR-IMAGE"]]
         image = next(
-            (c["image"] for p in every for c in dig(p, "spec", "containers", default=[]) if c["name"] == pods.PROXY),
+            (c["image"] for p in every for c in dig(p, "spec", "containers", default=[]) if c["name"] == PROXY),
             "<unknown>",
         )
         for config in {c["metadata"]["name"]: c for c, _ in found}.values():

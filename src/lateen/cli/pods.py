@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lateen.api import kinds
+from lateen.api.reading import PROXY, has_proxy
 from lateen.cli.output import CliError
 from lateen.kit import jsons, selectors
 from lateen.kit.jsons import Json, dig
@@ -20,7 +21,6 @@ _WORKLOADS = {
     "service": kinds.SERVICE,
     "services": kinds.SERVICE,
 }
-PROXY = "istio-proxy"
 
 
 async def find(client: HttpClient, text: str, namespace: str) -> Json:
@@ -58,11 +58,6 @@ async def _of_workload(client: HttpClient, kind: str, name: str, namespace: str)
                 return pod
         raise CliError(f"{kind}/{plain} in namespace {where} has no pods")
     raise CliError(f'{kind} "{name}" not found in namespace {namespace}')
-
-
-def has_proxy(pod: Json) -> bool:
-    containers = [*dig(pod, "spec", "containers", default=[]), *dig(pod, "spec", "initContainers", default=[])]
-    return any(c.get("name") == PROXY for c in containers)
 
 
 async def ask(client: HttpClient, pod: Json, method: str, path: str, port: int | None = None) -> bytes:

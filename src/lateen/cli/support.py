@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from lateen.api import kinds
+from lateen.api.reading import PROXY, has_proxy
 from lateen.cli import pods
 from lateen.cli.base import Group, command
 from lateen.cli.connect import Target, target_options
@@ -134,11 +135,11 @@ async def _collect(client: HttpClient, target: Target, include: tuple[str, ...],
         for pod in istiods:
             add(f"istiod/{pod['metadata']['name']}.log", await _log(client, pod, "discovery"))
     every, _ = await client.list(kinds.POD)
-    meshed = [p for p in every if pods.has_proxy(p) and (not include or p["metadata"]["namespace"] in include)]
+    meshed = [p for p in every if has_proxy(p) and (not include or p["metadata"]["namespace"] in include)]
     with step(f"{len(meshed[:LIMIT])} proxies"):
         for pod in meshed[:LIMIT]:
             name = f"proxies/{pod['metadata']['namespace']}/{pod['metadata']['name']}"
-            add(f"{name}/istio-proxy.log", await _log(client, pod, pods.PROXY))
+            add(f"{name}/istio-proxy.log", await _log(client, pod, PROXY))
             for path in ("config_dump", "clusters", "stats?usedonly", "certs"):
                 try:
                     add(f"{name}/{path.partition('?')[0]}", await pods.ask(client, pod, "GET", path))

@@ -11,6 +11,7 @@ import aiohttp
 from aiohttp import web
 
 from lateen.api import kinds
+from lateen.api.reading import has_proxy
 from lateen.console.graph import KINDS, Graph, health
 from lateen.console.metrics import Added, Target
 from lateen.kit import jsons, tasks
@@ -57,7 +58,7 @@ class Collector:
         """Once at every running proxy."""
         wanted: dict[tuple[str, str, str], Json] = {}
         for pod in self.pods.objects.values():
-            if dig(pod, "status", "phase") == "Running" and dig(pod, "status", "podIP") and _has_proxy(pod):
+            if dig(pod, "status", "phase") == "Running" and dig(pod, "status", "podIP") and has_proxy(pod):
                 meta = pod["metadata"]
                 wanted[meta["namespace"], meta["name"], str(meta.get("uid"))] = pod
         for gone in self._targets.keys() - wanted.keys():
@@ -171,11 +172,6 @@ def _question(request: web.Request) -> tuple[str, list[str], float]:
         raise web.HTTPBadRequest(text="window must be a number of seconds") from None
     namespaces = [n for n in request.query.get("namespaces", "").split(",") if n]
     return kind, namespaces, min(max(window, 1.0), KEEP_S)
-
-
-def _has_proxy(pod: Json) -> bool:
-    every = [*dig(pod, "spec", "containers", default=[]), *dig(pod, "spec", "initContainers", default=[])]
-    return any(c.get("name") == "istio-proxy" for c in every)
 
 
 def _began(pod: Json) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import aiohttp
 from aiohttp import web
 
 from lateen.analysis import Snapshot, Source, analyze
+from lateen.analysis.effective import PeerModes
 from lateen.api import kinds
+from lateen.api.reading import has_proxy, is_finished, is_terminating
 from lateen.kit import jsons, tasks
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient, KubeError, Unreachable
@@ -23,6 +26,8 @@ log = logging.getLogger("lateen.console.server")
 ROOT = "/kiali"
 STATIC = Path(__file__).parent / "static"
 WATCHED = (kinds.NAMESPACE, kinds.POD, kinds.SERVICE, kinds.DEPLOYMENT, kinds.CONFIG_MAP, *kinds.MESH)
+UNREAD = ("Secret", "CustomResourceDefinition", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
+"""Kinds that analyzers look at and the console may not read, or does not."""
 LOCAL = ("localhost", "127.0.0.1", "[::1]", "kiali")
 POLICY = (
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -49,6 +54,7 @@ async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
 class Console:
     def __init__(self, client: HttpClient, collector: str) -> None:
         self._client, self._collector = client, collector.rstrip("/")
+        self._root = os.environ.get("POD_NAMESPACE", "istio-system")
         self.informers = {k: Informer(client, k, self._changed) for k in WATCHED}
         self._findings: dict[str, list[Json]] | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -128,7 +134,7 @@ class Console:
                 Source({"apiVersion": k.api_version, "kind": k.kind, **o}) for k in WATCHED for o in self._objects(k)
             ]
             out: dict[str, list[Json]] = {}
-            for m in analyze(Snapshot(sources)):
+            for m in analyze(Snapshot(sources, root=self._root, unread=UNREAD)):
                 found = {"code": m.kind.code, "level": m.kind.level, "object": m.source.ref, "text": m.text}
                 out.setdefault(m.source.namespace or m.source.name, []).append(found)
             self._findings = out
@@ -136,7 +142,8 @@ class Console:
 
     async def _namespaces(self, _: web.Request) -> web.Response:
         traffic, findings = await self._health(), self.findings()
-        pods = self._objects(kinds.POD)
+        pods = [p for p in self._objects(kinds.POD) if not is_terminating(p) and not is_finished(p)]
+        modes = PeerModes(self._objects(kinds.PEER_AUTHENTICATION), self._root)
         out = []
         for ns in sorted(self._objects(kinds.NAMESPACE), key=_own_first):
             name = ns["metadata"]["name"]
@@ -152,7 +159,7 @@ class Console:
                     "labels": ns["metadata"].get("labels") or {},
                     "apps": len(apps),
                     "healthy": sum(apps.values()),
-                    "meshed": sum(_has_proxy(p) for p in mine),
+                    "meshed": sum(has_proxy(p) for p in mine),
                     "pods": len(mine),
                     "config": sum(
                         1 for k in kinds.MESH for o in self._objects(k) if o["metadata"].get("namespace") == name
@@ -160,19 +167,11 @@ class Console:
                     "errors": levels.count("Error"),
                     "warnings": levels.count("Warning"),
                     "findings": findings.get(name, [])[:50],
-                    "mtls": self._mtls(name),
+                    "mtls": modes.of(name, {})[0],
                     "traffic": traffic.get(name, {"requests": 0, "errors": 0}),
                 }
             )
         return web.Response(body=jsons.dumps(out), content_type="application/json")
-
-    def _mtls(self, namespace: str) -> str:
-        """The mode of the namespace's own PeerAuthentication, or of the mesh's."""
-        for where in (namespace, "istio-system"):
-            for p in self._objects(kinds.PEER_AUTHENTICATION):
-                if p["metadata"].get("namespace") == where and not dig(p, "spec", "selector", "matchLabels"):
-                    return str(dig(p, "spec", "mtls", "mode", default="PERMISSIVE"))
-        return "PERMISSIVE"
 
     async def _pods(self, request: web.Request) -> web.Response:
         """The pods of ``namespace``; of a workload where ``app`` and perhaps ``version`` are given."""
@@ -217,10 +216,6 @@ def _own_first(namespace: Json) -> tuple[bool, bool, str]:
 def _ready(pod: Json) -> bool:
     statuses = dig(pod, "status", "containerStatuses", default=[])
     return bool(statuses) and all(s.get("ready") for s in statuses)
-
-
-def _has_proxy(pod: Json) -> bool:
-    return any(c.get("name") == "istio-proxy" for c in dig(pod, "spec", "containers", default=[]))
 
 
 async def serve(client: HttpClient, port: int, collector: str) -> None:

@@ -1,0 +1,37 @@
+"""What holds for workloads in effect, asked of the mesh model itself, by those who have objects as JSON. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from lateen.api import objects as o
+from lateen.api.config import DecodeError, decode
+from lateen.api.security import PeerAuthentication
+from lateen.kit.jsons import Json
+from lateen.mesh.model import Mesh
+from lateen.mesh.objects import MeshConfig, Objects
+
+
+class PeerModes:
+    """The mutual TLS modes that PeerAuthentications make: the mesh's own reading of them."""
+
+    def __init__(self, policies: Iterable[Json], root_namespace: str) -> None:
+        """Policies that the mesh could not read do not count."""
+        found = {}
+        for obj in policies:
+            meta = obj["metadata"]
+            key = (str(meta.get("namespace", "")), str(meta["name"]))
+            try:
+                spec = decode(PeerAuthentication, obj.get("spec") or {})
+            except DecodeError:
+                continue
+            version = f"{meta.get('uid')}/{meta.get('generation')}"
+            created = str(meta.get("creationTimestamp"))
+            found[key] = o.Resource(o.Ref("PeerAuthentication", *key), str(meta.get("uid")), version, created, spec)
+        self._mesh = Mesh(Objects(MeshConfig(root_namespace=root_namespace), peer_authentications=found))
+
+    def of(self, namespace: str, labels: Mapping[str, str]) -> tuple[str, dict[int, str], str]:
+        """Of a workload: STRICT, PERMISSIVE or DISABLE; the modes of ports that differ; ``namespace/name`` of the
+        policy that decides, empty where none does."""
+        mode, ports, ref = self._mesh.mtls(namespace, labels)
+        return mode, dict(ports), f"{ref.namespace}/{ref.name}" if ref else ""

@@ -1,0 +1,59 @@
+"""What lateen x describe says of a service."""
+
+from lateen.analysis.effective import PeerModes
+from lateen.cli import describe
+
+
+def pod(name, **labels):
+    return {"metadata": {"name": name, "namespace": "shop", "labels": {"app": "reviews", **labels}}, "spec": {}}
+
+
+def obj(name, spec, namespace="shop"):
+    return {"metadata": {"name": name, "namespace": namespace}, "spec": spec}
+
+
+SERVICE = obj("reviews", {"selector": {"app": "reviews"}, "ports": [{"name": "http", "port": 9080}]})
+SUBSETS = [{"name": v, "labels": {"version": v}} for v in ("v1", "v2", "v9")]
+RULE = obj("reviews", {"host": "reviews", "subsets": SUBSETS})
+PODS = [pod("a", version="v1"), pod("b", version="v2")]
+
+
+def described(virtual_services=(), policies=(), behind=PODS):
+    modes = PeerModes(policies, "istio-system")
+    return "\n".join(
+        describe.of_service(SERVICE, list(behind), describe.Found([], list(virtual_services), [RULE], [], modes))
+    )
+
+
+def test_a_subset_matches_where_any_of_the_services_pods_has_its_labels():
+    text = described()
+    assert "Matching subsets: v1,v2" in text
+    assert "(Non-matching subsets v9)" in text
+    assert "Matching subsets: v2\n" in described(behind=PODS[1:])
+
+
+def test_routes_are_shown_with_weights_subsets_and_conditions():
+    split = [
+        {"destination": {"host": "reviews", "subset": "v1"}, "weight": 90},
+        {"destination": {"host": "reviews", "subset": "v2", "port": {"number": 9080}}, "weight": 10},
+    ]
+    only = {"headers": {"end-user": {"exact": "jason"}}, "uri": {"prefix": "/a"}}
+    http = [{"match": [only], "route": [{"destination": {"host": "reviews", "subset": "v2"}}]}, {"route": split}]
+    text = described([obj("reviews", {"hosts": ["reviews"], "http": http})])
+    assert "HTTP route 0: /a* and header end-user jason -> reviews subset v2" in text
+    assert "HTTP route 1: /* -> reviews subset v1 90%, reviews:9080 subset v2 10%" in text
+
+
+def test_a_route_of_another_namespaces_service_of_that_name_is_not_shown():
+    other = obj("reviews", {"hosts": ["reviews"], "http": [{"route": []}]}, "elsewhere")
+    assert "VirtualService" not in described([other])
+
+
+def test_the_mode_is_the_mesh_s_own_reading_with_ports_and_the_policy_that_decides():
+    mine = {"selector": {"matchLabels": {"version": "v1"}}, "portLevelMtls": {"9080": {"mode": "DISABLE"}}}
+    policies = [obj("all", {"mtls": {"mode": "STRICT"}}, "istio-system"), obj("v1", mine)]
+    text = described(policies=policies)
+    assert "Workload mTLS mode: STRICT (PeerAuthentication istio-system/all)" in text
+    assert "port 9080: DISABLE" in text
+    unset = [obj("default", {"mtls": {"mode": "UNSET"}}), policies[0]]
+    assert PeerModes(unset, "istio-system").of("shop", {})[0] == "STRICT"
