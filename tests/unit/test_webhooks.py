@@ -6,6 +6,7 @@ import json
 import pytest
 from aiohttp import web
 
+from lateen.api import objects as o
 from lateen.control.webhooks import MAX_BODY, Webhooks
 from lateen.inject import pods
 from lateen.mesh.model import Mesh
@@ -19,10 +20,10 @@ GATEWAY = {
 }
 
 
-async def answer(parts):
+async def answer(parts, mesh=lambda: Mesh(Objects())):
     """The status and body of POST /validate, its body sent in ``parts`` with a pause between them."""
     app = web.Application(client_max_size=MAX_BODY)
-    app.add_routes(Webhooks(pods.Settings(), lambda: Mesh(Objects())).routes())
+    app.add_routes(Webhooks(pods.Settings(), mesh).routes())
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -56,3 +57,27 @@ def test_a_review_that_arrives_in_parts_is_read_to_its_end(cuts):
 def test_a_review_without_end_is_refused():
     status, said = asyncio.run(answer([b" " * (MAX_BODY // 2)] * 2 + [b" "]))
     assert (status, b"more than" in said) == (413, True)
+
+
+RULE = {
+    "apiVersion": "networking.istio.io/v1",
+    "kind": "VirtualService",
+    "metadata": {"name": "r", "namespace": "default"},
+    "spec": {"hosts": ["reviews"], "http": [{"route": [{"destination": {"host": "reviews"}}]}]},
+}
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_a_service_of_the_same_file_that_is_on_its_way_is_not_said_to_be_missing(comes):
+    service = o.Service("default", "reviews", "10.0.0.1", ())
+    asked = []
+
+    def mesh():
+        asked.append(1)
+        there = comes and len(asked) > 2
+        return Mesh(Objects(services={("default", "reviews"): service} if there else {}))
+
+    body = json.dumps({"request": {"uid": "u", "object": RULE, "operation": "CREATE"}}).encode()
+    _, said = asyncio.run(answer([body], mesh))
+    warnings = json.loads(said)["response"]["warnings"]
+    assert bool(warnings) is not comes

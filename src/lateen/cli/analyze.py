@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
 from lateen.analysis import Message, Snapshot, Source, load
 from lateen.analysis import analyze as run_analysis
 from lateen.analysis import analyzers as known_analyzers
+from lateen.analysis.snapshot import kind_of
 from lateen.api import kinds
 from lateen.api import validate as rules
 from lateen.api.config import unknown
@@ -44,21 +45,42 @@ LIVE = (
 level = click.Choice(LEVELS, case_sensitive=False)
 
 
-async def live_sources(client: HttpClient, timeout_s: float) -> list[Source]:
-    """Everything that the analyzers look at; kinds that the cluster lacks, or does not show us, are left out."""
+class Live(NamedTuple):
+    """What a cluster shows us."""
+
+    sources: list[Source]
+    forbidden: dict[str, str]
+    """Kind that we may not read -> the API server's words."""
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(self.sources, unread=self.forbidden)
+
+
+async def live(client: HttpClient, timeout_s: float) -> Live:
+    """Everything that the analyzers look at; kinds that the cluster lacks have no objects. Raises CliError where none
+    of the mesh's kinds may be read, and on timeout."""
+    forbidden: dict[str, str] = {}
 
     async def of(kind: kinds.Kind) -> list[Source]:
         try:
             found, _ = await client.list(kind)
         except KubeError as e:
-            if e.code in (403, 404):
+            if e.code in (401, 403):
+                forbidden[kind_of({"apiVersion": kind.api_version, "kind": kind.kind})] = e.message
+                return []
+            if e.code == 404:
                 return []
             raise
         return [Source({"apiVersion": kind.api_version, "kind": kind.kind, **o}) for o in found]
 
-    async with asyncio.timeout(timeout_s):
-        lists = await asyncio.gather(*(of(k) for k in LIVE))
-    return [s for found in lists for s in found]
+    try:
+        async with asyncio.timeout(timeout_s):
+            lists = await asyncio.gather(*(of(k) for k in LIVE))
+    except TimeoutError:
+        raise CliError(f"the cluster could not be read within {timeout_s:g} s; --timeout gives it longer") from None
+    if all(k.kind in forbidden for k in kinds.MESH):
+        raise CliError(f"the cluster does not let this account read the mesh's configuration: {forbidden['Gateway']}")
+    return Live([s for found in lists for s in found], forbidden)
 
 
 def _suppressions(given: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -126,6 +148,8 @@ def analyze(
     if unknown_names:
         raise CliError(f'there is no analyzer "{unknown_names[0]}"; lateen analyze -L lists them', USAGE)
     snapshot = _snapshot(files, use_kube, recursive, target, given)
+    if use_kube and target.given_namespace and snapshot.get("Namespace", "", target.given_namespace) is None:
+        raise CliError(f'namespace "{target.given_namespace}" not found')
     found = run_analysis(snapshot, given["names"], _suppressions(given["suppress"]))
     everywhere = given["all_namespaces"]
     if not everywhere:
@@ -142,6 +166,8 @@ def analyze(
             "resolutions.",
             FINDINGS,
         )
+    if snapshot.incomplete:
+        raise CliError(_incomplete(snapshot, what))
     if not shown and given["output"] == "log":
         say(f"✔ No validation issues found when analyzing {what}.")
 
@@ -153,7 +179,12 @@ def _snapshot(files: tuple[str, ...], use_kube: bool, recursive: bool, target: T
         limit = duration.seconds(given["timeout"])
     except ValueError as e:
         raise CliError(f"--timeout: {e}", USAGE) from None
-    sources = target.run(lambda client: live_sources(client, limit)) if use_kube else load.default_ingress()
+    if use_kube:
+        sources, forbidden = target.run(lambda client: live(client, limit))
+    else:
+        sources, forbidden = load.default_ingress(), {}
+    for kind, says in sorted(forbidden.items()):
+        warn(f"{kind} objects cannot be read: {says}")
     try:
         for path in load.files(list(files), recursive):
             try:
@@ -167,7 +198,16 @@ def _snapshot(files: tuple[str, ...], use_kube: bool, recursive: bool, target: T
         raise CliError(str(e), BAD_DATA) from e
     except (OSError, yamldoc.YamlError) as e:
         raise CliError(f"{given['mesh_file']}: {e}", BAD_DATA) from e
-    return Snapshot(sources, mesh, root=target.istio_namespace)
+    return Snapshot(sources, mesh, root=target.istio_namespace, unread=forbidden)
+
+
+def _incomplete(snapshot: Snapshot, what: str) -> str:
+    """It is not known whether the configuration is right."""
+    lacking = sorted({kind for found in snapshot.incomplete.values() for kind in found})
+    return (
+        f"the analysis of {what} is incomplete: {len(snapshot.incomplete)} of {len(known_analyzers())} analyzers need "
+        f"objects that this account may not read ({', '.join(lacking)})"
+    )
 
 
 def _print(shown: list[Message], output: str, color: bool | None) -> None:

@@ -87,8 +87,9 @@ async def _run(
     try:
         path = path_of(target.kubeconfig)
         client = from_file(path, target.context)
-    except (CliError, ConfigError):
-        return await checks.run(groups, checks.Context(None, target.istio_namespace, False), seen)
+    except (CliError, ConfigError) as e:
+        return await checks.run(groups, checks.Context(None, target.istio_namespace, False, str(e)), seen)
     async with client:
         embedded = path == Home.default().kubeconfig
-        return await checks.run(groups, checks.Context(client, target.istio_namespace, embedded), seen)
+        context = checks.Context(client, target.istio_namespace, embedded, only=target.given_namespace)
+        return await checks.run(groups, context, seen)

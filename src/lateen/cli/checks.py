@@ -13,12 +13,12 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from lateen import __version__
-from lateen.analysis import Snapshot, analyze
+from lateen.analysis import analyze
 from lateen.api import kinds
-from lateen.api.reading import PROXY, has_proxy
+from lateen.api.reading import PROXY, has_proxy, is_finished, is_terminating
 from lateen.cli import pods
-from lateen.cli.analyze import live_sources
-from lateen.cli.mesh import ask_istiod
+from lateen.cli.analyze import live
+from lateen.cli.mesh import sync_status
 from lateen.cli.output import CliError
 from lateen.cli.setup import permission_findings, version_findings
 from lateen.cluster import lifecycle
@@ -60,12 +60,16 @@ class Context:
     client: HttpClient | None
     namespace: str
     embedded: bool
+    trouble: str = "there is no cluster to ask"
+    """Why there is no client."""
+    only: str = ""
+    """The namespace whose workloads and findings are looked at; empty for all."""
     status: Json = field(default_factory=dict)
     pods: list[Json] = field(default_factory=list)
 
     def api(self) -> HttpClient:
         if self.client is None:
-            raise Wrong("there is no cluster to ask", "lateen cluster start, or name one with --kubeconfig")
+            raise Wrong(self.trouble, "lateen cluster start, or name a cluster with --kubeconfig and --context")
         return self.client
 
 
@@ -108,8 +112,14 @@ async def _one(group: str, name: str, check: Check, context: Context) -> Result:
         return Result(group, name, SKIPPED, str(e))
     except TimeoutError:
         return Result(group, name, FAILED, f"no answer within {LIMIT_S:.0f} s", "try again; is the machine overloaded?")
-    except (KubeError, Unreachable, CliError, OSError) as e:
+    except KubeError as e:
+        account = e.code in (401, 403)
+        remedy = "use an account that may read this" if account else "try again; see the logs of the component it names"
+        return Result(group, name, FAILED, str(e), remedy)
+    except Unreachable as e:
         return Result(group, name, FAILED, str(e), "is the cluster running? (lateen cluster status)")
+    except (CliError, OSError) as e:
+        return Result(group, name, FAILED, str(e), "try again; lateen proxy-status shows who is connected")
 
 
 # --- machine -----------------------------------------------------------------------------------------------------
@@ -174,6 +184,14 @@ async def reachable(c: Context) -> str:
     return f"Kubernetes {found.get('gitVersion')}"
 
 
+async def namespace_there(c: Context) -> str:
+    if not c.only:
+        raise Skip("all namespaces are checked")
+    if await c.api().get(kinds.NAMESPACE, "", c.only) is None:
+        raise Wrong(f'namespace "{c.only}" not found', "kubectl get namespaces lists those that there are")
+    return c.only
+
+
 async def new_enough(c: Context) -> None:
     for m in await version_findings(c.api()):
         raise Wrong(m.text, "upgrade the cluster")
@@ -210,7 +228,7 @@ async def istiod_ready(c: Context) -> str:
 
 
 async def istiod_answers(c: Context) -> str:
-    c.status = await ask_istiod(c.api(), "/debug/syncz") or {}
+    c.status = await sync_status(c.api()) or {}
     if not c.status:
         raise Wrong("istiod does not answer", f"kubectl logs -n {c.namespace} deploy/istiod")
     return f"{len(c.status['proxies'])} proxies connected"
@@ -309,9 +327,7 @@ async def webhooks_trusted(c: Context) -> str:
 
 async def webhooks_valid(c: Context) -> None:
     found = [
-        m
-        for m in analyze(Snapshot(await live_sources(c.api(), LIMIT_S)), ["webhook.Analyzer"])
-        if m.kind.level == "Error"
+        m for m in analyze((await live(c.api(), LIMIT_S)).snapshot(), ["webhook.Analyzer"]) if m.kind.level == "Error"
     ]
     if found:
         raise Wrong(f"{found[0].source.ref}: {found[0].text}", "remove one of the two, or correct its service")
@@ -335,12 +351,24 @@ async def some_namespace(c: Context) -> str:
 
 
 async def all_injected(c: Context) -> str:
-    sources = await live_sources(c.api(), LIMIT_S)
-    found = [m for m in analyze(Snapshot(sources), ["injection.Analyzer"]) if m.kind.code == "IST0103"]
+    seen = await live(c.api(), LIMIT_S)
+    found = [
+        m
+        for m in analyze(seen.snapshot(), ["injection.Analyzer"])
+        if m.kind.code == "IST0103" and c.only in ("", m.source.namespace)
+    ]
     if found:
         names = ", ".join(m.source.full for m in found[:3])
         raise Wrong(f"{len(found)} pods have no sidecar: {names}", "kubectl rollout restart deployment", warning=True)
-    c.pods = [s.obj for s in sources if s.kind == "Pod" and has_proxy(s.obj)]
+    c.pods = [
+        s.obj
+        for s in seen.sources
+        if s.kind == "Pod"
+        and c.only in ("", s.namespace)
+        and has_proxy(s.obj)
+        and not is_terminating(s.obj)
+        and not is_finished(s.obj)
+    ]
     return f"{len(c.pods)} pods with a proxy"
 
 
@@ -366,7 +394,7 @@ async def proxies_connected(c: Context) -> str:
             f"not connected to istiod: {', '.join(missing[:3])}",
             f"lateen proxy-status; kubectl logs {missing[0].partition('.')[0]} -c istio-proxy",
         )
-    return f"{len(known)} of {len(c.pods)}"
+    return f"{len(c.pods)} of {len(c.pods)}"
 
 
 async def proxies_synced(c: Context) -> None:
@@ -388,7 +416,13 @@ async def proxies_certificates(c: Context) -> str:
 
     async def one(pod: Json) -> str:
         async with gate:
-            found = await pods.ask_json(c.api(), pod, "certs")
+            try:
+                found = await pods.ask_json(c.api(), pod, "certs")
+            except (KubeError, Unreachable, CliError):
+                now_ = await c.api().get(kinds.POD, pod["metadata"]["namespace"], pod["metadata"]["name"])
+                if now_ is None or is_terminating(now_) or is_finished(now_):
+                    return ""  # it has ended while it was asked
+                raise
         ends = [
             times.parse(x["expiration_time"])
             for certificate in found.get("certificates") or []
@@ -407,7 +441,8 @@ async def proxies_certificates(c: Context) -> str:
 
 
 async def analyzed(c: Context) -> str:
-    found = analyze(Snapshot(await live_sources(c.api(), LIMIT_S)))
+    snapshot = (await live(c.api(), LIMIT_S)).snapshot()
+    found = [m for m in analyze(snapshot) if c.only in ("", m.source.namespace or m.source.name)]
     errors = [m for m in found if m.kind.level == "Error"]
     warnings = [m for m in found if m.kind.level == "Warning"]
     if errors or warnings:
@@ -416,6 +451,9 @@ async def analyzed(c: Context) -> str:
         raise Wrong(
             f"{count}; [{first.kind.code}] {first.source.ref}: {first.text}", "lateen analyze -A", warning=not errors
         )
+    if snapshot.incomplete:
+        lacking = ", ".join(sorted({kind for kinds_ in snapshot.incomplete.values() for kind in kinds_}))
+        raise Wrong(f"not known: this account may not read {lacking}", "use an account that may", warning=True)
     return ""
 
 
@@ -430,6 +468,7 @@ GROUPS: dict[str, list[tuple[str, Check]]] = {
     "cluster": [
         ("the embedded cluster runs", embedded),
         ("the API answers", reachable),
+        ("the namespace is there", namespace_there),
         ("it is new enough", new_enough),
         ("the clocks agree", clock),
     ],
@@ -464,7 +503,7 @@ PRE: dict[str, list[tuple[str, Check]]] = {
     "machine": GROUPS["machine"],
     "cluster": [*GROUPS["cluster"], ("this account may install", permissions)],
 }
-VITAL = {"the API answers", "istiod is ready", "istiod answers"}
+VITAL = {"the API answers", "the namespace is there", "istiod is ready", "istiod answers"}
 """What everything after it depends on."""
 
 

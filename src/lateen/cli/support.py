@@ -110,8 +110,8 @@ def bug_report(target: Target, folder: str, include: tuple[str, ...], limit: flo
 
 
 async def _collect(client: HttpClient, target: Target, include: tuple[str, ...], add: Add) -> int:
-    from lateen.analysis import Snapshot, analyze
-    from lateen.cli.analyze import line, live_sources
+    from lateen.analysis import analyze
+    from lateen.cli.analyze import line, live
     from lateen.cli.mesh import ask_istiod
 
     with step("Objects of the cluster"):
@@ -126,7 +126,7 @@ async def _collect(client: HttpClient, target: Target, include: tuple[str, ...],
         config = await client.get(kinds.CONFIG_MAP, target.istio_namespace, "istio")
         add("cluster/mesh-config.yaml", str(dig(config or {}, "data", "mesh", default="")).encode())
     with step("Analysis"):
-        messages = analyze(Snapshot(await live_sources(client, 30)))
+        messages = analyze((await live(client, 30)).snapshot())
         add("analyze.txt", "\n".join(line(m, False) for m in messages).encode())
     with step("Control plane"):
         status = await ask_istiod(client, "/debug/syncz")

@@ -112,7 +112,7 @@ async def run() -> None:
         trust_domain=trust_domain,
         istio_namespace=namespace,
     )
-    hooks = Webhooks(settings, control.mesh)
+    hooks = Webhooks(settings, control.newest)
     agents = Agents(ca, lambda: control.views, control.registrar)
 
     def on_push() -> None:

@@ -75,6 +75,11 @@ class Control:
     def mesh(self) -> Mesh:
         return self.views.mesh
 
+    def newest(self) -> Mesh:
+        """Of all that is known, whether it has been pushed or not."""
+        pushed = self.views.mesh
+        return pushed if pushed.objects is self.world.objects else Mesh(self.world.objects, pushed)
+
     def _allow(self, node: NodeId, identity: str, metadata: dict[str, str]) -> str | None:
         """A proxy may only say that it is what its certificate says."""
         try:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import difflib
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -21,10 +24,13 @@ from lateen.xds.patches import values
 log = logging.getLogger("lateen.control.webhooks")
 
 MAX_BODY = 4 * 1024 * 1024
+NEWS_S = 0.5
+"""How long a host may take from the API server to us before its absence is worth a warning."""
 
 
 class Webhooks:
     def __init__(self, settings: pods.Settings, mesh: Callable[[], Mesh]) -> None:
+        """``mesh``: of all objects that are known by now, pushed or not."""
         self._settings, self._mesh = settings, mesh
         self.counts = {"injected": 0, "skipped": 0, "failed": 0, "valid": 0, "invalid": 0}
 
@@ -86,9 +92,16 @@ class Webhooks:
         if definition:
             warnings = [f"{f.path}: {f.says}" for f in findings]
             warnings += ineffective(definition.kind.kind, definition.spec, obj.get("spec") or {})
-            warnings += missing_hosts(obj, self._mesh())
+            warnings += await self._missing_hosts(obj)
             answer["warnings"] = warnings
         return _answer(answer)
+
+    async def _missing_hosts(self, obj: Json) -> list[str]:
+        """A host of the same file was accepted a moment ago, and its watch event may be on its way."""
+        deadline = time.monotonic() + NEWS_S
+        while (found := missing_hosts(obj, self._mesh())) and time.monotonic() < deadline:
+            await asyncio.sleep(NEWS_S / 10)
+        return found
 
 
 def unreadable(obj: Json) -> list[tuple[str, str]]:
@@ -113,8 +126,6 @@ def missing_hosts(obj: Json, mesh: Mesh) -> list[str]:
             host = dig(route, "destination", "host", default="")
             if host and mesh.service(mesh.resolve(host, namespace)) is None:
                 known = sorted({s.name for s in mesh.hosts() if s.namespace == namespace})
-                import difflib
-
                 near = difflib.get_close_matches(host, known, 1)
                 hint = f'; did you mean "{near[0]}"?' if near else ""
                 out.append(

@@ -1,0 +1,114 @@
+"""What analyze and check say where the API server refuses, or the user has named what is not there."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from lateen.cli.analyze import analyze
+from lateen.cli.check import check
+from lateen.cli.output import CliError
+from lateen.kit import jsons
+
+FORBIDDEN = {"kind": "Status", "code": 403, "reason": "Forbidden", "message": "secrets is forbidden: no"}
+
+
+class Api(BaseHTTPRequestHandler):
+    """Lists of nothing but namespace ``shop``; 403 for the plurals in ``server.refused``, or for all."""
+
+    def do_GET(self):
+        path = self.path.partition("?")[0]
+        plural = path.rpartition("/")[2]
+        if path == "/version":
+            code, body = 200, {"gitVersion": "v1.33.0"}
+        elif "*" in self.server.refused or plural in self.server.refused:
+            code, body = 403, FORBIDDEN
+        elif path.endswith("/namespaces/shop"):
+            code, body = 200, self.namespace()
+        elif "/namespaces/" in path:
+            code, body = 404, {"kind": "Status", "code": 404, "reason": "NotFound", "message": "not found"}
+        else:
+            items = [self.namespace()] if plural == "namespaces" else []
+            code, body = 200, {"metadata": {"resourceVersion": "1"}, "items": items}
+        raw = jsons.dumps(body)
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def namespace(self):
+        return {"metadata": {"name": "shop", "labels": {"istio-injection": "enabled"}}}
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    server.refused = set()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    config = {
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+    }
+    file = tmp_path / "kubeconfig"
+    file.write_text(yaml.safe_dump(config))
+
+    def run(command, *args, refused=()):
+        server.refused = set(refused)
+        return CliRunner().invoke(command, ["-c", str(file), *args])
+
+    yield run
+    server.shutdown()
+
+
+def failure(done):
+    assert isinstance(done.exception, CliError), done.output
+    return str(done.exception), done.exception.code
+
+
+def test_a_namespace_that_does_not_exist_is_not_without_issues(cluster):
+    assert failure(cluster(analyze, "-n", "nope")) == ('namespace "nope" not found', 1)
+    assert cluster(analyze, "-n", "shop").exit_code == 0
+
+
+def test_an_account_that_may_read_nothing_is_told_so(cluster):
+    says, code = failure(cluster(analyze, "-A", refused={"*"}))
+    assert code == 1
+    assert "does not let this account read the mesh's configuration" in says
+
+
+def test_an_account_that_may_not_read_a_kind_gets_no_all_clear_where_that_kind_counts(cluster):
+    says, code = failure(cluster(analyze, "-A", refused={"destinationrules"}))
+    assert code == 1
+    assert "incomplete" in says
+    assert "DestinationRule" in says
+    other = ("--analyzer", "gateway.ConflictingGatewayAnalyzer")
+    assert cluster(analyze, "-A", *other, refused={"destinationrules"}).exit_code == 0
+    assert cluster(analyze, "-A", refused={"secrets"}).exit_code == 0  # no Gateway names one
+
+
+def test_a_file_that_is_missing_is_an_error_of_data(cluster):
+    assert failure(cluster(analyze, "/nowhere.yaml"))[1] == 65
+
+
+def test_a_context_that_is_not_there_is_named(cluster):
+    says, code = failure(cluster(analyze, "-A", "--context", "nope"))
+    assert (code, "nope" in says) == (1, True)
+    done = cluster(check, "--context", "nope")
+    assert done.exit_code == 1
+    assert "nope" in done.output
+    assert "--context" in done.output
+
+
+def test_check_of_a_namespace_that_does_not_exist_fails_there(cluster):
+    done = cluster(check, "-n", "nope")
+    assert done.exit_code == 1
+    assert 'namespace "nope" not found' in done.output
+    assert "skipped, because of: the namespace is there" in done.output
