@@ -142,6 +142,10 @@ def invariants(found):
                 if f.name == "envoy.filters.network.http_connection_manager":
                     hcm = http_connection_manager_pb2.HttpConnectionManager()
                     f.typed_config.Unpack(hcm)
+                    for g in hcm.http_filters:
+                        if g.HasField("config_discovery"):
+                            held = found[names.ECDS][g.name].typed_config.type_url
+                            assert held in g.config_discovery.type_urls, f"{listener.name}: {g.name} holds {held}"
                     if hcm.HasField("rds"):
                         assert hcm.rds.route_config_name in found[names.RDS], f"{listener.name}: no {hcm.rds}"
 
@@ -211,6 +215,9 @@ def bootstrap(found, directory, pem=None, change=None):
                 if f.name == "envoy.filters.network.http_connection_manager":
                     hcm = http_connection_manager_pb2.HttpConnectionManager()
                     f.typed_config.Unpack(hcm)
+                    for g in hcm.http_filters:
+                        if g.HasField("config_discovery"):
+                            g.typed_config.CopyFrom(found[names.ECDS][g.name].typed_config)
                     if hcm.HasField("rds"):
                         hcm.route_config.CopyFrom(routes(found, hcm.rds.route_config_name))
                     f.typed_config.Pack(hcm)

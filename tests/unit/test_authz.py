@@ -70,15 +70,19 @@ CONFIG = MeshConfig(extension_providers=tuple(decode(ExtensionProvider, p) for p
 
 
 def chain_filters(text, protocol="http", config=CONFIG):
-    """The names of the filters before the last one, for port 9080 of productpage."""
-    view = mesh.view(mesh.objects(text, config, protocol=protocol))
-    listener = judge.messages(view)[names.LDS]["virtualInbound"]
-    chain = next(c for c in listener.filter_chains if c.filter_chain_match.destination_port.value == 9080)
+    """The kinds of the filters before the last one that hold something, for port 9080 of productpage."""
+    found = judge.messages(mesh.view(mesh.objects(text, config, protocol=protocol)))
+    chain = next(c for c in chains(found) if c.filter_chain_match.destination_port.value == 9080)
     if protocol == "tcp":
         return [f.name for f in chain.filters[:-1]]
     manager = hcm.HttpConnectionManager()
     chain.filters[-1].typed_config.Unpack(manager)
-    return [f.name for f in manager.http_filters[:-1]]
+    held = [found[names.ECDS][f.name].typed_config for f in manager.http_filters[:-1]]
+    return [h.type_url.rpartition(".")[2] for h in held if h.value]
+
+
+def chains(found):
+    return found[names.LDS]["virtualInbound"].filter_chains
 
 
 @pytest.mark.parametrize("provider", ["grpc", "http", "unknown"])
@@ -90,8 +94,7 @@ def test_envoy_accepts_every_condition(provider, protocol, tmp_path):
 
 def test_custom_comes_first_then_deny_then_allow():
     found = chain_filters(EVERYTHING.replace("PROVIDER", "grpc"))
-    rbac = "envoy.filters.http.rbac"
-    assert found[:4] == [rbac, "envoy.filters.http.ext_authz", rbac, rbac]
+    assert found == ["RBAC", "ExtAuthz", "RBAC", "RBAC"]
 
 
 def test_a_provider_that_speaks_http_is_not_asked_about_tcp():
@@ -103,7 +106,29 @@ def test_policies_of_other_namespaces_and_workloads_do_not_apply():
     other = "kind: AuthorizationPolicy\nmetadata: {name: a, namespace: %s}\nspec: {selector: {matchLabels: {app: %s}}}"
     assert chain_filters(other % ("default", "reviews")) == []
     assert chain_filters(other % ("other", "productpage")) == []
-    assert chain_filters(other % ("default", "productpage")) == ["envoy.filters.http.rbac"]
+    assert chain_filters(other % ("default", "productpage")) == ["RBAC"]
+
+
+def test_a_changed_policy_touches_no_chain_of_requests():
+    """Envoy drains the chains that change: open requests would end."""
+    deny = "kind: AuthorizationPolicy\nmetadata: {name: a}\nspec: {action: DENY, rules: [{}]}"
+    allow = (
+        "\n---\nkind: AuthorizationPolicy\nmetadata: {name: b}\nspec: {rules: [{to: [{operation: {ports: ['1']}}]}]}"
+    )
+    found = [judge.messages(mesh.view(mesh.objects(text, CONFIG))) for text in ("", deny, deny + allow)]
+    ours = [[c for c in chains(f) if c.filter_chain_match.destination_port.value == 9080] for f in found]
+    assert ours[0] == ours[1] == ours[2]
+    held = [f[names.ECDS]["istio.authorization.deny"].typed_config.value for f in found]
+    assert held[0] == b""
+    assert held[1] == held[2] != b""
+
+
+def test_connections_that_a_policy_has_let_in_end_when_it_changes():
+    """Envoy decides about a connection once: the chain must be another one for it to be drained."""
+    deny = "kind: AuthorizationPolicy\nmetadata: {name: a}\nspec: {action: DENY, rules: [{}]}"
+    found = [judge.messages(mesh.view(mesh.objects(text, CONFIG, protocol="tcp"))) for text in ("", deny)]
+    ours = [[c for c in chains(f) if c.filter_chain_match.destination_port.value == 9080] for f in found]
+    assert not [c for c in ours[0] if c in ours[1]]
 
 
 def test_a_port_can_have_a_mode_of_its_own():

@@ -156,6 +156,8 @@ SPECIAL = {
     "ingressControllerMode": "OFF",
     "h2UpgradePolicy": "UPGRADE",
     "accessLogFormat": "%PROTOCOL%",
+    "defaultConfig.gatewayTopology.forwardClientCertDetails": "SANITIZE",
+    "defaultConfig.gatewayTopology.proxyProtocol": {},
 }
 SAMPLES = {str: "sample", int: 7, bool: True, float: 0.5, Duration: "7s"}
 ENOUGH = {

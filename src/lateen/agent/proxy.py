@@ -37,7 +37,8 @@ SYSTEM_ROOTS = (
     "/etc/ssl/cert.pem",
 )
 """Where systems keep the authorities that they trust."""
-DRAIN_S = 5.0
+DRAIN_S, TERMINATION_S = 45.0, 5.0
+"""Istio's defaults of ``drainDuration`` and ``terminationDrainDuration``, for when istiod does not say any."""
 NAMES_S = 30.0
 """istiod answers a question for names after this long at most, also where nothing is new."""
 METRIC = re.compile(rb"^(# (?:TYPE|HELP) )?envoy_istio_", re.MULTILINE)
@@ -60,7 +61,8 @@ class Agent:
         self._draining = False
         self._stop = asyncio.Event()
         self._labels = self._read_labels()
-        self._ready_once = False
+        self._configured = False
+        self._drain_s, self._termination_s = DRAIN_S, TERMINATION_S
         self._root = ""
         self._started = time.monotonic()
         self._restarts = 0
@@ -222,6 +224,7 @@ class Agent:
         try:
             found = await self._istiod("/bootstrap", {"node": str(self.node), "bootstrap": plain})
             patched: dict[str, Any] = found["bootstrap"] or plain
+            self._drain_s, self._termination_s = map(float, found["drain"])
             return patched
         except (OSError, TimeoutError, ValueError, KeyError) as e:
             log.warning("the bootstrap is used without patches: %s", str(e) or "timeout")
@@ -235,6 +238,7 @@ class Agent:
         wait = 0.1
         while not self._stop.is_set():
             started = time.monotonic()
+            self._configured = False
             self._envoy = await asyncio.create_subprocess_exec(
                 shutil.which("envoy") or "envoy",
                 "-c",
@@ -247,7 +251,7 @@ class Agent:
                 "misc:error,config:error",
                 "--disable-hot-restart",
                 "--drain-time-s",
-                "5",
+                str(round(self._drain_s)),
                 "--drain-strategy",
                 "immediate",
                 "--file-flush-interval-msec",
@@ -274,8 +278,9 @@ class Agent:
                 return f"Envoy is {answer.body.decode(errors='replace').strip() or answer.status}"
         except (OSError, TimeoutError):
             return "Envoy's admin interface does not answer"
-        self._ready_once = True
-        return None
+        if not self._configured:
+            self._configured = await accepted_listeners()
+        return None if self._configured else "Envoy has not accepted listeners from istiod yet"
 
     # --- the agent's port ------------------------------------------------------------------------------------
 
@@ -328,7 +333,7 @@ class Agent:
         self._draining = True
         with contextlib.suppress(OSError, TimeoutError):
             await http.fetch("127.0.0.1", ports.ADMIN, "/drain_listeners?graceful&skip_exit", method="POST", timeout=5)
-        await asyncio.sleep(float(os.environ.get("TERMINATION_DRAIN_DURATION_SECONDS", DRAIN_S)))
+        await asyncio.sleep(float(os.environ.get("TERMINATION_DRAIN_DURATION_SECONDS", self._termination_s)))
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -359,6 +364,17 @@ class Agent:
         server.close()
         await tasks.cancel(envoy, renewal)
         return 0
+
+
+async def accepted_listeners() -> bool:
+    """Whether Envoy has taken clusters and listeners once: before that nothing goes through it, though it runs."""
+    wanted = "/stats?filter=%5E(cluster_manager%5C.cds%7Clistener_manager%5C.lds)%5C.update_success%24"
+    try:
+        answer = await http.fetch("127.0.0.1", ports.ADMIN, wanted, timeout=2)
+    except (OSError, TimeoutError):
+        return False
+    counts = [line.rpartition(b":")[2].strip() for line in answer.body.splitlines() if line.strip()]
+    return len(counts) == 2 and all(c != b"0" for c in counts)
 
 
 def write_secrets(directory: Path, certificate: str, key: str, root: str) -> None:

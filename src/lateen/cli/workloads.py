@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 import urllib.parse
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -63,19 +64,25 @@ def authz_check(target: Target, pod: str | None, file: str) -> None:
 
 def _policies(dump: ConfigDump) -> Any:
     seen = set()
+    for f in _filters(dump):
+        rules = dig(f, "typed_config", "rules", default={})
+        for name, policy in (rules.get("policies") or {}).items():
+            named = _POLICY.match(name)
+            plain = f"{named[2]}.{named[1]}" if named else name
+            row = (str(rules.get("action", "ALLOW")), plain, str(len(policy.get("permissions") or [])))
+            if row not in seen:
+                seen.add(row)
+                yield list(row)
+
+
+def _filters(dump: ConfigDump) -> Iterator[Json]:
+    """Those that stand in listeners, and those whose configuration comes by itself."""
+    yield from dump.extensions()
     for listener in dump.listeners():
         for chain in listener.get("filter_chains") or []:
             for f in chain.get("filters") or []:
-                inner = dig(f, "typed_config", "http_filters", default=[])
-                for g in (f, *inner):
-                    rules = dig(g, "typed_config", "rules", default={})
-                    for name, policy in (rules.get("policies") or {}).items():
-                        named = _POLICY.match(name)
-                        plain = f"{named[2]}.{named[1]}" if named else name
-                        row = (str(rules.get("action", "ALLOW")), plain, str(len(policy.get("permissions") or [])))
-                        if row not in seen:
-                            seen.add(row)
-                            yield list(row)
+                yield f
+                yield from dig(f, "typed_config", "http_filters", default=[])
 
 
 # --- statistics --------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from lateen.control import registration
 from lateen.control.ca_service import CaService, read
 from lateen.kit import jsons
 from lateen.kube.client import KubeError
+from lateen.mesh import proxies
 from lateen.mesh.views import Views, patches
 from lateen.wire.node import parse
 from lateen.xds.patches import merging, values
@@ -87,25 +88,27 @@ class Agents:
         return await self._answered(request, answer)
 
     async def bootstrap(self, request: web.Request) -> web.Response:
-        """``{"node", "bootstrap"}`` -> ``{"bootstrap"}``, null where no EnvoyFilter patches it."""
+        """``{"node", "bootstrap"}`` -> ``{"bootstrap", "drain"}``: null where no EnvoyFilter patches it, and seconds
+        (see ``mesh.proxies.drain``)."""
 
         async def answer(who: Identity, body: jsons.Json) -> jsons.Json:
             node = parse(str(body["node"]))
             mesh = self._views().mesh
             pod = mesh.objects.pods.get((node.namespace, node.pod))
             if pod is None or pod.namespace != who.namespace:
-                return {"bootstrap": None}
+                return {"bootstrap": None, "drain": proxies.drain(mesh.objects.config)}
+            drain = proxies.drain(mesh.objects.config, pod.notes)
             found = mesh.envoy_filters(pod.namespace, pod.label_map)
             metadata = {k: v for k, v in body["bootstrap"]["node"]["metadata"].items() if isinstance(v, str)}
             mine = [p for p in patches(found, metadata) if p.spec.apply_to == "BOOTSTRAP"]
             if not mine:
-                return {"bootstrap": None}
+                return {"bootstrap": None, "drain": drain}
             out = values.message("BOOTSTRAP", body["bootstrap"])
             for p in mine:
                 value = parsed(p)
                 if not isinstance(value, str):
                     merging.merge(out, value)
-            return {"bootstrap": json_format.MessageToDict(out, preserving_proto_field_name=True)}
+            return {"bootstrap": json_format.MessageToDict(out, preserving_proto_field_name=True), "drain": drain}
 
         return await self._answered(request, answer)
 

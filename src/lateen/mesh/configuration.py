@@ -30,6 +30,7 @@ def settings(config: api.MeshConfig, root_namespace: str) -> MeshConfig:
         connect_timeout_s=_seconds(config.connect_timeout, _DEFAULT.connect_timeout_s),
         locality=config.locality_lb_setting,
         concurrency=_DEFAULT.concurrency if proxy.concurrency is None else proxy.concurrency,
+        proxy=proxy,
         environment=tuple(sorted(proxy.proxy_metadata.items())),
         redis_filter=ours.redis_filter,
         h2_upgrade=config.h2_upgrade_policy == "UPGRADE",

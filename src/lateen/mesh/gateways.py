@@ -10,7 +10,7 @@ from typing import Any
 
 from lateen.api import objects as o
 from lateen.api.networking import Gateway, Server
-from lateen.mesh import credentials, source
+from lateen.mesh import credentials, proxies, source
 from lateen.mesh.model import Mesh
 from lateen.mesh.scope import covers, destinations
 from lateen.mesh.view import ENDS_TLS, HTTP_SERVERS, Bound, GatewayServer, GatewayView, Routed
@@ -53,7 +53,9 @@ def view(mesh: Mesh, pod: o.Pod, intern: Callable[[Any], Any]) -> tuple[GatewayV
         if found is not None:
             used += found
             servers.append(_server(mesh, pod, place, _route_name(gw, s, place[1]), [(gw, s)], intern))
-    made = intern(GatewayView((mesh.config, pod, *servers), config=mesh.config, pod=pod, servers=tuple(servers)))
+    where = proxies.place(mesh.config, pod)
+    key = (mesh.config, pod, where, *servers)
+    made = intern(GatewayView(key, config=mesh.config, pod=pod, place=where, servers=tuple(servers)))
     assert isinstance(made, GatewayView)
     return made, used
 

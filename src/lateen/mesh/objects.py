@@ -10,6 +10,7 @@ from typing import Any
 from lateen.api import objects as o
 from lateen.api.ingress import Ingress, IngressClass
 from lateen.api.mesh import ExtensionProvider
+from lateen.api.mesh import ProxyConfig as ProxySettings
 from lateen.api.networking import (
     DestinationRule,
     EnvoyFilter,
@@ -53,6 +54,8 @@ class MeshConfig:
     """Of proxies: threads of Envoy."""
     environment: tuple[tuple[str, str], ...] = ()
     """Of proxies: ``defaultConfig.proxyMetadata``."""
+    proxy: ProxySettings = field(default=ProxySettings(), hash=False)
+    """``defaultConfig``; what it means for one proxy is in ``mesh.proxies``."""
     redis_filter: bool = False
     """Whether ports of protocol redis get Envoy's Redis proxy instead of plain connections."""
     h2_upgrade: bool = False

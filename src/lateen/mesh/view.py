@@ -21,6 +21,7 @@ from lateen.api.networking import (
 )
 from lateen.api.security import AuthorizationPolicy
 from lateen.mesh.objects import MeshConfig
+from lateen.mesh.proxies import Place
 from lateen.mesh.registry import Found
 
 
@@ -241,6 +242,7 @@ class GatewayServer(Cached):
 class GatewayView(Cached):
     config: MeshConfig = field(kw_only=True)
     pod: o.Pod = field(kw_only=True)
+    place: Place = field(kw_only=True)
     servers: tuple[GatewayServer, ...] = field(kw_only=True)
     """Without those whose certificate is missing."""
 

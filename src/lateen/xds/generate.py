@@ -7,10 +7,13 @@ from functools import lru_cache
 from lateen.api.networking import ServerTLS
 from lateen.api.objects import Credential
 from lateen.mesh import policy
+from lateen.mesh.objects import MeshConfig
 from lateen.mesh.view import GatewayView, InboundView, OutboundView, View
 from lateen.wire import names
 from lateen.wire.resource import EMPTY, Resource, ResourceSet
 from lateen.xds import clusters, endpoints, tls
+from lateen.xds.authz.filters import Policies
+from lateen.xds.filters import authorization
 from lateen.xds.listeners import gateway, inbound, outbound
 from lateen.xds.routes import virtual_host
 
@@ -93,6 +96,11 @@ def _secrets(credentials: tuple[Credential, ...]) -> ResourceSet:
     return _set(tuple(tls.secret(c) for c in credentials))
 
 
+@lru_cache(maxsize=4096)
+def _authorization(config: MeshConfig, policies: Policies) -> ResourceSet:
+    return _set(authorization.extensions(config, policies))
+
+
 def generate(view: View) -> dict[str, Sets]:
     """Type URL -> the sets whose union the proxy shall have."""
     shared_clusters, shared_endpoints = _shared_clusters(view.outbound), _shared_endpoints(view.outbound)
@@ -107,6 +115,11 @@ def generate(view: View) -> dict[str, Sets]:
                 from_files,
                 _served_files(tuple(s.tls for s in view.gateway.servers)),
             ),
+            names.ECDS: (
+                _authorization(
+                    view.gateway.config, view.gateway.servers[0].authorization if view.gateway.servers else ()
+                ),
+            ),
             names.LDS: (_gateway_listeners(view.gateway), EMPTY),
             names.RDS: (_gateway_routes(view.gateway),),
         }
@@ -115,6 +128,7 @@ def generate(view: View) -> dict[str, Sets]:
         names.CDS: (shared_clusters, _own_clusters(view.inbound)),
         names.EDS: (shared_endpoints,),
         names.SDS: (_secrets(view.credentials), from_files, _served_files(tuple(i.tls for i in view.inbound.ports))),
+        names.ECDS: (_authorization(view.inbound.config, view.inbound.authorization),),
         names.LDS: (_shared_listeners(view.outbound), _own_listeners(view.inbound)),
         names.RDS: (_shared_routes(view.outbound),),
         names.VHDS: (_shared_hosts(view.outbound),),

@@ -71,7 +71,6 @@ IDLE: dict[str, str] = {
     "defaultConfig.binaryPath": _LEGACY,
     "defaultConfig.serviceCluster": "the service cluster is made from the workload's labels",
     "defaultConfig.tracingServiceName": _TELEMETRY,
-    "defaultConfig.drainDuration": "the drain time is fixed",
     "defaultConfig.discoveryAddress": "proxies connect to the istiod of their revision",
     "defaultConfig.discoveryRefreshDelay": _LEGACY,
     "defaultConfig.zipkinAddress": _LEGACY,
@@ -91,8 +90,6 @@ IDLE: dict[str, str] = {
     "defaultConfig.runtimeValues{}": "Envoy's runtime is fixed; patch the bootstrap with an EnvoyFilter (BOOTSTRAP)",
     "defaultConfig.statusPort": _FIXED,
     "defaultConfig.extraStatTags": "metrics have Istio's standard labels",
-    "defaultConfig.gatewayTopology.**": "X-Forwarded-For is appended to, nothing is trusted",
-    "defaultConfig.terminationDrainDuration": "the drain time is fixed",
     "defaultConfig.meshId": "it is the trust domain",
     "defaultConfig.readinessProbe.**": "the proxy's readiness probe is fixed; machines have theirs in a WorkloadGroup",
     "defaultConfig.proxyStatsMatcher.**": "all of Envoy's statistics are served",
@@ -133,7 +130,6 @@ SAME: dict[str, tuple[Any, ...]] = {
     "defaultConfig.interceptionMode": ("REDIRECT",),
     "defaultConfig.holdApplicationUntilProxyStarts": (True,),
     "defaultConfig.controlPlaneAuthPolicy": ("MUTUAL_TLS",),
-    "defaultConfig.gatewayTopology.numTrustedProxies": (0,),
 }
 """Values of fields without an effect that ask for what happens anyway; they are not warned about."""
 

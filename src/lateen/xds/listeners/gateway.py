@@ -7,15 +7,16 @@ from typing import Any
 
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.config.listener.v3 import listener_pb2
-from envoy.extensions.filters.network.sni_cluster.v3 import sni_cluster_pb2
 
 from lateen.api import networking as api
 from lateen.api import objects as o
+from lateen.mesh.proxies import Place
 from lateen.mesh.view import GatewayServer, GatewayView
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb, tls
-from lateen.xds.authz import filters as authz
+from lateen.xds.filters import authorization, order
+from lateen.xds.filters.chain import Connections, Requests
 from lateen.xds.listeners import http, tcp
 from lateen.xds.listeners.chains import Taken
 from lateen.xds.routes import connections
@@ -28,19 +29,12 @@ Found = tuple[tuple[str, ...], tuple[str, ...], Any]
 """(names that clients ask for, ranges that they want to go to, the chain without its match for these)"""
 
 
-def _requests(server: GatewayServer) -> Found:
+def _requests(server: GatewayServer, where: Place) -> Found:
     """A chain whose requests are routed."""
-    name = f"0.0.0.0_{server.target}"
-    filters = [
-        http.manager(
-            server.config,
-            "gateway",
-            f"outbound_{name}",
-            rds=server.route,
-            authorization=authz.of_workload(server.config, server.authorization, tcp=False),
-        )
-    ]
-    chain = lc.FilterChain(name=server.name, filters=filters)
+    requests = Requests("gateway", asks=authorization.asks(server.authorization))
+    stat = f"outbound_0.0.0.0_{server.target}"
+    manager = http.manager(server.config, requests, stat, rds=server.route, place=where)
+    chain = lc.FilterChain(name=server.name, filters=[manager])
     if server.tls:
         chain.transport_socket.CopyFrom(tls.gateway(server.tls, ALPN, server.config.trust_domain))
     return server.sni, (), chain
@@ -56,7 +50,6 @@ def _connections(server: GatewayServer) -> list[Found]:
     if server.automatic:
         return [_by_cluster_name(server)]
     rules = [(r.rule, r.gateways) for r in server.virtual_services]
-    allowed = authz.of_workload(server.config, server.authorization, tcp=True)
     if server.passthrough:
         found = connections.tls(rules, server.port, resolve)
     else:
@@ -65,7 +58,7 @@ def _connections(server: GatewayServer) -> list[Found]:
     for route in found:
         if not route.clusters:
             continue
-        filters = [*allowed, tcp.weighted(server.config, route.clusters)]
+        filters = tcp.weighted(server.config, route.clusters, policies=server.authorization)
         chain = lc.FilterChain(name=server.name, filters=filters)
         if server.tls:
             chain.transport_socket.CopyFrom(tls.gateway(server.tls, (), server.config.trust_domain))
@@ -75,22 +68,20 @@ def _connections(server: GatewayServer) -> list[Found]:
 
 def _by_cluster_name(server: GatewayServer) -> Found:
     """AUTO_PASSTHROUGH: the name that mesh TLS asks for (``outbound_.80_._.host``) is a cluster's."""
-    cluster = sni_cluster_pb2.SniCluster()
-    named = lc.Filter(name="envoy.filters.network.sni_cluster", typed_config=pb.any_of(cluster))
-    allowed = authz.of_workload(server.config, server.authorization, tcp=True)
     match = lc.FilterChainMatch(application_protocols=tls.MESH_ALPN)
-    filters = [*allowed, named, tcp.proxy(server.config, names.BLACK_HOLE)]
+    otherwise = ((names.BLACK_HOLE, 100),)
+    filters = order.network(Connections(server.config, otherwise, policies=server.authorization, by_sni=True))
     return server.sni, (), lc.FilterChain(filters=filters, filter_chain_match=match)
 
 
 @lru_cache(maxsize=1024)
-def _listener(place: tuple[str, int], servers: tuple[GatewayServer, ...]) -> Resource | None:
+def _listener(place: tuple[str, int], where: Place, servers: tuple[GatewayServer, ...]) -> Resource | None:
     """None where nothing is behind the port yet."""
     chains: list[Any] = []
     taken = Taken()
     for server in servers:
         # The oldest gateway wins; the other one's object says so in its status.
-        for sni, ranges, chain in [_requests(server)] if server.route else _connections(server):
+        for sni, ranges, chain in [_requests(server, where)] if server.route else _connections(server):
             for match in taken.left(sni, ranges):
                 made = lc.FilterChain()
                 made.CopyFrom(chain)
@@ -103,7 +94,10 @@ def _listener(place: tuple[str, int], servers: tuple[GatewayServer, ...]) -> Res
         name=f"{place[0]}_{place[1]}",
         address=pb.address(*place),
         filter_chains=chains,
-        listener_filters=[tcp.tls_inspector()] if secure else [],
+        listener_filters=[
+            *([tcp.proxy_protocol()] if where.proxy_protocol else []),
+            *([tcp.tls_inspector()] if secure else []),
+        ],
         max_connections_to_accept_per_socket_event=pb.u32(tcp.ACCEPTED_AT_ONCE),
         traffic_direction="OUTBOUND",
     )
@@ -117,5 +111,5 @@ def of_view(view: GatewayView) -> tuple[Resource, ...]:
     by_place: dict[tuple[str, int], list[GatewayServer]] = {}
     for s in view.servers:
         by_place.setdefault((s.bind, s.target), []).append(s)
-    made = (_listener(place, tuple(servers)) for place, servers in sorted(by_place.items()))
+    made = (_listener(place, view.place, tuple(servers)) for place, servers in sorted(by_place.items()))
     return tuple(m for m in made if m is not None)

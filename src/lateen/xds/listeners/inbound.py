@@ -14,7 +14,8 @@ from lateen.mesh.view import InboundPort, InboundView
 from lateen.wire import names, ports
 from lateen.wire.resource import Resource
 from lateen.xds import pb, telemetry, tls
-from lateen.xds.authz import filters as authz
+from lateen.xds.filters import authorization
+from lateen.xds.filters.chain import Requests
 from lateen.xds.listeners import http, tcp
 from lateen.xds.routes import virtual_host
 
@@ -79,12 +80,16 @@ def _server(view: InboundView, service: o.Service | None, secure: bool, name: st
 def _filters(view: InboundView, i: InboundPort, secure: bool, is_http: bool, stat: str) -> list[Any]:
     """What a connection to a port passes through."""
     server = _server(view, i.service, secure)
-    allowed = authz.of_workload(view.config, view.authorization, tcp=not is_http)
     cluster = names.inbound(i.port.number)
     if not is_http:
-        return [*allowed, tcp.weighted(view.config, ((cluster, 100),), server, tcp.option(i.pool))]
+        option = tcp.option(i.pool)
+        return tcp.weighted(view.config, ((cluster, 100),), server, option, view.authorization)
     route = virtual_host.inbound(cluster, i.port.number)
-    return [http.manager(view.config, "inbound", f"inbound_{stat}", route=route, server=server, authorization=allowed)]
+    return [http.manager(view.config, _requests(view), f"inbound_{stat}", route=route, server=server)]
+
+
+def _requests(view: InboundView) -> Requests:
+    return Requests("inbound", asks=authorization.asks(view.authorization))
 
 
 def _port_chains(view: InboundView, i: InboundPort) -> list[Any]:
@@ -122,7 +127,7 @@ def _rest_chains(view: InboundView) -> list[Any]:
     hole.destination_port.value = ports.INBOUND
     out = [
         lc.FilterChain(
-            name="virtualInbound-blackhole", filter_chain_match=hole, filters=[tcp.proxy(view.config, names.BLACK_HOLE)]
+            name="virtualInbound-blackhole", filter_chain_match=hole, filters=tcp.proxy(view.config, names.BLACK_HOLE)
         )
     ]
     known = {i.port.number for i in view.ports}
@@ -138,13 +143,12 @@ def _passthrough(view: InboundView, port: int | None, mode: str) -> list[Any]:
     suffix = "" if port is None else f"-{port}"
     for kind in WAYS[("auto", mode)]:
         server = _server(view, None, kind.mesh, names.INBOUND_PASSTHROUGH)
-        allowed = authz.of_workload(view.config, view.authorization, tcp=not kind.http)
         if kind.http:
             route = virtual_host.inbound(names.INBOUND_PASSTHROUGH, 0)
             stat = f"{names.INBOUND_PASSTHROUGH}{suffix}"
-            filters = [http.manager(view.config, "inbound", stat, route=route, server=server, authorization=allowed)]
+            filters = [http.manager(view.config, _requests(view), stat, route=route, server=server)]
         else:
-            filters = [*allowed, tcp.proxy(view.config, names.INBOUND_PASSTHROUGH, server)]
+            filters = tcp.proxy(view.config, names.INBOUND_PASSTHROUGH, server, view.authorization)
         chain = lc.FilterChain(
             name=f"virtualInbound-catchall-http{suffix}" if kind.http else f"virtualInbound{suffix}",
             filters=filters,

@@ -20,6 +20,7 @@ from lateen.mesh.view import Bind, HostView, OutboundView
 from lateen.wire import names, ports
 from lateen.wire.resource import Resource
 from lateen.xds import pb
+from lateen.xds.filters.chain import Requests
 from lateen.xds.listeners import http, tcp
 from lateen.xds.listeners.chains import Taken, everything
 from lateen.xds.routes import connections
@@ -39,10 +40,10 @@ def unknown(config: MeshConfig) -> str:
 def _virtual(config: MeshConfig) -> Resource:
     hole = lc.FilterChain(
         name="virtualOutbound-blackhole",
-        filters=[tcp.proxy(config, names.BLACK_HOLE)],
+        filters=tcp.proxy(config, names.BLACK_HOLE),
         filter_chain_match=lc.FilterChainMatch(destination_port=pb.u32(ports.OUTBOUND)),
     )
-    rest = lc.FilterChain(name="virtualOutbound-catchall-tcp", filters=[tcp.proxy(config, unknown(config))])
+    rest = lc.FilterChain(name="virtualOutbound-catchall-tcp", filters=tcp.proxy(config, unknown(config)))
     out = listener_pb2.Listener(
         name=names.VIRTUAL_OUTBOUND,
         address=pb.address(ANYWHERE, ports.OUTBOUND),
@@ -82,10 +83,8 @@ def _chains(host: HostView, port: int, anywhere: bool, named: bool) -> tuple[lis
     if all(r.sni or r.subnets for r in (*by_name, *by_place)) and not (named and by_name):
         sni = (host.host,) if named and kind == "tls" and host.host != "*" else ()
         own = ((names.outbound(host.host, port), 100),)
-        filters = tcp.to(host.config, own, kind, options)
-        if host.resolution == "DYNAMIC_DNS":
-            filters = [tcp.sni_forward(port), *filters]
-        out.append(Chain(sni, ranges, filters))
+        lookup = port if host.resolution == "DYNAMIC_DNS" else 0
+        out.append(Chain(sni, ranges, tcp.to(host.config, own, kind, options, lookup)))
     origins = dict.fromkeys([*(r.origin for r in (*by_name, *by_place)), *host.origins])
     origins |= dict.fromkeys(str(dr.ref) for _, found in host.onward for dr in found)
     return out, tuple(origins)
@@ -103,7 +102,7 @@ def _listener(config: MeshConfig, address: str, port: int, requests: bool, hosts
     if requests:
         # TLS may promise HTTP inside (ALPN); only plain text is HTTP that can be routed here.
         looks = lc.FilterChainMatch(transport_protocol="raw_buffer", application_protocols=["http/1.1", "h2c"])
-        manager = http.manager(config, "outbound", f"outbound_{name}", rds=str(port), dynamic=_dynamic(hosts))
+        manager = http.manager(config, Requests("outbound", dynamic=_dynamic(hosts)), f"outbound_{name}", rds=str(port))
         chains.append(lc.FilterChain(filter_chain_match=looks, filters=[manager]))
     for host in hosts:
         found, mine = _chains(host, port, anywhere, anywhere or len(hosts) > 1)
@@ -116,7 +115,7 @@ def _listener(config: MeshConfig, address: str, port: int, requests: bool, hosts
                     chains.append(lc.FilterChain(filter_chain_match=match, filters=chain.filters))
     free = rest is None
     if rest is None:
-        rest = [tcp.proxy(config, unknown(config))]
+        rest = tcp.proxy(config, unknown(config))
     by_name = any(c.filter_chain_match.server_names for c in chains)
     out = listener_pb2.Listener(
         name=name,
@@ -153,7 +152,7 @@ def _bound(config: MeshConfig, bind: Bind) -> Resource:
     if bind.address.startswith("unix://"):
         out.address.pipe.path = bind.address.removeprefix("unix://")
     if bind.protocol in HTTP:
-        filters = [http.manager(config, "outbound", f"outbound_{name}", rds=str(bind.port))]
+        filters = [http.manager(config, Requests("outbound"), f"outbound_{name}", rds=str(bind.port))]
         out.filter_chains.add(filters=filters)
         return pb.resource(name, out)
     origins: dict[str, None] = {}
@@ -173,7 +172,7 @@ def _bound(config: MeshConfig, bind: Bind) -> Resource:
     if any(c.filter_chain_match.server_names for c in out.filter_chains):
         out.listener_filters.append(tcp.tls_inspector())
     if not len(out.filter_chains):
-        chosen = list(out.default_filter_chain.filters) or [tcp.proxy(config, names.BLACK_HOLE)]
+        chosen = list(out.default_filter_chain.filters) or tcp.proxy(config, names.BLACK_HOLE)
         out.ClearField("default_filter_chain")
         out.filter_chains.add(filters=chosen)
     return pb.resource(name, out, tuple(origins))

@@ -19,6 +19,7 @@ from lateen.mesh.view import Patch
 from lateen.wire import names
 from lateen.wire.resource import Resource, ResourceSet
 from lateen.xds import pb
+from lateen.xds.filters import authorization
 from lateen.xds.patches import matching, merging, values
 
 Sets = tuple[ResourceSet, ...]
@@ -72,7 +73,7 @@ def apply(sets: Mapping[str, Sets], patches: Patches, gateway: bool) -> Patched:
             touched |= {(type_url, name): (p,) for name, p in names_}
     extensions = tuple(p for p in patches if p.spec.apply_to == "EXTENSION_CONFIG")
     if extensions:
-        out[names.ECDS] = (_extensions(extensions),)
+        out[names.ECDS] = (*out.get(names.ECDS, ()), _extensions(extensions))
         touched |= {(names.ECDS, _value(p).name): (p,) for p in extensions}
     return Patched(out, touched)
 
@@ -317,11 +318,16 @@ def _managers(work: _Work, chain: Any, http: list[tuple[Patch, Any]], routed: Pa
         for p, m in http:
             wanted = matching.http_filter(m)
             end = _end(manager.http_filters, p.spec.patch.filter_class if p.spec.patch else "")
-            _in_list(work, manager.http_filters, p, lambda h, w=wanted: not w or h.name == w, bool(wanted), end)
+            _in_list(work, manager.http_filters, p, lambda h, w=wanted: not w or _called(h, w), bool(wanted), end)
         if routed and manager.HasField("route_config"):
             _routes(work, manager.route_config, manager.route_config.name, routed)
         if (len(work.touched), manager.SerializeToString(deterministic=True)) != before:
             f.typed_config.CopyFrom(pb.any_of(manager))
+
+
+def _called(filter_: Any, name: str) -> bool:
+    """A filter whose configuration comes by itself is known by its kind, too."""
+    return name in (filter_.name, authorization.KINDS.get(filter_.name))
 
 
 _AUTHN = ("envoy.filters.http.jwt_authn", "envoy.filters.http.ext_authz")
@@ -333,7 +339,9 @@ def _end(filters: Any, filter_class: str) -> int:
     must be the last."""
     after = {"AUTHN": _AUTHN, "AUTHZ": _AUTHZ}.get(filter_class)
     if after is not None:
-        return max((i + 1 for i, f in enumerate(filters) if f.name in after), default=0)
+        return max(
+            (i + 1 for i, f in enumerate(filters) if authorization.KINDS.get(f.name, f.name) in after), default=0
+        )
     return max(0, len(filters) - 1)
 
 

@@ -1,0 +1,75 @@
+"""Settings of single proxies: the mesh's ``defaultConfig``, and a pod's annotation ``proxy.istio.io/config`` before it.
+
+Source: https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/#ProxyConfig.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
+
+from lateen.api import objects as o
+from lateen.api.mesh import ProxyConfig
+from lateen.api.mesh.proxy import Topology
+from lateen.api.mesh.reading import Invalid, read
+from lateen.kit import yamldoc
+from lateen.mesh.objects import MeshConfig
+
+ANNOTATION = "proxy.istio.io/config"
+DRAIN_S, TERMINATION_S = 45.0, 5.0
+"""Istio's defaults: how long connections of a replaced listener may go on, and those of a proxy that ends."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a gateway stands: what is between it and its clients."""
+
+    trusted_proxies: int = 0
+    """Proxies in front whose X-Forwarded-For is believed."""
+    client_certificate: str = "SANITIZE_SET"
+    """What is done with X-Forwarded-Client-Cert, in Envoy's words."""
+    proxy_protocol: bool = False
+    """Connections begin with the PROXY protocol."""
+
+
+@lru_cache(maxsize=1024)
+def _read(text: str) -> ProxyConfig:
+    """An annotation; one that cannot be read counts for nothing, since injection has refused it."""
+    try:
+        return read(ProxyConfig, yamldoc.load(text), ANNOTATION)
+    except (Invalid, yamldoc.YamlError):
+        return ProxyConfig()
+
+
+def _levels(config: MeshConfig, notes: tuple[tuple[str, str], ...]) -> tuple[ProxyConfig, ProxyConfig]:
+    """The pod's own settings, then the mesh's."""
+    return _read(dict(notes).get(ANNOTATION, "")), config.proxy
+
+
+def _first(levels: tuple[ProxyConfig, ...], field: Callable[[ProxyConfig], T | None]) -> T | None:
+    return next((found for level in levels if (found := field(level)) is not None), None)
+
+
+def place(config: MeshConfig, pod: o.Pod) -> Place:
+    """``gatewayTopology``; each of its fields is overridden by itself."""
+    found = [level.gateway_topology or Topology() for level in _levels(config, pod.notes)]
+    details = [t.forward_client_cert_details for t in found]
+    return Place(
+        next((t.num_trusted_proxies for t in found if t.num_trusted_proxies), 0),
+        next((d for d in details if d and d != "UNDEFINED"), Place.client_certificate),
+        any(t.proxy_protocol is not None for t in found),
+    )
+
+
+def drain(config: MeshConfig, notes: tuple[tuple[str, str], ...] = ()) -> tuple[float, float]:
+    """Seconds for the connections of a replaced listener, and for those of a proxy that ends."""
+    levels = _levels(config, notes)
+    replaced = _first(levels, lambda c: c.drain_duration)
+    ended = _first(levels, lambda c: c.termination_drain_duration)
+    return (
+        DRAIN_S if replaced is None else replaced.seconds,
+        TERMINATION_S if ended is None else ended.seconds,
+    )

@@ -1,0 +1,80 @@
+"""AuthorizationPolicies: CUSTOM, then DENY, then ALLOW.
+
+On requests the filters are slots whose configuration comes by itself (ECDS): a changed policy is in force for the next
+request, also on connections that are open, and no listener is drained. The slots for DENY and ALLOW are always there,
+also while they hold nothing, so that the first policy of a workload needs no other listener either; those for CUSTOM
+are there while some policy asks somebody.
+
+On connections the filters stand in the chain: they decide when a connection begins, so that a changed policy must end
+those that the old one has let in. Envoy drains the chains that change and leaves all others alone.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from envoy.config.core.v3 import config_source_pb2, extension_pb2
+from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
+
+from lateen.mesh.objects import MeshConfig
+from lateen.wire.resource import Resource
+from lateen.xds import pb
+from lateen.xds.authz import filters
+from lateen.xds.filters.chain import Connections, Requests
+
+QUESTION, CUSTOM, DENY, ALLOW = (f"istio.authorization.{n}" for n in ("question", "custom", "deny", "allow"))
+_PREFIX = "type.googleapis.com/envoy.extensions.filters.http."
+_RBAC, _EXT_AUTHZ = f"{_PREFIX}rbac.v3.RBAC", f"{_PREFIX}ext_authz.v3.ExtAuthz"
+_TYPES = {
+    QUESTION: (_RBAC,),  # whether a CUSTOM policy matches
+    CUSTOM: (_EXT_AUTHZ, _RBAC),  # asks its provider; holds nothing where the provider cannot be asked
+    DENY: (_RBAC,),
+    ALLOW: (_RBAC,),
+}
+KINDS = {QUESTION: filters.HTTP_RBAC, CUSTOM: filters.HTTP_EXT, DENY: filters.HTTP_RBAC, ALLOW: filters.HTTP_RBAC}
+"""Slot -> the name by which EnvoyFilters know such a filter."""
+
+
+@lru_cache(maxsize=4)
+def _slot(name: str) -> Any:
+    source = config_source_pb2.ExtensionConfigSource(config_source=pb.ads(), type_urls=_TYPES[name])
+    return hcm.HttpFilter(name=name, config_discovery=source)
+
+
+def asks(policies: filters.Policies) -> bool:
+    """Whether some policy asks somebody about requests."""
+    return any(p.spec.action == "CUSTOM" and not p.dry_run for p in policies)
+
+
+def http(chain: Requests) -> list[Any]:
+    if chain.kind == "outbound":
+        return []
+    return [_slot(n) for n in ((QUESTION, CUSTOM, DENY, ALLOW) if chain.asks else (DENY, ALLOW))]
+
+
+def network(chain: Connections) -> tuple[Any, ...]:
+    return filters.of_workload(chain.config, chain.policies, tcp=True) if chain.policies else ()
+
+
+def extensions(config: MeshConfig, policies: filters.Policies) -> tuple[Resource, ...]:
+    """What the slots of a proxy hold."""
+    out = [_resource(DENY, config, _of(policies, "DENY")), _resource(ALLOW, config, _of(policies, "ALLOW"))]
+    if asks(policies):
+        mine = _of(policies, "CUSTOM")
+        out += [_resource(QUESTION, config, mine), _resource(CUSTOM, config, mine)]
+    return tuple(out)
+
+
+def _of(policies: filters.Policies, action: str) -> filters.Policies:
+    return tuple(p for p in policies if p.spec.action == action)
+
+
+@lru_cache(maxsize=4096)
+def _resource(slot: str, config: MeshConfig, policies: filters.Policies) -> Resource:
+    found = filters.of_workload(config, policies, tcp=False)
+    at = 1 if slot == CUSTOM else 0
+    held = found[at].typed_config if at < len(found) else pb.any_of(rbac_pb2.RBAC())
+    message = extension_pb2.TypedExtensionConfig(name=slot, typed_config=held)
+    return pb.resource(slot, message, tuple(str(p.ref) for p in policies))

@@ -1,0 +1,58 @@
+"""What decides over the filters of one filter chain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
+
+from lateen.api import networking as api
+from lateen.mesh.objects import MeshConfig
+from lateen.xds import pb, telemetry
+from lateen.xds.authz.filters import Policies
+
+Kind = Literal["inbound", "outbound", "gateway"]
+
+
+@dataclass(frozen=True)
+class Requests:
+    """A chain whose requests are routed."""
+
+    kind: Kind
+    asks: bool = False
+    """Whether a CUSTOM policy asks somebody about requests."""
+    dynamic: bool = False
+    """Routes may lead to whatever name is asked for."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """What a DestinationRule says of connections to one cluster; times in seconds."""
+
+    idle_s: float | None = None
+    longest_s: float | None = None
+    tunnel: api.Tunnel | None = field(default=None, hash=False)
+
+
+@dataclass(frozen=True)
+class Connections:
+    """A chain whose connections are forwarded."""
+
+    config: MeshConfig
+    clusters: tuple[tuple[str, int], ...]
+    """(name, weight)"""
+    protocol: str = "tcp"
+    server: telemetry.Server | None = None
+    """None on the client's side and at gateways."""
+    option: Option | None = None
+    policies: Policies = ()
+    by_sni: bool = False
+    """The name that TLS asks for is a cluster's (AUTO_PASSTHROUGH)."""
+    lookup_port: int = 0
+    """The name that TLS asks for is looked up, and this port of it is meant; 0: it is not."""
+
+
+def http_filter(name: str, config: Any, disabled: bool = False) -> Any:
+    """``disabled``: until a route has settings for it, since an idle filter costs CPU on every request."""
+    return hcm.HttpFilter(name=name, typed_config=pb.any_of(config), disabled=disabled)

@@ -1,0 +1,15 @@
+"""Cross-origin requests; who may is a setting of routes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envoy.extensions.filters.http.cors.v3 import cors_pb2
+
+from lateen.xds.filters.chain import Requests, http_filter
+
+NAME = "envoy.filters.http.cors"
+
+
+def http(chain: Requests) -> list[Any]:
+    return [] if chain.kind == "inbound" else [http_filter(NAME, cors_pb2.Cors(), disabled=True)]

@@ -1,0 +1,19 @@
+"""Requests to whatever name they ask for (ServiceEntries with resolution DYNAMIC_DNS)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import dynamic_forward_proxy_pb2
+
+from lateen.xds import discovery
+from lateen.xds.filters.chain import Requests, http_filter
+
+NAME = "envoy.filters.http.dynamic_forward_proxy"
+
+
+def http(chain: Requests) -> list[Any]:
+    if not chain.dynamic:
+        return []
+    config = dynamic_forward_proxy_pb2.FilterConfig(dns_cache_config=discovery.dns_cache())
+    return [http_filter(NAME, config, disabled=True)]

@@ -1,0 +1,16 @@
+"""Forwards requests. Its own statistics are off: Istio's come from the access logger."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envoy.extensions.filters.http.router.v3 import router_pb2
+
+from lateen.xds import pb
+from lateen.xds.filters.chain import Requests, http_filter
+
+NAME = "envoy.filters.http.router"
+
+
+def http(_: Requests) -> list[Any]:
+    return [http_filter(NAME, router_pb2.Router(dynamic_stats=pb.boolean(False)))]

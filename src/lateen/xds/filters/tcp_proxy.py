@@ -1,0 +1,41 @@
+"""Forwards connections to one cluster, or to several by their weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envoy.config.listener.v3 import listener_components_pb2 as lc
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+
+from lateen.xds import pb, telemetry
+from lateen.xds.filters import redis
+from lateen.xds.filters.chain import Connections, Option
+
+NAME = "envoy.filters.network.tcp_proxy"
+
+
+def network(chain: Connections) -> list[Any]:
+    if redis.wanted(chain):
+        return []
+    out = tcp_proxy_pb2.TcpProxy(
+        stat_prefix=chain.clusters[0][0], access_log=telemetry.loggers(chain.config, False, chain.server)
+    )
+    if len(chain.clusters) == 1:
+        out.cluster = chain.clusters[0][0]
+    else:
+        for name, weight in chain.clusters:
+            out.weighted_clusters.clusters.add(name=name, weight=weight)
+    if chain.option is not None:
+        _settings(out, chain.option)
+    return [lc.Filter(name=NAME, typed_config=pb.any_of(out))]
+
+
+def _settings(out: tcp_proxy_pb2.TcpProxy, option: Option) -> None:
+    if option.idle_s is not None:
+        out.idle_timeout.CopyFrom(pb.duration(option.idle_s))
+    if option.longest_s is not None:
+        out.max_downstream_connection_duration.CopyFrom(pb.duration(option.longest_s))
+    if option.tunnel is not None:
+        tunnel = option.tunnel
+        out.tunneling_config.hostname = f"{tunnel.target_host}:{tunnel.target_port}"
+        out.tunneling_config.use_post = tunnel.protocol.upper() == "POST"
