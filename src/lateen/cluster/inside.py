@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 from lateen.agent import main as agent
-from lateen.cluster.runtime import daemon, shim
+from lateen.cluster.runtime import daemon, kernel
 
 
 def main() -> None:
     """``python -m lateen.cluster.inside LIFELINE_FD PORTAL_FD`` as PID 1."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    shim.mount("none", "/", "", shim.MS_REC | shim.MS_PRIVATE)
-    shim.mount("tmpfs", "/run", "tmpfs", 0, "mode=755")
+    kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
+    kernel.mount("tmpfs", "/run", "tmpfs", 0, "mode=755")
     Path("/run/netns").mkdir()
     os.chdir("/")
     daemon.main(

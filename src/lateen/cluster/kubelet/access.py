@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -20,9 +21,12 @@ from typing import Protocol, TypeVar
 from lateen.cluster.kubelet.kubelet import Kubelet
 from lateen.cluster.kubelet.pods import Pod, State, finish
 from lateen.cluster.network import links
-from lateen.cluster.runtime import shim
+from lateen.cluster.runtime import kernel
+from lateen.cluster.runtime.client import ContainerError
 
 T = TypeVar("T")
+NOT_STARTED = {errno.ENOENT: 127, errno.EACCES: 126, errno.ENOEXEC: 126, errno.ENOTDIR: 127}
+"""Exit codes of commands that cannot be run, as shells have them."""
 
 
 class Options(Protocol):
@@ -44,7 +48,7 @@ class Options(Protocol):
 
 def _socket_in(netns: str) -> socket.socket:
     """A socket of another network namespace; the calling thread is lost to that namespace."""
-    shim.setns(netns, shim.CLONE_NEWNET)
+    kernel.enter_network(netns)
     made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     made.setblocking(False)
     return made
@@ -140,7 +144,7 @@ class Access:
 
     async def execute(
         self, namespace: str, pod: str, container: str, command: list[str], tty: bool, stdin: bool
-    ) -> Command:
+    ) -> Command | _NotStarted:
         worker, state = self._state(namespace, pod, container)
         if not state.running:
             raise LookupError(f'container "{state.spec["name"]}" of pod "{pod}" is not running')
@@ -153,13 +157,17 @@ class Access:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[int] = loop.create_future()
         node.runtime.on_exit[key] = lambda m: finish(done, m)
-        ours, theirs = self._terminal() if tty else self._pipes(stdin)
+        ours, theirs = _connection() if tty else self._pipes(stdin)
         try:
             await node.runtime.call("exec", theirs, **{"in": state.id, "id": key, "spec": spec})
-        except OSError:
+            if tty:
+                ours = _terminal(ours[0])
+        except OSError as e:
             node.runtime.on_exit.pop(key, None)
-            for fd in set(ours):
+            for fd in set(ours) - {-1}:
                 os.close(fd)
+            if isinstance(e, ContainerError) and e.errno in NOT_STARTED:
+                return _not_started(e)
             raise
         finally:
             for fd in set(theirs):
@@ -177,11 +185,6 @@ class Access:
         loop = asyncio.get_running_loop()
         transport, _ = await loop.connect_read_pipe(lambda: _Reader(reader), os.fdopen(fd, "rb", 0))
         running.transports.append(transport)
-
-    @staticmethod
-    def _terminal() -> tuple[list[int], list[int]]:
-        master, slave = os.openpty()
-        return [master, master], [slave, slave, os.dup(slave)]
 
     @staticmethod
     def _pipes(stdin: bool) -> tuple[list[int], list[int]]:
@@ -205,6 +208,49 @@ class Access:
             left -= len(chunk)
             if left <= 0:
                 return
+
+
+class _NotStarted:
+    """A command that could not be run, told as a shell does: a sentence, and exit code 126 or 127."""
+
+    def __init__(self, says: str, code: int) -> None:
+        self._code = code
+        self.out, self.err = asyncio.StreamReader(), asyncio.StreamReader()
+        self.err.feed_data(f"{says}\n".encode())
+        self.out.feed_eof()
+        self.err.feed_eof()
+
+    async def write(self, data: bytes) -> None:
+        return
+
+    def close_stdin(self) -> None:
+        return
+
+    def resize(self, rows: int, columns: int) -> None:
+        return
+
+    async def wait(self) -> int:
+        return self._code
+
+    def kill(self) -> None:
+        return
+
+
+def _not_started(e: ContainerError) -> _NotStarted:
+    return _NotStarted(f"exec failed: unable to start container process: {e.strerror}", NOT_STARTED[e.errno or 0])
+
+
+def _connection() -> tuple[list[int], list[int]]:
+    ours, theirs = socket.socketpair()
+    return [ours.detach()], [theirs.detach()]
+
+
+def _terminal(connection: int) -> list[int]:
+    """The terminal that the runtime has made in the container and sent over ``connection``, which is closed."""
+    with socket.socket(fileno=connection) as peer:
+        peer.setblocking(False)
+        _, fds, _, _ = socket.recv_fds(peer, 1, 1)
+    return [fds[0], fds[0]]
 
 
 class _Reader(asyncio.StreamReaderProtocol):

@@ -18,13 +18,16 @@ PATH = f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True)
 class Image:
-    """``mounts``: (host path, path in the container) pairs, read-only."""
+    """``mounts``: (host path, path in the container, read-only); ``user``: uid and gid; ``marks_traffic``: without
+    root on the host, its connections are told from the application's by a socket mark instead of their user."""
 
     entrypoint: tuple[str, ...]
     arguments: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
-    mounts: tuple[tuple[str, str], ...] = ()
-    user: int | None = None
+    mounts: tuple[tuple[str, str, bool], ...] = ()
+    user: tuple[int, int | None] | None = None
+    directory: str = ""
+    marks_traffic: bool = False
 
 
 class UnknownImage(LookupError):
@@ -42,14 +45,14 @@ def repository(image: str) -> str:
     return name.removeprefix("library/")
 
 
-def python_mounts() -> tuple[tuple[str, str], ...]:
+def python_mounts() -> tuple[tuple[str, str, bool], ...]:
     """What a Python program of ours needs to see: the environment, the interpreter, the source tree."""
     source = str(Path(__file__).parents[3])
     wanted = {sys.prefix, sys.base_prefix, source, str(Path(sys.executable).resolve().parent.parent)}
     visible = ("/usr", "/lib", "/bin")
     keep = sorted(p for p in wanted if p != "/usr" and not p.startswith(tuple(f"{v}/" for v in visible)))
     outer = [p for p in keep if not any(p != q and p.startswith(q + "/") for q in keep)]
-    return tuple((p, p) for p in outer)
+    return tuple((p, p, True) for p in outer)
 
 
 def envoy_binary() -> str:
@@ -76,14 +79,15 @@ def built_in(home_bin: Path) -> dict[str, Image]:
         env=(("PATH", PATH),),
         mounts=(
             *python_mounts(),
-            (envoy_binary(), f"{BIN}/envoy"),
-            (str(home_bin / "pilot-agent"), f"{BIN}/pilot-agent"),
+            (envoy_binary(), f"{BIN}/envoy", True),
+            (str(home_bin / "pilot-agent"), f"{BIN}/pilot-agent", True),
         ),
+        marks_traffic=True,
     )
     pilot = Image(
         ("pilot-discovery",),
         env=(("PATH", PATH), ("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONUNBUFFERED", "1")),
-        mounts=(*python_mounts(), (str(home_bin / "pilot-discovery"), f"{BIN}/pilot-discovery")),
+        mounts=(*python_mounts(), (str(home_bin / "pilot-discovery"), f"{BIN}/pilot-discovery", True)),
     )
     out = {
         "istio/proxyv2": proxy,
@@ -139,7 +143,7 @@ class Catalogue:
         own = self.added()
         entry = own.get(image) or own.get(repository(image))
         if entry:
-            mounts = tuple((p, p) for p in entry.get("mounts") or ())
+            mounts = tuple((p, p, True) for p in entry.get("mounts") or ())
             return Image(tuple(entry["command"]), env=tuple((entry.get("env") or {}).items()), mounts=mounts)
         found = self._built_in.get(repository(image))
         if found is None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import pwd
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lateen.api import kinds
-from lateen.cluster.kubelet import probes, volumes
+from lateen.cluster.kubelet import names, probes, security, volumes
 from lateen.cluster.kubelet.events import Recorder
 from lateen.cluster.kubelet.images import Catalogue, Image, UnknownImage
 from lateen.cluster.network import links, plan
 from lateen.cluster.runtime.client import RuntimeClient
+from lateen.cluster.runtime.privileges import CAPABILITIES
 from lateen.kit import tasks, times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
@@ -67,6 +69,14 @@ def _time(at: float) -> str:
     return times.stamp(datetime.fromtimestamp(at, UTC))
 
 
+def _account(uid: int) -> security.Account | None:
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        return None
+    return security.Account(entry.pw_name, entry.pw_gid, entry.pw_dir)
+
+
 def finish(done: asyncio.Future[int], message: Json) -> None:
     """A command inside a container has ended."""
     if not done.done():
@@ -91,6 +101,7 @@ class Pod:
         self._published: Json = {}
         self._dirty = asyncio.Event()
         self._initialized = not self.init
+        self._refused = ""
         self._started_at = dig(pod, "status", "startTime") or times.stamp()
         previous = {
             s["name"]: s
@@ -121,6 +132,13 @@ class Pod:
             await tasks.cancel(publisher, life, ending, *self._tasks)
 
     async def _live(self) -> None:
+        try:
+            names.check(self.pod)
+        except names.Refused as e:
+            self._refused = str(e)
+            self._event("Warning", "InvalidPod", str(e))
+            self._dirty.set()
+            await asyncio.Event().wait()
         await self._until_ready(self._sandbox, "FailedCreatePodSandBox")
         await self._until_ready(lambda: self.volumes.prepare(self.pod), "FailedMount")
         self._tasks.append(tasks.spawn(self._refresh_volumes(), f"volumes of {self.key[1]}"))
@@ -153,8 +171,8 @@ class Pod:
 
     async def _sandbox(self) -> None:
         existing = dig(self.pod, "status", "podIP", default="")
-        if Path(links.path(self.uid)).exists() and existing:
-            self.address = self.node.addresses.take(existing)
+        if existing and (found := await links.address_of(self.uid)):
+            self.address = self.node.addresses.take(found)
         elif not self.address:
             await links.remove_pod(self.uid)
             address = self.node.addresses.take()
@@ -231,8 +249,9 @@ class Pod:
                 self._event("Warning", "Failed", str(e.args[0]), s)
                 self._event("Warning", "BackOff", f'Back-off pulling image "{s.spec["image"]}"', s)
                 self._wait_state(s, reason, str(e.args[0]))
-            except (OSError, volumes.NotReady, KubeError) as e:
-                reason = "CreateContainerConfigError" if isinstance(e, volumes.NotReady) else "CreateContainerError"
+            except (OSError, volumes.NotReady, security.Misconfigured, KubeError) as e:
+                config = isinstance(e, volumes.NotReady | security.Misconfigured)
+                reason = "CreateContainerConfigError" if config else "CreateContainerError"
                 text = e.args[1] if isinstance(e, OSError) and len(e.args) > 1 else str(e)
                 self._event("Warning", "Failed", f"Error: {text}", s)
                 self._wait_state(s, reason, str(text))
@@ -260,7 +279,7 @@ class Pod:
         spec = await self._spec(s, image)
         s.attempt += 1
         s.id = f"{self.uid}/{name}/{s.attempt}"
-        spec["log"] = str(self._log(name, s.attempt))
+        spec["log"] = f"logs/{name}/{s.attempt}.log"
         s.done.clear()
         s.exited.clear()
         self.node.runtime.on_exit[s.id] = lambda message: self._on_exit(s, message)
@@ -293,46 +312,58 @@ class Pod:
         self._dirty.set()
         tasks.spawn(self.node.runtime.call("forget", id=s.id), "forget")
 
-    def _log(self, name: str, attempt: int) -> Path:
-        return self.node.root / self.uid / "logs" / name / f"{attempt}.log"
-
     async def _spec(self, s: State, image: Image) -> Json:
         """What the runtime needs to start a container."""
+        user = self._privileges(s, image)
         base = {
             "PATH": PATH,
-            "HOSTNAME": self.key[1],
-            "HOME": "/root",
+            "HOSTNAME": volumes.hostname(self.pod),
+            "HOME": user.home,
             "KUBERNETES_SERVICE_HOST": plan.API_IP,
             "KUBERNETES_SERVICE_PORT": "443",
             "KUBERNETES_PORT": f"tcp://{plan.API_IP}:443",
             **dict(image.env),
         }
-        if self.node.rootless:
+        if self.node.rootless and image.marks_traffic:
             base["LATEEN_SOCKET_MARK"] = "1337"
         env = await volumes.environment(self.node.client, self.pod, s.spec, base)
         command = [volumes.expand(c, env) for c in s.spec.get("command") or []]
         arguments = [volumes.expand(a, env) for a in s.spec.get("args") or []]
         argv = command + arguments if command else [*image.entrypoint, *(arguments or image.arguments)]
-        security = {**(self.pod["spec"].get("securityContext") or {}), **(s.spec.get("securityContext") or {})}
-        uid, gid = security.get("runAsUser"), security.get("runAsGroup")
-        mounts = [(source, target, True) for source, target in image.mounts]
-        root = self.node.root / self.uid / "root"
-        root.mkdir(parents=True, exist_ok=True)
+        mounts = [
+            {"source": source, "target": target, "readOnly": read_only} for source, target, read_only in image.mounts
+        ]
+        mounts += self.volumes.mounts(self.pod, s.spec)
+        passwd, group = (Path(f"/etc/{f}").read_text(errors="replace") for f in ("passwd", "group"))
         return {
+            "build": True,
             "argv": argv,
             "env": env,
-            "cwd": s.spec.get("workingDir") or "/",
-            "root": str(root),
+            "cwd": s.spec.get("workingDir") or image.directory or "/",
+            "directory": str(self.node.root / self.uid),
             "netns": links.path(self.uid),
-            "hostname": self.key[1][:63],
-            "uid": None if self.node.rootless else uid,
-            "gid": None if self.node.rootless else gid,
-            "privileged": bool(security.get("privileged")) or (self.node.rootless and uid is not None),
-            "capabilities": dig(security, "capabilities", "add", default=[]),
-            "etc": volumes.hosts_file(self.pod, self.address),
+            "hostname": volumes.hostname(self.pod),
+            "sysctls": security.sysctls(self.pod, self.node.rootless),
+            "etc": volumes.etc_files(self.pod, self.address)
+            | security.accounts(passwd, group, user.uid, user.gid, user.home),
             # Outer directories first: a volume on /tmp must not hide programs that lie below it.
-            "mounts": sorted(mounts + self.volumes.mounts(self.pod, s.spec), key=lambda m: m[1].rstrip("/").split("/")),
+            "mounts": sorted(mounts, key=lambda m: str(m["target"]).rstrip("/").split("/")),
+            **user.spec(),
         }
+
+    def _privileges(self, s: State, image: Image) -> security.Privileges:
+        found = security.decide(
+            self.pod,
+            s.spec,
+            image.user,
+            frozenset(CAPABILITIES),
+            _account,
+            self.node.rootless,
+            image.marks_traffic,
+        )
+        for note in found.notes:
+            self._event("Warning", "SecurityContext", note, s)
+        return found
 
     async def _hook(self, s: State, hook: Json, timeout: float) -> str | None:
         if "exec" in hook:
@@ -381,7 +412,7 @@ class Pod:
 
     async def exec_spec(self, s: State, command: list[str]) -> Json:
         spec = await self._spec(s, self.node.images.find(str(s.spec["image"])))
-        return {**spec, "argv": command, "root": "", "mounts": [], "etc": {}}
+        return {**spec, "argv": command, "build": False, "mounts": [], "etc": {}}
 
     # --- probes ----------------------------------------------------------------------------------------------
 
@@ -456,10 +487,11 @@ class Pod:
         )
         for failure in (r for r in results if isinstance(r, Exception)):
             log.warning("stopping %s/%s: %s", *self.key, failure)
-        await links.remove_pod(self.uid)
+        if not self._refused:
+            await links.remove_pod(self.uid)
+            self.volumes.remove()
         if self.address:
             self.node.addresses.free(self.address)
-        self.volumes.remove()
         await self.node.client.delete(kinds.POD, *self.key, grace=0)
 
     # --- status ----------------------------------------------------------------------------------------------
@@ -526,6 +558,8 @@ class Pod:
         return out
 
     def _status(self) -> Json:
+        if self._refused:
+            return {"phase": "Failed", "reason": "InvalidPod", "message": self._refused, "startTime": self._started_at}
         ready = self._initialized and all(s.ready for s in self.main)
         running = any(s.running for s in self.main)
         phase = "Running" if running or (self._initialized and any(s.attempt >= 0 for s in self.main)) else "Pending"

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import os
 import re
 import shutil
 import time
 from pathlib import Path
 
 from lateen.api import kinds
-from lateen.kit.files import write_atomic
+from lateen.cluster.kubelet import names
+from lateen.cluster.network import plan
+from lateen.kit import beneath
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client
+
+Files = dict[str, tuple[bytes, int]]
+"""Path in the volume -> content and mode."""
 
 _FIELD = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]$")
 _VARIABLE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
@@ -65,7 +72,8 @@ async def environment(client: Client, pod: Json, container: Json, base: dict[str
         for key, kind in (("configMapRef", kinds.CONFIG_MAP), ("secretRef", kinds.SECRET)):
             if ref := source.get(key):
                 found = await _object(client, kind, namespace, ref)
-                env |= {source.get("prefix", "") + k: _text(kind, v) for k, v in (found.get("data") or {}).items()}
+                prefixed = {source.get("prefix", "") + k: v for k, v in (found.get("data") or {}).items()}
+                env |= {k: _text(kind, v) for k, v in prefixed.items() if names.variable(k)}
     for item in container.get("env") or []:
         if "valueFrom" not in item:
             env[item["name"]] = expand(str(item.get("value") or ""), env)
@@ -90,7 +98,10 @@ async def environment(client: Client, pod: Json, container: Json, base: dict[str
 
 
 def _text(kind: kinds.Kind, value: str) -> str:
-    return base64.b64decode(value).decode(errors="replace") if kind is kinds.SECRET else value
+    text = base64.b64decode(value).decode(errors="replace") if kind is kinds.SECRET else value
+    if "\0" in text:
+        raise NotReady("a value with NUL characters cannot be an environment variable")
+    return text
 
 
 async def _object(client: Client, kind: kinds.Kind, namespace: str, ref: Json) -> Json:
@@ -102,80 +113,118 @@ async def _object(client: Client, kind: kinds.Kind, namespace: str, ref: Json) -
 
 
 class Volumes:
-    """The volumes of one pod below a directory of its own."""
+    """The volumes of one pod below a directory of its own.
+
+    Containers write to emptyDir volumes, and keys of ConfigMaps become file names, so everything below is opened by
+    ``kit.beneath``.
+    """
 
     def __init__(self, client: Client, root: Path) -> None:
         self._client, self._root = client, root
-        self._tokens: dict[Path, float] = {}
+        self._tokens: dict[tuple[str, str], tuple[float, bytes]] = {}
 
     def path(self, volume: str) -> Path:
         return self._root / "volumes" / volume
 
     async def prepare(self, pod: Json) -> None:
-        """Make or refresh every volume; call it again now and then. Raises NotReady."""
+        """Make or refresh every volume; call it again now and then. Raises NotReady, OSError."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        group = int(dig(pod, "spec", "securityContext", "fsGroup", default=-1))
         for volume in pod["spec"].get("volumes") or []:
-            await self._volume(pod, volume)
+            await self._volume(pod, volume, group)
 
-    async def _volume(self, pod: Json, volume: Json) -> None:
-        directory = self.path(volume["name"])
-        directory.mkdir(parents=True, exist_ok=True)
-        if "emptyDir" in volume:
-            directory.chmod(0o777)
-            return
-        directory.chmod(0o755)
+    async def _volume(self, pod: Json, volume: Json, group: int) -> None:
         if "hostPath" in volume:
+            host_path(volume["hostPath"])
             return
-        if "configMap" in volume:
-            files = await self._items(pod, kinds.CONFIG_MAP, volume["configMap"])
-        elif "secret" in volume:
-            files = await self._items(pod, kinds.SECRET, volume["secret"])
-        elif "downwardAPI" in volume:
-            files = self._downward(pod, volume["downwardAPI"])
-        elif "projected" in volume:
-            files = {}
-            for source in volume["projected"].get("sources") or []:
-                files |= await self._projected(pod, source, directory)
+        if "emptyDir" in volume:
+            files = None
         else:
-            kind = next(k for k in volume if k != "name")
-            raise NotReady(
-                f'volume "{volume["name"]}": the volume type {kind} is not available in the embedded '
-                "cluster (emptyDir, configMap, secret, downwardAPI, projected and hostPath are)"
-            )
-        for name, data in files.items():
-            target = directory / name
-            if not target.exists() or target.read_bytes() != data:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                write_atomic(target, data)
+            files = await self._files(pod, volume)
+        path = f"volumes/{volume['name']}"
+        with beneath.Directory.open(self._root) as own, own.directory(path, make=True) as directory:
+            if files is None:
+                _owned(directory, 0o777 if group < 0 else 0o2777, group)
+            else:
+                _owned(directory, 0o755, group)
+                _write(directory, files, group)
 
-    async def _items(self, pod: Json, kind: kinds.Kind, source: Json) -> dict[str, bytes]:
+    async def _files(self, pod: Json, volume: Json) -> Files:
+        if "configMap" in volume:
+            return await self._items(pod, kinds.CONFIG_MAP, volume["configMap"])
+        if "secret" in volume:
+            return await self._items(pod, kinds.SECRET, volume["secret"])
+        if "downwardAPI" in volume:
+            return self._downward(pod, volume["downwardAPI"])
+        if "projected" in volume:
+            files: Files = {}
+            for source in volume["projected"].get("sources") or []:
+                files |= await self._projected(pod, source, volume)
+            return files
+        kind = next((k for k in volume if k != "name"), "none")
+        raise NotReady(
+            f'volume "{volume["name"]}": the volume type {kind} is not available in the embedded '
+            "cluster (emptyDir, configMap, secret, downwardAPI, projected and hostPath are)"
+        )
+
+    async def _items(self, pod: Json, kind: kinds.Kind, source: Json, mode: object = None) -> Files:
         found = await _object(self._client, kind, pod["metadata"]["namespace"], source)
+        default = _mode(source.get("defaultMode", mode))
         data: dict[str, bytes] = {}
         for key, value in (found.get("data") or {}).items():
             data[key] = base64.b64decode(value) if kind is kinds.SECRET else value.encode()
         data |= {k: base64.b64decode(v) for k, v in (found.get("binaryData") or {}).items()}
         if not source.get("items"):
-            return data
-        return {item["path"]: data[item["key"]] for item in source["items"] if item["key"] in data}
+            for key in data:
+                if not names.KEY.fullmatch(key) or key in (".", ".."):
+                    raise NotReady(
+                        f"{kind.kind.lower()} {source.get('name') or source.get('secretName')!r}: "
+                        f"the key {key!r:.80} cannot be the name of a file"
+                    )
+            return {k: (v, default) for k, v in data.items()}
+        out: Files = {}
+        for item in source["items"]:
+            if item["key"] in data:
+                out[item["path"]] = (data[item["key"]], _mode(item.get("mode", default)))
+            elif not source.get("optional"):
+                raise NotReady(f"{kind.kind.lower()} references non-existent key: {item['key']}")
+        return out
 
-    def _downward(self, pod: Json, source: Json) -> dict[str, bytes]:
-        return {
-            item["path"]: field(pod, item["fieldRef"]["fieldPath"]).encode()
-            for item in source.get("items") or []
-            if "fieldRef" in item
-        }
+    def _downward(self, pod: Json, source: Json, mode: object = None) -> Files:
+        containers = {c["name"]: c for c in [*pod["spec"]["containers"], *(pod["spec"].get("initContainers") or [])]}
+        out: Files = {}
+        for item in source.get("items") or []:
+            if "fieldRef" in item:
+                text = field(pod, item["fieldRef"]["fieldPath"])
+            else:
+                ref = item.get("resourceFieldRef") or {}
+                if ref.get("containerName") not in containers:
+                    raise NotReady(f"downwardAPI: there is no container {ref.get('containerName')!r:.80}")
+                text = resource(containers[ref["containerName"]], ref)
+            out[item["path"]] = (text.encode(), _mode(item.get("mode", source.get("defaultMode", mode))))
+        return out
 
-    async def _projected(self, pod: Json, source: Json, directory: Path) -> dict[str, bytes]:
+    async def _projected(self, pod: Json, source: Json, volume: Json) -> Files:
+        mode = volume["projected"].get("defaultMode")
         if "configMap" in source:
-            return await self._items(pod, kinds.CONFIG_MAP, source["configMap"])
+            return await self._items(pod, kinds.CONFIG_MAP, source["configMap"], mode)
         if "secret" in source:
-            return await self._items(pod, kinds.SECRET, source["secret"])
+            return await self._items(pod, kinds.SECRET, source["secret"], mode)
         if "downwardAPI" in source:
-            return self._downward(pod, source["downwardAPI"])
-        token = source.get("serviceAccountToken") or {}
-        target = directory / token.get("path", "token")
-        if self._tokens.get(target, 0) > time.time() and target.exists():
-            return {}
-        lifetime = int(token.get("expirationSeconds") or 3600)
+            return self._downward(pod, source["downwardAPI"], mode)
+        if "serviceAccountToken" not in source:
+            kind = next(iter(source), "none")
+            raise NotReady(f'volume "{volume["name"]}": the source {kind} is not available in the embedded cluster')
+        wanted = source["serviceAccountToken"]
+        path = str(wanted.get("path") or "token")
+        return {path: (await self._token(pod, wanted, (volume["name"], path)), _mode(mode))}
+
+    async def _token(self, pod: Json, wanted: Json, key: tuple[str, str]) -> bytes:
+        """Asked for again after four fifths of its lifetime."""
+        until, token = self._tokens.get(key, (0.0, b""))
+        if until > time.time():
+            return token
+        lifetime = int(wanted.get("expirationSeconds") or 3600)
         body: Json = {
             "spec": {
                 "expirationSeconds": lifetime,
@@ -187,40 +236,107 @@ class Volumes:
                 },
             }
         }
-        if token.get("audience"):
-            body["spec"]["audiences"] = [token["audience"]]
-        account = dig(pod, "spec", "serviceAccountName", default="default")
+        if wanted.get("audience"):
+            body["spec"]["audiences"] = [wanted["audience"]]
+        account = dig(pod, "spec", "serviceAccountName", default="") or "default"
         answer = await self._client.request(kinds.SERVICE_ACCOUNT, pod["metadata"]["namespace"], account, "token", body)
-        self._tokens[target] = time.time() + lifetime * 0.8
-        return {token.get("path", "token"): answer["status"]["token"].encode()}
+        token = str(answer["status"]["token"]).encode()
+        self._tokens[key] = (time.time() + lifetime * 0.8, token)
+        return token
 
-    def mounts(self, pod: Json, container: Json) -> list[tuple[str, str, bool]]:
-        """(source, target, read-only), outer directories first."""
-        hosts = {v["name"]: v["hostPath"]["path"] for v in pod["spec"].get("volumes") or [] if "hostPath" in v}
-        out = []
+    def mounts(self, pod: Json, container: Json) -> list[Json]:
+        """As the runtime reads them. What the API fills is read-only, as in Kubernetes."""
+        volumes = {v["name"]: v for v in pod["spec"].get("volumes") or []}
+        out: list[Json] = []
         for m in container.get("volumeMounts") or []:
-            source = hosts.get(m["name"]) or str(self.path(m["name"]))
-            if m.get("subPath"):
-                source = f"{source}/{m['subPath']}"
-                Path(source).mkdir(parents=True, exist_ok=True) if not Path(source).exists() else None
-            out.append((source, str(m["mountPath"]), bool(m.get("readOnly"))))
-        return sorted(out, key=lambda m: m[1])
+            volume = volumes[m["name"]]
+            host = dig(volume, "hostPath", "path")
+            sub = m.get("subPath") or ""
+            if m.get("subPathExpr"):
+                raise NotReady(f'volumeMount "{m["name"]}": subPathExpr is not available in the embedded cluster')
+            out.append(
+                {
+                    "source": str(host or self.path(m["name"])),
+                    "sub": names.relative(sub, "subPath") if sub else "",
+                    "target": str(m["mountPath"]),
+                    "readOnly": bool(m.get("readOnly")) or not (host or "emptyDir" in volume),
+                }
+            )
+        return out
 
     def remove(self) -> None:
         shutil.rmtree(self._root, ignore_errors=True)
 
 
-def hosts_file(pod: Json, address: str) -> dict[str, str]:
-    """The files in /etc that belong to the pod."""
-    name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
-    hosts = f"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n{address} {name}\n"
-    for alias in pod["spec"].get("hostAliases") or []:
-        hosts += f"{alias['ip']} {' '.join(alias.get('hostnames') or [])}\n"
-    return {
-        "hosts": hosts,
-        "hostname": f"{name}\n",
-        "resolv.conf": (
-            f"search {namespace}.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\n"
-            "options ndots:5\n"
-        ),
+def _mode(value: object) -> int:
+    return int(value) & 0o777 if isinstance(value, int) else 0o644
+
+
+def _owned(directory: beneath.Directory, mode: int, group: int) -> None:
+    """Without root on the host, all groups are one."""
+    if group >= 0:
+        with contextlib.suppress(PermissionError, OSError):
+            os.fchown(directory.fd, -1, group)
+    os.fchmod(directory.fd, mode)
+
+
+def _write(directory: beneath.Directory, files: Files, group: int) -> None:
+    """Make the directory have these files and no others."""
+    for path, (data, mode) in files.items():
+        if directory.read(path) != data:
+            directory.write(path, data, mode | (0o040 if group >= 0 else 0), group)
+    for path in list(directory.files()):
+        if path not in {"/".join(beneath.parts(p)) for p in files}:
+            directory.unlink(path)
+
+
+def host_path(source: Json) -> None:
+    """The types of hostPath as Kubernetes checks them. Raises NotReady, OSError."""
+    path, kind = Path(source["path"]), source.get("type") or ""
+    if kind in ("", "DirectoryOrCreate") and not path.exists():
+        path.mkdir(parents=True, exist_ok=True)
+    if kind == "FileOrCreate" and not path.exists():
+        path.touch()
+    tests = {
+        "Directory": path.is_dir,
+        "DirectoryOrCreate": path.is_dir,
+        "File": path.is_file,
+        "FileOrCreate": path.is_file,
+        "Socket": path.is_socket,
+        "CharDevice": path.is_char_device,
+        "BlockDevice": path.is_block_device,
     }
+    if kind in tests and not tests[kind]():
+        raise NotReady(f"hostPath type check failed: {path} is not a {kind.removesuffix('OrCreate').lower()}")
+
+
+def etc_files(pod: Json, address: str) -> dict[str, str]:
+    """The files in /etc that belong to the pod."""
+    namespace = pod["metadata"]["namespace"]
+    host, subdomain = hostname(pod), pod["spec"].get("subdomain")
+    full = f"{host}.{subdomain}.{namespace}.svc.{plan.DOMAIN}\t{host}" if subdomain else host
+    hosts = f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{address}\t{full}\n"
+    for alias in pod["spec"].get("hostAliases") or []:
+        hosts += f"{alias['ip']}\t{' '.join(alias.get('hostnames') or [])}\n"
+    return {"hosts": hosts, "hostname": f"{host}\n", "resolv.conf": resolv_conf(pod, namespace)}
+
+
+def hostname(pod: Json) -> str:
+    return str(pod["spec"].get("hostname") or pod["metadata"]["name"])[:63].rstrip("-.")
+
+
+def resolv_conf(pod: Json, namespace: str) -> str:
+    """The cluster's DNS, and what the pod's dnsConfig adds; with dnsPolicy None, only that."""
+    config = pod["spec"].get("dnsConfig") or {}
+    own = pod["spec"].get("dnsPolicy") == "None"
+    servers = [] if own else [plan.DNS_IP]
+    searches = [] if own else [f"{namespace}.svc.{plan.DOMAIN}", f"svc.{plan.DOMAIN}", plan.DOMAIN]
+    options = {} if own else {"ndots": "5"}
+    servers += [str(s) for s in config.get("nameservers") or []]
+    searches += [str(s) for s in config.get("searches") or []]
+    options |= {str(o["name"]): str(o.get("value") or "") for o in config.get("options") or []}
+    lines = [f"search {' '.join(dict.fromkeys(searches))}"] if searches else []
+    lines += [f"nameserver {s}" for s in dict.fromkeys(servers)][:3]
+    if options:
+        lines.append("options " + " ".join(f"{k}:{v}" if v else k for k, v in options.items()))
+    return "\n".join(" ".join(line.split()) for line in lines) + "\n"

@@ -10,6 +10,7 @@ import ipaddress
 from pathlib import Path
 
 from lateen.cluster.network import plan
+from lateen.kit import jsons
 
 
 class NetworkError(OSError):
@@ -69,6 +70,17 @@ async def add_pod(pod_uid: str, address: str) -> None:
     )
     await _run("ip", "-batch", "-", stdin=outside)
     await _run("ip", "-n", name, "-batch", "-", stdin=inside)
+
+
+async def address_of(pod_uid: str) -> str:
+    """The address of a pod whose namespace exists already; empty where there is none."""
+    if not Path(path(pod_uid)).exists():
+        return ""
+    try:
+        found = jsons.loads(await _run("ip", "-n", namespace(pod_uid), "-j", "-4", "addr", "show", "dev", "eth0"))
+        return str(found[0]["addr_info"][0]["local"])
+    except (NetworkError, LookupError, ValueError):
+        return ""
 
 
 async def remove_pod(pod_uid: str) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import dataclass
+import ipaddress
+from dataclasses import dataclass, replace
 
 from lateen.cluster.network.links import NetworkError
 
@@ -37,7 +38,7 @@ def rules(ports: list[ServicePort]) -> str:
     ]
     refuse = ["*filter", ":FORWARD ACCEPT [0:0]", ":OUTPUT ACCEPT [0:0]", ":LATEEN-SERVICES - [0:0]"]
     chains, jumps = [], []
-    for p in sorted(ports, key=lambda p: (p.address, p.port, p.protocol)):
+    for p in sorted(filter(None, map(_checked, ports)), key=lambda p: (p.address, p.port, p.protocol)):
         proto = p.protocol.lower()
         match = f"-d {p.address}/32 -p {proto} -m {proto} --dport {p.port}"
         if not p.backends:
@@ -65,6 +66,22 @@ def rules(ports: list[ServicePort]) -> str:
     ]
     refuse[4:4] = ["-A FORWARD -j LATEEN-SERVICES", "-A OUTPUT -j LATEEN-SERVICES"]
     return "\n".join([*nat, *hooks, *jumps, *chains, "COMMIT", *refuse, "COMMIT", ""])
+
+
+def _checked(p: ServicePort) -> ServicePort | None:
+    """Without what is no IPv4 address or port: endpoints are objects that users write, and one line that
+    iptables-restore cannot read would take the rules of all services along."""
+    if p.protocol not in ("TCP", "UDP", "SCTP") or not _is_end(p.address, p.port):
+        return None
+    return replace(p, backends=tuple(b for b in p.backends if _is_end(*b)))
+
+
+def _is_end(address: object, port: object) -> bool:
+    try:
+        ipaddress.IPv4Address(address)
+    except ValueError:
+        return False
+    return isinstance(address, str) and type(port) is int and 0 < port < 65536
 
 
 def _chain(prefix: str, what: str) -> str:

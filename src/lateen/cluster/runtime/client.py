@@ -40,7 +40,7 @@ class RuntimeClient:
             future = self._waiting.pop(message["reply"], None)
             if future and not future.done():
                 if "error" in message:
-                    future.set_exception(ContainerError(8, message["error"]))
+                    future.set_exception(ContainerError(message["errno"], message["error"]))
                 else:
                     future.set_result(message)
         elif (handler := self.on_exit.pop(message["id"], None)) is not None:

@@ -3,8 +3,9 @@
 It forks containers on request, reaps them, keeps their logs and reports their exits; it knows nothing of
 Kubernetes. The node daemon (API server, controllers, kubelet) is its child and is started again when it dies, so
 pods outlive it. Requests come as JSON datagrams over one socket pair; standard streams of ``exec`` come along as
-file descriptors. Programs written in Python that are listed as entries run in the fork itself: they share this
-process's memory instead of starting an interpreter.
+file descriptors (with a terminal: one socket, over which the terminal's own descriptor goes back). Programs written
+in Python that are listed as entries run in the fork itself: they share this process's memory instead of starting an
+interpreter.
 
 When the portal (our parent outside) goes away, this process ends, and the kernel ends everything in
 the PID namespace with it.
@@ -13,34 +14,38 @@ the PID namespace with it.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import os
+import resource
 import selectors
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from lateen.cluster.runtime import shim
-from lateen.kit import jsons
+from lateen.cluster.runtime import kernel, privileges, root, shim
+from lateen.kit import beneath, jsons
 
 LOG_LIMIT = 10 * 1024 * 1024
 MESSAGE_LIMIT = 256 * 1024
+TIOCSPTLCK, TIOCGPTPEER = 0x40045431, 0x5441
+"""Unlock a terminal's other side, and open it without a path (asm-generic/ioctls.h)."""
 
 
 class Container:
-    """One forked command; ``log`` is its log file, None for ``exec``."""
+    """One forked command; ``log`` is its log: a trusted directory and a path below it. None for ``exec``."""
 
-    def __init__(self, key: str, pid: int, log: Path | None, started: float) -> None:
-        self.key, self.pid, self.log, self.started = key, pid, log, started
+    def __init__(self, key: str, pid: int, log: tuple[str, str] | None) -> None:
+        self.key, self.pid, self.log, self.started = key, pid, log, time.time()
         self.code: int | None = None
         self.finished = 0.0
         self.pipe = -1
-        self.size = 0
 
     def state(self) -> dict[str, Any]:
         return {"id": self.key, "pid": self.pid, "code": self.code, "started": self.started, "finished": self.finished}
@@ -65,6 +70,8 @@ class Runtime:
             signal.signal(number, lambda *_: None)
         self._selector.register(wake_read, selectors.EVENT_READ, lambda: self._signal(wake_read))
         self._selector.register(self._lifeline, selectors.EVENT_READ, lambda: os._exit(0))
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a pipe for each container
         gc.freeze()
         self._start_node()
         while True:
@@ -150,7 +157,8 @@ class Runtime:
         try:
             answer = self._do(request, fds)
         except OSError as e:
-            answer = {"error": str(e) if e.filename is None else f"{e.strerror}: {e.filename}"}
+            text = e.strerror or str(e)
+            answer = {"error": text if e.filename is None else f"{text}: {e.filename}", "errno": e.errno or 0}
         finally:
             for fd in fds:
                 os.close(fd)
@@ -185,10 +193,8 @@ class Runtime:
 
     def _start(self, request: dict[str, Any]) -> dict[str, Any]:
         spec = request["spec"]
-        log = Path(spec["log"])
-        log.parent.mkdir(parents=True, exist_ok=True)
         read, write = os.pipe2(os.O_CLOEXEC)
-        if spec["uid"]:
+        if spec["uid"] and not spec["nested"]:
             os.fchown(write, spec["uid"], -1)  # /dev/stdout is opened again by its path
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -199,10 +205,9 @@ class Runtime:
         finally:
             os.close(write)
             os.close(null)
-        container = Container(request["id"], pid, log, time.time())
+        container = Container(request["id"], pid, (spec["directory"], spec["log"]))
         container.pipe = read
         os.set_blocking(read, False)
-        container.size = log.stat().st_size if log.exists() else 0
         self._selector.register(read, selectors.EVENT_READ, lambda: self._read_log(container))
         self._containers[request["id"]] = self._by_pid[pid] = container
         return {"pid": pid, "started": container.started}
@@ -212,18 +217,23 @@ class Runtime:
         if target is None or target.code is not None:
             raise OSError(3, "the container is not running")
         spec = request["spec"]
-        if spec["uid"]:
+        if spec["uid"] and not spec["nested"]:
             for fd in fds[1:]:
                 with contextlib.suppress(OSError):
                     os.fchown(fd, spec["uid"], -1)
-        streams = (fds[0], fds[1], fds[2] if len(fds) > 2 else fds[1])
-        pid = self._fork(spec, streams, lambda: self._enter_existing(target.pid), spec.get("tty", False))
-        container = Container(request["id"], pid, None, time.time())
+        streams = (fds[0], fds[min(1, len(fds) - 1)], fds[-1])
+        users = os.open(f"/proc/{target.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC) if spec["nested"] else -1
+        try:
+            pid = self._fork(spec, streams, lambda: self._enter_existing(target.pid), users)
+        finally:
+            if users >= 0:
+                os.close(users)
+        container = Container(request["id"], pid, None)
         self._containers[request["id"]] = self._by_pid[pid] = container
         return {"pid": pid}
 
     def _fork(
-        self, spec: dict[str, Any], streams: tuple[int, int, int], enter: Callable[[], None], tty: bool = False
+        self, spec: dict[str, Any], streams: tuple[int, int, int], enter: Callable[[], None], users: int = -1
     ) -> int:
         """Fork twice, as a PID namespace only takes in children; the outer process reports the inner one's id."""
         read, write = os.pipe2(os.O_CLOEXEC)
@@ -238,12 +248,14 @@ class Runtime:
                 if inner != 0:
                     os.write(write, f"{inner}\n".encode())
                     os._exit(0)
-                if tty:
-                    os.setsid()
-                self._inside(spec, streams, write, tty)
+                self._inside(spec, streams, write, users)
             except BaseException as e:  # noqa: BLE001 - reported to the parent, then gone
+                number = e.errno or 0 if isinstance(e, OSError) else 0
+                text = e.args[1] if isinstance(e, OSError) and len(e.args) > 1 else str(e) or type(e).__name__
+                if isinstance(e, OSError) and e.filename:
+                    text = f"{text}: {e.filename}"
                 with contextlib.suppress(OSError):
-                    os.write(write, f"!{e.args[1] if isinstance(e, OSError) and len(e.args) > 1 else e}".encode())
+                    os.write(write, f"!{number} {text}".encode())
             finally:
                 os._exit(127)
         os.close(write)
@@ -253,41 +265,64 @@ class Runtime:
         os.close(read)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(outer, 0)
-        first, _, rest = answer.partition(b"\n")
-        error = first[1:] if first.startswith(b"!") else rest[1:] if rest.startswith(b"!") else b""
-        if error:
-            if first.isdigit():
+        pid, bang, error = answer.partition(b"!")
+        if bang or not pid.strip().isdigit():
+            if pid.strip().isdigit():
                 with contextlib.suppress(ChildProcessError):
-                    os.waitpid(int(first), 0)
-            raise OSError(8, error.decode(errors="replace"))
-        return int(first)
+                    os.waitpid(int(pid), 0)
+            code, _, says = error.decode(errors="replace").partition(" ")
+            raise OSError(int(code or 0), says or "the container could not be forked")
+        return int(pid)
 
-    def _inside(self, spec: dict[str, Any], streams: tuple[int, int, int], report: int, tty: bool) -> None:
-        if spec.get("root"):
-            shim.build_root(spec)
+    def _inside(self, spec: dict[str, Any], streams: tuple[int, int, int], report: int, users: int) -> None:
+        if spec["build"]:
+            root.build(spec)
+        if spec.get("tty"):
+            streams = self._terminal(streams[0], spec["uid"] if not spec["nested"] else 0)
         for number, fd in enumerate(streams):
             os.dup2(fd, number)
-        if tty:
-            import fcntl
-            import termios
-
+        if spec.get("tty"):
+            os.setsid()
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        os.closerange(3, report)
-        os.closerange(report + 1, 4096)
-        shim.drop(spec)
+        keep = sorted(fd for fd in (report, users) if fd >= 0)
+        for first, last in zip([2, *keep], [*keep, 1 << 20], strict=True):
+            os.closerange(first + 1, last)
+        privileges.apply(spec, users)
+        if users >= 0:
+            os.close(users)
         shim.become(spec, self._entries, report)
 
     @staticmethod
+    def _terminal(connection: int, uid: int) -> tuple[int, int, int]:
+        """A terminal of the container's own /dev/pts, so that its name is known in there; the other side of
+        ``connection`` gets the master."""
+        master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        if os.major(os.fstat(master).st_rdev) != 5:
+            raise OSError(0, "/dev/pts/ptmx is no terminal device")  # a container may have put something else there
+        fcntl.ioctl(master, TIOCSPTLCK, struct.pack("i", 0))
+        slave = fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
+        with contextlib.suppress(OSError):
+            os.fchown(slave, uid, -1)
+        with socket.socket(fileno=os.dup(connection)) as peer:
+            socket.send_fds(peer, [b"t"], [master])
+        return slave, slave, slave
+
+    @staticmethod
     def _enter_new(spec: dict[str, Any]) -> None:
-        shim.setns(spec["netns"], shim.CLONE_NEWNET)
-        shim.unshare(shim.CLONE_NEWNS | shim.CLONE_NEWUTS | shim.CLONE_NEWIPC | shim.CLONE_NEWPID)
+        kernel.enter_network(spec["netns"])
+        for name, value in spec["sysctls"].items():
+            with open(f"/proc/sys/{name}", "w") as f:
+                f.write(value)
+        kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWPID)
         socket.sethostname(spec["hostname"])
 
     @staticmethod
     def _enter_existing(pid: int) -> None:
         fds = [os.open(f"/proc/{pid}/ns/{n}", os.O_RDONLY | os.O_CLOEXEC) for n in ("net", "uts", "ipc", "pid", "mnt")]
+        # Root in the container shall not reach this process by its /proc, for as long as it is the runtime's program.
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
         for fd in fds:
-            shim._check(shim._libc.setns(fd, 0), "setns")
+            kernel.setns(fd)
         os.chdir("/")
 
     # --- logs ------------------------------------------------------------------------------------------------
@@ -312,13 +347,20 @@ class Runtime:
         now = time.time()
         prefix = (time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1e9):09d}Z ").encode()
         lines = prefix + data.rstrip(b"\n").replace(b"\n", b"\n" + prefix) + b"\n"
-        with contextlib.suppress(OSError):  # a full disk loses log lines, never the container
-            with open(container.log, "ab") as f:
+        directory, path = container.log
+        *above, name = beneath.parts(path)
+        with (
+            contextlib.suppress(OSError),  # a full disk loses log lines, never the container
+            beneath.Directory.open(directory) as pod,
+            pod.walk(above, make=True) as logs,
+        ):
+            fd = logs.open_file(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+            with open(fd, "ab") as f:
                 f.write(lines)
-            container.size += len(lines)
-            if container.size > LOG_LIMIT:
-                container.log.replace(container.log.with_suffix(".old"))
-                container.size = 0
+                size = f.tell()
+            if size > LOG_LIMIT:
+                old = name.removesuffix(".log") + ".old"
+                os.rename(name, old, src_dir_fd=logs.fd, dst_dir_fd=logs.fd)
 
     def _drain(self, container: Container) -> None:
         while container.pipe != -1:

@@ -1,0 +1,226 @@
+"""A container's root directory: a tmpfs with the host's programs read-only, and everything else the pod's own.
+
+Runs in a freshly forked child of the runtime, in mount and PID namespaces of its own. Containers of the same pod may
+write to its volumes meanwhile, so sources and targets of mounts are walked without following links and mounted by
+descriptor.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from lateen.cluster.runtime import kernel
+from lateen.cluster.runtime.kernel import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC
+from lateen.kit import beneath
+
+HOST_DIRS = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
+ETC_FILES = (
+    "nsswitch.conf",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "ssl",
+    "alternatives",
+    "services",
+    "protocols",
+    "mime.types",
+    "ca-certificates",
+    "inputrc",
+    "bash.bashrc",
+    "profile",
+    "terminfo",
+    "python3",
+    "python3.11",
+    "chromium.d",
+    "fonts",
+    "java-17-openjdk",
+)
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+DIRECTORIES = (
+    ("tmp", 0o1777),
+    ("run", 0o755),
+    ("var", 0o755),
+    ("proc", 0o555),
+    ("dev", 0o755),
+    ("etc", 0o755),
+    ("root", 0o755),  # programs may lie below it (a Python in ~/.pyenv)
+    ("home", 0o755),
+    ("opt", 0o755),
+    ("srv", 0o755),
+    ("run/secrets", 0o755),
+    ("sys", 0o555),
+    ("var/tmp", 0o1777),
+    ("var/lib", 0o755),
+    ("var/log", 0o755),
+    ("var/cache", 0o755),
+)
+LINKS = {"var/run": "../run"}
+
+# What a container engine keeps from containers in /proc: root in here is root of the machine as far as these files
+# know (kernel.core_pattern alone would run any command outside).
+PROC_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+PROC_HIDDEN = ("acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list")
+
+
+def build(spec: dict[str, Any]) -> None:
+    """Make the root that ``spec`` describes and move into it. Raises OSError with a sentence."""
+    root = f"{spec['directory']}/root"
+    os.makedirs(root, exist_ok=True)
+    kernel.mount("none", "/", "", MS_REC | MS_PRIVATE)
+    kernel.mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=512m")
+    links = _host_programs(root)
+    for name, mode in DIRECTORIES:
+        os.mkdir(f"{root}/{name}")
+        os.chmod(f"{root}/{name}", mode)
+    for name, link in LINKS.items():
+        os.symlink(link, f"{root}/{name}")
+    _etc(root, spec["etc"])
+    _dev(root)
+    with beneath.Directory.open(root) as top:
+        for mount in spec["mounts"]:
+            _mount(top, links, mount)
+    _proc(root, spec["privileged"])
+    if spec["readOnlyRoot"]:
+        kernel.restrict(root, MS_RDONLY)
+    kernel.pivot_root(root)
+
+
+def bind(source: str, target: str, flags: int = 0) -> None:
+    """Bind a file or directory of ours; the target is made."""
+    if os.path.isdir(source):
+        os.makedirs(target, exist_ok=True)
+    else:
+        Path(target).touch()
+    kernel.mount(source, target, "", MS_BIND | MS_REC)
+    if flags:
+        kernel.restrict(target, flags)
+
+
+def _host_programs(root: str) -> dict[str, str]:
+    """The directories of programs; the links among them (``bin`` -> ``usr/bin``)."""
+    links = {}
+    for name in HOST_DIRS:
+        host = Path("/") / name
+        if host.is_symlink():
+            links[name] = str(host.readlink())
+            os.symlink(links[name], f"{root}/{name}")
+        elif host.is_dir():
+            bind(str(host), f"{root}/{name}", MS_RDONLY | MS_NODEV)
+    return links
+
+
+def _etc(root: str, files: dict[str, str]) -> None:
+    for name in ETC_FILES:
+        if (Path("/etc") / name).exists():
+            bind(str((Path("/etc") / name).resolve()), f"{root}/etc/{name}", MS_RDONLY | MS_NODEV)
+    for name, text in files.items():
+        (Path(root) / "etc" / name).write_text(text)
+
+
+def _dev(root: str) -> None:
+    dev = f"{root}/dev"
+    kernel.mount("tmpfs", dev, "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=755,size=64k")
+    for name in DEVICES:
+        bind(f"/dev/{name}", f"{dev}/{name}")
+    for name, target in (
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ):
+        os.symlink(target, f"{dev}/{name}")
+    os.mkdir(f"{dev}/pts")
+    os.mkdir(f"{dev}/shm")
+    kernel.mount("devpts", f"{dev}/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620")
+    kernel.mount("tmpfs", f"{dev}/shm", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=1777,size=64m")
+
+
+def _proc(root: str, privileged: bool) -> None:
+    kernel.mount("proc", f"{root}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    if privileged:
+        return
+    for name in PROC_READ_ONLY:
+        path = f"{root}/proc/{name}"
+        if os.path.exists(path):
+            kernel.mount(path, path, "", MS_BIND | MS_REC)
+            kernel.restrict(path, MS_RDONLY)
+    for name in PROC_HIDDEN:
+        path = f"{root}/proc/{name}"
+        if os.path.isdir(path):
+            kernel.mount("tmpfs", path, "tmpfs", MS_RDONLY, "size=4k")
+        elif os.path.exists(path):
+            kernel.mount("/dev/null", path, "", MS_BIND)
+
+
+# --- volumes, files of the pod, directories of the image -----------------------------------------------------------
+
+
+def _mount(top: beneath.Directory, links: dict[str, str], mount: dict[str, Any]) -> None:
+    """``source`` (trusted), ``sub`` (a path below it, made where it is missing), ``target``, ``readOnly``."""
+    shown = f"of {mount['source']} at {mount['target']}"
+    source = _source(mount["source"], mount.get("sub") or "")
+    try:
+        names = _inside(mount["target"], links)
+        target = _target(top, names, stat.S_ISDIR(os.fstat(source).st_mode))
+        try:
+            kernel.mount(_by(source), _by(target), "", MS_BIND | MS_REC, shown=shown)
+        finally:
+            os.close(target)
+    finally:
+        os.close(source)
+    flags = (MS_RDONLY if mount["readOnly"] else 0) | (0 if mount.get("devices") else MS_NODEV)
+    with top.walk(names[:-1]) as above:
+        mounted = above.reference(names[-1])
+    try:
+        kernel.restrict(_by(mounted), flags, shown)
+    finally:
+        os.close(mounted)
+
+
+def _by(fd: int) -> str:
+    return f"/proc/self/fd/{fd}"
+
+
+def _source(path: str, sub: str) -> int:
+    if not sub:
+        return os.open(path, os.O_PATH | os.O_CLOEXEC)
+    *above, name = beneath.parts(sub)
+    with beneath.Directory.open(path) as volume:
+        mode = stat.S_IMODE(os.fstat(volume.fd).st_mode)
+        try:
+            with volume.walk(above) as where:
+                return where.reference(name)
+        except FileNotFoundError:
+            with volume.directory(sub, make=True, mode=mode) as made:
+                os.fchmod(made.fd, mode)
+                return os.dup(made.fd)
+
+
+def _inside(target: str, links: dict[str, str]) -> list[str]:
+    """The target's components below the root; of links, only those that lie directly in it and are ours."""
+    names = beneath.parts(target.lstrip("/"))
+    for link, leads in links.items():
+        if names[0] == link:
+            names[:1] = beneath.parts(leads.lstrip("/"))
+    if names[:2] == ["var", "run"] and len(names) > 2:
+        names[:2] = ["run"]
+    if names[0] in ("proc", "sys"):
+        raise beneath.Unsafe(f"nothing can be mounted at {target}")
+    return names
+
+
+def _target(top: beneath.Directory, names: list[str], directory: bool) -> int:
+    with top.walk(names[:-1], make=True) as above:
+        if directory:
+            with above.walk(names[-1:], make=True) as made:
+                return os.dup(made.fd)
+        try:
+            os.close(above.open_file(names[-1], os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            pass
+        return above.reference(names[-1])

@@ -1,0 +1,144 @@
+"""Files below a directory that others write to: no name leads out of it and no symbolic link is followed.
+
+Every path is walked one component at a time from an open directory, each step with O_NOFOLLOW, so that a link that
+is put in place between two steps is refused as well. (Kubernetes opens a subPath in the same way since
+CVE-2017-1002101; openat2's RESOLVE_BENEATH would save system calls, but needs Linux 5.6.)
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from types import TracebackType
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Unsafe(OSError):
+    """A path that would lead out of its directory, or through a symbolic link; the message says which."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(errno.EPERM, message)
+
+
+def parts(path: str) -> list[str]:
+    """The components of a relative path. Raises Unsafe where it is absolute, empty, or contains ``..``."""
+    found = [p for p in path.split("/") if p not in ("", ".")]
+    if path.startswith("/") or not found or ".." in found or "\0" in path:
+        raise Unsafe(f'"{path}" is not a relative path without ".."')
+    return found
+
+
+class Directory:
+    """An open directory; a context manager that closes it."""
+
+    def __init__(self, fd: int, shown: str) -> None:
+        self.fd, self._shown = fd, shown
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Directory:
+        """``path`` is trusted: links in it are followed. Raises OSError."""
+        return cls(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), str(path))
+
+    def __enter__(self) -> Directory:
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        os.close(self.fd)
+
+    def open_file(self, name: str, flags: int, mode: int = 0o644) -> int:
+        """A descriptor of a file of this directory itself. Raises Unsafe for a link, OSError otherwise."""
+        try:
+            return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=self.fd)
+        except OSError as e:
+            raise self._explained(e, name) from e
+
+    def reference(self, name: str) -> int:
+        """An O_PATH descriptor of whatever ``name`` is in this directory. Raises Unsafe for a link."""
+        fd = self.open_file(name, os.O_PATH)
+        if stat.S_ISLNK(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise self._explained(OSError(errno.ELOOP, ""), name)
+        return fd
+
+    def directory(self, path: str, make: bool = False, mode: int = 0o755) -> Directory:
+        """A directory below, made with all its parents where ``make`` is set. Raises Unsafe, OSError."""
+        return self.walk(parts(path), make, mode)
+
+    def walk(self, components: list[str], make: bool = False, mode: int = 0o755) -> Directory:
+        """As ``directory``, of components that ``parts`` has given; none of them is this directory."""
+        at = Directory(os.dup(self.fd), self._shown)
+        for component in components:
+            try:
+                below = at._step(component, make, mode)
+            finally:
+                os.close(at.fd)
+            at = below
+        return at
+
+    def _step(self, component: str, make: bool, mode: int) -> Directory:
+        if make:
+            try:
+                os.mkdir(component, mode, dir_fd=self.fd)
+            except FileExistsError:
+                pass
+        try:
+            return Directory(os.open(component, _DIRECTORY, dir_fd=self.fd), f"{self._shown}/{component}")
+        except OSError as e:
+            raise self._explained(e, component) from e
+
+    def read(self, path: str) -> bytes | None:
+        """A file's content; None where there is none. Raises Unsafe, OSError."""
+        *above, name = parts(path)
+        try:
+            with self.walk(above) as where, os.fdopen(where.open_file(name, os.O_RDONLY | os.O_NONBLOCK), "rb") as f:
+                return f.read()
+        except FileNotFoundError:
+            return None
+
+    def write(self, path: str, data: bytes, mode: int = 0o644, group: int = -1) -> None:
+        """Replace a file in one step (readers see the old bytes or the new); its directories are made."""
+        *above, name = parts(path)
+        with self.walk(above, make=True) as where:
+            temporary = f".new-{os.urandom(8).hex()}"
+            fd = where.open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                with os.fdopen(fd, "wb") as f:
+                    f.write(data)
+                    f.flush()
+                    if group >= 0:
+                        os.fchown(f.fileno(), -1, group)
+                    os.fchmod(f.fileno(), mode)
+                os.rename(temporary, name, src_dir_fd=where.fd, dst_dir_fd=where.fd)
+            except BaseException:
+                os.unlink(temporary, dir_fd=where.fd)
+                raise
+
+    def files(self, above: str = "") -> Iterator[str]:
+        """The paths of all files below, links included (they are not followed)."""
+        for name in os.listdir(self.fd):
+            try:
+                below = self._step(name, False, 0)
+            except OSError:
+                yield above + name
+                continue
+            with below:
+                yield from below.files(f"{above}{name}/")
+
+    def unlink(self, path: str) -> None:
+        *above, name = parts(path)
+        with self.walk(above) as where:
+            os.unlink(name, dir_fd=where.fd)
+
+    def _explained(self, e: OSError, name: str) -> OSError:
+        if e.errno == errno.ELOOP or (e.errno == errno.ENOTDIR and self._is_link(name)):
+            return Unsafe(f'"{name}" in {self._shown} is a symbolic link, which is not followed here')
+        return type(e)(e.errno, e.strerror, f"{self._shown}/{name}")
+
+    def _is_link(self, name: str) -> bool:
+        try:
+            return os.readlink(name, dir_fd=self.fd) is not None
+        except OSError:
+            return False
