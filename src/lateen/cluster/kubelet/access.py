@@ -69,6 +69,14 @@ class Command:
         self.err: asyncio.StreamReader | None = None
         self.transports: list[asyncio.ReadTransport] = []
 
+    def not_started(self, why: str) -> Command:
+        """This command, as one that could not be run."""
+        self.err = asyncio.StreamReader()
+        self.err.feed_data(f"exec failed: unable to start container process: {why}\n".encode())
+        self.err.feed_eof()
+        self.out.feed_eof()
+        return self
+
     async def write(self, data: bytes) -> None:
         view = memoryview(data)
         while view and self._stdin >= 0:
@@ -144,7 +152,7 @@ class Access:
 
     async def execute(
         self, namespace: str, pod: str, container: str, command: list[str], tty: bool, stdin: bool
-    ) -> Command | _NotStarted:
+    ) -> Command:
         worker, state = self._state(namespace, pod, container)
         if not state.running:
             raise LookupError(f'container "{state.spec["name"]}" of pod "{pod}" is not running')
@@ -167,7 +175,8 @@ class Access:
             for fd in set(ours) - {-1}:
                 os.close(fd)
             if isinstance(e, ContainerError) and e.errno in NOT_STARTED:
-                return _not_started(e)
+                done.set_result(NOT_STARTED[e.errno])
+                return Command(self._kubelet, key, done, -1, -1).not_started(str(e.strerror))
             raise
         finally:
             for fd in set(theirs):
@@ -208,36 +217,6 @@ class Access:
             left -= len(chunk)
             if left <= 0:
                 return
-
-
-class _NotStarted:
-    """A command that could not be run, told as a shell does: a sentence, and exit code 126 or 127."""
-
-    def __init__(self, says: str, code: int) -> None:
-        self._code = code
-        self.out, self.err = asyncio.StreamReader(), asyncio.StreamReader()
-        self.err.feed_data(f"{says}\n".encode())
-        self.out.feed_eof()
-        self.err.feed_eof()
-
-    async def write(self, data: bytes) -> None:
-        return
-
-    def close_stdin(self) -> None:
-        return
-
-    def resize(self, rows: int, columns: int) -> None:
-        return
-
-    async def wait(self) -> int:
-        return self._code
-
-    def kill(self) -> None:
-        return
-
-
-def _not_started(e: ContainerError) -> _NotStarted:
-    return _NotStarted(f"exec failed: unable to start container process: {e.strerror}", NOT_STARTED[e.errno or 0])
 
 
 def _connection() -> tuple[list[int], list[int]]:
