@@ -40,8 +40,8 @@ unit: setup ## tests without processes
 	$(BIN)/python -m pytest tests/unit
 
 conformance: setup ## the conformance runner on our own cases
-	@for mode in analysis authz simulation validation; do \
-	  echo "conformance: $$mode"; $(BIN)/python tests/conformance/run.py $$mode tests/conformance/samples/$$mode || exit 1; done
+	@for cases in tests/conformance/samples/*/; do mode=$$(basename $$cases); \
+	  echo "conformance: $$mode"; $(BIN)/python tests/conformance/run.py $$mode $$cases || exit 1; done
 
 system: console ## tests with the real Envoy, kubectl and namespaces
 	@bash tools/browser.sh
