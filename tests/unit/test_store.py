@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lateen.cluster.store.objects import Conflict, Exists, Expired, Missing, Store
+from lateen.cluster.store.objects import Conflict, Exists, Expired, Full, Missing, Store
 from lateen.cluster.store.sqlite import Sqlite
 
 
@@ -91,15 +91,40 @@ def test_a_slow_watcher_is_told_and_does_not_grow_for_ever():
 
     async def run():
         watcher = store.watch("things", "", store.rv)
-        store.create("things", "", "a", obj("a"))
+        other = store.watch("others", "", store.rv)
+        store.create("others", "", "a", obj("a"))
+        await other.next()
         for i in range(9000):
-            store.update("things", "", "a", obj("a", i), None)
-        assert len(watcher.queue) <= 8192
-        await watcher.next()
+            store.update("things", "", "a", obj("a", i), None) if i else store.create("things", "", "a", obj("a"))
         with pytest.raises(Expired):
             await watcher.next()
+        store.update("others", "", "a", obj("a", 1), None)
+        assert [e.entry.obj["value"] for e in await other.next()] == [1]
+        with pytest.raises(Expired):
+            store.watch("things", "", 2)
 
     asyncio.run(run())
+
+
+def test_large_objects_shorten_the_history_not_the_memory():
+    store = Store(lambda *_: None)
+    store.create("things", "", "a", obj("a"))
+    since = store.rv
+    for i in range(40):
+        store.update("things", "", "a", obj("a", f"{i}" * 500_000), None)
+    with pytest.raises(Expired):
+        store.watch("things", "", since)
+    assert store.watch("things", "", store.rv - 3)
+
+
+def test_the_store_has_a_size_that_it_does_not_exceed(monkeypatch):
+    monkeypatch.setattr("lateen.cluster.store.objects.CAPACITY", 1000)
+    store = Store(lambda *_: None)
+    store.create("things", "", "a", obj("a", "x" * 600))
+    with pytest.raises(Full):
+        store.create("things", "", "b", obj("b", "x" * 600))
+    store.update("things", "", "a", obj("a", "y"), None)
+    store.create("things", "", "b", obj("b", "x" * 600))
 
 
 def test_acknowledged_writes_are_there_after_reopening(tmp_path):

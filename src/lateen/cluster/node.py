@@ -19,8 +19,9 @@ from lateen.api import kinds
 from lateen.api.kinds import Kind
 from lateen.cluster.apiserver import http
 from lateen.cluster.apiserver.admission import Webhooks
-from lateen.cluster.apiserver.api import Api, Call
+from lateen.cluster.apiserver.api import Api
 from lateen.cluster.apiserver.auth import ADMIN, Tokens
+from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.errors import ApiError
 from lateen.cluster.apiserver.resources import Registry
 from lateen.cluster.apiserver.strategies import Allocator
@@ -73,7 +74,9 @@ class DirectClient:
     async def list(self, kind: Kind, namespace: str = "", labels: str = "") -> tuple[list[Json], str]:
         call = self._call(kind, namespace)
         call.query["labelSelector"] = labels
-        return self._api.list(call)
+        with _translated():
+            found = self._api.list(call)
+        return found.items, found.rv
 
     async def create(self, kind: Kind, obj: Json) -> Json:
         with _translated():
@@ -108,7 +111,7 @@ class DirectClient:
         call = self._call(kind, namespace)
         call.query["resourceVersion"] = version
         try:
-            async with contextlib.aclosing(self._api.watch(call)) as events:  # type: ignore[type-var]
+            async with contextlib.aclosing(self._api.watch(call)) as events:
                 async for event in events:
                     yield event.type, event.obj
         except ApiError as e:

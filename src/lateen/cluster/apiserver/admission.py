@@ -101,7 +101,7 @@ class Webhooks:
             "name": review.name,
             "namespace": review.namespace,
             "operation": review.operation,
-            "userInfo": {"username": review.user.name, "groups": list(review.user.groups)},
+            "userInfo": review.user.info(),
             "object": obj,
             "oldObject": review.old,
             "dryRun": review.dry_run,

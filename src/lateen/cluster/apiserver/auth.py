@@ -1,4 +1,4 @@
-"""Who is asking (client certificates, service-account tokens) and whether they may (RBAC)."""
+"""Who is asking: client certificates and service-account tokens."""
 
 from __future__ import annotations
 
@@ -23,6 +23,14 @@ class User:
     name: str
     groups: tuple[str, ...] = ()
     uid: str = ""
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def info(self) -> Json:
+        """UserInfo, as reviews and webhooks get it."""
+        out: Json = {"username": self.name, "groups": list(self.groups)}
+        if self.uid:
+            out["uid"] = self.uid
+        return out | ({"extra": {k: list(v) for k, v in self.extra}} if self.extra else {})
 
 
 ADMIN = User("system:admin", ("system:masters", "system:authenticated"))
@@ -82,7 +90,11 @@ class Tokens:
             if live is None or dig(live.obj, "metadata", "uid") != pod["uid"]:
                 return None
         groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
-        return User(claims["sub"], groups, account["uid"]), claims
+        extra = [("authentication.kubernetes.io/credential-id", (f"JTI={claims['jti']}",))]
+        if pod:
+            extra.append(("authentication.kubernetes.io/pod-name", (pod["name"],)))
+            extra.append(("authentication.kubernetes.io/pod-uid", (pod["uid"],)))
+        return User(claims["sub"], groups, account["uid"], tuple(extra)), claims
 
 
 def _b64(raw: bytes) -> str:
@@ -101,71 +113,3 @@ def from_certificate(peer: dict[str, Any] | None) -> User | None:
     name = next((v for k, v in parts if k == "commonName"), None)
     groups = tuple(v for k, v in parts if k == "organizationName")
     return User(name, (*groups, "system:authenticated")) if name else None
-
-
-@dataclass(frozen=True)
-class Attributes:
-    """What is asked for, in RBAC's terms. ``resource`` includes the subresource: ``pods/exec``."""
-
-    verb: str
-    group: str = ""
-    resource: str = ""
-    namespace: str = ""
-    name: str = ""
-    path: str = ""
-
-
-_PUBLIC = ("/version", "/healthz", "/livez", "/readyz", "/api", "/apis", "/openapi")
-
-
-def allowed(store: Store, user: User, a: Attributes) -> bool:
-    if "system:masters" in user.groups:
-        return True
-    if a.path:
-        public = any(a.path == p or a.path.startswith(p + "/") for p in _PUBLIC)
-        return public and ("system:authenticated" in user.groups or a.path.rstrip("/") in _PUBLIC[:4])
-    if a.group == "authorization.k8s.io" and a.resource.startswith("self"):
-        return "system:authenticated" in user.groups
-    for binding in store.list("clusterrolebindings.rbac.authorization.k8s.io"):
-        if _subject(binding.obj, user, "") and _grants(store, binding.obj, "", a):
-            return True
-    if a.namespace:
-        for binding in store.list("rolebindings.rbac.authorization.k8s.io", a.namespace):
-            if _subject(binding.obj, user, a.namespace) and _grants(store, binding.obj, a.namespace, a):
-                return True
-    return False
-
-
-def _subject(binding: Json, user: User, namespace: str) -> bool:
-    for s in binding.get("subjects") or []:
-        match s.get("kind"):
-            case "User" if s["name"] == user.name:
-                return True
-            case "Group" if s["name"] in user.groups:
-                return True
-            case "ServiceAccount" if user.name == (
-                f"system:serviceaccount:{s.get('namespace') or namespace}:{s['name']}"
-            ):
-                return True
-    return False
-
-
-def _grants(store: Store, binding: Json, namespace: str, a: Attributes) -> bool:
-    ref = binding["roleRef"]
-    plural, where = ("clusterroles", "") if ref["kind"] == "ClusterRole" else ("roles", namespace)
-    role = store.get(f"{plural}.rbac.authorization.k8s.io", where, ref["name"])
-    return role is not None and any(_rule(r, a) for r in role.obj.get("rules") or [])
-
-
-def _rule(rule: Json, a: Attributes) -> bool:
-    def has(key: str, value: str) -> bool:
-        given = rule.get(key) or []
-        return "*" in given or value in given
-
-    names = rule.get("resourceNames") or []
-    return (
-        has("verbs", a.verb)
-        and has("apiGroups", a.group)
-        and has("resources", a.resource)
-        and (not names or a.name in names)
-    )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from lateen.kit.jsons import Json
 
 
@@ -13,22 +16,31 @@ class ApiError(Exception):
         self.code, self.reason, self.message, self.details = code, reason, message, details
 
     def status(self) -> Json:
-        out: Json = {
+        """The Status object. ``details`` is always there: `kubectl debug` reads it without a test for nil."""
+        return {
             "kind": "Status",
             "apiVersion": "v1",
             "metadata": {},
             "status": "Failure",
             "message": self.message,
             "reason": self.reason,
+            "details": self.details or {},
             "code": self.code,
         }
-        return out | {"details": self.details} if self.details else out
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One field that is wrong. ``reason`` is a metav1.CauseType such as FieldValueRequired."""
+
+    path: str
+    says: str
+    reason: str = "FieldValueInvalid"
 
 
 def not_found(resource: str, name: str, group: str = "") -> ApiError:
-    qualified = f"{resource}.{group}" if group else resource
     return ApiError(
-        404, "NotFound", f'{qualified} "{name}" not found', {"name": name, "group": group, "kind": resource}
+        404, "NotFound", f'{_qualified(resource, group)} "{name}" not found', _details(resource, name, group)
     )
 
 
@@ -37,38 +49,41 @@ def unknown_path() -> ApiError:
 
 
 def exists(resource: str, name: str, group: str) -> ApiError:
-    qualified = f"{resource}.{group}" if group else resource
-    return ApiError(409, "AlreadyExists", f'{qualified} "{name}" already exists', {"name": name, "kind": resource})
+    message = f'{_qualified(resource, group)} "{name}" already exists'
+    return ApiError(409, "AlreadyExists", message, _details(resource, name, group))
 
 
-def conflict(resource: str, name: str, group: str) -> ApiError:
-    qualified = f"{resource}.{group}" if group else resource
-    return ApiError(
-        409,
-        "Conflict",
-        f'Operation cannot be fulfilled on {qualified} "{name}": the object has been '
-        "modified; please apply your changes to the latest version and try again",
-        {"name": name, "kind": resource},
-    )
+def conflict(resource: str, name: str, group: str, why: str = "") -> ApiError:
+    says = why or "the object has been modified; please apply your changes to the latest version and try again"
+    message = f'Operation cannot be fulfilled on {_qualified(resource, group)} "{name}": {says}'
+    return ApiError(409, "Conflict", message, _details(resource, name, group))
 
 
 def bad_request(message: str) -> ApiError:
     return ApiError(400, "BadRequest", message)
 
 
-def invalid(kind: str, group: str, name: str, causes: list[tuple[str, str]]) -> ApiError:
-    """``causes``: (field path, message) pairs."""
-    qualified = f"{kind}.{group}" if group else kind
-    listed = [f"{path}: {says}" for path, says in causes]
+def invalid(kind: str, group: str, name: str, causes: Sequence[Cause]) -> ApiError:
+    """422 with one cause per field, worded as the real API server words it."""
+    listed = [f"{c.path}: {c.says}" for c in causes]
     text = listed[0] if len(listed) == 1 else f"[{', '.join(listed)}]"
-    details = {
-        "name": name,
-        "group": group,
-        "kind": kind,
-        "causes": [{"reason": "FieldValueInvalid", "message": says, "field": path} for path, says in causes],
+    details = _details(kind, name, group) | {
+        "causes": [{"reason": c.reason, "message": c.says, "field": c.path} for c in causes]
     }
-    return ApiError(422, "Invalid", f'{qualified} "{name}" is invalid: {text}', details)
+    return ApiError(422, "Invalid", f'{_qualified(kind, group)} "{name}" is invalid: {text}', details)
 
 
-def forbidden(message: str) -> ApiError:
-    return ApiError(403, "Forbidden", message)
+def forbidden(message: str, resource: str = "", name: str = "", group: str = "") -> ApiError:
+    return ApiError(403, "Forbidden", message, _details(resource, name, group) if resource else None)
+
+
+def expired(message: str) -> ApiError:
+    return ApiError(410, "Expired", message)
+
+
+def _qualified(resource: str, group: str) -> str:
+    return f"{resource}.{group}" if group else resource
+
+
+def _details(resource: str, name: str, group: str) -> Json:
+    return {"name": name, "kind": resource} | ({"group": group} if group else {})

@@ -14,6 +14,15 @@ CORE_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "u
 
 
 @dataclass(frozen=True)
+class ScalePaths:
+    """Where the number of replicas and the selector are, as steps."""
+
+    spec: tuple[str, ...] = ("spec", "replicas")
+    status: tuple[str, ...] = ("status", "replicas")
+    selector: tuple[str, ...] = ("spec", "selector")
+
+
+@dataclass(frozen=True)
 class Resource:
     """One resource of one group, in all versions that it is served in."""
 
@@ -31,6 +40,8 @@ class Resource:
     versions: tuple[str, ...] = ()
     schemas: dict[str, Json] = field(default_factory=dict, hash=False, compare=False)
     columns: dict[str, list[Json]] = field(default_factory=dict, hash=False, compare=False)
+    scales: dict[str, ScalePaths] = field(default_factory=dict, hash=False, compare=False)
+    selectable: dict[str, tuple[str, ...]] = field(default_factory=dict, hash=False, compare=False)
     singular: str = ""
     custom: bool = False
 
@@ -41,6 +52,9 @@ class Resource:
     def api_version(self, version: str = "") -> str:
         version = version or self.version
         return f"{self.group}/{version}" if self.group else version
+
+    def scale_paths(self, version: str) -> ScalePaths:
+        return self.scales.get(version, ScalePaths())
 
     @property
     def served(self) -> tuple[str, ...]:
@@ -107,17 +121,21 @@ BUILT_IN: tuple[Resource, ...] = (
         "ValidatingWebhookConfiguration",
         namespaced=False,
     ),
-    Resource("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False, verbs=("create",)),
-    Resource(
-        "authorization.k8s.io",
-        "v1",
-        "selfsubjectaccessreviews",
-        "SelfSubjectAccessReview",
-        namespaced=False,
-        verbs=("create",),
-    ),
-    Resource(
-        "authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", namespaced=False, verbs=("create",)
+    *(
+        Resource(group, "v1", kind.lower() + "s", kind, namespaced=kind.startswith("Local"), verbs=("create",))
+        for group, kinds in (
+            ("authentication.k8s.io", ("TokenReview", "SelfSubjectReview")),
+            (
+                "authorization.k8s.io",
+                (
+                    "LocalSubjectAccessReview",
+                    "SelfSubjectAccessReview",
+                    "SelfSubjectRulesReview",
+                    "SubjectAccessReview",
+                ),
+            ),
+        )
+        for kind in kinds
     ),
 )
 
@@ -126,7 +144,7 @@ def from_crd(crd: Json) -> Resource:
     """The resource that a CustomResourceDefinition declares."""
     spec = crd["spec"]
     names = spec["names"]
-    served = [v for v in spec["versions"] if v.get("served", True)]
+    served = [v for v in spec["versions"] if v.get("served", True)] or spec["versions"]
     stored = next((v["name"] for v in spec["versions"] if v.get("storage")), served[0]["name"])
     has_status = any("status" in (v.get("subresources") or {}) for v in served)
     return Resource(
@@ -138,12 +156,26 @@ def from_crd(crd: Json) -> Resource:
         short=tuple(names.get("shortNames") or ()),
         categories=tuple(names.get("categories") or ()),
         status=has_status,
+        scale=any("scale" in (v.get("subresources") or {}) for v in served),
+        scales={
+            v["name"]: _scale_paths(v["subresources"]["scale"])
+            for v in served
+            if "scale" in (v.get("subresources") or {})
+        },
+        selectable={v["name"]: tuple(f["jsonPath"] for f in v.get("selectableFields") or []) for v in served},
         versions=tuple(v["name"] for v in served),
         schemas={v["name"]: (v.get("schema") or {}).get("openAPIV3Schema") or {} for v in served},
         columns={v["name"]: v.get("additionalPrinterColumns") or [] for v in served},
         singular=names.get("singular") or names["kind"].lower(),
         custom=True,
     )
+
+
+def _scale_paths(scale: Json) -> ScalePaths:
+    def steps(key: str) -> tuple[str, ...]:
+        return tuple(filter(None, str(scale.get(key) or "").split(".")))
+
+    return ScalePaths(steps("specReplicasPath"), steps("statusReplicasPath"), steps("labelSelectorPath") or ("",))
 
 
 class Registry:
@@ -170,9 +202,6 @@ class Registry:
     def find(self, group: str, version: str, plural: str) -> Resource | None:
         resource = self._by_collection.get(f"{plural}.{group}" if group else plural)
         return resource if resource and version in resource.served else None
-
-    def find_kind(self, group: str, kind: str) -> Resource | None:
-        return next((r for r in self._by_collection.values() if r.group == group and r.kind == kind), None)
 
     def groups(self) -> dict[str, list[str]]:
         """Group -> versions, the most stable version first."""

@@ -6,12 +6,14 @@ One walker serves Kubernetes' own kinds (definitions with ``$ref``) and custom r
 from __future__ import annotations
 
 import gzip
-import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any, cast
 
+from lateen.cluster.apiserver.errors import Cause
+from lateen.cluster.apiserver.validation import names
+from lateen.cluster.apiserver.validation.fields import bad, required, shown, unsupported
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
 
@@ -44,10 +46,18 @@ def resolve(schema: Json) -> Json:
 
 @dataclass
 class Report:
-    """``invalid``: (path, message); ``unknown``: paths of fields that the schema does not have."""
+    """``types``: fields of another type than the schema's; ``invalid``: all else that breaks it; ``unknown``: paths of
+    fields that the schema does not have."""
 
-    invalid: list[tuple[str, str]] = field(default_factory=list)
+    types: list[Cause] = field(default_factory=list)
+    invalid: list[Cause] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+    go: bool = False
+    """Kubernetes' own kinds are read into Go's structures, where a list that is missing is an empty list."""
+
+    def type(self, path: str, wanted: str, value: Any) -> None:
+        says = f"Invalid value: {shown(value)}: must be of type {wanted}, not {_name(value)}"
+        self.types.append(Cause(path, says, "FieldValueTypeInvalid"))
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -60,47 +70,44 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def check(schema: Json, obj: Json, prune: bool = True) -> tuple[Json, Report]:
-    """The object without unknown fields (where ``prune``) and without nulls, and what was found."""
-    report = Report()
-    return cast(Json, _walk(schema, obj, "", report, prune)), report
+def check(schema: Json, obj: Any, at: str = "", go: bool = True) -> tuple[Json, Report]:
+    """The object without unknown fields and nulls, and what was found; ``at``: where it stands in a larger one."""
+    report = Report(go=go)
+    return cast(Json, _walk(schema, obj, at, report)), report
 
 
-def _walk(schema: Json, value: Any, path: str, report: Report, prune: bool) -> Any:
+def _walk(schema: Json, value: Any, path: str, report: Report) -> Any:
     schema = resolve(schema)
     if schema.get("x-kubernetes-int-or-string") or schema.get("format") in ("int-or-string", "quantity"):
         if not isinstance(value, (int, float, str)) or isinstance(value, bool):
-            report.invalid.append((path, f"must be a number or a string, not {_name(value)}"))
+            report.type(path, "number or string", value)
         return value
     kind = schema.get("type")
     if kind in _TYPES and (not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "boolean")):
-        report.invalid.append((path, f"must be of type {kind}, not {_name(value)}"))
+        report.type(path, kind, value)
         return value
     if isinstance(value, dict):
-        return _object(schema, value, path, report, prune)
+        return _object(schema, value, path, report)
     if isinstance(value, list):
         items = schema.get("items")
-        return [
-            _walk(items, v, f"{path}[{i}]", report, prune) if items else v for i, v in enumerate(value) if v is not None
-        ]
+        return [_walk(items, v, f"{path}[{i}]", report) if items else v for i, v in enumerate(value) if v is not None]
     _limits(schema, value, path, report)
     return value
 
 
 def _limits(schema: Json, value: Any, path: str, report: Report) -> None:
     if "enum" in schema and value not in schema["enum"] and value != "":
-        allowed = ", ".join(f'"{v}"' for v in schema["enum"])
-        report.invalid.append((path, f'Unsupported value: "{value}": supported values: {allowed}'))
+        report.invalid.append(unsupported(path, value, map(str, schema["enum"])))
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if value < schema.get("minimum", value):
-            report.invalid.append((path, f"must be at least {schema['minimum']}"))
+            report.invalid.append(bad(path, value, f"must be greater than or equal to {schema['minimum']}"))
         if value > schema.get("maximum", value):
-            report.invalid.append((path, f"must be at most {schema['maximum']}"))
-    if isinstance(value, str) and "pattern" in schema and len(value) < 1024 and not re.search(schema["pattern"], value):
-        report.invalid.append((path, f'"{value}" does not match {schema["pattern"]}'))
+            report.invalid.append(bad(path, value, f"must be less than or equal to {schema['maximum']}"))
+    if isinstance(value, str) and "pattern" in schema and not names.regular(schema["pattern"]).search(value):
+        report.invalid.append(bad(path, value, f"should match '{schema['pattern']}'"))
 
 
-def _object(schema: Json, value: Json, path: str, report: Report, prune: bool) -> Json:
+def _object(schema: Json, value: Json, path: str, report: Report) -> Json:
     properties = schema.get("properties")
     extra = schema.get("additionalProperties")
     keep = schema.get("x-kubernetes-preserve-unknown-fields") or (properties is None and extra is None)
@@ -110,18 +117,17 @@ def _object(schema: Json, value: Json, path: str, report: Report, prune: bool) -
         if child is None:
             continue
         if properties is not None and key in properties:
-            out[key] = _walk(properties[key], child, at, report, prune)
+            out[key] = _walk(properties[key], child, at, report)
         elif isinstance(extra, dict):
-            out[key] = _walk(extra, child, f"{path}[{key}]", report, prune)
+            out[key] = _walk(extra, child, f"{path}[{key}]", report)
         elif keep or extra is True or (not path and key in ("apiVersion", "kind", "metadata")):
             out[key] = child
         else:
             report.unknown.append(at)
-            if not prune:
-                out[key] = child
     for key in schema.get("required") or ():
-        if out.get(key) is None:
-            report.invalid.append((f"{path}.{key}" if path else key, "Required value"))
+        empty = report.go and (properties or {}).get(key, {}).get("type") == "array"
+        if out.get(key) is None and not empty:
+            report.invalid.append(required(f"{path}.{key}" if path else key))
     return out
 
 

@@ -1,19 +1,23 @@
-"""What the API server itself decides about objects of its own kinds: names, addresses, ports, volumes, immutables."""
+"""What the API server itself adds to objects of its own kinds: addresses, ports, the token volume, accepted names."""
 
 from __future__ import annotations
 
+import base64
 import ipaddress
-import re
 import secrets
 
-from lateen.cluster.apiserver.errors import ApiError, invalid
-from lateen.cluster.apiserver.resources import Resource
+from lateen.cluster.apiserver import rbac
+from lateen.cluster.apiserver.call import Call
+from lateen.cluster.apiserver.errors import ApiError, forbidden
+from lateen.cluster.apiserver.resources import BUILT_IN, Resource
+from lateen.cluster.apiserver.validation import definitions
+from lateen.cluster.apiserver.validation.fields import Causes, bad, immutable
 from lateen.cluster.store.objects import Store
+from lateen.kit import jsons, times
 from lateen.kit.jsons import Json, dig
 
-_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
-_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?$")
-_ANY = re.compile(r"[^/%]+$")
+MAX_PODS = 1000
+"""More than one machine runs; what a runaway controller makes stops here."""
 TOKEN_DIR = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
@@ -37,7 +41,9 @@ class Allocator:
         raise ApiError(500, "InternalError", f"no free cluster address in {self._net}")
 
     def node_port(self) -> int:
-        used = {p.get("nodePort") for e in self._store.list("services") for p in e.obj["spec"].get("ports") or []}
+        used = {
+            p.get("nodePort") for e in self._store.list("services") for p in dig(e.obj, "spec", "ports", default=[])
+        }
         for _ in range(2768):
             self._next_port = 30000 + (self._next_port - 30000 + 1) % 2768
             if self._next_port not in used:
@@ -45,119 +51,112 @@ class Allocator:
         raise ApiError(500, "InternalError", "no free node port in 30000-32767")
 
 
-def check_name(r: Resource, name: str, generated: bool) -> None:
-    pattern, limit = (_LABEL, 63) if r.kind in ("Service", "Namespace") else (_SUBDOMAIN, 253)
-    if r.group == "rbac.authorization.k8s.io":
-        pattern = _ANY
-    if not name:
-        raise invalid(r.kind, r.group, "", [("metadata.name", "Required value: name or generateName is required")])
-    if len(name) > limit or not pattern.match(name):
-        raise invalid(
-            r.kind,
-            r.group,
-            name,
-            [
-                (
-                    "metadata.generateName" if generated else "metadata.name",
-                    (
-                        f'Invalid value: "{name[:80]}": must consist of lower case letters, digits, "-" and ".", start '
-                        f"and end with a letter or digit, and have at most {limit} characters"
-                    ),
-                )
-            ],
+def permit(c: Call, obj: Json, store: Store) -> None:
+    """Nobody writes a role that has more than they have. Raises ApiError."""
+    r = c.resource
+    if r.group != rbac.GROUP:
+        return
+    if more := rbac.exceeding(store, c.user, c.namespace, obj):
+        name = str(obj["metadata"]["name"])
+        listed = "\n".join(jsons.dumps(rule).decode() for rule in more)
+        says = (
+            f'{r.collection} "{name}" is forbidden: user "{c.user.name}" (groups={list(c.user.groups)}) is attempting '
+            f"to grant RBAC permissions not currently held:\n{listed}"
         )
+        raise forbidden(says, r.plural, name, r.group)
 
 
-def on_create(r: Resource, obj: Json, store: Store, allocator: Allocator) -> None:
-    """Complete a new object in place. Raises ApiError."""
-    if r.kind == "Service":
-        _service(obj, None, allocator)
-    elif r.kind == "Pod":
+def complete(r: Resource, obj: Json, old: Json | None, store: Store, allocator: Allocator) -> None:
+    """Fill in what only the server knows, in place. Raises ApiError."""
+    if r.kind == "Service" and not r.custom:
+        _service(obj, old, allocator)
+    elif r.kind == "Pod" and old is None:
+        _room(obj, store)
         _pod_volumes(obj, store)
-    elif r.kind in ("Deployment", "ReplicaSet"):
-        _selector(r, obj)
     elif r.kind == "CustomResourceDefinition":
-        _crd(r, obj)
-    elif r.kind == "Secret" and "stringData" in obj:
-        import base64
-
+        _names(obj, old)
+    elif r.kind == "Secret" and "stringData" in obj and not r.custom:
         data = obj.setdefault("data", {})
         for key, text in obj.pop("stringData").items():
             data[key] = base64.b64encode(text.encode()).decode()
 
 
-def on_update(r: Resource, obj: Json, old: Json, store: Store, allocator: Allocator) -> None:
-    if r.kind == "Service":
-        _service(obj, old, allocator)
-    elif r.kind in ("Deployment", "ReplicaSet"):
-        _selector(r, obj)
-        if obj["spec"].get("selector") != old["spec"].get("selector"):
-            raise invalid(r.kind, r.group, obj["metadata"]["name"], [("spec.selector", "field is immutable")])
-    elif r.kind == "CustomResourceDefinition":
-        _crd(r, obj)
-    elif r.kind == "Pod":
-        if _fixed(obj["spec"]) != _fixed(old["spec"]):
-            raise invalid(
-                "Pod",
-                "",
-                obj["metadata"]["name"],
-                [("spec", "Forbidden: pod updates may not change fields other than container images")],
-            )
-    elif r.kind == "Secret" and "stringData" in obj:
-        on_create(r, obj, store, allocator)
+def check(r: Resource, obj: Json, old: Json | None, store: Store) -> Causes:
+    """What depends on other objects, or on the kind's place in the cluster."""
+    if r.kind == "Service" and not r.custom:
+        return _taken(obj, old, store)
+    if r.kind == "CustomResourceDefinition":
+        return definitions.check(obj, {b.collection for b in BUILT_IN})
+    return []
 
 
-def _fixed(spec: Json) -> Json:
-    """The part of a pod's specification that never changes."""
-    free = ("containers", "initContainers", "activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds")
-    return {k: v for k, v in spec.items() if k not in (*free, "nodeName")}
+def _room(obj: Json, store: Store) -> None:
+    if store.count("pods") >= MAX_PODS:
+        name = obj["metadata"]["name"]
+        says = f'pods "{name}" is forbidden: this cluster has {MAX_PODS} pods, and takes no more'
+        raise forbidden(says, "pods", name)
 
 
 def _service(obj: Json, old: Json | None, allocator: Allocator) -> None:
-    spec = obj["spec"]
-    name = obj["metadata"]["name"]
-    ports = spec.get("ports") or []
+    spec, was = obj["spec"], (old or {}).get("spec") or {}
     if spec["type"] == "ExternalName":
-        if not spec.get("externalName"):
-            raise invalid("Service", "", name, [("spec.externalName", "Required value")])
+        for key in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+            spec.pop(key, None)
         return
-    if not ports and spec.get("clusterIP") != "None":
-        raise invalid("Service", "", name, [("spec.ports", "Required value")])
-    if len(ports) > 1 and not all(p.get("name") for p in ports):
-        raise invalid("Service", "", name, [("spec.ports[].name", "Required value: more than one port")])
-    was = (old or {}).get("spec") or {}
-    if was.get("clusterIP") and not spec.get("clusterIP"):
-        spec["clusterIP"] = was["clusterIP"]
-    if was.get("clusterIP") and spec["clusterIP"] != was["clusterIP"]:
-        raise invalid("Service", "", name, [("spec.clusterIP", "field is immutable")])
-    spec.setdefault("clusterIP", allocator.cluster_ip() if not spec.get("clusterIP") else spec["clusterIP"])
-    spec["clusterIPs"] = [spec["clusterIP"]]
+    kept = was.get("clusterIP")
+    if not spec.get("clusterIP"):
+        spec["clusterIP"] = kept or allocator.cluster_ip()
+        spec["clusterIPs"] = [spec["clusterIP"]]
+    spec.setdefault("clusterIPs", [spec["clusterIP"]])
     spec.setdefault("ipFamilies", ["IPv4"])
     spec.setdefault("ipFamilyPolicy", "SingleStack")
     if spec["type"] in ("NodePort", "LoadBalancer"):
         before = {p["port"]: p.get("nodePort") for p in was.get("ports") or []}
-        for p in ports:
+        for p in spec.get("ports") or []:
             if not p.get("nodePort"):
-                p["nodePort"] = before.get(p["port"]) or allocator.node_port()
+                p["nodePort"] = before.get(p.get("port")) or allocator.node_port()
+    else:
+        for p in spec.get("ports") or []:
+            if p.get("nodePort") in {q.get("nodePort") for q in was.get("ports") or []}:
+                p.pop("nodePort", None)
+
+
+def _taken(obj: Json, old: Json | None, store: Store) -> Causes:
+    """Addresses and node ports that another Service has; an address never changes."""
+    spec, was, uid = obj["spec"], (old or {}).get("spec") or {}, obj["metadata"]["uid"]
+    address = spec.get("clusterIP") or ""
+    out: Causes = []
+    if was.get("clusterIP") and spec["type"] != "ExternalName" and address != was["clusterIP"]:
+        return [immutable("spec.clusterIPs[0]", address)]
+    ports = {p["nodePort"] for p in spec.get("ports") or [] if p.get("nodePort")}
+    for e in store.list("services"):
+        if e.obj["metadata"]["uid"] == uid:
+            continue
+        if address not in ("", "None") and dig(e.obj, "spec", "clusterIP") == address:
+            says = f"failed to allocate IP {address}: provided IP is already allocated"
+            out.append(bad("spec.clusterIPs", [address], says))
+        for p in dig(e.obj, "spec", "ports", default=[]):
+            if p.get("nodePort") in ports:
+                out.append(bad("spec.ports[0].nodePort", p["nodePort"], "provided port is already allocated"))
+    return out
 
 
 def _pod_volumes(obj: Json, store: Store) -> None:
     """Mount the service account's token into every container, as the ServiceAccount admission plugin does."""
-    spec, namespace = obj["spec"], obj["metadata"]["namespace"]
-    account = spec.setdefault("serviceAccountName", "default")
-    spec.setdefault("serviceAccount", account)
-    found = store.get("serviceaccounts", namespace, account)
+    spec, meta = obj.setdefault("spec", {}), obj["metadata"]
+    account = spec["serviceAccountName"] = spec.get("serviceAccountName") or "default"
+    spec["serviceAccount"] = account
+    found = store.get("serviceaccounts", meta["namespace"], account)
     if found is None:
-        raise ApiError(
-            403,
-            "Forbidden",
-            f'pods "{obj["metadata"]["name"]}" is forbidden: error looking up service '
-            f'account {namespace}/{account}: serviceaccount "{account}" not found',
+        says = (
+            f'pods "{meta["name"]}" is forbidden: error looking up service account {meta["namespace"]}/{account}: '
+            f'serviceaccount "{account}" not found'
         )
+        raise forbidden(says, "pods", meta["name"])
     if spec.get("automountServiceAccountToken", found.obj.get("automountServiceAccountToken", True)) is False:
         return
     volumes = spec.setdefault("volumes", [])
-    name = next((v["name"] for v in volumes if v["name"].startswith("kube-api-access-")), None)
+    name = next((v["name"] for v in volumes if str(v.get("name")).startswith("kube-api-access-")), None)
     if name is None:
         name = f"kube-api-access-{secrets.token_hex(3)[:5]}"
         volumes.append(
@@ -182,48 +181,29 @@ def _pod_volumes(obj: Json, store: Store) -> None:
                 },
             }
         )
-    for container in [*(spec.get("initContainers") or []), *spec["containers"]]:
+    for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
         mounts = container.setdefault("volumeMounts", [])
-        if not any(m["mountPath"] == TOKEN_DIR for m in mounts):
+        if not any(m.get("mountPath") == TOKEN_DIR for m in mounts):
             mounts.append({"name": name, "mountPath": TOKEN_DIR, "readOnly": True})
 
 
-def _selector(r: Resource, obj: Json) -> None:
-    from lateen.kit import selectors
-
-    selector, labels = obj["spec"].get("selector"), dig(obj, "spec", "template", "metadata", "labels", default={})
-    if not selector or not selectors.matches(selector, labels):
-        raise invalid(
-            r.kind,
-            r.group,
-            obj["metadata"]["name"],
-            [("spec.template.metadata.labels", "Invalid value: `selector` does not match template `labels`")],
-        )
-
-
-def _crd(r: Resource, obj: Json) -> None:
-    spec, name = obj["spec"], obj["metadata"]["name"]
-    expected = f"{dig(spec, 'names', 'plural', default='')}.{spec.get('group', '')}"
-    if name != expected:
-        raise invalid(
-            r.kind, r.group, name, [("metadata.name", f'must be spec.names.plural+"."+spec.group: {expected}')]
-        )
-    if sum(1 for v in spec["versions"] if v.get("storage")) != 1:
-        raise invalid(r.kind, r.group, name, [("spec.versions", "must have exactly one version marked as storage")])
-    names = spec["names"]
-    names.setdefault("listKind", f"{names['kind']}List")
-    names.setdefault("singular", names["kind"].lower())
+def _names(obj: Json, old: Json | None) -> None:
+    """The names that a CustomResourceDefinition leaves out, and that they are accepted."""
+    spec = obj.get("spec") or {}
+    names = spec.setdefault("names", {})
+    kind = str(names.get("kind") or "")
+    names.setdefault("listKind", f"{kind}List")
+    names.setdefault("singular", kind.lower())
+    before = {c["type"]: c for c in dig(old or {}, "status", "conditions", default=[])}
+    now = times.stamp()
+    reasons = {"NamesAccepted": "NoConflicts", "Established": "InitialNamesAccepted"}
+    said = {"NamesAccepted": "no conflicts found", "Established": "the initial names have been accepted"}
     obj["status"] = {
         "acceptedNames": names,
-        "storedVersions": [v["name"] for v in spec["versions"] if v["storage"]],
+        "storedVersions": [v.get("name") for v in spec.get("versions") or [] if v.get("storage")],
         "conditions": [
-            {
-                "type": t,
-                "status": "True",
-                "reason": "Accepted",
-                "message": "",
-                "lastTransitionTime": obj["metadata"]["creationTimestamp"],
-            }
-            for t in ("NamesAccepted", "Established")
+            before.get(t)
+            or {"type": t, "status": "True", "reason": reasons[t], "message": said[t], "lastTransitionTime": now}
+            for t in reasons
         ],
     }

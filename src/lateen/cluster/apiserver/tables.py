@@ -13,20 +13,15 @@ from lateen.kit.jsons import Json, dig
 Row = Callable[[Json], list[Any]]
 
 
-def table(resource: Resource, version: str, objects: list[Json], rv: str, include: str, single: bool) -> Json:
+def table(resource: Resource, version: str, objects: list[Json], meta: Json, include: str) -> Json:
+    """``meta`` is the Table's own metadata; ``include``: None, Metadata or Object for each row's object."""
     columns, row = _columns(resource, version)
-    rows = []
-    for obj in objects:
-        rows.append({"cells": row(obj), "object": _included(obj, include)})
-    meta: Json = {"resourceVersion": rv}
-    if single and objects:
-        meta = {"resourceVersion": dig(objects[0], "metadata", "resourceVersion", default=rv)}
     return {
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
         "metadata": meta,
         "columnDefinitions": columns,
-        "rows": rows,
+        "rows": [{"cells": row(obj), "object": _included(obj, include)} for obj in objects],
     }
 
 

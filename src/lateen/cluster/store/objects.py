@@ -1,7 +1,7 @@
 """All objects of the cluster in memory, in revision order, with watches; every write goes through ``persist`` first.
 
 Invariants: revisions only grow; a watcher sees every event after its revision exactly once and in order, or is
-told ``Expired``; an event is announced only after it is durable.
+told ``Expired``; an event is announced only after it is durable; what is remembered of the past is bounded.
 """
 
 from __future__ import annotations
@@ -11,12 +11,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
+from weakref import WeakSet
 
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
 
 HISTORY = 4096
-WATCHER_QUEUE = 8192
+"""Events that are remembered, over all collections."""
+HISTORY_BYTES = 16 * 1024 * 1024
+"""... and the size of their objects, as JSON."""
+CAPACITY = 128 * 1024 * 1024
+"""Size of all objects, as JSON; as Python values they take several times as much memory."""
 
 EventType = Literal["ADDED", "MODIFIED", "DELETED"]
 
@@ -46,6 +51,7 @@ class Entry:
     name: str
     obj: Json
     rv: int
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,34 +63,42 @@ class Event:
     old: Entry | None
 
 
+class Full(Exception):
+    """The objects together would be larger than the store may become."""
+
+
 class Watcher:
-    """A bounded queue of events of one collection. Iterate it; it ends with Expired when it fell behind."""
+    """A place in the history of one collection: what nobody reads takes no memory of its own."""
 
-    def __init__(self, namespace: str, wake: asyncio.Event) -> None:
-        self.namespace = namespace
-        self.queue: deque[Event] = deque()
+    def __init__(self, collection: str, namespace: str, since: int, events: deque[Event]) -> None:
+        self.collection, self.namespace, self.since = collection, namespace, since
         self.lost = False
-        self._wake = wake
+        self._events = events
+        self._wake = asyncio.Event()
 
-    def offer(self, event: Event) -> None:
-        if self.namespace and event.entry.namespace != self.namespace:
-            return
-        if len(self.queue) >= WATCHER_QUEUE:
-            self.lost = True
-        else:
-            self.queue.append(event)
+    def concerns(self, event: Event) -> bool:
+        return event.entry.rv > self.since and (not self.namespace or event.entry.namespace == self.namespace)
+
+    def wake(self) -> None:
         self._wake.set()
 
     async def next(self) -> list[Event]:
-        """All waiting events, at least one. Raises Expired."""
-        while not self.queue:
+        """All events since the last look, at least one. Raises Expired where some of them are forgotten."""
+        while True:
             if self.lost:
                 raise Expired
+            found: list[Event] = []
+            for event in reversed(self._events):
+                if event.entry.rv <= self.since:
+                    break
+                if self.concerns(event):
+                    found.append(event)
+            if self._events:
+                self.since = max(self.since, self._events[-1].entry.rv)
+            if found:
+                return found[::-1]
             self._wake.clear()
             await self._wake.wait()
-        out = list(self.queue)
-        self.queue.clear()
-        return out
 
 
 Persist = Callable[[int, str, bytes | None], None]
@@ -98,11 +112,16 @@ class Store:
         self.rv = rv
         self._first = rv
         self._data: dict[str, dict[tuple[str, str], Entry]] = {}
-        self._history: deque[Event] = deque(maxlen=HISTORY)
-        self._watchers: dict[str, set[Watcher]] = {}
+        self._history: deque[Event] = deque()
+        self._remembered = 0
+        self._events: dict[str, deque[Event]] = {}
+        self._forgotten: dict[str, int] = {}
+        self._watchers: dict[str, WeakSet[Watcher]] = {}
+        self.size = 0
         for key, row_rv, body in rows:
             collection, namespace, name = key.split("/", 2)
-            entry = Entry(collection, namespace, name, jsons.loads(body), row_rv)
+            entry = Entry(collection, namespace, name, jsons.loads(body), row_rv, len(body))
+            self.size += len(body)
             self._data.setdefault(collection, {})[(namespace, name)] = entry
 
     def get(self, collection: str, namespace: str, name: str) -> Entry | None:
@@ -112,6 +131,9 @@ class Store:
         """In name order; all namespaces where ``namespace`` is empty."""
         found = self._data.get(collection, {})
         return [found[k] for k in sorted(found) if not namespace or k[0] == namespace]
+
+    def count(self, collection: str) -> int:
+        return len(self._data.get(collection, {}))
 
     def collections(self) -> Iterator[str]:
         return iter(tuple(self._data))
@@ -138,37 +160,61 @@ class Store:
         self._persist(rv, f"{collection}/{namespace}/{name}", None)
         self.rv = rv
         obj = old.obj | {"metadata": old.obj["metadata"] | {"resourceVersion": str(rv)}}
-        entry = Entry(collection, namespace, name, obj, rv)
+        entry = Entry(collection, namespace, name, obj, rv, old.size)
         del self._data[collection][(namespace, name)]
+        self.size -= old.size
         self._announce(Event("DELETED", entry, old))
         return entry
 
     def _put(self, type_: EventType, collection: str, namespace: str, name: str, obj: Json, old: Entry | None) -> Entry:
         rv = self.rv + 1
         obj = obj | {"metadata": obj["metadata"] | {"resourceVersion": str(rv)}}
-        self._persist(rv, f"{collection}/{namespace}/{name}", jsons.dumps(obj))
+        body = jsons.dumps(obj)
+        before = old.size if old else 0
+        if len(body) > before and self.size - before + len(body) > CAPACITY:
+            raise Full
+        self._persist(rv, f"{collection}/{namespace}/{name}", body)
         self.rv = rv
-        entry = Entry(collection, namespace, name, obj, rv)
+        self.size += len(body) - before
+        entry = Entry(collection, namespace, name, obj, rv, len(body))
         self._data.setdefault(collection, {})[(namespace, name)] = entry
         self._announce(Event(type_, entry, old))
         return entry
 
     def _announce(self, event: Event) -> None:
+        collection = event.entry.collection
         self._history.append(event)
-        for watcher in self._watchers.get(event.entry.collection, ()):
-            watcher.offer(event)
+        self._events.setdefault(collection, deque()).append(event)
+        self._remembered += event.entry.size
+        while len(self._history) > HISTORY or (self._remembered > HISTORY_BYTES and len(self._history) > 1):
+            self._forget()
+        for watcher in self._watchers.get(collection, ()):
+            if watcher.concerns(event):
+                watcher.wake()
+
+    def _forget(self) -> None:
+        """Drop the oldest event; a watcher that has not seen it yet is lost."""
+        event = self._history.popleft()
+        collection = event.entry.collection
+        self._events[collection].popleft()
+        self._forgotten[collection] = event.entry.rv
+        self._remembered -= event.entry.size
+        for watcher in self._watchers.get(collection, ()):
+            if watcher.concerns(event):
+                watcher.lost = True
+                watcher.wake()
+
+    def knows(self, collection: str, since: int) -> bool:
+        """Whether all events of the collection after this revision are remembered."""
+        return max(self._first, self._forgotten.get(collection, 0)) <= since <= self.rv
 
     def watch(self, collection: str, namespace: str, since: int) -> Watcher:
         """Every event after revision ``since``. Raises Expired where that is no longer known."""
-        oldest = self._history[0].entry.rv - 1 if len(self._history) == HISTORY else self._first
-        if since < oldest or since > self.rv:
+        if not self.knows(collection, since):
             raise Expired
-        watcher = Watcher(namespace, asyncio.Event())
-        for event in self._history:
-            if event.entry.rv > since and event.entry.collection == collection:
-                watcher.offer(event)
-        self._watchers.setdefault(collection, set()).add(watcher)
+        watcher = Watcher(collection, namespace, since, self._events.setdefault(collection, deque()))
+        self._watchers.setdefault(collection, WeakSet()).add(watcher)
         return watcher
 
-    def unwatch(self, collection: str, watcher: Watcher) -> None:
-        self._watchers.get(collection, set()).discard(watcher)
+    def unwatch(self, watcher: Watcher) -> None:
+        self._watchers.get(watcher.collection, WeakSet()).discard(watcher)

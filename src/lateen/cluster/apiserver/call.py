@@ -1,0 +1,68 @@
+"""One request to the API, decoded from whatever transport it came by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lateen.cluster.apiserver.auth import ADMIN, User
+from lateen.cluster.apiserver.errors import bad_request
+from lateen.cluster.apiserver.resources import Resource
+from lateen.kit.jsons import Json
+
+
+@dataclass
+class Call:
+    """``body`` is decoded; ``query`` has the last value of each parameter; ``warnings`` go back to the client."""
+
+    resource: Resource
+    version: str
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+    query: dict[str, str] = field(default_factory=dict)
+    body: Any = None
+    patch_type: str = ""
+    user: User = ADMIN
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def dry_run(self) -> bool:
+        return self.query.get("dryRun") == "All"
+
+    def flag(self, name: str) -> bool:
+        """A boolean parameter: everything but absence, "0" and "false" is true (as apimachinery converts it)."""
+        return is_true(self.query.get(name))
+
+    def number(self, name: str) -> int | None:
+        """A parameter that is a whole number, not negative; None where absent or empty. Raises ApiError."""
+        text = self.query.get(name) or ""
+        if not text:
+            return None
+        if not (text.isascii() and text.isdigit() and len(text) < 19):
+            raise bad_request(f'the parameter {name} must be a whole number that is not negative, not "{text[:40]}"')
+        return int(text)
+
+    def on(self, **changes: Any) -> Call:
+        """The same request for something else; warnings are shared."""
+        return replace(self, **changes)
+
+
+def is_true(text: str | None) -> bool:
+    return text is not None and text != "0" and text.lower() != "false"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One page of a collection. ``following`` continues it; ``remaining`` is None where nobody has counted."""
+
+    items: list[Json]
+    rv: str
+    following: str = ""
+    remaining: int | None = None
+
+
+@dataclass(frozen=True)
+class WatchEvent:
+    type: str
+    obj: Json

@@ -1,0 +1,180 @@
+"""The one way of an object into the store: default, admit, complete, own, check, write.
+
+create, update, every patch and every subresource that changes an object end here, so each step holds for all of them.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+from lateen.cluster.apiserver import decoding, defaults, errors, strategies, validation
+from lateen.cluster.apiserver.admission import Review, Webhooks
+from lateen.cluster.apiserver.call import Call
+from lateen.cluster.apiserver.errors import ApiError
+from lateen.cluster.apiserver.resources import Registry, Resource, from_crd
+from lateen.cluster.apiserver.validation.fields import denied
+from lateen.cluster.store.objects import Conflict, Entry, Exists, Full, Missing, Store
+from lateen.cluster.store.sqlite import StoreBroken, StoreFull
+from lateen.kit import jsons, times
+from lateen.kit.jsons import Json, dig
+
+MAX_OBJECT = 1536 * 1024
+"""As etcd's limit for one request."""
+
+_DELETION = ("deletionTimestamp", "deletionGracePeriodSeconds")
+_SERVER_KEYS = ("uid", "creationTimestamp", "namespace", "generation", *_DELETION)
+_NEW_KEYS = ("resourceVersion", "selfLink", *_DELETION)
+
+
+class Committer:
+    def __init__(self, store: Store, registry: Registry, webhooks: Webhooks, allocator: strategies.Allocator) -> None:
+        self._store, self._registry = store, registry
+        self._webhooks, self._allocator = webhooks, allocator
+
+    async def commit(self, c: Call, obj: Json, entry: Entry | None, expected: int | None) -> Json:
+        """Write a new object (``entry`` is None) or the successor of one; what is stored then, or would be (dry run).
+
+        ``obj`` has been decoded. ``expected`` is the revision that the writer has seen. Raises ApiError.
+        """
+        old = entry.obj if entry else None
+        self._stamp(c, obj, old)
+        if c.subresource == "":
+            obj = await self._admit(c, obj, old)
+        own(obj)
+        obj, _ = decoding.structure(c, obj)
+        self._check(c, obj, old)
+        if c.dry_run or (old is not None and _same(obj, old)):
+            return old if old is not None and not c.dry_run else obj
+        return self._write(c, obj, entry, expected).obj
+
+    # --- the steps -------------------------------------------------------------------------------------------
+
+    def _stamp(self, c: Call, obj: Json, old: Json | None) -> None:
+        """What only the server decides: identity, times, generation, and who may write status."""
+        meta, r = obj["metadata"], c.resource
+        if old is None:
+            for key in _NEW_KEYS:
+                meta.pop(key, None)
+            meta.update(uid=str(uuid.uuid4()), creationTimestamp=times.stamp(), generation=1)
+            if r.status and r.kind != "Node":
+                obj.pop("status", None)
+            return
+        was = old["metadata"]
+        for key in _SERVER_KEYS:
+            if key in was:
+                meta[key] = was[key]
+            else:
+                meta.pop(key, None)
+        if c.subresource == "status":
+            return
+        if r.status:
+            obj.pop("status", None)
+            obj |= {"status": old["status"]} if "status" in old else {}
+
+    async def _admit(self, c: Call, obj: Json, old: Json | None) -> Json:
+        """Defaults, webhooks, defaults of what they added, and what the server itself completes."""
+        r, name = c.resource, str(obj["metadata"]["name"])
+        defaults.apply(r.kind, obj)
+        operation = "CREATE" if old is None else "UPDATE"
+        review = Review(operation, r, c.version, c.namespace, name, obj, old, c.user, c.dry_run)
+        admitted = await self._webhooks.admit(review, c.warnings)
+        if admitted is not None and admitted is not obj:
+            obj = decoding.decode(c, admitted)
+            defaults.apply(r.kind, obj)
+        strategies.permit(c, obj, self._store)
+        strategies.complete(r, obj, old, self._store, self._allocator)
+        if old is not None and _spec(obj) != _spec(old):
+            obj["metadata"]["generation"] = old["metadata"].get("generation", 1) + 1
+        return obj
+
+    def _check(self, c: Call, obj: Json, old: Json | None) -> None:
+        r = c.resource
+        if c.subresource == "status":
+            causes = validation.status(r.group, r.kind, obj)
+        else:
+            causes = validation.check(r.group, r.kind, obj, old) + strategies.check(r, obj, old, self._store)
+        if old is not None and old["metadata"].get("deletionTimestamp"):
+            more = set(obj["metadata"].get("finalizers") or []) - set(old["metadata"].get("finalizers") or [])
+            if more:
+                says = "no new finalizers can be added if the object is being deleted, found new finalizers "
+                causes.append(denied("metadata.finalizers", says + ", ".join(sorted(more))))
+        if causes:
+            raise errors.invalid(r.kind, r.group, str(obj["metadata"].get("name", "")), causes)
+        if len(jsons.dumps(obj)) > MAX_OBJECT:
+            raise ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {MAX_OBJECT}")
+
+    def _write(self, c: Call, obj: Json, entry: Entry | None, expected: int | None) -> Entry:
+        r, name = c.resource, str(obj["metadata"]["name"])
+        if entry is None:
+            written = self.stored(r, name, lambda: self._store.create(r.collection, c.namespace, name, obj))
+        else:
+            rv = expected if expected is not None else entry.rv
+            written = self.stored(r, name, lambda: self._store.update(r.collection, c.namespace, name, obj, rv))
+        if r.kind == "CustomResourceDefinition":
+            self._registry.add(from_crd(written.obj))
+        if obj["metadata"].get("deletionTimestamp") and finished(r, obj):
+            self.remove(r, c.namespace, name)
+        return written
+
+    # --- shared with deletion ----------------------------------------------------------------------------------
+
+    def stored(self, r: Resource, name: str, write: Callable[[], Entry]) -> Entry:
+        """The store's refusals as the API's. Raises ApiError."""
+        try:
+            return write()
+        except Exists:
+            raise errors.exists(r.plural, name, r.group) from None
+        except Conflict:
+            raise errors.conflict(r.plural, name, r.group) from None
+        except Missing:
+            raise errors.not_found(r.plural, name, r.group) from None
+        except Full:
+            says = "the cluster's objects have reached their total size; delete some, then repeat the command"
+            raise ApiError(507, "InsufficientStorage", says) from None
+        except (StoreFull, StoreBroken) as e:
+            raise unwritable(e) from e
+
+    def remove(self, r: Resource, namespace: str, name: str) -> None:
+        """Let an object go; a CustomResourceDefinition takes its objects along."""
+        try:
+            self._store.delete(r.collection, namespace, name)
+        except Missing:
+            return
+        except (StoreFull, StoreBroken) as e:
+            raise unwritable(e) from e
+        if r.kind == "CustomResourceDefinition":
+            self._registry.remove(name)
+            for entry in self._store.list(name):
+                self._store.delete(name, entry.namespace, entry.name)
+
+
+def own(obj: Json) -> None:
+    """Who owns which field: not recorded yet (server-side apply), so nothing that a client sends is kept."""
+    obj["metadata"].pop("managedFields", None)
+
+
+def finished(r: Resource, obj: Json) -> bool:
+    """Nobody has to do anything more before the object may go."""
+    if obj["metadata"].get("finalizers"):
+        return False
+    if r.kind == "Namespace":
+        return not dig(obj, "spec", "finalizers", default=[])
+    return r.kind != "Pod" or not dig(obj, "metadata", "deletionGracePeriodSeconds", default=0)
+
+
+def unwritable(e: OSError) -> ApiError:
+    return ApiError(507, "InsufficientStorage" if isinstance(e, StoreFull) else "InternalError", str(e))
+
+
+def _spec(obj: Json) -> Json:
+    return {k: v for k, v in obj.items() if k not in ("metadata", "status", "apiVersion", "kind")}
+
+
+def _same(a: Json, b: Json) -> bool:
+    return _content(a) == _content(b)
+
+
+def _content(obj: Json) -> Json:
+    meta = {k: v for k, v in obj["metadata"].items() if k not in ("resourceVersion", "managedFields")}
+    return {**obj, "apiVersion": "", "metadata": meta}

@@ -1,0 +1,129 @@
+"""From a body to an object of the kind that the path names: types, unknown fields, required fields.
+
+Nothing behind this needs to ask whether ``metadata`` is an object or a name is a text: what is not so is refused here
+with the path of the field.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lateen.cluster.apiserver import errors, schema
+from lateen.cluster.apiserver.call import Call
+from lateen.cluster.apiserver.errors import bad_request
+from lateen.cluster.apiserver.resources import Resource
+from lateen.kit import jsons
+from lateen.kit.jsons import Json, dig
+
+_DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
+_SCALE = "io.k8s.api.autoscaling.v1.Scale"
+
+
+def schema_of(r: Resource, version: str) -> Json | None:
+    if r.custom:
+        return r.schemas.get(version)
+    name = schema.by_kind().get((r.group, version, r.kind))
+    return schema.definitions()[name] if name else None
+
+
+def decode(c: Call, body: Any) -> Json:
+    """A copy of the body as an object of the call's kind. Raises ApiError; adds warnings of unknown fields."""
+    if not isinstance(body, dict):
+        raise bad_request("the body must be one object (apiVersion, kind, metadata, …)")
+    kind, version = body.get("kind") or c.resource.kind, body.get("apiVersion")
+    if kind != c.resource.kind:
+        raise bad_request(f"the body is a {jsons.dumps(kind).decode()[:80]}, but the path is for {c.resource.kind}")
+    wanted = c.resource.api_version(c.version)
+    if version and version not in [c.resource.api_version(v) for v in c.resource.served]:
+        raise bad_request(
+            f"the API version in the data ({jsons.dumps(version).decode()[:80]}) does not match the expected API "
+            f"version ({wanted})"
+        )
+    obj = jsons.copy(body)
+    obj["kind"], obj["apiVersion"] = c.resource.kind, wanted
+    obj["metadata"] = obj.get("metadata") or {}
+    obj, report = structure(c, obj)
+    _report_unknown(c, report)
+    return obj
+
+
+def structure(c: Call, obj: Json) -> tuple[Json, schema.Report]:
+    """The object without unknown fields and nulls. Raises ApiError where it breaks its schema."""
+    rules = schema_of(c.resource, c.version)
+    meta, found = schema.check(schema.definitions()[schema.META], obj["metadata"], at="metadata")
+    _refuse(c, obj, found)
+    obj = {**obj, "metadata": meta}
+    if rules is None:
+        return obj, found
+    obj, report = schema.check(rules, obj, go=not c.resource.custom)
+    report.unknown += found.unknown
+    _refuse(c, obj, report)
+    return obj, report
+
+
+def _refuse(c: Call, obj: Json, report: schema.Report) -> None:
+    if report.types and not c.resource.custom:
+        listed = ", ".join(f"{cause.path}: {cause.says}" for cause in report.types)
+        raise bad_request(
+            f'{c.resource.kind} in version "{c.version}" cannot be handled as a {c.resource.kind}: {listed}'
+        )
+    if report.types or report.invalid:
+        name = str(dig(obj, "metadata", "name", default=""))
+        raise errors.invalid(c.resource.kind, c.resource.group, name, report.types + report.invalid)
+
+
+def _report_unknown(c: Call, report: schema.Report) -> None:
+    if not report.unknown:
+        return
+    listed = ", ".join(f'unknown field "{p}"' for p in report.unknown)
+    match c.query.get("fieldValidation", "Warn"):
+        case "Strict":
+            raise bad_request(
+                f'{c.resource.kind} in version "{c.version}" cannot be handled as a {c.resource.kind}: strict decoding '
+                f"error: {listed}"
+            )
+        case "Warn":
+            c.warnings += [f'unknown field "{p}"' for p in report.unknown]
+
+
+def delete_options(c: Call) -> Json:
+    """DeleteOptions of the body, with what the query adds. Raises ApiError."""
+    given = c.body if isinstance(c.body, dict) else {}
+    if c.body not in (None, b"") and not isinstance(c.body, dict):
+        raise bad_request("the body of a deletion must be DeleteOptions")
+    options, report = schema.check(schema.definitions()[_DELETE_OPTIONS], given)
+    if report.types:
+        listed = ", ".join(f"{cause.path}: {cause.says}" for cause in report.types)
+        raise bad_request(f"DeleteOptions cannot be read: {listed}")
+    for key in ("propagationPolicy", "gracePeriodSeconds"):
+        if key not in options and c.query.get(key):
+            options[key] = c.query[key] if key == "propagationPolicy" else c.number(key)
+    if options.get("orphanDependents") or (c.flag("orphanDependents") and "propagationPolicy" not in options):
+        options["propagationPolicy"] = "Orphan"
+    policy = options.get("propagationPolicy")
+    if policy not in (None, "Orphan", "Background", "Foreground"):
+        raise errors.invalid(
+            "DeleteOptions",
+            "meta.k8s.io",
+            "",
+            [
+                errors.Cause(
+                    "propagationPolicy", f'Invalid value: "{policy}": must be one of Background, Foreground, Orphan'
+                )
+            ],
+        )
+    if options.get("gracePeriodSeconds", 0) < 0:
+        options["gracePeriodSeconds"] = 1
+    if "All" in (options.get("dryRun") or []):
+        c.query["dryRun"] = "All"
+    return options
+
+
+def scale(body: Any) -> Json:
+    """An autoscaling/v1 Scale. Raises ApiError."""
+    if not isinstance(body, dict):
+        raise bad_request("the body must be a Scale")
+    obj, report = schema.check(schema.definitions()[_SCALE], body)
+    if report.types:
+        raise bad_request(f"Scale cannot be read: {report.types[0].path}: {report.types[0].says}")
+    return obj

@@ -1,0 +1,110 @@
+"""delete and deletecollection: grace periods, finalizers, what happens to dependents."""
+
+from __future__ import annotations
+
+from lateen.cluster.apiserver import decoding, errors, reading
+from lateen.cluster.apiserver.admission import Review, Webhooks
+from lateen.cluster.apiserver.call import Call
+from lateen.cluster.apiserver.commit import Committer, finished
+from lateen.cluster.apiserver.resources import Resource
+from lateen.cluster.store.objects import Entry, Store
+from lateen.kit import jsons, times
+from lateen.kit.jsons import Json, dig
+
+FOREGROUND = "foregroundDeletion"
+"""The finalizer that the garbage collector takes away when the dependents are gone."""
+
+
+class Deleter:
+    def __init__(self, store: Store, committer: Committer, webhooks: Webhooks) -> None:
+        self._store, self._committer, self._webhooks = store, committer, webhooks
+
+    async def delete(self, c: Call) -> Json:
+        """The object while it still exists, else a Status. Raises ApiError."""
+        entry, r = reading.entry(self._store, c), c.resource
+        options = decoding.delete_options(c)
+        self._preconditions(c, entry, options.get("preconditions") or {})
+        review = Review("DELETE", r, c.version, c.namespace, c.name, None, entry.obj, c.user, c.dry_run)
+        await self._webhooks.admit(review, c.warnings)
+        if c.dry_run:
+            return _deleted(c, entry.obj)
+        entry = reading.entry(self._store, c)  # webhooks took their time
+        policy = options.get("propagationPolicy")
+        if policy == "Orphan":
+            self._orphan(str(dig(entry.obj, "metadata", "uid")))
+            entry = reading.entry(self._store, c)
+        marked = self._mark(r, entry, options.get("gracePeriodSeconds"), policy == "Foreground")
+        if marked is not None:
+            return reading.view(c, marked)
+        self._committer.remove(r, c.namespace, c.name)
+        return _deleted(c, entry.obj)
+
+    def _preconditions(self, c: Call, entry: Entry, wanted: Json) -> None:
+        uid = dig(entry.obj, "metadata", "uid")
+        if wanted.get("uid") not in (None, "", uid):
+            why = f"Precondition failed: UID in precondition: {wanted['uid']}, UID in object meta: {uid}"
+            raise errors.conflict(c.resource.plural, c.name, c.resource.group, why)
+        if wanted.get("resourceVersion") not in (None, "", str(entry.rv)):
+            why = (
+                f"Precondition failed: ResourceVersion in precondition: {wanted['resourceVersion']}, "
+                f"ResourceVersion in object meta: {entry.rv}"
+            )
+            raise errors.conflict(c.resource.plural, c.name, c.resource.group, why)
+
+    def _mark(self, r: Resource, entry: Entry, grace: int | None, foreground: bool) -> Json | None:
+        """Set the deletion timestamp where somebody must finish first; None where the object can go at once."""
+        obj = jsons.copy(entry.obj)
+        meta = obj["metadata"]
+        phase = dig(obj, "status", "phase")
+        running = r.kind == "Pod" and dig(obj, "spec", "nodeName") and phase in ("Pending", "Running", "Unknown")
+        if running and grace is None:
+            grace = int(dig(obj, "spec", "terminationGracePeriodSeconds", default=30))
+        added = foreground and FOREGROUND not in (meta.get("finalizers") or [])
+        if added:
+            meta["finalizers"] = [*(meta.get("finalizers") or []), FOREGROUND]
+        free = finished(r, obj) or (r.kind == "Pod" and not meta.get("finalizers"))
+        if free and not (running and grace):
+            return None
+        marked = meta.get("deletionTimestamp")
+        if marked and not added and meta.get("deletionGracePeriodSeconds", 0) <= (grace or 0):
+            return entry.obj
+        meta.setdefault("deletionTimestamp", times.stamp())
+        meta["deletionGracePeriodSeconds"] = grace or 0
+        if r.kind == "Namespace":
+            obj["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
+        write = self._store.update
+        return self._committer.stored(
+            r, entry.name, lambda: write(r.collection, entry.namespace, entry.name, obj, entry.rv)
+        ).obj
+
+    def _orphan(self, uid: str) -> None:
+        """Take the owner out of all that it owns."""
+        for collection in self._store.collections():
+            for e in self._store.list(collection):
+                refs = dig(e.obj, "metadata", "ownerReferences", default=[])
+                if any(ref.get("uid") == uid for ref in refs):
+                    obj = jsons.copy(e.obj)
+                    obj["metadata"]["ownerReferences"] = [ref for ref in refs if ref.get("uid") != uid]
+                    self._store.update(collection, e.namespace, e.name, obj, e.rv)
+
+    async def delete_collection(self, c: Call) -> Json:
+        for item in reading.listing(self._store, c).items:
+            meta = item["metadata"]
+            try:
+                await self.delete(c.on(namespace=meta.get("namespace", ""), name=meta["name"], query=dict(c.query)))
+            except errors.ApiError as e:
+                if e.code != 404:
+                    raise
+        return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+
+
+def _deleted(c: Call, obj: Json) -> Json:
+    r = c.resource
+    details = {"name": c.name, "kind": r.plural, "uid": dig(obj, "metadata", "uid")}
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Success",
+        "details": details | ({"group": r.group} if r.group else {}),
+    }

@@ -1,0 +1,147 @@
+"""get, list and watch over the store."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import AsyncGenerator
+
+from lateen.cluster.apiserver import errors, selection
+from lateen.cluster.apiserver.call import Call, Listing, WatchEvent
+from lateen.cluster.apiserver.errors import ApiError, bad_request
+from lateen.cluster.store.objects import Entry, Expired, Store, Watcher
+from lateen.kit import jsons
+from lateen.kit.jsons import Json
+
+BOOKMARK_S = 60.0
+INITIAL_END = {"k8s.io/initial-events-end": "true"}
+
+
+def entry(store: Store, c: Call) -> Entry:
+    """Raises ApiError where the object is not there."""
+    found = store.get(c.resource.collection, c.namespace, c.name)
+    if found is None:
+        raise errors.not_found(c.resource.plural, c.name, c.resource.group)
+    return found
+
+
+def view(c: Call, obj: Json) -> Json:
+    """The stored object in the version asked for; versions differ in name only."""
+    wanted = c.resource.api_version(c.version)
+    if obj.get("apiVersion") == wanted and obj.get("kind") == c.resource.kind:
+        return obj
+    return {**obj, "apiVersion": wanted, "kind": c.resource.kind}
+
+
+def listing(store: Store, c: Call) -> Listing:
+    """One page. All pages have the first one's revision: a watch from it replays what has changed in between."""
+    wanted, limit = selection.test(c), c.number("limit") or 0
+    since, rv = _position(store, c)
+    if not any(since):
+        _revision(store, c)
+    found = [e for e in store.list(c.resource.collection, c.namespace) if (e.namespace, e.name) > since]
+    page: list[Json] = []
+    last, seen = since, 0
+    for seen, e in enumerate(found, 1):  # noqa: B007 - where the page ends is read after the loop
+        if wanted(e.obj):
+            page.append(view(c, e.obj))
+            last = (e.namespace, e.name)
+            if limit and len(page) == limit:
+                break
+    rest = found[seen:]
+    following = bool(limit) and any(wanted(e.obj) for e in rest)
+    if not following:
+        return Listing(page, str(rv))
+    selected = c.query.get("labelSelector") or c.query.get("fieldSelector")
+    return Listing(page, str(rv), _token(rv, last), None if selected else len(rest))
+
+
+def _token(rv: int, last: tuple[str, str]) -> str:
+    return base64.urlsafe_b64encode(jsons.dumps({"v": "lateen/v1", "rv": rv, "start": list(last)})).decode()
+
+
+def _position(store: Store, c: Call) -> tuple[tuple[str, str], int]:
+    """Where a continued list goes on, and its revision."""
+    token = c.query.get("continue")
+    if not token:
+        return ("", ""), store.rv
+    try:
+        found = jsons.loads(base64.urlsafe_b64decode(token))
+        namespace, name = found["start"]
+        rv = found["rv"]
+        if found["v"] != "lateen/v1" or not all(isinstance(v, str) for v in (namespace, name)):
+            raise ValueError("another version")
+        known = store.knows(c.resource.collection, rv)
+    except (ValueError, TypeError, KeyError, binascii.Error):
+        raise bad_request("continue key is not valid: start the list again without it") from None
+    if not known:
+        raise errors.expired(
+            "The provided continue parameter is too old to display a consistent list result. You must start a new list "
+            "without the continue parameter."
+        )
+    return (namespace, name), rv
+
+
+def _revision(store: Store, c: Call) -> None:
+    """``resourceVersion`` of a list: "at least this new", or exactly it. Raises ApiError where it cannot be had."""
+    match, asked = c.query.get("resourceVersionMatch", ""), c.number("resourceVersion")
+    if match and match not in ("Exact", "NotOlderThan"):
+        raise bad_request(f'resourceVersionMatch must be Exact or NotOlderThan, not "{match[:40]}"')
+    if match and asked is None and not c.flag("sendInitialEvents"):
+        raise bad_request("resourceVersionMatch is forbidden unless resourceVersion is provided")
+    if asked is not None and asked > store.rv:
+        cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
+        says = f"Too large resource version: {asked}, current: {store.rv}"
+        raise ApiError(504, "Timeout", says, {"causes": [cause], "retryAfterSeconds": 1})
+    if match == "Exact" and asked != store.rv:
+        raise errors.expired(f"The resourceVersion for the provided list is too old: {asked}")
+
+
+def watch(store: Store, c: Call) -> AsyncGenerator[WatchEvent, None]:
+    """Events from ``resourceVersion`` on; with none, or 0, existing objects come first as ADDED. Raises ApiError, at
+    once for what is asked, and later where the client falls too far behind."""
+    r, wanted = c.resource, selection.test(c)
+    asked, sends = c.number("resourceVersion") or 0, c.flag("sendInitialEvents")
+    initial = sends or ("sendInitialEvents" not in c.query and asked == 0)
+    try:
+        watcher = store.watch(r.collection, c.namespace, store.rv if initial else asked or store.rv)
+    except Expired:
+        raise errors.expired(f"too old resource version: {asked} ({store.rv})") from None
+    first = [e.obj for e in store.list(r.collection, c.namespace) if wanted(e.obj)] if initial else []
+    return _events(store, c, watcher, wanted, first, sends)
+
+
+async def _events(
+    store: Store, c: Call, watcher: Watcher, wanted: selection.Test, first: list[Json], sends: bool
+) -> AsyncGenerator[WatchEvent, None]:
+    start, bookmarks = watcher.since, c.flag("allowWatchBookmarks")
+    try:
+        for obj in first:
+            yield WatchEvent("ADDED", view(c, obj))
+        if sends:
+            yield _bookmark(c, start, INITIAL_END)
+        while True:
+            try:
+                async with asyncio.timeout(BOOKMARK_S if bookmarks else None):
+                    events = await watcher.next()
+            except TimeoutError:
+                yield _bookmark(c, store.rv)
+                continue
+            for event in events:
+                before = event.old is not None and wanted(event.old.obj)
+                after = event.type != "DELETED" and wanted(event.entry.obj)
+                kind = "MODIFIED" if before and after else "ADDED" if after else "DELETED" if before else ""
+                if kind:
+                    yield WatchEvent(kind, view(c, event.entry.obj))
+    except Expired:
+        raise errors.expired("the watch was too slow; list again") from None
+    finally:
+        store.unwatch(watcher)
+
+
+def _bookmark(c: Call, rv: int, annotations: Json | None = None) -> WatchEvent:
+    meta: Json = {"resourceVersion": str(rv)} | ({"annotations": annotations} if annotations else {})
+    return WatchEvent(
+        "BOOKMARK", {"kind": c.resource.kind, "apiVersion": c.resource.api_version(c.version), "metadata": meta}
+    )

@@ -1,0 +1,83 @@
+"""Which objects a list or watch is about: name, labels, fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lateen.cluster.apiserver.call import Call
+from lateen.cluster.apiserver.errors import ApiError, bad_request
+from lateen.kit import selectors
+from lateen.kit.jsons import Json, dig
+
+Test = Callable[[Json], bool]
+
+_FIELDS = {"metadata.name", "metadata.namespace"}
+_KIND_FIELDS = {
+    "Pod": {
+        "spec.nodeName",
+        "spec.restartPolicy",
+        "spec.schedulerName",
+        "spec.serviceAccountName",
+        "spec.hostNetwork",
+        "status.phase",
+        "status.podIP",
+        "status.nominatedNodeName",
+    },
+    "Event": {
+        "involvedObject.kind",
+        "involvedObject.namespace",
+        "involvedObject.name",
+        "involvedObject.uid",
+        "involvedObject.apiVersion",
+        "involvedObject.resourceVersion",
+        "involvedObject.fieldPath",
+        "reason",
+        "reportingComponent",
+        "type",
+        "source",
+    },
+    "Secret": {"type"},
+    "Service": {"spec.clusterIP", "spec.type"},
+    "Namespace": {"status.phase"},
+    "Node": {"spec.unschedulable"},
+    "ReplicaSet": {"status.replicas"},
+}
+
+
+def test(c: Call) -> Test:
+    """The name, label and field selectors of a call as one test. Raises ApiError."""
+    tests: list[Test] = []
+    if c.name:
+        tests.append(lambda o: bool(o["metadata"]["name"] == c.name))
+    if text := c.query.get("labelSelector"):
+        try:
+            labels = selectors.parse(text)
+        except ValueError as e:
+            raise bad_request(f"unable to parse requirement: {e}") from e
+        tests.append(lambda o: labels(dig(o, "metadata", "labels", default={})))
+    tests += [_field(c, part) for part in (c.query.get("fieldSelector") or "").split(",") if part]
+    return lambda o: all(t(o) for t in tests)
+
+
+def _field(c: Call, part: str) -> Test:
+    negated = "!=" in part
+    key, found, value = part.partition("!=" if negated else "=")
+    if not found:
+        raise bad_request(f"invalid selector: '{part}'; can't understand '{part}'")
+    value = value.removeprefix("=")
+    custom = {f.lstrip(".") for f in c.resource.selectable.get(c.version, ())}
+    if key not in _FIELDS | _KIND_FIELDS.get(c.resource.kind, set()) | custom:
+        raise _unsupported(c, part, key)
+    path = key.split(".")
+    return lambda o: (_text(dig(o, *path, default="")) == value) != negated
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _unsupported(c: Call, part: str, key: str) -> ApiError:
+    return bad_request(
+        f'Unable to find "{c.resource.plural}" that match label selector "{c.query.get("labelSelector", "")}", '
+        f'field selector "{part}": field label not supported: {key}'
+    )

@@ -1,0 +1,137 @@
+"""Logs, commands in containers and forwarded ports, over HTTP, WebSocket and SPDY/3.1."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from aiohttp import web
+
+from lateen.cluster.apiserver import routing, streams
+from lateen.cluster.apiserver.access import LogOptions, PodAccess
+from lateen.cluster.apiserver.api import Api
+from lateen.cluster.apiserver.auth import User
+from lateen.cluster.apiserver.call import Call
+from lateen.cluster.apiserver.errors import ApiError, bad_request, unknown_path
+from lateen.kit import jsons, tasks, times
+from lateen.kit.spdy import Session
+
+Identify = Callable[[asyncio.BaseTransport | None, list[tuple[str, str]]], User]
+"""Who asks, by the connection and the headers. Raises ApiError."""
+
+
+class Upgrades:
+    def __init__(self, api: Api, access: PodAccess, identify: Identify) -> None:
+        self._api, self._access, self._identify = api, access, identify
+
+    async def serve(self, request: web.Request, c: Call) -> web.StreamResponse:
+        """log, and over WebSocket exec, attach and portforward. Raises ApiError."""
+        self._api.get(c)
+        if c.subresource == "log":
+            return await self._log(request, c)
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            raise bad_request("Upgrade request required")
+        if c.subresource == "portforward":
+            if "SPDY/3.1+portforward.k8s.io" not in request.headers.get("Sec-WebSocket-Protocol", ""):
+                raise bad_request("only SPDY/3.1+portforward.k8s.io is served over WebSocket")
+            return await streams.websocket_forward(request, self._access, c.namespace, c.name)
+        running = await self._execute(c, list(request.query.getall("command", [])))
+        return await streams.websocket_exec(request, running)
+
+    async def _execute(self, c: Call, command: list[str]) -> Any:
+        if c.subresource == "attach":
+            raise ApiError(
+                501, "NotImplemented", "attach is not available here; use `kubectl logs -f` or `kubectl exec`"
+            )
+        if not command:
+            raise bad_request("you must specify at least one command for the container")
+        try:
+            return await self._access.execute(
+                c.namespace,
+                c.name,
+                c.query.get("container", ""),
+                command,
+                c.flag("tty"),
+                c.flag("stdin"),
+            )
+        except LookupError as e:
+            raise bad_request(str(e.args[0])) from e
+        except OSError as e:
+            raise ApiError(500, "InternalError", str(e)) from e
+
+    async def _log(self, request: web.Request, c: Call) -> web.StreamResponse:
+        since: float | None = c.number("sinceSeconds")
+        if text := c.query.get("sinceTime"):
+            try:
+                since = (times.now() - times.parse(text)).total_seconds()
+            except ValueError:
+                raise bad_request(f'sinceTime: "{text[:40]}" is not a time (RFC 3339)') from None
+        options = LogOptions(
+            c.flag("follow"),
+            c.number("tailLines"),
+            since,
+            c.flag("timestamps"),
+            c.flag("previous"),
+            c.number("limitBytes"),
+        )
+        chunks = self._access.logs(c.namespace, c.name, c.query.get("container", ""), options)
+        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        try:
+            first = await anext(chunks, None)
+        except LookupError as e:
+            raise bad_request(str(e.args[0])) from e
+        await response.prepare(request)
+        if first is not None:
+            await response.write(first)
+            async for chunk in chunks:
+                await response.write(chunk)
+        return response
+
+    async def spdy(
+        self, head: str, transport: asyncio.Transport, reader: asyncio.StreamReader, write: streams.Write
+    ) -> None:
+        """One upgraded connection; ``head`` is the request's head."""
+        first, *rest = head.split("\r\n")
+        headers = [(k.strip(), v.strip()) for k, _, v in (line.partition(":") for line in rest)]
+        versions = [p.strip() for k, v in headers if k.lower() == "x-stream-protocol-version" for p in v.split(",")]
+        try:
+            url = urlsplit(first.split(" ")[1])
+            query = parse_qs(url.query, keep_blank_values=True)
+            user = self._identify(transport, headers)
+            parts = url.path.strip("/").split("/")
+            if not routing.is_resource(parts):
+                raise unknown_path()
+            c = routing.call(self._api.registry, parts, {k: v[-1] for k, v in query.items()}, user)
+            routing.authorize(self._api.store, c, "create")
+            self._api.get(c)
+            chosen = next((v for v in ("v4.channel.k8s.io", "portforward.k8s.io") if v in versions), "")
+            if c.subresource not in routing.STREAMS or not chosen:
+                raise bad_request("this path cannot be upgraded to SPDY/3.1 with these protocol versions")
+            running = None
+            if c.subresource != "portforward":
+                running = await self._execute(c, query.get("command", []))
+        except ApiError as e:
+            body = jsons.dumps(e.status())
+            await write(
+                f"HTTP/1.1 {e.code} {e.reason}\r\nContent-Type: application/json\r\nConnection: close\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n".encode()
+                + body
+            )
+            return
+        await write(
+            f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"
+            f"X-Stream-Protocol-Version: {chosen}\r\n\r\n".encode()
+        )
+        session = Session(reader, write)
+        pump = tasks.spawn(session.run(), "spdy")
+        try:
+            if running is None:
+                await streams.forward(session, self._access, c.namespace, c.name)
+            else:
+                wanted = 1 + sum(map(c.flag, ("stdin", "stdout"))) + (1 if c.flag("tty") else c.flag("stderr"))
+                await streams.spdy_exec(session, running, wanted)
+                await asyncio.sleep(0.05)
+        finally:
+            await tasks.cancel(pump)

@@ -1,0 +1,63 @@
+"""What is refused of an object whose structure is right: one function for each kind, the metadata for all.
+
+Kubernetes' own rules and words (k8s.io/kubernetes, pkg/apis/*/validation), for the kinds that are served. An object
+is checked after defaults and admission, before it is written; the schema has been checked by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lateen.cluster.apiserver.validation import configs, meta, networks, pods, policies, workloads
+from lateen.cluster.apiserver.validation.fields import Causes
+from lateen.kit.jsons import Json
+
+Rule = Callable[[Json, Json | None], Causes]
+"""(the new object, the one before it or None) -> causes."""
+
+
+def _pod(obj: Json, old: Json | None) -> Causes:
+    spec = obj.get("spec") or {}
+    return pods.new(spec) if old is None else pods.spec(spec, "spec") + pods.unchanged(spec, old.get("spec") or {})
+
+
+def _spec(rule: Callable[[Json], Causes]) -> Rule:
+    return lambda obj, _: rule(obj.get("spec") or {})
+
+
+_RULES: dict[tuple[str, str], Rule] = {
+    ("", "Pod"): _pod,
+    ("", "ConfigMap"): configs.config_map,
+    ("", "Secret"): configs.secret,
+    ("", "Service"): _spec(networks.service),
+    ("", "Endpoints"): lambda obj, _: networks.endpoints(obj),
+    ("discovery.k8s.io", "EndpointSlice"): lambda obj, _: networks.endpoint_slice(obj),
+    ("networking.k8s.io", "Ingress"): _spec(networks.ingress),
+    ("networking.k8s.io", "IngressClass"): lambda obj, old: policies.unchangeable(obj, old, "controller"),
+    ("apps", "Deployment"): workloads.deployment,
+    ("apps", "ReplicaSet"): workloads.replica_set,
+    ("coordination.k8s.io", "Lease"): _spec(policies.lease),
+    (meta.RBAC, "Role"): lambda obj, _: policies.role(obj, namespaced=True),
+    (meta.RBAC, "ClusterRole"): lambda obj, _: policies.role(obj, namespaced=False),
+    (meta.RBAC, "RoleBinding"): lambda obj, old: policies.binding(obj, old, namespaced=True),
+    (meta.RBAC, "ClusterRoleBinding"): lambda obj, old: policies.binding(obj, old, namespaced=False),
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): lambda obj, _: policies.webhooks(obj),
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): lambda obj, _: policies.webhooks(obj),
+}
+
+
+def check(group: str, kind: str, obj: Json, old: Json | None) -> Causes:
+    """All that is wrong with the object; empty where it may be written."""
+    rule = _RULES.get((group, kind))
+    return meta.check(group, kind, obj["metadata"]) + (rule(obj, old) if rule else [])
+
+
+def status(group: str, kind: str, obj: Json) -> Causes:
+    """What is refused of a status: addresses that become rules of the node."""
+    if (group, kind) != ("", "Pod"):
+        return []
+    found = obj.get("status") or {}
+    out: Causes = pods.ip(found["podIP"], "status.podIP") if found.get("podIP") else []
+    for i, entry in enumerate(found.get("podIPs") or []):
+        out += pods.ip(str(entry.get("ip") or ""), f"status.podIPs[{i}].ip")
+    return out

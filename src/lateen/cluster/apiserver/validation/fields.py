@@ -1,0 +1,55 @@
+"""Causes of refusal in the words of Kubernetes (apimachinery's field errors), which scripts and people search for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from lateen.cluster.apiserver.errors import Cause
+from lateen.kit import jsons
+
+Causes = list[Cause]
+
+
+def required(path: str, why: str = "") -> Cause:
+    return Cause(path, f"Required value: {why}" if why else "Required value", "FieldValueRequired")
+
+
+def bad(path: str, value: Any, why: str) -> Cause:
+    return Cause(path, f"Invalid value: {shown(value)}: {why}", "FieldValueInvalid")
+
+
+def duplicate(path: str, value: Any) -> Cause:
+    return Cause(path, f"Duplicate value: {shown(value)}", "FieldValueDuplicate")
+
+
+def missing(path: str, value: Any) -> Cause:
+    """Something that the object refers to inside of itself is not there."""
+    return Cause(path, f"Not found: {shown(value)}", "FieldValueNotFound")
+
+
+def unsupported(path: str, value: Any, allowed: Iterable[str]) -> Cause:
+    listed = ", ".join(f'"{v}"' for v in sorted(allowed))
+    return Cause(path, f"Unsupported value: {shown(value)}: supported values: {listed}", "FieldValueNotSupported")
+
+
+def denied(path: str, why: str) -> Cause:
+    return Cause(path, f"Forbidden: {why}", "FieldValueForbidden")
+
+
+def too_long(path: str, limit: int) -> Cause:
+    return Cause(path, f"Too long: may not be more than {limit} bytes", "FieldValueTooLong")
+
+
+def too_many(path: str, count: int, limit: int) -> Cause:
+    return Cause(path, f"Too many: {count}: must have at most {limit} items", "FieldValueTooMany")
+
+
+def immutable(path: str, value: Any) -> Cause:
+    return bad(path, value, "field is immutable")
+
+
+def shown(value: Any) -> str:
+    """A value as Kubernetes prints it: strings quoted, all else as JSON; long ones are cut."""
+    text = jsons.dumps(value).decode()
+    return text if len(text) <= 300 else f'{text[:300]}..."'

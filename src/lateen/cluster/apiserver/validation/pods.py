@@ -1,0 +1,169 @@
+"""Pods and templates of pods (after core validation's ValidatePodSpec and ValidatePodUpdate)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from lateen.cluster.apiserver.validation import containers, meta, names, volumes
+from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, duplicate, required, unsupported
+from lateen.kit import jsons
+from lateen.kit.jsons import Json
+
+_RESTART = ("Always", "OnFailure", "Never")
+_DNS = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
+_OPERATORS = ("Exists", "Equal")
+_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+_SYSCTL = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?")
+
+
+def spec(value: Json, path: str) -> Causes:
+    shared = containers.Names(value)
+    out = volumes.check(value.get("volumes") or [], f"{path}.volumes")
+    if not value.get("containers"):
+        out.append(required(f"{path}.containers"))
+    out += containers.check(value.get("containers") or [], f"{path}.containers", shared)
+    out += containers.check(value.get("initContainers") or [], f"{path}.initContainers", shared, init=True)
+    if value.get("restartPolicy", "Always") not in _RESTART:
+        out.append(unsupported(f"{path}.restartPolicy", value["restartPolicy"], _RESTART))
+    if value.get("dnsPolicy", "ClusterFirst") not in _DNS:
+        out.append(unsupported(f"{path}.dnsPolicy", value["dnsPolicy"], _DNS))
+    for key, valid in (
+        ("hostname", names.dns_label),
+        ("subdomain", names.dns_label),
+        ("serviceAccountName", names.dns_subdomain),
+        ("nodeName", names.dns_subdomain),
+        ("schedulerName", names.dns_subdomain),
+        ("priorityClassName", names.dns_subdomain),
+        ("runtimeClassName", names.dns_subdomain),
+    ):
+        if value.get(key):
+            out += [bad(f"{path}.{key}", value[key], s) for s in valid(value[key])]
+    out += _numbers(value, path)
+    out += meta.labels(value.get("nodeSelector") or {}, f"{path}.nodeSelector")
+    out += containers.security(value.get("securityContext") or {}, f"{path}.securityContext")
+    out += _sysctls(value, path)
+    return out + _addresses(value, path) + _tolerations(value, path) + _claims(value, path)
+
+
+def _numbers(value: Json, path: str) -> Causes:
+    out: Causes = []
+    deadline = value.get("activeDeadlineSeconds")
+    if deadline is not None and not 1 <= deadline <= 0x7FFFFFFF:
+        out.append(bad(f"{path}.activeDeadlineSeconds", deadline, "must be between 1 and 2147483647, inclusive"))
+    if value.get("terminationGracePeriodSeconds", 0) < 0:
+        grace = value["terminationGracePeriodSeconds"]
+        out.append(bad(f"{path}.terminationGracePeriodSeconds", grace, "must be greater than or equal to 0"))
+    return out
+
+
+def _sysctls(value: Json, path: str) -> Causes:
+    """Their names become paths in /proc/sys."""
+    out: Causes = []
+    for i, item in enumerate((value.get("securityContext") or {}).get("sysctls") or []):
+        name = str(item.get("name") or "")
+        if not _SYSCTL.fullmatch(name) or len(name) > 253:
+            at = f"{path}.securityContext.sysctls[{i}].name"
+            out.append(bad(at, name, f"must have at most 253 characters and match regex ^{_SYSCTL.pattern}$"))
+    return out
+
+
+def _addresses(value: Json, path: str) -> Causes:
+    out: Causes = []
+    for i, alias in enumerate(value.get("hostAliases") or []):
+        at = f"{path}.hostAliases[{i}]"
+        out += ip(str(alias.get("ip") or ""), f"{at}.ip")
+        for j, host in enumerate(alias.get("hostnames") or []):
+            out += [bad(f"{at}.hostnames[{j}]", host, s) for s in names.dns_subdomain(host)]
+    dns = value.get("dnsConfig") or {}
+    for i, server in enumerate(dns.get("nameservers") or []):
+        out += ip(server, f"{path}.dnsConfig.nameservers[{i}]")
+    for i, search in enumerate(dns.get("searches") or []):
+        wrong = names.dns_subdomain(search.rstrip(".")) if search != "." else []
+        out += [bad(f"{path}.dnsConfig.searches[{i}]", search, s) for s in wrong]
+    for i, option in enumerate(dns.get("options") or []):
+        if not option.get("name"):
+            out.append(required(f"{path}.dnsConfig.options[{i}]"))
+    return out
+
+
+def ip(value: str, path: str) -> Causes:
+    try:
+        ipaddress.ip_address(value)
+        return []
+    except ValueError:
+        return [bad(path, value, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")]
+
+
+def _tolerations(value: Json, path: str) -> Causes:
+    out: Causes = []
+    for i, t in enumerate(value.get("tolerations") or []):
+        at = f"{path}.tolerations[{i}]"
+        if t.get("key"):
+            out += [bad(f"{at}.key", t["key"], s) for s in names.qualified(t["key"])]
+        if t.get("operator", "Equal") not in _OPERATORS:
+            out.append(unsupported(f"{at}.operator", t["operator"], _OPERATORS))
+        if t.get("effect") and t["effect"] not in _EFFECTS:
+            out.append(unsupported(f"{at}.effect", t["effect"], _EFFECTS))
+    return out
+
+
+def _claims(value: Json, path: str) -> Causes:
+    out: Causes = []
+    seen: set[str] = set()
+    for i, claim in enumerate(value.get("resourceClaims") or []):
+        at, name = f"{path}.resourceClaims[{i}].name", str(claim.get("name") or "")
+        out += [bad(at, name, s) for s in names.dns_label(name)] if name else [required(at)]
+        out += [duplicate(at, name)] if name in seen else []
+        seen.add(name)
+    return out
+
+
+def template(value: Json, path: str) -> Causes:
+    """A PodTemplateSpec of a Deployment or ReplicaSet, whose pods are always restarted."""
+    found = value.get("metadata") or {}
+    inner = value.get("spec") or {}
+    out = meta.labels(found.get("labels") or {}, f"{path}.metadata.labels")
+    out += meta.annotated(found.get("annotations") or {}, f"{path}.metadata.annotations")
+    out += spec(inner, f"{path}.spec")
+    if inner.get("restartPolicy", "Always") in _RESTART[1:]:
+        out.append(unsupported(f"{path}.spec.restartPolicy", inner["restartPolicy"], ("Always",)))
+    if inner.get("ephemeralContainers"):
+        out.append(denied(f"{path}.spec.ephemeralContainers", "ephemeral containers not allowed in pod template"))
+    if inner.get("activeDeadlineSeconds") is not None:
+        out.append(denied(f"{path}.spec.activeDeadlineSeconds", "activeDeadlineSeconds in ReplicaSet is not Supported"))
+    return out
+
+
+_UPDATE_SAYS = (
+    "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
+    "`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),"
+    "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
+)
+
+
+def unchanged(new: Json, old: Json) -> Causes:
+    """What may change of a pod that exists: images, the deadline, more tolerations."""
+    for key in ("containers", "initContainers"):
+        if len(new.get(key) or []) != len(old.get(key) or []):
+            return [denied("spec." + key, "pod updates may not add or remove containers")]
+    if any(t not in (new.get("tolerations") or []) for t in old.get("tolerations") or []):
+        return [denied("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")]
+    return [] if _fixed(new) == _fixed(old) else [denied("spec", _UPDATE_SAYS)]
+
+
+def _fixed(value: Json) -> Json:
+    """The part of a pod's specification that never changes."""
+    free = ("activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds", "nodeName", "ephemeralContainers")
+    out = jsons.copy({k: v for k, v in value.items() if k not in free})
+    for container in [*out.get("containers", []), *out.get("initContainers", [])]:
+        container.pop("image", None)
+    return out
+
+
+def new(value: Json) -> Causes:
+    """A pod that is created."""
+    out = spec(value, "spec")
+    if value.get("ephemeralContainers"):
+        out.append(denied("spec.ephemeralContainers", "cannot be set on create"))
+    return out

@@ -1,0 +1,51 @@
+"""Watches over HTTP: a line for each event; a client that does not read is let go."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from aiohttp import web
+
+from lateen.cluster.apiserver import answers
+from lateen.cluster.apiserver.api import Api
+from lateen.cluster.apiserver.call import Call
+from lateen.cluster.apiserver.errors import ApiError
+from lateen.kit import jsons
+
+LONGEST_S = 3600
+SLICE = 64 * 1024
+STALLED_S = 30.0
+"""A watch whose client has not taken a slice for this long is closed; the client lists again."""
+
+
+async def watch(api: Api, lines: answers.Lines, request: web.BaseRequest, c: Call) -> web.StreamResponse:
+    """Raises ApiError before the first line; afterwards an error is a line."""
+    wanted = answers.form(request.headers.get("Accept", ""))
+    limit = min(c.number("timeoutSeconds") or LONGEST_S, LONGEST_S)
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    response.enable_chunked_encoding()
+    async with contextlib.aclosing(api.watch(c)) as events:
+        await response.prepare(request)
+        try:
+            async with asyncio.timeout(limit):
+                async for event in events:
+                    await _write(request, response, lines.line(c, wanted, event))
+        except ApiError as e:
+            await _write(request, response, jsons.dumps({"type": "ERROR", "object": e.status()}) + b"\n")
+        except (TimeoutError, ConnectionError):
+            pass
+    return response
+
+
+async def _write(request: web.BaseRequest, response: web.StreamResponse, line: bytes) -> None:
+    """In slices, each waited for: what a client does not read is one slice of a line that all watches share."""
+    view = memoryview(line)
+    for at in range(0, len(line), SLICE):
+        try:
+            async with asyncio.timeout(STALLED_S):
+                await response.write(view[at : at + SLICE])
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionResetError("the client does not read") from None
