@@ -1,0 +1,321 @@
+"""Incremental computation: queries remember what they read, and are worked out again only when that has changed.
+
+Inputs are ``Table`` objects; a query is a method that is decorated with ``query``. While it runs, every table entry and
+every other query that it reads is recorded as a source of its value. Replacing the content of a table marks the queries
+that depend on a changed entry, directly or not; such a query is verified the next time somebody asks for it: it is
+worked out again if one of its sources has another value by then, and if the result equals the former value, the former
+object is kept, so that whatever depends on it stays as it is. The work is therefore in proportion to the change.
+
+The ideas are those of Salsa (https://salsa-rs.github.io/salsa/reference/algorithm.html) and Adapton; marking runs
+forward along recorded readers, so that nothing unaffected is looked at. Queries must be pure, must not depend on
+themselves, and must read inputs through tables alone. Not safe for threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, KeysView, Mapping
+from functools import update_wrapper
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+UNUSED_STEPS = 8
+"""A value that nothing depends on is forgotten when nobody has asked for it for this many steps."""
+
+
+class Node:
+    """Something that a query can read."""
+
+    __slots__ = ("changed", "readers")
+
+    def __init__(self) -> None:
+        self.changed = 0
+        """The step in which its value became what it is."""
+        self.readers: set[Memo] = set()
+
+    def touch(self, step: int) -> None:
+        """Its value is another one from this step on."""
+        self.changed = step
+        marks: list[tuple[Memo, Node]] = [(reader, self) for reader in self.readers]
+        while marks:
+            reader, source = marks.pop()
+            if not reader.suspects:
+                marks += [(further, reader) for further in reader.readers]
+            reader.suspects.add(source)
+
+    def unread(self) -> None:
+        """Nothing depends on it any more."""
+
+
+class Memo(Node):
+    """The value of one query for one set of arguments."""
+
+    __slots__ = ("args", "checked", "home", "queries", "sources", "suspects", "used", "value", "work")
+
+    def __init__(self, queries: Queries, home: dict[Any, Memo], work: Callable[[], Any], args: Any) -> None:
+        super().__init__()
+        self.queries, self.home, self.work, self.args = queries, home, work, args
+        self.sources: dict[Node, None] = {}
+        self.suspects: set[Node] = set()
+        """Sources that may have another value than when this one was worked out."""
+        self.checked = -1
+        self.used = 0
+        self.value: Any = None
+
+    def verify(self) -> None:
+        """Bring the value up to date."""
+        for source in tuple(self.suspects):
+            if isinstance(source, Memo) and source.suspects:
+                try:
+                    source.verify()
+                except Exception:  # noqa: BLE001 - what cannot be worked out any more may not be asked for any more: see by asking
+                    self.compute()
+                    return
+            if source.changed > self.checked:
+                self.compute()
+                return
+        self.suspects.clear()
+        self.checked = self.queries.step
+
+    def compute(self) -> None:
+        queries = self.queries
+        sources: dict[Node, None] = {}
+        queries.running.append(sources)
+        try:
+            value = self.work()
+        finally:
+            queries.running.pop()
+        for source in sources:
+            source.readers.add(self)
+        old, self.sources = self.sources, sources
+        for source in old:
+            if source not in sources:
+                queries.release(source, self)
+        self.suspects.clear()
+        first = self.checked < 0
+        self.checked = queries.step
+        if first or not (value is self.value or value == self.value):
+            self.value = value
+            self.changed = queries.step
+
+    def unread(self) -> None:
+        if self not in self.queries.asked:
+            self.home.pop(self.args, None)
+            for source in self.sources:
+                self.queries.release(source, self)
+            self.sources = {}
+
+
+class Queries:
+    """All values that are worked out from one set of tables."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.running: list[dict[Node, None]] = []
+        self.asked: set[Memo] = set()
+        """Values that somebody has asked for who is not a query."""
+        self._memos: dict[Any, dict[Any, Memo]] = {}
+
+    def ask(self, owner: Any, function: Callable[..., Any], args: Any) -> Any:
+        home = self._memos.get(function)
+        if home is None:
+            home = self._memos[function] = {}
+        memo = home.get(args)
+        if memo is None:
+            memo = Memo(self, home, lambda: function(owner, *args), args)
+            memo.compute()
+            home[args] = memo
+        elif memo.suspects:
+            memo.verify()
+        if self.running:
+            self.running[-1][memo] = None
+        else:
+            memo.used = self.step
+            self.asked.add(memo)
+        return memo.value
+
+    def read(self, node: Node) -> None:
+        """Called by tables while a query runs."""
+        self.running[-1][node] = None
+
+    @staticmethod
+    def release(source: Node, reader: Memo) -> None:
+        source.readers.discard(reader)
+        if not source.readers:
+            source.unread()
+
+    def advance(self) -> int:
+        """Begin the next step; tables are replaced after this."""
+        self.step += 1
+        for memo in [m for m in self.asked if m.used < self.step - UNUSED_STEPS]:
+            self.asked.discard(memo)
+            if not memo.readers:
+                memo.unread()
+        return self.step
+
+    def __len__(self) -> int:
+        """How many values are kept."""
+        return sum(map(len, self._memos.values()))
+
+
+class HasQueries(Protocol):
+    @property
+    def queries(self) -> Queries: ...
+
+
+O = TypeVar("O", bound=HasQueries)  # noqa: E741 - the owner
+
+
+def query(function: Callable[Concatenate[O, P], T]) -> Callable[Concatenate[O, P], T]:
+    """A method whose result is kept. Arguments must be hashable, and are best small: strings and frozen values."""
+
+    def ask(self: O, *args: Any) -> T:
+        return cast(T, self.queries.ask(self, function, args))
+
+    return cast("Callable[Concatenate[O, P], T]", update_wrapper(ask, function))
+
+
+class _Key(Node):
+    """One key of a table, or one bucket of an index."""
+
+    __slots__ = ("home", "key")
+
+    def __init__(self, home: dict[Any, _Key], key: Any) -> None:
+        super().__init__()
+        self.home, self.key = home, key
+        home[key] = self
+
+    def unread(self) -> None:
+        self.home.pop(self.key, None)
+
+
+class Table(Mapping[K, V]):
+    """Objects by key, as queries read them: by one key, all of them, or by a bucket of an index."""
+
+    def __init__(self, queries: Queries, content: Mapping[K, V]) -> None:
+        self._queries, self._content = queries, content
+        self._keys: dict[Any, _Key] = {}
+        self._all, self._some = Node(), Node()
+        self._indexes: list[Index[Any, K, V]] = []
+
+    def index(self, buckets: Callable[[K, V], Iterable[T]]) -> Index[T, K, V]:
+        """Objects by what ``buckets`` says of each."""
+        made: Index[T, K, V] = Index(self._queries, buckets)
+        made.update({}, self._content, self._content, 0)
+        self._indexes.append(made)
+        return made
+
+    def replace(self, content: Mapping[K, V], step: int) -> None:
+        """Another content, whose unchanged values are the same objects as before."""
+        old = self._content
+        if content is old:
+            return
+        changed = [k for k, v in content.items() if old.get(k) is not v]
+        changed += [k for k in old if k not in content]
+        self._content = content
+        if not changed:
+            return
+        for key in changed:
+            if (node := self._keys.get(key)) is not None:
+                node.touch(step)
+        self._all.touch(step)
+        if bool(old) != bool(content):
+            self._some.touch(step)
+        for index in self._indexes:
+            index.update(old, content, changed, step)
+
+    def __getitem__(self, key: K) -> V:
+        found: V | None = self.get(key)
+        if found is None:
+            raise KeyError(key)
+        return found
+
+    def get(self, key: K, default: Any = None) -> Any:
+        if self._queries.running:
+            self._queries.read(self._keys.get(key) or _Key(self._keys, key))
+        return self._content.get(key, default)
+
+    def __contains__(self, key: object) -> bool:
+        return self.get(key) is not None  # type: ignore[arg-type]
+
+    def _read_all(self) -> Mapping[K, V]:
+        if self._queries.running:
+            self._queries.read(self._all)
+        return self._content
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._read_all())
+
+    def __len__(self) -> int:
+        return len(self._read_all())
+
+    def __bool__(self) -> bool:
+        if self._queries.running:
+            self._queries.read(self._some)
+        return bool(self._content)
+
+    def values(self) -> Any:
+        return self._read_all().values()
+
+    def items(self) -> Any:
+        return self._read_all().items()
+
+    def keys(self) -> KeysView[K]:
+        return self._read_all().keys()
+
+
+class Index(Generic[T, K, V]):
+    """Objects of a table by bucket; each bucket is in the order of the objects' keys."""
+
+    def __init__(self, queries: Queries, buckets: Callable[[K, V], Iterable[T]]) -> None:
+        self._queries, self._of = queries, buckets
+        self._found: dict[T, dict[K, V]] = {}
+        self._sorted: dict[T, tuple[V, ...]] = {}
+        self._keys: dict[Any, _Key] = {}
+        self._names = Node()
+
+    def update(self, old: Mapping[K, V], new: Mapping[K, V], changed: Iterable[K], step: int) -> None:
+        touched: dict[T, None] = {}
+        known = len(self._found)
+        added = False
+        for key in changed:
+            before, after = old.get(key), new.get(key)
+            for bucket in self._of(key, before) if before is not None else ():
+                here = self._found[bucket]
+                here.pop(key, None)
+                touched[bucket] = None
+            for bucket in self._of(key, after) if after is not None else ():
+                if bucket not in self._found:
+                    added = True
+                    self._found[bucket] = {}
+                self._found[bucket][key] = after  # type: ignore[assignment]
+                touched[bucket] = None
+        for bucket in touched:
+            self._sorted.pop(bucket, None)
+            if not self._found[bucket]:
+                del self._found[bucket]
+            if (node := self._keys.get(bucket)) is not None:
+                node.touch(step)
+        if added or len(self._found) != known:
+            self._names.touch(step)
+
+    def get(self, bucket: T) -> tuple[V, ...]:
+        if self._queries.running:
+            self._queries.read(self._keys.get(bucket) or _Key(self._keys, bucket))
+        found = self._sorted.get(bucket)
+        if found is None:
+            here = self._found.get(bucket)
+            if here is None:
+                return ()
+            found = tuple(here[k] for k in sorted(here))  # type: ignore[type-var]
+            self._sorted[bucket] = found
+        return found
+
+    def buckets(self) -> KeysView[T]:
+        """Those that have objects; the view is valid until the table changes."""
+        if self._queries.running:
+            self._queries.read(self._names)
+        return self._found.keys()

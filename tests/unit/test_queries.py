@@ -1,0 +1,143 @@
+"""Queries are worked out again when, and only when, something that they read has another value."""
+
+import random
+
+import pytest
+
+from lateen.kit.queries import UNUSED_STEPS, Queries, Table, query
+
+
+class Shop:
+    def __init__(self, prices, stock):
+        self.queries = Queries()
+        self.prices, self.stock = Table(self.queries, prices), Table(self.queries, stock)
+        self.by_place = self.stock.index(lambda _, value: (value[0],))
+        self.runs = []
+
+    def put(self, prices=None, stock=None):
+        step = self.queries.advance()
+        if prices is not None:
+            self.prices.replace(prices, step)
+        if stock is not None:
+            self.stock.replace(stock, step)
+
+    @query
+    def price(self, name):
+        self.runs.append(("price", name))
+        return self.prices.get(name, 0)
+
+    @query
+    def rounded(self, name):
+        self.runs.append(("rounded", name))
+        return self.price(name) // 10
+
+    @query
+    def label(self, name):
+        self.runs.append(("label", name))
+        return f"{name}: {self.rounded(name)}"
+
+    @query
+    def at(self, place):
+        self.runs.append(("at", place))
+        return tuple(v for v in self.by_place.get(place))
+
+    @query
+    def first(self):
+        self.runs.append(("first",))
+        return self.label(min(self.prices)) if self.prices else ""
+
+
+def ran(shop):
+    found, shop.runs[:] = list(shop.runs), []
+    return found
+
+
+def test_an_answer_is_kept_while_nothing_it_reads_changes():
+    shop = Shop({"a": 10, "b": 20}, {})
+    assert shop.label("a") == "a: 1"
+    ran(shop)
+    shop.put({"a": 10, "b": 30})
+    assert shop.label("a") == "a: 1"
+    assert ran(shop) == []
+
+
+def test_a_change_that_makes_no_difference_stops_where_it_makes_none():
+    shop = Shop({"a": 10}, {})
+    shop.label("a")
+    ran(shop)
+    shop.put({"a": 11})
+    assert shop.label("a") == "a: 1"
+    assert ran(shop) == [("price", "a"), ("rounded", "a")]
+    shop.put({"a": 25})
+    assert shop.label("a") == "a: 2"
+
+
+def test_only_the_bucket_that_an_object_leaves_and_the_one_it_enters_change():
+    shop = Shop({}, {"x": ("north", 1), "y": ("south", 2), "z": ("west", 3)})
+    before = {p: shop.at(p) for p in ("north", "south", "west")}
+    ran(shop)
+    shop.put(stock={"x": ("south", 1), "y": ("south", 2), "z": ("west", 3)} | {})
+    assert shop.at("north") == ()
+    assert shop.at("south") == (("south", 1), ("south", 2))
+    assert set(ran(shop)) >= {("at", "north"), ("at", "south")}
+    assert before["west"] == shop.at("west")
+
+
+def test_what_cannot_be_worked_out_any_more_is_not_asked_for():
+    shop = Shop({"a": 10, "b": 20}, {})
+    assert shop.first() == "a: 1"
+    shop.put({"b": 20})
+    assert shop.first() == "b: 2"
+    shop.put({})
+    assert shop.first() == ""
+
+
+def test_a_failure_is_raised_each_time_and_not_kept():
+    class Broken(Shop):
+        @query
+        def strict(self, name):
+            return self.prices[name]
+
+    shop = Broken({}, {})
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            shop.strict("a")
+    shop.put({"a": 1})
+    assert shop.strict("a") == 1
+    shop.put({})
+    with pytest.raises(KeyError):
+        shop.strict("a")
+
+
+def test_values_that_nobody_asks_for_are_forgotten():
+    shop = Shop({str(i): i for i in range(100)}, {})
+    for i in range(100):
+        shop.label(str(i))
+    full = len(shop.queries)
+    for i in range(UNUSED_STEPS + 2):
+        shop.put({str(i): i for i in range(100)} | {"n": i})
+        shop.label("7")
+    assert len(shop.queries) == full * 3 // 300
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_changes_give_what_a_new_shop_gives(seed):
+    rng = random.Random(seed)
+    prices = {c: rng.randint(0, 40) for c in "abcd"}
+    stock = {c: (rng.choice("nsw"), rng.randint(0, 3)) for c in "abcd"}
+    shop = Shop(prices, stock)
+    for _ in range(60):
+        prices, stock = dict(prices), dict(stock)
+        for table, value in ((prices, rng.randint(0, 40)), (stock, (rng.choice("nsw"), rng.randint(0, 3)))):
+            name = rng.choice("abcdef")
+            if rng.random() < 0.3:
+                table.pop(name, None)
+            else:
+                table[name] = value
+        shop.put(prices, stock)
+        new = Shop(prices, stock)
+        for name in rng.sample("abcdef", 3):
+            assert shop.label(name) == new.label(name)
+        for place in "nsw":
+            assert shop.at(place) == new.at(place)
+        assert shop.first() == new.first()
