@@ -88,8 +88,8 @@ async def serve(pipe, ca, pair) -> None:  # type: ignore[no-untyped-def]
             control.world.objects = replace(objects, virtual_services={("d", "s6"): made})
         before = resource.getrusage(resource.RUSAGE_SELF)
         if order != "usage":
-            control.views = Views(Mesh(control.world.objects, control.views.mesh), control.views)
-            control.ads.push()
+            control.views.advance(control.world.objects)
+            await control.ads.push()
             await asyncio.sleep(1.0)
         after = resource.getrusage(resource.RUSAGE_SELF)
         with open("/proc/self/statm") as f:  # noqa: ASYNC230 - procfs never blocks

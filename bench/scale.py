@@ -90,7 +90,7 @@ def main() -> None:
     for n in range(ROUNDS):
         began = time.process_time()
         objects = objects.put("virtual_services", ("d", "s7"), rule(7, 10 + n))
-        views = Views(Mesh(objects, views.mesh), views)
+        views.advance(objects)
         first = sessions[0].offer(generate(views.of(pod, "sidecar")))
         assert first
         encode(first[0])

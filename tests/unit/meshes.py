@@ -77,7 +77,7 @@ def api_version(kind):
     return BY_KIND[kind].kind.api_version
 
 
-def view(found, name="productpage-v1", namespace="default", previous=None):
-    views = Views(Mesh(found), previous)
+def view(found, name="productpage-v1", namespace="default"):
+    views = Views(Mesh(found))
     kind = "router" if name == "ingress" else "sidecar"
     return views.of(found.pods[(namespace, name)], kind)

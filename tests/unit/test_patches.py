@@ -216,4 +216,4 @@ def test_what_no_patch_touches_keeps_its_bytes():
     plain = generate(Views(Mesh(mesh.objects(""))).of(mesh.objects("").pods[("default", "productpage-v1")], "sidecar"))
     name = "outbound|9080||ratings.default.svc.cluster.local"
     mine = next(s.resources[name] for s in found.sets[names.CDS] if name in s.resources)
-    assert mine is next(s.resources[name] for s in plain[names.CDS] if name in s.resources)
+    assert mine == next(s.resources[name] for s in plain[names.CDS] if name in s.resources)

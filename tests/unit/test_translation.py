@@ -149,9 +149,9 @@ def test_a_step_by_step_history_equals_a_build_from_scratch():
         mesh.objects(SUBSETS, meshed=False),
         mesh.objects(),
     ]
-    views = None
+    views = Views(Mesh(steps[0]))
     for found in steps:
-        views = Views(Mesh(found), views)
+        views.advance(found)
         step = views.of(found.pods[("default", "productpage-v1")], "sidecar")
         fresh = mesh.view(found)
         for type_url, sets in generate(step).items():
@@ -164,7 +164,8 @@ def test_one_endpoint_costs_one_resource():
     before = generate(views.of(found.pods[("default", "productpage-v1")], "sidecar"))
     name, ports = found.slices[("default", "reviews")]
     fewer = found.put("slices", ("default", "reviews"), (name, {"http": ports["http"][:2]}))
-    after = generate(Views(Mesh(fewer), views).of(found.pods[("default", "productpage-v1")], "sidecar"))
+    views.advance(fewer)
+    after = generate(views.of(found.pods[("default", "productpage-v1")], "sidecar"))
     changed = {t: sum(len(n.changes_since(o)[0]) for n, o in zip(after[t], before[t], strict=True)) for t in after}
     assert sum(changed.values()) == changed[names.EDS] == 1
 

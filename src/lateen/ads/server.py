@@ -24,6 +24,8 @@ log = logging.getLogger("lateen.ads")
 SOTW_METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 MAX_MESSAGE = 4 * 1024 * 1024
+SLICE_S = 0.005
+"""A push lets other work go on after this time: messages leave while it goes on."""
 
 
 @dataclass(eq=False)
@@ -192,13 +194,20 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         connection.send(responses)
         self.answered()
 
-    def push(self) -> None:
-        """Offer every proxy what it shall have now; a failure with one does not touch the others."""
+    async def push(self) -> None:
+        """Offer every proxy what it shall have now; a failure with one does not touch the others. Other work goes on in
+        between."""
+        last = time.monotonic()
         for connection in tuple(self.connections):
+            if connection not in self.connections:
+                continue  # left meanwhile
             try:
                 connection.send(connection.session.offer(self._sets(connection)))
             except Exception:  # isolation: the last good configuration of this proxy stays
                 log.exception("no push to %s", connection.node)
+            if time.monotonic() - last > SLICE_S:
+                await asyncio.sleep(0)
+                last = time.monotonic()
         for stream in tuple(self.proxyless):
             try:
                 stream.send(stream.session.offer(self._proxyless_sets(stream.node)))

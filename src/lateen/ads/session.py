@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import is_
 
 from lateen.wire import names
 from lateen.wire.resource import Resource, ResourceSet
@@ -140,6 +141,7 @@ class Session:
             if name == WILDCARD:
                 state.wildcard = True
             elif request.type_url != names.VHDS:
+                name = self._own_name(request.type_url, name)
                 state.names.add(name)
                 if not (first and request.initial.get(name)):
                     state.forced.add(name)
@@ -153,6 +155,11 @@ class Session:
             state.acked.pop(name, None)
         if first or request.subscribe:
             state.offered = ()
+
+    def _own_name(self, type_url: str, name: str) -> str:
+        """The same text as one object for all sessions, where the resource is known: names are most of a session."""
+        found = next((s.resources[name] for s in self._sets.get(type_url, ()) if name in s.resources), None)
+        return found.name if found else name
 
     def _hosts_of_routes(self, request: Request, first: bool) -> None:
         """Envoy asks for virtual hosts without naming them, and drops those of a route configuration that it does
@@ -230,10 +237,17 @@ class Session:
         clusters = self._types.get(names.CDS)
         return type_url in (names.RDS, names.VHDS) and clusters is not None and clusters.pending is not None
 
+    def _nothing(self, type_url: str) -> Response:
+        """The answer to a first request for which there is nothing: Envoy waits for one."""
+        self._nonce += 1
+        return Response(type_url, str(self._nonce), (), ())
+
     def _respond(self, type_url: str, state: _Type, sets: Sets) -> Response | None:
+        comparable = len(state.offered) == len(sets)
+        if comparable and not state.forced and not state.batches and all(map(is_, state.offered, sets)):
+            return None if state.acks or state.nacks or state.pending else self._nothing(type_url)
         changed: set[str] = set()
         removed: set[str] = set()
-        comparable = len(state.offered) == len(sets)
         for i, current in enumerate(sets):
             new, gone = current.changes_since(state.offered[i] if comparable else None)
             changed |= new

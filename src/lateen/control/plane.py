@@ -58,6 +58,7 @@ class Control:
         self._dirty = asyncio.Event()
         self.world = World(namespace, self._dirty.set)
         self.views = Views(Mesh(self.world.objects))
+        self._pushed = self.world.objects
         self.ads = AdsServer(self._allow, self._sets, self._proxyless, self._rejected)
         self.patching = Patching()
         self.registrar = Registrar(client, self.world)
@@ -128,18 +129,19 @@ class Control:
         if self.patching.refused(connection, rejection):
             self._dirty.set()
 
-    async def _settled(self) -> Mesh:
-        """The mesh once nothing has changed for a moment; a little later where a rule leads to what is not there."""
+    async def _settled(self) -> None:
+        """Bring the mesh up to date once nothing has changed for a moment; a little later where a rule leads to what is
+        not there."""
         first = time.monotonic()
         while True:
             while self._dirty.is_set() and time.monotonic() - first < LONGEST_S:
                 self._dirty.clear()
                 await asyncio.sleep(QUIET_S)
             self._dirty.clear()
-            mesh = Mesh(self.world.objects, self.views.mesh)
+            self.views.advance(self.world.objects)
             left = first + GRACE_S - time.monotonic()
-            if left <= 0 or not dangling(self.views.mesh.objects, mesh):
-                return mesh
+            if left <= 0 or not dangling(self._pushed, self.mesh()):
+                return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._dirty.wait()
@@ -147,12 +149,12 @@ class Control:
     async def push_loop(self) -> None:
         while True:
             await self._dirty.wait()
-            mesh = await self._settled()
+            await self._settled()
             started = time.perf_counter()
             try:
-                self.views = Views(mesh, self.views)
-                self.credentials.pushed(mesh)
-                self.ads.push()
+                self.credentials.pushed(self.mesh())
+                await self.ads.push()
+                self._pushed = self.mesh().instant
                 self.changed()
             except Exception:  # whatever one instant of the mesh does, the next one is pushed
                 log.exception("this state of the mesh is not pushed; proxies keep what they have")

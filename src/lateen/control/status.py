@@ -153,7 +153,7 @@ class StatusWriter:
     def _wanted(self) -> list[tuple[kinds.Kind, Json, Json]]:
         """(kind, object, its status) of each whose status is not written yet."""
         far = reach(self._ads.connections)
-        mesh = Mesh(self._world.objects, self._pushed())
+        mesh = self._pushed()
         extras = _extras(mesh, self._patching.report(self._ads.connections))
         addresses = mesh.automatic()
         out: list[tuple[kinds.Kind, Json, Json]] = []
@@ -173,7 +173,7 @@ class StatusWriter:
         name = COLLECTIONS.get(kind.kind)
         if name is None:
             return False
-        known, pushed = self._world.objects, self._pushed().objects
+        known, pushed = self._world.objects, self._pushed().instant
         return known is not pushed and getattr(known, name).get(key) is not getattr(pushed, name).get(key)
 
     def _ingresses(self, mesh: Mesh) -> list[tuple[kinds.Kind, Json, Json]]:

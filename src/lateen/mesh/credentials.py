@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from lateen.api import objects as o
 from lateen.api.networking import DestinationRule, ServerTLS, TrafficPolicy
+from lateen.kit.derived import derived
 from lateen.mesh import policy
 from lateen.mesh.model import Mesh
 from lateen.mesh.view import ENDS_TLS
@@ -69,7 +69,7 @@ def _chosen(dr: Rule, namespace: str, labels: Mapping[str, str]) -> bool:
     return dr.ref.namespace == namespace and all(labels.get(k) == v for k, v in wanted.items())
 
 
-@lru_cache(maxsize=65536)
+@derived
 def for_sidecars(dr: Rule) -> Rule:
     """Without the secrets' names, unless the rule has chosen its workloads; most rules are what they are."""
     if dr.spec.workload_selector or not policy.secrets(dr.spec):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from lateen.mesh.model import Mesh, differing
 from lateen.mesh.objects import Objects
-from lateen.mesh.scope import destinations_of
+from lateen.mesh.rules import destinations_of
 
 
 def dangling(before: Objects, mesh: Mesh) -> bool:
     """Whether a VirtualService that has changed since ``before`` leads to a host or a subset that nobody has defined
     yet: worth a short wait, since the missing object may be on its way."""
-    now = mesh.objects.virtual_services
+    now = mesh.instant.virtual_services
     for key in differing(before.virtual_services, now):
         vs = now.get(key)
         if vs is None:

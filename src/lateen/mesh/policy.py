@@ -6,11 +6,12 @@ Facts: https://istio.io/latest/docs/reference/config/networking/destination-rule
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
 from lateen.api import objects as o
-from lateen.api.networking import ClientTLS, DestinationRule, PortTrafficPolicy, TrafficPolicy
+from lateen.api.networking import ClientTLS, DestinationRule, LocalityLb, PortTrafficPolicy, TrafficPolicy
 
 _BY_PORT = ("load_balancer", "connection_pool", "outlier_detection", "tls")
 """Settings that a port has a say in; all of them fall back to defaults where the port's own entry leaves one out."""
@@ -53,3 +54,17 @@ def tls(spec: DestinationRule) -> list[ClientTLS]:
 def secrets(spec: DestinationRule) -> tuple[str, ...]:
     """Names of the Secrets that some level of the rule names."""
     return tuple(dict.fromkeys(t.credential_name for t in tls(spec) if t.credential_name))
+
+
+def asks_for_place(spec: DestinationRule, default: LocalityLb | None) -> tuple[bool, frozenset[str]]:
+    """(whether the rule's load balancing asks where its client is, labels of clients that it asks for)"""
+    keys: set[str] = set()
+    wanted = False
+    levels: list[Any] = [p for p in (spec.traffic_policy, *(s.traffic_policy for s in spec.subsets)) if p]
+    levels += [port for p in levels for port in p.port_level_settings]
+    for settings in levels:
+        lb = settings.load_balancer.locality_lb_setting if settings.load_balancer else None
+        wanted = wanted or lb is not None or settings.outlier_detection is not None
+        if setting := lb or default:
+            keys |= {f.partition("=")[0] for f in setting.failover_priority}
+    return wanted, frozenset(keys)

@@ -16,15 +16,16 @@ from functools import lru_cache
 
 from lateen.api import objects as o
 from lateen.api.networking import ServiceEntry, WorkloadEntry
+from lateen.kit.derived import derived
+from lateen.mesh.workloads import Instance, instance
 
 Entry = o.Resource[ServiceEntry]
-Found = tuple[tuple[o.Endpoint, o.Pod | None], ...]
 AUTO = ipaddress.ip_network("240.240.0.0/16")
 """Istio's range for hosts that have no address of their own."""
 KNOWN_BY_NAME = ("DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS")
 
 
-@lru_cache(maxsize=16384)
+@derived
 def services(entry: Entry) -> tuple[o.Service, ...]:
     """One for each host, in the entry's order."""
     spec = entry.spec
@@ -69,19 +70,6 @@ def joined(first: o.Service, more: o.Service) -> o.Service:
     )
 
 
-def by_host(services_: Iterable[o.Service], entries: Iterable[Entry]) -> dict[str, tuple[o.Service, ...]]:
-    """Host -> the services of that name, at most one of each namespace: Kubernetes' first, then the oldest."""
-    out: dict[str, dict[str, o.Service]] = {}
-    for s in services_:
-        out.setdefault(s.host, {})[s.namespace] = s
-    for entry in sorted(entries, key=lambda e: e.age_order):
-        for s in services(entry):
-            mine = out.setdefault(s.host, {})
-            there = mine.get(s.namespace)
-            mine[s.namespace] = s if there is None else joined(there, s)
-    return {host: tuple(found.values()) for host, found in out.items()}
-
-
 # --- workloads ---------------------------------------------------------------------------------------------------
 
 
@@ -107,13 +95,13 @@ def workload(namespace: str, name: str, we: WorkloadEntry, labels: Mapping[str, 
     )
 
 
-@lru_cache(maxsize=65536)
+@derived
 def of_workload_entry(found: o.Resource[WorkloadEntry]) -> o.Pod:
     made = workload(found.ref.namespace, found.ref.name, found.spec, dict(found.labels))
     return made if found.healthy else replace(made, ready=False)
 
 
-@lru_cache(maxsize=16384)
+@derived
 def inline(entry: Entry) -> tuple[o.Pod, ...]:
     return tuple(
         workload(entry.ref.namespace, f"{entry.ref.name}-{i}", e, {}) for i, e in enumerate(entry.spec.endpoints)
@@ -137,28 +125,30 @@ def numeric(address: str) -> bool:
     return True
 
 
-def of_entry(entry: Entry, host: str, port: o.ServicePort, pods: Iterable[o.Pod], workloads: Iterable[o.Pod]) -> Found:
-    """The endpoints of one port. ``pods`` and ``workloads`` are all of the entry's namespace."""
+def of_entry(
+    entry: Entry, host: str, port: o.ServicePort, pods: Iterable[o.Pod], workloads: Iterable[o.Pod]
+) -> list[Instance]:
+    """The instances of one port. ``pods`` and ``workloads`` are all of the entry's namespace."""
     spec = entry.spec
     if spec.resolution in ("NONE", "DYNAMIC_DNS"):
-        return ()
-    out: list[tuple[o.Endpoint, o.Pod | None]] = []
+        return []
+    out: list[Instance] = []
     if spec.workload_selector is not None:
         wanted = spec.workload_selector.labels.items()
         for found, is_pod in ((pods, True), (workloads, False)):
             for w in found:
                 labels = w.label_map
                 if w.address and w.ready and all(labels.get(k) == v for k, v in wanted):
-                    out.append((o.Endpoint(w.address, _port(w, port, is_pod), w.name), w))
+                    out.append(instance(w, _port(w, port, is_pod)))
     else:
         for w in inline(entry):
             address = w.address or host
             number = 0 if address.startswith("unix://") else _port(w, port, False)
-            out.append((o.Endpoint(address, number, w.name), w))
+            out.append(instance(w, number, address=address))
     if not out and spec.resolution in KNOWN_BY_NAME and "*" not in host and spec.workload_selector is None:
         number = port.target if isinstance(port.target, int) else port.port
-        out.append((o.Endpoint(host, number or port.port, ""), None))
-    return tuple(out)
+        out.append(Instance(host, number or port.port))
+    return out
 
 
 # --- addresses for hosts that have none ------------------------------------------------------------------------

@@ -5,12 +5,17 @@ Facts: https://istio.io/latest/docs/reference/config/networking/sidecar/ (IstioE
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from lateen.api import objects as o
-from lateen.api.networking import Destination, IstioEgressListener, Sidecar, VirtualService
+from lateen.api.networking import IstioEgressListener, Sidecar
 from lateen.mesh.model import Mesh
-from lateen.mesh.view import Destinations
+
+Pattern = tuple[str, str]
+"""(namespace or ``*``, host pattern)"""
+Members = tuple[tuple[str, frozenset[int]], ...]
+"""(host, the only ports that are seen; none for all), by host"""
 
 
 def covers(pattern: str, host: str) -> bool:
@@ -24,92 +29,83 @@ def overlap(a: str, b: str) -> bool:
     return covers(a, b) or covers(b, a)
 
 
+@dataclass(frozen=True)
 class Scope:
-    """One Sidecar's egress as seen by a workload of ``namespace``."""
+    """What a Sidecar's egress lets clients of a namespace see."""
 
-    def __init__(self, mesh: Mesh, sidecar: o.Resource[Sidecar], namespace: str) -> None:
-        self._mesh, self._namespace = mesh, namespace
-        self.listeners: list[tuple[IstioEgressListener, list[tuple[str, str]]]] = [
-            (e, [self._pattern(h) for h in e.hosts]) for e in sidecar.spec.egress
-        ] or [(IstioEgressListener(hosts=("*/*",)), [("*", "*")])]
+    spaces: tuple[tuple[str, Members], ...]
+    """By namespace: its services, also those that a visible rule leads to."""
+    rules: frozenset[o.Ref]
+    """The VirtualServices for the mesh that are seen."""
 
-    def _pattern(self, text: str) -> tuple[str, str]:
-        namespace, slash, host = text.partition("/")
-        if not slash:
-            namespace, host = "*", text
-        return (self._namespace if namespace == "." else namespace, host)
 
-    def rule(self, vs: o.Resource[VirtualService]) -> bool:
-        return any(self._rule(vs, patterns) for _, patterns in self.listeners)
+def _patterns(sidecar: Sidecar, namespace: str) -> list[tuple[IstioEgressListener, list[Pattern]]]:
+    everything = (IstioEgressListener(hosts=("*/*",)),)
+    return [(e, [_pattern(h, namespace) for h in e.hosts]) for e in sidecar.egress or everything]
 
-    def _rule(self, vs: o.Resource[VirtualService], patterns: list[tuple[str, str]]) -> bool:
-        hosts = [self._mesh.resolve(h, vs.ref.namespace) for h in vs.spec.hosts]
-        return any(
-            namespace in ("*", vs.ref.namespace) and any(overlap(pattern, h) for h in hosts)
-            for namespace, pattern in patterns
-        )
 
-    def services(self) -> list[tuple[o.Service, frozenset[int]]]:
-        """(service, the only ports that are seen; none for all), by host; also those that a visible rule leads to."""
-        found: dict[str, tuple[o.Service, set[int]]] = {}
-        for listener, patterns in self.listeners:
-            only = listener.port.number if listener.port else 0
-            for s in self._matching(patterns):
-                known = found.setdefault(s.host, (s, set()))
-                known[1].add(only)
-        for vs in self._mesh.virtual_services():
-            if (not vs.spec.gateways or "mesh" in vs.spec.gateways) and self.rule(vs):
-                for host in _destinations(vs, self._mesh):
-                    seen = self._mesh.service(host, self._namespace)
-                    if host not in found and seen is not None:
-                        found[host] = (seen, {0})
-        return [(s, frozenset() if 0 in ports else frozenset(ports)) for _, (s, ports) in sorted(found.items())]
+def _pattern(text: str, namespace: str) -> Pattern:
+    space, slash, host = text.partition("/")
+    if not slash:
+        space, host = "*", text
+    return (namespace if space == "." else space, host)
 
-    def bound(self) -> list[tuple[IstioEgressListener, list[o.Service]]]:
-        """Listeners that have an address of their own, with the services behind them."""
-        return [
-            (listener, sorted(self._matching(patterns), key=lambda s: s.host))
-            for listener, patterns in self.listeners
-            if listener.port and (listener.bind or listener.capture_mode == "NONE")
+
+def scope(mesh: Mesh, sidecar: Sidecar, namespace: str) -> Scope:
+    found: dict[str, dict[str, set[int]]] = {}
+    known: set[str] = set()
+    listeners = _patterns(sidecar, namespace)
+    for listener, patterns in listeners:
+        only = listener.port.number if listener.port else 0
+        for s in _matching(mesh, patterns, namespace):
+            found.setdefault(s.namespace, {}).setdefault(s.host, set()).add(only)
+            known.add(s.host)
+    rules: set[o.Ref] = set()
+    for ref, targets in _rules(mesh, [p for _, patterns in listeners for p in patterns]):
+        rules.add(ref)
+        for host in targets:
+            seen = mesh.service(host, namespace)
+            if seen is not None and host not in known:
+                found.setdefault(seen.namespace, {})[host] = {0}
+    spaces = tuple(
+        (space, tuple((h, frozenset() if 0 in ports else frozenset(ports)) for h, ports in sorted(hosts.items())))
+        for space, hosts in sorted(found.items())
+    )
+    return Scope(spaces, frozenset(rules))
+
+
+def bound(mesh: Mesh, sidecar: Sidecar, namespace: str) -> list[tuple[IstioEgressListener, list[o.Service]]]:
+    """Listeners that have an address of their own, with the services behind them."""
+    return [
+        (listener, sorted(_matching(mesh, patterns, namespace), key=lambda s: s.host))
+        for listener, patterns in _patterns(sidecar, namespace)
+        if listener.port and (listener.bind or listener.capture_mode == "NONE")
+    ]
+
+
+def _spaces(known: Iterable[str], patterns: list[Pattern]) -> list[str]:
+    wanted = {space for space, _ in patterns}
+    return [n for n in known if "*" in wanted or n in wanted]
+
+
+def _matching(mesh: Mesh, patterns: list[Pattern], namespace: str) -> Iterator[o.Service]:
+    hosts = {h for space in _spaces(mesh.spaces(), patterns) for h in mesh.hosts_in(space)}
+    for host in sorted(hosts):
+        seen = [
+            s
+            for s in mesh.candidates(host)
+            if mesh.visible_to(s.export_to, s.namespace, namespace)
+            and any(space in ("*", s.namespace) and covers(p, s.host) for space, p in patterns)
         ]
-
-    def _matching(self, patterns: list[tuple[str, str]]) -> Iterator[o.Service]:
-        for candidates in self._mesh.by_host().values():
-            seen = [
-                s
-                for s in candidates
-                if self._mesh.visible_to(s.export_to, s.namespace, self._namespace)
-                and any(namespace in ("*", s.namespace) and covers(p, s.host) for namespace, p in patterns)
-            ]
-            own = next((s for s in seen if s.namespace == self._namespace), None)
-            if seen:
-                yield own or seen[0]
+        own = next((s for s in seen if s.namespace == namespace), None)
+        if seen:
+            yield own or seen[0]
 
 
-def _destinations(vs: o.Resource[VirtualService], mesh: Mesh) -> Iterator[str]:
-    for d in destinations_of(vs.spec):
-        yield mesh.resolve(d.host, vs.ref.namespace)
-
-
-def destinations_of(spec: VirtualService) -> Iterator[Destination]:
-    """All destinations of a rule, mirrors too."""
-    for http in spec.http:
-        yield from (r.destination for r in http.route)
-        yield from (m.destination for m in http.mirrors)
-        if http.mirror:
-            yield http.mirror
-    for tls in spec.tls:
-        yield from (r.destination for r in tls.route)
-    for tcp in spec.tcp:
-        yield from (r.destination for r in tcp.route)
-
-
-def destinations(mesh: Mesh, rules: tuple[o.Resource[VirtualService], ...]) -> Destinations:
-    out = {}
-    for vs in rules:
-        for d in destinations_of(vs.spec):
-            host = mesh.resolve(d.host, vs.ref.namespace)
-            service = mesh.service(host)
-            ports = tuple(p.port for p in service.ports) if service else ()
-            out[f"{vs.ref.namespace}/{d.host}"] = (host, ports)
-    return tuple((written, host, ports) for written, (host, ports) in sorted(out.items()))
+def _rules(mesh: Mesh, patterns: list[Pattern]) -> Iterator[tuple[o.Ref, tuple[str, ...]]]:
+    """The VirtualServices that some pattern lets through, with the hosts that they lead to."""
+    for space in _spaces(mesh.rule_spaces(), patterns):
+        mine = [p for n, p in patterns if n in ("*", space)]
+        for ref, hosts, targets in mesh.rules_in(space):
+            if any(overlap(p, h) for p in mine for h in hosts):
+                yield ref, targets

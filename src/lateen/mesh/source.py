@@ -21,15 +21,15 @@ def _matches(spec: VirtualService) -> Iterable[Any]:
             yield from route.match
 
 
-def asks(rules: Iterable[o.Resource[VirtualService]]) -> tuple[frozenset[str], bool]:
-    """(label keys that some rule looks at, whether some rule looks at the client's namespace)"""
+def asks(vs: o.Resource[VirtualService]) -> tuple[frozenset[str], frozenset[str]]:
+    """(labels of clients that some match looks at, namespaces that some match is for)"""
     keys: set[str] = set()
-    namespace = False
-    for vs in rules:
-        for m in _matches(vs.spec):
-            keys |= m.source_labels.keys()
-            namespace = namespace or bool(m.source_namespace)
-    return frozenset(keys), namespace
+    namespaces: set[str] = set()
+    for m in _matches(vs.spec):
+        keys |= m.source_labels.keys()
+        if m.source_namespace:
+            namespaces.add(m.source_namespace)
+    return frozenset(keys), frozenset(namespaces)
 
 
 def narrowed(vs: o.Resource[VirtualService], namespace: str, labels: Mapping[str, str]) -> o.Resource[VirtualService]:

@@ -1,12 +1,15 @@
-"""What the translator may know: frozen values, which are also its cache keys.
+"""What the translator may know: frozen values, which are also what its results are kept by.
 
-An OutboundView is the same object for all sidecars that see the same; its HostViews are shared between namespaces and
-between instants of the mesh for as long as nothing in them changes.
+Values are shared between proxies, and between instants of the mesh, for as long as nothing in them changes. The
+services that a proxy may call come in parts, one for each namespace, and apart by what is made of them: hosts (clusters
+and listeners), endpoints, domains (virtual hosts). So a change makes few new values, whoever is concerned.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from lateen.api import objects as o
 from lateen.api.networking import (
@@ -17,12 +20,13 @@ from lateen.api.networking import (
     LocalityLb,
     Server,
     ServerTLS,
-    VirtualService,
 )
 from lateen.api.security import AuthorizationPolicy
+from lateen.mesh.cached import Cached
 from lateen.mesh.objects import MeshConfig
 from lateen.mesh.proxies import Place
-from lateen.mesh.registry import Found
+from lateen.mesh.routing import NO_ROUTES, ConnectionRoute, PortRoutes, Route
+from lateen.mesh.workloads import Instances
 
 
 @dataclass(frozen=True)
@@ -56,43 +60,11 @@ class Locality:
 
 
 @dataclass(frozen=True, eq=False)
-class Cached:
-    """A frozen value that is compared by its ``key``, whose hash is worked out once."""
-
-    key: tuple[object, ...]
-    _hash: int = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_hash", hash(self.key))
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or (
-            isinstance(other, Cached)
-            and type(self) is type(other)
-            and self._hash == other._hash
-            and self.key == other.key
-        )
-
-
-Destinations = tuple[tuple[str, str, tuple[int, ...]], ...]
-"""(namespace/host as written, full host, its ports) of every destination of some VirtualServices"""
-
-
-def resolved(destinations: Destinations, host: str, namespace: str) -> tuple[str, tuple[int, ...]]:
-    """A destination's full host and ports."""
-    written = f"{namespace}/{host}"
-    return next(((full, ports) for w, full, ports in destinations if w == written), (host, ()))
-
-
-@dataclass(frozen=True, eq=False)
 class EndpointsView(Cached):
     """The endpoints of one cluster."""
 
     cluster: str = field(kw_only=True)
-    endpoints: Found = field(kw_only=True)
+    endpoints: Instances = field(kw_only=True)
     mtls: bool = field(kw_only=True)
     locality: Locality | None = field(kw_only=True)
 
@@ -115,11 +87,11 @@ class HostView(Cached):
     aliases: tuple[tuple[str, str], ...] = field(kw_only=True)
     """(namespace, name) of ExternalName services that stand for it."""
     security: tuple[Security, ...] = field(kw_only=True)
-    virtual_services: tuple[o.Resource[VirtualService], ...] = field(kw_only=True)
+    routes: tuple[PortRoutes, ...] = field(kw_only=True)
+    """By port; empty where no rule says anything."""
     rules: tuple[o.Resource[DestinationRule], ...] = field(kw_only=True)
-    destinations: Destinations = field(kw_only=True)
-    onward: tuple[tuple[str, tuple[o.Resource[DestinationRule], ...]], ...] = field(kw_only=True)
-    """The DestinationRules of other hosts that connections are routed to."""
+    onward: tuple[tuple[str, tuple[int, ...], tuple[o.Resource[DestinationRule], ...]], ...] = field(kw_only=True)
+    """(host, its ports, its DestinationRules) of other hosts that connections are routed to."""
     inline: tuple[EndpointsView, ...] = field(kw_only=True)
     """Endpoints that stand in the clusters themselves: names that Envoy looks up."""
     instances: tuple[tuple[int, str], ...] = field(kw_only=True)
@@ -132,8 +104,44 @@ class HostView(Cached):
     def secured(self, port: int, subset: str) -> Security:
         return next((s for s in self.security if s.port == port and s.subset == subset), Security(port, subset, "none"))
 
-    def resolved(self, host: str, namespace: str) -> tuple[str, tuple[int, ...]]:
-        return resolved(self.destinations, host, namespace)
+    def routed(self, port: int) -> PortRoutes:
+        return next((r for r in self.routes if r.port == port), NO_ROUTES)
+
+
+P = TypeVar("P", bound=Cached)
+M = TypeVar("M")
+
+
+@dataclass(frozen=True, eq=False)
+class HostSpace(Cached):
+    """The hosts of one namespace as some clients see them, by name; compared by the hosts' identity."""
+
+    members: tuple[HostView, ...] = field(kw_only=True)
+
+
+@dataclass(frozen=True, eq=False)
+class EndpointSpace(Cached):
+    """The endpoints of one namespace's clusters."""
+
+    members: tuple[EndpointsView, ...] = field(kw_only=True)
+
+
+@dataclass(frozen=True, eq=False)
+class DomainSpace(Cached):
+    """The names that one namespace's hosts have for some clients."""
+
+    hosts: HostSpace = field(kw_only=True)
+    viewer: str = field(kw_only=True)
+    """The namespace whose bare short names count, where the hosts have some there; else empty."""
+    silenced: frozenset[tuple[str, str]] = field(kw_only=True)
+    """(host, spelling) that belongs to another host: Envoy allows each spelling once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Spaces(Cached, Generic[P]):
+    """All namespaces' parts; compared by the parts."""
+
+    parts: tuple[P, ...] = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -150,13 +158,24 @@ class Bind:
 
 @dataclass(frozen=True, eq=False)
 class OutboundView(Cached):
+    """What some clients may call."""
+
     config: MeshConfig = field(kw_only=True)
-    hosts: tuple[HostView, ...] = field(kw_only=True)
-    endpoints: tuple[EndpointsView, ...] = field(kw_only=True)
-    silenced: frozenset[tuple[str, str]] = field(kw_only=True)
-    """(host, spelling) that belongs to another host: Envoy allows each spelling once."""
+    host_spaces: Spaces[HostSpace] = field(kw_only=True)
+    endpoint_spaces: Spaces[EndpointSpace] = field(kw_only=True)
+    domain_spaces: Spaces[DomainSpace] = field(kw_only=True)
     binds: tuple[Bind, ...] = field(kw_only=True)
     origins: tuple[str, ...] = field(kw_only=True)
+
+    @property
+    def hosts(self) -> Iterator[HostView]:
+        for part in self.host_spaces.parts:
+            yield from part.members
+
+    @property
+    def endpoints(self) -> Iterator[EndpointsView]:
+        for part in self.endpoint_spaces.parts:
+            yield from part.members
 
 
 @dataclass(frozen=True)
@@ -197,14 +216,13 @@ Bound = tuple[o.Resource[Gateway], Server]
 
 
 @dataclass(frozen=True)
-class Routed:
-    """A VirtualService at a gateway."""
+class GatewayHost:
+    """The requests for a host at a gateway's server."""
 
-    rule: o.Resource[VirtualService]
-    domains: tuple[tuple[str, int], ...]
-    """(host, port of the server) where it applies"""
-    gateways: tuple[str, ...]
-    """Spellings of the gateways by which it is bound."""
+    host: str
+    port: int
+    """Of the server that it belongs to."""
+    routes: tuple[Route, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,12 +248,10 @@ class GatewayServer(Cached):
     """(host, port) whose plain requests are sent to HTTPS."""
     hosts: tuple[str, ...] = field(kw_only=True)
     origins: tuple[str, ...] = field(kw_only=True)
-    virtual_services: tuple[Routed, ...] = field(kw_only=True)
-    destinations: Destinations = field(kw_only=True)
+    requests: tuple[GatewayHost, ...] = field(kw_only=True)
+    """In order of precedence; several may be for the same host."""
+    connections: tuple[ConnectionRoute, ...] = field(kw_only=True)
     authorization: tuple[o.Resource[AuthorizationPolicy], ...] = field(kw_only=True)
-
-    def resolved(self, host: str, namespace: str) -> tuple[str, tuple[int, ...]]:
-        return resolved(self.destinations, host, namespace)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Resource:
     """``wrapped`` is the serialized ``envoy.service.discovery.v3.Resource``; ``origin`` names the user's objects."""
 
@@ -16,34 +17,60 @@ class Resource:
     origin: tuple[str, ...] = ()
 
 
+Changes = tuple[frozenset[str], frozenset[str]]
+"""(names that are new or changed, names that are gone)"""
+
+
 class ResourceSet:
-    """Resources of one type, shared by every proxy with an equal view; compared by identity."""
+    """Resources of one type, shared by every proxy with an equal view; compared by identity.
 
-    __slots__ = ("__weakref__", "_diffs", "resources")
+    A set can be the union of parts whose names do not overlap. What has changed between two unions is then looked for
+    in the parts that are not the same.
+    """
 
-    def __init__(self, resources: Mapping[str, Resource]) -> None:
-        self.resources = resources
-        self._diffs: dict[int, tuple[ResourceSet, frozenset[str], frozenset[str]]] = {}
+    __slots__ = ("__weakref__", "_last", "_resources", "parts")
 
-    def changes_since(self, old: ResourceSet | None) -> tuple[frozenset[str], frozenset[str]]:
-        """(names that are new or changed, names that are gone) since ``old``; worked out once per pair."""
+    def __init__(self, resources: Mapping[str, Resource], parts: tuple[ResourceSet, ...] = ()) -> None:
+        self._resources: Mapping[str, Resource] | None = None if parts else resources
+        self.parts = parts
+        self._last: tuple[weakref.ref[ResourceSet], Changes] | None = None
+
+    @classmethod
+    def union(cls, parts: tuple[ResourceSet, ...]) -> ResourceSet:
+        found = tuple(p for p in parts if p is not EMPTY)
+        return found[0] if len(found) == 1 else cls({}, found) if found else EMPTY
+
+    @property
+    def resources(self) -> Mapping[str, Resource]:
+        if self._resources is None:
+            found: dict[str, Resource] = {}
+            for p in self.parts:
+                found.update(p.resources)
+            self._resources = found
+        return self._resources
+
+    def changes_since(self, old: ResourceSet | None) -> Changes:
+        """Worked out once for all proxies that had ``old``, which is not kept alive by it."""
         if old is None:
             return frozenset(self.resources), frozenset()
         if old is self:
             return frozenset(), frozenset()
-        known = self._diffs.get(id(old))
-        if known is not None and known[0] is old:
-            return known[1], known[2]
+        if self._last is not None and self._last[0]() is old:
+            return self._last[1]
+        made = self._compared(old)
+        self._last = (weakref.ref(old), made)
+        return made
+
+    def _compared(self, old: ResourceSet) -> Changes:
+        before, after = old.resources, self.resources
+        if self.parts and old.parts:
+            known, kept = set(old.parts), set(self.parts)
+            after = {n: r for p in self.parts if p not in known for n, r in p.resources.items()}
+            before = {n: r for p in old.parts if p not in kept for n, r in p.resources.items()}
         changed = frozenset(
-            n
-            for n, r in self.resources.items()
-            if (was := old.resources.get(n)) is not r and (was is None or was.version != r.version)
+            n for n, r in after.items() if (was := before.get(n)) is not r and (was is None or was.version != r.version)
         )
-        removed = frozenset(n for n in old.resources if n not in self.resources)
-        if len(self._diffs) >= 4:
-            self._diffs.clear()
-        self._diffs[id(old)] = (old, changed, removed)
-        return changed, removed
+        return changed, frozenset(n for n in before if n not in self.resources)
 
 
 EMPTY = ResourceSet({})

@@ -10,6 +10,7 @@ from envoy.config.core.v3 import address_pb2, protocol_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
 from lateen.api import networking as api
+from lateen.kit.derived import derived
 from lateen.mesh import policy
 from lateen.mesh.objects import HTTP
 from lateen.mesh.view import HostView, InboundPort, InboundView, Port
@@ -235,14 +236,13 @@ def _transport(
         plain.match.SetInParent()
 
 
-@lru_cache(maxsize=65536)
+@derived
 def of_host(view: HostView) -> tuple[Resource, ...]:
     if view.resolution == "RULES":
         return ()
     return tuple(_outbound(view, port, subset) for port in view.ports for subset in _subsets(view))
 
 
-@lru_cache(maxsize=4096)
 def by_sni(view: HostView) -> tuple[Resource, ...]:
     """For AUTO_PASSTHROUGH: the host's clusters under the names that mesh TLS asks for; the TLS in it passes through.
 
@@ -279,7 +279,6 @@ def fixed(connect_timeout: float) -> tuple[Resource, ...]:
     return (pb.resource(passthrough.name, passthrough), pb.resource(hole.name, hole))
 
 
-@lru_cache(maxsize=4096)
 def of_workload(view: InboundView) -> tuple[Resource, ...]:
     """The application's own ports, and one cluster for all others."""
     made = (_own(view, i) for i in view.ports)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 from envoy.config.core.v3 import base_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 
 from lateen.api import objects as o
+from lateen.kit.derived import derived
 from lateen.mesh.view import EndpointsView
+from lateen.mesh.workloads import Instance
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import locality, pb
@@ -41,17 +42,16 @@ _NOBODY = {
 }
 
 
-def _endpoint(e: o.Endpoint, w: o.Pod | None, mtls: bool) -> Any:
+def _endpoint(i: Instance, mtls: bool) -> Any:
+    w = i.workload
     spaces = {"lateen": workload(w) if w else _NOBODY}
     if mtls and w is not None and w.meshed:
         spaces["envoy.transport_socket_match"] = {"tlsMode": "istio"}
-    out = endpoint_components_pb2.LbEndpoint(
-        metadata=pb.metadata(**spaces), load_balancing_weight=pb.u32(w.weight if w else 1)
-    )
-    if e.address.startswith("unix://"):
-        out.endpoint.address.pipe.path = e.address.removeprefix("unix://")
+    out = endpoint_components_pb2.LbEndpoint(metadata=pb.metadata(**spaces), load_balancing_weight=pb.u32(i.weight))
+    if i.address.startswith("unix://"):
+        out.endpoint.address.pipe.path = i.address.removeprefix("unix://")
     else:
-        out.endpoint.address.CopyFrom(pb.address(e.address, e.port))
+        out.endpoint.address.CopyFrom(pb.address(i.address, i.port))
     return out
 
 
@@ -62,16 +62,16 @@ def assignment(view: EndpointsView) -> Any:
         made = out.endpoints.add(load_balancing_weight=pb.u32(group.weight), priority=group.priority)
         region, zone, subzone = (*group.place.split("/"), "", "")[:3]
         made.locality.CopyFrom(base_pb2.Locality(region=region, zone=zone, sub_zone=subzone))
-        made.lb_endpoints.extend(_endpoint(e, w, view.mtls) for e, w in group.endpoints)
+        made.lb_endpoints.extend(_endpoint(i, view.mtls) for i in group.endpoints)
     return out
 
 
-@lru_cache(maxsize=65536)
+@derived
 def of_cluster(view: EndpointsView) -> Resource:
     return pb.resource(view.cluster, assignment(view))
 
 
-@lru_cache(maxsize=65536)
+@derived
 def by_sni(view: EndpointsView) -> Resource:
     """The same endpoints, of the cluster for AUTO_PASSTHROUGH."""
     found = assignment(view)

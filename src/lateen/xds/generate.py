@@ -1,135 +1,201 @@
-"""A view in, resource sets out. Pure; equal parts of views give the same set objects, with the same bytes."""
+"""A view in, resource sets out. Pure; equal parts of views give the same set objects, with the same bytes.
+
+What is made of a view, or of a part of it, is kept in the view and goes with it (``kit.derived``).
+"""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Iterable
 
 from lateen.api.networking import ServerTLS
 from lateen.api.objects import Credential
+from lateen.kit.derived import Shared, derived
 from lateen.mesh import policy
-from lateen.mesh.objects import MeshConfig
-from lateen.mesh.view import GatewayView, InboundView, OutboundView, View
+from lateen.mesh.view import (
+    DomainSpace,
+    EndpointSpace,
+    GatewayView,
+    HostSpace,
+    InboundView,
+    OutboundView,
+    Spaces,
+    View,
+)
 from lateen.wire import names
 from lateen.wire.resource import EMPTY, Resource, ResourceSet
 from lateen.xds import clusters, endpoints, tls
-from lateen.xds.authz.filters import Policies
 from lateen.xds.filters import authorization
 from lateen.xds.listeners import gateway, inbound, outbound
 from lateen.xds.routes import virtual_host
 
 Sets = tuple[ResourceSet, ...]
+_shared = Shared()
 
 
-def _set(found: tuple[Resource, ...]) -> ResourceSet:
-    return ResourceSet({r.name: r for r in found})
+def _set(found: Iterable[Resource]) -> ResourceSet:
+    made = {r.name: r for r in found}
+    return ResourceSet(made) if made else EMPTY
 
 
-@lru_cache(maxsize=64)
-def _shared_clusters(view: OutboundView) -> ResourceSet:
-    found = clusters.fixed(view.config.connect_timeout_s)
-    return ResourceSet({r.name: r for r in found} | {r.name: r for h in view.hosts for r in clusters.of_host(h)})
+@derived
+def _clusters(part: HostSpace) -> ResourceSet:
+    return _set(r for h in part.members for r in clusters.of_host(h))
 
 
-@lru_cache(maxsize=64)
-def _shared_endpoints(view: OutboundView) -> ResourceSet:
-    return ResourceSet({e.cluster: endpoints.of_cluster(e) for e in view.endpoints})
+@derived
+def _sni_clusters(part: HostSpace) -> ResourceSet:
+    return _set(r for h in part.members for r in clusters.by_sni(h))
 
 
-@lru_cache(maxsize=16)
-def _sni_clusters(view: OutboundView) -> ResourceSet:
-    return _set(tuple(r for h in view.hosts for r in clusters.by_sni(h)))
+@derived
+def _endpoints(part: EndpointSpace) -> ResourceSet:
+    return _set(map(endpoints.of_cluster, part.members))
 
 
-@lru_cache(maxsize=16)
-def _sni_endpoints(view: OutboundView) -> ResourceSet:
-    return _set(tuple(endpoints.by_sni(e) for e in view.endpoints))
+@derived
+def _sni_endpoints(part: EndpointSpace) -> ResourceSet:
+    return _set(map(endpoints.by_sni, part.members))
 
 
-@lru_cache(maxsize=64)
-def _shared_listeners(view: OutboundView) -> ResourceSet:
-    return _set(outbound.of_view(view))
+@derived
+def _hosts(part: DomainSpace) -> ResourceSet:
+    return _set(virtual_host.hosts(part))
 
 
-@lru_cache(maxsize=64)
-def _shared_routes(view: OutboundView) -> ResourceSet:
-    return _set(virtual_host.outbound(view))
+@derived
+def _files(part: HostSpace) -> ResourceSet:
+    rules = {dr: None for h in part.members for dr in h.rules}
+    return _set(r for dr in rules for level in policy.tls(dr.spec) for r in tls.of_files(level))
 
 
-@lru_cache(maxsize=64)
-def _shared_hosts(view: OutboundView) -> ResourceSet:
-    return _set(virtual_host.hosts(view))
+@derived
+def _all_clusters(spaces: Spaces[HostSpace]) -> ResourceSet:
+    return ResourceSet.union(tuple(map(_clusters, spaces.parts)))
 
 
-@lru_cache(maxsize=4096)
+@derived
+def _all_sni_clusters(spaces: Spaces[HostSpace]) -> ResourceSet:
+    return ResourceSet.union(tuple(map(_sni_clusters, spaces.parts)))
+
+
+@derived
+def _all_files(spaces: Spaces[HostSpace]) -> ResourceSet:
+    return _set(r for part in spaces.parts for r in _files(part).resources.values())
+
+
+@derived
+def _all_endpoints(spaces: Spaces[EndpointSpace]) -> ResourceSet:
+    return ResourceSet.union(tuple(map(_endpoints, spaces.parts)))
+
+
+@derived
+def _all_sni_endpoints(spaces: Spaces[EndpointSpace]) -> ResourceSet:
+    return ResourceSet.union(tuple(map(_sni_endpoints, spaces.parts)))
+
+
+@derived
+def _all_hosts(spaces: Spaces[DomainSpace]) -> ResourceSet:
+    return ResourceSet.union(tuple(map(_hosts, spaces.parts)))
+
+
+@derived
+def _fixed_clusters(view: OutboundView) -> ResourceSet:
+    made = clusters.fixed(view.config.connect_timeout_s)
+    return _shared(("fixed", tuple(r.version for r in made)), lambda: _set(made))
+
+
+@derived
+def _listener_set(found: outbound.Listeners) -> ResourceSet:
+    return _set(found.resources)
+
+
+@derived
+def _listeners(view: OutboundView) -> ResourceSet:
+    """The same for all views whose listeners are the same, whatever else differs."""
+    return _listener_set(outbound.of_view(view))
+
+
+@derived
+def _routes(view: OutboundView) -> ResourceSet:
+    made = virtual_host.outbound(view)
+    return _shared(("routes", made), lambda: _set(made))
+
+
+@derived
 def _own_clusters(view: InboundView) -> ResourceSet:
     return _set(clusters.of_workload(view))
 
 
-@lru_cache(maxsize=4096)
+@derived
 def _own_listeners(view: InboundView) -> ResourceSet:
     return _set(inbound.of_view(view))
 
 
-@lru_cache(maxsize=1024)
+@derived
+def _own_files(view: InboundView) -> ResourceSet:
+    return _served_files(i.tls for i in view.ports)
+
+
+@derived
+def _gateway_files(view: GatewayView) -> ResourceSet:
+    return _served_files(s.tls for s in view.servers)
+
+
+@derived
 def _gateway_listeners(view: GatewayView) -> ResourceSet:
     return _set(gateway.of_view(view))
 
 
-@lru_cache(maxsize=1024)
+@derived
 def _gateway_routes(view: GatewayView) -> ResourceSet:
-    return _set(tuple(virtual_host.gateway(s) for s in view.servers if s.route))
+    return _set(virtual_host.gateway(s) for s in view.servers if s.route)
 
 
-@lru_cache(maxsize=64)
-def _outbound_files(view: OutboundView) -> ResourceSet:
-    rules = {dr: None for h in view.hosts for dr in h.rules}
-    return _set(tuple(r for dr in rules for level in policy.tls(dr.spec) for r in tls.of_files(level)))
+def _served_files(served: Iterable[ServerTLS | None]) -> ResourceSet:
+    return _set(r for found in served if found for r in tls.of_files(found))
 
 
-@lru_cache(maxsize=1024)
-def _served_files(served: tuple[ServerTLS | None, ...]) -> ResourceSet:
-    return _set(tuple(r for found in served if found for r in tls.of_files(found)))
-
-
-@lru_cache(maxsize=1024)
 def _secrets(credentials: tuple[Credential, ...]) -> ResourceSet:
-    return _set(tuple(tls.secret(c) for c in credentials))
+    if not credentials:
+        return EMPTY
+    return _shared(("secrets", credentials), lambda: _set(map(tls.secret, credentials)))
 
 
-@lru_cache(maxsize=4096)
-def _authorization(config: MeshConfig, policies: Policies) -> ResourceSet:
-    return _set(authorization.extensions(config, policies))
+@derived
+def _inbound_authorization(view: InboundView) -> ResourceSet:
+    return _set(authorization.extensions(view.config, view.authorization))
 
 
+@derived
+def _gateway_authorization(view: GatewayView) -> ResourceSet:
+    """All servers of a gateway have the same policies: those of its workload."""
+    return _set(authorization.extensions(view.config, view.servers[0].authorization)) if view.servers else EMPTY
+
+
+@derived
 def generate(view: View) -> dict[str, Sets]:
     """Type URL -> the sets whose union the proxy shall have."""
-    shared_clusters, shared_endpoints = _shared_clusters(view.outbound), _shared_endpoints(view.outbound)
-    from_files = _outbound_files(view.outbound)
+    out = view.outbound
+    shared_clusters = (_fixed_clusters(out), _all_clusters(out.host_spaces))
+    shared_endpoints = _all_endpoints(out.endpoint_spaces)
+    from_files = _all_files(out.host_spaces)
     if view.gateway is not None:
         automatic = any(s.automatic for s in view.gateway.servers)
         return {
-            names.CDS: (shared_clusters, _sni_clusters(view.outbound) if automatic else EMPTY),
-            names.EDS: (shared_endpoints, _sni_endpoints(view.outbound) if automatic else EMPTY),
-            names.SDS: (
-                _secrets(view.credentials),
-                from_files,
-                _served_files(tuple(s.tls for s in view.gateway.servers)),
-            ),
-            names.ECDS: (
-                _authorization(
-                    view.gateway.config, view.gateway.servers[0].authorization if view.gateway.servers else ()
-                ),
-            ),
+            names.CDS: (*shared_clusters, _all_sni_clusters(out.host_spaces) if automatic else EMPTY),
+            names.EDS: (shared_endpoints, _all_sni_endpoints(out.endpoint_spaces) if automatic else EMPTY),
+            names.ECDS: (_gateway_authorization(view.gateway),),
+            names.SDS: (_secrets(view.credentials), from_files, _gateway_files(view.gateway)),
             names.LDS: (_gateway_listeners(view.gateway), EMPTY),
             names.RDS: (_gateway_routes(view.gateway),),
         }
     assert view.inbound is not None
     return {
-        names.CDS: (shared_clusters, _own_clusters(view.inbound)),
+        names.CDS: (*shared_clusters, _own_clusters(view.inbound)),
         names.EDS: (shared_endpoints,),
-        names.SDS: (_secrets(view.credentials), from_files, _served_files(tuple(i.tls for i in view.inbound.ports))),
-        names.ECDS: (_authorization(view.inbound.config, view.inbound.authorization),),
-        names.LDS: (_shared_listeners(view.outbound), _own_listeners(view.inbound)),
-        names.RDS: (_shared_routes(view.outbound),),
-        names.VHDS: (_shared_hosts(view.outbound),),
+        names.SDS: (_secrets(view.credentials), from_files, _own_files(view.inbound)),
+        names.ECDS: (_inbound_authorization(view.inbound),),
+        names.LDS: (_listeners(out), _own_listeners(view.inbound)),
+        names.RDS: (_routes(out),),
+        names.VHDS: (_all_hosts(out.domain_spaces),),
     }

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from lateen.api import objects as o
 from lateen.api.networking import Distribute, LocalityLb
-from lateen.mesh.registry import Found
 from lateen.mesh.view import Locality
+from lateen.mesh.workloads import Instance, Instances
 
 TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
 """Labels that stand for the parts of a place, as failoverPriority names them."""
@@ -21,10 +20,10 @@ class Group(NamedTuple):
     place: str
     priority: int
     weight: int
-    endpoints: Found
+    endpoints: Instances
 
 
-def groups(endpoints: Found, asked: Locality | None) -> list[Group]:
+def groups(endpoints: Instances, asked: Locality | None) -> list[Group]:
     """Endpoints of one place and priority together. Priorities have no gaps, as Envoy asks."""
     if not endpoints:
         return []
@@ -34,19 +33,18 @@ def groups(endpoints: Found, asked: Locality | None) -> list[Group]:
     chosen = next((d for d in setting.distribute if _covers(d.from_ or "*", asked.here)), None)
     if chosen is not None:
         return _distributed(endpoints, chosen)
-    by: dict[tuple[int, str], list[tuple[o.Endpoint, o.Pod | None]]] = {}
-    for e, w in endpoints:
-        place = w.locality if w else ""
-        rank = _rank(w, place, asked, setting) if asked.failover else 0
-        by.setdefault((rank, place), []).append((e, w))
+    by: dict[tuple[int, str], list[Instance]] = {}
+    for i in endpoints:
+        rank = _rank(i, asked, setting) if asked.failover else 0
+        by.setdefault((rank, i.locality), []).append(i)
     ranks = sorted({rank for rank, _ in by})
     return [
         Group(place, ranks.index(rank), _weight(found), tuple(found)) for (rank, place), found in sorted(by.items())
     ]
 
 
-def _weight(endpoints: Iterable[tuple[o.Endpoint, o.Pod | None]]) -> int:
-    return sum(w.weight if w else 1 for _, w in endpoints)
+def _weight(endpoints: Iterable[Instance]) -> int:
+    return sum(i.weight for i in endpoints)
 
 
 def _parts(place: str) -> list[str]:
@@ -59,11 +57,11 @@ def _covers(pattern: str, place: str) -> bool:
     return all(w in ("*", have) for w, have in zip(wanted, _parts(place), strict=False))
 
 
-def _distributed(endpoints: Found, chosen: Distribute) -> list[Group]:
+def _distributed(endpoints: Instances, chosen: Distribute) -> list[Group]:
     """Each entry's share is split among its places by their endpoints; places that no entry names get nothing."""
-    by: dict[str, list[tuple[o.Endpoint, o.Pod | None]]] = {}
-    for e, w in endpoints:
-        by.setdefault(w.locality if w else "", []).append((e, w))
+    by: dict[str, list[Instance]] = {}
+    for i in endpoints:
+        by.setdefault(i.locality, []).append(i)
     out: list[Group] = []
     left = dict(by)
     for pattern, share in sorted(chosen.to.items(), key=lambda item: -len(item[0])):
@@ -76,21 +74,21 @@ def _distributed(endpoints: Found, chosen: Distribute) -> list[Group]:
     return out
 
 
-def _rank(w: o.Pod | None, place: str, asked: Locality, setting: LocalityLb) -> int:
+def _rank(i: Instance, asked: Locality, setting: LocalityLb) -> int:
     if setting.failover_priority:
-        return _by_labels(w, place, asked, setting)
-    here, there = _parts(asked.here), _parts(place)
-    same = next((i for i in range(3) if here[i] != there[i]), 3)
+        return _by_labels(i, asked, setting)
+    here, there = _parts(asked.here), _parts(i.locality)
+    same = next((n for n in range(3) if here[n] != there[n]), 3)
     if same:
         return 3 - same
     onward = next((f.to for f in setting.failover if f.from_ == here[0]), "")
     return 3 if not onward or there[0] == onward else 4
 
 
-def _by_labels(w: o.Pod | None, place: str, asked: Locality, setting: LocalityLb) -> int:
+def _by_labels(instance: Instance, asked: Locality, setting: LocalityLb) -> int:
     """The fewer labels (from the first on) are alike, the later; ``label=value`` stands for the client's."""
     mine = dict(zip(TOPOLOGY, _parts(asked.here), strict=True)) | dict(asked.labels)
-    theirs = dict(zip(TOPOLOGY, _parts(place), strict=True)) | (w.label_map if w else {})
+    theirs = dict(zip(TOPOLOGY, _parts(instance.locality), strict=True)) | instance.labels
     for i, text in enumerate(setting.failover_priority):
         name, given, value = text.partition("=")
         if (value if given else mine.get(name)) != theirs.get(name):

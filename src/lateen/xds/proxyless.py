@@ -12,6 +12,7 @@ from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 from google.protobuf import duration_pb2
 
+from lateen.kit.derived import derived
 from lateen.mesh.view import HostView, OutboundView, Port
 from lateen.wire import names
 from lateen.wire.resource import Resource, ResourceSet
@@ -44,7 +45,7 @@ def _set_timeout(route: Any) -> None:
         route.route.max_stream_duration.max_stream_duration.CopyFrom(limit)
 
 
-@lru_cache(maxsize=4096)
+@derived
 def _listener(view: HostView, port: Port) -> Resource:
     manager = hcm.HttpConnectionManager(
         route_config=_routes(view, port),
@@ -68,7 +69,7 @@ def _cluster(name: str) -> Resource:
     return pb.resource(name, cluster)
 
 
-@lru_cache(maxsize=16)
+@derived
 def generate(view: OutboundView) -> dict[str, tuple[ResourceSet, ...]]:
     """Type URL -> resources, for a client of this view's namespace."""
     listeners = [_listener(h, p) for h in view.hosts for p in h.ports if p.protocol in ("grpc", "http2", "http")]

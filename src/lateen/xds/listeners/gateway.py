@@ -8,8 +8,6 @@ from typing import Any
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.config.listener.v3 import listener_pb2
 
-from lateen.api import networking as api
-from lateen.api import objects as o
 from lateen.mesh.proxies import Place
 from lateen.mesh.view import GatewayServer, GatewayView
 from lateen.wire import names
@@ -20,7 +18,6 @@ from lateen.xds.filters.chain import Connections, Requests
 from lateen.xds.listeners import http, tcp
 from lateen.xds.listeners.chains import Taken
 from lateen.xds.routes import connections
-from lateen.xds.routes.virtual_host import destination_port
 
 ALPN = ("h2", "http/1.1")
 
@@ -43,26 +40,18 @@ def _requests(server: GatewayServer, where: Place) -> Found:
 def _connections(server: GatewayServer) -> list[Found]:
     """Chains that forward connections: by name where TLS passes through, else by where they want to go."""
 
-    def resolve(d: api.Destination, vs: o.Resource[api.VirtualService]) -> tuple[str, int]:
-        full, ports = server.resolved(d.host, vs.ref.namespace)
-        return full, destination_port(d, ports, server.port)
-
     if server.automatic:
         return [_by_cluster_name(server)]
-    rules = [(r.rule, r.gateways) for r in server.virtual_services]
-    if server.passthrough:
-        found = connections.tls(rules, server.port, resolve)
-    else:
-        found = [r._replace(sni=server.sni) for r in connections.tcp(rules, server.port, resolve)]
     out = []
-    for route in found:
-        if not route.clusters:
+    for route in server.connections:
+        clusters = connections.clusters(route)
+        if not clusters:
             continue
-        filters = tcp.weighted(server.config, route.clusters, policies=server.authorization)
+        filters = tcp.weighted(server.config, clusters, policies=server.authorization)
         chain = lc.FilterChain(name=server.name, filters=filters)
         if server.tls:
             chain.transport_socket.CopyFrom(tls.gateway(server.tls, (), server.config.trust_domain))
-        out.append((route.sni, route.subnets, chain))
+        out.append((route.sni if server.passthrough else server.sni, route.subnets, chain))
     return out
 
 
@@ -74,7 +63,6 @@ def _by_cluster_name(server: GatewayServer) -> Found:
     return server.sni, (), lc.FilterChain(filters=filters, filter_chain_match=match)
 
 
-@lru_cache(maxsize=1024)
 def _listener(place: tuple[str, int], where: Place, servers: tuple[GatewayServer, ...]) -> Resource | None:
     """None where nothing is behind the port yet."""
     chains: list[Any] = []
@@ -103,7 +91,7 @@ def _listener(place: tuple[str, int], where: Place, servers: tuple[GatewayServer
     )
     origins = [origin for s in servers for origin in s.origins]
     origins += [str(p.ref) for s in servers for p in s.authorization]
-    origins += [str(r.rule.ref) for s in servers if not s.route for r in s.virtual_services]
+    origins += [str(r.rule) for s in servers for r in s.connections]
     return pb.resource(out.name, out, tuple(dict.fromkeys(origins)))
 
 

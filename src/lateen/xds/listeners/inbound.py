@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from envoy.config.listener.v3 import listener_components_pb2 as lc
@@ -179,7 +178,6 @@ def _free(view: InboundView, i: InboundPort) -> Resource:
     return pb.resource(out.name, out, view.origins)
 
 
-@lru_cache(maxsize=4096)
 def of_view(view: InboundView) -> tuple[Resource, ...]:
     chains = _rest_chains(view)
     for i in view.ports:

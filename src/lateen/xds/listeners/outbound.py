@@ -7,16 +7,16 @@ nowhere (outboundTrafficPolicy).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.config.listener.v3 import listener_pb2
 
-from lateen.api import networking as api
-from lateen.api import objects as o
+from lateen.kit.derived import Shared, derived
 from lateen.mesh.objects import HTTP, MeshConfig
-from lateen.mesh.view import Bind, HostView, OutboundView
+from lateen.mesh.view import Bind, HostSpace, HostView, OutboundView
 from lateen.wire import names, ports
 from lateen.wire.resource import Resource
 from lateen.xds import pb
@@ -24,7 +24,6 @@ from lateen.xds.filters.chain import Requests
 from lateen.xds.listeners import http, tcp
 from lateen.xds.listeners.chains import Taken, everything
 from lateen.xds.routes import connections
-from lateen.xds.routes.virtual_host import destination_port
 
 ANYWHERE = "0.0.0.0"
 
@@ -67,32 +66,29 @@ def _chains(host: HostView, port: int, anywhere: bool, named: bool) -> tuple[lis
     """Of one service's port. ``anywhere``: the listener is for every address; ``named``: its TLS connections must ask
     for the service's name, since others share the listener. Returns also the user's objects that these come from."""
 
-    def resolve(d: api.Destination, vs: o.Resource[api.VirtualService]) -> tuple[str, int]:
-        full, found = host.resolved(d.host, vs.ref.namespace)
-        return full, destination_port(d, found, port)
-
     kind = next(p.protocol for p in host.ports if p.number == port)
     ranges = tuple(a for a in host.addresses if "/" in a) if anywhere else ()
-    rules = [(vs, ("mesh",)) for vs in host.virtual_services]
-    by_name = [r for r in connections.tls(rules, port, resolve) if r.clusters]
-    by_place = [r for r in connections.tcp(rules, port, resolve) if r.clusters]
+    routed = host.routed(port)
+    by_name = [r for r in routed.by_name if connections.clusters(r)]
+    by_place = [r for r in routed.by_place if connections.clusters(r)]
     options = tcp.options(host, port)
     out = [
-        Chain(r.sni, r.subnets or ranges, tcp.to(host.config, r.clusters, kind, options)) for r in (*by_name, *by_place)
+        Chain(r.sni, r.subnets or ranges, tcp.to(host.config, connections.clusters(r), kind, options))
+        for r in (*by_name, *by_place)
     ]
     if all(r.sni or r.subnets for r in (*by_name, *by_place)) and not (named and by_name):
         sni = (host.host,) if named and kind == "tls" and host.host != "*" else ()
         own = ((names.outbound(host.host, port), 100),)
         lookup = port if host.resolution == "DYNAMIC_DNS" else 0
         out.append(Chain(sni, ranges, tcp.to(host.config, own, kind, options, lookup)))
-    origins = dict.fromkeys([*(r.origin for r in (*by_name, *by_place)), *host.origins])
-    origins |= dict.fromkeys(str(dr.ref) for _, found in host.onward for dr in found)
+    origins = dict.fromkeys([*(str(r.rule) for r in (*by_name, *by_place)), *host.origins])
+    origins |= dict.fromkeys(str(dr.ref) for _, _, found in host.onward for dr in found)
     return out, tuple(origins)
 
 
-@lru_cache(maxsize=65536)
-def _listener(config: MeshConfig, address: str, port: int, requests: bool, hosts: tuple[HostView, ...]) -> Resource:
+def _listener(config: MeshConfig, place: Place, requests: bool, hosts: tuple[HostView, ...]) -> Resource:
     """``requests``: whether HTTP is routed here; ``hosts``: who takes connections."""
+    address, port = place
     anywhere = address == ANYWHERE
     name = f"{address}_{port}"
     chains: list[Any] = []
@@ -138,7 +134,6 @@ def _dynamic(hosts: tuple[HostView, ...]) -> bool:
     return any(h.resolution == "DYNAMIC_DNS" for h in hosts)
 
 
-@lru_cache(maxsize=256)
 def _bound(config: MeshConfig, bind: Bind) -> Resource:
     """A Sidecar's egress listener with an address of its own."""
     name = f"{bind.address}_{bind.port}"
@@ -178,20 +173,42 @@ def _bound(config: MeshConfig, bind: Bind) -> Resource:
     return pb.resource(name, out, tuple(origins))
 
 
-@lru_cache(maxsize=16)
-def of_view(view: OutboundView) -> tuple[Resource, ...]:
-    """One listener for each port where requests are routed, one for each address and port of other services."""
-    config = view.config
-    requests: dict[tuple[str, int], bool] = {}
-    takers: dict[tuple[str, int], list[HostView]] = {}
-    for host in view.hosts:
+Place = tuple[str, int]
+"""(address, port) of a listener"""
+
+
+@dataclass(frozen=True)
+class Listening:
+    """What one namespace's hosts need of listeners; the same for as long as that is the same."""
+
+    requests: frozenset[Place]
+    """Where requests are routed by their host."""
+    takers: tuple[tuple[Place, HostView], ...]
+    """Who takes connections, and where."""
+
+
+class Listeners:
+    """All of a client's outbound listeners."""
+
+    def __init__(self, resources: tuple[Resource, ...]) -> None:
+        self.resources = resources
+
+
+_shared = Shared()
+
+
+@derived
+def _listening(part: HostSpace) -> Listening:
+    requests: set[Place] = set()
+    takers: list[tuple[Place, HostView]] = []
+    for host in part.members:
         if host.resolution == "RULES":
             continue
         own = [a for a in host.addresses if "/" not in a]
         ranges = len(own) < len(host.addresses)
         for port in host.ports:
             if port.protocol in HTTP:
-                requests[(ANYWHERE, port.number)] = True
+                requests.add((ANYWHERE, port.number))
                 continue
             places = own
             if host.resolution == "HEADLESS":
@@ -199,14 +216,32 @@ def of_view(view: OutboundView) -> tuple[Resource, ...]:
             elif not own or ranges:
                 places = [*own, ANYWHERE]
             for address in places:
-                takers.setdefault((address, port.number), []).append(host)
+                takers.append(((address, port.number), host))
                 if port.protocol == "auto":
-                    requests[(address, port.number)] = True
-                else:
-                    requests.setdefault((address, port.number), False)
+                    requests.add((address, port.number))
+    made = (frozenset(requests), tuple(takers))
+    return _shared(("listening", made), lambda: Listening(*made))
+
+
+@derived
+def of_view(view: OutboundView) -> Listeners:
+    """One listener for each port where requests are routed, one for each address and port of other services."""
+    parts = tuple(dict.fromkeys(map(_listening, view.host_spaces.parts)))
+    key = (view.config, parts, view.binds)
+    return _shared(("listeners", key), lambda: Listeners(_made(*key)))
+
+
+def _made(config: MeshConfig, parts: tuple[Listening, ...], binds: tuple[Bind, ...]) -> tuple[Resource, ...]:
+    requests = {place for part in parts for place in part.requests}
+    takers: dict[Place, list[HostView]] = {}
+    for place, host in sorted((t for part in parts for t in part.takers), key=lambda t: t[1].host):
+        takers.setdefault(place, []).append(host)
     out = [_virtual(config)]
-    for place, http_too in requests.items():
-        out.append(_listener(config, *place, http_too, tuple(takers.get(place, ()))))
-    bound = [_bound(config, b) for b in view.binds]
+    out += [_listener_at(config, p, p in requests, tuple(takers.get(p, ()))) for p in sorted(requests | takers.keys())]
+    bound = [_bound(config, b) for b in binds]
     known = {b.name for b in bound}
     return (*(r for r in out if r.name not in known), *bound)
+
+
+def _listener_at(config: MeshConfig, place: Place, requests: bool, hosts: tuple[HostView, ...]) -> Resource:
+    return _shared(("listener", config, place, requests, hosts), lambda: _listener(config, place, requests, hosts))

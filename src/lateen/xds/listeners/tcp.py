@@ -33,9 +33,8 @@ Options = dict[str, Option]
 def options(host: HostView, port: int) -> Options:
     """Of every cluster that connections to a service may be led to."""
     out: Options = {}
-    for full, rules in (*host.onward, (host.host, host.rules)):
-        numbers = {port} | {n for _, h, found in host.destinations if h == full for n in found}
-        for number in numbers:
+    for full, ports, rules in (*host.onward, (host.host, (), host.rules)):
+        for number in {port, *ports}:
             for subset in ["", *(s.name for dr in rules for s in dr.spec.subsets)]:
                 found = policy.merged(rules, subset, number)
                 mine = option(found.connection_pool, found.tunnel)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +17,7 @@ from envoy.extensions.retry.priority.previous_priorities.v3 import previous_prio
 from envoy.type.matcher.v3 import regex_pb2
 
 from lateen.api import networking as api
-from lateen.wire import names
+from lateen.mesh.routing import Route
 from lateen.xds import pb
 from lateen.xds.routes.match import string
 
@@ -37,10 +36,6 @@ def as_requests() -> Any:
     value.format_string.text_format_source.inline_string = "istio-http/1.1,istio"
     value.shared_with_upstream = state_value_pb2.FilterStateValue.ONCE
     return pb.any_of(state_pb2.Config(on_request_headers=[value]))
-
-
-Resolve = Callable[[api.Destination], tuple[str, int]]
-"""A destination -> (full host, port)."""
 
 
 def retry_policy(r: api.HTTPRetry | None) -> Any | None:
@@ -74,17 +69,11 @@ def retry_policy(r: api.HTTPRetry | None) -> Any | None:
     return out
 
 
-def _mirrors(route: api.HTTPRoute, resolve: Resolve) -> list[Any]:
-    found = [(m.destination, m.percentage) for m in route.mirrors]
-    if route.mirror:
-        old = next((p for p in (route.mirror_percent, route.mirror_percent_old) if p is not None), None)
-        share = route.mirror_percentage or (api.Percent(value=float(old)) if old is not None else None)
-        found.insert(0, (route.mirror, share))
+def _mirrors(route: Route) -> list[Any]:
     out = []
-    for destination, share in found:
-        host, port = resolve(destination)
-        mirror = rc.RouteAction.RequestMirrorPolicy(cluster=names.outbound(host, port, destination.subset))
-        mirror.runtime_fraction.default_value.CopyFrom(pb.percent(share.value if share else 100))
+    for m in route.mirrors:
+        mirror = rc.RouteAction.RequestMirrorPolicy(cluster=m.backend.cluster)
+        mirror.runtime_fraction.default_value.CopyFrom(pb.percent(m.share.value if m.share else 100))
         out.append(mirror)
     return out
 
@@ -103,26 +92,23 @@ def set_timeout(action: Any, seconds: float) -> None:
         unlimited.grpc_timeout_header_max.CopyFrom(pb.duration(0))
 
 
-def route_action(route: api.HTTPRoute, m: api.HTTPMatchRequest | None, resolve: Resolve) -> Any:
-    """Of requests that one of the route's matches takes."""
+def route_action(route: Route) -> Any:
+    """Of requests that go on to backends that are there."""
+    settings = route.settings
     out = rc.RouteAction()
-    set_timeout(out, route.timeout.seconds if route.timeout else 0)
-    if policy := retry_policy(route.retries):
+    set_timeout(out, settings.timeout.seconds if settings.timeout else 0)
+    if policy := retry_policy(settings.retries):
         out.retry_policy.CopyFrom(policy)
-    weighted = [r for r in route.route if r.weight != 0] or list(route.route)
-    if len(weighted) == 1:
-        host, port = resolve(weighted[0].destination)
-        out.cluster = names.outbound(host, port, weighted[0].destination.subset)
+    backends = [b for b in route.backends if not b.broken]
+    if len(backends) == 1:
+        out.cluster = backends[0].cluster
     else:
-        for r in weighted:
-            host, port = resolve(r.destination)
-            entry = out.weighted_clusters.clusters.add(
-                name=names.outbound(host, port, r.destination.subset), weight=pb.u32(r.weight or 0)
-            )
-            header_operations(entry, r.headers)
-    if route.rewrite:
-        _rewrite(out, route.rewrite, m)
-    out.request_mirror_policies.extend(_mirrors(route, resolve))
+        for b in backends:
+            entry = out.weighted_clusters.clusters.add(name=b.cluster, weight=pb.u32(b.weight))
+            header_operations(entry, b.headers)
+    if settings.rewrite:
+        _rewrite(out, settings.rewrite, route.match)
+    out.request_mirror_policies.extend(_mirrors(route))
     return out
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2 as rc
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import dynamic_forward_proxy_pb2 as forward_pb2
 
-from lateen.api import networking as api
-from lateen.api import objects as o
+from lateen.kit.derived import derived
 from lateen.mesh.objects import HTTP, MeshConfig
+from lateen.mesh.routing import Route
 from lateen.mesh.scope import covers
 from lateen.mesh.spelling import spellings
-from lateen.mesh.view import GatewayServer, HostView, OutboundView, Port
+from lateen.mesh.view import DomainSpace, GatewayServer, HostSpace, HostView, OutboundView, Port
 from lateen.wire import names
 from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, peer_variable
 from lateen.wire.resource import Resource
@@ -49,70 +50,58 @@ def _tell_peers(routes: Any) -> None:
     routes.most_specific_header_mutations_wins = True
 
 
-def domains(view: HostView, silent: frozenset[str] = frozenset()) -> list[str]:
-    """Every spelling of a service's name; ``silent`` ones belong to other hosts. Ports are left out, since the route
-    configurations ignore them."""
-    found = list(spellings(view.host, view.namespace, view.name))
+def domains(view: HostView, viewer: str, silent: frozenset[str] = frozenset()) -> list[str]:
+    """Every spelling of a service's name; ``silent`` ones belong to other hosts. A bare short name is for clients of
+    the service's own namespace. Ports are left out, since the route configurations ignore them."""
+    named = [(view.namespace, spellings(view.host, view.namespace, view.name))]
     for namespace, name in view.aliases:
-        found += spellings(f"{name}.{namespace}.svc.cluster.local", namespace, name)
+        named.append((namespace, spellings(f"{name}.{namespace}.svc.cluster.local", namespace, name)))
+    found = [s for namespace, some in named for s in some if "." in s or s in ("*", view.host) or namespace == viewer]
     found += [f"[{a}]" if ":" in a else a for a in view.addresses if "/" not in a]
     if view.resolution == "HEADLESS":
         found += (f"*.{view.host}", f"*.{view.host}.")  # pods of a StatefulSet
     return [f for f in dict.fromkeys(found) if f not in silent]
 
 
-class At(NamedTuple):
-    """Where rules apply: gateways by all their spellings, and the port and scheme that clients ask for."""
-
-    gateways: tuple[str, ...]
-    port: int
-    scheme: str = "http"
-
-
-def routes(vs: o.Resource[api.VirtualService], at: At, resolve: action.Resolve) -> list[Any]:
-    """All routes of a VirtualService that apply there, in the user's order."""
+def routes(found: Iterable[Route]) -> list[Any]:
     out = []
-    for http in vs.spec.http:
-        taken = [m for m in http.match if _applies(m, vs, at)]
-        if http.match and not taken:
-            continue
-        out += [_route(vs, http, m, at, resolve) for m in taken]
-        if not http.match:
-            out.append(_route(vs, http, None, at, resolve))
-            return out  # nothing after a route without a match can be reached
+    for route in found:
+        out += _broken_share(route)
+        if not route.backends or any(not b.broken for b in route.backends):
+            out.append(_route(route))
     return out
 
 
-def _applies(m: api.HTTPMatchRequest, vs: o.Resource[api.VirtualService], at: At) -> bool:
-    if m.port is not None and m.port != at.port:
-        return False
-    wanted = m.gateways or vs.spec.gateways or ("mesh",)
-    return any(g in at.gateways or f"{vs.ref.namespace}/{g}" in at.gateways for g in wanted)
+def _broken_share(route: Route) -> list[Any]:
+    """Requests that would go to backends that are not there are answered with 500: their share of all."""
+    broken = sum(b.weight for b in route.backends if b.broken)
+    if not broken:
+        return []
+    out = rc.Route(name=route.name, match=match.route_match(route.match))
+    out.direct_response.status = 500
+    total = sum(b.weight for b in route.backends)
+    if broken < total:
+        out.match.runtime_fraction.default_value.CopyFrom(pb.percent(100 * broken / total))
+    return [out]
 
 
-def _route(
-    vs: o.Resource[api.VirtualService],
-    http: api.HTTPRoute,
-    m: api.HTTPMatchRequest | None,
-    at: At,
-    resolve: action.Resolve,
-) -> Any:
-    name = http.name + (f".{m.name}" if m and m.name else "")
-    out = rc.Route(name=name or "default", match=match.route_match(m))
+def _route(route: Route) -> Any:
+    http = route.settings
+    out = rc.Route(name=route.name, match=match.route_match(route.match))
     if http.redirect:
-        out.redirect.CopyFrom(action.redirect_action(http.redirect, at.port, at.scheme))
+        out.redirect.CopyFrom(action.redirect_action(http.redirect, route.port, route.scheme))
     elif http.direct_response:
         out.direct_response.CopyFrom(action.direct_response(http.direct_response))
     else:
-        out.route.CopyFrom(action.route_action(http, m, resolve))
+        out.route.CopyFrom(action.route_action(route))
     action.header_operations(out, http.headers)
-    if http.route and len([r for r in http.route if r.weight != 0] or http.route) == 1:
-        action.header_operations(out, http.route[0].headers)
+    if len(route.backends) == 1:
+        action.header_operations(out, route.backends[0].headers)
     action.filters(http, out)
-    config = f"/apis/networking.istio.io/v1/namespaces/{vs.ref.namespace}/virtual-service/{vs.ref.name}"
+    config = f"/apis/networking.istio.io/v1/namespaces/{route.rule.namespace}/virtual-service/{route.rule.name}"
     out.metadata.CopyFrom(pb.metadata(istio={"config": config}))
-    if m and m.stat_prefix:
-        out.stat_prefix = m.stat_prefix
+    if route.match and route.match.stat_prefix:
+        out.stat_prefix = route.match.stat_prefix
     return out
 
 
@@ -132,56 +121,35 @@ def _forwarded(route: Any) -> None:
     route.typed_per_filter_config["envoy.filters.http.dynamic_forward_proxy"].CopyFrom(found)
 
 
-@lru_cache(maxsize=65536)
-def of_host(view: HostView, port: Port, silent: frozenset[str] = frozenset()) -> Resource:
+@derived
+def of_host(view: HostView, port: Port, viewer: str, silent: frozenset[str]) -> Resource:
     """The virtual host of one service port, as a resource of its own: a change of one costs only that one."""
-    found = virtual_host(view, port, silent)
-    # Envoy knows hosts by their own names, and takes those away whose names are said to be gone: both are one name.
+    found = virtual_host(view, port, viewer, silent)
+    # Envoy removes virtual hosts by resource name but keys them by their own name; the two must be equal.
     found.name = names.host(port.number, found.name)
-    origins = (*(n for v in view.virtual_services for n in v.origins), *view.origins)
-    return pb.resource(found.name, found, origins)
+    rules = dict.fromkeys(n for r in view.routed(port.number).requests for n in r.origins)
+    return pb.resource(found.name, found, (*rules, *view.origins))
 
 
-def virtual_host(view: HostView, port: Port, silent: frozenset[str] = frozenset()) -> Any:
+def virtual_host(view: HostView, port: Port, viewer: str = "", silent: frozenset[str] = frozenset()) -> Any:
     host = rc.VirtualHost(
         name=f"{view.host}:{port.number}",
-        domains=domains(view, silent),
+        domains=domains(view, viewer, silent),
         include_request_attempt_count=True,
         # Who calls is nobody's business outside of the mesh.
         request_headers_to_remove=ALL_HEADERS if view.external else (),
     )
     if port.protocol == "auto":
         host.typed_per_filter_config[action.STATE].CopyFrom(action.as_requests())
-    for vs in view.virtual_services:
-
-        def resolve(d: api.Destination, vs: o.Resource[api.VirtualService] = vs) -> tuple[str, int]:
-            full, ports = view.resolved(d.host, vs.ref.namespace)
-            return full, destination_port(d, ports, port.number)
-
-        found = routes(vs, At(("mesh",), port.number), resolve)
-        host.routes.extend(found)
-        if found and not _conditional(found[-1]):
-            break
-    routed = any(vs.spec.http for vs in view.virtual_services)
-    if not host.routes and (view.resolution != "RULES" or not routed):
+    rules = view.routed(port.number)
+    host.routes.extend(routes(rules.requests))
+    if not host.routes and (view.resolution != "RULES" or not rules.ruled):
         host.routes.append(_plain_route(names.outbound(view.host, port.number), view.resolution == "DYNAMIC_DNS"))
     elif view.resolution == "DYNAMIC_DNS":
         for route in host.routes:
             if route.route.cluster.endswith(f"|{view.host}"):
                 _forwarded(route)
     return host
-
-
-def _conditional(route: Any) -> bool:
-    m = route.match
-    return m.prefix != "/" or bool(m.headers) or bool(m.query_parameters)
-
-
-def destination_port(d: api.Destination, ports: tuple[int, ...], asked: int) -> int:
-    """A destination without a port takes the service's only one, else the one that was asked for."""
-    if d.port and d.port.number:
-        return d.port.number
-    return ports[0] if len(ports) == 1 else asked
 
 
 @lru_cache(maxsize=16)
@@ -217,28 +185,41 @@ def _configuration(port: int, config: MeshConfig, everything: bool) -> Resource:
     return pb.resource(out.name, out)
 
 
-@lru_cache(maxsize=16)
+@derived
+def _ports(part: HostSpace) -> tuple[frozenset[int], frozenset[int]]:
+    """(ports where requests are routed, ports where some host stands for everything) of one namespace."""
+    found = {p.number for h in part.members if h.resolution != "RULES" for p in h.ports if p.protocol in ROUTED}
+    whole = {p.number for h in part.members if h.host == "*" for p in h.ports}
+    return frozenset(found), frozenset(whole)
+
+
 def outbound(view: OutboundView) -> tuple[Resource, ...]:
     """One route configuration for each HTTP port of the mesh."""
-    found = {p.number for h in view.hosts if h.resolution != "RULES" for p in h.ports if p.protocol in ROUTED}
-    found |= {b.port for b in view.binds if b.protocol in ROUTED}
-    whole = {p.number for h in view.hosts if h.host == "*" for p in h.ports}
+    found = {b.port for b in view.binds if b.protocol in ROUTED}
+    whole = set[int]()
+    for part in view.host_spaces.parts:
+        ports, everything = _ports(part)
+        found |= ports
+        whole |= everything
     return tuple(_configuration(n, view.config, n in whole) for n in sorted(found))
 
 
-@lru_cache(maxsize=16)
-def hosts(view: OutboundView) -> tuple[Resource, ...]:
+def hosts(part: DomainSpace) -> tuple[Resource, ...]:
     """One virtual host for each HTTP port of each service, named PORT/HOST:PORT."""
     silent: dict[str, frozenset[str]] = {}
-    for name, spelling in view.silenced:
+    for name, spelling in part.silenced:
         silent[name] = silent.get(name, frozenset()) | {spelling}
     none = frozenset[str]()
     return tuple(
-        of_host(host, port, silent.get(host.host, none))
-        for host in view.hosts
-        for port in host.ports
+        of_host(h, port, part.viewer if _has_names_in(h, part.viewer) else "", silent.get(h.host, none))
+        for h in part.hosts.members
+        for port in h.ports
         if port.protocol in ROUTED
     )
+
+
+def _has_names_in(view: HostView, viewer: str) -> bool:
+    return bool(viewer) and (view.namespace == viewer or any(n == viewer for n, _ in view.aliases))
 
 
 def inbound(cluster: str, number: int) -> Any:
@@ -255,22 +236,12 @@ def inbound(cluster: str, number: int) -> Any:
     return out
 
 
-@lru_cache(maxsize=1024)
+@derived
 def gateway(server: GatewayServer) -> Resource:
     """The route configuration of a gateway's port: VirtualServices of one host are merged, oldest first."""
     by_host: dict[str, Any] = {}
-    for routed in server.virtual_services:
-        vs = routed.rule
-
-        def resolve(d: api.Destination, vs: o.Resource[api.VirtualService] = vs) -> tuple[str, int]:
-            full, ports = server.resolved(d.host, vs.ref.namespace)
-            return full, destination_port(d, ports, server.port)
-
-        made: dict[int, list[Any]] = {}
-        for name, port in routed.domains:
-            if port not in made:
-                made[port] = routes(vs, At(routed.gateways, port, "https" if server.tls else "http"), resolve)
-            _gateway_host(by_host, name, port).routes.extend(made[port])
+    for found in server.requests:
+        _gateway_host(by_host, found.host, found.port).routes.extend(routes(found.routes))
     for name, port in server.redirects:
         if name not in by_host and (name != "*" or not by_host):
             _gateway_host(by_host, name, port)
@@ -288,7 +259,7 @@ def gateway(server: GatewayServer) -> Resource:
     if not by_host:
         # Nothing is routed yet: say 404 instead of refusing connections.
         out.virtual_hosts.add(name=f"blackhole:{server.port}", domains=["*"])
-    rules = [n for r in server.virtual_services for n in r.rule.origins]
+    rules = dict.fromkeys(n for h in server.requests for r in h.routes for n in r.origins)
     return pb.resource(out.name, out, (*server.origins, *rules))
 
 

@@ -1,0 +1,166 @@
+"""The tables that the mesh is worked out from, with their indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lateen.api import objects as o
+from lateen.api.ingress import Ingress, IngressClass
+from lateen.api.networking import (
+    DestinationRule,
+    EnvoyFilter,
+    Gateway,
+    ProxyConfig,
+    ServiceEntry,
+    Sidecar,
+    VirtualService,
+    WorkloadEntry,
+    WorkloadGroup,
+)
+from lateen.api.security import AuthorizationPolicy, PeerAuthentication
+from lateen.kit.queries import Queries, Table
+from lateen.mesh.objects import COLLECTIONS, Key, MeshConfig, Objects
+from lateen.mesh.policy import asks_for_place
+from lateen.mesh.registry import inline
+from lateen.mesh.source import asks
+
+Slice = tuple[str, Mapping[str, tuple[o.Endpoint, ...]]]
+GATEWAY_SERVICE = "internal.istio.io/gateway-service"
+"""The annotation by which a Gateway names its services, and then serves only their ports."""
+
+
+class Tables:
+    """All objects, as queries read them; attributes are those of ``Objects``."""
+
+    services: Table[Key, o.Service]
+    slices: Table[Key, Slice]
+    pods: Table[Key, o.Pod]
+    virtual_services: Table[Key, o.Resource[VirtualService]]
+    destination_rules: Table[Key, o.Resource[DestinationRule]]
+    gateways: Table[Key, o.Resource[Gateway]]
+    peer_authentications: Table[Key, o.Resource[PeerAuthentication]]
+    authorization_policies: Table[Key, o.Resource[AuthorizationPolicy]]
+    credentials: Table[Key, o.Credential]
+    service_entries: Table[Key, o.Resource[ServiceEntry]]
+    workload_entries: Table[Key, o.Resource[WorkloadEntry]]
+    workload_groups: Table[Key, o.Resource[WorkloadGroup]]
+    sidecars: Table[Key, o.Resource[Sidecar]]
+    envoy_filters: Table[Key, o.Resource[EnvoyFilter]]
+    proxy_configs: Table[Key, o.Resource[ProxyConfig]]
+    ingresses: Table[Key, o.Resource[Ingress]]
+    ingress_classes: Table[Key, o.Resource[IngressClass]]
+
+    def __init__(self, queries: Queries, objects: Objects) -> None:
+        for name in COLLECTIONS:
+            setattr(self, name, Table(queries, getattr(objects, name)))
+
+    def replace(self, objects: Objects, step: int) -> None:
+        for name in COLLECTIONS:
+            getattr(self, name).replace(getattr(objects, name), step)
+
+
+class Registry:
+    """Services, their endpoints and their pods in one cluster."""
+
+    def __init__(self, cluster: str, objects: Tables) -> None:
+        self.cluster, self.objects = cluster, objects
+        self.services_of_host = objects.services.index(lambda _, s: (s.host,))
+        self.services_in = objects.services.index(lambda key, _: (key[0],))
+        self.selecting = objects.services.index(lambda key, s: ((key[0], s.selector[0]),) if s.selector else ())
+        """By namespace and the first label that they ask for: a pod looks at few of them."""
+        self.standing_for = objects.services.index(lambda _, s: (s.external_name,) if s.external_name else ())
+        self.services_at = objects.services.index(lambda _, s: s.all_addresses)
+        self.slices_of = objects.slices.index(lambda key, found: ((key[0], found[0]),))
+        self.pods_in = objects.pods.index(lambda key, _: (key[0],))
+
+
+def _mesh_hosts(_: Key, vs: o.Resource[VirtualService]) -> Iterable[str]:
+    return dict.fromkeys(vs.spec.hosts) if not vs.spec.gateways or "mesh" in vs.spec.gateways else ()
+
+
+def _of_gateways(_: Key, vs: o.Resource[VirtualService]) -> Iterable[Key]:
+    return dict.fromkeys(gateway_name(g, vs.ref.namespace) for g in vs.spec.gateways)
+
+
+def _gateway_labels(_: Key, gateway: o.Resource[Gateway]) -> Iterable[tuple[str, str] | None]:
+    """A Gateway is found by its first label; without any, only one that names its services counts."""
+    if gateway.spec.selector:
+        return (min(gateway.spec.selector.items()),)
+    return (None,) if GATEWAY_SERVICE in dict(gateway.notes) else ()
+
+
+def _traffic_labels(_: Key, dr: o.Resource[DestinationRule]) -> Iterable[str]:
+    """Of clients: those of selectors, and any that places may be compared by."""
+    chosen = dr.spec.workload_selector.match_labels if dr.spec.workload_selector else ()
+    return {*chosen, *asks_for_place(dr.spec, None)[1]}
+
+
+def gateway_name(name: str, namespace: str) -> Key:
+    """A gateway as a rule of ``namespace`` spells it: ``name`` or ``namespace/name``."""
+    head, slash, tail = name.partition("/")
+    return (head, tail) if slash else (namespace, name)
+
+
+def in_namespace(key: Key, _: Any) -> tuple[str]:
+    return (key[0],)
+
+
+class Base:
+    """The mesh's inputs. ``Mesh`` adds the lookups, one group of them per module."""
+
+    def __init__(self, objects: Objects, others: Mapping[str, Objects] | None = None) -> None:
+        """``others``: services, slices and pods of other clusters, by the cluster's name."""
+        self.queries = Queries()
+        self.instant = objects
+        """What the tables hold now, as the immutable value."""
+        self._config = Table[str, MeshConfig](self.queries, {"": objects.config})
+        self.objects = t = Tables(self.queries, objects)
+        self.registries = [Registry("", t)]
+        for cluster, found in (others or {}).items():
+            self.registries.append(Registry(cluster, Tables(self.queries, found)))
+        self._entries_of_host = t.service_entries.index(lambda _, e: dict.fromkeys(e.spec.hosts))
+        self._entries_in = t.service_entries.index(in_namespace)
+        self._entries_at = t.service_entries.index(lambda _, e: dict.fromkeys(e.spec.addresses))
+        self._entries_listing = t.service_entries.index(lambda _, e: dict.fromkeys(w.address for w in inline(e)))
+        self._entries_selecting = t.service_entries.index(
+            lambda key, e: (key[0],) if e.spec.workload_selector is not None else ()
+        )
+        self._workloads_in = t.workload_entries.index(in_namespace)
+        self._rules_of_host = t.virtual_services.index(_mesh_hosts)
+        self._rules_in = t.virtual_services.index(in_namespace)
+        self._rules_of_gateway = t.virtual_services.index(_of_gateways)
+        self._traffic_of_host = t.destination_rules.index(lambda _, dr: (dr.spec.host,))
+        self._labels_of_rules = t.virtual_services.index(lambda _, vs: asks(vs)[0])
+        self._labels_of_traffic = t.destination_rules.index(_traffic_labels)
+        self._gateways_by_label = t.gateways.index(_gateway_labels)
+        self._peers_in = t.peer_authentications.index(in_namespace)
+        self._authorization_in = t.authorization_policies.index(in_namespace)
+        self._sidecars_in = t.sidecars.index(in_namespace)
+        self._filters_in = t.envoy_filters.index(in_namespace)
+        self._proxy_configs_in = t.proxy_configs.index(in_namespace)
+
+    def advance(self, objects: Objects, others: Mapping[str, Objects] | None = None) -> None:
+        """Become the mesh of another instant. What the change does not concern stays the same objects."""
+        step = self.queries.advance()
+        self.instant = objects
+        if objects.config != self._config[""]:
+            self._config.replace({"": objects.config}, step)
+        self.objects.replace(objects, step)
+        for registry in self.registries[1:]:
+            if others and registry.cluster in others:
+                registry.objects.replace(others[registry.cluster], step)
+
+    @property
+    def config(self) -> MeshConfig:
+        return self._config[""]
+
+    @staticmethod
+    def visible_to(export_to: tuple[str, ...], owner: str, viewer: str) -> bool:
+        """Whether an object of namespace ``owner`` is exported to ``viewer``; an empty viewer stands for a namespace
+        that no object names."""
+        return not export_to or any(e == "*" or (e == "." and owner == viewer) or e == viewer for e in export_to)
+
+
+def has_labels(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+    return all(labels.get(k) == v for k, v in wanted.items())

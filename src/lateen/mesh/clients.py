@@ -1,0 +1,37 @@
+"""Who looks at the mesh, as far as it makes a difference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lateen.api import objects as o
+from lateen.mesh.rules import Interest
+
+
+@dataclass(frozen=True)
+class Client:
+    namespace: str = ""
+    """Empty for a namespace that no object names."""
+    labels: tuple[tuple[str, str], ...] = ()
+    """Those that some rule asks for."""
+    sidecar: o.Ref | None = None
+    locality: str = ""
+    dns: bool = False
+    """Whether hosts without an address have one that was made for them."""
+    gateway: bool = False
+
+    @property
+    def label_map(self) -> Mapping[str, str]:
+        return dict(self.labels)
+
+    def reduced(self, interest: Interest) -> Client:
+        """Without what makes no difference: clients that see the same are the same client."""
+        return Client(
+            self.namespace if self.namespace in interest.namespaces or (self.sidecar and interest.rules) else "",
+            tuple(item for item in self.labels if item[0] in interest.labels) if interest.labels else (),
+            self.sidecar if interest.rules else None,
+            self.locality if interest.place else "",
+            self.dns and interest.dns,
+            self.gateway and interest.secrets,
+        )

@@ -1,0 +1,179 @@
+"""Istio's VirtualService as routes.
+
+Facts: https://istio.io/latest/docs/reference/config/networking/virtual-service/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from lateen.api import networking as api
+from lateen.api import objects as o
+from lateen.mesh.routing import Backend, ConnectionRoute, Mirror, PortRoutes, Route
+
+Rule = o.Resource[api.VirtualService]
+Find = Callable[[str, str], tuple[str, tuple[int, ...]]]
+"""(host as written, the rule's namespace) -> the full host, and the ports that it has"""
+
+
+class At(NamedTuple):
+    """Where rules apply: gateways by all their spellings, and the port and scheme that clients ask for."""
+
+    gateways: tuple[str, ...]
+    port: int
+    scheme: str = "http"
+
+
+MESH = ("mesh",)
+
+
+def of_host(rules: tuple[Rule, ...], port: int, find: Find) -> PortRoutes:
+    """Of a mesh host's port, for sidecars. Rules of one host are asked one after the other, the oldest first (Istio
+    takes the oldest only)."""
+    if not rules:
+        return PortRoutes(port)
+    at = At(MESH, port)
+    bound = [(vs, MESH) for vs in rules]
+    return PortRoutes(
+        port,
+        tuple(merged(rules, at, find)),
+        tuple(by_name(bound, port, find)),
+        tuple(by_place(bound, port, find)),
+        any(vs.spec.http for vs in rules),
+    )
+
+
+def merged(rules: Iterable[Rule], at: At, find: Find) -> Iterator[Route]:
+    """Up to the first route that takes all requests."""
+    for vs in rules:
+        found = requests(vs, at, find)
+        yield from found
+        if found and takes_all(found[-1].match):
+            return
+
+
+def requests(vs: Rule, at: At, find: Find) -> list[Route]:
+    """All routes of a VirtualService that apply there, in the user's order."""
+    out = []
+    for i, http in enumerate(vs.spec.http):
+        taken = [(j, m) for j, m in enumerate(http.match) if _applies(m, vs, at.gateways, at.port)]
+        if http.match and not taken:
+            continue
+        backends = tuple(_backend(r.destination, vs, at.port, find, r.weight, r.headers) for r in _weighted(http))
+        mirrors = tuple(_mirrors(http, vs, at.port, find))
+        for j, m in taken:
+            out.append(_route(vs, (i, j), m, at, backends, mirrors))
+        if not http.match:
+            out.append(_route(vs, (i, -1), None, at, backends, mirrors))
+            return out  # nothing after a route without a match can be reached
+    return out
+
+
+def takes_all(m: api.HTTPMatchRequest | None) -> bool:
+    """Whether no request is left for later routes."""
+    if m is None:
+        return True
+    narrow = (m.method, m.authority, m.scheme, m.headers, m.without_headers, m.query_params)
+    return not any(narrow) and (m.uri is None or m.uri.prefix == "/")
+
+
+def _weighted(http: api.HTTPRoute) -> list[api.HTTPRouteDestination]:
+    """A weight of 0 gets nothing, unless no other has one."""
+    return [r for r in http.route if r.weight != 0] or list(http.route)
+
+
+def _route(
+    vs: Rule,
+    place: tuple[int, int],
+    m: api.HTTPMatchRequest | None,
+    at: At,
+    backends: tuple[Backend, ...],
+    mirrors: tuple[Mirror, ...],
+) -> Route:
+    http = vs.spec.http[place[0]]
+    name = http.name + (f".{m.name}" if m and m.name else "")
+    return Route(
+        (vs.ref, vs.version, place, at.port, at.scheme, backends, mirrors),
+        name=name or "default",
+        match=m,
+        settings=http,
+        backends=backends,
+        mirrors=mirrors,
+        port=at.port,
+        scheme=at.scheme,
+        rule=vs.ref,
+        origins=vs.origins,
+    )
+
+
+def _backend(
+    d: api.Destination, vs: Rule, asked: int, find: Find, weight: int | None = 100, headers: api.Headers | None = None
+) -> Backend:
+    """A destination without a port takes the service's only one, else the one that was asked for. One that nobody has
+    defined is a cluster that no proxy knows: requests get 503, as in Istio."""
+    host, ports = find(d.host, vs.ref.namespace)
+    port = d.port.number if d.port and d.port.number else ports[0] if len(ports) == 1 else asked
+    return Backend(host, port, d.subset, weight or 0, headers)
+
+
+def _mirrors(http: api.HTTPRoute, vs: Rule, asked: int, find: Find) -> Iterator[Mirror]:
+    if http.mirror:
+        old = next((p for p in (http.mirror_percent, http.mirror_percent_old) if p is not None), None)
+        share = http.mirror_percentage or (api.Percent(value=float(old)) if old is not None else None)
+        yield Mirror(_backend(http.mirror, vs, asked, find), share)
+    for m in http.mirrors:
+        yield Mirror(_backend(m.destination, vs, asked, find), m.percentage)
+
+
+# --- connections -------------------------------------------------------------------------------------------------
+
+Bound = Iterable[tuple[Rule, tuple[str, ...]]]
+"""(rule, spellings of the gateways where it is asked)"""
+
+
+def by_name(rules: Bound, port: int, find: Find) -> Iterator[ConnectionRoute]:
+    """TLS routes: by the name that clients ask for and where they want to go, in the users' order."""
+    for vs, gateways in rules:
+        for route in vs.spec.tls:
+            backends = _connected(route.route, vs, port, find)
+            for m in route.match:
+                if _applies(m, vs, gateways, port):
+                    sni = () if "*" in m.sni_hosts else m.sni_hosts
+                    yield ConnectionRoute(sni, m.destination_subnets, backends, vs.ref)
+
+
+def by_place(rules: Bound, port: int, find: Find) -> Iterator[ConnectionRoute]:
+    """TCP routes, in order, up to the first that takes all connections."""
+    for vs, gateways in rules:
+        last = None
+        for route in vs.spec.tcp:
+            backends = _connected(route.route, vs, port, find)
+            for m in route.match:
+                if _applies(m, vs, gateways, port):
+                    last = ConnectionRoute((), m.destination_subnets, backends, vs.ref)
+                    yield last
+            if not route.match:
+                last = ConnectionRoute((), (), backends, vs.ref)
+                yield last
+            if last is not None and not last.subnets:
+                return
+
+
+def _connected(routes: tuple[api.RouteDestination, ...], vs: Rule, port: int, find: Find) -> tuple[Backend, ...]:
+    """A weight of 0 gets nothing, unless it is the only one."""
+    return tuple(
+        _backend(r.destination, vs, port, find, r.weight or 100) for r in routes if len(routes) == 1 or r.weight
+    )
+
+
+def _applies(
+    m: api.HTTPMatchRequest | api.L4MatchAttributes | api.TLSMatchAttributes,
+    vs: Rule,
+    gateways: tuple[str, ...],
+    port: int,
+) -> bool:
+    if m.port and m.port != port:
+        return False
+    wanted = m.gateways or vs.spec.gateways or MESH
+    return any(g in gateways or f"{vs.ref.namespace}/{g}" in gateways for g in wanted)

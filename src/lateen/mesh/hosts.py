@@ -1,0 +1,198 @@
+"""One host as some clients see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lateen.api import objects as o
+from lateen.api.networking import DestinationRule, VirtualService
+from lateen.kit.derived import Shared
+from lateen.mesh import credentials, places, policy, registry, source
+from lateen.mesh.clients import Client
+from lateen.mesh.dialects import istio
+from lateen.mesh.model import Mesh
+from lateen.mesh.objects import HTTP, protocol
+from lateen.mesh.routing import PortRoutes
+from lateen.mesh.rules import Seen, connection_targets
+from lateen.mesh.view import EndpointsView, HostView, Locality, Port, Security
+from lateen.mesh.workloads import Instances
+
+Made = tuple[HostView, tuple[EndpointsView, ...]]
+Traffic = tuple[o.Resource[DestinationRule], ...]
+Virtual = tuple[o.Resource[VirtualService], ...]
+
+
+def of_service(
+    mesh: Mesh, shared: Shared, client: Client, service: o.Service, only: frozenset[int], seen: Seen
+) -> Made:
+    """The host, and those of its endpoints that are told apart. ``only``: its visible ports; all where empty."""
+    rules = _traffic(mesh, service.host, client)
+    virtual = _narrowed(mesh.mesh_rules(service.host, client.namespace, seen), client)
+    aliases = tuple(a for a in mesh.aliases(service.host) if not mesh.mesh_rules(a.host, client.namespace, seen))
+    ports = [p for p in service.ports if p.port in only] if only else list(service.ports)
+    behind = [mesh.endpoints(service, p) for p in ports]
+    shown, security, endpoints, weighted = _clusters(mesh, shared, client, service, rules, ports, behind)
+    headless = service.headless
+    named = service.resolution in registry.KNOWN_BY_NAME
+    instances = [
+        (p.port, i.address)
+        for p, found in zip(ports, behind, strict=True)
+        if headless and protocol(p) not in HTTP
+        for i in found
+    ]
+    values: dict[str, Any] = {
+        "config": mesh.config,
+        "host": service.host,
+        "namespace": service.namespace,
+        "name": service.name,
+        "addresses": mesh.addresses(service, client.dns),
+        "ports": shown,
+        "resolution": "HEADLESS" if headless else service.resolution,
+        "external": service.external,
+        "sans": service.sans,
+        "aliases": tuple((a.namespace, a.name) for a in aliases),
+        "security": security,
+        "routes": _routes(mesh, client, virtual, shown),
+        "rules": rules,
+        "onward": _onward(mesh, client, virtual),
+        "inline": endpoints if named else (),
+        "instances": tuple(dict.fromkeys(instances)),
+        "weighted": weighted,
+        "origins": tuple(map(str, service.entries)),
+    }
+    by_eds = not named and not headless and service.resolution != "NONE"
+    return _shared(shared, values), endpoints if by_eds else ()
+
+
+def of_rules(
+    mesh: Mesh,
+    shared: Shared,
+    client: Client,
+    host: str,
+    found: Virtual,
+    ports: tuple[Port, ...],
+    alias: o.Service | None,
+) -> HostView:
+    """A host that rules name and no visible service has."""
+    virtual = _narrowed(found, client)
+    values: dict[str, Any] = {
+        "config": mesh.config,
+        "host": host,
+        "namespace": alias.namespace if alias else found[0].ref.namespace,
+        "name": alias.name if alias else host,
+        "addresses": (),
+        "ports": ports,
+        "resolution": "RULES",
+        "external": True,
+        "sans": (),
+        "aliases": (),
+        "security": (),
+        "routes": _routes(mesh, client, virtual, ports),
+        "rules": (),
+        "onward": (),
+        "inline": (),
+        "instances": (),
+        "weighted": False,
+        "origins": (),
+    }
+    return _shared(shared, values)
+
+
+def _shared(shared: Shared, values: dict[str, Any]) -> HostView:
+    key = tuple(values.values())
+    return shared(("host", key), lambda: HostView(key, **values))
+
+
+def _traffic(mesh: Mesh, host: str, client: Client) -> Traffic:
+    """Sidecars have no secrets, unless a rule has chosen their workloads."""
+    rules = mesh.destination_rule(host, client.namespace, client.labels)
+    return rules if client.gateway else tuple(map(credentials.for_sidecars, rules))
+
+
+def _narrowed(found: Virtual, client: Client) -> Virtual:
+    labels = client.label_map
+    return tuple(source.narrowed(vs, client.namespace, labels) for vs in found)
+
+
+def _routes(mesh: Mesh, client: Client, virtual: Virtual, ports: tuple[Port, ...]) -> tuple[PortRoutes, ...]:
+    if not virtual:
+        return ()
+
+    def find(written: str, namespace: str) -> tuple[str, tuple[int, ...]]:
+        return mesh.destination(written, namespace, client.namespace)
+
+    return tuple(istio.of_host(virtual, p.number, find) for p in ports)
+
+
+def _clusters(
+    mesh: Mesh,
+    shared: Shared,
+    client: Client,
+    service: o.Service,
+    rules: Traffic,
+    ports: Sequence[o.ServicePort],
+    behind: Sequence[Instances],
+) -> tuple[tuple[Port, ...], tuple[Security, ...], tuple[EndpointsView, ...], bool]:
+    """The ports, what is known of each cluster's servers, their endpoints, and whether places have a say."""
+    subsets: dict[str, Mapping[str, str]] = {"": {}} | {
+        s.name: s.labels for dr in reversed(rules) for s in dr.spec.subsets
+    }
+    shown, security, endpoints = [], [], []
+    weighted = False
+    for p, found in zip(ports, behind, strict=True):
+        kind = protocol(p)
+        if kind == "udp":
+            continue
+        shown.append(Port(p.port, p.name, kind))
+        for subset, wanted in subsets.items():
+            chosen = _select(found, wanted)
+            settings = policy.merged(rules, subset, p.port)
+            disabled = settings.tls is not None and settings.tls.mode != "ISTIO_MUTUAL"
+            meshed = "none" if disabled or service.external else _meshed(chosen, service, mesh)
+            accounts = tuple(sorted({(i.workload.namespace, i.workload.service_account) for i in chosen if i.workload}))
+            security.append(Security(p.port, subset, meshed, () if service.external else accounts))
+            place = places.place(client.locality, client.labels, settings, mesh)
+            weighted = weighted or place is not None
+            secure = not disabled and not service.external
+            key = (f"outbound|{p.port}|{subset}|{service.host}", chosen, secure, place)
+            endpoints.append(_endpoints(shared, key))
+    return tuple(shown), tuple(security), tuple(endpoints), weighted
+
+
+def _endpoints(shared: Shared, key: tuple[str, Instances, bool, Locality | None]) -> EndpointsView:
+    cluster, chosen, secure, place = key
+    return shared(
+        ("endpoints", key),
+        lambda: EndpointsView(key, cluster=cluster, endpoints=chosen, mtls=secure, locality=place),
+    )
+
+
+def _select(found: Instances, labels: Mapping[str, str]) -> Instances:
+    if not labels:
+        return found
+    wanted = labels.items()
+    return tuple(i for i in found if i.workload and all(i.labels.get(k) == v for k, v in wanted))
+
+
+def _meshed(instances: Instances, service: o.Service, mesh: Mesh) -> str:
+    """An empty cluster of Kubernetes counts as meshed: its first endpoints most likely will be, and are waited for."""
+    modes = {
+        i.workload is not None
+        and i.workload.meshed
+        and mesh.mtls_mode(i.workload.namespace, i.labels, i.port) != "DISABLE"
+        for i in instances
+    }
+    if not modes:
+        return "none" if service.resolution else "all"
+    return "some" if len(modes) == 2 else "none" if modes == {False} else "all"
+
+
+def _onward(mesh: Mesh, client: Client, rules: Virtual) -> tuple[tuple[str, tuple[int, ...], Traffic], ...]:
+    """The ports and DestinationRules of the hosts that connections are routed to."""
+    out = {}
+    for vs in rules:
+        for written in connection_targets(vs.spec):
+            host, ports = mesh.destination(written, vs.ref.namespace, client.namespace)
+            out[host] = (ports, mesh.destination_rule(host, client.namespace, client.labels))
+    return tuple((host, ports, found) for host, (ports, found) in sorted(out.items()) if found)

@@ -1,0 +1,128 @@
+"""Which policies and settings hold for a workload."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from lateen.api import objects as o
+from lateen.api.networking import EnvoyFilter, Gateway, ProxyConfig, Sidecar
+from lateen.api.security import AuthorizationPolicy, PeerAuthentication
+from lateen.kit.queries import Index
+from lateen.mesh import ingress
+from lateen.mesh.base import has_labels
+from lateen.mesh.objects import Key
+from lateen.mesh.rules import Rules
+
+C = TypeVar("C")
+Chosen = Callable[[Any], Mapping[str, str]]
+"""The labels that an object's selector asks for; none for all workloads of its namespace"""
+
+
+class Policies(Rules):
+    def _levels(
+        self, found: Index[str, Key, C], chosen: Chosen, namespace: str, labels: Mapping[str, str]
+    ) -> tuple[list[C], list[C], list[C]]:
+        """A workload's objects of a kind: its own, its namespace's, and the root namespace's, each oldest first. In
+        the root namespace, objects with a selector are for that namespace alone."""
+        own: list[C] = []
+        shared: list[C] = []
+        mesh: list[C] = []
+        root = self.config.root_namespace
+        for space in dict.fromkeys((namespace, root)):
+            for p in sorted(found.get(space), key=lambda p: p.age_order):  # type: ignore[attr-defined]
+                wanted = chosen(p)
+                if wanted and space == namespace and has_labels(wanted, labels):
+                    own.append(p)
+                elif not wanted:
+                    (shared if space == namespace else mesh).append(p)
+        return own, shared, mesh
+
+    def _first(self, found: Index[str, Key, C], chosen: Chosen, namespace: str, labels: Mapping[str, str]) -> C | None:
+        return next((p for level in self._levels(found, chosen, namespace, labels) for p in level), None)
+
+    def sidecar(self, namespace: str, labels: Mapping[str, str]) -> o.Resource[Sidecar] | None:
+        """A workload's: its own, else its namespace's, else the root namespace's."""
+        return self._first(self._sidecars_in, _sidecar_labels, namespace, labels)
+
+    def proxy_config(self, namespace: str, labels: Mapping[str, str]) -> o.Resource[ProxyConfig] | None:
+        """A workload's: its own, else its namespace's, else the mesh's."""
+        return self._first(self._proxy_configs_in, _selector_labels, namespace, labels)
+
+    def envoy_filters(self, namespace: str, labels: Mapping[str, str]) -> tuple[o.Resource[EnvoyFilter], ...]:
+        """The patches for a workload: the root namespace's, then its own's; each by priority, then oldest first."""
+        if not self.objects.envoy_filters:
+            return ()
+        root = self.config.root_namespace
+        found = [
+            f
+            for space in dict.fromkeys((root, namespace))
+            for f in self._filters_in.get(space)
+            if not f.spec.target_refs and has_labels(_sidecar_labels(f), labels)
+        ]
+        return tuple(sorted(found, key=lambda f: (f.spec.priority, f.ref.namespace != root, f.age_order)))
+
+    # --- mutual TLS --------------------------------------------------------------------------------------------
+
+    def mtls_mode(self, namespace: str, labels: Mapping[str, str], port: int = 0) -> str:
+        mode, ports, _ = self.mtls(namespace, labels)
+        return dict(ports).get(port, mode)
+
+    def mtls(self, namespace: str, labels: Mapping[str, str]) -> tuple[str, tuple[tuple[int, str], ...], o.Ref | None]:
+        """STRICT, PERMISSIVE or DISABLE for a workload; the modes of single ports that differ; and the policy that
+        says so: its own policy, else its namespace's, else the mesh's."""
+        if not self.objects.peer_authentications:
+            return "PERMISSIVE", (), None
+        levels = self._levels(self._peers_in, _selector_labels, namespace, labels)
+        ports: tuple[tuple[int, str], ...] = ()
+        ref = None
+        for pa in levels[0][:1]:
+            given = sorted((int(k), v.mode) for k, v in pa.spec.port_level_mtls.items() if k.isdigit())
+            ports = tuple((k, mode) for k, mode in given if mode != "UNSET")
+            ref = pa.ref
+        for level in levels:
+            for pa in level[:1]:
+                mode = pa.spec.mtls.mode if pa.spec.mtls else "UNSET"
+                if mode != "UNSET":
+                    return mode, ports, ref or pa.ref
+        return "PERMISSIVE", ports, ref
+
+    def peers(self) -> tuple[o.Resource[PeerAuthentication], ...]:
+        """Oldest first."""
+        return tuple(sorted(self.objects.peer_authentications.values(), key=lambda p: p.age_order))
+
+    # --- authorization -----------------------------------------------------------------------------------------
+
+    def authorization(self, namespace: str, labels: Mapping[str, str]) -> tuple[o.Resource[AuthorizationPolicy], ...]:
+        """The policies of a workload: the mesh's, then its namespace's. Those with targets are for gateways of
+        Kubernetes' Gateway API."""
+        root = self.config.root_namespace
+        found = [
+            p
+            for space in dict.fromkeys((root, namespace))
+            for p in self._authorization_in.get(space)
+            if not p.spec.target_ref and not p.spec.target_refs and has_labels(_selector_labels(p), labels)
+        ]
+        return tuple(sorted(found, key=lambda p: (p.ref.namespace != root, p.age_order)))
+
+    # --- gateways ----------------------------------------------------------------------------------------------
+
+    def gateways_for(self, pod: o.Pod) -> tuple[o.Resource[Gateway], ...]:
+        """Those that select a pod, or that name one of its services, oldest first."""
+        labels = pod.label_map
+        buckets: Iterable[tuple[str, str] | None] = (*labels.items(), None)
+        found = [g for b in buckets for g in self._gateways_by_label.get(b) if has_labels(g.spec.selector, labels)]
+        root, selector = self.config.root_namespace, self.config.ingress_selector
+        if labels.get("istio") == selector and self.objects.ingresses:
+            found += [ingress.gateway(i, root, selector) for i in self.ingresses()]
+        return tuple(sorted(found, key=lambda g: g.age_order))
+
+
+def _selector_labels(p: Any) -> Mapping[str, str]:
+    found: Mapping[str, str] = p.spec.selector.match_labels if p.spec.selector else {}
+    return found
+
+
+def _sidecar_labels(s: Any) -> Mapping[str, str]:
+    found: Mapping[str, str] = s.spec.workload_selector.labels if s.spec.workload_selector else {}
+    return found

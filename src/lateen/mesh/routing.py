@@ -1,0 +1,86 @@
+"""How requests and connections are routed, in the mesh's own terms.
+
+Dialects (``mesh.dialects``) turn what users write into these types; the translator sees nothing else. What a route does
+is not said again in other words: ``Route`` refers to the user's own typed leaves (matches, retries, faults, …).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lateen.api import objects as o
+from lateen.api.networking import Headers, HTTPMatchRequest, HTTPRoute, Percent
+from lateen.mesh.cached import Cached
+from lateen.wire import names
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Where a share of the traffic goes."""
+
+    host: str
+    """Full name; an ExternalName service is replaced by what it stands for."""
+    port: int
+    subset: str = ""
+    weight: int = 100
+    """Relative to the other backends of the same route."""
+    headers: Headers | None = field(default=None, compare=False)
+    broken: str = ""
+    """Why there is no such backend: its share of the requests is answered with status 500."""
+
+    @property
+    def cluster(self) -> str:
+        return names.outbound(self.host, self.port, self.subset)
+
+
+@dataclass(frozen=True)
+class Mirror:
+    backend: Backend
+    share: Percent | None = field(default=None, compare=False)
+    """All requests where it is None."""
+
+
+@dataclass(frozen=True, eq=False)
+class Route(Cached):
+    """What happens to requests that a match takes. The key names the rule, its version, and the place in it."""
+
+    name: str = field(kw_only=True)
+    match: HTTPMatchRequest | None = field(kw_only=True)
+    """None for all requests. Its gateways, port and sources have been taken care of."""
+    settings: HTTPRoute = field(kw_only=True)
+    """Redirect, direct response, rewrite, timeout, retries, fault, CORS, headers; backends and mirrors are below."""
+    backends: tuple[Backend, ...] = field(kw_only=True)
+    mirrors: tuple[Mirror, ...] = field(kw_only=True)
+    port: int = field(kw_only=True)
+    """The port that clients ask for."""
+    scheme: str = field(kw_only=True)
+    rule: o.Ref = field(kw_only=True)
+    origins: tuple[str, ...] = field(kw_only=True)
+    """The user's objects that the route comes from."""
+
+
+@dataclass(frozen=True)
+class ConnectionRoute:
+    """Where connections go."""
+
+    sni: tuple[str, ...]
+    """Names that a client must ask for (TLS); empty for all connections."""
+    subnets: tuple[str, ...]
+    """Where the client must want to go; empty for everywhere."""
+    backends: tuple[Backend, ...]
+    rule: o.Ref
+
+
+@dataclass(frozen=True)
+class PortRoutes:
+    """The routes of one port of a host, in order of precedence."""
+
+    port: int
+    requests: tuple[Route, ...] = ()
+    by_name: tuple[ConnectionRoute, ...] = ()
+    by_place: tuple[ConnectionRoute, ...] = ()
+    ruled: bool = False
+    """Whether some rule is about requests, even if none of its routes applies here."""
+
+
+NO_ROUTES = PortRoutes(0)

@@ -1,0 +1,307 @@
+"""VirtualServices and DestinationRules by the hosts that they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from lateen.api import objects as o
+from lateen.api.ingress import Ingress
+from lateen.api.networking import Destination, DestinationRule, VirtualService
+from lateen.kit.queries import query
+from lateen.mesh import delegates, ingress, policy, source
+from lateen.mesh.base import has_labels
+from lateen.mesh.endpoints import Endpoints
+from lateen.mesh.objects import Key, Labels
+from lateen.mesh.spelling import written
+
+Rule = o.Resource[VirtualService]
+Traffic = o.Resource[DestinationRule]
+Seen = frozenset[o.Ref] | None
+"""The VirtualServices that a Sidecar lets its workloads see; None for all."""
+
+
+@dataclass(frozen=True)
+class Interest:
+    """What of a client makes a difference to how it sees a host."""
+
+    namespaces: frozenset[str] = frozenset()
+    """Namespaces that see something else than those that no object names."""
+    labels: frozenset[str] = frozenset()
+    rules: bool = False
+    """Whether VirtualServices are concerned, which Sidecars may hide."""
+    place: bool = False
+    dns: bool = False
+    secrets: bool = False
+    """Whether it is a gateway."""
+
+    def __or__(self, other: Interest) -> Interest:
+        return Interest(
+            self.namespaces | other.namespaces,
+            self.labels | other.labels,
+            self.rules or other.rules,
+            self.place or other.place,
+            self.dns or other.dns,
+            self.secrets or other.secrets,
+        )
+
+
+def exported(owner: str, export_to: Iterable[str]) -> frozenset[str]:
+    """The namespaces for which an object's ``exportTo`` makes a difference."""
+    if not export_to or "*" in export_to:
+        return frozenset()
+    return frozenset((owner, *(e for e in export_to if e not in (".", "~"))))
+
+
+class Rules(Endpoints):
+    # --- VirtualServices -------------------------------------------------------------------------------------
+
+    @query
+    def whole(self, namespace: str, name: str) -> Rule | None:
+        """A VirtualService with its delegates' routes in place."""
+        found = self.objects.virtual_services.get((namespace, name))
+        return delegates.whole(found, self._delegate, self.resolve) if found else None
+
+    def _delegate(self, name: str, namespace: str, viewer: str) -> Rule | None:
+        found: Rule | None = self.objects.virtual_services.get((namespace, name))
+        return found if found and self.visible_to(found.spec.export_to, namespace, viewer) else None
+
+    def _wholes(self, found: Iterable[Rule]) -> Iterator[Rule]:
+        for vs in found:
+            made = self.whole(vs.ref.namespace, vs.ref.name)
+            if made is not None:
+                yield made
+
+    def virtual_services(self) -> tuple[Rule, ...]:
+        """All of them, also those that stand for Ingresses, oldest first."""
+        found = (*self._wholes(self.objects.virtual_services.values()), *self.ingress_rules())
+        return tuple(sorted(found, key=lambda v: v.age_order))
+
+    @query
+    def rules_named(self, host: str) -> tuple[Rule, ...]:
+        """VirtualServices for the mesh that name a host (full, or a wildcard) in just this form, oldest first."""
+        out: dict[o.Ref, Rule] = {}
+        for spelling in written(host):
+            for vs in self._rules_of_host.get(spelling):
+                if self.resolve(spelling, vs.ref.namespace) == host:
+                    out[vs.ref] = vs
+        return tuple(sorted(self._wholes(out.values()), key=lambda v: v.age_order))
+
+    @query
+    def _rule_levels(self, host: str) -> tuple[tuple[Rule, ...], ...]:
+        """Those for a host: by its name first, then by ever wider wildcards."""
+        return tuple(found for name in (host, *wildcards(host)) if (found := self.rules_named(name)))
+
+    def mesh_rules(self, host: str, namespace: str, seen: Seen = None) -> tuple[Rule, ...]:
+        """The rules for a host, visible from ``namespace``: those that name it most closely, oldest first."""
+        levels = self._rule_levels(host)
+        return next((found for level in levels if (found := self._visible(level, namespace, seen))), ())
+
+    def visible_rules(self, name: str, namespace: str, seen: Seen = None) -> tuple[Rule, ...]:
+        """Those of ``rules_named`` that clients of a namespace see."""
+        return self._visible(self.rules_named(name), namespace, seen)
+
+    def _visible(self, found: tuple[Rule, ...], namespace: str, seen: Seen) -> tuple[Rule, ...]:
+        return tuple(
+            vs
+            for vs in found
+            if self.visible_to(vs.spec.export_to, vs.ref.namespace, namespace) and (seen is None or vs.ref in seen)
+        )
+
+    @query
+    def ruled_hosts(self) -> tuple[str, ...]:
+        """Full names and wildcards that VirtualServices for the mesh name."""
+        found = {
+            self.resolve(spelling, vs.ref.namespace)
+            for spelling in self._rules_of_host.buckets()
+            for vs in self._rules_of_host.get(spelling)
+        }
+        return tuple(sorted(found))
+
+    def rules_by_host(self) -> dict[str, tuple[Rule, ...]]:
+        """Host as the rules name it (full, or a wildcard) -> rules for the mesh, oldest first."""
+        return {h: self.rules_named(h) for h in self.ruled_hosts()}
+
+    @query
+    def rules_in(self, namespace: str) -> tuple[tuple[o.Ref, tuple[str, ...], tuple[str, ...]], ...]:
+        """(rule, its hosts, the hosts that it leads to) of a namespace's VirtualServices for the mesh."""
+        out = []
+        for vs in self._wholes(self._rules_in.get(namespace)):
+            if not vs.spec.gateways or "mesh" in vs.spec.gateways:
+                hosts = tuple(self.resolve(h, namespace) for h in vs.spec.hosts)
+                targets = dict.fromkeys(self.resolve(d.host, namespace) for d in destinations_of(vs.spec))
+                out.append((vs.ref, hosts, tuple(targets)))
+        return tuple(out)
+
+    @query
+    def rule_spaces(self) -> tuple[str, ...]:
+        """Namespaces that have VirtualServices."""
+        return tuple(sorted(self._rules_in.buckets()))
+
+    # --- DestinationRules ------------------------------------------------------------------------------------
+
+    @query
+    def _traffic_named(self, host: str) -> tuple[Traffic, ...]:
+        out = {
+            dr.ref: dr
+            for spelling in written(host)
+            for dr in self._traffic_of_host.get(spelling)
+            if self.resolve(spelling, dr.ref.namespace) == host
+        }
+        return tuple(sorted(out.values(), key=lambda d: d.age_order))
+
+    @query
+    def _traffic_levels(self, host: str) -> tuple[tuple[Traffic, ...], ...]:
+        return tuple(found for name in (host, *wildcards(host)) if (found := self._traffic_named(name)))
+
+    def destination_rule(self, host: str, namespace: str, labels: Labels = ()) -> tuple[Traffic, ...]:
+        """The rules that apply to a host for clients of ``namespace``: of the client's namespace, else of the
+        service's, else of the root; several of one namespace are merged, the oldest first. A rule for some workloads
+        of its namespace goes before those for all of them."""
+        levels = self._traffic_levels(host)
+        if not levels:
+            return ()
+        own_service = self.service(host, namespace) if namespace else self.public_service(host)
+        service = own_service or self.service(host)
+        owner = service.namespace if service else namespace
+        for candidate in dict.fromkeys((namespace, owner, self.config.root_namespace)):
+            for level in levels:
+                seen = [
+                    dr
+                    for dr in level
+                    if dr.ref.namespace == candidate and self.visible_to(dr.spec.export_to, candidate, namespace)
+                ]
+                own = [dr for dr in seen if dr.spec.workload_selector and _selected(dr, namespace, dict(labels))]
+                found = own or [dr for dr in seen if not dr.spec.workload_selector]
+                if found:
+                    return tuple(found)
+        return ()
+
+    @query
+    def secret_rules(self) -> tuple[Traffic, ...]:
+        """DestinationRules that name secrets."""
+        return tuple(dr for dr in self.objects.destination_rules.values() if policy.secrets(dr.spec))
+
+    @query
+    def destination(self, written: str, namespace: str, viewer: str) -> tuple[str, tuple[int, ...]]:
+        """A destination's host in a rule of ``namespace`` -> (the full host, its ports) as ``viewer``'s clients reach
+        it. An ExternalName service is what it stands for."""
+        host = self.stands_for(self.resolve(written, namespace))
+        found = self.service(host, viewer) if viewer else self.public_service(host)
+        found = found or self.service(host)
+        return host, tuple(p.port for p in found.ports) if found else ()
+
+    @query
+    def asked_labels(self) -> frozenset[str]:
+        """Labels of clients that some rule asks for."""
+        default = self.config.locality
+        places = {f.partition("=")[0] for f in default.failover_priority} if default else set()
+        return frozenset((*self._labels_of_rules.buckets(), *self._labels_of_traffic.buckets(), *places))
+
+    # --- who is concerned --------------------------------------------------------------------------------------
+
+    @query
+    def interest(self, host: str) -> Interest:
+        """What of a client makes a difference to how it sees a service of the mesh."""
+        found = self.candidates(host)
+        namespaces = frozenset(s.namespace for s in found) if len(found) > 1 else frozenset()
+        for s in found:
+            namespaces |= exported(s.namespace, s.export_to)
+        dns = any(s.resolution and not s.all_addresses for s in found)
+        default = self.config.locality
+        place = default is not None and bool(default.distribute)
+        out = Interest(namespaces, dns=dns, place=place) | self.rule_interest(host) | self._traffic_interest(host)
+        for alias in self.aliases(host):
+            out |= self.rule_interest(alias.host)
+        return out
+
+    @query
+    def rule_interest(self, host: str) -> Interest:
+        out = Interest()
+        for level in self._rule_levels(host):
+            for vs in level:
+                labels, namespaces = source.asks(vs)
+                out |= Interest(namespaces | exported(vs.ref.namespace, vs.spec.export_to), labels, rules=True)
+                for target in connection_targets(vs.spec):
+                    out |= self._traffic_interest(self.stands_for(self.resolve(target, vs.ref.namespace)))
+                for d in destinations_of(vs.spec):
+                    found = self.candidates(self.stands_for(self.resolve(d.host, vs.ref.namespace)))
+                    if len(found) > 1 or any(s.export_to for s in found):
+                        spaces = [exported(s.namespace, s.export_to) | {s.namespace} for s in found]
+                        out |= Interest(frozenset().union(*spaces))
+        return out
+
+    @query
+    def _traffic_interest(self, host: str) -> Interest:
+        out = Interest()
+        for level in self._traffic_levels(host):
+            for dr in level:
+                keys = frozenset(dr.spec.workload_selector.match_labels if dr.spec.workload_selector else ())
+                place, more = policy.asks_for_place(dr.spec, self.config.locality)
+                namespaces = frozenset((dr.ref.namespace,)) | exported(dr.ref.namespace, dr.spec.export_to)
+                out |= Interest(namespaces, keys | more, place=place, secrets=bool(policy.secrets(dr.spec)))
+        return out
+
+    # --- Ingress -----------------------------------------------------------------------------------------------
+
+    @query
+    def ingresses(self) -> list[o.Resource[Ingress]]:
+        """Those that the mesh's gateway serves."""
+        classes = {name: c.spec.controller for (_, name), c in self.objects.ingress_classes.items()}
+        name, mode = self.config.ingress_class, self.config.ingress_mode
+        return [i for i in self.objects.ingresses.values() if ingress.ours(i, classes, name, mode)]
+
+    @query
+    def ingress_rules(self) -> tuple[Rule, ...]:
+        if not self.objects.ingresses:
+            return ()
+        return tuple(ingress.rules(self.ingresses(), self.config.root_namespace, self._port_number))
+
+    def _port_number(self, namespace: str, service: str, name: str) -> int:
+        found = self.objects.services.get((namespace, service))
+        return next((p.port for p in found.ports if p.name == name), 0) if found else 0
+
+    @query
+    def gateway_rules(self, gateway: Key, viewer: str) -> tuple[Rule, ...]:
+        """VirtualServices bound to a gateway (namespace, name) and visible from its workload's namespace, oldest
+        first."""
+        found = [
+            vs
+            for vs in self._wholes(self._rules_of_gateway.get(gateway))
+            if self.visible_to(vs.spec.export_to, vs.ref.namespace, viewer)
+        ]
+        spelled = "/".join(gateway)
+        found += [vs for vs in self.ingress_rules() if spelled in vs.spec.gateways]
+        return tuple(sorted(found, key=lambda v: v.age_order))
+
+
+def wildcards(host: str) -> list[str]:
+    """Every wildcard that covers a name, the narrowest first."""
+    parts = host.split(".")
+    return ["*." + ".".join(parts[i:]) for i in range(1, len(parts))] + ([] if host == "*" else ["*"])
+
+
+def destinations_of(spec: VirtualService) -> Iterator[Destination]:
+    """All destinations of a rule, mirrors too."""
+    for http in spec.http:
+        yield from (r.destination for r in http.route)
+        yield from (m.destination for m in http.mirrors)
+        if http.mirror:
+            yield http.mirror
+    for tls in spec.tls:
+        yield from (r.destination for r in tls.route)
+    for tcp in spec.tcp:
+        yield from (r.destination for r in tcp.route)
+
+
+def connection_targets(spec: VirtualService) -> Iterator[str]:
+    """Hosts that connections are routed to, as written."""
+    for routes in (spec.tls, spec.tcp):
+        for route in routes:
+            yield from (r.destination.host for r in route.route)
+
+
+def _selected(dr: Traffic, namespace: str, labels: Mapping[str, str]) -> bool:
+    """Whether a client is one of those that a rule with a workloadSelector is for."""
+    chosen = dr.spec.workload_selector
+    return chosen is not None and dr.ref.namespace == namespace and has_labels(chosen.match_labels, labels)

@@ -1,0 +1,143 @@
+"""Which hosts there are, who sees them, and what their names stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lateen.api import objects as o
+from lateen.kit.queries import query
+from lateen.mesh import registry
+from lateen.mesh.base import Base
+from lateen.mesh.objects import Key
+
+
+class Services(Base):
+    @query
+    def candidates(self, host: str) -> tuple[o.Service, ...]:
+        """Services of a host, at most one of each namespace: Kubernetes' first, then by the age of their entries. The
+        same service of several clusters is one."""
+        out: dict[str, o.Service] = {}
+        for r in self.registries:
+            for s in r.services_of_host.get(host):
+                out.setdefault(s.namespace, s)
+        for entry in sorted(self._entries_of_host.get(host), key=lambda e: e.age_order):
+            for s in registry.services(entry):
+                if s.host == host:
+                    there = out.get(s.namespace)
+                    out[s.namespace] = s if there is None else registry.joined(there, s)
+        return tuple(out.values())
+
+    def knows(self, host: str) -> bool:
+        return bool(self._entries_of_host.get(host)) or any(r.services_of_host.get(host) for r in self.registries)
+
+    @query
+    def spaces(self) -> tuple[str, ...]:
+        """Namespaces that have services."""
+        found = set(self._entries_in.buckets())
+        for r in self.registries:
+            found |= r.services_in.buckets()
+        return tuple(sorted(found))
+
+    @query
+    def hosts_in(self, namespace: str) -> tuple[str, ...]:
+        """Hosts that a namespace has services of."""
+        found = {s.host for r in self.registries for s in r.services_in.get(namespace)}
+        found |= {h for e in self._entries_in.get(namespace) for h in e.spec.hosts}
+        return tuple(sorted(found))
+
+    def hosts(self) -> Iterable[o.Service]:
+        """Every service of the mesh."""
+        for namespace in self.spaces():
+            for host in self.hosts_in(namespace):
+                yield from (s for s in self.candidates(host) if s.namespace == namespace)
+
+    @query
+    def service(self, host: str, viewer: str = "") -> o.Service | None:
+        """The one that clients of a namespace reach: their own, else the first that they may see. Without a viewer,
+        the first of all."""
+        found = self.candidates(host)
+        return self._seen(found, viewer) if viewer else found[0] if found else None
+
+    @query
+    def public_service(self, host: str) -> o.Service | None:
+        """The one that clients reach whose namespace no object names."""
+        return self._seen(self.candidates(host), "")
+
+    def _seen(self, found: tuple[o.Service, ...], viewer: str) -> o.Service | None:
+        mine = [s for s in found if self.visible_to(s.export_to, s.namespace, viewer)]
+        return next((s for s in mine if s.namespace == viewer), mine[0] if mine else None)
+
+    def visible(self, viewer: str) -> list[o.Service]:
+        """All that clients of a namespace may call, by host."""
+        hosts = sorted({h for n in self.spaces() for h in self.hosts_in(n)})
+        found = (self.service(h, viewer) if viewer else self.public_service(h) for h in hosts)
+        return [s for s in found if s is not None]
+
+    # --- names -----------------------------------------------------------------------------------------------
+
+    def resolve(self, name: str, namespace: str) -> str:
+        """A host as written in a rule of ``namespace`` -> the full name (Istio: short names are of the rule's own
+        namespace)."""
+        if name == "*" or name.startswith("*."):
+            return name
+        if "." not in name:
+            return name if self.knows(name) else f"{name}.{namespace}.svc.cluster.local"
+        for suffix in ("", ".svc.cluster.local", ".cluster.local"):
+            if self.knows(f"{name}{suffix}"):
+                return f"{name}{suffix}"
+        return name
+
+    @query
+    def stands_for(self, host: str) -> str:
+        """The host that an ExternalName service leads to, where that is a host of the mesh; else the host itself."""
+        target, seen = host, {host}
+        while (found := self.service(target)) is not None and found.external_name:
+            target = found.external_name
+            if target in seen or not self.knows(target):
+                return host
+            seen.add(target)
+        return target
+
+    def is_alias(self, host: str) -> bool:
+        found = self.service(host)
+        return found is not None and bool(found.external_name)
+
+    @query
+    def aliases(self, host: str) -> tuple[o.Service, ...]:
+        """The ExternalName services that stand for a host, directly or through others."""
+        out: dict[Key, o.Service] = {}
+        todo = [host]
+        while todo:
+            target = todo.pop()
+            for r in self.registries:
+                for s in r.standing_for.get(target):
+                    key = (s.namespace, s.name)
+                    if key not in out and self.service(target) is not None:
+                        out[key] = s
+                        todo.append(s.host)
+        if self.is_alias(host):
+            return ()
+        return tuple(out[k] for k in sorted(out))
+
+    def entry_hosts_at(self, address: str) -> set[str]:
+        """Hosts of ServiceEntries that have an address."""
+        return {h for e in self._entries_at.get(address) for h in e.spec.hosts}
+
+    # --- addresses -------------------------------------------------------------------------------------------
+
+    def addresses(self, service: o.Service, automatic: bool) -> tuple[str, ...]:
+        """``automatic``: with the address that a host gets which has none."""
+        own = service.all_addresses
+        if own or not automatic or not service.resolution:
+            return own
+        found = self.automatic_address(service.namespace, service.host)
+        return (found,) if found else ()
+
+    @query
+    def automatic(self) -> dict[Key, str]:
+        """(namespace, host) -> the address that was made for it."""
+        return registry.automatic(self.objects.service_entries.values())
+
+    @query
+    def automatic_address(self, namespace: str, host: str) -> str:
+        return self.automatic().get((namespace, host), "")

@@ -1,0 +1,66 @@
+"""What is particular to one workload: the ports that it serves, and the policies that hold for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lateen.api import objects as o
+from lateen.api.networking import IstioIngressListener
+from lateen.kit.derived import Shared
+from lateen.mesh.gateways import container_port
+from lateen.mesh.model import Mesh
+from lateen.mesh.objects import protocol
+from lateen.mesh.outbound import as_port
+from lateen.mesh.view import InboundPort, InboundView, Port
+
+
+def inbound(mesh: Mesh, pod: o.Pod, shared: Shared) -> InboundView:
+    sidecar = mesh.sidecar(pod.namespace, pod.label_map)
+    pool = sidecar.spec.inbound_connection_pool if sidecar else None
+    if sidecar and sidecar.spec.ingress:
+        found = [_ingress(i, pod, mesh, pool) for i in sidecar.spec.ingress]
+    else:
+        found = [InboundPort(port, service, pool=pool) for port, service in _served(mesh, pod)]
+    mode, single, chosen = mesh.mtls(pod.namespace, pod.label_map)
+    values: dict[str, Any] = {
+        "config": mesh.config,
+        "pod": pod,
+        "mtls": mode,
+        "mtls_ports": single,
+        "policy": chosen,
+        "authorization": mesh.authorization(pod.namespace, pod.label_map),
+        "ports": tuple(sorted(found, key=lambda i: i.port.number)),
+        "origins": (str(sidecar.ref),) if sidecar else (),
+    }
+    version = sidecar.version if sidecar and (sidecar.spec.ingress or pool) else ""
+    key = (*values.values(), version)
+    return shared(("inbound", key), lambda: InboundView(key, **values))
+
+
+def _served(mesh: Mesh, pod: o.Pod) -> list[tuple[Port, o.Service]]:
+    """The pod's ports that services and entries lead to, each with the first of them."""
+    out: dict[int, tuple[Port, o.Service]] = {}
+    found = [(s, p, container_port(pod, p)) for s in mesh.services_of(pod) for p in s.ports] + mesh.entries_of(pod)
+    for service, p, number in found:
+        kind = protocol(p)
+        known = out.get(number)
+        # A service that says its protocol goes before one that does not.
+        if number and kind != "udp" and (known is None or (known[0].protocol == "auto" and kind != "auto")):
+            out[number] = (Port(number, p.name, kind), service)
+    return list(out.values())
+
+
+def _ingress(i: IstioIngressListener, pod: o.Pod, mesh: Mesh, pool: Any) -> InboundPort:
+    assert i.port is not None
+    service = next(
+        (
+            s
+            for s in mesh.services_of(pod)
+            for p in s.ports
+            if p.port == i.port.number or container_port(pod, p) == i.port.number
+        ),
+        None,
+    )
+    port = Port(i.port.number, i.port.name, protocol(as_port(i.port)))
+    bind = (i.bind or pod.address) if i.capture_mode == "NONE" else ""
+    return InboundPort(port, service, i.default_endpoint, i.tls, pool=i.connection_pool or pool, bind=bind, scoped=True)
