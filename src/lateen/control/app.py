@@ -72,6 +72,7 @@ async def run() -> None:
         control.ads,
         control.patching,
         control.mesh,
+        lambda: control.offered,
         namespace,
         os.environ.get("POD_NAME") or os.uname().nodename,
         control.credentials.readable,

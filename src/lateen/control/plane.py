@@ -58,7 +58,8 @@ class Control:
         self._dirty = asyncio.Event()
         self.world = World(namespace, self._dirty.set)
         self.views = Views(Mesh(self.world.objects))
-        self._pushed = self.world.objects
+        self.offered = self.world.objects
+        """What proxies have been offered."""
         self.ads = AdsServer(self._allow, self._sets, self._proxyless, self._rejected)
         self.patching = Patching()
         self.registrar = Registrar(client, self.world)
@@ -78,8 +79,9 @@ class Control:
 
     def newest(self) -> Mesh:
         """Of all that is known, whether it has been pushed or not."""
-        pushed = self.views.mesh
-        return pushed if pushed.objects is self.world.objects else Mesh(self.world.objects, pushed)
+        if self.views.mesh.instant is not self.world.objects:
+            self.views.advance(self.world.objects)
+        return self.views.mesh
 
     def _allow(self, node: NodeId, identity: str, metadata: dict[str, str]) -> str | None:
         """A proxy may only say that it is what its certificate says."""
@@ -140,7 +142,7 @@ class Control:
             self._dirty.clear()
             self.views.advance(self.world.objects)
             left = first + GRACE_S - time.monotonic()
-            if left <= 0 or not dangling(self._pushed, self.mesh()):
+            if left <= 0 or not dangling(self.offered, self.mesh()):
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
@@ -152,9 +154,10 @@ class Control:
             await self._settled()
             started = time.perf_counter()
             try:
+                instant = self.mesh().instant
                 self.credentials.pushed(self.mesh())
                 await self.ads.push()
-                self._pushed = self.mesh().instant
+                self.offered = instant
                 self.changed()
             except Exception:  # whatever one instant of the mesh does, the next one is pushed
                 log.exception("this state of the mesh is not pushed; proxies keep what they have")

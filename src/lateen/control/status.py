@@ -25,6 +25,7 @@ from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError, Unreachable
 from lateen.kube.informer import Informer, Key
 from lateen.mesh.model import Mesh
+from lateen.mesh.objects import Objects
 from lateen.mesh.shadow import gateway_conflicts, shadowed
 
 log = logging.getLogger("lateen.control.status")
@@ -45,15 +46,15 @@ class StatusWriter:
         world: World,
         ads: AdsServer,
         patching: Patching,
-        pushed: Callable[[], Mesh],
+        mesh: Callable[[], Mesh],
+        offered: Callable[[], Objects],
         root: str,
         me: str,
         secrets: Callable[[], dict[str, Informer]],
     ) -> None:
-        """``pushed``: the mesh as proxies have it, whose indexes are used where nothing has changed since. ``secrets``:
-        the informers of Secrets by namespace, of those that are read."""
+        """``offered``: the objects that proxies have been offered. ``secrets``: the informers of Secrets by namespace, of those that are read."""
         self._client, self._world, self._ads, self._patching = client, world, ads, patching
-        self._pushed, self._secrets = pushed, secrets
+        self._mesh, self._offered, self._secrets = mesh, offered, secrets
         self._dirty, self._stale = asyncio.Event(), asyncio.Event()
         self._found: dict[str, list[Found]] = {}
         self._analyzed = asyncio.Event()
@@ -153,7 +154,7 @@ class StatusWriter:
     def _wanted(self) -> list[tuple[kinds.Kind, Json, Json]]:
         """(kind, object, its status) of each whose status is not written yet."""
         far = reach(self._ads.connections)
-        mesh = self._pushed()
+        mesh = self._mesh()
         extras = _extras(mesh, self._patching.report(self._ads.connections))
         addresses = mesh.automatic()
         out: list[tuple[kinds.Kind, Json, Json]] = []
@@ -173,7 +174,7 @@ class StatusWriter:
         name = COLLECTIONS.get(kind.kind)
         if name is None:
             return False
-        known, pushed = self._world.objects, self._pushed().instant
+        known, pushed = self._world.objects, self._offered()
         return known is not pushed and getattr(known, name).get(key) is not getattr(pushed, name).get(key)
 
     def _ingresses(self, mesh: Mesh) -> list[tuple[kinds.Kind, Json, Json]]:
