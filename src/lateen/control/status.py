@@ -52,7 +52,8 @@ class StatusWriter:
         me: str,
         secrets: Callable[[], dict[str, Informer]],
     ) -> None:
-        """``offered``: the objects that proxies have been offered. ``secrets``: the informers of Secrets by namespace, of those that are read."""
+        """``offered``: the objects that proxies have been offered. ``secrets``: the informers of Secrets by namespace,
+        of those that are read."""
         self._client, self._world, self._ads, self._patching = client, world, ads, patching
         self._mesh, self._offered, self._secrets = mesh, offered, secrets
         self._dirty, self._stale = asyncio.Event(), asyncio.Event()

@@ -169,7 +169,8 @@ def _inbound_authorization(view: InboundView) -> ResourceSet:
 @derived
 def _gateway_authorization(view: GatewayView) -> ResourceSet:
     """All servers of a gateway have the same policies: those of its workload."""
-    return _set(authorization.extensions(view.config, view.servers[0].authorization)) if view.servers else EMPTY
+    policies = view.servers[0].authorization if view.servers else ()
+    return _set(authorization.extensions(view.config, policies))
 
 
 @derived

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 from envoy.config.listener.v3 import listener_components_pb2 as lc
