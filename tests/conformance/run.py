@@ -1,6 +1,6 @@
 """Run a folder of cases against Lateen: python tests/conformance/run.py MODE DIR
 
-MODE is analysis, validation, authz, simulation or simulation-real (through a real Envoy, as root).
+MODE is analysis, validation, authz, inject, simulation or simulation-real (through a real Envoy, as root).
 
 Prints each failed case with what was expected and what came, ends with "N passed, N failed", and exits with 1 where a
 case failed, with 64 where it was called wrongly, with 65 where the folder has no cases.
@@ -65,6 +65,13 @@ def authz(folder: Path) -> Iterator[Outcome]:
     yield from cases(folder)
 
 
+def inject(folder: Path) -> Iterator[Outcome]:
+    """``index.json`` and ``testdata/``: workloads, the options of their installation, and what they become."""
+    from conformance_inject import cases
+
+    yield from cases(folder)
+
+
 def simulation(folder: Path) -> Iterator[Outcome]:
     """``calls.json`` and ``sidecar-routes.json``: configurations, and what becomes of calls."""
     from conformance_simulation import cases
@@ -82,6 +89,7 @@ def simulation_real(folder: Path) -> Iterator[Outcome]:
 MODES: dict[str, Callable[[Path], Iterator[Outcome]]] = {
     "analysis": analysis,
     "authz": authz,
+    "inject": inject,
     "simulation": simulation,
     "simulation-real": simulation_real,
     "validation": validation,

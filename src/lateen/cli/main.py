@@ -29,7 +29,7 @@ COMMANDS: dict[str, Entry] = {
     "demo": ("lateen.cli.demo:demo", "From nothing to Bookinfo in the mesh, by one command."),
     "image": ("lateen.cli.cluster:image", "The catalogue of images that the embedded cluster can run."),
     "install": ("lateen.cli.install:install", "Install the mesh into a cluster."),
-    "kube-inject": ("lateen.cli.mesh:kube_inject", "Add sidecars to manifests."),
+    "kube-inject": ("lateen.cli.kube_inject:kube_inject", "Add sidecars to manifests."),
     "kubectl": ("lateen.cli.kubectl:kubectl", "kubectl; where it is not installed, its everyday verbs."),
     "kubeconfig": ("lateen.cli.cluster:kubeconfig", "Print the path of the embedded cluster's kubeconfig."),
     "manifest": ("lateen.cli.install:manifest", "Print what an installation consists of."),

@@ -1,9 +1,6 @@
-"""lateen proxy-status, lateen kube-inject."""
+"""lateen proxy-status."""
 
 from __future__ import annotations
-
-import sys
-from pathlib import Path
 
 import click
 
@@ -12,9 +9,8 @@ from lateen.api.reading import is_terminating
 from lateen.cli import pods as pods_of
 from lateen.cli.base import command
 from lateen.cli.connect import Target, complete, target_options
-from lateen.cli.output import BAD_DATA, CliError, wide_table
-from lateen.inject import pods
-from lateen.install.manifests import NAMESPACE, PROXY_IMAGE
+from lateen.cli.output import CliError, wide_table
+from lateen.install.manifests import NAMESPACE
 from lateen.kit import jsons, yamldoc
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient
@@ -134,38 +130,3 @@ def _compare(target: Target, name: str) -> None:
     click.echo(f"Routes Don't Match: {', '.join(missing)}" if missing else "Routes Match")
     if differs or missing:
         raise CliError(f"{full} has not what istiod has for it; see: lateen proxy-status, lateen check")
-
-
-@command("kube-inject")
-@click.option("-f", "--filename", required=True, help="A manifest; - for standard input.")
-@click.option("-n", "--namespace", default="default")
-def kube_inject(filename: str, namespace: str) -> None:
-    """Add sidecars to the workloads of a manifest; the result goes to standard output."""
-    try:
-        text = sys.stdin.read() if filename == "-" else Path(filename).read_text()
-        objects = list(yamldoc.objects(text))
-    except FileNotFoundError:
-        raise CliError(f"{filename}: no such file", BAD_DATA) from None
-    except (yamldoc.YamlError, UnicodeDecodeError) as e:
-        raise CliError(f"{filename}: {e}", BAD_DATA) from e
-    settings = pods.Settings(image=PROXY_IMAGE)
-    click.echo("---\n".join(yamldoc.dump(_injected(o, namespace, settings, filename)) for o in objects), nl=False)
-
-
-def _injected(obj: Json, namespace: str, settings: pods.Settings, filename: str) -> Json:
-    where = dig(obj, "metadata", "namespace", default=namespace)
-    template = obj if obj.get("kind") == "Pod" else dig(obj, "spec", "template")
-    if template is None or "spec" not in template or not pods.wanted(template, where):
-        return obj
-    meta = {**(template.get("metadata") or {})}
-    meta.setdefault("name", dig(obj, "metadata", "name", default=""))
-    try:
-        done = pods.inject({**template, "metadata": meta}, where, settings)
-    except ValueError as e:
-        raise CliError(f"{filename}: {e}", BAD_DATA) from e
-    if obj.get("kind") == "Pod":
-        return done
-    done["metadata"] = {
-        k: v for k, v in done["metadata"].items() if k != "name" or "name" in (template.get("metadata") or {})
-    }
-    return {**obj, "spec": {**obj["spec"], "template": done}}

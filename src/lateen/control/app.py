@@ -19,12 +19,12 @@ from lateen.api import kinds
 from lateen.ca.authority import Authority, Identity
 from lateen.control.agents import Agents
 from lateen.control.ca_service import CaService
+from lateen.control.injection import Injector
 from lateen.control.monitoring import monitoring, ready
 from lateen.control.plane import WATCHED, Control
 from lateen.control.status import StatusWriter
 from lateen.control.webhooks import Webhooks
-from lateen.inject import pods
-from lateen.kit import certs, duration, jsons, tasks, times
+from lateen.kit import certs, duration, tasks, times
 from lateen.kit import log as logs
 from lateen.kit.certs import Pair
 from lateen.kit.jsons import Json
@@ -79,11 +79,21 @@ async def run() -> None:
     )
     control.credentials.changed = writer.changed
 
+    injector = Injector(
+        control.mesh,
+        lambda: control.world.mesh_config.accepted,
+        namespace,
+        image=os.environ.get("PROXY_IMAGE", ""),
+        native=os.environ.get("ENABLE_NATIVE_SIDECARS", "auto"),
+    )
+
     def on_change(kind: kinds.Kind, key: Key, old: Json | None, new: Json | None) -> None:
+        injector.changed(kind, key, new)
         control.world.changed(kind, key, old, new)
         writer.changed(kind, key, old, new)
 
     def on_namespace(kind: kinds.Kind, key: Key, old: Json | None, new: Json | None) -> None:
+        injector.changed(kind, key, new)
         writer.changed(kind, key, old, new)
         if new is not None:
             tasks.spawn(control.root_config_map(new, authority.root), "root certificate")
@@ -107,13 +117,7 @@ async def run() -> None:
     context = tls(pair)
     ttl = timedelta(seconds=duration.seconds(os.environ.get("DEFAULT_WORKLOAD_CERT_TTL", "24h")))
     ca = CaService(client, authority, trust_domain, ttl)
-    settings = pods.settings(
-        os.environ.get("PROXY_IMAGE", pods.Settings.image),
-        jsons.loads(os.environ.get("PROXY_RESOURCES") or "{}"),
-        trust_domain=trust_domain,
-        istio_namespace=namespace,
-    )
-    hooks = Webhooks(settings, control.newest)
+    hooks = Webhooks(injector, control.newest)
     agents = Agents(ca, lambda: control.views, control.registrar)
 
     def on_push() -> None:

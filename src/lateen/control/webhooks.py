@@ -8,14 +8,15 @@ import difflib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 from aiohttp import web
 
 from lateen.api import validate
 from lateen.api.crds import BY_KIND
 from lateen.api.effective import ineffective
+from lateen.control.injection import Injector
 from lateen.inject import pods
+from lateen.inject.notes import notes
 from lateen.kit import bodies, jsons
 from lateen.kit.jsons import Json, dig
 from lateen.mesh.model import Mesh
@@ -29,43 +30,41 @@ NEWS_S = 0.5
 
 
 class Webhooks:
-    def __init__(self, settings: pods.Settings, mesh: Callable[[], Mesh]) -> None:
+    def __init__(self, injector: Injector, mesh: Callable[[], Mesh]) -> None:
         """``mesh``: of all objects that are known by now, pushed or not."""
-        self._settings, self._mesh = settings, mesh
+        self._injector, self._mesh = injector, mesh
         self.counts = {"injected": 0, "skipped": 0, "failed": 0, "valid": 0, "invalid": 0}
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.post("/inject", self.inject), web.post("/validate", self.validate)]
+        return [
+            web.post("/inject", self.inject),
+            web.post("/inject/{path:.*}", self.inject),
+            web.post("/validate", self.validate),
+        ]
 
     async def inject(self, request: web.Request) -> web.Response:
         review = await _review(request)
-        pod, namespace = review["object"], str(review.get("namespace") or "default")
+        pod, namespace = review.get("object"), str(review.get("namespace") or "default")
         answer: Json = {"uid": review["uid"], "allowed": True}
-        if not pods.wanted(pod, namespace):
-            self.counts["skipped"] += 1
+        if not isinstance(pod, dict) or not isinstance(pod.get("spec"), dict):
             return _answer(answer)
         try:
-            done = pods.inject(pod, namespace, self._for(pod, namespace))
+            settings = self._injector.settings(pod, namespace, request.path)
+            if not pods.wanted(pod, namespace, settings):
+                self.counts["skipped"] += 1
+                return _answer(answer)
+            told = notes(pod, settings)
+            done = pods.inject(pod, namespace, settings)
         except ValueError as e:
             self.counts["failed"] += 1
             return _answer(
                 {**answer, "allowed": False, "status": {"code": 400, "reason": "BadRequest", "message": str(e)}}
             )
         self.counts["injected"] += 1
+        if told:
+            answer["warnings"] = told
         patch = jsons.dumps(pods.patch(pod, done))
         return _answer({**answer, "patchType": "JSONPatch", "patch": base64.b64encode(patch).decode()})
-
-    def _for(self, pod: Json, namespace: str) -> pods.Settings:
-        """The installation's settings with the mesh's defaults and the ProxyConfig of the workload."""
-        mesh = self._mesh()
-        found = mesh.proxy_config(namespace, dig(pod, "metadata", "labels", default={}))
-        environment = dict(mesh.config.environment) | (found.spec.environment_variables if found else {})
-        concurrency = found.spec.concurrency if found else None
-        return replace(
-            self._settings,
-            environment=tuple(sorted(environment.items())),
-            concurrency=mesh.config.concurrency if concurrency is None else concurrency,
-        )
 
     async def validate(self, request: web.Request) -> web.Response:
         review = await _review(request)

@@ -1,311 +1,259 @@
-"""A pod without a sidecar in, a pod with one out. Pure; the webhook and ``kube-inject`` share it.
+"""A pod in, an injected pod out. Pure; the webhook and ``kube-inject`` share it.
 
-What is added is Istio's: istio-init with its arguments, istio-proxy with its environment, ports, probe and volumes,
-the labels and annotations that other tools look for. The proxy comes first and holds the application until it is
-ready (Istio's ``holdApplicationUntilProxyStarts``).
+The steps are Istio's: fill the templates, merge them over the pod, put the user's own ``istio-proxy`` container on top,
+then metrics, probes, status and the order of containers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
-from lateen import __version__
-from lateen.api.objects import owner
-from lateen.kit import jsons, yamldoc
+from lateen.inject import gateway, gotemplate, grpc, parts, probes, prometheus, sidecar
+from lateen.inject.merge import merge
+from lateen.inject.parts import PROXY, Context
+from lateen.inject.required import INJECT, SKIPPED_NAMESPACES, wanted
+from lateen.inject.settings import Settings, settings
+from lateen.inject.workload import Workload, of_pod
+from lateen.kit import jsons
 from lateen.kit.jsons import Json, dig
-from lateen.wire import ports
 
-INJECT = "sidecar.istio.io/inject"
-SKIPPED_NAMESPACES = ("kube-system", "kube-public", "kube-node-lease", "local-path-storage")
-VOLUMES = ("istio-envoy", "istio-data", "istio-podinfo", "istio-token", "istiod-ca-cert")
+__all__ = ["INJECT", "SKIPPED_NAMESPACES", "Settings", "inject", "patch", "settings", "wanted"]
 
-
-@dataclass(frozen=True)
-class Settings:
-    """What the installation decides."""
-
-    image: str = f"docker.io/lateen/proxyv2:{__version__}"
-    revision: str = "default"
-    trust_domain: str = "cluster.local"
-    istio_namespace: str = "istio-system"
-    requests: tuple[tuple[str, str], ...] = (("cpu", "10m"), ("memory", "40Mi"))
-    limits: tuple[tuple[str, str], ...] = (("cpu", "2"), ("memory", "1Gi"))
-    hold: bool = True
-    concurrency: int = 2
-    environment: tuple[tuple[str, str], ...] = ()
-    """For the proxy, from the mesh's defaultConfig and ProxyConfigs; a pod's own annotation goes before."""
+STATUS, OVERRIDES, TEMPLATES = "sidecar.istio.io/status", "proxy.istio.io/overrides", "inject.istio.io/templates"
+AUTO_IMAGE = "auto"
+_LISTS = ("containers", "initContainers")
+_BUILT_IN: dict[str, Callable[[Context], Json]] = {
+    "sidecar": sidecar.template,
+    "gateway": gateway.template,
+    "grpc-agent": grpc.agent,
+    "grpc-simple": grpc.simple,
+}
 
 
-def settings(image: str, resources: Json, trust_domain: str, istio_namespace: str) -> Settings:
-    """With the installation's ``values.global.proxy.resources`` where they are given."""
-    default = Settings()
-    requests = {**dict(default.requests), **(resources.get("requests") or {})}
-    limits = {**dict(default.limits), **(resources.get("limits") or {})}
-    return Settings(
-        image=image,
-        trust_domain=trust_domain,
-        istio_namespace=istio_namespace,
-        requests=tuple(sorted(requests.items())),
-        limits=tuple(sorted(limits.items())),
-    )
+def inject(pod: Json, namespace: str, settings: Settings, workload: Workload | None = None) -> Json:
+    """The pod with what its templates add; the given one is not changed. Raises ValueError, with the annotation's
+    name, for annotations that cannot be used, and for templates that do not exist or cannot be filled."""
+    original = jsons.copy(pod)
+    for part in ("metadata", "spec"):
+        original[part] = original.get(part) or {}
+    context = _context(original, namespace, settings, workload)
+    merged, template = _templates(original, context)
+    before = STATUS in _annotations(original)
+    merged = _own_containers(merged, original, template)
+    _user_id(merged, original, context)
+    _finish(merged, template, context, before)
+    return merged
 
 
-def wanted(pod: Json, namespace: str) -> bool:
-    """Whether a pod gets a sidecar, once its namespace's or its own label has selected it."""
-    if dig(pod, "spec", "hostNetwork") or namespace in SKIPPED_NAMESPACES:
-        return False
-    choice = dig(pod, "metadata", "labels", INJECT) or dig(pod, "metadata", "annotations", INJECT)
-    if choice is not None and str(choice).lower() in ("false", "n", "no", "off"):
-        return False
-    return not any(c.get("name") == "istio-proxy" for c in dig(pod, "spec", "containers", default=[]))
+def _annotations(pod: Json) -> Json:
+    return dict(dig(pod, "metadata", "annotations", default={}))
 
 
-def inject(pod: Json, namespace: str, settings: Settings) -> Json:
-    """The pod with its sidecar; the given one is not changed. Raises ValueError for annotations that cannot be read."""
+def _context(pod: Json, namespace: str, settings: Settings, workload: Workload | None) -> Context:
+    plain = _stripped(pod, settings.status_port)
+    config = parts.proxy_config(pod, settings)
+    if settings.environment:
+        config["proxyMetadata"] = {**settings.environment, **(config.get("proxyMetadata") or {})}
+    return Context(plain, namespace, workload or of_pod(pod, namespace), settings, config)
+
+
+def _status(pod: Json) -> dict[str, list[str]]:
+    """What an earlier injection has added: kind of container -> names."""
+    if not (given := _annotations(pod).get(STATUS)):
+        return {}
+    try:
+        found = jsons.loads(given)
+    except ValueError:
+        return {}
+    return {k: list(found.get(k) or []) for k in _LISTS} if isinstance(found, dict) else {}
+
+
+def _overrides(pod: Json) -> dict[str, list[Json]]:
+    """The user's own containers as an earlier injection kept them."""
+    if not (given := _annotations(pod).get(OVERRIDES)):
+        return {k: [] for k in _LISTS}
+    try:
+        found = jsons.loads(given)
+        return {k: [dict(c) for c in found.get(k) or []] for k in _LISTS}
+    except (ValueError, AttributeError, TypeError) as e:
+        raise ValueError(f"annotation {OVERRIDES}: {e}") from e
+
+
+def _stripped(pod: Json, status_port: int) -> Json:
+    """As the user wrote it: without what an earlier injection has added."""
     out = jsons.copy(pod)
-    meta, spec = out.setdefault("metadata", {}), out["spec"]
-    annotations = meta.setdefault("annotations", {})
-    labels = meta.setdefault("labels", {})
-    workload = owner({"metadata": {**meta, "namespace": namespace}})
-    app = labels.get("app.kubernetes.io/name") or labels.get("app") or workload
-    labels.setdefault("security.istio.io/tlsMode", "istio")
-    labels.setdefault("service.istio.io/canonical-name", str(app)[:63])
-    labels.setdefault(
-        "service.istio.io/canonical-revision",
-        labels.get("app.kubernetes.io/version") or labels.get("version") or "latest",
-    )
-    labels.setdefault("istio.io/rev", settings.revision)
-    own_metrics = _own_metrics(pod)
-    _scrape(annotations)
-    containers = spec.get("containers") or []
-    if containers:
-        annotations.setdefault("kubectl.kubernetes.io/default-container", containers[0]["name"])
-    config = _config(out)
-    env = dict(settings.environment) | {str(k): str(v) for k, v in (config.get("proxyMetadata") or {}).items()}
-    hold = config.get("holdApplicationUntilProxyStarts", settings.hold) is not False
-    concurrency = config.get("concurrency", settings.concurrency)
-    settings = replace(settings, environment=tuple(sorted(env.items())), hold=hold, concurrency=concurrency)
-    proxy = _proxy(out, workload, namespace, settings, own_metrics, config)
-    spec["containers"] = [proxy, *containers] if settings.hold else [*containers, proxy]
-    spec["initContainers"] = [*(spec.get("initContainers") or []), _init(settings, annotations)]
-    spec["volumes"] = [*(spec.get("volumes") or []), *volumes()]
-    spec.setdefault("securityContext", {}).setdefault("fsGroup", ports.PROXY_UID)
-    annotations["sidecar.istio.io/status"] = jsons.dumps(
+    added = _status(pod)
+    if not added:
+        return out
+    annotations = out["metadata"]["annotations"]
+    for kind, names in added.items():
+        if kind in out["spec"]:
+            out["spec"][kind] = [c for c in out["spec"][kind] or [] if c.get("name") not in names]
+    for kind, containers in _overrides(pod).items():
+        there = {c.get("name") for c in out["spec"].get(kind) or []}
+        if more := [c for c in containers if c.get("name") not in there]:
+            out["spec"][kind] = [*(out["spec"].get(kind) or []), *more]
+    port = prometheus.given(annotations).get("port")
+    if port and port[1] == str(status_port):
+        prometheus.clear(annotations)
+    annotations.pop(STATUS)
+    return out
+
+
+def chosen(pod: Json, settings: Settings) -> list[str]:
+    """The names of the pod's templates, aliases resolved."""
+    injector = settings.injector
+    given = _annotations(pod).get(TEMPLATES)
+    if given is not None:
+        names = [n.strip() for n in str(given).split(",")]
+    else:
+        names = list(injector.get("defaultTemplates") or []) or ["sidecar"]
+    aliases = injector.get("aliases") or {}
+    return [n for name in names for n in aliases.get(name, [name])]
+
+
+def _templates(pod: Json, c: Context) -> tuple[Json, Json]:
+    """(pod with the templates over it, the templates alone)"""
+    merged: Json = pod
+    template: Json = {}
+    for name in chosen(pod, c.settings):
+        found = _filled(name, c)
+        template = merge(template, found)
+        _agree(template, found)
+        if _find(template, "initContainers") and (own := _find(merged, "containers")):
+            merged = jsons.copy(merged)
+            _move(merged, own)
+        merged = merge(merged, found)
+    return merged, template
+
+
+def _filled(name: str, c: Context) -> Json:
+    if text := c.settings.templates.get(name):
+        try:
+            return gotemplate.render_pod(text, c)
+        except ValueError as e:
+            raise ValueError(f'the template "{name}": {e}') from e
+    if name not in _BUILT_IN:
+        known = sorted({*_BUILT_IN, *c.settings.templates})
+        raise ValueError(f'annotation {TEMPLATES}: there is no template "{name}"; there are {", ".join(known)}')
+    return _BUILT_IN[name](c)
+
+
+def _agree(template: Json, found: Json) -> None:
+    """A template that adds to the proxy under ``containers`` means the native sidecar where the pod has one: two
+    containers of one name would be refused by the API server. Changes both."""
+    if not _find(template, "initContainers") or not (more := _find(found, "containers")):
+        return
+    for pod in (template, found):
+        if _find(pod, "containers"):
+            pod["spec"]["containers"] = [i for i in pod["spec"]["containers"] if i.get("name") != PROXY]
+    found["spec"]["initContainers"] = [*(found["spec"].get("initContainers") or []), more]
+    template["spec"] = merge(template["spec"], {"initContainers": [more]})
+
+
+def _find(pod: Json, kind: str, name: str = PROXY) -> Json | None:
+    return next((c for c in dig(pod, "spec", kind, default=[]) if c.get("name") == name), None)
+
+
+def proxy_of(pod: Json) -> Json | None:
+    return _find(pod, "containers") or _find(pod, "initContainers")
+
+
+def _move(pod: Json, container: Json) -> None:
+    pod["spec"]["containers"] = [c for c in pod["spec"]["containers"] if c.get("name") != container["name"]]
+    there = [c for c in pod["spec"].get("initContainers") or [] if c.get("name") != container["name"]]
+    pod["spec"]["initContainers"] = [*there, container]
+
+
+def _own_containers(merged: Json, original: Json, template: Json) -> Json:
+    """The user's containers of the same names, once more on top: what the user writes wins over the templates. They
+    are kept in an annotation, so that a second injection finds them; containers that an earlier injection has added
+    are not the user's."""
+    added, kept = _status(original), _overrides(original)
+    own: dict[str, list[Json]] = {}
+    for kind in _LISTS:
+        for c in dig(template, "spec", kind, default=[]):
+            name = str(c.get("name"))
+            if name in added.get(kind, ()):
+                continue
+            match = next((k for k in kept[kind] if k.get("name") == name), None) or _find(original, kind, name)
+            if match is None and kind == "initContainers":
+                match = _find(original, "containers", name)
+            if match is None:
+                continue
+            user = {k: v for k, v in match.items() if k != "image" or v not in (AUTO_IMAGE, "")}
+            own.setdefault(kind, []).append(user)
+            merged = merge(merged, {"spec": {kind: [user]}})
+    if own and not added:
+        merged["metadata"].setdefault("annotations", {})[OVERRIDES] = jsons.dumps(own).decode()
+    return merged
+
+
+def _user_id(merged: Json, original: Json, c: Context) -> None:
+    """The redirection knows the proxy by the user it runs as: a user's own ``runAsUser`` must reach it. In TPROXY mode
+    the proxy stays root. Changes ``merged``."""
+    security = dig(proxy_of(original), "securityContext", default={})
+    user, group = security.get("runAsUser"), security.get("runAsGroup")
+    proxy = proxy_of(merged)
+    if (user is None and group is None) or proxy is None:
+        return
+    if c.mode == "TPROXY":
+        if user is not None:
+            proxy["securityContext"]["runAsUser"] = 0
+    elif validation := _find(merged, "initContainers", sidecar.VALIDATION):
+        ids = (("runAsUser", user), ("runAsGroup", group))
+        validation.setdefault("securityContext", {}).update({k: v for k, v in ids if v is not None})
+    init = _find(merged, "initContainers", sidecar.INIT) or _find(merged, "initContainers", sidecar.VALIDATION)
+    if init and user and "-u" in init.get("args", []):
+        init["args"][init["args"].index("-u") + 1] = str(user)
+
+
+def _finish(pod: Json, template: Json, c: Context, before: bool) -> None:
+    """What templates cannot say. Changes the pod."""
+    annotations = pod["metadata"].setdefault("annotations", {})
+    proxy, status_port = proxy_of(pod), c.settings.status_port
+    prometheus.apply(pod, proxy, c.settings.mesh, status_port)
+    if proxy is not None and probes.wanted(annotations, bool(c.settings.injector.get("rewriteAppHTTPProbe", True))):
+        port = int(annotations.get("status.sidecar.istio.io/port") or status_port) or status_port
+        probes.tell(proxy, probes.probers(pod, port), before)
+        probes.rewrite(pod, port)
+    spec = template.get("spec") or {}
+
+    def names(kind: str) -> list[str] | None:
+        return [i["name"] for i in spec.get(kind) or []] or None
+
+    annotations[STATUS] = jsons.dumps(
         {
-            "initContainers": ["istio-init"],
-            "containers": ["istio-proxy"],
-            "volumes": list(VOLUMES),
-            "imagePullSecrets": None,
-            "revision": settings.revision,
+            "initContainers": names("initContainers"),
+            "containers": names("containers"),
+            "volumes": names("volumes"),
+            "imagePullSecrets": names("imagePullSecrets"),
+            "revision": c.settings.revision,
         }
     ).decode()
-    return out
+    annotations |= c.settings.injector.get("injectedAnnotations") or {}
+    _order(pod["spec"], c)
 
 
-def _scrape(annotations: Json) -> None:
-    """Prometheus shall scrape the merged metrics; the application's own place is handed to the agent."""
-    if str(annotations.get("prometheus.io/scrape", "true")).lower() == "false":
-        return
-    annotations |= {
-        "prometheus.io/scrape": "true",
-        "prometheus.io/port": str(ports.MERGED_METRICS),
-        "prometheus.io/path": "/stats/prometheus",
-    }
+def _order(spec: Json, c: Context) -> None:
+    """The proxy is last, or first where it holds the application back. Native: redirection, proxy, then the user's
+    init containers, which so are in the mesh; else the redirection is last, so that it does not cut them off."""
 
+    def move(kind: str, name: str, first: bool) -> None:
+        found = [i for i in spec.get(kind) or [] if i.get("name") == name]
+        if found:
+            rest = [i for i in spec[kind] if i.get("name") != name]
+            spec[kind] = [*found, *rest] if first else [*rest, *found]
 
-def _resources(settings: Settings) -> Json:
-    return {"limits": dict(settings.limits), "requests": dict(settings.requests)}
-
-
-def _init(settings: Settings, annotations: Json) -> Json:
-    """Istio's own arguments."""
-
-    def value(name: str, default: str) -> str:
-        return str(annotations.get(f"traffic.sidecar.istio.io/{name}", default))
-
-    excluded = ",".join(str(p) for p in ports.EXCLUDED_INBOUND)
-    given = value("excludeInboundPorts", "")
-    arguments = [
-        "istio-iptables",
-        "-p",
-        str(ports.OUTBOUND),
-        "-z",
-        str(ports.INBOUND),
-        "-u",
-        str(ports.PROXY_UID),
-        "-m",
-        "REDIRECT",
-        "-i",
-        value("includeOutboundIPRanges", "*"),
-        "-x",
-        value("excludeOutboundIPRanges", ""),
-        "-b",
-        value("includeInboundPorts", "*"),
-        "-d",
-        f"{excluded},{given}" if given else excluded,
-    ]
-    if outbound := value("excludeOutboundPorts", ""):
-        arguments += ["-o", outbound]
-    if dict(settings.environment).get("ISTIO_META_DNS_CAPTURE") == "true":
-        arguments.append("--redirect-dns=true")
-    return {
-        "name": "istio-init",
-        "image": settings.image,
-        "args": arguments,
-        "resources": _resources(settings),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "privileged": False,
-            "capabilities": {"add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]},
-            "readOnlyRootFilesystem": False,
-            "runAsGroup": 0,
-            "runAsNonRoot": False,
-            "runAsUser": 0,
-        },
-    }
-
-
-def _field(name: str, path: str) -> Json:
-    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
-
-
-def environment(settings: Settings, proxy_config: str) -> list[Json]:
-    """What every proxy is told, sidecar or gateway."""
-    return [
-        {"name": "JWT_POLICY", "value": "third-party-jwt"},
-        {"name": "PILOT_CERT_PROVIDER", "value": "istiod"},
-        {"name": "CA_ADDR", "value": f"istiod.{settings.istio_namespace}.svc:{ports.XDS}"},
-        _field("POD_NAME", "metadata.name"),
-        _field("POD_NAMESPACE", "metadata.namespace"),
-        _field("INSTANCE_IP", "status.podIP"),
-        _field("SERVICE_ACCOUNT", "spec.serviceAccountName"),
-        _field("HOST_IP", "status.hostIP"),
-        _field("CANONICAL_SERVICE", "metadata.labels['service.istio.io/canonical-name']"),
-        _field("CANONICAL_REVISION", "metadata.labels['service.istio.io/canonical-revision']"),
-        {"name": "PROXY_CONFIG", "value": proxy_config},
-        {"name": "ISTIO_META_CLUSTER_ID", "value": "Kubernetes"},
-        {"name": "ISTIO_META_INTERCEPTION_MODE", "value": "REDIRECT"},
-        {"name": "ISTIO_META_MESH_ID", "value": settings.trust_domain},
-        {"name": "TRUST_DOMAIN", "value": settings.trust_domain},
-    ]
-
-
-def _config(pod: Json) -> Json:
-    """The pod's own ProxyConfig, from its annotation."""
-    config: Any = {}
-    if text := dig(pod, "metadata", "annotations", default={}).get("proxy.istio.io/config"):
-        try:
-            config = yamldoc.load(str(text)) or {}
-        except yamldoc.YamlError as e:
-            raise ValueError(f"the annotation proxy.istio.io/config cannot be read: {e}") from e
-        if not isinstance(config, dict) or not isinstance(config.get("proxyMetadata") or {}, dict):
-            raise ValueError("the annotation proxy.istio.io/config must be a mapping")
-        if not isinstance(config.get("concurrency", 0), int):
-            raise ValueError("the annotation proxy.istio.io/config: concurrency must be a number")
-    return dict(config)
-
-
-def _proxy(pod: Json, workload: str, namespace: str, settings: Settings, own_metrics: str, config: Json) -> Json:
-    meta, spec = pod["metadata"], pod["spec"]
-    app_ports = [p for c in spec.get("containers") or [] for p in c.get("ports") or []]
-    kind = "deployments" if any(r.get("kind") == "ReplicaSet" for r in meta.get("ownerReferences") or []) else "pods"
-    group = "apps/v1" if kind == "deployments" else "v1"
-    env = environment(settings, jsons.dumps(config).decode())
-    env += [
-        {"name": "ISTIO_META_POD_PORTS", "value": jsons.dumps(app_ports).decode()},
-        {"name": "ISTIO_META_APP_CONTAINERS", "value": ",".join(c["name"] for c in spec.get("containers") or [])},
-        {"name": "ISTIO_META_WORKLOAD_NAME", "value": workload},
-        {"name": "ISTIO_META_OWNER", "value": f"kubernetes://apis/{group}/namespaces/{namespace}/{kind}/{workload}"},
-    ]
-    env += [{"name": k, "value": v} for k, v in settings.environment]
-    if own_metrics:
-        env.append({"name": "ISTIO_PROMETHEUS_ANNOTATIONS", "value": own_metrics})
-    out: Json = {
-        "name": "istio-proxy",
-        "image": settings.image,
-        "env": env,
-        "resources": _resources(settings),
-        "args": [
-            "proxy",
-            "sidecar",
-            "--domain",
-            "$(POD_NAMESPACE).svc.cluster.local",
-            "--proxyLogLevel=warning",
-            "--proxyComponentLogLevel=misc:error",
-            "--concurrency",
-            str(settings.concurrency),
-        ],
-        "ports": [{"containerPort": ports.ENVOY_METRICS, "name": "http-envoy-prom", "protocol": "TCP"}],
-        "readinessProbe": {
-            "httpGet": {"path": "/healthz/ready", "port": ports.HEALTH},
-            "initialDelaySeconds": 1,
-            "periodSeconds": 2,
-            "timeoutSeconds": 3,
-            "failureThreshold": 30,
-        },
-        "lifecycle": {
-            "preStop": {"exec": {"command": ["pilot-agent", "request", "--debug-port=15020", "POST", "drain"]}}
-        },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "privileged": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-            "runAsGroup": ports.PROXY_UID,
-            "runAsNonRoot": True,
-            "runAsUser": ports.PROXY_UID,
-        },
-        "volumeMounts": mounts(),
-    }
-    if settings.hold:
-        out["lifecycle"]["postStart"] = {"exec": {"command": ["pilot-agent", "wait"]}}
-    return out
-
-
-def _own_metrics(pod: Json) -> str:
-    """Where the application serves its own metrics, as the agent wants it; from the original annotations."""
-    given = dig(pod, "metadata", "annotations", default={})
-    port = given.get("prometheus.io/port")
-    if not port or str(port) == str(ports.MERGED_METRICS):
-        return ""
-    return jsons.dumps({"port": str(port), "path": given.get("prometheus.io/path", "/metrics")}).decode()
-
-
-def mounts() -> list[Json]:
-    return [
-        {"name": "istiod-ca-cert", "mountPath": "/var/run/secrets/istio"},
-        {"name": "istio-data", "mountPath": "/var/lib/istio/data"},
-        {"name": "istio-envoy", "mountPath": "/etc/istio/proxy"},
-        {"name": "istio-token", "mountPath": "/var/run/secrets/tokens"},
-        {"name": "istio-podinfo", "mountPath": "/etc/istio/pod"},
-    ]
-
-
-def volumes() -> list[Json]:
-    """Also for gateways."""
-    return [
-        {"name": "istio-envoy", "emptyDir": {"medium": "Memory"}},
-        {"name": "istio-data", "emptyDir": {}},
-        {
-            "name": "istio-podinfo",
-            "downwardAPI": {
-                "items": [
-                    {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}},
-                    {"path": "annotations", "fieldRef": {"fieldPath": "metadata.annotations"}},
-                ]
-            },
-        },
-        {
-            "name": "istio-token",
-            "projected": {
-                "sources": [
-                    {"serviceAccountToken": {"path": "istio-token", "audience": "istio-ca", "expirationSeconds": 43200}}
-                ]
-            },
-        },
-        {"name": "istiod-ca-cert", "configMap": {"name": "istio-ca-root-cert"}},
-    ]
+    move("containers", PROXY, c.hold)
+    if any(i.get("name") == PROXY for i in spec.get("initContainers") or []):
+        for name in (sidecar.CORE_DUMP, PROXY, sidecar.VALIDATION, sidecar.INIT):
+            move("initContainers", name, True)
+    else:
+        move("initContainers", sidecar.VALIDATION, True)
+        move("initContainers", sidecar.INIT, False)
+        move("initContainers", sidecar.CORE_DUMP, False)
 
 
 def patch(before: Json, after: Json) -> list[Json]:
@@ -320,4 +268,29 @@ def patch(before: Json, after: Json) -> list[Json]:
                 out.append(
                     {"op": "replace" if key in before[part] else "add", "path": f"/{part}/{key}", "value": value}
                 )
+        out += [{"op": "remove", "path": f"/{part}/{key}"} for key in before[part] if key not in after[part]]
     return out
+
+
+def url_environment(path: str) -> dict[str, str]:
+    """What the webhook's address says of proxies: ``/inject/cluster/east/net/n1`` or ``/inject/:ENV:cluster=east``.
+    A slash in a value is written ``--slash--``; names that are not known become variables."""
+    rest = path.rstrip("/").split("/", 2)[2:] or [""]
+    known = {"cluster": "ISTIO_META_CLUSTER_ID", "net": "ISTIO_META_NETWORK"}
+    if rest[0].startswith(":ENV:"):
+        pairs = [p.partition("=")[::2] for p in rest[0].split(":ENV:")[1:] if "=" in p]
+    else:
+        items = rest[0].split("/")
+        pairs = [(k, v.replace("--slash--", "/")) for k, v in zip(items[::2], items[1::2], strict=False)]
+    return {known.get(k, k.upper()): v for k, v in pairs if k}
+
+
+def with_cluster(settings: Settings, environment: dict[str, str]) -> Settings:
+    """Cluster, network and variables of the webhook's address over the installation's."""
+    values = jsons.copy(settings.values)
+    if cluster := environment.get("ISTIO_META_CLUSTER_ID"):
+        values["global"].setdefault("multiCluster", {})["clusterName"] = cluster
+    if network := environment.get("ISTIO_META_NETWORK"):
+        values["global"]["network"] = network
+    rest = {k: v for k, v in environment.items() if k not in ("ISTIO_META_CLUSTER_ID", "ISTIO_META_NETWORK")}
+    return replace(settings, values=values, environment={**settings.environment, **rest})

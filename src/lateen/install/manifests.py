@@ -7,7 +7,8 @@ from typing import Any
 
 from lateen import __version__
 from lateen.api import crds
-from lateen.inject import pods as inject
+from lateen.inject import parts, pods
+from lateen.inject.workload import Workload
 from lateen.install import profiles
 from lateen.kit import jsons, yamldoc
 from lateen.kit.jsons import Json, dig
@@ -114,7 +115,22 @@ def _base(spec: Json) -> list[Json]:
         "metadata": _meta("istio"),
         "data": {"mesh": yamldoc.dump(spec.get("meshConfig") or {}), "meshNetworks": "networks: {}"},
     }
-    return [*out, account, role, binding, *own, config]
+    return [*out, account, role, binding, *own, config, _injector(spec)]
+
+
+def _injector(spec: Json) -> Json:
+    """What istiod and kube-inject go by, in the ConfigMap and with the keys that Istio has for it."""
+    values = jsons.copy(spec.get("values") or {})
+    webhook = dict(values.get("sidecarInjectorWebhook") or {})
+    names = ("templates", "defaultTemplates", "aliases", "neverInjectSelector", "alwaysInjectSelector")
+    policy = dig(values, "global", "proxy", "autoInject", default="enabled")
+    config = {"policy": policy} | {k: webhook.pop(k) for k in (*names, "injectedAnnotations") if k in webhook}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": _meta("istio-sidecar-injector"),
+        "data": {"config": yamldoc.dump(config), "values": jsons.canonical(values).decode()},
+    }
 
 
 def _granted(name: str, namespace: str, rules: list[Json]) -> list[Json]:
@@ -154,10 +170,6 @@ def _istiod(spec: Json) -> list[Json]:
     env: list[Json] = [
         {"name": "REVISION", "value": "default"},
         {"name": "PROXY_IMAGE", "value": PROXY_IMAGE},
-        {
-            "name": "PROXY_RESOURCES",
-            "value": jsons.canonical(dig(spec, "values", "global", "proxy", "resources", default={})).decode(),
-        },
         {"name": "TRUST_DOMAIN", "value": dig(spec, "meshConfig", "trustDomain", default="cluster.local")},
         {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
@@ -247,7 +259,7 @@ def _webhooks() -> list[Json]:
         namespaceSelector={
             "matchExpressions": [
                 {"key": "istio-injection", "operator": "DoesNotExist"},
-                {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": list(inject.SKIPPED_NAMESPACES)},
+                {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": list(pods.SKIPPED_NAMESPACES)},
             ]
         },
         objectSelector={"matchExpressions": [{"key": "sidecar.istio.io/inject", "operator": "In", "values": ["true"]}]},
@@ -278,18 +290,14 @@ def _gateway(given: Json, ingress: bool) -> list[Json]:
     listed = dig(k8s, "service", "ports") or (profiles.INGRESS_PORTS if ingress else profiles.EGRESS_PORTS)
     kind = dig(k8s, "service", "type", default="LoadBalancer" if ingress else "ClusterIP")
     service_ports = [{"protocol": "TCP", **p} for p in jsons.copy({"p": listed})["p"]]
-    settings = inject.Settings(image=PROXY_IMAGE, istio_namespace=NAMESPACE)
-    env = [
-        *inject.environment(settings, "{}"),
-        {"name": "ISTIO_META_WORKLOAD_NAME", "value": name},
-        {"name": "ISTIO_META_OWNER", "value": f"kubernetes://apis/apps/v1/namespaces/{namespace}/deployments/{name}"},
-        *(k8s.get("env") or []),
-    ]
+    workload = Workload(name, namespace, "Deployment", "apps/v1")
+    context = parts.Context({}, namespace, workload, pods.settings(image=PROXY_IMAGE), {})
+    env = [*parts.environment(context, limits=False), *(k8s.get("env") or [])]
     container = {
         "name": "istio-proxy",
         "image": PROXY_IMAGE,
         "env": env,
-        "volumeMounts": inject.mounts(),
+        "volumeMounts": parts.mounts(),
         "args": [
             "proxy",
             "router",
@@ -340,7 +348,7 @@ def _gateway(given: Json, ingress: bool) -> list[Json]:
         "spec": {
             "serviceAccountName": account,
             "containers": [container],
-            "volumes": inject.volumes(),
+            "volumes": parts.volumes(),
             "securityContext": {"fsGroup": ports.PROXY_UID},
         },
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from lateen.inject import settings as injection
 from lateen.kit import jsons
 from lateen.kit.jsons import Json, dig
 
@@ -104,9 +105,9 @@ _EFFECTIVE = (
     "components.pilot.enabled",
     "components.pilot.k8s.resources.**",
     *(f"components.{kind}[].{field}" for kind in ("ingressGateways", "egressGateways") for field in _GATEWAY),
-    "values.global.proxy.resources.**",
+    *(f"values.{field}" for field in injection.EFFECTIVE),
 )
-VARIABLES = ("DEFAULT_WORKLOAD_CERT_TTL", "TRUST_DOMAIN", "PROXY_IMAGE")
+VARIABLES = ("DEFAULT_WORKLOAD_CERT_TTL", "TRUST_DOMAIN", "PROXY_IMAGE", "ENABLE_NATIVE_SIDECARS")
 """istiod's environment variables that have an effect."""
 
 

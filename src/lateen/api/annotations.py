@@ -1,0 +1,329 @@
+"""Istio's annotations of pods: what each does here, and which of their values are mistakes. Pure; the injection
+webhook, ``kube-inject`` and ``analyze`` ask the same functions, and docs/ has the table.
+
+Source: https://istio.io/latest/docs/reference/config/annotations/
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from lateen.api.effective import general, leaves
+from lateen.api.mesh import ProxyConfig, effect
+from lateen.api.mesh.reading import proxy_config_problems
+from lateen.kit import jsons, yamldoc
+
+_QUANTITY = re.compile(r"[+-]?\d+(\.\d+)?([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?$")
+_IMAGE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._:/@-]*$")
+_LEVELS = ("trace", "debug", "info", "warning", "warn", "error", "critical", "off")
+_INTERFACE = re.compile(r"[^\s/,]{1,15}$")
+PROXY_CONFIG = "proxy.istio.io/config"
+PROBERS = "sidecar.istio.io/rewriteAppHTTPProbers"
+
+
+class Problem(NamedTuple):
+    """``error``: the pod is refused; else it is made, with a warning."""
+
+    annotation: str
+    says: str
+    error: bool
+
+    def __str__(self) -> str:
+        return f"annotation {self.annotation}: {self.says}"
+
+
+class Annotation(NamedTuple):
+    idle: str = ""
+    """Why it has no effect; empty where it works."""
+    check: Callable[[str], None] | None = None
+    """Raises ValueError for a value that cannot be used; the pod is refused."""
+    tell: Callable[[str], str] | None = None
+    """What somebody who uses it must know; empty where there is nothing."""
+    on: str = "Pod"
+
+
+def _port(text: str, what: str = "a port") -> int:
+    if not text.strip().isdigit() or not 0 <= int(text) < 65536:
+        raise ValueError(f'"{text}" is not {what} (0 to 65535)')
+    return int(text)
+
+
+def _status_port(text: str) -> None:
+    _port(text)
+
+
+def _ports(text: str) -> None:
+    for part in text.split(",") if text.strip() else ():
+        _port(part.strip(), "a port; write ports separated by commas")
+
+
+def _ports_or_all(text: str) -> None:
+    if text != "*":
+        _ports(text)
+
+
+def _ranges(text: str) -> None:
+    for part in text.split(",") if text else ():
+        try:
+            ipaddress.ip_network(part.strip(), strict=False)
+            if "/" not in part:
+                raise ValueError
+        except ValueError:
+            raise ValueError(f'"{part}" is not a range of addresses such as 10.0.0.0/8') from None
+
+
+def _ranges_or_all(text: str) -> None:
+    if text != "*":
+        _ranges(text)
+
+
+def _count(text: str) -> None:
+    if not text.isdigit() or int(text) >= 2**31:
+        raise ValueError(f'"{text}" is not a number of seconds or times')
+
+
+def _bool(text: str) -> None:
+    if text not in ("1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"):
+        raise ValueError(f'"{text}" is neither true nor false')
+
+
+def _quantity(text: str) -> None:
+    if not _QUANTITY.match(text):
+        raise ValueError(f'"{text}" is not a quantity such as 100m or 128Mi')
+
+
+def _image(text: str) -> None:
+    if not _IMAGE.match(text):
+        raise ValueError(f'"{text}" is not the name of an image')
+
+
+def _one_of(*known: str) -> Callable[[str], None]:
+    def check(text: str) -> None:
+        if text not in known:
+            near = difflib.get_close_matches(text, known, 1) or difflib.get_close_matches(text.upper(), known, 1)
+            hint = f'; did you mean "{near[0]}"?' if near else ""
+            raise ValueError(f'"{text}" is not {" or ".join(known)}{hint}')
+
+    return check
+
+
+def _components(text: str) -> None:
+    for part in filter(None, text.split(",")):
+        name, found, level = part.partition(":")
+        if not found or not name.strip() or level.strip() not in _LEVELS:
+            raise ValueError(f'"{part}" is not component:level, as in misc:error')
+
+
+def _scopes(text: str) -> None:
+    levels = ("debug", "info", "warn", "warning", "error", "fatal", "none")
+    for part in filter(None, text.split(",")):
+        if part.rpartition(":")[2].strip() not in levels:
+            raise ValueError(f'"{part}" is not scope:level; levels are {", ".join(levels)}')
+
+
+def _interfaces(text: str) -> None:
+    for part in filter(None, text.split(",")):
+        if not _INTERFACE.match(part.strip()):
+            raise ValueError(f'"{part}" is not the name of a network interface')
+
+
+def _volumes(text: str) -> None:
+    try:
+        found = jsons.loads(text)
+    except ValueError as e:
+        raise ValueError(f"it is not JSON: {e}") from None
+    if not isinstance(found, dict) or not all(isinstance(v, dict) for v in found.values()):
+        raise ValueError('expected an object by name of the volume, as in {"cache": {"emptyDir": {}}}')
+
+
+def _mounts(text: str) -> None:
+    _volumes(text)
+    for name, mount in jsons.loads(text).items():
+        if not isinstance(mount.get("mountPath"), str):
+            raise ValueError(f'"{name}" needs a mountPath')
+
+
+def _targets(text: str) -> None:
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        port, _, path = part.partition(":")
+        if not port.isdigit() or not 0 < int(port) < 65536 or not path.startswith("/"):
+            raise ValueError(f'"{part}" is not port:/path')
+
+
+def _names(text: str) -> None:
+    if not all(re.match(r"[\w.-]+$", n.strip()) for n in text.split(",")):
+        raise ValueError(f'"{text}" is not a list of templates separated by commas')
+
+
+def _mode(text: str) -> str:
+    return {
+        "TPROXY": "connections are redirected as with REDIRECT: the application does not see the client's address",
+        "NONE": "nothing is redirected: only listeners of a Sidecar with captureMode NONE receive traffic",
+    }.get(text, "")
+
+
+def _inject(text: str) -> str:
+    if text.lower() in ("true", "false"):
+        return ""
+    return f'"{text}" is neither "true" nor "false", so the namespace\'s and the installation\'s settings decide'
+
+
+def _core_dump(text: str) -> str:
+    return (
+        "it sets the machine's kernel.core_pattern, for which the pod must be allowed to be privileged"
+        if (text == "true")
+        else ""
+    )
+
+
+def _proxy_image(text: str) -> str:
+    return "" if "/" in text else "an image without a registry is not used; write the whole address"
+
+
+def _grpc_simple(text: str) -> str:
+    simple = "grpc-simple" in [n.strip() for n in text.split(",")]
+    return "the certificate of grpc-simple is valid for a day and not renewed; grpc-agent renews it" if simple else ""
+
+
+_STATS = "Envoy's statistics are made as the installation says"
+_GONE = "Istio has removed it"
+_AMBIENT = "there is no ambient mode"
+_GATEWAY_API = "the Gateway API's gateways are not implemented"
+_LOG_LEVEL = _one_of("trace", "debug", "info", "warning", "error", "critical", "off")
+_SECONDS = Annotation(check=_count)
+_RESOURCE = Annotation(check=_quantity)
+
+KNOWN: dict[str, Annotation] = {
+    "inject.istio.io/templates": Annotation(check=_names, tell=_grpc_simple),
+    "istio.io/reroute-virtual-interfaces": Annotation(check=_interfaces),
+    "istio.io/rev": Annotation(),
+    "prometheus.istio.io/merge-metrics": Annotation(check=_bool),
+    "prometheus.istio.io/scrape-targets": Annotation(check=_targets),
+    PROXY_CONFIG: Annotation(),
+    "proxy.istio.io/overrides": Annotation(),
+    "readiness.status.sidecar.istio.io/applicationPorts": Annotation(_GONE, _ports),
+    "readiness.status.sidecar.istio.io/failureThreshold": _SECONDS,
+    "readiness.status.sidecar.istio.io/initialDelaySeconds": _SECONDS,
+    "readiness.status.sidecar.istio.io/periodSeconds": _SECONDS,
+    "sidecar.istio.io/agentLogLevel": Annotation(check=_scopes),
+    "sidecar.istio.io/bootstrapOverride": Annotation(),
+    "sidecar.istio.io/capNetBindService": Annotation(check=_bool),
+    "sidecar.istio.io/componentLogLevel": Annotation(check=_components),
+    "sidecar.istio.io/controlPlaneAuthPolicy": Annotation(_GONE),
+    "sidecar.istio.io/discoveryAddress": Annotation("proxies connect to the istiod of their revision"),
+    "sidecar.istio.io/enableCoreDump": Annotation(check=_bool, tell=_core_dump),
+    "sidecar.istio.io/extraStatTags": Annotation("metrics have Istio's standard labels"),
+    "sidecar.istio.io/inject": Annotation(tell=_inject),
+    "sidecar.istio.io/interceptionMode": Annotation(check=_one_of("REDIRECT", "TPROXY", "NONE"), tell=_mode),
+    "sidecar.istio.io/logLevel": Annotation(check=_LOG_LEVEL),
+    "sidecar.istio.io/nativeSidecar": Annotation(check=_bool),
+    "sidecar.istio.io/proxyCPU": _RESOURCE,
+    "sidecar.istio.io/proxyCPULimit": _RESOURCE,
+    "sidecar.istio.io/proxyImage": Annotation(check=_image, tell=_proxy_image),
+    "sidecar.istio.io/proxyImageType": Annotation(check=_one_of("default", "debug", "distroless")),
+    "sidecar.istio.io/proxyMemory": _RESOURCE,
+    "sidecar.istio.io/proxyMemoryLimit": _RESOURCE,
+    PROBERS: Annotation(check=_bool),
+    "sidecar.istio.io/statsCompression": Annotation("statistics are not compressed"),
+    "sidecar.istio.io/statsEvictionInterval": Annotation(_STATS),
+    "sidecar.istio.io/statsFlushInterval": Annotation(_STATS),
+    "sidecar.istio.io/statsHistogramBuckets": Annotation(_STATS),
+    "sidecar.istio.io/statsInclusionPrefixes": Annotation(_STATS),
+    "sidecar.istio.io/statsInclusionRegexps": Annotation(_STATS),
+    "sidecar.istio.io/statsInclusionSuffixes": Annotation(_STATS),
+    "sidecar.istio.io/status": Annotation(),
+    "sidecar.istio.io/userVolume": Annotation(check=_volumes),
+    "sidecar.istio.io/userVolumeMount": Annotation(check=_mounts),
+    "status.sidecar.istio.io/port": Annotation(check=_status_port),
+    "traffic.sidecar.istio.io/excludeInboundPorts": Annotation(check=_ports),
+    "traffic.sidecar.istio.io/excludeInterfaces": Annotation(check=_interfaces),
+    "traffic.sidecar.istio.io/excludeOutboundIPRanges": Annotation(check=_ranges),
+    "traffic.sidecar.istio.io/excludeOutboundPorts": Annotation(check=_ports),
+    "traffic.sidecar.istio.io/includeInboundPorts": Annotation(check=_ports_or_all),
+    "traffic.sidecar.istio.io/includeOutboundIPRanges": Annotation(check=_ranges_or_all),
+    "traffic.sidecar.istio.io/includeOutboundPorts": Annotation(check=_ports_or_all),
+    "traffic.sidecar.istio.io/kubevirtInterfaces": Annotation(check=_interfaces),
+    "istio.io/workload-controller": Annotation("istiod sets it itself"),
+    "security.istio.io/autoMTLS": Annotation("mutual TLS between sidecars is always automatic"),
+    "ambient.istio.io/bypass-inbound-capture": Annotation(_AMBIENT),
+    "ambient.istio.io/dns-capture": Annotation(_AMBIENT),
+    "ambient.istio.io/redirection": Annotation(_AMBIENT),
+    "ambient.istio.io/waypoint-inbound-binding": Annotation(_AMBIENT),
+    "galley.istio.io/analyze-suppress": Annotation(on="any object"),
+    "istio.io/dry-run": Annotation(on="AuthorizationPolicy"),
+    "networking.istio.io/exportTo": Annotation(on="Service"),
+    "networking.istio.io/traffic-distribution": Annotation("set localityLbSetting in a DestinationRule", on="Service"),
+    "networking.istio.io/address-type": Annotation(_GATEWAY_API, on="Gateway"),
+    "networking.istio.io/service-type": Annotation(_GATEWAY_API, on="Gateway"),
+    "alpha.istio.io/canonical-serviceaccounts": Annotation(_GONE, on="Service"),
+    "alpha.istio.io/identity": Annotation(_GONE, on="Service"),
+    "alpha.istio.io/kubernetes-serviceaccounts": Annotation(_GONE, on="Service"),
+    "gateway.istio.io/controller-version": Annotation(_GATEWAY_API, on="Gateway"),
+    "gateway.istio.io/defaults-for-class": Annotation(_GATEWAY_API, on="ConfigMap"),
+    "gateway.istio.io/name-override": Annotation(_GATEWAY_API, on="Gateway"),
+    "gateway.istio.io/service-account": Annotation(_GATEWAY_API, on="Gateway"),
+    "gateway.istio.io/tls-terminate-mode": Annotation(_GATEWAY_API, on="Gateway"),
+    "topology.istio.io/controlPlaneClusters": Annotation("there is one cluster", on="Namespace"),
+    "traffic.istio.io/nodeSelector": Annotation("there is one network", on="Service"),
+}
+"""A test holds that every annotation of a pod without ``idle`` changes the injected pod."""
+
+
+def problems(annotations: Mapping[str, Any]) -> list[Problem]:
+    """What is wrong with a pod's annotations, and what of them has no effect, by name. Annotations that are not
+    Istio's are nobody's business."""
+    out = []
+    for name, value in annotations.items():
+        if not _istio(name):
+            continue
+        known = KNOWN.get(name)
+        if known is None:
+            near = difflib.get_close_matches(name, list(KNOWN), 1)
+            hint = f'; did you mean "{near[0]}"?' if near else ""
+            out.append(Problem(name, f"Istio has no such annotation{hint}", False))
+        elif name == PROXY_CONFIG:
+            out += _proxy_config(str(value))
+        else:
+            out += _one(name, known, str(value))
+    return out
+
+
+def _istio(name: str) -> bool:
+    domain = name.partition("/")[0]
+    ours = domain == "istio.io" or domain.endswith(".istio.io")
+    return ours and not domain.startswith(("operator.", "install.operator.", "internal."))
+
+
+def _one(name: str, known: Annotation, value: str) -> list[Problem]:
+    try:
+        if known.check:
+            known.check(value)
+    except ValueError as e:
+        return [Problem(name, str(e), True)]
+    if known.on == "Pod" and known.idle:
+        return [Problem(name, f"it has no effect in this version of Lateen: {known.idle}", False)]
+    said = known.tell(value) if known.tell else ""
+    return [Problem(name, said, False)] if said else []
+
+
+def _proxy_config(text: str) -> list[Problem]:
+    """Unknown fields and values refuse the pod; known ones without an effect are told."""
+    try:
+        value = yamldoc.load(text)
+    except yamldoc.YamlError as e:
+        return [Problem(PROXY_CONFIG, f"it cannot be read: {e}", True)]
+    if found := proxy_config_problems(value, ""):
+        return [Problem(PROXY_CONFIG, str(p).removeprefix(": "), True) for p in found]
+    out = []
+    for path, leaf in leaves(ProxyConfig, value or {}):
+        form = f"defaultConfig.{general(path)}"
+        why = effect.reason(form)
+        if why is not None and leaf not in effect.SAME.get(form, ()):
+            out.append(Problem(PROXY_CONFIG, f"{path} has no effect in this version of Lateen: {why}", False))
+        elif path == "interceptionMode" and (said := _mode(str(leaf))):
+            out.append(Problem(PROXY_CONFIG, f"{path}: {said}", False))
+    return out

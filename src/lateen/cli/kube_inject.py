@@ -1,0 +1,113 @@
+"""lateen kube-inject."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lateen.api import kinds
+from lateen.api.mesh.reading import Invalid, mesh_config
+from lateen.cli.base import command
+from lateen.cli.connect import Target, target_options
+from lateen.cli.output import BAD_DATA, CliError
+from lateen.inject import manifest, pods
+from lateen.inject import settings as injector
+from lateen.install.manifests import PROXY_IMAGE
+from lateen.kit import yamldoc
+from lateen.kit.jsons import dig
+from lateen.kube.client import HttpClient
+from lateen.wire.revision import Revision
+
+
+@command("kube-inject")
+@click.option("-f", "--filename", required=True, help="A manifest; - for standard input.")
+@click.option("-o", "--output", default="", help="The file to write; standard output where it is not given.")
+@click.option("--meshConfigFile", "mesh_file", default="", help="A mesh configuration, instead of the cluster's.")
+@click.option("--injectConfigFile", "config_file", default="", help="Policy and templates, instead of the cluster's.")
+@click.option("--valuesFile", "values_file", default="", help="Installation values, instead of the cluster's.")
+@click.option("-r", "--revision", default="default", help="The revision of the control plane whose settings count.")
+@target_options
+def kube_inject(
+    target: Target, filename: str, output: str, mesh_file: str, config_file: str, values_file: str, revision: str
+) -> None:
+    """Add sidecars to the workloads of a manifest.
+
+    Settings are those of the cluster's control plane. With one of the three files, the cluster is not asked, and what
+    is not given has Istio's defaults.
+    """
+    text = sys.stdin.read() if filename == "-" else _read(filename)
+    try:
+        objects = list(yamldoc.objects(text))
+    except yamldoc.YamlError as e:
+        raise CliError(f"{filename}: {e}", BAD_DATA) from e
+    if mesh_file or config_file or values_file:
+        given = {k: _read(f) if f else "" for k, f in (("mesh", mesh_file), ("config", config_file))}
+        settings = _settings(given["mesh"], given["config"], _read(values_file) if values_file else "", revision)
+    else:
+        settings = _of_cluster(target, revision)
+    told: list[str] = []
+    try:
+        done = [manifest.into(o, target.namespace or "", settings, told) for o in objects]
+    except ValueError as e:
+        raise CliError(f"{filename}: {e}", BAD_DATA) from e
+    for line in told:
+        click.echo(line, err=True)
+    out = "---\n".join(yamldoc.dump(o) for o in done)
+    if output:
+        Path(output).write_text(out)
+    else:
+        click.echo(out, nl=False)
+
+
+def _read(name: str) -> str:
+    try:
+        return Path(name).read_text()
+    except FileNotFoundError:
+        raise CliError(f"{name}: no such file", BAD_DATA) from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise CliError(f"{name}: {e}", BAD_DATA) from e
+
+
+def _settings(mesh: str, config: str, values: str, revision: str, **more: Any) -> pods.Settings:
+    try:
+        mesh_config(mesh or "{}")
+        read = injector.read(config, values)
+        found = yamldoc.load(mesh or "{}") or {}
+    except (Invalid, ValueError) as e:
+        raise CliError(str(e), BAD_DATA) from e
+    image = "" if dig(read, "global", "hub") else PROXY_IMAGE
+    return pods.settings(read, found, revision=revision, image=image, **more)
+
+
+def _of_cluster(target: Target, revision: str) -> pods.Settings:
+    names = Revision(revision)
+
+    async def work(client: HttpClient) -> tuple[Any, Any, list[Any]]:
+        root = target.istio_namespace
+        nodes, _ = await client.list(kinds.NODE)
+        return (
+            await client.get(kinds.CONFIG_MAP, root, names.config_map),
+            await client.get(kinds.CONFIG_MAP, root, names.injector),
+            nodes,
+        )
+
+    mesh, config, nodes = target.run(work)
+    if mesh is None or config is None:
+        raise CliError(
+            f'no control plane of revision "{revision}" is installed in {target.istio_namespace}; install one, or give '
+            "its settings with --meshConfigFile and --valuesFile"
+        )
+    data = config.get("data") or {}
+    versions = [str(dig(n, "status", "nodeInfo", "kubeletVersion", default="")) for n in nodes]
+    native = injector.native_nodes(versions)
+    return _settings(
+        dig(mesh, "data", "mesh", default=""),
+        data.get("config") or "",
+        data.get("values") or "",
+        revision,
+        native=native,
+        native_supported=native,
+    )

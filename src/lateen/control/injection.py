@@ -1,0 +1,96 @@
+"""What istiod goes by when it injects a pod: the installation's values, the mesh configuration, ProxyConfigs, nodes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from lateen.api import kinds
+from lateen.inject import openshift, pods
+from lateen.inject import settings as injector
+from lateen.kit import jsons, yamldoc
+from lateen.kit.jsons import Json, dig
+from lateen.kube.informer import Key
+from lateen.mesh.model import Mesh
+from lateen.wire.revision import Revision
+
+log = logging.getLogger("lateen.control.injection")
+
+
+class Injector:
+    """Settings for one pod after the other. ``native`` is ENABLE_NATIVE_SIDECARS: true, false, or auto, which means
+    where every node can run them."""
+
+    def __init__(
+        self,
+        mesh: Callable[[], Mesh],
+        mesh_config: Callable[[], str | None] = lambda: None,
+        root_namespace: str = "istio-system",
+        revision: Revision | None = None,
+        image: str = "",
+        native: str = "auto",
+    ) -> None:
+        self._mesh, self._mesh_config, self._root = mesh, mesh_config, root_namespace
+        self._revision, self._image, self._native = revision or Revision(), image, native.lower()
+        self._values: Json = {}
+        self._nodes: dict[str, str] = {}
+        self._namespaces: dict[str, Json] = {}
+        self.problem = ""
+        """What is wrong with the ConfigMap; the last good one counts."""
+
+    def changed(self, kind: kinds.Kind, key: Key, new: Json | None) -> None:
+        """A report of an informer."""
+        match kind:
+            case kinds.CONFIG_MAP if key == (self._root, self._revision.injector):
+                self._configure(new)
+            case kinds.NODE if new is not None:
+                self._nodes[key[1]] = str(dig(new, "status", "nodeInfo", "kubeletVersion", default=""))
+            case kinds.NODE:
+                self._nodes.pop(key[1], None)
+            case kinds.NAMESPACE if new is not None:
+                self._namespaces[key[1]] = dig(new, "metadata", "annotations", default={})
+            case kinds.NAMESPACE:
+                self._namespaces.pop(key[1], None)
+
+    def _configure(self, new: Json | None) -> None:
+        try:
+            data = dig(new, "data", default={})
+            self._values, self.problem = injector.read(data.get("config") or "", data.get("values") or ""), ""
+        except ValueError as e:
+            self.problem = str(e)
+            log.error("ConfigMap %s/%s is not used: %s", self._root, self._revision.injector, e)
+
+    @property
+    def native_supported(self) -> bool:
+        return injector.native_nodes(list(self._nodes.values()))
+
+    def settings(self, pod: Json, namespace: str, path: str = "") -> pods.Settings:
+        """``path`` is that of the webhook's address. Raises ValueError where the namespace's ids cannot be read."""
+        text = self._mesh_config()
+        mesh = (yamldoc.load(text) if text else None) or {}
+        out = pods.settings(
+            {**self._values},
+            mesh,
+            revision=self._revision.name,
+            native=self._native == "true" or (self._native != "false" and self.native_supported),
+            native_supported=self._native == "true" or self.native_supported,
+            image="" if dig(self._values, "global", "hub") else self._image,
+        )
+        uid, gid = openshift.proxy_ids(self._namespaces.get(namespace, {}))
+        out = replace(out, uid=uid, gid=gid, proxy_config=self._proxy_config(pod, namespace, mesh))
+        return pods.with_cluster(out, pods.url_environment(path))
+
+    def _proxy_config(self, pod: Json, namespace: str, mesh: Json) -> Json:
+        """The mesh's ``defaultConfig`` with the ProxyConfig that selects the workload."""
+        out = jsons.copy(mesh.get("defaultConfig") or {})
+        found = self._mesh().proxy_config(namespace, dig(pod, "metadata", "labels", default={}))
+        if found is None:
+            return out
+        if found.spec.concurrency is not None:
+            out["concurrency"] = found.spec.concurrency
+        if found.spec.environment_variables:
+            out["proxyMetadata"] = {**(out.get("proxyMetadata") or {}), **found.spec.environment_variables}
+        if found.spec.image and found.spec.image.image_type:
+            out["image"] = {"imageType": found.spec.image.image_type}
+        return out

@@ -1,0 +1,54 @@
+"""The template ``gateway``: a proxy that is the pod's own purpose, with no redirection around it."""
+
+from __future__ import annotations
+
+from lateen.inject import parts
+from lateen.inject.parts import Context
+from lateen.kit import jsons
+from lateen.kit.jsons import Json
+from lateen.wire import ports
+
+
+def template(c: Context) -> Json:
+    """A partial pod. The proxy may bind every port of its pod, also those below 1024."""
+    annotations: Json = {"istio.io/rev": c.settings.revision or "default"}
+    if len(c.applications) == 1:
+        annotations |= {
+            k: v
+            for k in ("kubectl.kubernetes.io/default-logs-container", "kubectl.kubernetes.io/default-container")
+            if (v := c.annotations.get(k, c.applications[0]))
+        }
+    spec = {
+        "securityContext": {"sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]},
+        "containers": [_proxy(c)],
+        "volumes": parts.volumes(),
+        **parts.pull_secrets(c),
+    }
+    return {"metadata": {"labels": parts.canonical(c), "annotations": annotations}, "spec": spec}
+
+
+def _proxy(c: Context) -> Json:
+    out: Json = {
+        "name": parts.PROXY,
+        "image": parts.image(c),
+        "ports": [{"containerPort": ports.ENVOY_METRICS, "name": "http-envoy-prom", "protocol": "TCP"}],
+        "args": parts.arguments(c, "router"),
+        "env": _environment(c),
+        **parts.pull(c),
+        "readinessProbe": parts.readiness(c),
+        "securityContext": {"runAsUser": c.settings.uid, "runAsGroup": c.settings.gid},
+        "volumeMounts": parts.mounts(),
+    }
+    if lifecycle := c.settings.proxy("lifecycle"):
+        out["lifecycle"] = jsons.copy(lifecycle)
+    return out
+
+
+def _environment(c: Context) -> list[Json]:
+    """As a sidecar's, in the order of Istio's gateway template."""
+    found = parts.environment(c)
+    names = [e["name"] for e in found]
+    applications = found.pop(names.index("ISTIO_META_APP_CONTAINERS"))
+    names.remove("ISTIO_META_APP_CONTAINERS")
+    found.insert(names.index("GOMEMLIMIT") + 1, applications)
+    return found

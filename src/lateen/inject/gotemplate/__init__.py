@@ -1,0 +1,45 @@
+"""The user's own injection templates: Go templates with the functions that Istio's injector offers.
+
+Source: https://pkg.go.dev/text/template, https://istio.io/latest/docs/setup/additional-setup/sidecar-injection/
+("Custom templates").
+"""
+
+from __future__ import annotations
+
+from lateen.inject import parts
+from lateen.inject.gotemplate.run import render
+from lateen.inject.parts import Context
+from lateen.kit import yamldoc
+from lateen.kit.jsons import Json, dig
+
+__all__ = ["render", "render_pod"]
+
+
+def render_pod(text: str, c: Context) -> Json:
+    """The partial pod that a template makes. Raises ValueError."""
+    out = yamldoc.load(render(text, _data(c))) or {}
+    if not isinstance(out, dict):
+        raise ValueError("it makes no YAML mapping")
+    return out
+
+
+def _data(c: Context) -> Json:
+    """SidecarTemplateData, with objects as JSON; ``.Spec.Containers`` finds ``containers``."""
+    meta = {"annotations": {}, "labels": {}, "name": "", "namespace": c.namespace, **(c.pod.get("metadata") or {})}
+    config = {"interceptionMode": "REDIRECT", "proxyMetadata": {}, **c.config}
+    mesh = {"trustDomain": c.settings.trust_domain, **c.settings.mesh}
+    return {
+        "TypeMeta": {"kind": c.workload.kind, "APIVersion": c.workload.api_version},
+        "DeploymentMeta": {"name": c.workload.name, "namespace": c.workload.namespace},
+        "ObjectMeta": meta,
+        "Spec": {"serviceAccountName": "", "containers": [], "initContainers": [], **(c.pod.get("spec") or {})},
+        "ProxyConfig": config,
+        "MeshConfig": mesh,
+        "Values": c.settings.values,
+        "Revision": c.settings.revision,
+        "ProxyImage": parts.image(c),
+        "ProxyUID": c.settings.uid,
+        "ProxyGID": c.settings.gid,
+        "InboundTrafficPolicyMode": str(dig(mesh, "inboundTrafficPolicy", "mode", default="PASSTHROUGH")).lower(),
+        "NativeSidecars": c.native,
+    }

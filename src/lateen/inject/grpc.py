@@ -1,0 +1,105 @@
+"""The templates for applications that speak xDS themselves: ``grpc-agent`` and ``grpc-simple``. No Envoy, no
+redirection; the application's gRPC library reads the bootstrap file that GRPC_XDS_BOOTSTRAP names."""
+
+from __future__ import annotations
+
+from lateen.inject import parts
+from lateen.inject.parts import PROXY, Context
+from lateen.kit.jsons import Json
+from lateen.wire import ports
+
+BOOTSTRAP_VOLUME = "grpc-io-proxyless-bootstrap"
+DATA = "/var/lib/grpc/data/"
+
+
+def agent(c: Context) -> Json:
+    """An agent that keeps certificate and bootstrap file fresh."""
+    labels = parts.canonical(c)
+    annotations = {**parts.default_containers(c), "sidecar.istio.io/rewriteAppHTTPProbers": "false"}
+    spec: Json = {
+        "containers": [_agent(c), *(_application(name) for name in c.applications)],
+        "volumes": [v for v in parts.volumes(envoy="istio-xds") if v["name"] != "credential-socket"]
+        + parts.user_items(c, "userVolume"),
+        **parts.pull_secrets(c),
+    }
+    return {"metadata": {"labels": labels, "annotations": annotations}, "spec": spec}
+
+
+def _application(name: str) -> Json:
+    return {
+        "name": name,
+        "env": [
+            parts.env("GRPC_XDS_EXPERIMENTAL_SECURITY_SUPPORT", "true"),
+            parts.env("GRPC_XDS_BOOTSTRAP", "/etc/istio/proxy/grpc-bootstrap.json"),
+        ],
+        "volumeMounts": [
+            {"name": "istio-data", "mountPath": "/var/lib/istio/data"},
+            {"name": "istio-xds", "mountPath": "/etc/istio/proxy"},
+            {"name": "workload-certs", "mountPath": "/var/run/secrets/workload-spiffe-credentials"},
+        ],
+    }
+
+
+def _agent(c: Context) -> Json:
+    ready = f"--url=http://localhost:{ports.MERGED_METRICS}/healthz/ready"
+    mounts = [{**m, "name": "istio-xds"} if m["name"] == "istio-envoy" else m for m in parts.mounts()]
+    out: Json = {
+        "name": PROXY,
+        "image": parts.image(c),
+        "ports": [{"containerPort": ports.MERGED_METRICS, "name": "mesh-metrics", "protocol": "TCP"}],
+        "args": parts.arguments(c, "sidecar"),
+        "lifecycle": {"postStart": {"exec": {"command": ["pilot-agent", "wait", ready]}}},
+        "env": [
+            parts.env("ISTIO_META_GENERATOR", "grpc"),
+            parts.env("OUTPUT_CERTS", "/var/lib/istio/data"),
+            *parts.environment(c, limits=False, mode=False),
+            parts.env("ISTIO_META_DNS_CAPTURE", "false"),
+            parts.env("DISABLE_ENVOY", "true"),
+        ],
+        **parts.pull(c),
+        "resources": parts.resources(c),
+        "volumeMounts": [
+            *(m for m in mounts if m["name"] != "credential-socket"),
+            *parts.user_items(c, "userVolumeMount"),
+        ],
+    }
+    if c.status_port != "0":
+        out["readinessProbe"] = parts.readiness(c, ports.MERGED_METRICS)
+    return out
+
+
+def simple(c: Context) -> Json:
+    """A bootstrap file that is written once, before the application starts. Istio's has no credentials, which istiod
+    here does not accept: this one brings a certificate along, which is valid for a day and not renewed."""
+    init: Json = {
+        "name": "grpc-bootstrap-init",
+        "image": parts.image(c),
+        "args": ["grpc-bootstrap", f"--output={DATA}bootstrap.json"],
+        "env": [*parts.identity(c.settings), parts.env("TRUST_DOMAIN", c.settings.trust_domain)],
+        "volumeMounts": [
+            {"name": BOOTSTRAP_VOLUME, "mountPath": DATA},
+            {"name": "istio-token", "mountPath": "/var/run/secrets/tokens"},
+            {"name": "istiod-ca-cert", "mountPath": "/var/run/secrets/istio"},
+        ],
+    }
+    applications = [
+        {
+            "name": name,
+            "env": [
+                parts.env("GRPC_XDS_BOOTSTRAP", f"{DATA}bootstrap.json"),
+                parts.env("GRPC_GO_LOG_VERBOSITY_LEVEL", "99"),
+                parts.env("GRPC_GO_LOG_SEVERITY_LEVEL", "info"),
+            ],
+            "volumeMounts": [{"name": BOOTSTRAP_VOLUME, "mountPath": DATA}],
+        }
+        for name in c.applications
+    ]
+    volumes: list[Json] = [
+        {"name": BOOTSTRAP_VOLUME, "emptyDir": {}},
+        parts.token_volume(),
+        {"name": "istiod-ca-cert", "configMap": {"name": "istio-ca-root-cert"}},
+    ]
+    return {
+        "metadata": {"annotations": {"sidecar.istio.io/rewriteAppHTTPProbers": "false"}},
+        "spec": {"initContainers": [init], "containers": applications, "volumes": volumes},
+    }

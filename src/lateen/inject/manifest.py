@@ -1,0 +1,59 @@
+"""kube-inject: the workloads of a manifest, each with its pods' template injected."""
+
+from __future__ import annotations
+
+from lateen.inject import pods
+from lateen.inject.settings import Settings
+from lateen.inject.workload import Workload, of_pod
+from lateen.kit.jsons import Json, dig
+
+_KINDS = {
+    "Deployment",
+    "DaemonSet",
+    "StatefulSet",
+    "ReplicaSet",
+    "ReplicationController",
+    "Job",
+    "DeploymentConfig",
+    "Rollout",
+}
+
+
+def into(obj: Json, namespace: str, settings: Settings, told: list[str]) -> Json:
+    """The object with its pods injected; other kinds as they are. Why a workload is left alone is appended to
+    ``told``. Raises ValueError.
+
+    A CronJob's metadata goes to its jobs, as Istio's kube-inject does: pods get it from the webhook only."""
+    kind, meta = str(obj.get("kind")), obj.get("metadata") or {}
+    if kind == "List" or (kind.endswith("List") and isinstance(obj.get("items"), list)):
+        return {**obj, "items": [into(i, namespace, settings, told) for i in obj.get("items") or []]}
+    where = str(meta.get("namespace") or namespace)
+    if kind == "Pod":
+        done = _injected(obj, where, settings, of_pod(obj, where), kind, told)
+        return obj if done is None else done
+    workload = Workload(str(meta.get("name") or ""), where, kind, str(obj.get("apiVersion") or ""))
+    if kind == "CronJob":
+        job = dig(obj, "spec", "jobTemplate", default={})
+        template = dig(job, "spec", "template", default={})
+        pod = {"metadata": job.get("metadata") or {}, "spec": template.get("spec") or {}}
+        done = _injected(pod, where, settings, workload, kind, told)
+        if done is None or not template:
+            return obj
+        inner = {**job["spec"], "template": {**template, "spec": done["spec"]}}
+        return {**obj, "spec": {**obj["spec"], "jobTemplate": {**job, "metadata": done["metadata"], "spec": inner}}}
+    template = dig(obj, "spec", "template")
+    if kind not in _KINDS or not isinstance(template, dict) or not template.get("spec"):
+        return obj
+    done = _injected(template, where, settings, workload, kind, told)
+    return obj if done is None else {**obj, "spec": {**obj["spec"], "template": done}}
+
+
+def _injected(
+    pod: Json, namespace: str, settings: Settings, workload: Workload, kind: str, told: list[str]
+) -> Json | None:
+    """None where the pod shall stay as it is."""
+    if not pods.wanted(pod, namespace, settings):
+        why = "host networking enabled" if dig(pod, "spec", "hostNetwork") else "sidecar injection disabled"
+        told.append(f'Skipping injection because {kind} "{namespace}/{workload.name}" has {why}')
+        return None
+    return pods.inject(pod, namespace, settings, workload)

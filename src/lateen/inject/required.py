@@ -1,0 +1,54 @@
+"""Whether a pod gets a proxy. The order of the rules is Istio's: the user's word, then the installation's selectors,
+then its policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lateen.inject.settings import Settings
+from lateen.kit.jsons import Json, dig
+
+INJECT = "sidecar.istio.io/inject"
+SKIPPED_NAMESPACES = ("kube-system", "kube-public", "kube-node-lease", "local-path-storage")
+_YES, _NO = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
+
+
+def wanted(pod: Json, namespace: str, settings: Settings | None = None) -> bool:
+    """Once a webhook's selector, or kube-inject, has chosen the pod."""
+    settings = settings or Settings()
+    if dig(pod, "spec", "hostNetwork") or namespace in SKIPPED_NAMESPACES:
+        return False
+    labels = dig(pod, "metadata", "labels", default={})
+    said = str(labels.get(INJECT, dig(pod, "metadata", "annotations", default={}).get(INJECT, "")))
+    if said in (*_YES, *_NO):  # anything else says nothing
+        inject = said in _YES
+    elif any(_selects(s, labels) for s in settings.never_inject):
+        inject = False
+    elif any(_selects(s, labels) for s in settings.always_inject):
+        inject = True
+    else:
+        inject = settings.policy == "enabled"
+    return inject and settings.policy in ("enabled", "disabled")
+
+
+def _selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """A LabelSelector; one without terms selects nothing here, as in Istio."""
+    exact, terms = selector.get("matchLabels") or {}, selector.get("matchExpressions") or []
+    if not exact and not terms:
+        return False
+    return all(labels.get(k) == v for k, v in exact.items()) and all(_term(t, labels) for t in terms)
+
+
+def _term(term: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    key, values = str(term.get("key")), term.get("values") or []
+    match term.get("operator"):
+        case "In":
+            return labels.get(key) in values
+        case "NotIn":
+            return labels.get(key) not in values
+        case "Exists":
+            return key in labels
+        case "DoesNotExist":
+            return key not in labels
+    return False

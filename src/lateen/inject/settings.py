@@ -1,0 +1,213 @@
+"""What the installation decides of proxies: Istio's Helm values, its mesh configuration, and the injector's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lateen import __version__
+from lateen.kit import jsons, yamldoc
+from lateen.kit.jsons import Json, dig
+from lateen.wire import ports
+
+DEFAULTS: Json = {
+    "global": {
+        "hub": "docker.io/lateen",
+        "tag": __version__,
+        "istioNamespace": "istio-system",
+        "imagePullPolicy": "",
+        "imagePullSecrets": [],
+        "logging": {"level": "default:info"},
+        "logAsJson": False,
+        "network": "",
+        "meshID": "",
+        "multiCluster": {"clusterName": ""},
+        "caAddress": "",
+        "proxy": {
+            "image": "proxyv2",
+            "clusterDomain": "cluster.local",
+            "logLevel": "warning",
+            "componentLogLevel": "misc:error",
+            "privileged": False,
+            "enableCoreDump": False,
+            "statusPort": ports.MERGED_METRICS,
+            "readinessInitialDelaySeconds": 0,
+            "readinessPeriodSeconds": 15,
+            "readinessFailureThreshold": 4,
+            "startupProbe": {"enabled": True, "failureThreshold": 600},
+            "includeIPRanges": "*",
+            "excludeIPRanges": "",
+            "includeInboundPorts": "*",
+            "excludeInboundPorts": "",
+            "includeOutboundPorts": "",
+            "excludeOutboundPorts": "",
+            "holdApplicationUntilProxyStarts": False,
+            "autoInject": "enabled",
+            "lifecycle": {},
+            "resources": {
+                "requests": {"cpu": "100m", "memory": "128Mi"},
+                "limits": {"cpu": "2", "memory": "1Gi"},
+            },
+        },
+    },
+    "sidecarInjectorWebhook": {
+        "rewriteAppHTTPProbe": True,
+        "neverInjectSelector": [],
+        "alwaysInjectSelector": [],
+        "injectedAnnotations": {},
+        "defaultTemplates": [],
+        "templates": {},
+        "aliases": {},
+    },
+    "pilot": {"cni": {"enabled": False, "provider": "default"}},
+}
+"""Of Istio's chart ``istio-discovery``; resources may be null there, which takes the default away."""
+EFFECTIVE = (
+    "global.hub",
+    "global.tag",
+    "global.imagePullPolicy",
+    "global.imagePullSecrets",
+    "global.logging.level",
+    "global.logAsJson",
+    "global.network",
+    "global.meshID",
+    "global.multiCluster.clusterName",
+    "global.caAddress",
+    *(f"global.proxy.{name}" for name in DEFAULTS["global"]["proxy"] if name not in ("lifecycle", "resources")),
+    "global.proxy.startupProbe.**",
+    "global.proxy.lifecycle.**",
+    "global.proxy.resources.**",
+    "global.proxy.capNetBindService",
+    *(f"sidecarInjectorWebhook.{name}" for name in DEFAULTS["sidecarInjectorWebhook"]),
+    *(f"sidecarInjectorWebhook.{name}.**" for name in ("injectedAnnotations", "templates", "aliases")),
+    *(f"sidecarInjectorWebhook.{name}[].**" for name in ("neverInjectSelector", "alwaysInjectSelector")),
+    "pilot.cni.enabled",
+    "pilot.cni.provider",
+)
+"""Paths of the installation's values that have an effect on injected pods."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``values`` and ``mesh`` are complete: every default is filled in."""
+
+    values: Json = field(default_factory=lambda: jsons.copy(DEFAULTS))
+    mesh: Json = field(default_factory=dict)
+    """The mesh configuration as the user wrote it."""
+    revision: str = "default"
+    native: bool = False
+    """Whether proxies are native sidecars where the pod says nothing."""
+    native_supported: bool = True
+    """Whether every node of the cluster can run them."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """For the proxy's container: from the path of the webhook's address, or from ProxyConfig objects."""
+    proxy_config: Json | None = None
+    """The workload's ProxyConfig where it differs from the mesh's ``defaultConfig``; without the pod's annotation."""
+    image_type: str = ""
+    uid: int = ports.PROXY_UID
+    gid: int = ports.PROXY_UID
+    image: str = ""
+    """The proxy's image, where it is not made of ``values.global`` (hub, proxy.image, tag)."""
+
+    def proxy(self, name: str) -> Any:
+        return dig(self.values, "global", "proxy", name)
+
+    def of_global(self, *path: str) -> Any:
+        return dig(self.values, "global", *path)
+
+    @property
+    def injector(self) -> Json:
+        return dict(self.values.get("sidecarInjectorWebhook") or {})
+
+    @property
+    def policy(self) -> str:
+        return str(self.proxy("autoInject") or "enabled")
+
+    @property
+    def never_inject(self) -> list[Json]:
+        return list(self.injector.get("neverInjectSelector") or [])
+
+    @property
+    def always_inject(self) -> list[Json]:
+        return list(self.injector.get("alwaysInjectSelector") or [])
+
+    @property
+    def templates(self) -> Mapping[str, str]:
+        """The user's own, by name, as Go templates."""
+        return dict(self.injector.get("templates") or {})
+
+    @property
+    def cni(self) -> bool:
+        return bool(dig(self.values, "pilot", "cni", "enabled") or dig(self.values, "istio_cni", "enabled"))
+
+    @property
+    def multus(self) -> bool:
+        chained = dig(self.values, "istio_cni", "chained", default=True)
+        return dig(self.values, "pilot", "cni", "provider") == "multus" or not chained
+
+    @property
+    def default_config(self) -> Json:
+        return self.mesh.get("defaultConfig") or {} if self.proxy_config is None else self.proxy_config
+
+    @property
+    def trust_domain(self) -> str:
+        return str(self.mesh.get("trustDomain") or self.of_global("trustDomain") or "cluster.local")
+
+    @property
+    def status_port(self) -> int:
+        """Where the agents of the mesh listen."""
+        return int(dig(self.mesh, "defaultConfig", "statusPort", default=ports.MERGED_METRICS))
+
+    @property
+    def istiod(self) -> str:
+        if address := self.of_global("caAddress"):
+            return str(address)
+        suffix = "" if self.revision in ("", "default") else f"-{self.revision}"
+        return f"istiod{suffix}.{self.of_global('istioNamespace')}.svc:{ports.XDS}"
+
+
+def settings(values: Json | None = None, mesh: Json | None = None, **more: Any) -> Settings:
+    """With the installation's ``values`` over the defaults. Null takes a default away."""
+    return replace(Settings(), values=overlay(DEFAULTS, values or {}), mesh=mesh or {}, **more)
+
+
+def overlay(base: Json, given: Json) -> Json:
+    """A new mapping. Helm's rule: mappings are merged, everything else is replaced, null removes."""
+    out = jsons.copy(base)
+    for key, value in given.items():
+        if value is None:
+            out.pop(key, None)
+        elif isinstance(value, dict) and isinstance(out.get(key), dict):
+            out[key] = overlay(out[key], value)
+        else:
+            out[key] = value
+    return out
+
+
+NATIVE_SINCE = (1, 33)
+"""Kubernetes' version from which native sidecars are stable; Istio uses them from there on."""
+
+
+def native_nodes(kubelets: list[str]) -> bool:
+    """Whether all nodes, of which there are the kubelets' versions (``v1.33.2+k3s1``), can run native sidecars."""
+    found = [re.match(r"v?(\d+)\.(\d+)", v) for v in kubelets]
+    return bool(found) and all(m is not None and (int(m[1]), int(m[2])) >= NATIVE_SINCE for m in found)
+
+
+def read(config: str, values: str) -> Json:
+    """The values of the ConfigMap ``istio-sidecar-injector``: its keys ``config`` (YAML: policy, templates, selectors)
+    and ``values`` (JSON), as Istio writes it. Raises ValueError."""
+    found = jsons.loads(values) if values else {}
+    given = yamldoc.load(config) if config else {}
+    if not isinstance(found, dict) or not isinstance(given or {}, dict):
+        raise ValueError("the injector's configuration must be a mapping")
+    given = given or {}
+    injector = {k: given[k] for k in DEFAULTS["sidecarInjectorWebhook"] if k in given}
+    if isinstance(injector.get("templates"), dict):
+        injector["templates"] = {k: v for k, v in injector["templates"].items() if v}
+    out: Json = overlay(found, {"sidecarInjectorWebhook": injector}) if injector else found
+    if policy := given.get("policy"):
+        out = overlay(out, {"global": {"proxy": {"autoInject": policy}}})
+    return out

@@ -1,0 +1,247 @@
+"""The template ``sidecar``: redirection, Envoy and its agent beside the application."""
+
+from __future__ import annotations
+
+from lateen.inject import parts
+from lateen.inject.parts import Context
+from lateen.kit import jsons
+from lateen.kit.jsons import Json, dig
+from lateen.wire import ports
+
+INIT, VALIDATION, CORE_DUMP = "istio-init", "istio-validation", "enable-core-dump"
+_TRAFFIC = "traffic.sidecar.istio.io/"
+REROUTE = "istio.io/reroute-virtual-interfaces"
+
+
+def template(c: Context) -> Json:
+    """A partial pod. Raises ValueError for annotations that cannot be read."""
+    proxy = _proxy(c)
+    init = [*([_redirection(c)] if c.mode != "NONE" else []), *([_core_dump(c)] if core_dump(c) else [])]
+    if c.native:
+        proxy["restartPolicy"] = "Always"
+        init.append(proxy)
+    labels = {"security.istio.io/tlsMode": c.labels.get("security.istio.io/tlsMode") or "istio", **parts.canonical(c)}
+    spec: Json = {"initContainers": init, "volumes": _volumes(c), **parts.pull_secrets(c)}
+    if not c.native:
+        spec["containers"] = [proxy]
+    annotations = {"istio.io/rev": c.settings.revision or "default", **parts.default_containers(c), **_cni(c)}
+    return {"metadata": {"labels": labels, "annotations": annotations}, "spec": spec}
+
+
+def core_dump(c: Context) -> bool:
+    return c.annotation("sidecar.istio.io/enableCoreDump", c.settings.proxy("enableCoreDump")) == "true"
+
+
+def _value(c: Context, name: str, value: str) -> str:
+    return c.annotation(_TRAFFIC + name, c.settings.proxy(value))
+
+
+def _excluded_inbound(c: Context) -> str:
+    given = _value(c, "excludeInboundPorts", "excludeInboundPorts")
+    found = [p.strip() for p in given.split(",") if p.strip()]
+    port = c.status_port.strip()
+    return ",".join(found if port in ("", "0") or port in found else [*found, port])
+
+
+def _interfaces(c: Context) -> str | None:
+    """Interfaces of virtual machines inside the pod; the newer annotation wins."""
+    return c.annotations.get(REROUTE, c.annotations.get(f"{_TRAFFIC}kubevirtInterfaces"))
+
+
+def _redirection(c: Context) -> Json:
+    excluded = _excluded_inbound(c)
+    own = f"{ports.ENVOY_METRICS},{ports.HEALTH}"
+    arguments = [
+        "istio-iptables",
+        "-p",
+        str(c.settings.mesh.get("proxyListenPort") or ports.OUTBOUND),
+        "-z",
+        str(c.settings.mesh.get("proxyInboundListenPort") or ports.INBOUND),
+        "-u",
+        str(c.settings.uid),
+        "-m",
+        c.mode,
+        "-i",
+        _value(c, "includeOutboundIPRanges", "includeIPRanges"),
+        "-x",
+        _value(c, "excludeOutboundIPRanges", "excludeIPRanges"),
+        "-b",
+        _value(c, "includeInboundPorts", "includeInboundPorts"),
+        "-d",
+        f"{own},{excluded}" if excluded else own,
+    ]
+    for flag, name in (("-q", "includeOutboundPorts"), ("-o", "excludeOutboundPorts")):
+        if _TRAFFIC + name in c.annotations or c.settings.proxy(name):
+            arguments += [flag, _value(c, name, name)]
+    if (interfaces := _interfaces(c)) is not None:
+        arguments += ["-k", interfaces]
+    if (excluded_interfaces := c.annotations.get(f"{_TRAFFIC}excludeInterfaces")) is not None:
+        arguments += ["-c", excluded_interfaces]
+    level = c.annotation("sidecar.istio.io/agentLogLevel", c.settings.of_global("logging", "level") or "default:info")
+    arguments += [f"--log_output_level={level}", *parts.json_log(c)]
+    if c.settings.cni:
+        arguments += ["--run-validation", "--skip-rule-apply"]
+    out: Json = {
+        "name": VALIDATION if c.settings.cni else INIT,
+        "image": parts.image(c),
+        "args": arguments,
+        **parts.pull(c),
+        "resources": parts.resources(c),
+        "securityContext": _init_security(c),
+    }
+    if c.metadata:
+        out["env"] = [parts.env(k, v) for k, v in sorted(c.metadata.items())]
+    return out
+
+
+def _init_security(c: Context) -> Json:
+    privileged = bool(c.settings.proxy("privileged"))
+    out: Json = {"allowPrivilegeEscalation": privileged, "privileged": privileged}
+    if c.settings.cni:
+        user = {"runAsGroup": c.settings.gid, "runAsUser": c.settings.uid, "runAsNonRoot": True}
+        return out | {"capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True, **user}
+    return out | {
+        "capabilities": {"add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]},
+        "readOnlyRootFilesystem": False,
+        "runAsGroup": 0,
+        "runAsNonRoot": False,
+        "runAsUser": 0,
+    }
+
+
+def _core_dump(c: Context) -> Json:
+    return {
+        "name": CORE_DUMP,
+        "image": parts.image(c),
+        "command": ["/bin/sh"],
+        "args": ["-c", "sysctl -w kernel.core_pattern=/var/lib/istio/data/core.proxy && ulimit -c unlimited"],
+        **parts.pull(c),
+        "resources": parts.resources(c),
+        "securityContext": {
+            "allowPrivilegeEscalation": True,
+            "capabilities": {"add": ["SYS_ADMIN"], "drop": ["ALL"]},
+            "privileged": True,
+            "readOnlyRootFilesystem": False,
+            "runAsGroup": 0,
+            "runAsNonRoot": False,
+            "runAsUser": 0,
+        },
+    }
+
+
+def _proxy(c: Context) -> Json:
+    out: Json = {
+        "name": parts.PROXY,
+        "image": parts.image(c),
+        "ports": [{"containerPort": ports.ENVOY_METRICS, "name": "http-envoy-prom", "protocol": "TCP"}],
+        "args": parts.arguments(c, "sidecar"),
+        **_lifecycle(c),
+        "env": [*_legacy_localhost(c), *parts.environment(c)],
+        **parts.pull(c),
+        "securityContext": _security(c),
+        "resources": parts.resources(c),
+        "volumeMounts": [
+            *parts.mounts(crl=True),
+            *([_BOOTSTRAP_MOUNT] if "sidecar.istio.io/bootstrapOverride" in c.annotations else []),
+            *parts.user_items(c, "userVolumeMount"),
+        ],
+    }
+    if c.status_port != "0":
+        out["readinessProbe"] = parts.readiness(c)
+        startup = c.settings.proxy("startupProbe") or {}
+        if startup.get("enabled"):
+            get = {"path": "/healthz/ready", "port": ports.HEALTH}
+            threshold = int(startup.get("failureThreshold") or 600)
+            out["startupProbe"] = {
+                "httpGet": get,
+                "periodSeconds": 1,
+                "timeoutSeconds": 3,
+                "failureThreshold": threshold,
+            }
+    return out
+
+
+_BOOTSTRAP_MOUNT = {"name": "custom-bootstrap-volume", "mountPath": "/etc/istio/custom-bootstrap"}
+
+
+def _legacy_localhost(c: Context) -> list[Json]:
+    """Where inbound traffic goes to localhost, the agent asks there too."""
+    local = dig(c.settings.mesh, "inboundTrafficPolicy", "mode") == "LOCALHOST"
+    return [parts.env("REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION", "true")] if local else []
+
+
+def _lifecycle(c: Context) -> Json:
+    if given := c.settings.proxy("lifecycle"):
+        return {"lifecycle": jsons.copy(given)}
+    out: Json = {}
+    if c.hold and not c.native:  # a native sidecar's startup probe holds the application back
+        out["postStart"] = {"exec": {"command": ["pilot-agent", "wait"]}}
+    if c.native:
+        drain = ["pilot-agent", "request", f"--debug-port={c.status_port}", "POST", "drain"]
+        out["preStop"] = {"exec": {"command": drain}}
+    return {"lifecycle": out} if out else {}
+
+
+def _security(c: Context) -> Json:
+    tproxy = c.mode == "TPROXY"
+    bind = c.annotation("sidecar.istio.io/capNetBindService", c.settings.proxy("capNetBindService")) == "true"
+    traced = c.metadata.get("IPTABLES_TRACE_LOGGING") == "true"
+    privileged = traced or bool(c.settings.proxy("privileged"))
+    added = [*(["NET_ADMIN"] if tproxy or traced else []), *(["NET_BIND_SERVICE"] if bind and not traced else [])]
+    root = tproxy or bind or traced
+    return {
+        "allowPrivilegeEscalation": privileged,
+        "privileged": privileged,
+        "capabilities": {**({"add": added} if added else {}), "drop": ["ALL"]},
+        "readOnlyRootFilesystem": not core_dump(c),
+        "runAsGroup": c.settings.gid,
+        "runAsNonRoot": not root,
+        "runAsUser": 0 if root else c.settings.uid,
+    }
+
+
+def _volumes(c: Context) -> list[Json]:
+    out = parts.volumes(crl=True)
+    if override := c.annotations.get("sidecar.istio.io/bootstrapOverride"):
+        out.insert(3, {"name": "custom-bootstrap-volume", "configMap": {"name": override}})
+    return [*out, *parts.user_items(c, "userVolume")]
+
+
+def _cni(c: Context) -> Json:
+    """What the CNI plugin reads, since there is no init container to be told."""
+    if not c.settings.cni:
+        return {}
+    out: Json = {}
+    if c.settings.multus:
+        name = "k8s.v1.cni.cncf.io/networks"
+        out[name] = multus_network(c.annotations.get(name, ""))
+    out["sidecar.istio.io/interceptionMode"] = c.mode
+    for name, value in (
+        ("includeOutboundIPRanges", "includeIPRanges"),
+        ("excludeOutboundIPRanges", "excludeIPRanges"),
+        ("includeInboundPorts", "includeInboundPorts"),
+    ):
+        if found := _value(c, name, value):
+            out[_TRAFFIC + name] = found
+    out[f"{_TRAFFIC}excludeInboundPorts"] = _excluded_inbound(c)
+    for name in ("includeOutboundPorts", "excludeOutboundPorts"):
+        if _TRAFFIC + name in c.annotations or c.settings.proxy(name):
+            out[_TRAFFIC + name] = _value(c, name, name)
+    for name in (REROUTE, f"{_TRAFFIC}kubevirtInterfaces", f"{_TRAFFIC}excludeInterfaces"):
+        if given := c.annotations.get(name):
+            out[name] = given
+    return out
+
+
+def multus_network(given: str, ours: str = "istio-cni") -> str:
+    """The pod's networks with Istio's; a list of names, or JSON, which is left as the user wrote it."""
+    if not given:
+        return ours
+    end = given.rfind("]")
+    if end < 0:
+        return given if ours in [n.strip() for n in given.split(",")] else f"{given}, {ours}"
+    try:
+        names = [n.get("name") for n in jsons.loads(given)]
+    except (ValueError, AttributeError, TypeError):
+        return given
+    return given if ours in names else f'{given[:end]}, {{"name": "{ours}"}}{given[end:]}'
