@@ -80,7 +80,34 @@ def analyzers() -> str:
     return "\n".join([*out, ""])
 
 
-PAGES = {"reference-fields.md": fields, "reference-commands.md": commands, "reference-analysis.md": analyzers}
+def annotations() -> str:
+    from lateen.api.annotations import KNOWN
+    from lateen.api.mesh import effect
+
+    out = [
+        "# Istio's annotations",
+        "",
+        f"{NOTE} What does not work gets a warning with these words when the pod is made. A value that cannot",
+        "be used refuses the pod, with the annotation's name; an annotation that Istio does not have is warned about.",
+        "",
+        "| annotation | on | |",
+        "| --- | --- | --- |",
+    ]
+    for name, known in sorted(KNOWN.items()):
+        out.append(f"| `{name}` | {known.on} | {f'no effect: {known.idle}' if known.idle else 'works'} |")
+    out += ["", "## Fields of `proxy.istio.io/config` without an effect", "", "| field | why |", "| --- | --- |"]
+    for path, why in effect.IDLE.items():
+        if path.startswith("defaultConfig."):
+            out.append(f"| `{path.removeprefix('defaultConfig.')}` | {why} |")
+    return "\n".join([*out, ""])
+
+
+PAGES = {
+    "reference-fields.md": fields,
+    "reference-commands.md": commands,
+    "reference-analysis.md": analyzers,
+    "reference-annotations.md": annotations,
+}
 
 
 if __name__ == "__main__":

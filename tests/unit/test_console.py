@@ -99,7 +99,7 @@ def test_lines_that_are_not_metrics_are_passed_over():
 
 
 def test_what_envoy_leaves_empty_is_unknown_except_where_istio_leaves_it_empty_too():
-    from lateen.agent.proxy import istio_names
+    from lateen.agent.metrics import istio_names
 
     raw = (
         b'envoy_istio_requests_total{destination_workload="",source_app="-",grpc_response_status="",'

@@ -183,7 +183,10 @@ def document(path, value):
     return out
 
 
-@pytest.mark.parametrize("path", [p for p in LEAVES if effect.reason(p) is None and p != "extensionProviders[].name"])
+ELSEWHERE = ("extensionProviders[].name", *effect.INJECTED)
+
+
+@pytest.mark.parametrize("path", [p for p in LEAVES if effect.reason(p) is None and p not in ELSEWHERE])
 def test_every_field_that_is_not_in_the_ledger_has_an_effect(path):
     kind = LEAVES[path]
     value = SPECIAL.get(path, SAMPLES.get(kind))

@@ -7,8 +7,8 @@ import pytest
 from aiohttp import web
 
 from lateen.api import objects as o
+from lateen.control.injection import Injector
 from lateen.control.webhooks import MAX_BODY, Webhooks
-from lateen.inject import pods
 from lateen.mesh.model import Mesh
 from lateen.mesh.objects import Objects
 
@@ -23,7 +23,7 @@ GATEWAY = {
 async def answer(parts, mesh=lambda: Mesh(Objects())):
     """The status and body of POST /validate, its body sent in ``parts`` with a pause between them."""
     app = web.Application(client_max_size=MAX_BODY)
-    app.add_routes(Webhooks(pods.Settings(), mesh).routes())
+    app.add_routes(Webhooks(Injector(mesh), mesh).routes())
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

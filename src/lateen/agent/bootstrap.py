@@ -21,6 +21,7 @@ class Proxy:
     control_plane_port: int = ports.XDS
     concurrency: int = 2
     mark: int | None = None
+    agent_port: int = ports.MERGED_METRICS
 
 
 def _cluster(name: str, host: str, port: int, **more: object) -> Json:
@@ -169,7 +170,7 @@ def bootstrap(p: Proxy) -> Json:
                         }
                     },
                 ),
-                _cluster("agent", "127.0.0.1", ports.MERGED_METRICS),
+                _cluster("agent", "127.0.0.1", p.agent_port),
                 _cluster("prometheus_stats", "127.0.0.1", ports.ADMIN),
             ],
             "listeners": [

@@ -6,6 +6,7 @@ itself sends goes out untouched. The proxy is known by its user id, or by a sock
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -24,8 +25,16 @@ class Capture:
     include_ports: str = "*"
     exclude_ports: str = ",".join(str(p) for p in ports.EXCLUDED_INBOUND)
     exclude_outbound_ports: str = ""
+    include_outbound_ports: str = ""
+    kubevirt_interfaces: str = ""
+    """Interfaces of virtual machines in the pod: what comes from them is outbound."""
+    exclude_interfaces: str = ""
     dns: int = 0
     """The port that DNS is redirected to; 0 for none."""
+    tproxy: bool = False
+    """Asked for; the rules are those of REDIRECT."""
+    validate: bool = False
+    """A CNI plugin has written the rules; only look whether they hold."""
 
 
 class UsageError(ValueError):
@@ -41,6 +50,9 @@ _FLAGS = {
     "-b": "include_ports",
     "-d": "exclude_ports",
     "-o": "exclude_outbound_ports",
+    "-q": "include_outbound_ports",
+    "-k": "kubevirt_interfaces",
+    "-c": "exclude_interfaces",
 }
 
 
@@ -50,7 +62,10 @@ def parse(arguments: list[str], mark: int | None = None) -> Capture:
     rest = list(arguments)
     while rest:
         flag = rest.pop(0)
-        if flag.startswith("--log_output_level"):
+        if flag.startswith(("--log_output_level", "--log_as_json")):
+            continue  # one line is all that is ever written
+        if flag in ("--run-validation", "--skip-rule-apply"):
+            values["validate"] = True
             continue
         if flag.startswith("--redirect-dns"):
             values["dns"] = ports.DNS if flag.partition("=")[2] in ("", "true") else 0
@@ -59,8 +74,9 @@ def parse(arguments: list[str], mark: int | None = None) -> Capture:
             raise UsageError(f"{flag} needs a value")
         value = rest.pop(0)
         if flag == "-m":
-            if value != "REDIRECT":
-                raise UsageError(f"-m {value}: only REDIRECT is available")
+            if value not in ("REDIRECT", "TPROXY"):
+                raise UsageError(f"-m {value}: it can be REDIRECT or TPROXY")
+            values["tproxy"] = value == "TPROXY"
         elif flag in _FLAGS:
             name = _FLAGS[flag]
             values[name] = int(value) if name in ("outbound", "inbound", "uid") else value
@@ -88,6 +104,13 @@ def rules(c: Capture) -> str:
         f"-A ISTIO_REDIRECT -p tcp -j REDIRECT --to-ports {c.outbound}",
         f"-A ISTIO_IN_REDIRECT -p tcp -j REDIRECT --to-ports {c.inbound}",
     ]
+    for name in _items(c.exclude_interfaces):
+        out += [f"-A PREROUTING -i {name} -j RETURN", f"-A OUTPUT -o {name} -j RETURN"]
+    for name in _items(c.kubevirt_interfaces):
+        out += [f"-A PREROUTING -i {name} -d {r} -j RETURN" for r in _items(c.exclude_ranges)]
+        ranges = [""] if c.include_ranges == "*" else [f" -d {r}" for r in _items(c.include_ranges)]
+        out += [f"-A PREROUTING -i {name} -p tcp{r} -j ISTIO_REDIRECT" for r in ranges]
+        out.append(f"-A PREROUTING -i {name} -j RETURN")
     if c.include_ports:
         out.append("-A PREROUTING -p tcp -j ISTIO_INBOUND")
         out.append("-A ISTIO_INBOUND -p tcp --dport 15008 -j RETURN")
@@ -112,6 +135,10 @@ def rules(c: Capture) -> str:
         "-A ISTIO_OUTPUT -d 127.0.0.1/32 -j RETURN",
     ]
     out += [f"-A ISTIO_OUTPUT -d {r} -j RETURN" for r in _items(c.exclude_ranges)]
+    if c.include_outbound_ports == "*":
+        out.append("-A ISTIO_OUTPUT -j ISTIO_REDIRECT")
+    else:
+        out += [f"-A ISTIO_OUTPUT -p tcp --dport {p} -j ISTIO_REDIRECT" for p in _items(c.include_outbound_ports)]
     if c.include_ranges == "*":
         out.append("-A ISTIO_OUTPUT -j ISTIO_REDIRECT")
     else:
@@ -135,4 +162,25 @@ def install(c: Capture) -> None:
         sys.exit("istio-iptables: iptables-restore is not installed in this image")
     if done.returncode != 0:
         sys.exit(f"istio-iptables: {done.stderr.strip()} (the container needs the capability NET_ADMIN)")
+    if c.tproxy:
+        print("TPROXY: connections are redirected as with REDIRECT; the application does not see the client's address")
     print(f"redirected: outbound to {c.outbound}, inbound to {c.inbound}, except what the proxy itself sends")
+
+
+def validate(c: Capture) -> None:
+    """Whether the pod's rules hold, which a CNI plugin has written: a connection of the proxy's own user to the pod
+    itself must come in by the inbound port. Raises SystemExit with a sentence where it does not."""
+    with socket.socket() as server, socket.socket() as client:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("0.0.0.0", c.inbound))
+        server.listen()
+        server.settimeout(5)
+        client.settimeout(5)
+        try:
+            client.connect(("127.0.0.6", c.inbound + 1))
+            server.accept()[0].close()
+        except OSError as e:
+            sys.exit(
+                f"istio-iptables: the pod's traffic is not redirected ({e}); is the CNI plugin ready on this node?"
+            )
+    print("the redirection of the CNI plugin holds")

@@ -6,16 +6,29 @@ Imported by the runtime before it forks containers, so that all agents share one
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from lateen import __version__
 from lateen.agent import capture, proxy
+from lateen.agent import options as options_of
+from lateen.agent.envoy import DIRECTORY
 from lateen.kit import http, log
 from lateen.wire import ports
 
-WAIT_S = 60.0
+WAIT_S, PAUSE_MS, REQUEST_MS = 60.0, 20.0, 2000.0
+USAGE = """usage: pilot-agent COMMAND
+
+  proxy sidecar|router   run Envoy and serve its agent (--help lists the flags)
+  istio-iptables         write the pod's redirection rules
+  wait                   until the proxy is ready
+  request METHOD PATH    ask Envoy's admin interface, or --debug-port=N the agent
+  grpc-bootstrap         write certificate and bootstrap file for a gRPC library
+  version                print the version"""
 
 
 def mark() -> int | None:
@@ -29,48 +42,89 @@ def main() -> None:
     command, arguments = (sys.argv[1:2] or [""])[0], sys.argv[2:]
     match command:
         case "proxy":
-            log.setup()
-            kind = (arguments[:1] or ["sidecar"])[0]
-            sys.exit(asyncio.run(proxy.run(kind, arguments[1:], mark())))
+            _proxy(arguments)
         case "istio-iptables":
             try:
-                capture.install(capture.parse(arguments, mark()))
+                wanted = capture.parse(arguments, mark())
+                capture.validate(wanted) if wanted.validate else capture.install(wanted)
             except capture.UsageError as e:
                 sys.exit(f"istio-iptables: {e}")
         case "wait":
-            sys.exit(asyncio.run(_wait()))
+            sys.exit(asyncio.run(_wait(arguments)))
         case "request":
             sys.exit(asyncio.run(_request(arguments)))
         case "grpc-bootstrap":
             log.setup()
-            sys.exit(asyncio.run(proxy.grpc_bootstrap(mark())))
+            path = next((a.partition("=")[2] for a in arguments if a.startswith("--output=")), "")
+            options, _ = read_options([])
+            sys.exit(asyncio.run(proxy.grpc_bootstrap(options, Path(path or DIRECTORY / "grpc-bootstrap.json"))))
         case "version":
             print(__version__)
+        case "help" | "--help" | "-h":
+            print(USAGE)
         case _:
-            print(
-                f"pilot-agent: unknown command {command!r}; there are: proxy, istio-iptables, wait, request, "
-                "grpc-bootstrap, version",
-                file=sys.stderr,
-            )
+            print(f"pilot-agent: unknown command {command!r}; pilot-agent --help lists all", file=sys.stderr)
             sys.exit(64)
 
 
-async def _wait() -> int:
-    """Until the proxy is ready."""
+def _proxy(arguments: list[str]) -> None:
+    if {"--help", "-h"} & set(arguments):
+        print(options_of.usage(), end="")
+        return
+    options, wanted = read_options(arguments)
+    try:
+        levels = log.parse_levels(wanted.levels)
+    except ValueError as e:
+        sys.exit(f"pilot-agent: --log_output_level: {e}")
+    log.setup(levels.pop("default", logging.INFO), wanted.as_json)
+    for scope, level in levels.items():
+        logging.getLogger("lateen" if scope == "all" else f"lateen.{scope}").setLevel(level)
+    sys.exit(asyncio.run(proxy.Agent(options).run()))
+
+
+def read_options(arguments: list[str]) -> tuple[options_of.Options, options_of.Log]:
+    """One sentence and an exit code for what cannot be read."""
+    try:
+        return options_of.read(arguments, mark())
+    except options_of.UsageError as e:
+        print(f"pilot-agent: {e}", file=sys.stderr)
+        sys.exit(64)
+    except ValueError as e:
+        sys.exit(f"pilot-agent: {e}")
+
+
+async def _wait(arguments: list[str]) -> int:
+    """``wait [--timeoutSeconds=N] [--periodMillis=N] [--url=URL]``: until the proxy is ready."""
+    given = dict(a.removeprefix("--").partition("=")[::2] for a in arguments)
+    if unknown := given.keys() - {"timeoutSeconds", "periodMillis", "requestTimeoutMillis", "url"}:
+        print(f"pilot-agent: wait has no flag --{min(unknown)}", file=sys.stderr)
+        return 64
+    try:
+        limit, pause = float(given.get("timeoutSeconds", WAIT_S)), float(given.get("periodMillis", PAUSE_MS)) / 1000
+        each = float(given.get("requestTimeoutMillis", REQUEST_MS)) / 1000
+        url = urlsplit(given.get("url", f"http://127.0.0.1:{_status_port()}/healthz/ready"))
+        host, port = url.hostname or "127.0.0.1", url.port or 80
+    except ValueError as e:
+        print(f"pilot-agent: {e}", file=sys.stderr)
+        return 64
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + WAIT_S
-    said = "nothing answers on port 15020"
+    deadline = loop.time() + limit
+    said = f"nothing answers on port {port}"
     while loop.time() < deadline:
         try:
-            answer = await http.fetch("127.0.0.1", ports.MERGED_METRICS, "/healthz/ready", timeout=2)
+            answer = await http.fetch(host, port, url.path or "/", timeout=each)
             if answer.status == 200:
                 return 0
             said = answer.body.decode(errors="replace")
         except (OSError, TimeoutError):
             pass  # not listening yet
-        await asyncio.sleep(0.02)
-    print(f"pilot-agent: the proxy is not ready after {WAIT_S:.0f} s: {said}", file=sys.stderr)
+        await asyncio.sleep(pause)
+    print(f"pilot-agent: the proxy is not ready after {limit:g} s: {said}", file=sys.stderr)
     return 1
+
+
+def _status_port() -> int:
+    return read_options([])[0].status_port or ports.MERGED_METRICS
 
 
 async def _request(arguments: list[str]) -> int:

@@ -324,6 +324,4 @@ def _proxy_config(text: str) -> list[Problem]:
         why = effect.reason(form)
         if why is not None and leaf not in effect.SAME.get(form, ()):
             out.append(Problem(PROXY_CONFIG, f"{path} has no effect in this version of Lateen: {why}", False))
-        elif path == "interceptionMode" and (said := _mode(str(leaf))):
-            out.append(Problem(PROXY_CONFIG, f"{path}: {said}", False))
     return out

@@ -214,8 +214,9 @@ def _finish(pod: Json, template: Json, c: Context, before: bool) -> None:
     annotations = pod["metadata"].setdefault("annotations", {})
     proxy, status_port = proxy_of(pod), c.settings.status_port
     prometheus.apply(pod, proxy, c.settings.mesh, status_port)
-    if proxy is not None and probes.wanted(annotations, bool(c.settings.injector.get("rewriteAppHTTPProbe", True))):
-        port = int(annotations.get("status.sidecar.istio.io/port") or status_port) or status_port
+    rewrite = probes.wanted(annotations, bool(c.settings.injector.get("rewriteAppHTTPProbe", True)))
+    if proxy is not None and rewrite and c.status_port != "0":  # with port 0 there is no agent to ask
+        port = int(annotations.get("status.sidecar.istio.io/port") or status_port)
         probes.tell(proxy, probes.probers(pod, port), before)
         probes.rewrite(pod, port)
     spec = template.get("spec") or {}

@@ -54,9 +54,9 @@ def _redirection(c: Context) -> Json:
     arguments = [
         "istio-iptables",
         "-p",
-        str(c.settings.mesh.get("proxyListenPort") or ports.OUTBOUND),
+        str(ports.OUTBOUND),
         "-z",
-        str(c.settings.mesh.get("proxyInboundListenPort") or ports.INBOUND),
+        str(ports.INBOUND),
         "-u",
         str(c.settings.uid),
         "-m",

@@ -20,6 +20,8 @@ class Request:
     path: str
     headers: dict[str, str]
     body: bytes = b""
+    peer: str = ""
+    """The client's address."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ async def _answer(handler: Handler, reader: asyncio.StreamReader, writer: asynci
     else:
         body = await reader.readexactly(length)
         try:
-            response = await handler(Request(method, path, headers, body))
+            peer = writer.get_extra_info("peername") or ("",)
+            response = await handler(Request(method, path, headers, body, str(peer[0])))
         except OSError as e:
             response = Response(502, str(e).encode())
     lines = [f"HTTP/1.1 {response.status} -", f"content-length: {len(response.body)}", "connection: close"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 
@@ -16,11 +17,25 @@ class _Formatter(logging.Formatter):
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
-def setup(level: int = logging.INFO) -> None:
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        level = {"WARNING": "warn", "CRITICAL": "fatal"}.get(record.levelname, record.levelname.lower())
+        at = self.formatTime(record, "%Y-%m-%dT%H:%M:%S")
+        out = {
+            "level": level,
+            "time": f"{at}.{int(record.msecs):03d}000Z",
+            "scope": record.name.removeprefix("lateen."),
+            "msg": record.getMessage(),
+        }
+        return json.dumps(out | ({"stack": self.formatException(record.exc_info)} if record.exc_info else {}))
+
+
+def setup(level: int = logging.INFO, as_json: bool = False) -> None:
     import time
 
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter())
+    handler.setFormatter(_JsonFormatter() if as_json else _Formatter())
+    _JsonFormatter.converter = time.gmtime
     _Formatter.converter = time.gmtime
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
@@ -45,6 +60,18 @@ _LEVELS = {
     "fatal": logging.CRITICAL,
     "none": logging.CRITICAL + 10,
 }
+
+
+def parse_levels(text: str) -> dict[str, int]:
+    """``default:info,agent:debug`` -> level by scope; a level alone is the default's. Raises ValueError."""
+    out = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        scope, _, level = part.rpartition(":")
+        level = {"warning": "warn"}.get(level, level)
+        if level not in _LEVELS:
+            raise ValueError(f'there is no level "{level}"; there are: {", ".join(_LEVELS)}')
+        out[scope or "default"] = _LEVELS[level]
+    return out
 
 
 def scopes() -> list[dict[str, str]]:

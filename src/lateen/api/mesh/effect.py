@@ -43,7 +43,6 @@ IDLE: dict[str, str] = {
     "certificates[].**": _LEGACY,
     "serviceSettings[].**": "there is one cluster",
     "serviceScopeConfigs[].**": "there is no ambient mode",
-    "enablePrometheusMerge": 'metrics are always merged; switch it off per pod with prometheus.io/scrape: "false"',
     "verifyCertificateAtClient": _LEGACY,
     "ca.**": "istiod is the certificate authority",
     "extensionProviders[].zipkin.**": _PROVIDER,
@@ -82,21 +81,16 @@ IDLE: dict[str, str] = {
     "defaultConfig.customConfigFile": "the bootstrap is made by the agent; patch it with an EnvoyFilter (BOOTSTRAP)",
     "defaultConfig.statNameLength": _LEGACY,
     "defaultConfig.proxyBootstrapTemplatePath": "patch the bootstrap with an EnvoyFilter (BOOTSTRAP)",
-    "defaultConfig.interceptionMode": "the mode is REDIRECT",
+    "defaultConfig.interceptionMode": "TPROXY redirects as REDIRECT does: applications do not see the client's address",
     "defaultConfig.tracing.**": _TELEMETRY,
     "defaultConfig.sds.**": _LEGACY,
     "defaultConfig.envoyAccessLogService.**": _TELEMETRY,
     "defaultConfig.envoyMetricsService.**": _TELEMETRY,
     "defaultConfig.runtimeValues{}": "Envoy's runtime is fixed; patch the bootstrap with an EnvoyFilter (BOOTSTRAP)",
-    "defaultConfig.statusPort": _FIXED,
     "defaultConfig.extraStatTags": "metrics have Istio's standard labels",
-    "defaultConfig.meshId": "it is the trust domain",
     "defaultConfig.readinessProbe.**": "the proxy's readiness probe is fixed; machines have theirs in a WorkloadGroup",
     "defaultConfig.proxyStatsMatcher.**": "all of Envoy's statistics are served",
-    "defaultConfig.holdApplicationUntilProxyStarts": "applications always wait for their proxy; annotate a pod with "
-    "proxy.istio.io/config to change that",
     "defaultConfig.caCertificatesPem": "the mesh trusts its own root only",
-    "defaultConfig.image.**": "there is one image of the proxy",
     "defaultConfig.privateKeyProvider.**": "private keys stay in the proxy",
     "defaultConfig.proxyHeaders.**": "headers are Istio's default ones",
     "defaultConfig.fileFlushInterval": "Envoy's default is used",
@@ -117,7 +111,6 @@ SAME: dict[str, tuple[Any, ...]] = {
     "disableEnvoyListenerLog": (True,),
     "inboundTrafficPolicy.mode": ("PASSTHROUGH",),
     "enableAutoMtls": (True,),
-    "enablePrometheusMerge": (True,),
     "defaultServiceExportTo": (["*"],),
     "defaultVirtualServiceExportTo": (["*"],),
     "defaultDestinationRuleExportTo": (["*"],),
@@ -126,12 +119,19 @@ SAME: dict[str, tuple[Any, ...]] = {
     "meshMTLS.minProtocolVersion": ("TLS_AUTO", "TLSV1_2"),
     "tlsDefaults.minProtocolVersion": ("TLS_AUTO", "TLSV1_2"),
     "defaultConfig.proxyAdminPort": (15000,),
-    "defaultConfig.statusPort": (15020,),
-    "defaultConfig.interceptionMode": ("REDIRECT",),
-    "defaultConfig.holdApplicationUntilProxyStarts": (True,),
+    "defaultConfig.interceptionMode": ("REDIRECT", "NONE"),
     "defaultConfig.controlPlaneAuthPolicy": ("MUTUAL_TLS",),
 }
 """Values of fields without an effect that ask for what happens anyway; they are not warned about."""
+
+INJECTED = (
+    "enablePrometheusMerge",
+    "defaultConfig.holdApplicationUntilProxyStarts",
+    "defaultConfig.image.imageType",
+    "defaultConfig.meshId",
+    "defaultConfig.statusPort",
+)
+"""Fields whose effect is on the pods that are injected, not on what proxies are sent."""
 
 VALUES: dict[str, tuple[str, ...]] = {
     "outboundTrafficPolicy.mode": ("REGISTRY_ONLY", "ALLOW_ANY"),

@@ -1,0 +1,158 @@
+"""Running Envoy: its bootstrap and environment, restarts, readiness, and a graceful end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from lateen.agent import bootstrap
+from lateen.agent.istiod import FAILURES, Istiod
+from lateen.agent.metrics import Metrics
+from lateen.agent.options import Options
+from lateen.kit import http
+from lateen.kit.files import write_atomic
+from lateen.wire import ports
+from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, own_variable, peer_variable
+
+log = logging.getLogger("lateen.agent.envoy")
+
+DIRECTORY = Path(bootstrap.DIRECTORY)
+DRAIN_S, TERMINATION_S = 45.0, 5.0
+"""Istio's defaults of ``drainDuration`` and ``terminationDrainDuration``, for when istiod does not say any."""
+OVERRIDE = "ISTIO_BOOTSTRAP_OVERRIDE"
+"""The variable with the path of a partial bootstrap, which Envoy merges over its own."""
+
+
+class Envoy:
+    def __init__(self, options: Options, istiod: Istiod, metrics: Metrics) -> None:
+        self._options, self._istiod, self._metrics = options, istiod, metrics
+        self._process: asyncio.subprocess.Process | None = None
+        self._draining = self._configured = self._stopping = False
+        self._drain_s, self._termination_s = DRAIN_S, TERMINATION_S
+
+    async def _bootstrap(self) -> dict[str, Any]:
+        """With the patches that EnvoyFilters have for it; without them where istiod does not answer."""
+        o = self._options
+        plain = bootstrap.bootstrap(
+            bootstrap.Proxy(
+                o.node,
+                o.metadata,
+                o.control_plane,
+                concurrency=o.concurrency,
+                mark=o.mark,
+                agent_port=o.status_port or ports.MERGED_METRICS,
+            )
+        )
+        try:
+            found = await self._istiod.ask("/bootstrap", {"node": str(o.node), "bootstrap": plain})
+            patched: dict[str, Any] = found["bootstrap"] or plain
+            self._drain_s, self._termination_s = map(float, found["drain"])
+            return patched
+        except FAILURES as e:
+            log.warning("the bootstrap is used without patches: %s", str(e) or "timeout")
+            return plain
+
+    def _arguments(self, config: Path) -> list[str]:
+        o = self._options
+        out = ["-c", str(config), "--concurrency", str(o.concurrency), "--log-level", o.log_level]
+        if o.component_log_level:
+            out += ["--component-log-level", o.component_log_level]
+        out += ["--disable-hot-restart", "--drain-time-s", str(round(self._drain_s)), "--drain-strategy", "immediate"]
+        out += ["--file-flush-interval-msec", "1000", "--log-format", "%Y-%m-%dT%T.%fZ\t%l\tenvoy %n\t%v"]
+        if override := o.env.get(OVERRIDE):
+            out += ["--config-yaml", Path(override).read_text()]
+        return out
+
+    async def run(self) -> None:
+        """Start it, and start it again when it dies, with a pause that grows."""
+        config = await self._bootstrap()
+        path = DIRECTORY / "envoy-rev.json"
+        write_atomic(path, json.dumps(config), 0o600)
+        wait = 0.1
+        while True:
+            started = time.monotonic()
+            self._configured = False
+            self._process = await asyncio.create_subprocess_exec(
+                shutil.which("envoy") or "envoy", *self._arguments(path), env=environment(self._options)
+            )
+            code = await self._process.wait()
+            if self._stopping:
+                return
+            self._metrics.restarts += 1
+            wait = 0.1 if time.monotonic() - started > 30 else min(wait * 2, 10.0)
+            log.error("Envoy exited with %s; starting it again in %.1f s", code, wait)
+            await asyncio.sleep(wait)
+
+    async def ready(self) -> str | None:
+        """None where Envoy serves with configuration from istiod, else what is missing."""
+        if self._draining:
+            return "draining"
+        try:
+            answer = await http.fetch("127.0.0.1", ports.ADMIN, "/ready", timeout=2)
+            if answer.status != 200:
+                return f"Envoy is {answer.body.decode(errors='replace').strip() or answer.status}"
+        except (OSError, TimeoutError):
+            return "Envoy's admin interface does not answer"
+        if not self._configured:
+            self._configured = await accepted_listeners()
+        return None if self._configured else "Envoy has not accepted listeners from istiod yet"
+
+    async def drain(self) -> None:
+        """Tell clients to go elsewhere, and give requests in flight their time."""
+        if self._draining:
+            return
+        self._draining = True
+        with contextlib.suppress(OSError, TimeoutError):
+            await http.fetch("127.0.0.1", ports.ADMIN, "/drain_listeners?graceful&skip_exit", method="POST", timeout=5)
+        given = self._options.env.get("TERMINATION_DRAIN_DURATION_SECONDS")
+        await asyncio.sleep(float(given) if given else self._termination_s)
+
+    async def stop(self) -> None:
+        await self.drain()
+        self._stopping = True
+        if self._process and self._process.returncode is None:
+            self._process.terminate()
+            try:
+                async with asyncio.timeout(5):
+                    await self._process.wait()
+            except TimeoutError:
+                self._process.kill()
+
+
+def environment(o: Options) -> dict[str, str]:
+    """What Envoy says of itself in metrics and to its peers."""
+    labels = o.labels
+    workload = o.env.get("ISTIO_META_WORKLOAD_NAME", o.pod)
+    app = labels.get("app") or labels.get("app.kubernetes.io/name") or ""
+    values = {
+        "workload": workload,
+        "namespace": o.namespace,
+        "app": app or "unknown",
+        "version": labels.get("version") or "unknown",
+        "service": labels.get("service.istio.io/canonical-name") or app or workload,
+        "revision": labels.get("service.istio.io/canonical-revision") or labels.get("version") or "latest",
+        "principal": f"spiffe://{o.trust_domain}/ns/{o.namespace}/sa/{o.account}",
+    }
+    peer = {k: "" if v == values.get(PEER_FALLBACK.get(k, "")) else v for k, v in values.items()}
+    return (
+        {own_variable(k): v for k, v in values.items()}
+        | {peer_variable(k): peer[k] for k, _ in PEER_HEADERS}
+        | {"PATH": o.env.get("PATH", "")}
+    )
+
+
+async def accepted_listeners() -> bool:
+    """Whether Envoy has taken clusters and listeners once: before that nothing goes through it, though it runs."""
+    wanted = "/stats?filter=%5E(cluster_manager%5C.cds%7Clistener_manager%5C.lds)%5C.update_success%24"
+    try:
+        answer = await http.fetch("127.0.0.1", ports.ADMIN, wanted, timeout=2)
+    except (OSError, TimeoutError):
+        return False
+    counts = [line.rpartition(b":")[2].strip() for line in answer.body.splitlines() if line.strip()]
+    return len(counts) == 2 and all(c != b"0" for c in counts)

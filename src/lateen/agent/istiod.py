@@ -1,0 +1,77 @@
+"""Asking istiod: certificates, bootstraps, tables of names. HTTPS, with the pod's own token."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lateen.kit import http
+from lateen.wire import ports
+
+log = logging.getLogger("lateen.agent.istiod")
+
+ROOT = Path("/var/run/secrets/istio/root-cert.pem")
+TOKEN = Path("/var/run/secrets/tokens/istio-token")
+FAILURES = (OSError, TimeoutError, ValueError, KeyError)
+"""What a question to istiod can raise."""
+T = TypeVar("T")
+
+
+class Istiod:
+    """``mark``: the socket mark by which the proxy's own connections are known; None where the user id tells."""
+
+    def __init__(self, host: str, mark: int | None) -> None:
+        self.host, self.mark = host, mark
+
+    async def ask(self, path: str, body: dict[str, Any], timeout: float = 10) -> dict[str, Any]:
+        """Raises OSError, TimeoutError, ValueError."""
+        root = await asyncio.to_thread(ROOT.read_text)
+        answer = await http.fetch(
+            self.host,
+            ports.CA,
+            path,
+            method="POST",
+            body=json.dumps(body).encode(),
+            ssl=ssl.create_default_context(cadata=root),
+            server_hostname=self.host,
+            timeout=timeout,
+            sock=await self._connect(ports.CA),
+            headers={"authorization": f"Bearer {TOKEN.read_text().strip()}", "content-type": "application/json"},
+        )
+        if answer.status != 200:
+            raise OSError(f"istiod refused {path}: {answer.body.decode(errors='replace')[:300]}")
+        found: dict[str, Any] = json.loads(answer.body)
+        return found
+
+    async def _connect(self, port: int) -> socket.socket:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(self.host, port, type=socket.SOCK_STREAM, family=socket.AF_INET)
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            if self.mark is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self.mark)
+            async with asyncio.timeout(5):
+                await loop.sock_connect(sock, found[0][4])
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+
+async def until_answered(step: Callable[[], Awaitable[T]], what: str, first: float = 0.1, longest: float = 10.0) -> T:
+    """``step`` again and again until it does not fail, with pauses that grow; each failure is logged."""
+    wait = first
+    while True:
+        try:
+            return await step()
+        except FAILURES as e:
+            log.warning("%s: %s (again in %.1f s)", what, str(e) or "timeout", wait)
+            await asyncio.sleep(wait)
+            wait = min(wait * 1.6, longest)

@@ -1,0 +1,209 @@
+"""What the agent is told: arguments, environment, and the labels and annotations of its pod. Read once."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lateen.wire import ports
+from lateen.wire.node import ISTIO_VERSION, NodeId
+
+PODINFO = Path("/etc/istio/pod")
+STATUS_PORT = "status.sidecar.istio.io/port"
+_FLAGS = {
+    "--domain": "the DNS domain of the pod's namespace",
+    "--concurrency": "threads of Envoy; 0 for one for each core",
+    "--proxyLogLevel": "level of Envoy's log",
+    "--proxyComponentLogLevel": "levels of parts of Envoy, as in misc:error",
+    "--log_output_level": "level of the agent's log: default:info, or scope:level separated by commas",
+    "--log_as_json": "write the log as JSON",
+}
+_BARE = ("--log_as_json",)
+_KINDS = ("sidecar", "router")
+
+
+class UsageError(ValueError):
+    """Arguments that ``pilot-agent proxy`` does not have."""
+
+
+def usage() -> str:
+    flags = "\n".join(f"  {name:26} {what}" for name, what in _FLAGS.items())
+    return f"usage: pilot-agent proxy sidecar|router [flags]\n\nRuns Envoy and serves its agent.\n\n{flags}\n"
+
+
+@dataclass(frozen=True)
+class Options:
+    kind: str = "sidecar"
+    concurrency: int = 2
+    domain: str = ""
+    log_level: str = "warning"
+    component_log_level: str = "misc:error,config:error"
+    mark: int | None = None
+    """The mark of the proxy's own connections; None where its user id tells them apart."""
+    status_port: int = ports.MERGED_METRICS
+    """Where the agent listens; 0: only inside its pod, on the usual port."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    probers: Mapping[str, Any] = field(default_factory=dict)
+    """Path -> probe of the application (``inject.probes``)."""
+    scrape_targets: tuple[tuple[int, str], ...] = ()
+    """(port, path) of the application's metrics."""
+
+    @property
+    def namespace(self) -> str:
+        return self.env.get("POD_NAMESPACE", "default")
+
+    @property
+    def pod(self) -> str:
+        return self.env.get("POD_NAME") or socket.gethostname()
+
+    @property
+    def account(self) -> str:
+        return self.env.get("SERVICE_ACCOUNT", "default")
+
+    @property
+    def address(self) -> str:
+        return self.env.get("INSTANCE_IP", "127.0.0.1")
+
+    @property
+    def trust_domain(self) -> str:
+        return self.env.get("TRUST_DOMAIN", "cluster.local")
+
+    @property
+    def control_plane(self) -> str:
+        return (self.env.get("CA_ADDR") or f"istiod.istio-system.svc:{ports.XDS}").rpartition(":")[0]
+
+    @property
+    def proxyless(self) -> bool:
+        """The application speaks xDS itself: there is an agent, but no Envoy."""
+        return self.env.get("DISABLE_ENVOY") == "true"
+
+    @property
+    def dns_capture(self) -> bool:
+        return self.env.get("ISTIO_META_DNS_CAPTURE") == "true"
+
+    @property
+    def probe_address(self) -> str:
+        """Where applications are asked: at the pod's address, as the kubelet would, or at localhost where inbound
+        traffic goes there too."""
+        local = self.env.get("REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION") == "true"
+        return "127.0.0.1" if local else self.address
+
+    @property
+    def node(self) -> NodeId:
+        domain = self.domain or f"{self.namespace}.svc.cluster.local"
+        return NodeId(self.kind, self.address, self.pod, self.namespace, domain)
+
+    @property
+    def metadata(self) -> dict[str, object]:
+        """The node metadata that istiod sees."""
+        out: dict[str, object] = {
+            k.removeprefix("ISTIO_META_"): v for k, v in self.env.items() if k.startswith("ISTIO_META_")
+        }
+        return out | {
+            "LABELS": dict(self.labels),
+            "NAMESPACE": self.namespace,
+            "NAME": self.pod,
+            "SERVICE_ACCOUNT": self.account,
+            "INSTANCE_IPS": self.address,
+            "ISTIO_VERSION": ISTIO_VERSION,
+        }
+
+
+@dataclass(frozen=True)
+class Log:
+    levels: str = "default:info"
+    as_json: bool = False
+
+
+def read(arguments: list[str], mark: int | None) -> tuple[Options, Log]:
+    """Of ``pilot-agent proxy`` in this process's environment. Raises UsageError, and ValueError for variables that
+    cannot be read."""
+    kind, flags = _parse(arguments)
+    env = dict(os.environ)
+    config = _object(env.get("PROXY_CONFIG"), "PROXY_CONFIG")
+    annotations = _podinfo("annotations")
+    port = annotations.get(STATUS_PORT) or config.get("statusPort") or ports.MERGED_METRICS
+    options = Options(
+        kind=kind,
+        concurrency=_concurrency(flags.get("--concurrency", config.get("concurrency")), env),
+        domain=(flags.get("--domain") or "").replace("$(POD_NAMESPACE)", env.get("POD_NAMESPACE", "default")),
+        log_level=flags.get("--proxyLogLevel") or "warning",
+        component_log_level=flags.get("--proxyComponentLogLevel") or "misc:error,config:error",
+        mark=mark,
+        status_port=int(port),
+        env=env,
+        labels=_podinfo("labels"),
+        probers=_object(env.get("ISTIO_KUBE_APP_PROBERS"), "ISTIO_KUBE_APP_PROBERS"),
+        scrape_targets=_targets(_object(env.get("ISTIO_PROMETHEUS_ANNOTATIONS"), "ISTIO_PROMETHEUS_ANNOTATIONS")),
+    )
+    return options, Log(flags.get("--log_output_level") or "default:info", "--log_as_json" in flags)
+
+
+def _parse(arguments: list[str]) -> tuple[str, dict[str, str]]:
+    rest, kind, flags = list(arguments), "sidecar", dict[str, str]()
+    if rest and not rest[0].startswith("-"):
+        kind = rest.pop(0)
+        if kind not in _KINDS:
+            raise UsageError(f'"{kind}" is no kind of proxy; there are: {", ".join(_KINDS)}')
+    while rest:
+        name, equals, value = rest.pop(0).partition("=")
+        if name not in _FLAGS:
+            raise UsageError(f"unknown flag {name}; --help lists all")
+        if not equals and name not in _BARE:
+            if not rest:
+                raise UsageError(f"{name} needs a value")
+            value = rest.pop(0)
+        flags[name] = value
+    return kind, flags
+
+
+def _object(text: str | None, name: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text) if text and text.strip() else {}
+    except ValueError as e:
+        raise ValueError(f"the variable {name} is not JSON: {e}") from e
+    if not isinstance(found, dict):
+        raise ValueError(f"the variable {name} is not a JSON object")
+    return found
+
+
+def _podinfo(name: str) -> dict[str, str]:
+    """The downward API's file: ``key="value"`` with escapes, one a line."""
+    out = {}
+    try:
+        lines = (PODINFO / name).read_text().splitlines()
+    except OSError:
+        return {}
+    for line in lines:
+        key, _, value = line.partition("=")
+        try:
+            out[key] = str(json.loads(value)) if value.startswith('"') else value
+        except ValueError:
+            out[key] = value.strip('"')
+    return out
+
+
+def _concurrency(given: Any, env: Mapping[str, str]) -> int:
+    """As asked for, else the CPU limit, rounded up; 0: a thread for each core."""
+    text = given if given is not None else env.get("ISTIO_CPU_LIMIT") or 2
+    try:
+        number = math.ceil(float(text))
+    except ValueError:
+        raise ValueError(f'"{text}" is not a number of threads') from None
+    cores = os.cpu_count() or 2
+    return (min(number, cores) if given is None else number) or cores
+
+
+def _targets(given: Mapping[str, Any]) -> tuple[tuple[int, str], ...]:
+    """Several targets, else the one of the annotations ``prometheus.io/port`` and ``path``, as Prometheus reads them:
+    without a port it is 80, without a path /metrics."""
+    one = [given] if any(given.get(k) for k in ("scrape", "port", "path")) else []
+    found = [(str(t.get("port") or "80"), str(t.get("path") or "/metrics")) for t in given.get("targets") or one]
+    return tuple((int(port), path) for port, path in found if port.isdigit())

@@ -1,0 +1,51 @@
+"""For gRPC clients and servers without a proxy: a certificate, and the bootstrap file that GRPC_XDS_BOOTSTRAP names.
+
+Source: https://github.com/grpc/proposal/blob/master/A27-xds-global-load-balancing.md, A29 and A65 for the credentials.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lateen.agent.certificates import Certificates, write_files
+from lateen.agent.istiod import Istiod
+from lateen.agent.options import Options
+from lateen.kit.files import write_atomic
+from lateen.wire import ports
+
+REFRESH = "900s"
+
+
+def bootstrap(options: Options, directory: Path) -> dict[str, Any]:
+    """``directory``: of certificate, key and root, which the library reads again from time to time."""
+    files = {
+        "certificate_file": str(directory / "cert-chain.pem"),
+        "private_key_file": str(directory / "key.pem"),
+        "ca_certificate_file": str(directory / "root-cert.pem"),
+    }
+    server = {
+        "server_uri": f"{options.control_plane}:{ports.XDS}",
+        "channel_creds": [{"type": "tls", "config": files}],
+        "server_features": ["xds_v3"],
+    }
+    return {
+        "xds_servers": [server],
+        "node": {
+            "id": str(options.node),
+            "cluster": options.namespace,
+            "metadata": {**options.metadata, "GENERATOR": "grpc"},
+        },
+        "certificate_providers": {
+            "default": {"plugin_name": "file_watcher", "config": {**files, "refresh_interval": REFRESH}}
+        },
+        "server_listener_resource_name_template": "xds.istio.io/grpc/lds/inbound/%s",
+    }
+
+
+async def once(options: Options, path: Path) -> None:
+    """A certificate and the file, beside each other. Raises istiod.FAILURES."""
+    directory = path.parent
+    await Certificates(Istiod(options.control_plane, options.mark), directory, write_files).get()
+    write_atomic(path, json.dumps(bootstrap(options, directory)))

@@ -1,0 +1,50 @@
+"""The agent's port: readiness, merged metrics, the application's probes, and orders from inside the pod."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from lateen.agent.metrics import Metrics
+from lateen.agent.probing import Prober
+from lateen.kit import http
+
+LOCAL_ONLY = ("/drain", "/quitquitquit")
+"""Who reaches these paths can end the proxy."""
+
+
+class Server:
+    """``ready``: None, or what is missing. ``drain`` and ``quit`` are the orders."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        prober: Prober,
+        ready: Callable[[], Awaitable[str | None]],
+        drain: Callable[[], Awaitable[None]],
+        stop: Callable[[], None],
+    ) -> None:
+        self._metrics, self._prober = metrics, prober
+        self._ready, self._drain, self._quit = ready, drain, stop
+
+    async def handle(self, request: http.Request) -> http.Response:
+        path = request.path.partition("?")[0]
+        if path in LOCAL_ONLY and not request.peer.startswith("127."):
+            return http.Response(403, b"only from inside the pod\n")
+        match (request.method, path):
+            case (_, "/healthz/ready"):
+                missing = await self._ready()
+                return http.Response(503, missing.encode()) if missing else http.Response(200)
+            case (_, _) if path.startswith(("/app-health/", "/app-lifecycle/")):
+                return await self._prober.handle(path, request.headers)
+            case ("GET", "/stats/prometheus" | "/metrics"):
+                body = await self._metrics.graph() if "only=istio" in request.path else await self._metrics.all()
+                return http.Response(200, body, {"content-type": "text/plain; version=0.0.4"})
+            case ("POST", "/drain"):
+                await self._drain()
+                return http.Response(200)
+            case ("POST", "/quitquitquit"):
+                self._quit()
+                return http.Response(200)
+            case (_, _) if path in LOCAL_ONLY:
+                return http.Response(405, b"POST it\n")
+        return http.Response(404)
