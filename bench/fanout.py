@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import resource
 import time
-from dataclasses import replace
 from datetime import timedelta
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # streams that end with the run are no news
@@ -25,6 +24,7 @@ METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregated
 
 
 def build():  # type: ignore[no-untyped-def]
+    from lateen.api import kinds
     from lateen.api import objects as o
     from lateen.mesh.objects import MeshConfig, Objects
 
@@ -50,10 +50,14 @@ def build():  # type: ignore[no-untyped-def]
             pods[("d", pod.name)] = pod
             found.append(o.Endpoint(pod.address, 8080, pod.name))
         slices[("d", name)] = (name, {"http": tuple(found)})
-    return Objects(MeshConfig(access_log_file="/dev/stdout"), services, slices, pods)
+    return Objects(
+        MeshConfig(access_log_file="/dev/stdout"),
+        {kinds.SERVICE.id: services, kinds.ENDPOINT_SLICE.id: slices, kinds.POD.id: pods},
+    )
 
 
 async def serve(pipe, ca, pair) -> None:  # type: ignore[no-untyped-def]
+    from lateen.api import kinds
     from lateen.api import objects as o
     from lateen.api.config import decode
     from lateen.api.networking import VirtualService
@@ -78,14 +82,14 @@ async def serve(pipe, ca, pair) -> None:  # type: ignore[no-untyped-def]
         objects = control.world.objects
         if order == "endpoint":
             name, found = objects.slices[("d", "s5")]
-            control.world.objects = objects.put("slices", ("d", "s5"), (name, {"http": found["http"][:1]}))
+            control.world.objects = objects.put(kinds.ENDPOINT_SLICE, ("d", "s5"), (name, {"http": found["http"][:1]}))
         elif order == "route":
             spec = decode(
                 VirtualService,
                 {"hosts": ["s6"], "http": [{"timeout": "3s", "route": [{"destination": {"host": "s6"}}]}]},
             )
-            made = o.Resource(o.Ref("VirtualService", "d", "s6"), "u", "1", "2026-01-01T00:00:00Z", spec)
-            control.world.objects = replace(objects, virtual_services={("d", "s6"): made})
+            made = o.Resource(kinds.VIRTUAL_SERVICE.ref("d", "s6"), "u", "1", "2026-01-01T00:00:00Z", spec)
+            control.world.objects = objects.replaced(kinds.VIRTUAL_SERVICE, {("d", "s6"): made})
         before = resource.getrusage(resource.RUSAGE_SELF)
         if order != "usage":
             control.views.advance(control.world.objects)

@@ -85,6 +85,7 @@ def measured(view) -> dict[str, float]:  # type: ignore[no-untyped-def]
 def main() -> None:
     from fanout import build
 
+    from lateen.api import kinds
     from lateen.api import objects as o
     from lateen.api.config import decode
     from lateen.api.networking import Sidecar
@@ -94,8 +95,8 @@ def main() -> None:
     objects = build()
     pod = objects.pods[("d", "s0-0")]
     whole = measured(Views(Mesh(objects)).of(pod, "sidecar"))
-    made = o.Resource(o.Ref("Sidecar", "d", "few"), "u", "u/1", "2026-01-01T00:00:00Z", decode(Sidecar, SIDECAR))
-    few = measured(Views(Mesh(objects.put("sidecars", ("d", "few"), made))).of(pod, "sidecar"))
+    made = o.Resource(kinds.SIDECAR.ref("d", "few"), "u", "u/1", "2026-01-01T00:00:00Z", decode(Sidecar, SIDECAR))
+    few = measured(Views(Mesh(objects.put(kinds.SIDECAR, ("d", "few"), made))).of(pod, "sidecar"))
     report(
         bench="memory",
         services=1000,

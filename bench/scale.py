@@ -17,10 +17,13 @@ SERVICES, PROXIES, ROUNDS = 1000, 200, 15
 def build():  # type: ignore[no-untyped-def]
     from fanout import build as services
 
-    return services().put("virtual_services", ("d", "none"), None)
+    from lateen.api import kinds
+
+    return services().put(kinds.VIRTUAL_SERVICE, ("d", "none"), None)
 
 
 def rule(i: int, timeout: int):  # type: ignore[no-untyped-def]
+    from lateen.api import kinds
     from lateen.api import objects as o
     from lateen.api.config import decode
     from lateen.api.networking import VirtualService
@@ -29,7 +32,7 @@ def rule(i: int, timeout: int):  # type: ignore[no-untyped-def]
         VirtualService,
         {"hosts": [f"s{i}"], "http": [{"timeout": f"{timeout}s", "route": [{"destination": {"host": f"s{i}"}}]}]},
     )
-    ref = o.Ref("VirtualService", "d", f"s{i}")
+    ref = kinds.VIRTUAL_SERVICE.ref("d", f"s{i}")
     return o.Resource(ref, f"u{i}", f"u{i}/{timeout}", "2026-01-01T00:00:00Z", spec)
 
 
@@ -71,13 +74,14 @@ def settle(session) -> None:  # type: ignore[no-untyped-def]
 
 def main() -> None:
     from lateen.ads.server import encode
+    from lateen.api import kinds
     from lateen.mesh.model import Mesh
     from lateen.mesh.views import Views
     from lateen.xds.generate import generate
 
     objects = build()
     for i in range(SERVICES):
-        objects = objects.put("virtual_services", ("d", f"s{i}"), rule(i, 3))
+        objects = objects.put(kinds.VIRTUAL_SERVICE, ("d", f"s{i}"), rule(i, 3))
     pod = objects.pods[("d", "s0-0")]
 
     began = time.process_time()
@@ -89,7 +93,7 @@ def main() -> None:
     changes, pushes = [], []
     for n in range(ROUNDS):
         began = time.process_time()
-        objects = objects.put("virtual_services", ("d", "s7"), rule(7, 10 + n))
+        objects = objects.put(kinds.VIRTUAL_SERVICE, ("d", "s7"), rule(7, 10 + n))
         views.advance(objects)
         first = sessions[0].offer(generate(views.of(pod, "sidecar")))
         assert first

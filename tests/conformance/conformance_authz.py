@@ -10,6 +10,7 @@ from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 from google.protobuf import json_format
 
+from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.api.config import decode
 from lateen.api.mesh import ExtensionProvider
@@ -29,7 +30,7 @@ def _policies(path: Path) -> tuple:
         meta = obj["metadata"]
         dry = str((meta.get("annotations") or {}).get("istio.io/dry-run", "")).lower() == "true"
         spec = decode(AuthorizationPolicy, obj.get("spec") or {})
-        ref = o.Ref("AuthorizationPolicy", meta.get("namespace", "foo"), meta["name"])
+        ref = kinds.AUTHORIZATION_POLICY.ref(meta.get("namespace", "foo"), meta["name"])
         out.append(o.Resource(ref, str(path), "", "", spec, dry_run=dry))
     return tuple(out)
 

@@ -27,7 +27,6 @@ from lateen.mesh.views import Views
 from lateen.wire import names
 
 ADDRESS = "1.1.1.1"
-BY_KIND = {k.kind: k for k in (*kinds.MESH, *kinds.BUILT_IN)}
 
 KNOWN = "@knownServices"
 SERVICES = """
@@ -103,8 +102,8 @@ def world(
         meta.setdefault("namespace", "default")
         meta.setdefault("creationTimestamp", f"2026-01-01T00:{i // 60:02d}:{i % 60:02d}Z")
         meta.setdefault("uid", f"{next(_UIDS)}")  # what is cached goes by it
-        if obj["kind"] in BY_KIND:
-            out.changed(BY_KIND[obj["kind"]], (meta["namespace"], meta["name"]), None, obj)
+        if kind := kinds.named(obj["kind"]):
+            out.changed(kind, (meta["namespace"], meta["name"]), None, obj)
         for name in _secrets(obj):
             _credential(out, name, certificates() if real else {"cert": "chain", "key": "key", "ca": "ca"})
     if out.bad:
@@ -127,7 +126,7 @@ def _credential(out: World, name: str, pem: dict[str, str]) -> None:
     from lateen.api import objects as o
 
     found = o.Credential("istio-system", name, pem["cert"], pem["key"], pem["ca"])
-    out.objects = out.objects.put("credentials", ("istio-system", name), found)
+    out.objects = out.objects.put(kinds.SECRET, ("istio-system", name), found)
 
 
 def _calls(case: dict) -> Iterator[tuple[str, str | None]]:

@@ -1,9 +1,8 @@
 """A small mesh for tests: Bookinfo's services with one pod each."""
 
+from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.api.config import decode
-from lateen.api.crds import BY_KIND
-from lateen.control.world import COLLECTIONS
 from lateen.kit import yamldoc
 from lateen.mesh.model import Mesh
 from lateen.mesh.objects import MeshConfig, Objects
@@ -50,7 +49,8 @@ def objects(documents="", config=LOGGING, meshed=True, protocol="http"):
         (o.ServicePort("http2", 80, 8080, "TCP"),),
         (("istio", "ingressgateway"),),
     )
-    out = Objects(config, services, slices, pods)
+    found = {kinds.SERVICE: services, kinds.ENDPOINT_SLICE: slices, kinds.POD: pods}
+    out = Objects(config, {kind.id: objects for kind, objects in found.items()})
     for i, doc in enumerate(yamldoc.objects(documents)):
         out = add(out, doc, i)
     return out
@@ -58,11 +58,11 @@ def objects(documents="", config=LOGGING, meshed=True, protocol="http"):
 
 def add(found, doc, i):
     """With one more mesh object, the ``i``-th in age."""
-    kind, name = doc["kind"], doc["metadata"]["name"]
+    kind, name = kinds.named(doc["kind"]), doc["metadata"]["name"]
     namespace = doc["metadata"].get("namespace", "default")
-    spec = decode(BY_KIND[kind].spec, doc.get("spec") or {})
+    spec = decode(kind.spec, doc.get("spec") or {})
     made = o.Resource(
-        o.Ref(kind, namespace, name),
+        kind.ref(namespace, name),
         f"u{i}-{name}",
         str(doc),
         f"2026-01-01T00:00:{i:02d}Z",
@@ -70,11 +70,11 @@ def add(found, doc, i):
         labels=tuple(sorted((doc["metadata"].get("labels") or {}).items())),
         notes=o.notes(doc["metadata"]),
     )
-    return found.put(COLLECTIONS[kind], (namespace, name), made)
+    return found.put(kind, (namespace, name), made)
 
 
 def api_version(kind):
-    return BY_KIND[kind].kind.api_version
+    return kinds.named(kind).api_version
 
 
 def view(found, name="productpage-v1", namespace="default"):

@@ -70,7 +70,7 @@ def view(*servers, credentials=True):
     if credentials:
         mine = pair("a.example.com")
         made = o.Credential("istio-system", "web", mine.certificate, mine.key, CA.certificate)
-        found = found.put("credentials", ("istio-system", "web"), made)
+        found = found.put(kinds.SECRET, ("istio-system", "web"), made)
     return mesh.view(found, "ingress", "istio-system")
 
 
@@ -166,7 +166,7 @@ def test_a_secret_that_cannot_be_used_leaves_the_last_good_one(data, word):
     good = world.objects.credentials[key]
     world.changed(kinds.SECRET, key, None, encoded(**data))
     assert world.objects.credentials[key] is good
-    assert word in world.bad["Secret istio-system/web"]
+    assert word in world.bad[kinds.SECRET.ref("istio-system", "web")]
     world.changed(kinds.SECRET, key, None, None)
     assert key not in world.objects.credentials
     assert not world.bad

@@ -16,10 +16,10 @@ import pytest
 from google.protobuf import json_format
 from test_validate import paths
 
-from lateen.api import crds, validate
+from lateen.api import kinds, validate
 from lateen.api import objects as o
 from lateen.api.config import decode
-from lateen.api.effective import IDLE, UNSUPPORTED, reason
+from lateen.api.effective import reason
 from lateen.api.mesh import ExtensionProvider
 from lateen.kit import yamldoc
 from lateen.mesh.model import Mesh
@@ -46,14 +46,12 @@ def pem():
 def world(documents, pem, config=CONFIG):
     out = mesh.objects("", config)
     pods = {k: replace(p, locality=PLACES.get(p.name, "")) for k, p in out.pods.items()}
-    out = replace(out, pods=pods)
+    out = out.replaced(kinds.POD, pods)
     known = [("istio-system", n) for n in ("sds", "sds2", "client-credential")] + [("default", "of-sidecar")]
     for namespace, name in known:
         found = o.Credential(namespace, name, pem["cert"], pem["key"], pem["ca"], pem["crl"])
-        out = out.put("credentials", (namespace, name), found)
-    out = out.put(
-        "credentials", ("istio-system", "other-ca"), o.Credential("istio-system", "other-ca", ca=pem["other"])
-    )
+        out = out.put(kinds.SECRET, (namespace, name), found)
+    out = out.put(kinds.SECRET, ("istio-system", "other-ca"), o.Credential("istio-system", "other-ca", ca=pem["other"]))
     for i, doc in enumerate(documents):
         out = mesh.add(out, doc, i)
     return out
@@ -181,7 +179,7 @@ def missed(name, pem):
     for i, doc in enumerate(docs):
         for path in leaves(doc.get("spec") or {}):
             key = (doc["kind"], _normal(general(path)))
-            if reason(doc["kind"], general(path)) is not None:
+            if reason(kinds.named(doc["kind"]), general(path)) is not None:
                 continue
             for change in (without, changed):
                 if out.get(key):
@@ -247,9 +245,13 @@ def _normal(path):
     return path.removeprefix("subsets[].") if path.startswith("subsets[].trafficPolicy") else path
 
 
-@pytest.mark.parametrize("kind", [k for k in UNSUPPORTED if k not in ("ProxyConfig", "WorkloadGroup")])
-def test_every_field_is_in_a_golden_or_has_a_reason(kind):
-    definition = next(d for d in crds.DEFINITIONS if d.kind.kind == kind)
+@pytest.mark.parametrize(
+    "row",
+    [k for k in kinds.owned() if not k.idle and k not in (kinds.PROXY_CONFIG, kinds.WORKLOAD_GROUP)],
+    ids=lambda k: k.kind,
+)
+def test_every_field_is_in_a_golden_or_has_a_reason(row):
+    kind = row.kind
     used = set()
     for name in NAMES:
         for doc in documents(name):
@@ -257,7 +259,7 @@ def test_every_field_is_in_a_golden_or_has_a_reason(kind):
                 for path in leaves(doc["spec"]):
                     for end in range(1, len(path) + 1):
                         used.add(_normal(general(path[:end])))
-    every = {p for p in paths(definition.spec) if reason(kind, p) is None}
+    every = {p for p in paths(row.spec) if reason(row, p) is None}
     leafs = {p for p in every if not any(q.startswith((f"{p}.", f"{p}[]", f"{p}{{}}")) for q in every)}
     texts = {p.rpartition(".")[0] for p in used if p.endswith((".exact", ".prefix", ".regex"))}
     unknown = {
@@ -266,9 +268,8 @@ def test_every_field_is_in_a_golden_or_has_a_reason(kind):
         if _normal(p) not in used
         and (kind, p) not in REFUSED
         and "{}" not in p
-        and reason(kind, f"{p}.x") is None
-        and reason(kind, f"{p}[].x") is None
+        and reason(row, f"{p}.x") is None
+        and reason(row, f"{p}[].x") is None
         and p.rpartition(".")[0] not in texts  # one of the three is enough: they are one type
     }
     assert sorted(unknown) == []
-    assert kind not in IDLE

@@ -8,12 +8,13 @@ import meshes as mesh
 import pytest
 
 from lateen.ads.session import Request, Session
+from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.api.config import decode
 from lateen.api.ingress import Ingress
 from lateen.kit import yamldoc
 from lateen.mesh.model import Mesh
-from lateen.mesh.objects import MeshConfig, Objects
+from lateen.mesh.objects import COLLECTIONS, MeshConfig, Objects
 from lateen.mesh.views import Views
 from lateen.wire import names
 from lateen.xds.generate import generate
@@ -214,7 +215,7 @@ def ingress(rng, version):
     if rng.random() < 0.4:
         spec["tls"] = [{"hosts": ["a.example"], "secretName": "c"}]
     made = o.Resource(
-        o.Ref("Ingress", namespace, name),
+        kinds.INGRESS.ref(namespace, name),
         "u",
         version,
         f"2026-01-01T00:00:{rng.randint(0, 59):02d}Z",
@@ -317,7 +318,7 @@ def test_a_proxy_has_what_was_pushed_step_by_step(seed):
             k for k in getattr(objects, collection) if k not in (("istio-system", "ingress"), (pod.namespace, pod.name))
         ]
         objects = objects.put(
-            collection, *((rng.choice(known), None) if known and rng.random() < 0.4 else (key, value))
+            COLLECTIONS[collection], *((rng.choice(known), None) if known and rng.random() < 0.4 else (key, value))
         )
         views.advance(objects)
 
@@ -335,9 +336,9 @@ def test_step_by_step_is_what_it_is_from_scratch(seed):
             if rng.random() < 0.03:
                 objects = replace(objects, config=rng.choice(CONFIGS))
             if known and rng.random() < 0.35:
-                objects = objects.put(collection, rng.choice(known), None)
+                objects = objects.put(COLLECTIONS[collection], rng.choice(known), None)
             else:
-                objects = objects.put(collection, key, value)
+                objects = objects.put(COLLECTIONS[collection], key, value)
         views.advance(objects)
         if step % 8 == 0:
             for key, p in objects.pods.items():

@@ -7,6 +7,7 @@ import pytest
 from test_goldens import leaves, without
 
 from lateen.agent import health
+from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.api.config import decode
 from lateen.api.networking import WorkloadGroup
@@ -21,7 +22,7 @@ GROUP = {
 
 
 def made(spec):
-    ref = o.Ref("WorkloadGroup", "ns", "group")
+    ref = kinds.WORKLOAD_GROUP.ref("ns", "group")
     return entry(o.Resource(ref, "u", "1", "", decode(WorkloadGroup, spec)), "10.0.0.1")
 
 

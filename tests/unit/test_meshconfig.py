@@ -89,7 +89,7 @@ def test_a_misspelt_policy_leaves_the_last_good_one():
     world.changed(kinds.CONFIG_MAP, KEY, None, config_map("outboundTrafficPolicy: {mode: REGISTRY_ONLY}"))
     world.changed(kinds.CONFIG_MAP, KEY, None, config_map("outboundTrafficPolicy: REGISTRY_ONLY"))
     assert world.objects.config.outbound_policy == "REGISTRY_ONLY"
-    assert "outboundTrafficPolicy" in world.bad["ConfigMap istio-system/istio"]
+    assert "outboundTrafficPolicy" in world.bad[kinds.CONFIG_MAP.ref("istio-system", "istio")]
     world.changed(kinds.CONFIG_MAP, KEY, None, config_map("outboundTrafficPolicy: {mode: ALLOW_ANY}"))
     assert world.objects.config.outbound_policy == "ALLOW_ANY"
     assert not world.bad
@@ -103,7 +103,7 @@ def test_a_restart_does_not_lose_the_last_good_one(first):
     for key in sorted(texts, key=lambda k: k != first):
         world.changed(kinds.CONFIG_MAP, key, None, config_map(texts[key]))
     assert world.objects.config.access_log_file == "/dev/stdout"
-    assert "connectTimeout" in world.bad["ConfigMap istio-system/istio"]
+    assert "connectTimeout" in world.bad[kinds.CONFIG_MAP.ref("istio-system", "istio")]
 
 
 def test_without_a_good_one_nothing_is_let_out():

@@ -6,6 +6,7 @@ import judge
 import meshes as mesh
 import pytest
 
+from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.mesh.model import Mesh
 from lateen.mesh.views import Views
@@ -32,7 +33,7 @@ def domains(documents="", namespace="default"):
     found = mesh.objects(documents)
     ports = (o.ServicePort("http", 9080, 9080, "TCP"),)
     found = found.put(
-        "services", ("shop", "reviews"), o.Service("shop", "reviews", "10.96.9.1", ports, (("app", "reviews"),))
+        kinds.SERVICE, ("shop", "reviews"), o.Service("shop", "reviews", "10.96.9.1", ports, (("app", "reviews"),))
     )
     client = replace(mesh.pod("client", "10.244.9.9"), namespace=namespace)
     out = {}

@@ -47,7 +47,13 @@ def test_a_mistake_that_is_made_and_mended_comes_and_goes():
     assert codes(s) == [("IST0106", "VirtualService shop/cart")]
     s.put(changed("VirtualService", hosts=["cart"]))
     assert codes(s) == []
-    s.drop({"kind": "DestinationRule", "metadata": {"name": "cart", "namespace": "shop"}})
+    s.drop(
+        {
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "DestinationRule",
+            "metadata": {"name": "cart", "namespace": "shop"},
+        }
+    )
     assert codes(s) == [("IST0101", "VirtualService shop/cart")]
 
 

@@ -13,21 +13,21 @@ from lateen.kube.client import KubeError, Unreachable
 
 
 def test_a_proxy_that_comes_later_is_no_news_about_an_object_that_all_others_have():
-    everywhere = conditions.reconciled("VirtualService", Reach(3, 3), before=False)
+    everywhere = conditions.reconciled(kinds.VIRTUAL_SERVICE, Reach(3, 3), before=False)
     assert everywhere["status"] == "True"
-    assert conditions.reconciled("VirtualService", Reach(4, 3), before=True) == everywhere
-    assert conditions.reconciled("VirtualService", Reach(4, 3), before=False)["status"] == "Unknown"
-    assert conditions.reconciled("VirtualService", Reach(400, 400), before=True) == everywhere
+    assert conditions.reconciled(kinds.VIRTUAL_SERVICE, Reach(4, 3), before=True) == everywhere
+    assert conditions.reconciled(kinds.VIRTUAL_SERVICE, Reach(4, 3), before=False)["status"] == "Unknown"
+    assert conditions.reconciled(kinds.VIRTUAL_SERVICE, Reach(400, 400), before=True) == everywhere
 
 
 def test_a_gateway_that_no_proxy_serves_says_so():
-    found = conditions.reconciled("Gateway", Reach(), before=True)
+    found = conditions.reconciled(kinds.GATEWAY, Reach(), before=True)
     assert (found["status"], found["reason"]) == ("Unknown", "NoProxy")
     assert "no connected proxy serves this Gateway" in found["message"]
 
 
 def test_a_proxy_that_refuses_an_object_is_named_with_its_words():
-    found = conditions.reconciled("Gateway", Reach(2, 1, (("gw-1.istio-system", "bad cipher"),)), before=True)
+    found = conditions.reconciled(kinds.GATEWAY, Reach(2, 1, (("gw-1.istio-system", "bad cipher"),)), before=True)
     assert (found["status"], found["message"]) == ("False", "proxy gw-1.istio-system refused it: bad cipher")
 
 

@@ -4,6 +4,7 @@ import judge
 import meshes as mesh
 import pytest
 
+from lateen.api import kinds
 from lateen.mesh.model import Mesh
 from lateen.mesh.objects import MeshConfig
 from lateen.mesh.views import Views
@@ -163,7 +164,7 @@ def test_one_endpoint_costs_one_resource():
     views = Views(Mesh(found))
     before = generate(views.of(found.pods[("default", "productpage-v1")], "sidecar"))
     name, ports = found.slices[("default", "reviews")]
-    fewer = found.put("slices", ("default", "reviews"), (name, {"http": ports["http"][:2]}))
+    fewer = found.put(kinds.ENDPOINT_SLICE, ("default", "reviews"), (name, {"http": ports["http"][:2]}))
     views.advance(fewer)
     after = generate(views.of(found.pods[("default", "productpage-v1")], "sidecar"))
     changed = {t: sum(len(n.changes_since(o)[0]) for n, o in zip(after[t], before[t], strict=True)) for t in after}

@@ -5,13 +5,16 @@ import typing
 import msgspec
 import pytest
 
-from lateen.api import config, crds, effective, validate
+from lateen.api import config, crds, effective, kinds, validate
 from lateen.api.config import Config, fields, unwrap
-from lateen.api.networking import VirtualService
 
 
 def virtual_service(**http):
-    return {"kind": "VirtualService", "spec": {"hosts": ["reviews"], "http": [http]}}
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "spec": {"hosts": ["reviews"], "http": [http]},
+    }
 
 
 ROUTE = [{"destination": {"host": "reviews"}}]
@@ -45,7 +48,7 @@ def test_a_field_without_effect_is_warned_about_by_name():
         "hosts": ["a"],
         "tcp": [{"match": [{"sourceSubnet": "10.0.0.0/8"}], "route": [{"destination": {"host": "b"}}]}],
     }
-    warnings = effective.ineffective("VirtualService", VirtualService, spec)
+    warnings = effective.ineffective(kinds.VIRTUAL_SERVICE, spec)
     assert warnings
     assert "spec.tcp[0].match[0].sourceSubnet" in warnings[0]
 
@@ -65,22 +68,22 @@ def paths(kind, at=""):
             yield from paths(item, here + suffix)
 
 
-@pytest.mark.parametrize("definition", crds.DEFINITIONS, ids=lambda d: d.kind.kind)
-def test_the_ledger_names_only_fields_that_exist(definition):
-    known = set(paths(definition.spec))
-    for path in effective.UNSUPPORTED.get(definition.kind.kind, ()):
+@pytest.mark.parametrize("kind", kinds.owned(), ids=lambda k: k.kind)
+def test_the_ledger_names_only_fields_that_exist(kind):
+    known = set(paths(kind.spec))
+    for path in effective.UNSUPPORTED.get(kind, ()):
         plain = path.removesuffix(".**").removesuffix("[]")
         assert plain in known, path
 
 
-@pytest.mark.parametrize("definition", crds.DEFINITIONS, ids=lambda d: d.kind.kind)
-def test_every_field_of_the_type_is_in_its_definition(definition):
-    body = crds.crd(definition)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    assert set(body["properties"]) == {f.encode_name for f in msgspec.structs.fields(definition.spec)}
+@pytest.mark.parametrize("kind", kinds.owned(), ids=lambda k: k.kind)
+def test_every_field_of_the_type_is_in_its_definition(kind):
+    body = crds.crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    assert set(body["properties"]) == {f.encode_name for f in msgspec.structs.fields(kind.spec)}
 
 
 def test_the_fields_of_a_type_are_looked_up_once_however_many_objects_are_validated():
-    one = {"kind": "VirtualService", "metadata": {"name": "a", "namespace": "b"}, "spec": {"hosts": ["a"]}}
+    one = virtual_service(route=ROUTE)
     validate.problems(one)
     before = config.table.cache_info().misses
     for _ in range(3):

@@ -6,6 +6,7 @@ import json
 import pytest
 from aiohttp import web
 
+from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.control.injection import Injector
 from lateen.control.webhooks import MAX_BODY, Webhooks
@@ -75,7 +76,7 @@ def test_a_service_of_the_same_file_that_is_on_its_way_is_not_said_to_be_missing
     def mesh():
         asked.append(1)
         there = comes and len(asked) > 2
-        return Mesh(Objects(services={("default", "reviews"): service} if there else {}))
+        return Mesh(Objects().put(kinds.SERVICE, ("default", "reviews"), service if there else None))
 
     body = json.dumps({"request": {"uid": "u", "object": RULE, "operation": "CREATE"}}).encode()
     _, said = asyncio.run(answer([body], mesh))

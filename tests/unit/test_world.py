@@ -30,7 +30,7 @@ def test_an_object_that_the_webhook_would_have_refused_leaves_the_last_good_one(
     good = world.objects.virtual_services[KEY]
     world.changed(kinds.VIRTUAL_SERVICE, KEY, rule(GOOD), rule(spec))
     assert world.objects.virtual_services[KEY] is good
-    assert word in world.bad["VirtualService default/reviews"]
+    assert word in world.bad[kinds.VIRTUAL_SERVICE.ref(*KEY)]
     world.changed(kinds.VIRTUAL_SERVICE, KEY, rule(spec), None)
     assert not world.bad
     assert not world.objects.virtual_services

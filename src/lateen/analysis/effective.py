@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.api.config import DecodeError, decode
 from lateen.api.security import PeerAuthentication
@@ -27,8 +28,9 @@ class PeerModes:
                 continue
             version = f"{meta.get('uid')}/{meta.get('generation')}"
             created = str(meta.get("creationTimestamp"))
-            found[key] = o.Resource(o.Ref("PeerAuthentication", *key), str(meta.get("uid")), version, created, spec)
-        self._mesh = Mesh(Objects(MeshConfig(root_namespace=root_namespace), peer_authentications=found))
+            found[key] = o.Resource(kinds.PEER_AUTHENTICATION.ref(*key), str(meta.get("uid")), version, created, spec)
+        objects = Objects(MeshConfig(root_namespace=root_namespace))
+        self._mesh = Mesh(objects.replaced(kinds.PEER_AUTHENTICATION, found))
 
     def of(self, namespace: str, labels: Mapping[str, str]) -> tuple[str, dict[int, str], str]:
         """Of a workload: STRICT, PERMISSIVE or DISABLE; the modes of ports that differ; ``namespace/name`` of the

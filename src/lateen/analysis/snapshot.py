@@ -9,6 +9,8 @@ from functools import cached_property
 from typing import Any, TypeVar, cast
 
 from lateen.analysis.messages import CATALOGUE, Kind
+from lateen.api import kinds
+from lateen.api.kinds import GroupKind
 from lateen.api.reading import DOMAIN
 from lateen.kit import yamldoc
 from lateen.kit.jsons import Json, dig
@@ -18,11 +20,9 @@ EVERYTHING = "*"
 """Stands for all kinds among those that were read."""
 Path = tuple[str | int, ...]
 Key = tuple[str, str, str]
-"""(kind, namespace, name)"""
+"""(kind as ``kind_of`` spells it, namespace, name)"""
 SYSTEM = frozenset({"kube-system", "kube-public", "kube-node-lease", "local-path-storage"})
 SUPPRESS = "galley.istio.io/analyze-suppress"
-K8S_GATEWAY = "KubernetesGateway"
-"""How Gateway of gateway.networking.k8s.io is called here, to tell it from Istio's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +36,13 @@ class Source:
     memo: dict[str, Any] = field(default_factory=dict, repr=False)
     """What analyzers have worked out from this object alone."""
 
+    @cached_property
+    def id(self) -> GroupKind:
+        return kinds.group_kind(self.obj)
+
     @property
     def kind(self) -> str:
-        return str(self.obj.get("kind") or "")
+        return self.id.kind
 
     @cached_property
     def meta(self) -> Json:
@@ -56,9 +60,10 @@ class Source:
     def full(self) -> str:
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
-    @property
+    @cached_property
     def ref(self) -> str:
-        return f"{self.kind} {self.full}"
+        """Its identity as text: ``Gateway default/web``."""
+        return str(kinds.Ref(*self.id, self.namespace, self.name))
 
     @cached_property
     def labels(self) -> Mapping[str, str]:
@@ -119,7 +124,7 @@ class Snapshot:
         """Analyzers that could not run, with the kinds that each lacks."""
         for s in sources:
             if s.namespace not in SYSTEM:  # a file's object stands for the live one of the same name
-                self._by_kind.setdefault(kind_of(s.obj), {})[s.namespace, s.name] = s
+                self._by_kind.setdefault(str(s.id), {})[s.namespace, s.name] = s
 
     def replaced(self, changes: Mapping[Key, Source | None], secrets: frozenset[str] | None = None) -> Snapshot:
         """With objects put in the place of others, or (None) taken away. Indexes over other kinds are kept."""
@@ -132,7 +137,7 @@ class Snapshot:
                 found.pop((namespace, name), None)
             elif namespace not in SYSTEM:
                 found[namespace, name] = source
-        out._made = {n: (v, kinds) for n, (v, kinds) in self._made.items() if not kinds & touched}
+        out._made = {n: (v, read) for n, (v, read) in self._made.items() if not read & touched}
         return out
 
     def index(self, name: str, make: Callable[[], T]) -> T:
@@ -144,8 +149,8 @@ class Snapshot:
                 self._made[name] = (made, frozenset(self.read))
             finally:
                 self.read = outer
-        found, kinds = self._made[name]
-        self.read |= kinds
+        found, read = self._made[name]
+        self.read |= read
         return cast(T, found)
 
     @property
@@ -168,18 +173,26 @@ class Snapshot:
             found = None
         return found if isinstance(found, dict) else {}
 
-    def all(self, *kinds: str) -> list[Source]:
-        self.read.update(kinds)
-        return [s for kind in kinds for s in self._by_kind.get(kind, {}).values()]
+    def all(self, *wanted: kinds.Kind | str) -> list[Source]:
+        """All objects of some kinds; a kind is a row of the table or spelled as ``kind_of`` does."""
+        names = [_spelled(kind) for kind in wanted]
+        self.read.update(names)
+        return [s for name in names for s in self._by_kind.get(name, {}).values()]
+
+    def of_unknown_kinds(self) -> Iterable[Source]:
+        """Objects whose kind is not in the table: only files have such."""
+        known = {str(kind) for kind in kinds.TABLE}
+        return [s for name, found in self._by_kind.items() if name not in known for s in found.values()]
 
     def everything(self) -> Iterable[Source]:
         self.read.add(EVERYTHING)
         for sources in self._by_kind.values():
             yield from sources.values()
 
-    def get(self, kind: str, namespace: str, name: str) -> Source | None:
-        self.read.add(kind)
-        return self._by_kind.get(kind, {}).get((namespace, name))
+    def get(self, kind: kinds.Kind | str, namespace: str, name: str) -> Source | None:
+        spelled = _spelled(kind)
+        self.read.add(spelled)
+        return self._by_kind.get(spelled, {}).get((namespace, name))
 
     def of_namespace(self, kind: str, namespace: str) -> list[Source]:
         def make() -> dict[str, list[Source]]:
@@ -238,9 +251,12 @@ class Snapshot:
 
 
 def kind_of(obj: Json) -> str:
-    kind = str(obj.get("kind") or "")
-    group = str(obj.get("apiVersion") or "").partition("/")[0]
-    return K8S_GATEWAY if kind == "Gateway" and group == "gateway.networking.k8s.io" else kind
+    """``Gateway`` for Istio's, ``Gateway.gateway.networking.k8s.io`` for the Gateway API's (``kinds.GroupKind``)."""
+    return str(kinds.group_kind(obj))
+
+
+def _spelled(kind: kinds.Kind | str) -> str:
+    return kind if isinstance(kind, str) else str(kind.id)
 
 
 def selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:

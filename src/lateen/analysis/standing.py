@@ -27,7 +27,7 @@ class Standing:
         self._changes[kind_of(obj), source.namespace, source.name] = source
 
     def drop(self, obj: Json) -> None:
-        """``obj`` needs no more than kind and name."""
+        """``obj`` needs no more than apiVersion, kind and name."""
         source = Source(obj)
         self._changes[kind_of(obj), source.namespace, source.name] = None
 

@@ -1,4 +1,5 @@
-"""Which fields of the mesh's kinds have no effect in this version, each with the reason.
+"""Which fields of the mesh's kinds have no effect in this version, each with the reason (for kinds as a whole, see
+``Kind.idle``).
 
 A path is written with ``[]`` for list items and ``{}`` for map values; a path ending in ``.**`` covers everything
 below. What is listed here is accepted and stored, and the admission webhook answers with a warning by name. Everything
@@ -10,15 +11,9 @@ from __future__ import annotations
 import typing
 from typing import Any
 
+from lateen.api import kinds
 from lateen.api.config import Config, fields, unwrap
-
-IDLE: dict[str, str] = {
-    "RequestAuthentication": "tokens of end users are not looked at yet",
-    "Telemetry": "telemetry is what the mesh configuration says",
-    "WasmPlugin": "use an EnvoyFilter with envoy.filters.http.wasm",
-    "TrafficExtension": "use an EnvoyFilter with envoy.filters.http.wasm or .lua",
-}
-"""Kinds of which nothing has an effect."""
+from lateen.api.kinds import Kind
 
 _POLICIES = (
     "trafficPolicy",
@@ -29,11 +24,11 @@ _POLICIES = (
 _GATEWAY_API = "the Gateway API's gateways are not there yet"
 _NAMELESS = "Istio does not implement it either"
 
-UNSUPPORTED: dict[str, dict[str, str]] = {
-    "VirtualService": {
+UNSUPPORTED: dict[Kind, dict[str, str]] = {
+    kinds.VIRTUAL_SERVICE: {
         "tcp[].match[].sourceSubnet": _NAMELESS,
     },
-    "DestinationRule": {
+    kinds.DESTINATION_RULE: {
         **{
             f"{at}.loadBalancer.zoneAwareLbSetting.**": "use localityLbSetting, which decides by zones too"
             for at in _POLICIES
@@ -41,19 +36,19 @@ UNSUPPORTED: dict[str, dict[str, str]] = {
         **{f"{at}.outlierDetection.consecutiveErrors": "use consecutive5xxErrors" for at in _POLICIES},
         **{f"{at}.retryBudget.budgetInterval": "Envoy has no such setting" for at in (_POLICIES[0], _POLICIES[2])},
     },
-    "Gateway": {
+    kinds.GATEWAY: {
         "servers[].defaultEndpoint": _NAMELESS,
         "servers[].port.targetPort": "the gateway's Service maps ports",
         "servers[].tls.tlsCertificates[].caCertificates": "clients are verified with the server's own caCertificates",
     },
-    "ServiceEntry": {"endpoints[].network": "all endpoints are in one network"},
-    "WorkloadEntry": {"network": "all endpoints are in one network"},
-    "WorkloadGroup": {
+    kinds.SERVICE_ENTRY: {"endpoints[].network": "all endpoints are in one network"},
+    kinds.WORKLOAD_ENTRY: {"network": "all endpoints are in one network"},
+    kinds.WORKLOAD_GROUP: {
         "template.network": "all endpoints are in one network",
         "template.address": "a machine says itself where it is",
         "probe.grpc.**": "the agent of a machine has no gRPC; use httpGet, tcpSocket or exec",
     },
-    "Sidecar": {
+    kinds.SIDECAR: {
         "ingress[].port.name": "nothing goes by it",
         "ingress[].port.targetPort": "defaultEndpoint says where the application listens",
         "egress[].port.targetPort": _NAMELESS,
@@ -64,24 +59,23 @@ UNSUPPORTED: dict[str, dict[str, str]] = {
         "ingress[].tls.credentialNames": "a sidecar has its certificates in files",
         "ingress[].tls.caCertCredentialName": "a sidecar has its certificates in files",
     },
-    "EnvoyFilter": {
+    kinds.ENVOY_FILTER: {
         "targetRefs[].**": _GATEWAY_API,
         "configPatches[].match.waypoint.**": "there are no waypoints",
         "configPatches[].match.listener.portName": _NAMELESS,
     },
-    "ProxyConfig": {"image.**": "there is one image of the proxy"},
-    "PeerAuthentication": {},
-    "AuthorizationPolicy": {"targetRef.**": _GATEWAY_API, "targetRefs[].**": _GATEWAY_API},
+    kinds.PROXY_CONFIG: {"image.**": "there is one image of the proxy"},
+    kinds.AUTHORIZATION_POLICY: {"targetRef.**": _GATEWAY_API, "targetRefs[].**": _GATEWAY_API},
 }
 
 _VALUES = {
-    ("AuthorizationPolicy", "action"): ("ALLOW", "DENY", "CUSTOM"),
-    ("EnvoyFilter", "configPatches[].match.context"): ("ANY", "SIDECAR_INBOUND", "SIDECAR_OUTBOUND", "GATEWAY"),
+    (kinds.AUTHORIZATION_POLICY, "action"): ("ALLOW", "DENY", "CUSTOM"),
+    (kinds.ENVOY_FILTER, "configPatches[].match.context"): ("ANY", "SIDECAR_INBOUND", "SIDECAR_OUTBOUND", "GATEWAY"),
 }
 """Fields of which only these values have an effect."""
 
 
-def reason(kind: str, path: str) -> str | None:
+def reason(kind: Kind, path: str) -> str | None:
     """Why a field (in its general form) has no effect; None where it has one."""
     known = UNSUPPORTED.get(kind, {})
     if path in known:
@@ -124,21 +118,22 @@ def leaves(kind: Any, value: Any, path: str = "") -> list[tuple[str, Any]]:
     return [(path, value)]
 
 
-def ineffective(kind: str, spec_type: type[Config], spec: Any) -> list[str]:
+def ineffective(kind: Kind, spec: Any) -> list[str]:
     """One warning for each field that is set and has no effect; for a kind without any effect, one in all."""
-    if kind in IDLE:
-        return [f"{kind} has no effect yet in this version of Lateen: {IDLE[kind]}; it is checked, stored and ignored"]
+    name = kind.kind
+    if kind.idle:
+        return [f"{name} has no effect yet in this version of Lateen: {kind.idle}; it is checked, stored and ignored"]
     out = []
-    for path, value in leaves(spec_type, spec):
+    for path, value in leaves(kind.spec, spec):
         form = general(path)
         why = reason(kind, form)
         if why is not None:
             out.append(
-                f"{kind} field spec.{path} has no effect in this version of Lateen: {why}; it is stored and ignored"
+                f"{name} field spec.{path} has no effect in this version of Lateen: {why}; it is stored and ignored"
             )
         elif (allowed := _VALUES.get((kind, form))) and value not in allowed:
             out.append(
-                f'{kind} field spec.{path}: the value "{value}" has no effect in this version of Lateen; '
+                f'{name} field spec.{path}: the value "{value}" has no effect in this version of Lateen; '
                 f"effective are: {', '.join(allowed)}"
             )
     return out

@@ -7,19 +7,10 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from lateen.api.config import Config
+from lateen.api.kinds import Ref as Ref
 from lateen.kit.jsons import Json, dig
 
 S = TypeVar("S", bound=Config)
-
-
-@dataclass(frozen=True)
-class Ref:
-    kind: str
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.namespace}/{self.name}"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from lateen.analysis.snapshot import kind_of
 from lateen.api import kinds
 from lateen.api import validate as rules
 from lateen.api.config import unknown
-from lateen.api.crds import BY_KIND
 from lateen.cli.base import command
 from lateen.cli.connect import Target, target_options
 from lateen.cli.output import BAD_DATA, FINDINGS, USAGE, CliError, colored, colors, fail, say, table, warn
@@ -38,7 +37,6 @@ LIVE = (
     kinds.CRD,
     kinds.MUTATING_WEBHOOK,
     kinds.VALIDATING_WEBHOOK,
-    *kinds.MESH,
     kinds.KUBERNETES_GATEWAY,
 )
 
@@ -75,10 +73,10 @@ async def live(client: HttpClient, timeout_s: float) -> Live:
 
     try:
         async with asyncio.timeout(timeout_s):
-            lists = await asyncio.gather(*(of(k) for k in LIVE))
+            lists = await asyncio.gather(*(of(k) for k in (*LIVE, *kinds.owned())))
     except TimeoutError:
         raise CliError(f"the cluster could not be read within {timeout_s:g} s; --timeout gives it longer") from None
-    if all(k.kind in forbidden for k in kinds.MESH):
+    if all(str(k.id) in forbidden for k in kinds.owned()):
         raise CliError(f"the cluster does not let this account read the mesh's configuration: {forbidden['Gateway']}")
     return Live([s for found in lists for s in found], forbidden)
 
@@ -243,11 +241,13 @@ def _validate(path: Path | None, namespace: str) -> int:
 
     errors = 0
     for source in load.sources(path, namespace):
-        definition = BY_KIND.get(source.kind)
-        group = str(source.obj.get("apiVersion") or "").partition("/")[0]
-        if definition is None or group != definition.kind.group:
-            continue
-        found = [(p, f'unknown field "{p}"', False) for p in unknown(definition.spec, source.spec)]
+        stranger = kinds.stranger(source.obj)
+        kind = kinds.of(source.obj)
+        if kind is None or not kind.owned:
+            found = [("kind", stranger, False)] if stranger else []
+        else:
+            found = [("apiVersion", stranger, False)] if stranger else []
+            found += [(p, f'unknown field "{p}"', False) for p in unknown(kind.spec, source.spec)]
         found += [(f.path, f"{f.path}: {f.says}", f.warning) for f in rules.findings(source.obj)]
         for where, says, warning in found:
             row, column = source.position(path_of(where))

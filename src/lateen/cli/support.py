@@ -74,7 +74,6 @@ COLLECTED = (
     kinds.EVENT,
     kinds.MUTATING_WEBHOOK,
     kinds.VALIDATING_WEBHOOK,
-    *kinds.MESH,
 )
 """Secrets are not among them, and of configuration maps only the mesh's own."""
 LIMIT = 50
@@ -116,7 +115,7 @@ async def _collect(client: HttpClient, target: Target, include: tuple[str, ...],
 
     with step("Objects of the cluster"):
         add("cluster/version.json", jsons.dumps(await client.call("GET", "/version")))
-        for kind in COLLECTED:
+        for kind in (*COLLECTED, *kinds.owned()):
             try:
                 found, _ = await client.list(kind)
             except KubeError as e:

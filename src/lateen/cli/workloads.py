@@ -174,7 +174,7 @@ async def _through(client: HttpClient, pod: Json, port: int, path: str) -> bytes
 @target_options
 def wait(target: Target, kind: str, name: str, what: str, threshold: float, timeout: str) -> None:  # noqa: ARG001
     """Until the proxies have a configuration: lateen x wait virtualservice reviews"""
-    chosen = next((k for k in kinds.MESH if kind.lower() in (k.kind.lower(), k.plural)), None)
+    chosen = next((k for k in kinds.owned() if kind.lower() in (k.kind.lower(), k.plural)), None)
     if chosen is None:
         raise CliError(f'"{kind}" is not a kind of the mesh', USAGE)
     plain, _, other = name.partition(".")
@@ -189,7 +189,7 @@ def wait(target: Target, kind: str, name: str, what: str, threshold: float, time
                 raise CliError(f'{chosen.kind} "{plain}" not found in namespace {other or target.namespace}')
             # A status of this generation is written only after the push that brings the object to proxies.
             if dig(found, "status", "observedGeneration") == found["metadata"].get("generation"):
-                have, concerned = await _distribution(client, f"{chosen.kind} {other or target.namespace}/{plain}")
+                have, concerned = await _distribution(client, str(chosen.ref(other or target.namespace, plain)))
                 says = f"{have}/{concerned} proxies"
                 if not concerned and chosen is kinds.GATEWAY:
                     says = "no connected proxy serves it"

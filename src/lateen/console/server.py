@@ -25,7 +25,7 @@ log = logging.getLogger("lateen.console.server")
 
 ROOT = "/kiali"
 STATIC = Path(__file__).parent / "static"
-WATCHED = (kinds.NAMESPACE, kinds.POD, kinds.SERVICE, kinds.DEPLOYMENT, kinds.CONFIG_MAP, *kinds.MESH)
+WATCHED = (kinds.NAMESPACE, kinds.POD, kinds.SERVICE, kinds.DEPLOYMENT, kinds.CONFIG_MAP)
 UNREAD = ("Secret", "CustomResourceDefinition", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
 """Kinds that analyzers look at and the console may not read, or does not."""
 LOCAL = ("localhost", "127.0.0.1", "[::1]", "kiali")
@@ -55,7 +55,7 @@ class Console:
     def __init__(self, client: HttpClient, collector: str) -> None:
         self._client, self._collector = client, collector.rstrip("/")
         self._root = os.environ.get("POD_NAMESPACE", "istio-system")
-        self.informers = {k: Informer(client, k, self._changed) for k in WATCHED}
+        self.informers = {k: Informer(client, k, self._changed) for k in (*WATCHED, *kinds.owned())}
         self._findings: dict[str, list[Json]] | None = None
         self._session: aiohttp.ClientSession | None = None
 
@@ -131,7 +131,9 @@ class Console:
         """Namespace -> findings of the analysis, of this moment."""
         if self._findings is None:
             sources = [
-                Source({"apiVersion": k.api_version, "kind": k.kind, **o}) for k in WATCHED for o in self._objects(k)
+                Source({"apiVersion": k.api_version, "kind": k.kind, **o})
+                for k in self.informers
+                for o in self._objects(k)
             ]
             out: dict[str, list[Json]] = {}
             for m in analyze(Snapshot(sources, root=self._root, unread=UNREAD)):
@@ -162,7 +164,7 @@ class Console:
                     "meshed": sum(has_proxy(p) for p in mine),
                     "pods": len(mine),
                     "config": sum(
-                        1 for k in kinds.MESH for o in self._objects(k) if o["metadata"].get("namespace") == name
+                        1 for k in kinds.owned() for o in self._objects(k) if o["metadata"].get("namespace") == name
                     ),
                     "errors": levels.count("Error"),
                     "warnings": levels.count("Warning"),

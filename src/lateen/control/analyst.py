@@ -17,19 +17,21 @@ from typing import NamedTuple
 
 from lateen.analysis import Message
 from lateen.analysis.standing import Standing
+from lateen.api import kinds
 from lateen.kit import jsons
 from lateen.kit.jsons import Json, dig
 
 log = logging.getLogger("lateen.control.analyst")
 
 UNREAD = frozenset(
-    {
-        "Deployment",
-        "CustomResourceDefinition",
-        "MutatingWebhookConfiguration",
-        "ValidatingWebhookConfiguration",
-        "KubernetesGateway",
-    }
+    str(kind.id)
+    for kind in (
+        kinds.DEPLOYMENT,
+        kinds.CRD,
+        kinds.MUTATING_WEBHOOK,
+        kinds.VALIDATING_WEBHOOK,
+        kinds.KUBERNETES_GATEWAY,
+    )
 )
 """Kinds that analyzers look at and istiod does not watch."""
 NOT_OURS = {"IST0171"}

@@ -21,7 +21,7 @@ from lateen.control.agents import Agents
 from lateen.control.ca_service import CaService
 from lateen.control.injection import Injector
 from lateen.control.monitoring import monitoring, ready
-from lateen.control.plane import WATCHED, Control
+from lateen.control.plane import Control
 from lateen.control.status import StatusWriter
 from lateen.control.webhooks import Webhooks
 from lateen.kit import certs, duration, tasks, times
@@ -98,7 +98,7 @@ async def run() -> None:
         if new is not None:
             tasks.spawn(control.root_config_map(new, authority.root), "root certificate")
 
-    informers = [Informer(client, k, on_change) for k in WATCHED]
+    informers = [Informer(client, k, on_change) for k in kinds.watched()]
     spaces = Informer(client, kinds.NAMESPACE, on_namespace)
     writer.informers = [*informers, spaces]
     for informer in (*informers, spaces):

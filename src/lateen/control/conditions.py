@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lateen.api.effective import IDLE
+from lateen.api import kinds
 from lateen.control.analyst import Found
 from lateen.control.reach import Reach
 from lateen.kit.jsons import Json
@@ -23,12 +23,12 @@ def condition(kind: str, status: str, reason: str, text: str) -> Json:
     return {"type": kind, "status": status, "reason": reason, "message": text[:2000]}
 
 
-def accepted(kind: str, bad: str) -> Json:
+def accepted(kind: kinds.Kind, bad: str) -> Json:
     """``bad`` is why the object is left out, empty where it is not."""
     if bad:
         return condition("Accepted", "False", "Invalid", bad)
-    if kind in IDLE:
-        return condition("Accepted", "False", "NotImplemented", f"{kind} has no effect yet: {IDLE[kind]}")
+    if kind.idle:
+        return condition("Accepted", "False", "NotImplemented", f"{kind.kind} has no effect yet: {kind.idle}")
     return condition("Accepted", "True", "Accepted", "the object is valid")
 
 
@@ -39,14 +39,14 @@ def analyzed(found: Sequence[Found]) -> Json:
     return condition("Analyzed", "True", reason, "; ".join(f"[{f.code}] {f.text}" for f in found[:SHOWN]))
 
 
-def reconciled(kind: str, far: Reach, before: bool) -> Json:
+def reconciled(kind: kinds.Kind, far: Reach, before: bool) -> Json:
     """``before``: whether all proxies had this generation already. One that connects later gets it with everything
     else, which is no news about the object."""
     if far.refused:
         proxy, text = far.refused[0]
         more = f" (and {len(far.refused) - 1} more)" if len(far.refused) > 1 else ""
         return condition("Reconciled", "False", "Refused", f"proxy {proxy}{more} refused it: {text}")
-    if kind == "Gateway" and not far.concerned:
+    if kind is kinds.GATEWAY and not far.concerned:
         return condition("Reconciled", "Unknown", "NoProxy", "no connected proxy serves this Gateway")
     if far.have == far.concerned or before:
         return condition("Reconciled", "True", "UpToDate", "all connected proxies that it concerns have it")

@@ -34,7 +34,7 @@ def monitoring(control: Control, ca: CaService, hooks: Webhooks) -> list[web.Rou
         return web.json_response(
             {
                 "proxies": control.status(),
-                "bad": control.world.bad,
+                "bad": {str(ref): says for ref, says in control.world.bad.items()},
                 "unreadSecrets": sorted(control.credentials.refused),
                 "version": __version__,
             }

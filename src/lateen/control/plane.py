@@ -40,16 +40,6 @@ QUIET_S, LONGEST_S = 0.02, 1.0
 GRACE_S = 0.5
 """How long a rule waits for a host or a subset that it leads to and that is not there."""
 DEBUG_AUDIENCE = "lateen-debug"
-WATCHED = (
-    kinds.NODE,
-    kinds.SERVICE,
-    kinds.ENDPOINT_SLICE,
-    kinds.POD,
-    kinds.CONFIG_MAP,
-    kinds.INGRESS,
-    kinds.INGRESS_CLASS,
-    *kinds.MESH,
-)
 
 
 class Control:

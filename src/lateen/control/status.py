@@ -19,7 +19,7 @@ from lateen.control.analyst import Analyst, Found
 from lateen.control.leadership import Leadership
 from lateen.control.patching import Patching
 from lateen.control.reach import Reach, reach
-from lateen.control.world import COLLECTIONS, World
+from lateen.control.world import World
 from lateen.kit import tasks, times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError, Unreachable
@@ -83,7 +83,7 @@ class StatusWriter:
         if kind is not kinds.ENDPOINT_SLICE and obj is not None and self.leadership.held:
             self._analyst.changed(_typed(kind, obj), gone=new is None)
             self._stale.set()
-        if kind in kinds.MESH or kind in (kinds.SERVICE, kinds.INGRESS):
+        if kind.owned or kind in (kinds.SERVICE, kinds.INGRESS):
             self._dirty.set()
 
     async def run(self) -> None:
@@ -160,23 +160,20 @@ class StatusWriter:
         addresses = mesh.automatic()
         out: list[tuple[kinds.Kind, Json, Json]] = []
         for informer in self.informers:
-            if informer.kind not in kinds.MESH:
+            if not informer.kind.owned:
                 continue
             for key, obj in informer.objects.items():
                 if self._ahead(informer.kind, key):
                     continue  # the push that brings it to proxies has its status written, too
-                status = self._status(informer.kind.kind, obj, far, extras, addresses)
+                status = self._status(informer.kind, obj, far, extras, addresses)
                 if status is not None:
                     out.append((informer.kind, obj, status))
         return out + self._ingresses(mesh)
 
     def _ahead(self, kind: kinds.Kind, key: Key) -> bool:
         """Whether the object is another one than what proxies have been offered."""
-        name = COLLECTIONS.get(kind.kind)
-        if name is None:
-            return False
         known, pushed = self._world.objects, self._offered()
-        return known is not pushed and getattr(known, name).get(key) is not getattr(pushed, name).get(key)
+        return known is not pushed and known.of(kind).get(key) is not pushed.of(kind).get(key)
 
     def _ingresses(self, mesh: Mesh) -> list[tuple[kinds.Kind, Json, Json]]:
         """An Ingress is reached where its gateway is."""
@@ -197,11 +194,17 @@ class StatusWriter:
         return out
 
     def _status(
-        self, kind: str, obj: Json, far: dict[str, Reach], extras: dict[str, list[Json]], addresses: dict[Key, str]
+        self,
+        kind: kinds.Kind,
+        obj: Json,
+        far: dict[str, Reach],
+        extras: dict[str, list[Json]],
+        addresses: dict[Key, str],
     ) -> Json | None:
         """What to write; None where it is written already."""
         meta = obj["metadata"]
-        ref = f"{kind} {meta['namespace']}/{meta['name']}"
+        identity = kind.ref(meta["namespace"], meta["name"])
+        ref = str(identity)
         generation, found = meta.get("generation"), self._found.get(ref, [])
         status: Json = dig(obj, "status", default={})
         old = status.get("conditions") or []
@@ -210,19 +213,19 @@ class StatusWriter:
             for c in old
         )
         new = [
-            conditions.accepted(kind, self._world.bad.get(ref, "")),
+            conditions.accepted(kind, self._world.bad.get(identity, "")),
             conditions.analyzed(found),
             conditions.reconciled(kind, far.get(ref, Reach()), done),
             *extras.get(ref, ()),
         ]
-        if kind == "EnvoyFilter" and ref not in extras:
+        if kind is kinds.ENVOY_FILTER and ref not in extras:
             new.append(conditions.patched([]))
         new = [c | {"observedGeneration": generation} for c in new]
         new += [_bare(c) for c in old if c.get("type") == "Healthy"]  # the probe's, not ours
         messages = conditions.validation_messages(found)
         given = [
             {"host": h, "value": ip}
-            for h in (dig(obj, "spec", "hosts", default=[]) if kind == "ServiceEntry" else [])
+            for h in (dig(obj, "spec", "hosts", default=[]) if kind is kinds.SERVICE_ENTRY else [])
             if (ip := addresses.get((meta["namespace"], h)))
         ]
         same = (status.get("validationMessages") or []) == messages and (status.get("addresses") or []) == given

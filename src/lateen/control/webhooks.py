@@ -11,8 +11,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from lateen.api import validate
-from lateen.api.crds import BY_KIND
+from lateen.api import kinds, validate
 from lateen.api.effective import ineffective
 from lateen.control.injection import Injector
 from lateen.inject import pods
@@ -74,7 +73,7 @@ class Webhooks:
             return _answer(answer)
         findings = validate.findings(obj)
         found = [(f.path, f.says) for f in findings if not f.warning]
-        if obj.get("kind") == "EnvoyFilter" and not found:
+        if kinds.of(obj) is kinds.ENVOY_FILTER and not found:
             found = unreadable(obj)
         if found:
             self.counts["invalid"] += 1
@@ -87,12 +86,14 @@ class Webhooks:
                 }
             )
         self.counts["valid"] += 1
-        definition = BY_KIND.get(str(obj.get("kind")))
-        if definition:
+        kind = kinds.of(obj)
+        if kind is not None and kind.owned:
             warnings = [f"{f.path}: {f.says}" for f in findings]
-            warnings += ineffective(definition.kind.kind, definition.spec, obj.get("spec") or {})
+            warnings += ineffective(kind, obj.get("spec") or {})
             warnings += await self._missing_hosts(obj)
             answer["warnings"] = warnings
+        elif unknown := kinds.stranger(obj):
+            answer["warnings"] = [f"{unknown}; it is stored and ignored"]
         return _answer(answer)
 
     async def _missing_hosts(self, obj: Json) -> list[str]:

@@ -9,9 +9,7 @@ from typing import Any
 
 from lateen.api import kinds, validate
 from lateen.api import objects as o
-from lateen.api.config import Config, DecodeError, decode
-from lateen.api.crds import BY_KIND
-from lateen.api.ingress import Ingress, IngressClass
+from lateen.api.config import DecodeError, decode
 from lateen.api.kinds import Kind
 from lateen.control.meshconfig import MeshConfigSource
 from lateen.kit import certs
@@ -21,24 +19,6 @@ from lateen.mesh.objects import Objects
 from lateen.wire.revision import Revision
 
 log = logging.getLogger("lateen.control.world")
-
-COLLECTIONS = {
-    "VirtualService": "virtual_services",
-    "DestinationRule": "destination_rules",
-    "Gateway": "gateways",
-    "PeerAuthentication": "peer_authentications",
-    "AuthorizationPolicy": "authorization_policies",
-    "ServiceEntry": "service_entries",
-    "WorkloadEntry": "workload_entries",
-    "WorkloadGroup": "workload_groups",
-    "Sidecar": "sidecars",
-    "EnvoyFilter": "envoy_filters",
-    "ProxyConfig": "proxy_configs",
-}
-KUBERNETES: dict[str, tuple[type[Config], str]] = {
-    "Ingress": (Ingress, "ingresses"),
-    "IngressClass": (IngressClass, "ingress_classes"),
-}
 
 
 def _is_dry_run(obj: Json) -> bool:
@@ -71,7 +51,7 @@ class World:
         self._revision = revision or Revision()
         self.mesh_config = MeshConfigSource(root_namespace, self._revision)
         self.objects = Objects(self.mesh_config.settings)
-        self.bad: dict[str, str] = {}
+        self.bad: dict[o.Ref, str] = {}
         self._root, self._on_change = root_namespace, on_change
         self._places: dict[str, str] = {}
         """Node -> its locality."""
@@ -81,22 +61,20 @@ class World:
         before = self.objects
         match kind:
             case kinds.SERVICE:
-                self._put("services", key, o.service(new) if new else None)
+                self._put(kind, key, o.service(new) if new else None)
             case kinds.POD:
-                self._put("pods", key, self._placed(o.pod(new)) if new and dig(new, "status", "podIP") else None)
+                self._put(kind, key, self._placed(o.pod(new)) if new and dig(new, "status", "podIP") else None)
             case kinds.NODE:
                 self._node(key[1], o.node_locality(new) if new else "")
             case kinds.ENDPOINT_SLICE:
                 service = dig(new, "metadata", "labels", "kubernetes.io/service-name", default="")
-                self._put("slices", key, (service, o.endpoints(new)) if new and service else None)
+                self._put(kind, key, (service, o.endpoints(new)) if new and service else None)
             case kinds.SECRET:
                 self._credential(key, new)
             case kinds.CONFIG_MAP:
                 self._config(key, new)
-            case _ if kind.kind in COLLECTIONS:
-                self._mesh_object(kind, key, old, new)
-            case kinds.INGRESS | kinds.INGRESS_CLASS:
-                self._kubernetes_object(kind, key, new)
+            case _:
+                self._resource(kind, key, old, new)
         if self.objects is not before:
             self._on_change()
 
@@ -114,43 +92,38 @@ class World:
             key: replace(p, locality=place) if p.node == name and p.locality in ("", before) else p
             for key, p in self.objects.pods.items()
         }
-        self.objects = replace(self.objects, pods=pods)
+        self.objects = self.objects.replaced(kinds.POD, pods)
 
-    def _put(self, collection: str, key: Key, value: Any) -> None:
-        if getattr(self.objects, collection).get(key) != value:
-            self.objects = self.objects.put(collection, key, value)
+    def _put(self, kind: Kind, key: Key, value: Any) -> None:
+        if self.objects.of(kind).get(key) != value:
+            self.objects = self.objects.put(kind, key, value)
 
-    def _kubernetes_object(self, kind: Kind, key: Key, new: Json | None) -> None:
-        """The API server has checked it already."""
-        spec, collection = KUBERNETES[kind.kind]
-        if new is None:
-            self._put(collection, key, None)
+    def _resource(self, kind: Kind, key: Key, old: Json | None, new: Json | None) -> None:
+        """A kind that has a type in the table; others are not looked at."""
+        if kind.spec is None:
             return
-        made = resource(o.Ref(kind.kind, *key), new, decode(spec, new.get("spec") or {}))
-        self._put(collection, key, made)
-
-    def _mesh_object(self, kind: Kind, key: Key, old: Json | None, new: Json | None) -> None:
-        ref = o.Ref(kind.kind, *key)
+        ref = kind.ref(*key)
         if old and new and old.get("spec") == new.get("spec") and resource(ref, old, None) == resource(ref, new, None):
             return  # only its status is another one, which we wrote
-        self.bad.pop(str(ref), None)
-        if new is None or not self._revision.owns(dig(new, "metadata", "labels", default={})):
-            self._put(COLLECTIONS[kind.kind], key, None)
+        self.bad.pop(ref, None)
+        mine = not kind.owned or self._revision.owns(dig(new, "metadata", "labels", default={}))
+        if new is None or not mine:
+            self._put(kind, key, None)
             return
         try:
-            spec = decode(BY_KIND[kind.kind].spec, new.get("spec") or {})
+            spec = decode(kind.spec, new.get("spec") or {})
             # The webhook has refused it already, unless it was not there, or another version of it was.
-            if problems := validate.problems({"kind": kind.kind, **new}):
+            if problems := validate.problems({"apiVersion": kind.api_version, "kind": kind.kind, **new}):
                 raise DecodeError(*problems[0])
         except DecodeError as e:
-            self.bad[str(ref)] = str(e)
+            self.bad[ref] = str(e)
             log.warning("%s is left out: %s", ref, e)
             return  # the last good one stays
-        self._put(COLLECTIONS[kind.kind], key, resource(ref, new, spec))
+        self._put(kind, key, resource(ref, new, spec))
 
     def _credential(self, key: Key, new: Json | None) -> None:
         """One that Envoy would refuse is left out here: it would hold up all listeners of its port."""
-        ref = str(o.Ref("Secret", *key))
+        ref = kinds.SECRET.ref(*key)
         self.bad.pop(ref, None)
         try:
             found = o.credential(new) if new else None
@@ -162,12 +135,12 @@ class World:
             self.bad[ref] = str(e)
             log.warning("%s is left out: %s", ref, e)
             return  # the last good one stays
-        self._put("credentials", key, found)
+        self._put(kinds.SECRET, key, found)
 
     def _config(self, key: Key, new: Json | None) -> None:
         if not self.mesh_config.changed(key, new):
             return
-        ref = str(o.Ref("ConfigMap", self._root, self._revision.config_map))
+        ref = kinds.CONFIG_MAP.ref(self._root, self._revision.config_map)
         self.bad.pop(ref, None)
         if self.mesh_config.problem:
             self.bad[ref] = self.mesh_config.problem

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lateen import __version__
-from lateen.api import crds
+from lateen.api import crds, kinds
 from lateen.inject import parts, pods
 from lateen.inject.workload import Workload
 from lateen.install import profiles
@@ -62,14 +62,14 @@ def _base(spec: Json) -> list[Json]:
             "labels": {"istio-injection": "disabled", "istio-operator-managed": "Reconcile"},
         },
     }
-    out = [ns] + [crds.crd(d) for d in crds.DEFINITIONS]
+    out = [ns, *crds.crds()]
     if not dig(spec, "components", "pilot", "enabled"):
         return out
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _meta("istiod")}
     read = ["get", "list", "watch"]
     rules = [
         {
-            "apiGroups": sorted({d.kind.group for d in crds.DEFINITIONS}),
+            "apiGroups": kinds.groups(),
             "resources": ["*"],
             "verbs": [*read, "update", "patch"],
         },
@@ -270,7 +270,7 @@ def _webhooks() -> list[Json]:
         "metadata": {"name": "istio-sidecar-injector", "labels": {"app": "sidecar-injector", "release": "istio"}},
         "webhooks": [by_namespace, by_pod],
     }
-    groups = sorted({d.kind.group for d in crds.DEFINITIONS})
+    groups = kinds.groups()
     checked = [{"operations": ["CREATE", "UPDATE"], "apiGroups": groups, "apiVersions": ["*"], "resources": ["*"]}]
     validating = {
         "apiVersion": "admissionregistration.k8s.io/v1",

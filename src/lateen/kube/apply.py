@@ -11,13 +11,11 @@ from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-_KINDS = {(k.api_version.rpartition("/")[0], k.kind): k for k in (*kinds.BUILT_IN, *kinds.MESH)}
 
 
 def kind_of(obj: Json) -> Kind:
     """Raises LookupError for a kind that is not in our table."""
-    group = str(obj.get("apiVersion", "")).rpartition("/")[0]
-    found = _KINDS.get((group, str(obj.get("kind"))))
+    found = kinds.of(obj)
     if found is None:
         raise LookupError(f"{obj.get('apiVersion')} {obj.get('kind')} is not known")
     return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.api.ingress import Backend, Ingress, Path
 from lateen.api.networking import (
@@ -59,7 +60,7 @@ def gateway(ingress: o.Resource[Ingress], root: str, selector: str) -> o.Resourc
     port = ServerPort(number=80, protocol="HTTP", name=f"http-80-ingress-{ref.name}-{ref.namespace}")
     servers.append(Server(port=port, hosts=("*",)))
     return o.Resource(
-        o.Ref("Gateway", root, f"{ref.name}-{SUFFIX}-{ref.namespace}"),
+        kinds.GATEWAY.ref(root, f"{ref.name}-{SUFFIX}-{ref.namespace}"),
         ingress.uid,
         ingress.version,
         ingress.created,
@@ -89,7 +90,7 @@ def rules(ingresses: Iterable[o.Resource[Ingress]], root: str, port: FindPort) -
             hosts=(host,), gateways=tuple(gateways), http=tuple(sorted((r for _, r in found), key=_order))
         )
         versions = "+".join(dict.fromkeys(f"{i.version}" for i, _ in found))
-        ref = o.Ref("VirtualService", first.ref.namespace, name)
+        ref = kinds.VIRTUAL_SERVICE.ref(first.ref.namespace, name)
         parts = tuple(dict.fromkeys(str(i.ref) for i, _ in found))
         ports = "/".join(str(r.route[0].destination.port) for _, r in found)
         made = o.Resource(ref, first.uid, f"{versions}/{host}/{ports}", first.created, spec, parts=parts)

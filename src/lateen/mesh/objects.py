@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Generic, Self, TypeVar, overload
 
+from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.api.ingress import Ingress, IngressClass
+from lateen.api.kinds import GroupKind, Kind
 from lateen.api.mesh import ExtensionProvider
 from lateen.api.mesh import ProxyConfig as ProxySettings
 from lateen.api.networking import (
@@ -27,6 +30,7 @@ from lateen.api.security import AuthorizationPolicy, PeerAuthentication
 
 Key = tuple[str, str]
 Labels = tuple[tuple[str, str], ...]
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -66,41 +70,72 @@ class MeshConfig:
     ingress_selector: str = "ingressgateway"
 
 
+class _Of(Generic[V]):
+    """Typed access to the objects of one kind: ``objects.virtual_services``."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+
+    @overload
+    def __get__(self, objects: None, owner: type[Objects]) -> Self: ...
+    @overload
+    def __get__(self, objects: Objects, owner: type[Objects]) -> Mapping[Key, V]: ...
+    def __get__(self, objects: Objects | None, owner: type[Objects]) -> Self | Mapping[Key, V]:
+        return self if objects is None else objects.of(self.kind)
+
+
+_NONE: Mapping[Key, Any] = MappingProxyType({})
+
+
 @dataclass(frozen=True)
 class Objects:
-    """Every typed object that the mesh is made of."""
+    """Every typed object that the mesh is made of, by kind and (namespace, name).
+
+    Never changed; ``put`` and ``replaced`` give another one, which shares the mappings of all other kinds, so that
+    ``a.of(kind) is b.of(kind)`` says that nothing of the kind differs.
+    """
 
     config: MeshConfig = MeshConfig()
-    services: Mapping[Key, o.Service] = field(default_factory=dict)
-    slices: Mapping[Key, tuple[str, Mapping[str, tuple[o.Endpoint, ...]]]] = field(default_factory=dict)
-    """EndpointSlice -> (service name, endpoints by port name)"""
-    pods: Mapping[Key, o.Pod] = field(default_factory=dict)
-    virtual_services: Mapping[Key, o.Resource[VirtualService]] = field(default_factory=dict)
-    destination_rules: Mapping[Key, o.Resource[DestinationRule]] = field(default_factory=dict)
-    gateways: Mapping[Key, o.Resource[Gateway]] = field(default_factory=dict)
-    peer_authentications: Mapping[Key, o.Resource[PeerAuthentication]] = field(default_factory=dict)
-    authorization_policies: Mapping[Key, o.Resource[AuthorizationPolicy]] = field(default_factory=dict)
-    credentials: Mapping[Key, o.Credential] = field(default_factory=dict)
-    service_entries: Mapping[Key, o.Resource[ServiceEntry]] = field(default_factory=dict)
-    workload_entries: Mapping[Key, o.Resource[WorkloadEntry]] = field(default_factory=dict)
-    workload_groups: Mapping[Key, o.Resource[WorkloadGroup]] = field(default_factory=dict)
-    sidecars: Mapping[Key, o.Resource[Sidecar]] = field(default_factory=dict)
-    envoy_filters: Mapping[Key, o.Resource[EnvoyFilter]] = field(default_factory=dict)
-    proxy_configs: Mapping[Key, o.Resource[ProxyConfig]] = field(default_factory=dict)
-    ingresses: Mapping[Key, o.Resource[Ingress]] = field(default_factory=dict)
-    ingress_classes: Mapping[Key, o.Resource[IngressClass]] = field(default_factory=dict)
+    by_kind: Mapping[GroupKind, Mapping[Key, Any]] = field(default_factory=dict)
 
-    def put(self, collection: str, key: Key, value: Any) -> Objects:
+    services = _Of[o.Service](kinds.SERVICE)
+    slices = _Of[tuple[str, Mapping[str, tuple[o.Endpoint, ...]]]](kinds.ENDPOINT_SLICE)
+    """(service's name, endpoints by port name)"""
+    pods = _Of[o.Pod](kinds.POD)
+    credentials = _Of[o.Credential](kinds.SECRET)
+    virtual_services = _Of[o.Resource[VirtualService]](kinds.VIRTUAL_SERVICE)
+    destination_rules = _Of[o.Resource[DestinationRule]](kinds.DESTINATION_RULE)
+    gateways = _Of[o.Resource[Gateway]](kinds.GATEWAY)
+    peer_authentications = _Of[o.Resource[PeerAuthentication]](kinds.PEER_AUTHENTICATION)
+    authorization_policies = _Of[o.Resource[AuthorizationPolicy]](kinds.AUTHORIZATION_POLICY)
+    service_entries = _Of[o.Resource[ServiceEntry]](kinds.SERVICE_ENTRY)
+    workload_entries = _Of[o.Resource[WorkloadEntry]](kinds.WORKLOAD_ENTRY)
+    workload_groups = _Of[o.Resource[WorkloadGroup]](kinds.WORKLOAD_GROUP)
+    sidecars = _Of[o.Resource[Sidecar]](kinds.SIDECAR)
+    envoy_filters = _Of[o.Resource[EnvoyFilter]](kinds.ENVOY_FILTER)
+    proxy_configs = _Of[o.Resource[ProxyConfig]](kinds.PROXY_CONFIG)
+    ingresses = _Of[o.Resource[Ingress]](kinds.INGRESS)
+    ingress_classes = _Of[o.Resource[IngressClass]](kinds.INGRESS_CLASS)
+
+    def of(self, kind: Kind) -> Mapping[Key, Any]:
+        return self.by_kind.get(kind.id, _NONE)
+
+    def put(self, kind: Kind, key: Key, value: Any) -> Objects:
         """With one object replaced, or removed where ``value`` is None."""
-        found = dict(getattr(self, collection))
+        found = dict(self.of(kind))
         if value is None:
             found.pop(key, None)
         else:
             found[key] = value
-        return replace(self, **{collection: found})  # type: ignore[arg-type]
+        return self.replaced(kind, found)
+
+    def replaced(self, kind: Kind, found: Mapping[Key, Any]) -> Objects:
+        """With all objects of a kind replaced."""
+        return replace(self, by_kind={**self.by_kind, kind.id: found})
 
 
-COLLECTIONS = tuple(f.name for f in fields(Objects) if f.name != "config")
+COLLECTIONS = {name: found.kind for name, found in vars(Objects).items() if isinstance(found, _Of)}
+"""Attribute -> its kind."""
 
 _PROTOCOLS = {
     "http": "http",

@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from lateen.analysis.registry import analyzer
-from lateen.analysis.snapshot import K8S_GATEWAY, Message, Path, Snapshot, Source, message, selector_text, selects
+from lateen.analysis.snapshot import Message, Path, Snapshot, Source, message, selector_text, selects
+from lateen.api import kinds
 from lateen.kit.jsons import Json
 
 CRD_MINIMUM = {
@@ -234,7 +235,10 @@ def policy_selectors(snapshot: Snapshot) -> Iterator[Message]:
                 p.labels[label]
                 for p in snapshot.pods(labels, "" if policy.namespace == snapshot.root else policy.namespace)
                 if label in p.labels
-                and (label not in labels or snapshot.get(K8S_GATEWAY, p.namespace, p.labels[label]) is not None)
+                and (
+                    label not in labels
+                    or snapshot.get(kinds.KUBERNETES_GATEWAY, p.namespace, p.labels[label]) is not None
+                )
             }
         )
         for name in names:

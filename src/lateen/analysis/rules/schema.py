@@ -6,34 +6,36 @@ from collections.abc import Iterator
 
 from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import Message, Path, Snapshot, Source, message
-from lateen.api import validate
+from lateen.api import kinds, validate
 from lateen.api.config import DecodeError, decode, unknown
-from lateen.api.crds import BY_KIND
+from lateen.api.kinds import Kind
 from lateen.api.networking import VirtualService
 from lateen.api.validate.unreachable import unreachable
 
 
 @analyzer("schema.ValidationAnalyzer", "Runs schema validation on the mesh's resources")
 def schema(snapshot: Snapshot) -> Iterator[Message]:
-    for kind in BY_KIND:
+    for kind in kinds.owned():
         for source in snapshot.all(kind):
             if "schema" not in source.memo:
-                source.memo["schema"] = list(_one(source))
+                source.memo["schema"] = list(_one(kind, source))
             yield from source.memo["schema"]
+    for source in snapshot.of_unknown_kinds():
+        if says := kinds.stranger(source.obj):
+            yield message("IST0106", source, says, path=("kind",))
 
 
-def _one(source: Source) -> Iterator[Message]:
-    definition = BY_KIND[source.kind]
-    if str(source.obj.get("apiVersion") or "").partition("/")[0] != definition.kind.group:
-        return
-    for path in unknown(definition.spec, source.spec):
+def _one(kind: Kind, source: Source) -> Iterator[Message]:
+    if says := kinds.stranger(source.obj):
+        yield message("IST0106", source, says, path=("apiVersion",))
+    for path in unknown(kind.spec, source.spec):
         yield message("IST0106", source, f'unknown field "{path}"', path=path_of(path))
     found = validate.findings(source.obj)
     for f in found:
         if not f.warning:
             yield message("IST0106", source, f"{f.path}: {f.says}", path=path_of(f.path))
     shadows: set[str] = set()
-    if source.kind == "VirtualService":
+    if kind is kinds.VIRTUAL_SERVICE:
         yield from _unreachable(source)
         shadows = {f.path for f in found if f.says.startswith("virtualService rule ")}
     for f in found:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from lateen.analysis.hosts import Hosts, destinations, matches
 from lateen.analysis.registry import analyzer
-from lateen.analysis.snapshot import K8S_GATEWAY, Message, Snapshot, Source, message, selects
+from lateen.analysis.snapshot import Message, Snapshot, Source, message, selects
+from lateen.api import kinds
 from lateen.api.reading import full_host
 
 MESH = "mesh"
@@ -104,7 +105,7 @@ def gateways(snapshot: Snapshot) -> Iterator[Message]:
                 continue
             where = _gateway_name(vs, str(name))
             istio = snapshot.get("Gateway", *where)
-            kubernetes = snapshot.get(K8S_GATEWAY, *where)
+            kubernetes = snapshot.get(kinds.KUBERNETES_GATEWAY, *where)
             if istio is None and kubernetes is None:
                 yield message("IST0101", vs, "gateway", name, path=path)
             if not _offers(istio, kubernetes, vs):

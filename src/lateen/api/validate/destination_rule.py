@@ -6,12 +6,14 @@ from lateen.api import networking as n
 from lateen.api.validate import scalars as s
 from lateen.api.validate.common import connection_pool, selector
 from lateen.api.validate.findings import Findings, no, warn
+from lateen.kit.jsons import Json
 
 MAX_MAGLEV = 5_000_011
 COOKIE_ATTRIBUTES = 64
 
 
-def destination_rule(dr: n.DestinationRule, namespace: str) -> Findings:
+def destination_rule(dr: n.DestinationRule, meta: Json) -> Findings:
+    namespace = str(meta.get("namespace") or "")
     yield from s.wildcard_domain(dr.host, "spec.host")
     yield from traffic_policy(dr.traffic_policy, "spec.trafficPolicy")
     seen: set[str] = set()

@@ -9,6 +9,7 @@ import re2
 from lateen.api import networking as n
 from lateen.api.validate.common import label_selector, selector, target_refs
 from lateen.api.validate.findings import Findings, no, warn
+from lateen.kit.jsons import Json
 
 LISTENERS = {"LISTENER", "FILTER_CHAIN", "NETWORK_FILTER", "HTTP_FILTER", "LISTENER_FILTER"}
 ROUTES = {"ROUTE_CONFIGURATION", "VIRTUAL_HOST", "HTTP_ROUTE"}
@@ -33,7 +34,7 @@ DEPRECATED_NAMES = {
 }
 
 
-def envoy_filter(ef: n.EnvoyFilter) -> Findings:
+def envoy_filter(ef: n.EnvoyFilter, _: Json) -> Findings:
     yield from label_selector(ef.workload_selector, "Envoy filter")
     yield from target_refs(None, ef.target_refs, ef.workload_selector is not None)
     for i, patch in enumerate(ef.config_patches):
@@ -134,7 +135,7 @@ def _value(value: Any, at: str) -> Findings:
             yield from _value(child, f"{at}[{i}]")
 
 
-def proxy_config(pc: n.ProxyConfig) -> Findings:
+def proxy_config(pc: n.ProxyConfig, _: Json) -> Findings:
     yield from selector(pc.selector)
     if (pc.concurrency or 0) < 0:
         yield no("spec.concurrency", "concurrency must be greater than or equal to 0")

@@ -6,12 +6,13 @@ from lateen.api import networking as n
 from lateen.api.validate import scalars as s
 from lateen.api.validate.common import server_tls
 from lateen.api.validate.findings import Findings, no, warn
+from lateen.kit.jsons import Json
 
 TLS_PROTOCOLS = {"HTTPS", "TLS"}
 HTTP_PROTOCOLS = {"HTTP", "HTTP2", "GRPC", "GRPC-WEB"}
 
 
-def gateway(gw: n.Gateway) -> Findings:
+def gateway(gw: n.Gateway, _: Json) -> Findings:
     if not gw.servers:
         yield no("spec.servers", "gateway must have at least one server")
     names: set[str] = set()

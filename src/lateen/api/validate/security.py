@@ -34,7 +34,7 @@ L7_CONDITIONS = ("request.headers", "request.auth.")
 TEMPLATE = re.compile(r"\{[^{}]*\}")
 
 
-def peer_authentication(pa: sec.PeerAuthentication) -> Findings:
+def peer_authentication(pa: sec.PeerAuthentication, _: Json) -> Findings:
     yield from selector(pa.selector)
     empty = pa.selector is None or not pa.selector.match_labels
     if pa.port_level_mtls and empty:
@@ -46,7 +46,7 @@ def peer_authentication(pa: sec.PeerAuthentication) -> Findings:
             yield from s.port(int(key), f"spec.portLevelMtls[{key}]")
 
 
-def request_authentication(ra: sec.RequestAuthentication) -> Findings:
+def request_authentication(ra: sec.RequestAuthentication, _: Json) -> Findings:
     yield from selector(ra.selector)
     yield from target_refs(ra.target_ref, ra.target_refs, ra.selector is not None)
     for i, rule in enumerate(ra.jwt_rules):
@@ -107,10 +107,10 @@ def _jwks(text: str, at: str) -> Findings:
         yield no(at, f"is not a JSON Web Key Set: {e}")
 
 
-def authorization_policy(ap: sec.AuthorizationPolicy, obj: Json) -> Findings:
+def authorization_policy(ap: sec.AuthorizationPolicy, meta: Json) -> Findings:
     yield from selector(ap.selector)
     yield from target_refs(ap.target_ref, ap.target_refs, ap.selector is not None)
-    yield from _dry_run(ap, obj)
+    yield from _dry_run(ap, meta)
     if ap.action == "CUSTOM":
         if ap.provider is None or not ap.provider.name:
             yield no("spec.provider.name", "CUSTOM action needs provider.name")
@@ -124,8 +124,8 @@ def authorization_policy(ap: sec.AuthorizationPolicy, obj: Json) -> Findings:
         yield from _rule(ap, rule, f"spec.rules[{i}]")
 
 
-def _dry_run(ap: sec.AuthorizationPolicy, obj: Json) -> Findings:
-    given = ((obj.get("metadata") or {}).get("annotations") or {}).get(DRY_RUN)
+def _dry_run(ap: sec.AuthorizationPolicy, meta: Json) -> Findings:
+    given = (meta.get("annotations") or {}).get(DRY_RUN)
     if given is None:
         return
     at = f"metadata.annotations[{DRY_RUN}]"

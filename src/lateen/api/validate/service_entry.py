@@ -9,6 +9,7 @@ from lateen.api import networking as n
 from lateen.api.validate import scalars as s
 from lateen.api.validate.common import label_selector
 from lateen.api.validate.findings import Finding, Findings, no, warn
+from lateen.kit.jsons import Json
 
 UNIX = "unix://"
 DNS = {"DNS", "DNS_ROUND_ROBIN"}
@@ -16,7 +17,7 @@ BY_HOST = {"http", "http2", "https", "grpc", "grpc-web", "tls"}
 """Protocols that carry the host's name, so that no address is needed to tell services apart."""
 
 
-def service_entry(se: n.ServiceEntry, namespace: str) -> Findings:
+def service_entry(se: n.ServiceEntry, meta: Json) -> Findings:
     yield from label_selector(se.workload_selector, "service entry")
     if se.workload_selector and se.endpoints:
         yield no("spec", "only one of workloadSelector or endpoints is allowed in a service entry")
@@ -33,7 +34,7 @@ def service_entry(se: n.ServiceEntry, namespace: str) -> Findings:
     yield from _dynamic(se)
     if not se.addresses and any(p.protocol.lower() not in BY_HOST and p.protocol for p in se.ports):
         yield warn("spec.addresses", "addresses are required for ports serving TCP (or unset) protocol")
-    yield from s.export_to(namespace, se.export_to, service_entry=True)
+    yield from s.export_to(str(meta.get("namespace") or ""), se.export_to, service_entry=True)
 
 
 def _hosts(se: n.ServiceEntry) -> Findings:
@@ -160,7 +161,11 @@ def _dynamic(se: n.ServiceEntry) -> Findings:
             )
 
 
-def workload_entry(we: n.WorkloadEntry, at: str = "spec", template: bool = False) -> Findings:
+def workload_entry(we: n.WorkloadEntry, _: Json) -> Findings:
+    yield from _entry(we, "spec")
+
+
+def _entry(we: n.WorkloadEntry, at: str, template: bool = False) -> Findings:
     if not we.address and not we.network and not template:
         yield no(f"{at}.address", "address is required")
     elif we.address.startswith(UNIX):
@@ -176,11 +181,11 @@ def workload_entry(we: n.WorkloadEntry, at: str = "spec", template: bool = False
         yield from s.port(number, f"{at}.ports[{name}]")
 
 
-def workload_group(wg: n.WorkloadGroup) -> Findings:
+def workload_group(wg: n.WorkloadGroup, _: Json) -> Findings:
     if wg.template is None:
         yield no("spec.template", "template is required")
     else:
-        yield from workload_entry(wg.template, "spec.template", template=True)
+        yield from _entry(wg.template, "spec.template", template=True)
     if wg.metadata:
         yield from s.labels(wg.metadata.labels, "spec.metadata.labels")
     if p := wg.probe:

@@ -8,11 +8,12 @@ from lateen.api import networking as n
 from lateen.api.validate import scalars as s
 from lateen.api.validate.common import connection_pool, destination, label_selector, server_tls
 from lateen.api.validate.findings import Findings, no, warn
+from lateen.kit.jsons import Json
 
 UNIX = "unix://"
 
 
-def sidecar(sc: n.Sidecar) -> Findings:
+def sidecar(sc: n.Sidecar, _: Json) -> Findings:
     yield from label_selector(sc.workload_selector, "sidecar")
     yield from connection_pool(sc.inbound_connection_pool, "spec.inboundConnectionPool")
     ports: set[int] = set()

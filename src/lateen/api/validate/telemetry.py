@@ -9,6 +9,7 @@ from lateen.api import extensions as x
 from lateen.api import telemetry as t
 from lateen.api.validate.common import selector, target_refs
 from lateen.api.validate.findings import Findings, no, warn
+from lateen.kit.jsons import Json
 
 SHA = re.compile(r"[a-f0-9]{64}")
 ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -16,7 +17,7 @@ MAX_LUA = 64 * 1024
 SCHEMES = {"", "http", "https", "oci", "file"}
 
 
-def telemetry(tl: t.Telemetry) -> Findings:
+def telemetry(tl: t.Telemetry, _: Json) -> Findings:
     yield from selector(tl.selector)
     yield from target_refs(tl.target_ref, tl.target_refs, tl.selector is not None)
     if len(tl.tracing) > 1:
@@ -79,14 +80,14 @@ def _metrics(m: t.Metrics, at: str) -> Findings:
                 yield no(f"{where}.tagOverrides[{name}].value", "must not be set when operation is REMOVE")
 
 
-def wasm_plugin(w: x.WasmPlugin) -> Findings:
+def wasm_plugin(w: x.WasmPlugin, _: Json) -> Findings:
     yield from selector(w.selector)
     yield from target_refs(w.target_ref, w.target_refs, w.selector is not None)
     yield from _wasm(w, "spec")
     yield from _match(w.match)
 
 
-def traffic_extension(e: x.TrafficExtension) -> Findings:
+def traffic_extension(e: x.TrafficExtension, _: Json) -> Findings:
     yield from selector(e.selector)
     yield from target_refs(None, e.target_refs, e.selector is not None)
     if (e.wasm is None) == (e.lua is None):

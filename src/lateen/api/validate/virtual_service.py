@@ -9,6 +9,7 @@ from lateen.api.validate import scalars as s
 from lateen.api.validate.common import destination
 from lateen.api.validate.findings import Finding, Findings, no, warn
 from lateen.api.validate.unreachable import unreachable
+from lateen.kit.jsons import Json
 
 MESH = "mesh"
 METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
@@ -33,7 +34,7 @@ RETRY_ON = {
 MAX_BODY = 1 << 20
 
 
-def virtual_service(vs: n.VirtualService, namespace: str) -> Findings:
+def virtual_service(vs: n.VirtualService, meta: Json) -> Findings:
     delegate = not vs.hosts
     if delegate and vs.gateways:
         yield no("spec.gateways", "delegate virtual service must have no gateways specified")
@@ -53,7 +54,7 @@ def virtual_service(vs: n.VirtualService, namespace: str) -> Findings:
         yield from _tls(tls, f"spec.tls[{i}]", vs.hosts, gateway_only)
     for i, tcp in enumerate(vs.tcp):
         yield from _tcp(tcp, f"spec.tcp[{i}]")
-    yield from s.export_to(namespace, vs.export_to, service_entry=False)
+    yield from s.export_to(str(meta.get("namespace") or ""), vs.export_to, service_entry=False)
     for rule, reason in unreachable(vs).unused:
         yield warn(rule, reason)
 
