@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import typing
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -104,11 +107,92 @@ def annotations() -> str:
     return "\n".join([*out, ""])
 
 
+INSTALLATION = """\
+# Installation options and mesh configuration
+
+{note} It lists every field of an IstioOperator and of Istio's mesh configuration:
+those that work, and why the others have no effect. `lateen install` prints a warning that names a field without an
+effect, and refuses unknown fields and values. `.**` stands for everything below.
+
+## Options of an installation
+
+In `spec` of an IstioOperator file (`-f`) or with `--set`. Paths may have indexes: `list[0].field`, `list[-1]` (append),
+`list[name:x].field`; a backslash goes before a dot that belongs to a name.
+
+Profiles: {profiles}.
+
+"""
+REVISIONS = """
+### Revisions
+
+`lateen install --revision canary` runs a control plane beside others: `istiod-canary`, with the mesh configuration
+`istio-canary` and webhooks of its own. Namespaces and pods select it by the label `istio.io/rev`, or by a tag that
+stands for it (`lateen tag set prod --revision canary`). Mesh objects with that label belong to their revision only.
+`lateen uninstall --revision canary` removes it. The first revision of a cluster gets the tag `default`, which serves
+what names no revision. `lateen upgrade` keeps the settings of an installation and prints what changes.
+
+## Mesh configuration
+
+`spec.meshConfig` of an installation, the key `mesh` of the ConfigMap `istio` (`istio-REVISION`). istiod does not use a
+configuration with a mistake: it names the mistake and keeps to the last good one, also after a restart.
+
+"""
+
+
+def _paths(kind: Any, path: str) -> Iterator[str]:
+    """Fields of a mesh configuration by their general paths; what has no effect as a whole is one line."""
+    from lateen.api.config import Config, unwrap
+    from lateen.api.config import fields as fields_of
+    from lateen.api.mesh import effect
+
+    kind = unwrap(kind)
+    whole = f"{path}.**" in effect.IDLE or f"{path}[].**" in effect.IDLE
+    if typing.get_origin(kind) is tuple and not whole:
+        inner = unwrap(typing.get_args(kind)[0])
+        is_message = isinstance(inner, type) and issubclass(inner, Config)
+        yield from _paths(inner, f"{path}[]" if is_message else path)
+    elif isinstance(kind, type) and issubclass(kind, Config) and fields_of(kind) and not whole:
+        for name, child in fields_of(kind).items():
+            yield from _paths(child, f"{path}.{name}" if path else name)
+    else:
+        yield f"{path}.**" if whole else path
+
+
+def _verdict(path: str) -> str:
+    from lateen.api.mesh import effect
+
+    stem = path.removesuffix(".**")
+    forms = (path, f"{path}{{}}") if stem == path else (f"{stem}.x", f"{stem}[].x")
+    why = next((w for f in forms if (w := effect.reason(f))), None)
+    allowed = effect.VALUES.get(path)
+    return f"no effect: {why}" if why else f"works: {', '.join(allowed)}" if allowed else "works"
+
+
+def installation() -> str:
+    from lateen.api.mesh import MeshConfig
+    from lateen.install import options, profiles
+
+    out = [
+        *INSTALLATION.format(note=NOTE, profiles=", ".join(f"`{p}`" for p in profiles.PROFILES)).splitlines(),
+        "| field | effect |",
+        "| --- | --- |",
+        *(f"| `{p}` | {('works; ' + note) if note else 'works'} |" for p, note in options.EFFECTIVE.items()),
+        "| `meshConfig.**` | see below |",
+        "| every other field | no effect; accepted with a warning |",
+        *REVISIONS.splitlines(),
+        "| field | effect |",
+        "| --- | --- |",
+    ]
+    found = dict.fromkeys(_paths(MeshConfig, ""))
+    return "\n".join([*out, *(f"| `{p}` | {_verdict(p)} |" for p in found), ""])
+
+
 PAGES = {
     "reference-fields.md": fields,
     "reference-commands.md": commands,
     "reference-analysis.md": analyzers,
     "reference-annotations.md": annotations,
+    "reference-installation.md": installation,
 }
 
 

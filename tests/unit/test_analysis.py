@@ -4,7 +4,7 @@ import pytest
 
 from lateen.analysis import Snapshot, Source, analyze, analyzers, load, registry
 from lateen.analysis.messages import CATALOGUE
-from lateen.cli.setup import gateway_api_findings
+from lateen.cli.precheck import gateway_api_findings
 
 GOOD = """
 apiVersion: v1

@@ -2,23 +2,26 @@
 
 import pytest
 
-from lateen.install import manifests, profiles
+from lateen.install import manifests, operator, paths, state, webhooks
+from lateen.install.operator import OperatorError, resolve
+from lateen.kit import selectors
+from lateen.wire.revision import Revision
 
 
-def overlay(spec):
-    return {"apiVersion": profiles.API_VERSION, "kind": "IstioOperator", "spec": spec}
+def document(spec):
+    return {"apiVersion": operator.API_VERSION, "kind": "IstioOperator", "spec": spec}
 
 
-def objects(operator):
-    return {(o["kind"], o["metadata"]["name"]): o for part in manifests.render(operator) for o in part.objects}
+def objects(found):
+    return {(o["kind"], o["metadata"]["name"]): o for part in manifests.render(found) for o in part.objects}
 
 
 def test_profiles_differ_in_their_gateways():
-    assert ("Deployment", "istio-egressgateway") in objects(profiles.resolve("demo", [], []))
-    default = objects(profiles.resolve("default", [], []))
+    assert ("Deployment", "istio-egressgateway") in objects(resolve("demo", [], []))
+    default = objects(resolve("default", [], []))
     assert ("Deployment", "istio-egressgateway") not in default
     assert ("Deployment", "istio-ingressgateway") in default
-    assert not any(kind == "Deployment" for kind, _ in objects(profiles.resolve("empty", [], [])))
+    assert not any(kind == "Deployment" for kind, _ in objects(resolve("empty", [], [])))
 
 
 def test_an_overlay_reaches_the_objects():
@@ -29,7 +32,7 @@ def test_an_overlay_reaches_the_objects():
             "service": {"type": "NodePort", "ports": [{"port": 1, "targetPort": 2, "name": "x"}]},
         },
     }
-    found = objects(profiles.resolve("default", [overlay({"components": {"ingressGateways": [gateway]}})], []))
+    found = objects(resolve("default", [{"components": {"ingressGateways": [gateway]}}], []))
     container = found[("Deployment", "istio-ingressgateway")]["spec"]["template"]["spec"]["containers"][0]
     assert container["resources"] == {"requests": {"cpu": "7m"}}
     service = found[("Service", "istio-ingressgateway")]["spec"]
@@ -38,7 +41,7 @@ def test_an_overlay_reaches_the_objects():
 
 def test_istiod_reads_secrets_only_where_gateways_are():
     gateway = {"name": "edge", "namespace": "edge", "enabled": True}
-    parts = manifests.render(profiles.resolve("demo", [overlay({"components": {"ingressGateways": [gateway]}})], []))
+    parts = manifests.render(resolve("demo", [{"components": {"ingressGateways": [gateway]}}], []))
     found = [o for part in parts for o in part.objects]
     readers = [
         (o["kind"], o["metadata"].get("namespace"))
@@ -53,28 +56,208 @@ def test_istiod_reads_secrets_only_where_gateways_are():
 @pytest.mark.parametrize(
     ("spec", "ignored"),
     [
-        ({"hub": "example.com"}, ["hub"]),
+        ({"hub": "example.com"}, "spec.hub"),
         (
             {"components": {"ingressGateways": [{"name": "a", "k8s": {"hpaSpec": {"maxReplicas": 3}}}]}},
-            ["components.ingressGateways[].k8s.hpaSpec.maxReplicas"],
+            "spec.components.ingressGateways[1].k8s.hpaSpec.maxReplicas",
         ),
         (
             {"components": {"pilot": {"k8s": {"env": [{"name": "PILOT_X", "value": "1"}]}}}},
-            ["components.pilot.k8s.env[PILOT_X]"],
+            "spec.components.pilot.k8s.env[PILOT_X]",
         ),
-        ({"values": {"pilot": {"autoscaleEnabled": False}}}, []),
-        ({"values": {"pilot": {"autoscaleEnabled": True}}}, ["values.pilot.autoscaleEnabled"]),
-        ({"meshConfig": {"accessLogFile": "/dev/stdout", "enableTracing": True}}, ["meshConfig.enableTracing"]),
+        ({"values": {"pilot": {"autoscaleEnabled": False}}}, None),
+        ({"values": {"pilot": {"autoscaleEnabled": True}}}, "spec.values.pilot.autoscaleEnabled"),
+        ({"meshConfig": {"accessLogFile": "/dev/stdout", "enableTracing": True}}, "spec.meshConfig.enableTracing"),
     ],
 )
 def test_what_has_no_effect_is_named(spec, ignored):
-    assert profiles.resolve("default", [overlay(spec)], []).ignored == ignored
+    said = resolve("default", [spec], []).warnings
+    assert [ignored in text for text in said] == ([True] if ignored else [])
 
 
-def test_mistakes_are_sentences():
-    with pytest.raises(profiles.ProfileError, match='no profile "dmo"'):
-        profiles.resolve("default", [], ["profile=dmo"])
-    with pytest.raises(profiles.ProfileError, match="path=value"):
-        profiles.resolve("default", [], ["profile"])
-    with pytest.raises(profiles.ProfileError, match="IstioOperator"):
-        profiles.resolve("default", [{"kind": "Pod"}], [])
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (["profile=dmo"], 'no profile "dmo"'),
+        (["profile"], "path=value"),
+        (["nosuchthing=1"], "spec.nosuchthing: unknown field"),
+        (["meshConfig.connectTimeout=5 parsecs"], "spec.meshConfig.connectTimeout: expected a duration"),
+        (["meshConfig.outboundTrafficPolicy.mode=REGISTRY_ONLI"], 'did you mean "REGISTRY_ONLY"'),
+        (["meshConfig.outboundTrafficPolicy=REGISTRY_ONLY"], "{mode: REGISTRY_ONLY}"),
+        (["components.pilot.enabled=maybe"], "spec.components.pilot.enabled: expected true or false"),
+        (["components.egressGateways[7].enabled=true"], "has 1 items; the next one is"),
+        (["components.egressGateways[x].enabled=true"], "name:value"),
+        (["components.pilot[0]=x"], "is not a list"),
+        (["revision=1.21.0"], "1-21-0"),
+    ],
+)
+def test_mistakes_in_settings_are_sentences(settings, says):
+    with pytest.raises(OperatorError) as caught:
+        resolve("default", [], settings)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ({"components": {"ingressGateways": [{"enabled": True}]}}, "spec.components.ingressGateways[0].name"),
+        ({"components": {"ingressGateways": [3]}}, "spec.components.ingressGateways[0]: expected an object"),
+        ({"components": {"ingressGateways": {"name": "a"}}}, "spec.components.ingressGateways: expected a list"),
+        ({"components": "all"}, "spec.components: expected an object"),
+        ({"meshConfig": {"nonsense": 1}}, "spec.meshConfig.nonsense: unknown field"),
+        ("all", "spec: expected an object"),
+    ],
+)
+def test_mistakes_in_files_are_sentences(spec, says):
+    with pytest.raises(OperatorError) as caught:
+        operator.specification(document(spec))
+    assert says in str(caught.value)
+
+
+def test_a_file_of_another_kind_is_refused():
+    with pytest.raises(OperatorError, match="IstioOperator"):
+        operator.specification({"kind": "Pod"})
+
+
+def test_a_port_without_target_port_leads_to_itself():
+    gateway = {"name": "edge", "enabled": True, "k8s": {"service": {"ports": [{"name": "http2", "port": 80}]}}}
+    found = objects(resolve("minimal", [{"components": {"ingressGateways": [gateway]}}], []))
+    assert found[("Service", "edge")]["spec"]["ports"] == [
+        {"protocol": "TCP", "targetPort": 80, "name": "http2", "port": 80}
+    ]
+
+
+# --- paths of --set -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("a.b", ["a", "b"]),
+        ("a[0].b[-1]", ["a", 0, "b", -1]),
+        ("a[name:x].b", ["a", ("name", "x"), "b"]),
+        (r"labels.istio\.io/rev", ["labels", "istio.io/rev"]),
+        ("a[0][1]", ["a", 0, 1]),
+    ],
+)
+def test_paths_are_read_as_istioctl_reads_them(text, steps):
+    assert paths.parse(text) == steps
+
+
+@pytest.mark.parametrize("text", ["", "a.", ".a", "a[0", "a[]", "a[-2]", "[0]"])
+def test_bad_paths_are_refused(text):
+    with pytest.raises(ValueError, match=r"\S"):
+        paths.parse(text)
+
+
+def test_an_egress_gateway_is_switched_on_as_in_istios_task():
+    given = ["components.egressGateways[0].name=istio-egressgateway", "components.egressGateways[0].enabled=true"]
+    found = resolve("minimal", [], given)
+    assert ("Deployment", "istio-egressgateway") in objects(found)
+    assert found.warnings == []
+
+
+def test_items_are_appended_and_found_by_name():
+    found = resolve(
+        "default",
+        [],
+        [
+            "meshConfig.extensionProviders[-1].name=authz",
+            "meshConfig.extensionProviders[name:authz].envoyExtAuthzHttp.service=authz.default.svc.cluster.local",
+            "meshConfig.extensionProviders[name:authz].envoyExtAuthzHttp.port=8000",
+            "components.ingressGateways[name:istio-ingressgateway].namespace=edge",
+        ],
+    )
+    provider = {"name": "authz", "envoyExtAuthzHttp": {"service": "authz.default.svc.cluster.local", "port": 8000}}
+    assert found.spec["meshConfig"]["extensionProviders"] == [provider]
+    assert found.spec["components"]["ingressGateways"][0]["namespace"] == "edge"
+
+
+def test_text_stays_text():
+    """As in Istio's documentation of DNS proxying."""
+    found = resolve("default", [], ["meshConfig.defaultConfig.proxyMetadata.ISTIO_META_DNS_CAPTURE=true"])
+    assert found.spec["meshConfig"]["defaultConfig"]["proxyMetadata"] == {"ISTIO_META_DNS_CAPTURE": "true"}
+
+
+# --- revisions ----------------------------------------------------------------------------------------------------
+
+
+def test_a_revision_shares_nothing_with_the_default_one_but_definitions_and_namespace():
+    default, canary = objects(resolve("minimal", [], [])), objects(resolve("minimal", [], ["revision=canary"]))
+    assert {kind for kind, _ in default.keys() & canary.keys()} == {"Namespace", "CustomResourceDefinition"}
+    istiod = canary[("Deployment", "istiod-canary")]
+    assert istiod["spec"]["template"]["metadata"]["labels"]["istio.io/rev"] == "canary"
+    hook = canary[("MutatingWebhookConfiguration", "istio-sidecar-injector-canary")]["webhooks"][0]
+    assert hook["clientConfig"]["service"]["name"] == "istiod-canary"
+    services = [default[("Service", "istiod")], canary[("Service", "istiod-canary")]]
+    labels = istiod["spec"]["template"]["metadata"]["labels"]
+    assert [selectors.subset(s["spec"]["selector"], labels) for s in services] == [False, True]
+
+
+SPACES = [
+    {},
+    {"istio-injection": "enabled"},
+    {"istio-injection": "disabled"},
+    {"istio.io/rev": "default"},
+    {"istio.io/rev": "canary"},
+    {"istio.io/rev": "prod"},
+    {"istio-injection": "enabled", "istio.io/rev": "canary"},
+]
+PODS = [
+    {},
+    {"sidecar.istio.io/inject": "true"},
+    {"sidecar.istio.io/inject": "false"},
+    {"istio.io/rev": "canary"},
+    {"istio.io/rev": "prod", "sidecar.istio.io/inject": "true"},
+]
+EXPECTED = {
+    0: ["", "default", "", "canary", "prod"],
+    1: ["default", "default", "", "default", "default"],
+    2: ["", "", "", "", ""],
+    3: ["default", "default", "", "default", "default"],
+    4: ["canary", "canary", "", "canary", "canary"],
+    5: ["prod", "prod", "", "prod", "prod"],
+    6: ["default", "default", "", "default", "default"],
+}
+
+
+@pytest.mark.parametrize("space", range(len(SPACES)))
+def test_a_pod_is_injected_once_and_by_the_revision_it_chose(space):
+    """With the revisions default and canary, and the tag prod."""
+    configs = {
+        "default": webhooks.injector("istio-sidecar-injector", Revision()),
+        "canary": webhooks.injector("istio-sidecar-injector-canary", Revision("canary")),
+        "prod": webhooks.injector("istio-revision-tag-prod", Revision("canary"), "prod"),
+    }
+    namespace = {"kubernetes.io/metadata.name": "shop", **SPACES[space]}
+    chosen = [
+        ",".join(
+            name
+            for name, config in configs.items()
+            for hook in config["webhooks"]
+            if selectors.matches(hook["namespaceSelector"], namespace)
+            and selectors.matches(hook["objectSelector"], pod)
+        )
+        for pod in PODS
+    ]
+    assert chosen == EXPECTED[space]
+
+
+# --- upgrades -----------------------------------------------------------------------------------------------------
+
+
+def test_an_upgrade_keeps_the_settings_and_what_was_edited_by_hand():
+    asked = resolve(
+        "demo",
+        [{"components": {"egressGateways": [{"name": "istio-egressgateway", "enabled": False}]}}],
+        ["meshConfig.outboundTrafficPolicy.mode=REGISTRY_ONLY"],
+    )
+    edited = {"outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}, "connectTimeout": "3s"}
+    here = state.Installation(
+        Revision(), "1.0", asked.profile, tuple(asked.overlays), tuple(asked.settings), mesh=edited
+    )
+    again = here.operator([], ["meshConfig.accessLogFile=/dev/stdout"])
+    assert again.spec["meshConfig"] == {**edited, "accessLogFile": "/dev/stdout"}
+    assert ("Deployment", "istio-egressgateway") not in objects(again)
+    assert any("accessLogFile" in line and line.startswith("+") for line in state.changes(here.operator(), again))
+    assert not any(line.startswith("-") for line in state.changes(here.operator(), again))

@@ -20,7 +20,7 @@ from lateen.cli import pods
 from lateen.cli.analyze import live
 from lateen.cli.mesh import sync_status
 from lateen.cli.output import CliError
-from lateen.cli.setup import permission_findings, version_findings
+from lateen.cli.precheck import permission_findings, version_findings
 from lateen.cluster import lifecycle
 from lateen.cluster.home import Home
 from lateen.kit import certs, times

@@ -1,10 +1,8 @@
-"""lateen x check-inject, lateen x injector list, lateen tag: who gets a sidecar, from whom."""
+"""lateen x check-inject, lateen x injector list: who gets a sidecar, from whom."""
 
 from __future__ import annotations
 
 import asyncio
-import difflib
-from typing import Any
 
 import click
 
@@ -14,13 +12,11 @@ from lateen.cli import pods
 from lateen.cli.base import Group, command
 from lateen.cli.connect import Target, complete, target_options
 from lateen.cli.output import USAGE, CliError, wide_table
-from lateen.kit import jsons, selectors, yamldoc
+from lateen.kit import selectors
 from lateen.kit.jsons import Json, dig
-from lateen.kube.apply import apply
 from lateen.kube.client import HttpClient
 
 INJECTOR = "sidecar-injector.istio.io"
-TAG = "istio.io/tag"
 REVISION = "istio.io/rev"
 
 
@@ -123,152 +119,3 @@ def injector_list(target: Target) -> None:
 
     upper, down = target.run(work)
     click.echo(wide_table(upper) + "\n\n" + wide_table(down))
-
-
-# --- tags --------------------------------------------------------------------------------------------------------
-
-
-@click.group(
-    cls=Group,
-    entries={
-        "generate": ("lateen.cli.injection:tag_generate", "Print what a tag consists of."),
-        "list": ("lateen.cli.injection:tag_list", "The tags, their revisions and namespaces."),
-        "remove": ("lateen.cli.injection:tag_remove", "Remove a tag."),
-        "set": ("lateen.cli.injection:tag_set", "Make a tag, or point it to another revision."),
-    },
-)
-def tag() -> None:
-    """Names for control plane revisions, which namespaces choose with the label istio.io/rev."""
-
-
-def _tag_config(name: str, revision: str, base: Json) -> Json:
-    """An injector for namespaces and pods that choose the tag; built like the revision's own."""
-    chosen = {"key": REVISION, "operator": "In", "values": [name]}
-    not_off = {"key": "sidecar.istio.io/inject", "operator": "NotIn", "values": ["false"]}
-    unset = {"key": REVISION, "operator": "DoesNotExist"}
-    common = {k: v for k, v in base["webhooks"][0].items() if k not in ("name", "namespaceSelector", "objectSelector")}
-    no_label = {"key": "istio-injection", "operator": "DoesNotExist"}
-    webhooks = [
-        {
-            **common,
-            "name": f"rev.namespace.{INJECTOR}",
-            "namespaceSelector": {"matchExpressions": [chosen, no_label]},
-            "objectSelector": {"matchExpressions": [not_off]},
-        },
-        {
-            **common,
-            "name": f"rev.object.{INJECTOR}",
-            "namespaceSelector": {"matchExpressions": [unset, no_label]},
-            "objectSelector": {"matchExpressions": [not_off, chosen]},
-        },
-    ]
-    return {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "MutatingWebhookConfiguration",
-        "metadata": {
-            "name": f"istio-revision-tag-{name}",
-            "labels": {"app": "sidecar-injector", TAG: name, REVISION: revision},
-        },
-        "webhooks": webhooks,
-    }
-
-
-async def _base(client: HttpClient, revision: str) -> Json:
-    found, _ = await client.list(kinds.MUTATING_WEBHOOK, labels="app=sidecar-injector")
-    own = {revision_of(c): c for c in found if not dig(c, "metadata", "labels", TAG)}
-    if revision not in own:
-        near = difflib.get_close_matches(revision, list(own), 1)
-        hint = f'; did you mean "{near[0]}"?' if near else ""
-        raise CliError(f'there is no control plane of revision "{revision}"{hint}')
-    return own[revision]
-
-
-revision_option = click.option("-r", "--revision", default="default", help="The revision that the tag stands for.")
-
-
-@command("generate")
-@click.argument("name")
-@revision_option
-@target_options
-def tag_generate(target: Target, name: str, revision: str) -> None:
-    """Print what a tag consists of, for kubectl apply."""
-
-    async def work(client: HttpClient) -> Json:
-        return _tag_config(name, revision, await _base(client, revision))
-
-    click.echo(yamldoc.dump(target.run(work)), nl=False)
-
-
-@command("set")
-@click.argument("name")
-@revision_option
-@click.option("--overwrite", is_flag=True, help="Also where the tag stands for another revision.")
-@click.option("-y", "--skip-confirmation", is_flag=True)
-@target_options
-def tag_set(target: Target, name: str, revision: str, overwrite: bool, skip_confirmation: bool) -> None:  # noqa: ARG001
-    """Make a tag, or point it to another revision."""
-
-    async def work(client: HttpClient) -> None:
-        before = await client.get(kinds.MUTATING_WEBHOOK, "", f"istio-revision-tag-{name}")
-        if before is not None and revision_of(before) != revision and not overwrite:
-            raise CliError(
-                f'tag "{name}" stands for revision {revision_of(before)}; to change that, add --overwrite', USAGE
-            )
-        await apply(client, _tag_config(name, revision, await _base(client, revision)))
-
-    target.run(work)
-    click.echo(
-        f'Revision tag "{name}" created, referencing control plane revision "{revision}". To enable injection using '
-        f"this\nrevision tag, use 'kubectl label namespace <NAMESPACE> istio.io/rev={name}'"
-    )
-
-
-@command("remove")
-@click.argument("name")
-@click.option("-y", "--skip-confirmation", "yes", is_flag=True)
-@target_options
-def tag_remove(target: Target, name: str, yes: bool) -> None:
-    """Remove a tag."""
-
-    async def work(client: HttpClient) -> None:
-        spaces, _ = await client.list(kinds.NAMESPACE, labels=f"{REVISION}={name}")
-        used = [n["metadata"]["name"] for n in spaces]
-        if used and not yes:
-            raise CliError(
-                f'tag "{name}" is used by {", ".join(used)}; their new pods would get no sidecars. To remove it, add -y'
-            )
-        if not await client.delete(kinds.MUTATING_WEBHOOK, "", f"istio-revision-tag-{name}"):
-            raise CliError(f'there is no tag "{name}"; lateen tag list shows them')
-
-    target.run(work)
-    click.echo(f"Revision tag {name} removed")
-
-
-@command("list")
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
-@target_options
-def tag_list(target: Target, output: str) -> None:
-    """The tags, their revisions and namespaces."""
-
-    async def work(client: HttpClient) -> list[dict[str, Any]]:
-        (found, _), (spaces, _) = await asyncio.gather(
-            client.list(kinds.MUTATING_WEBHOOK, labels="app=sidecar-injector"), client.list(kinds.NAMESPACE)
-        )
-        out = []
-        for c in found:
-            if name := dig(c, "metadata", "labels", TAG):
-                using = [n["metadata"]["name"] for n in spaces if dig(n, "metadata", "labels", REVISION) == name]
-                out.append({"tag": name, "revision": revision_of(c), "namespaces": using})
-        return sorted(out, key=lambda t: str(t["tag"]))
-
-    found = target.run(work)
-    if output == "json":
-        click.echo(jsons.pretty(found))
-    elif not found:
-        click.echo("No Istio revision tag MutatingWebhookConfigurations to list", err=True)
-    else:
-        rows = [
-            ["TAG", "REVISION", "NAMESPACES"],
-            *([t["tag"], t["revision"], ",".join(t["namespaces"])] for t in found),
-        ]
-        click.echo(wide_table(rows))

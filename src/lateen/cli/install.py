@@ -1,4 +1,4 @@
-"""lateen install, uninstall, manifest, version."""
+"""lateen install, upgrade, uninstall."""
 
 from __future__ import annotations
 
@@ -7,113 +7,265 @@ from pathlib import Path
 import click
 
 from lateen import __version__
-from lateen.cli.base import Group, command
-from lateen.cli.connect import Target, context_option, kubeconfig_option, with_client
+from lateen.api import kinds
+from lateen.cli.base import command
+from lateen.cli.connect import Target, context_option, kubeconfig_option
+from lateen.cli.gateways import address
 from lateen.cli.output import BAD_DATA, CliError, say, step, warn
-from lateen.install import installer, manifests, profiles
+from lateen.cli.prompt import confirm, yes_option
+from lateen.install import installer, manifests, state
+from lateen.install.operator import Operator, OperatorError, enabled, resolve, specification
+from lateen.install.profiles import NOTES
 from lateen.kit import yamldoc
-from lateen.kit.jsons import Json
+from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient
+from lateen.wire.revision import LABEL, TAG_LABEL, Revision
 
 file_option = click.option("-f", "--filename", "files", multiple=True, help="An IstioOperator file; may be repeated.")
-set_option = click.option("--set", "-s", "settings", multiple=True, help="path=value, as in --set profile=demo.")
+set_option = click.option(
+    "--set", "-s", "settings", multiple=True, help="Set a field: --set profile=demo, --set list[0].name=x"
+)
+revision_option = click.option(
+    "-r", "--revision", "revision", default="", help="The control plane's revision, to run it beside others."
+)
+timeout_option = click.option(
+    "--readiness-timeout", default=120.0, help="Seconds to wait until each part of the installation is ready."
+)
 
 
-def operator(files: tuple[str, ...], settings: tuple[str, ...], default: str = "default") -> profiles.Operator:
-    """Raises CliError with file, line and remedy; what has no effect is warned about by name."""
-    overlays: list[Json] = []
+def overlays(files: tuple[str, ...]) -> list[Json]:
+    """``spec`` of each document. Raises CliError with file, line or field, and remedy."""
+    out: list[Json] = []
     for name in files:
         try:
-            overlays += list(yamldoc.objects(Path(name).read_text()))
-        except FileNotFoundError:
-            raise CliError(f"{name}: no such file", BAD_DATA) from None
-        except (yamldoc.YamlError, UnicodeDecodeError) as e:
+            out += [specification(d) for d in yamldoc.objects(Path(name).read_text())]
+        except OSError as e:
+            raise CliError(f"{name}: {e.strerror or e}", BAD_DATA) from None
+        except (yamldoc.YamlError, UnicodeDecodeError, OperatorError) as e:
             raise CliError(f"{name}: {e}", BAD_DATA) from e
+    return out
+
+
+def operator(files: tuple[str, ...], settings: tuple[str, ...], revision: str = "") -> Operator:
+    """The specification that options ask for; fields without an effect are warned about. Raises CliError."""
     try:
-        found = profiles.resolve(default, overlays, list(settings))
-    except profiles.ProfileError as e:
+        return warned(resolve("default", overlays(files), [*settings, *_of(revision)]))
+    except OperatorError as e:
         raise CliError(str(e), BAD_DATA) from e
-    if found.profile in profiles.NOTES:
-        warn(f"profile {found.profile}: {profiles.NOTES[found.profile]}")
-    for path in found.ignored:
-        warn(f"the field spec.{path} has no effect in this version of Lateen")
+
+
+def _of(revision: str) -> list[str]:
+    return [f"revision={revision}"] if revision else []
+
+
+def warned(found: Operator) -> Operator:
+    if found.profile in NOTES:
+        warn(f"profile {found.profile}: {NOTES[found.profile]}")
+    for text in found.warnings:
+        warn(text)
     return found
 
 
-def carry_out(target: Target, found: profiles.Operator, readiness_timeout: float) -> None:
-    parts = manifests.render(found)
+def show(changes: list[str]) -> None:
+    for line in changes:
+        say(f"  {line}")
 
-    async def work(client: HttpClient) -> None:
-        await installer.install(client, parts, step, readiness_timeout)
 
-    target.run(work)
+async def carry_out(client: HttpClient, found: Operator, readiness_timeout: float) -> None:
+    await installer.install(client, manifests.render(found), step, readiness_timeout)
+    if dig(found.spec, "components", "pilot", "enabled") and await installer.make_default(client, found.revision):
+        say(f"✔ Revision {found.revision.name} is the default one (tag default)")
+
+
+async def _addresses(client: HttpClient, found: Operator) -> list[str]:
+    out = []
+    for gateway in enabled(found.spec, "ingressGateways"):
+        namespace = gateway.get("namespace") or manifests.NAMESPACE
+        at = await address(client, namespace, gateway["name"])
+        out.append(f"  {gateway['name']}: {at or 'no address yet; see kubectl get service -n ' + namespace}")
+    return out
 
 
 @command()
 @file_option
 @set_option
+@revision_option
 @kubeconfig_option
 @context_option
-@click.option("-y", "--skip-confirmation", "yes", is_flag=True, help="Do not ask.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be installed.")
-@click.option("--readiness-timeout", default=120.0, help="Seconds to wait for each part.")
+@yes_option
+@click.option("--dry-run", is_flag=True, help="Print what would be installed and change nothing.")
+@timeout_option
 def install(
     files: tuple[str, ...],
     settings: tuple[str, ...],
+    revision: str,
     kubeconfig: str | None,
     context: str,
     yes: bool,
     dry_run: bool,
     readiness_timeout: float,
 ) -> None:
-    """Install the mesh into a cluster: lateen install --set profile=demo -y"""
-    found = operator(files, settings)
-    parts = manifests.render(found)
+    """Install the mesh into a cluster: lateen install --set profile=demo -y
+
+    With --revision, a control plane beside those that run; theirs is not touched. Over an installation of the same
+    revision, everything becomes as the options say; to keep its settings use: lateen upgrade
+    """
+    found = operator(files, settings, revision)
     if dry_run:
-        for part in parts:
+        for part in manifests.render(found):
             say(f"would install {part.title}: {len(part.objects)} objects")
         return
-    if not yes:
-        click.confirm(f"This will install Lateen {__version__} into the cluster. Proceed?", abort=True, err=True)
+    target = Target(kubeconfig, context)
 
-    carry_out(Target(kubeconfig, context), found, readiness_timeout)
+    async def before(client: HttpClient) -> list[str]:
+        here = (await state.installed(client)).get(found.revision.name)
+        return state.changes(here.operator(), found) if here else []
+
+    if changes := target.run(before):
+        say(f"This changes the installation of revision {found.revision.name}:")
+        show(changes)
+    if not yes:
+        what = "" if found.revision.is_default else f", revision {found.revision.name},"
+        confirm(f"This will install Lateen {__version__}{what} into the cluster. Proceed?")
+
+    async def work(client: HttpClient) -> list[str]:
+        await carry_out(client, found, readiness_timeout)
+        return await _addresses(client, found)
+
+    lines = target.run(work)
     say("✔ Installation complete")
+    for line in lines:
+        say(line)
 
 
-@command()
-@kubeconfig_option
-@context_option
-@click.option("--purge", is_flag=True, help="Also the definitions of the mesh's kinds, its objects and its namespace.")
-@click.option("-y", "--skip-confirmation", "yes", is_flag=True, help="Do not ask.")
-def uninstall(kubeconfig: str | None, context: str, purge: bool, yes: bool) -> None:
-    """Remove the mesh from a cluster."""
-    parts = manifests.render(profiles.resolve("demo", [], []))
-    if not yes:
-        what = "with all its configuration" if purge else "(its configuration stays)"
-        click.confirm(f"This will remove the mesh {what}. Proceed?", abort=True, err=True)
-
-    async def work(client: HttpClient) -> int:
-        return await installer.uninstall(client, parts, purge)
-
-    gone = with_client(kubeconfig, work, context)
-    say(f"✔ Uninstall complete ({gone} objects removed)")
+def chosen(found: dict[str, state.Installation], revision: str) -> state.Installation:
+    """The installation of a revision; without one, the only or the default one. Raises CliError."""
+    if not found:
+        raise CliError("there is no mesh in this cluster; install it with: lateen install --set profile=demo")
+    name = revision or ("default" if "default" in found or len(found) > 1 else next(iter(found)))
+    if name not in found:
+        raise CliError(f'there is no control plane of revision "{name}"; there are: {", ".join(found)}')
+    return found[name]
 
 
-@click.group(
-    cls=Group,
-    entries={
-        "diff": ("lateen.cli.setup:manifest_diff", "What two manifests differ in."),
-        "generate": ("lateen.cli.install:generate", "All objects as YAML."),
-    },
-)
-def manifest() -> None:
-    """Print what an installation consists of."""
-
-
-@command("generate")
+@command("upgrade")
 @file_option
 @set_option
-def generate(files: tuple[str, ...], settings: tuple[str, ...]) -> None:
-    """All objects as YAML, for kubectl apply or kubectl delete."""
-    parts = manifests.render(operator(files, settings))
-    click.echo("---\n".join(yamldoc.dump(o) for part in parts for o in part.objects), nl=False)
+@revision_option
+@kubeconfig_option
+@context_option
+@yes_option
+@click.option("--dry-run", is_flag=True, help="Print what would change and change nothing.")
+@timeout_option
+def upgrade(
+    files: tuple[str, ...],
+    settings: tuple[str, ...],
+    revision: str,
+    kubeconfig: str | None,
+    context: str,
+    yes: bool,
+    dry_run: bool,
+    readiness_timeout: float,
+) -> None:
+    """Upgrade a control plane and its gateways to this version, with the settings they were installed with.
+
+    Options change settings on top of those. Sidecars follow when their pods are restarted.
+    """
+    target, added = Target(kubeconfig, context), overlays(files)
+
+    async def look(client: HttpClient) -> state.Installation:
+        return chosen(await state.installed(client), revision)
+
+    here = target.run(look)
+    for text in here.trouble:
+        warn(text)
+    if not here.recorded:
+        warn(
+            "this installation has no record of its settings: its mesh configuration is kept, the rest becomes that of "
+            "the default profile; give what it was installed with once more (-f, --set)"
+        )
+    try:
+        before = here.operator()
+        after = warned(here.operator(added, [*settings, *_of(here.revision.name if not here.recorded else "")]))
+    except OperatorError as e:
+        raise CliError(str(e), BAD_DATA) from e
+    if changes := state.changes(before, after):
+        say("Settings that change:")
+        show(changes)
+    else:
+        say("No settings change.")
+    if dry_run:
+        return
+    if not yes:
+        confirm(f"This will upgrade revision {here.revision.name} from {here.version} to {__version__}. Proceed?")
+
+    async def work(client: HttpClient) -> None:
+        await carry_out(client, after, readiness_timeout)
+
+    target.run(work)
+    say(f"✔ Upgrade complete ({here.version} -> {__version__}); restart workloads to upgrade their sidecars:")
+    say("  kubectl rollout restart deployment -n NAMESPACE")
+
+
+@command("uninstall")
+@revision_option
+@kubeconfig_option
+@context_option
+@click.option(
+    "--purge", is_flag=True, help="Also the custom resource definitions, all mesh objects, and the namespace."
+)
+@yes_option
+def uninstall(revision: str, kubeconfig: str | None, context: str, purge: bool, yes: bool) -> None:
+    """Remove control planes and gateways from a cluster: all of them, or those of one --revision."""
+    if revision and purge:
+        raise CliError("--purge removes what all revisions share; leave out --revision", 64)
+    target = Target(kubeconfig, context)
+
+    async def look(client: HttpClient) -> tuple[list[state.Installation], list[str]]:
+        found = await state.installed(client)
+        picked = [chosen(found, revision)] if revision else list(found.values())
+        return picked, await _left_behind(client, [i.revision for i in picked]) if revision else []
+
+    picked, notes = target.run(look)
+    for text in notes:
+        warn(text)
+    if not yes:
+        what = f"revision {revision}" if revision else "the mesh"
+        kept = "with all its configuration" if purge else "(custom resources stay)"
+        confirm(f"This will remove {what} {kept}. Proceed?")
+    try:
+        operators = [i.operator() for i in picked] or [resolve("demo", [], [])]
+    except OperatorError as e:
+        raise CliError(f"the record of the installation cannot be read: {e}", BAD_DATA) from e
+    if not revision:  # gateways and control planes of installations without a record
+        operators.append(resolve("demo", [], []))
+    objects = {
+        (o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"]): o
+        for op in operators
+        for part in manifests.render(op)
+        for o in part.objects
+    }
+    revisions = [i.revision for i in picked] or [Revision()]
+
+    async def work(client: HttpClient) -> int:
+        return await installer.uninstall(client, objects.values(), revisions, purge)
+
+    say(f"✔ Uninstall complete ({target.run(work)} objects removed)")
+
+
+async def _left_behind(client: HttpClient, revisions: list[Revision]) -> list[str]:
+    """Who still needs a revision that is about to go."""
+    out = []
+    for r in revisions:
+        pods, _ = await client.list(kinds.POD, labels=f"{LABEL}={r.name}")
+        used = [p for p in pods if dig(p, "metadata", "labels", "app") != "istiod"]
+        if used:
+            out.append(
+                f"{len(used)} pods have proxies of revision {r.name}; they keep their configuration but get no changes "
+                "and no new certificates until they are restarted with another revision"
+            )
+        tags, _ = await client.list(kinds.MUTATING_WEBHOOK, labels=f"{LABEL}={r.name}")
+        names = [str(t) for c in tags if (t := dig(c, "metadata", "labels", TAG_LABEL))]
+        if names:
+            out.append(f"tags that stand for it are removed, too: {', '.join(names)}")
+    return out

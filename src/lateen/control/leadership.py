@@ -25,9 +25,10 @@ DURATION_S, RENEW_S = 15, 5.0
 class Leadership:
     """``run`` keeps ``held`` right; ``gained`` is called when the lease has become ours."""
 
-    def __init__(self, client: Client, namespace: str, me: str, lives: Callable[[str], bool]) -> None:
+    def __init__(self, client: Client, namespace: str, me: str, lives: Callable[[str], bool], name: str = NAME) -> None:
         """``lives``: whether an istiod of that name is known to be there; the lease of one that is not is free."""
-        self._client, self._namespace, self._me, self._lives = client, namespace, me, lives
+        self._client, self._namespace, self._name = client, namespace, name
+        self._me, self._lives = me, lives
         self._seen: tuple[str, float] = ("", 0.0)
         self.held = False
         self.gained: Callable[[], None] = lambda: None
@@ -51,16 +52,16 @@ class Leadership:
                 return False
             if code in (403, 404):
                 if not self.held:
-                    log.warning("lease %s cannot be used: %s; statuses are written whatever others do", NAME, e)
+                    log.warning("lease %s cannot be used: %s; statuses are written whatever others do", self._name, e)
                 return True
             return self.held and time.monotonic() - self._seen[1] < DURATION_S
 
     async def _try(self) -> bool:
         """Take or renew the lease; whether it is ours. Raises KubeError 409 where another one was faster."""
-        found = await self._client.get(kinds.LEASE, self._namespace, NAME)
+        found = await self._client.get(kinds.LEASE, self._namespace, self._name)
         now = times.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         if found is None:
-            meta = {"name": NAME, "namespace": self._namespace}
+            meta = {"name": self._name, "namespace": self._namespace}
             await self._client.create(kinds.LEASE, {**_HEAD, "metadata": meta, "spec": self._spec(now, now, 0)})
             return self._mine(now)
         holder = str(dig(found, "spec", "holderIdentity", default=""))
@@ -95,7 +96,7 @@ class Leadership:
         self.held = False
         try:
             async with asyncio.timeout(1):
-                await self._client.patch(kinds.LEASE, self._namespace, NAME, {"spec": {"holderIdentity": ""}})
+                await self._client.patch(kinds.LEASE, self._namespace, self._name, {"spec": {"holderIdentity": ""}})
         except (KubeError, Unreachable, TimeoutError) as e:
             log.info("the lease is left to expire: %s", e)
 

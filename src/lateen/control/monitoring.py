@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from aiohttp import web
 
 from lateen import __version__
@@ -16,14 +14,18 @@ from lateen.kit import log as logs
 from lateen.kit.jsons import dig
 from lateen.kube.client import Client
 
-ready = asyncio.Event()
+
+class Readiness:
+    """Whether everything is known and every port is open."""
+
+    ready = False
 
 
-def monitoring(control: Control, ca: CaService, hooks: Webhooks) -> list[web.RouteDef]:
+def monitoring(control: Control, ca: CaService, hooks: Webhooks, readiness: Readiness) -> list[web.RouteDef]:
     """Metrics and readiness for everybody; debug only with a token for it."""
 
     async def is_ready(_: web.Request) -> web.Response:
-        return web.Response(status=200 if ready.is_set() else 503)
+        return web.Response(status=200 if readiness.ready else 503)
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(text=control.metrics(ca, hooks), content_type="text/plain")

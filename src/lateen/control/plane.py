@@ -30,6 +30,7 @@ from lateen.mesh.model import Mesh
 from lateen.mesh.views import Views
 from lateen.wire import names
 from lateen.wire.node import NodeId
+from lateen.wire.revision import LABEL, Revision
 from lateen.xds import proxyless
 from lateen.xds.generate import generate
 
@@ -43,10 +44,10 @@ DEBUG_AUDIENCE = "lateen-debug"
 
 
 class Control:
-    def __init__(self, client: Client, namespace: str) -> None:
-        self.client, self.namespace = client, namespace
+    def __init__(self, client: Client, namespace: str, revision: Revision) -> None:
+        self.client, self.namespace, self.revision = client, namespace, revision
         self._dirty = asyncio.Event()
-        self.world = World(namespace, self._dirty.set)
+        self.world = World(namespace, self._dirty.set, revision)
         self.views = Views(Mesh(self.world.objects))
         self.offered = self.world.objects
         """What proxies have been offered."""
@@ -211,9 +212,10 @@ class Control:
         """Let the API server trust our webhooks."""
         bundle = base64.b64encode(root.encode()).decode()
         for kind in (kinds.MUTATING_WEBHOOK, kinds.VALIDATING_WEBHOOK):
-            found, _ = await self.client.list(kind, labels="app=sidecar-injector")
-            more, _ = await self.client.list(kind, labels="app=istiod")
-            for config in [*found, *more]:
+            found, _ = await self.client.list(
+                kind, labels=f"{LABEL}={self.revision.name},app in (sidecar-injector,istiod)"
+            )
+            for config in found:
                 hooks = [{**h, "clientConfig": {**h["clientConfig"], "caBundle": bundle}} for h in config["webhooks"]]
                 if hooks != config["webhooks"]:
                     await self.client.patch(kind, "", config["metadata"]["name"], {"webhooks": hooks})

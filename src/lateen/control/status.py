@@ -16,7 +16,7 @@ from lateen.ads.server import AdsServer
 from lateen.api import kinds
 from lateen.control import conditions
 from lateen.control.analyst import Analyst, Found
-from lateen.control.leadership import Leadership
+from lateen.control.leadership import NAME, Leadership
 from lateen.control.patching import Patching
 from lateen.control.reach import Reach, reach
 from lateen.control.world import World
@@ -55,16 +55,19 @@ class StatusWriter:
         """``offered``: the objects that proxies have been offered. ``secrets``: the informers of Secrets by namespace,
         of those that are read."""
         self._client, self._world, self._ads, self._patching = client, world, ads, patching
-        self._mesh, self._offered, self._secrets = mesh, offered, secrets
+        self._mesh, self._offered, self._secrets, self._root = mesh, offered, secrets, root
         self._dirty, self._stale = asyncio.Event(), asyncio.Event()
         self._found: dict[str, list[Found]] = {}
         self._analyzed = asyncio.Event()
         self._analyst = Analyst(root, self._everything, lambda: self._secrets())
-        self.leadership = Leadership(client, root, me, lambda name: (root, name) in world.objects.pods)
+        self.leadership = Leadership(client, root, me, self._lives, world.revision.of(NAME))
         self.leadership.gained = self._gained
         self._stale.set()
         self.informers: list[Informer] = []
         ads.answered = self._dirty.set
+
+    def _lives(self, istiod: str) -> bool:
+        return (self._root, istiod) in self._world.objects.pods
 
     def _gained(self) -> None:
         self._analyst.stop()  # it has not heard of changes while another istiod had the lease
@@ -157,13 +160,13 @@ class StatusWriter:
         far = reach(self._ads.connections)
         mesh = self._mesh()
         extras = _extras(mesh, self._patching.report(self._ads.connections))
-        addresses = mesh.automatic()
+        addresses, ours = mesh.automatic(), self._world.writes()
         out: list[tuple[kinds.Kind, Json, Json]] = []
         for informer in self.informers:
             if not informer.kind.owned:
                 continue
             for key, obj in informer.objects.items():
-                if self._ahead(informer.kind, key):
+                if not ours(obj) or self._ahead(informer.kind, key):
                     continue  # the push that brings it to proxies has its status written, too
                 status = self._status(informer.kind, obj, far, extras, addresses)
                 if status is not None:

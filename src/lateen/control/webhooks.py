@@ -13,10 +13,11 @@ from aiohttp import web
 
 from lateen.api import kinds, validate
 from lateen.api.effective import ineffective
+from lateen.api.mesh import effect, reading
 from lateen.control.injection import Injector
 from lateen.inject import pods
 from lateen.inject.notes import notes
-from lateen.kit import bodies, jsons
+from lateen.kit import bodies, jsons, yamldoc
 from lateen.kit.jsons import Json, dig
 from lateen.mesh.model import Mesh
 from lateen.xds.patches import values
@@ -29,9 +30,10 @@ NEWS_S = 0.5
 
 
 class Webhooks:
-    def __init__(self, injector: Injector, mesh: Callable[[], Mesh]) -> None:
-        """``mesh``: of all objects that are known by now, pushed or not."""
-        self._injector, self._mesh = injector, mesh
+    def __init__(self, injector: Injector, mesh: Callable[[], Mesh], mesh_config: str = "") -> None:
+        """``mesh``: of all objects that are known by now, pushed or not. ``mesh_config``: the name of the ConfigMap of
+        the mesh configuration."""
+        self._injector, self._mesh, self._mesh_config = injector, mesh, mesh_config
         self.counts = {"injected": 0, "skipped": 0, "failed": 0, "valid": 0, "invalid": 0}
 
     def routes(self) -> list[web.RouteDef]:
@@ -71,6 +73,8 @@ class Webhooks:
         answer: Json = {"uid": review["uid"], "allowed": True}
         if not isinstance(obj, dict):
             return _answer(answer)
+        if obj.get("kind") == "ConfigMap":
+            return _answer(answer | self._config_map(obj))
         findings = validate.findings(obj)
         found = [(f.path, f.says) for f in findings if not f.warning]
         if kinds.of(obj) is kinds.ENVOY_FILTER and not found:
@@ -102,6 +106,20 @@ class Webhooks:
         while (found := missing_hosts(obj, self._mesh())) and time.monotonic() < deadline:
             await asyncio.sleep(NEWS_S / 10)
         return found
+
+    def _config_map(self, obj: Json) -> Json:
+        """What to answer about a ConfigMap of the control plane; only the mesh configuration has rules."""
+        if dig(obj, "metadata", "name") != self._mesh_config:
+            return {}
+        text = dig(obj, "data", "mesh", default="")
+        try:
+            reading.mesh_config(text)
+        except reading.Invalid as e:
+            self.counts["invalid"] += 1
+            message = f"configuration is invalid: data.mesh: {e}"
+            return {"allowed": False, "status": {"code": 400, "reason": "BadRequest", "message": message}}
+        self.counts["valid"] += 1
+        return {"warnings": [f"data.mesh: {w}" for w in effect.ineffective(yamldoc.load(text) or {}, "mesh")]}
 
 
 def unreadable(obj: Json) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from lateen.kit import certs
 from lateen.kit.jsons import Json, dig
 from lateen.kube.informer import Key
 from lateen.mesh.objects import Objects
-from lateen.wire.revision import Revision
+from lateen.wire.revision import DEFAULT, LABEL, Revision
 
 log = logging.getLogger("lateen.control.world")
 
@@ -48,13 +48,21 @@ class World:
     """``objects`` is replaced, never changed; ``bad`` names objects that are kept out."""
 
     def __init__(self, root_namespace: str, on_change: Callable[[], None], revision: Revision | None = None) -> None:
-        self._revision = revision or Revision()
-        self.mesh_config = MeshConfigSource(root_namespace, self._revision)
+        self.revision = revision or Revision()
+        self.mesh_config = MeshConfigSource(root_namespace, self.revision)
         self.objects = Objects(self.mesh_config.settings)
         self.bad: dict[o.Ref, str] = {}
         self._root, self._on_change = root_namespace, on_change
         self._places: dict[str, str] = {}
         """Node -> its locality."""
+
+    def writes(self) -> Callable[[Json], bool]:
+        """Of which objects this revision writes the status: its own, and the first running revision those of none."""
+        pods = (p for (namespace, _), p in self.objects.pods.items() if namespace == self._root)
+        running = {p.label_map.get(LABEL, DEFAULT) for p in pods if p.label_map.get("app") == "istiod"}
+        first = min(running | {self.revision.name}, key=lambda r: (r != DEFAULT, r))
+        mine = self.revision.name
+        return lambda obj: dig(obj, "metadata", "labels", LABEL, default=first) == mine
 
     def changed(self, kind: Kind, key: Key, old: Json | None, new: Json | None) -> None:
         """An informer's report."""
@@ -106,7 +114,7 @@ class World:
         if old and new and old.get("spec") == new.get("spec") and resource(ref, old, None) == resource(ref, new, None):
             return  # only its status is another one, which we wrote
         self.bad.pop(ref, None)
-        mine = not kind.owned or self._revision.owns(dig(new, "metadata", "labels", default={}))
+        mine = not kind.owned or self.revision.owns(dig(new, "metadata", "labels", default={}))
         if new is None or not mine:
             self._put(kind, key, None)
             return
@@ -140,7 +148,7 @@ class World:
     def _config(self, key: Key, new: Json | None) -> None:
         if not self.mesh_config.changed(key, new):
             return
-        ref = kinds.CONFIG_MAP.ref(self._root, self._revision.config_map)
+        ref = kinds.CONFIG_MAP.ref(self._root, self.revision.config_map)
         self.bad.pop(ref, None)
         if self.mesh_config.problem:
             self.bad[ref] = self.mesh_config.problem

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
 from lateen.api import kinds
+from lateen.install import webhooks
 from lateen.install.manifests import Part
+from lateen.install.objects import NAMESPACE
+from lateen.kit.jsons import Json, dig
 from lateen.kube.apply import apply, kind_of, wait_available
-from lateen.kube.client import Client, KubeError
+from lateen.kube.client import Client
+from lateen.wire.revision import DEFAULT, LABEL, TAG_LABEL, Revision
 
 Step = Callable[[str], AbstractContextManager[None]]
+
+SHARED = (kinds.CRD, kinds.NAMESPACE)
+"""What all revisions need, and what holds users' objects."""
+HOOKS = (kinds.MUTATING_WEBHOOK, kinds.VALIDATING_WEBHOOK)
 
 
 async def install(client: Client, parts: list[Part], step: Step, limit_s: float = 120.0) -> None:
@@ -24,18 +32,53 @@ async def install(client: Client, parts: list[Part], step: Step, limit_s: float 
                 await wait_available(client, namespace, names, limit_s)
 
 
-async def uninstall(client: Client, parts: list[Part], purge: bool) -> int:
-    """Delete what an installation made, the last first; how many objects were there. ``purge`` also takes the
-    definitions (and with them all mesh objects) and the namespace."""
+async def make_default(client: Client, revision: Revision) -> bool:
+    """Let the first revision of a cluster serve what names none; whether that was to do."""
+    if revision.is_default or await has_default(client):
+        return False
+    for obj in webhooks.tagged(DEFAULT, revision):
+        await apply(client, obj)
+    return True
+
+
+async def has_default(client: Client) -> bool:
+    found, _ = await client.list(kinds.MUTATING_WEBHOOK, labels="app=sidecar-injector")
+    return any(
+        str(dig(c, "metadata", "labels", TAG_LABEL) or dig(c, "metadata", "labels", LABEL, default=DEFAULT)) == DEFAULT
+        for c in found
+    )
+
+
+async def uninstall(client: Client, objects: Iterable[Json], revisions: list[Revision], purge: bool) -> int:
+    """Delete what belongs to the revisions, the last first; how many objects were there.
+
+    A gateway that another revision has taken over stays. ``purge`` also takes the definitions (and with them all mesh
+    objects) and the namespace.
+    """
     gone = 0
-    for part in reversed(parts):
-        for obj in reversed(part.objects):
-            kind = kind_of(obj)
-            if kind in (kinds.CRD, kinds.NAMESPACE) and not purge:
-                continue
-            try:
-                gone += await client.delete(kind, obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
-            except KubeError as e:
-                if e.code != 404:
-                    raise
+    for name in revisions:
+        gone += await _webhooks(client, name)
+    names = {r.name for r in revisions}
+    for obj in reversed(list(objects)):
+        kind, meta = kind_of(obj), obj["metadata"]
+        if kind in SHARED:
+            gone += purge and await client.delete(kind, meta.get("namespace", ""), meta["name"])
+            continue
+        found = await client.get(kind, meta.get("namespace", ""), meta["name"])
+        if found is not None and dig(found, "metadata", "labels", LABEL, default=DEFAULT) in names:
+            gone += await client.delete(kind, meta.get("namespace", ""), meta["name"])
+    if not purge:  # with the namespace they go anyway
+        for revision in revisions:
+            gone += await client.delete(kinds.CONFIG_MAP, NAMESPACE, revision.accepted_config_map)
+    return gone
+
+
+async def _webhooks(client: Client, revision: Revision) -> int:
+    """The revision's own and its tags': a webhook without its istiod would refuse everything."""
+    gone = 0
+    for kind in HOOKS:
+        found, _ = await client.list(kind, labels=f"{LABEL}={revision.name}")
+        for config in found:
+            if dig(config, "metadata", "labels", "app") in ("sidecar-injector", "istiod"):
+                gone += await client.delete(kind, "", config["metadata"]["name"])
     return gone

@@ -1,15 +1,8 @@
-"""Configuration profiles, and how an IstioOperator file changes them."""
+"""The configuration profiles that an installation starts from."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
-
-from lateen.inject import settings as injection
-from lateen.kit import jsons
-from lateen.kit.jsons import Json, dig
-
-API_VERSION = "install.istio.io/v1alpha1"
+from lateen.kit.jsons import Json
 
 INGRESS_PORTS = [
     {"port": 15021, "targetPort": 15021, "name": "status-port"},
@@ -54,126 +47,8 @@ PROFILES: dict[str, Json] = {
 
 
 NOTES = {
-    "openshift": "sidecars set up their own redirection here (there is no CNI plugin): allow NET_ADMIN for them",
-    "preview": "nothing is experimental in this version; the profile is the same as default",
-    "remote": "a control plane in another cluster is not supported yet; only the definitions are installed",
+    "openshift": "there is no CNI plugin; allow sidecars NET_ADMIN, with which istio-init redirects their traffic",
+    "preview": "there are no experimental features in this version; the profile is the same as default",
+    "remote": "a control plane in another cluster is not supported yet; only the CRDs are installed",
 }
-"""What whoever chooses a profile must know."""
-
-
-class ProfileError(ValueError):
-    """A profile or an overlay that cannot be used; the message says what to write instead."""
-
-
-@dataclass
-class Operator:
-    """The merged specification, and which of its fields have no effect."""
-
-    spec: Json
-    profile: str = "default"
-    ignored: list[str] = field(default_factory=list)
-
-
-_GATEWAY = (
-    "name",
-    "enabled",
-    "namespace",
-    "label.**",
-    "k8s.resources.**",
-    "k8s.service.ports",
-    "k8s.service.type",
-    "k8s.env",
-)
-_EFFECTIVE = (
-    "profile",
-    "meshConfig.accessLogFile",
-    "meshConfig.accessLogFormat",
-    "meshConfig.trustDomain",
-    "meshConfig.trustDomainAliases",
-    "meshConfig.extensionProviders",
-    "meshConfig.outboundTrafficPolicy.mode",
-    "meshConfig.connectTimeout",
-    "meshConfig.localityLbSetting.**",
-    "meshConfig.defaultConfig.concurrency",
-    "meshConfig.defaultConfig.proxyMetadata.**",
-    "meshConfig.h2UpgradePolicy",
-    "meshConfig.dnsRefreshRate",
-    "meshConfig.ingressClass",
-    "meshConfig.ingressControllerMode",
-    "meshConfig.ingressSelector",
-    "meshConfig.lateen.**",
-    "components.pilot.enabled",
-    "components.pilot.k8s.resources.**",
-    *(f"components.{kind}[].{field}" for kind in ("ingressGateways", "egressGateways") for field in _GATEWAY),
-    *(f"values.{field}" for field in injection.EFFECTIVE),
-)
-VARIABLES = ("DEFAULT_WORKLOAD_CERT_TTL", "TRUST_DOMAIN", "PROXY_IMAGE", "ENABLE_NATIVE_SIDECARS")
-"""istiod's environment variables that have an effect."""
-
-
-def resolve(profile: str, overlays: list[Json], settings: list[str]) -> Operator:
-    """A profile with IstioOperator documents and ``--set path=value`` on top. Raises ProfileError."""
-    pairs = [_setting(s) for s in settings]
-    name = next((str(v) for k, v in pairs if k == "profile"), None) or next(
-        (str(o["spec"]["profile"]) for o in overlays if dig(o, "spec", "profile")), profile
-    )
-    if name not in PROFILES:
-        raise ProfileError(f'there is no profile "{name}"; there are: {", ".join(sorted(PROFILES))}')
-    spec = jsons.copy(PROFILES[name])
-    ignored: list[str] = []
-    for overlay in overlays:
-        if overlay.get("apiVersion") != API_VERSION or overlay.get("kind") != "IstioOperator":
-            raise ProfileError(
-                f"expected apiVersion {API_VERSION}, kind IstioOperator; found "
-                f"{overlay.get('apiVersion')}, {overlay.get('kind')}"
-            )
-        ignored += _ineffective(overlay.get("spec") or {}, "")
-        spec = _merge(spec, overlay.get("spec") or {})
-    for path, value in pairs:
-        if path != "profile":
-            nested: Any = value
-            for part in reversed(path.removeprefix("spec.").split(".")):
-                nested = {part: nested}
-            ignored += _ineffective(nested, "")
-            spec = _merge(spec, nested)
-    return Operator(spec, name, ignored)
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    key, found, value = text.partition("=")
-    if not found or not key:
-        raise ProfileError(f"--set {text}: write it as path=value, as in --set profile=demo")
-    literal: Any = {"true": True, "false": False}.get(value, int(value) if value.lstrip("-").isdigit() else value)
-    return key, literal
-
-
-def _merge(base: Any, over: Any) -> Any:
-    """Maps are merged; lists of named things by name, other lists are replaced."""
-    if isinstance(base, dict) and isinstance(over, dict):
-        return {**base, **{k: _merge(base.get(k), v) for k, v in over.items()}}
-    if (
-        isinstance(base, list)
-        and isinstance(over, list)
-        and all(isinstance(v, dict) and "name" in v for v in over)
-        and all(isinstance(v, dict) and "name" in v for v in base)
-        and base
-        and "enabled" in base[0]
-    ):
-        given = {v["name"]: v for v in over}
-        merged = [_merge(v, given.pop(v["name"], {})) for v in base]
-        return merged + list(given.values())
-    return over
-
-
-def _ineffective(node: Any, path: str) -> list[str]:
-    if isinstance(node, dict) and node:
-        return [p for k, v in node.items() for p in _ineffective(v, f"{path}.{k}" if path else k)]
-    if path.endswith(".autoscaleEnabled"):
-        return [path] if node else []  # nothing is scaled by itself here, so only "true" has no effect
-    if path in ("components.ingressGateways", "components.egressGateways") and isinstance(node, list):
-        return [p for g in node for p in _ineffective(g, f"{path}[]")]
-    if path == "components.pilot.k8s.env":
-        return [f"{path}[{e['name']}]" for e in node or [] if e.get("name") not in VARIABLES]
-    if any(path == e or (e.endswith(".**") and f"{path}.".startswith(e[:-2])) for e in _EFFECTIVE):
-        return []
-    return [path]
+"""A warning for users of a profile."""

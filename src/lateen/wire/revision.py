@@ -55,6 +55,11 @@ class Revision:
         """Of the MutatingWebhookConfiguration and of the ConfigMap with its settings."""
         return self.of("istio-sidecar-injector")
 
+    @property
+    def installation(self) -> str:
+        """Of the ConfigMap that says what the installation was asked to be."""
+        return self.of("istio-installation")
+
     def validator(self, namespace: str) -> str:
         """Of the ValidatingWebhookConfiguration."""
         return f"{self.of('istio-validator')}-{namespace}"

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import difflib
 import typing
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from lateen.api.config import Config, Duration, decode, fields, unwrap
+from lateen.api.config import Config, Duration, decode, fields, table, unwrap
 from lateen.api.mesh.config import MeshConfig
 from lateen.api.mesh.proxy import ProxyConfig
 from lateen.api.mesh.rules import RULES
@@ -71,10 +72,30 @@ def read(kind: type[T], value: Any, path: str) -> T:
     normal = _value(kind, {} if value is None else value, path, found)
     if not found:
         out = decode(kind, normal, path)
-        found = [Problem(_join(path, where), says) for where, says in RULES[kind](out)]
+        found = [Problem(_join(path, where), says) for where, says in RULES.get(kind, _none)(out)]
         if not found:
             return out
     raise Invalid(found)
+
+
+def _none(_: Config) -> list[tuple[str, str]]:
+    return []
+
+
+def type_at(kind: Any, steps: Sequence[object]) -> Any:
+    """The type of what a path of field names and list items leads to; None where it leads nowhere."""
+    for step in steps:
+        kind = unwrap(kind)
+        origin = typing.get_origin(kind)
+        if origin is tuple and not isinstance(step, str):
+            kind = typing.get_args(kind)[0]
+        elif origin is dict and isinstance(step, str):
+            kind = typing.get_args(kind)[1]
+        elif isinstance(kind, type) and issubclass(kind, Config) and isinstance(step, str):
+            kind = fields(kind).get(step)
+        else:
+            return None
+    return unwrap(kind)
 
 
 def _join(path: str, name: str) -> str:
@@ -130,6 +151,7 @@ def _message(kind: type[Config], value: Any, path: str, found: list[Problem]) ->
             found.append(Problem(at, f"unknown field; {hint if len(hint) < 400 else 'remove it'}"))
         elif child is not None:
             out[name] = _value(known[name], child, at, found)
+    found += [Problem(_join(path, name), "is required") for name in table(kind).required if name not in out]
     return out
 
 
@@ -142,7 +164,7 @@ def _enum(values: tuple[str, ...], value: Any, path: str, found: list[Problem]) 
         return value
     near = difflib.get_close_matches(str(value).upper(), values, 1)
     hint = f'did you mean "{near[0]}"? ' if near else ""
-    found.append(Problem(path, f"unknown value {_spoken(value)}; {hint}it can be {' or '.join(values)}"))
+    found.append(Problem(path, f'unknown value "{value}"; {hint}it can be {" or ".join(values)}'))
     return values[0]
 
 

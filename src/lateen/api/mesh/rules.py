@@ -6,7 +6,7 @@ Source: istio.io/istio ``pkg/config/validation/agent``, functions ValidateMeshCo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from lateen.api.config import Config
@@ -88,4 +88,4 @@ def _proxy(config: ProxyConfig) -> Findings:
         yield "gatewayTopology.numTrustedProxies", "must not be negative"
 
 
-RULES: dict[type[Config], Callable[[Any], Findings]] = {MeshConfig: _mesh, ProxyConfig: _proxy}
+RULES: dict[type[Config], Callable[[Any], Iterable[tuple[str, str]]]] = {MeshConfig: _mesh, ProxyConfig: _proxy}

@@ -1,0 +1,187 @@
+"""lateen x workload, lateen x config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lateen.api import kinds
+from lateen.cli.base import Group, command
+from lateen.cli.connect import Target, target_options
+from lateen.cli.output import BAD_DATA, USAGE, CliError, say, wide_table
+from lateen.kit import yamldoc
+from lateen.kit.files import write_atomic
+from lateen.kit.jsons import Json, dig
+from lateen.kube.client import HttpClient, KubeError
+from lateen.wire import ports
+
+
+@click.group(cls=Group, entries={"list": ("lateen.cli.machine:config_list", "The options that have defaults.")})
+def config() -> None:
+    """The defaults of this command's options."""
+
+
+@command("list")
+@target_options
+def config_list(target: Target) -> None:
+    """The options that have defaults, and where they come from."""
+    from lateen.cli.connect import path_of
+
+    try:
+        where = str(path_of(target.kubeconfig))
+    except CliError:
+        where = "<none>"
+    rows = [
+        ["FLAG", "VALUE", "FROM"],
+        ["istioNamespace", target.istio_namespace, "default"],
+        ["kubeconfig", where, "$KUBECONFIG, the embedded cluster, ~/.kube/config"],
+        ["namespace", target.namespace, "the kubeconfig's context"],
+        ["prefer-experimental", "false", "default"],
+    ]
+    click.echo(wide_table(rows))
+
+
+# --- workloads outside -------------------------------------------------------------------------------------------
+
+
+@click.group(
+    cls=Group,
+    entries={
+        "group": ("lateen.cli.machine:workload_group", "Groups of workloads of one kind."),
+        "entry": ("lateen.cli.machine:workload_entry", "One workload."),
+    },
+)
+def workload() -> None:
+    """Workloads outside of Kubernetes."""
+
+
+@click.group(cls=Group, entries={"create": ("lateen.cli.machine:group_create", "Print a WorkloadGroup.")})
+def workload_group() -> None:
+    """Groups of workloads of one kind."""
+
+
+def _pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
+    out = {}
+    for part in ",".join(given).split(",") if given else ():
+        key, found, value = part.partition("=")
+        if not found:
+            raise CliError(f"{option} {part}: write it as name=value", USAGE)
+        out[key] = value
+    return out
+
+
+@command("create")
+@click.option("--name", required=True)
+@click.option("-l", "--labels", multiple=True, help="a=b,c=d")
+@click.option("-a", "--annotations", multiple=True, help="a=b,c=d")
+@click.option("-p", "--ports", multiple=True, help="http=8080,…")
+@click.option("-s", "--serviceAccount", "account", default="default")
+@target_options
+def group_create(target: Target, name: str, labels: Any, annotations: Any, ports: Any, account: str) -> None:
+    """Print a WorkloadGroup, for kubectl apply."""
+    numbers = {k: int(v) if v.isdigit() else v for k, v in _pairs(ports, "--ports").items()}
+    spec: Json = {
+        "metadata": {"annotations": _pairs(annotations, "--annotations"), "labels": _pairs(labels, "--labels")},
+        "template": {"ports": numbers, "serviceAccount": account},
+    }
+    obj = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "WorkloadGroup",
+        "metadata": {"name": name, "namespace": target.namespace},
+        "spec": spec,
+    }
+    from lateen.api import validate
+
+    wrong = validate.problems(obj)
+    if wrong:
+        raise CliError(f"{wrong[0][0]}: {wrong[0][1]}", BAD_DATA)
+    click.echo(yamldoc.dump(obj), nl=False)
+
+
+@click.group(
+    cls=Group,
+    entries={
+        "configure": (
+            "lateen.cli.machine:entry_configure",
+            "Write the files that a machine needs to join the mesh.",
+        )
+    },
+)
+def workload_entry() -> None:
+    """One workload."""
+
+
+@command("configure")
+@click.option("-f", "--file", "file", type=click.Path(exists=True, dir_okay=False), help="A WorkloadGroup.")
+@click.option("--name", default="", help="A WorkloadGroup of the cluster.")
+@click.option("-o", "--output", required=True, type=click.Path(file_okay=False), help="The directory to write into.")
+@click.option("--tokenDuration", "seconds", default=3600, help="How long the token is valid, in seconds.")
+@click.option("--ingressIP", "address", default="", help="Where the machine reaches istiod; the Service's otherwise.")
+@target_options
+def entry_configure(target: Target, file: str | None, name: str, output: str, seconds: int, address: str) -> None:
+    """Files for a machine that joins the mesh: its environment, token, root certificate and hosts.
+
+    On the machine, cluster.env is pilot-agent's environment, istio-token belongs to /var/run/secrets/tokens,
+    root-cert.pem to /var/run/secrets/istio, and the line in hosts to /etc/hosts.
+    """
+    if bool(file) == bool(name):
+        raise CliError("say which WorkloadGroup: with --file FILE or with --name NAME", USAGE)
+
+    async def work(client: HttpClient) -> dict[str, str]:
+        group = _group_of(Path(file).read_text()) if file else await client.get(
+            kinds.WORKLOAD_GROUP, target.namespace, name
+        )  # fmt: skip
+        if group is None:
+            raise CliError(f'there is no WorkloadGroup "{name}" in namespace "{target.namespace}"')
+        return await _machine(client, group, target, seconds, address)
+
+    directory = Path(output)
+    directory.mkdir(parents=True, exist_ok=True)
+    for path, text in target.run(work).items():
+        write_atomic(directory / path, text, 0o600)
+    say(f"✔ Files for a machine written to {directory}")
+
+
+def _group_of(text: str) -> Json:
+    found = [d for d in yamldoc.objects(text) if d.get("kind") == "WorkloadGroup"]
+    if len(found) != 1:
+        raise CliError(f"the file must have one WorkloadGroup, it has {len(found)}", BAD_DATA)
+    return found[0]
+
+
+async def _machine(client: HttpClient, group: Json, target: Target, seconds: int, address: str) -> dict[str, str]:
+    """File name -> its content."""
+    name = group["metadata"]["name"]
+    namespace = group["metadata"].get("namespace") or target.namespace
+    account = dig(group, "spec", "template", "serviceAccount", default="") or "default"
+    root = await client.get(kinds.CONFIG_MAP, namespace, "istio-ca-root-cert")
+    istiod = await client.get(kinds.SERVICE, target.istio_namespace, "istiod")
+    if root is None or istiod is None:
+        raise CliError("there is no mesh in this cluster; install it with: lateen install --set profile=demo")
+    body = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"audiences": ["istio-ca"], "expirationSeconds": seconds},
+    }
+    try:
+        token = await client.request(kinds.SERVICE_ACCOUNT, namespace, account, "token", body)
+    except KubeError as e:
+        raise CliError(f'no token for the service account "{account}" of namespace "{namespace}": {e}') from None
+    host = f"istiod.{target.istio_namespace}.svc"
+    environment = {
+        "CA_ADDR": f"{host}:{ports.XDS}",
+        "ISTIO_META_AUTO_REGISTER_GROUP": name,
+        "ISTIO_META_CLUSTER_ID": "Kubernetes",
+        "ISTIO_META_WORKLOAD_NAME": name,
+        "POD_NAMESPACE": namespace,
+        "SERVICE_ACCOUNT": account,
+    }
+    return {
+        "cluster.env": "".join(f"{k}='{v}'\n" for k, v in environment.items()),
+        "istio-token": str(token["status"]["token"]),
+        "root-cert.pem": str(root["data"]["root-cert.pem"]),
+        "mesh.yaml": yamldoc.dump({"defaultConfig": {"discoveryAddress": f"{host}:{ports.XDS}"}}),
+        "hosts": f"{address or istiod['spec']['clusterIP']} {host}\n",
+    }

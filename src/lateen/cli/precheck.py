@@ -1,0 +1,110 @@
+"""lateen x precheck."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from lateen.analysis import Snapshot, Source, analyze
+from lateen.analysis.snapshot import Message, message
+from lateen.api import kinds
+from lateen.cli.analyze import line
+from lateen.cli.base import command
+from lateen.cli.connect import Target, target_options
+from lateen.cli.output import FINDINGS, CliError
+from lateen.install import manifests
+from lateen.kit.jsons import dig
+from lateen.kube.client import HttpClient, KubeError
+
+MINIMUM = (1, 21)
+"""Kubernetes' first version with EndpointSlices of version v1, which istiod reads."""
+NEEDED = (
+    ("", "namespaces", ""),
+    ("", "services", manifests.NAMESPACE),
+    ("", "configmaps", manifests.NAMESPACE),
+    ("", "secrets", manifests.NAMESPACE),
+    ("", "serviceaccounts", manifests.NAMESPACE),
+    ("apps", "deployments", manifests.NAMESPACE),
+    ("rbac.authorization.k8s.io", "clusterroles", ""),
+    ("rbac.authorization.k8s.io", "clusterrolebindings", ""),
+    ("apiextensions.k8s.io", "customresourcedefinitions", ""),
+    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", ""),
+    ("admissionregistration.k8s.io", "validatingwebhookconfigurations", ""),
+)
+
+GATEWAY_API = ("Gateway", "GatewayClass", "HTTPRoute", "ReferenceGrant")
+
+
+async def version_findings(client: HttpClient) -> list[Message]:
+    found = await client.call("GET", "/version")
+    digits = [int("".join(c for c in str(found.get(k, "0")) if c.isdigit()) or 0) for k in ("major", "minor")]
+    if tuple(digits) >= MINIMUM:
+        return []
+    source = Source({"kind": "Kubernetes", "metadata": {"name": "version"}})
+    return [message("IST0142", source, found.get("gitVersion"), ".".join(map(str, MINIMUM)))]
+
+
+async def permission_findings(client: HttpClient) -> list[Message]:
+    async def one(group: str, plural: str, namespace: str) -> Message | None:
+        attributes = {"group": group, "resource": plural, "verb": "create", "namespace": namespace}
+        review = await client.call(
+            "POST",
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            {
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SelfSubjectAccessReview",
+                "spec": {"resourceAttributes": attributes},
+            },
+        )
+        if dig(review, "status", "allowed"):
+            return None
+        source = Source({"kind": "Permission", "metadata": {"name": plural, "namespace": namespace}})
+        return message("IST0141", source, plural, dig(review, "status", "reason", default="not allowed"))
+
+    found = await asyncio.gather(*(one(*n) for n in NEEDED))
+    return [m for m in found if m]
+
+
+def gateway_api_findings(crds: list[Source]) -> list[Message]:
+    """Definitions of Kubernetes' Gateway API that serve no version that a mesh can use, now or for much longer."""
+    out = []
+    for crd in crds:
+        if crd.spec.get("group") != "gateway.networking.k8s.io":
+            continue
+        if dig(crd.spec, "names", "kind") not in GATEWAY_API:
+            continue
+        served = [str(v.get("name")) for v in crd.spec.get("versions") or [] if v.get("served", True)]
+        if not {"v1", "v1beta1"} & set(served):
+            out.append(message("IST0156", crd, ",".join(served) or "none", "v1beta1"))
+        elif "v1" not in served and dig(crd.spec, "names", "kind") != "ReferenceGrant":
+            out.append(message("IST0172", crd, ",".join(served), "v1"))
+    return out
+
+
+@command("precheck")
+@target_options
+def precheck(target: Target) -> None:
+    """Whether the mesh can be installed or upgraded here."""
+
+    async def work(client: HttpClient) -> list[Message]:
+        try:
+            crds, _ = await client.list(kinds.CRD)
+        except KubeError:
+            crds = []
+        sources = [Source({"kind": "CustomResourceDefinition", **c}) for c in crds]
+        return [
+            *await version_findings(client),
+            *await permission_findings(client),
+            *gateway_api_findings(sources),
+            *analyze(Snapshot(sources), ["k8sgateway.CRDVersionAnalyzer", "deprecation.DeprecationAnalyzer"]),
+        ]
+
+    found = target.run(work)
+    for m in found:
+        click.echo(line(m, False))
+    if any(m.kind.level == "Error" for m in found):
+        raise CliError("Issues found when checking the cluster. Istio may not be safe to install or upgrade.", FINDINGS)
+    if not found:
+        click.echo("✔ No issues found when checking the cluster. Istio is safe to install or upgrade!")
+    click.echo("  To get started: lateen install --set profile=demo -y")

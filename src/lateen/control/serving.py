@@ -1,0 +1,89 @@
+"""istiod's servers: HTTPS for agents and webhooks, HTTP for metrics, delta ADS over mutual TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import tempfile
+from datetime import timedelta
+
+import grpc.aio
+from aiohttp import web
+
+from lateen.ads.server import MAX_MESSAGE, AdsServer
+from lateen.ca.authority import Authority, Identity
+from lateen.kit import certs, times
+from lateen.kit.certs import Pair
+from lateen.wire import ports
+
+MAX_BODY = 4 * 1024 * 1024
+
+
+class Certificate:
+    """istiod's own certificate, renewed at half of its life for all of its servers."""
+
+    def __init__(self, authority: Authority, names: list[str], me: Identity) -> None:
+        self._authority, self._names, self._me = authority, names, me
+        self.pair = self._issue()
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._load()
+
+    @property
+    def root(self) -> str:
+        return self._authority.root
+
+    def _issue(self) -> Pair:
+        return self._authority.server_pair(self._names, self._me, times.now())
+
+    def _load(self) -> None:
+        with tempfile.NamedTemporaryFile() as f:  # the ssl module loads keys from files only; mode 0600
+            f.write(self.pair.certificate.encode() + b"\n" + self.pair.key.encode())
+            f.flush()
+            self.context.load_cert_chain(f.name)
+
+    async def renew(self) -> None:
+        """Never returns."""
+        while True:
+            _, end = certs.validity(self.pair.certificate)
+            await asyncio.sleep(max(1.0, (end - times.now()) / timedelta(seconds=2)))
+            self.pair = self._issue()
+            self._load()
+
+
+async def http(routes: list[web.RouteDef], port: int, certificate: Certificate | None) -> web.AppRunner:
+    app = web.Application(client_max_size=MAX_BODY)
+    app.add_routes(routes)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "0.0.0.0", port, ssl_context=certificate.context if certificate else None).start()
+    return runner
+
+
+async def xds(ads: AdsServer, certificate: Certificate) -> grpc.aio.Server:
+    """Delta ADS; each new connection gets the present certificate."""
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_send_message_length", 64 * MAX_MESSAGE),
+            ("grpc.max_receive_message_length", MAX_MESSAGE),
+            ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+        ]
+    )
+    server.add_generic_rpc_handlers((ads,))
+    told = [certificate.pair]
+
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        told[0] = certificate.pair
+        pair = (told[0].key.encode(), told[0].certificate.encode())
+        return grpc.ssl_server_certificate_configuration([pair], certificate.root.encode())
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        return None if told[0] is certificate.pair else configuration()
+
+    credentials = grpc.dynamic_ssl_server_credentials(configuration(), fetch, require_client_authentication=True)
+    server.add_secure_port(f"0.0.0.0:{ports.XDS}", credentials)
+    await server.start()
+    return server

@@ -1,0 +1,65 @@
+"""istiod's settings: the environment variables that it is started with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+from lateen.ca.authority import DEFAULT_TTL, Identity
+from lateen.kit import duration
+from lateen.wire.revision import Revision
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Settings:
+    pod: str
+    namespace: str
+    service_account: str
+    revision: Revision
+    trust_domain: str
+    certificate_ttl: timedelta
+    proxy_image: str
+    native_sidecars: str
+    """true, false or auto"""
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Settings:
+        """Raises ValueError with the variable's name."""
+        given = environment.get
+        revision = _read("REVISION", given("REVISION") or "default", Revision)
+        ttl = _read("DEFAULT_WORKLOAD_CERT_TTL", given("DEFAULT_WORKLOAD_CERT_TTL") or "", _ttl)
+        return cls(
+            pod=given("POD_NAME") or "istiod",
+            namespace=given("POD_NAMESPACE") or "istio-system",
+            service_account=given("SERVICE_ACCOUNT") or revision.istiod,
+            revision=revision,
+            trust_domain=given("TRUST_DOMAIN") or "cluster.local",
+            certificate_ttl=ttl,
+            proxy_image=given("PROXY_IMAGE") or "",
+            native_sidecars=given("ENABLE_NATIVE_SIDECARS") or "auto",
+        )
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.trust_domain, self.namespace, self.service_account)
+
+    @property
+    def host_names(self) -> list[str]:
+        """By which proxies, webhooks and clients call this istiod."""
+        hosts = dict.fromkeys((self.revision.istiod, "istiod"))
+        return [f"{h}.{self.namespace}{end}" for h in hosts for end in (".svc", "", ".svc.cluster.local")]
+
+
+def _ttl(text: str) -> timedelta:
+    return timedelta(seconds=duration.seconds(text)) if text else DEFAULT_TTL
+
+
+def _read(name: str, text: str, read: Callable[[str], T]) -> T:
+    try:
+        return read(text)
+    except ValueError as e:
+        raise ValueError(f"the environment variable {name}: {e}") from None

@@ -1,0 +1,73 @@
+"""istiod: its Service and its Deployment."""
+
+from __future__ import annotations
+
+from lateen.install.objects import PILOT_IMAGE, PROXY_IMAGE, UNPRIVILEGED, deployment, meta
+from lateen.kit.jsons import Json, dig
+from lateen.wire import ports
+from lateen.wire.revision import Revision
+
+
+def objects(spec: Json, revision: Revision) -> list[Json]:
+    k8s = dig(spec, "components", "pilot", "k8s", default={})
+    chosen = {"app": "istiod", "istio": "pilot"}
+    if not revision.is_default:
+        chosen = {"app": "istiod", **revision.label}
+    labels = {"app": "istiod", "istio": "pilot", **revision.label}
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": meta(revision.istiod, revision, app="istiod", istio="pilot"),
+        "spec": {
+            "selector": {**chosen, **revision.label},
+            "ports": [
+                {"name": "grpc-xds", "port": ports.CA, "protocol": "TCP"},
+                {"name": "https-dns", "port": ports.XDS, "protocol": "TCP"},
+                {"name": "https-webhook", "port": 443, "targetPort": ports.WEBHOOK, "protocol": "TCP"},
+                {"name": "http-monitoring", "port": ports.MONITORING, "protocol": "TCP"},
+            ],
+        },
+    }
+    pod = {"serviceAccountName": revision.istiod, "containers": [_container(spec, k8s, revision)]}
+    scrape = {"prometheus.io/port": str(ports.MONITORING)}
+    return [
+        service,
+        deployment(meta(revision.istiod, revision, app="istiod", istio="pilot"), chosen, labels, scrape, pod),
+    ]
+
+
+def _container(spec: Json, k8s: Json, revision: Revision) -> Json:
+    env: list[Json] = [
+        {"name": "REVISION", "value": revision.name},
+        {"name": "PROXY_IMAGE", "value": PROXY_IMAGE},
+        {"name": "TRUST_DOMAIN", "value": dig(spec, "meshConfig", "trustDomain", default="cluster.local")},
+        {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+        {"name": "SERVICE_ACCOUNT", "valueFrom": {"fieldRef": {"fieldPath": "spec.serviceAccountName"}}},
+        *variables(k8s),
+    ]
+    listened = (ports.CA, ports.XDS, ports.MONITORING, ports.WEBHOOK)
+    return {
+        "name": "discovery",
+        "image": PILOT_IMAGE,
+        "args": ["discovery"],
+        "env": env,
+        "ports": [{"containerPort": p, "protocol": "TCP"} for p in listened],
+        "readinessProbe": {
+            "httpGet": {"path": "/ready", "port": ports.MONITORING},
+            "initialDelaySeconds": 0,
+            "periodSeconds": 1,
+            "timeoutSeconds": 5,
+        },
+        "resources": k8s.get("resources") or {"requests": {"cpu": "500m", "memory": "2Gi"}},
+        "securityContext": UNPRIVILEGED,
+    }
+
+
+def variables(k8s: Json) -> list[Json]:
+    """Environment variables from an installation's ``k8s.env``; values are text for Kubernetes."""
+    return [{**e, "value": _text(e["value"])} if "value" in e else e for e in k8s.get("env") or []]
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,99 @@
+"""What a control plane needs before it starts: definitions, permissions, and its settings."""
+
+from __future__ import annotations
+
+from lateen.api import crds, kinds
+from lateen.install.objects import NAMESPACE, READ, READ_SECRETS, bound, meta
+from lateen.install.operator import Operator
+from lateen.kit import jsons, yamldoc
+from lateen.kit.jsons import Json, dig
+from lateen.wire.revision import Revision
+
+
+def shared() -> list[Json]:
+    """What all revisions have in common: the namespace and the custom resource definitions."""
+    namespace = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {
+            "name": NAMESPACE,
+            "labels": {"istio-injection": "disabled", "istio-operator-managed": "Reconcile"},
+        },
+    }
+    return [namespace, *crds.crds()]
+
+
+def permissions(revision: Revision) -> list[Json]:
+    """istiod's service account and what it may do."""
+    rules = [
+        {
+            "apiGroups": kinds.groups(),
+            "resources": ["*"],
+            "verbs": [*READ, "update", "patch"],
+        },
+        {"apiGroups": [""], "resources": ["pods", "nodes", "services", "namespaces", "endpoints"], "verbs": READ},
+        {"apiGroups": ["networking.istio.io"], "resources": ["workloadentries"], "verbs": ["create", "delete"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": [*READ, "create", "update", "patch"]},
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": READ},
+        {"apiGroups": ["networking.k8s.io"], "resources": ["ingresses", "ingressclasses"], "verbs": READ},
+        {"apiGroups": ["networking.k8s.io"], "resources": ["ingresses/status"], "verbs": ["update", "patch"]},
+        {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
+        {
+            "apiGroups": ["admissionregistration.k8s.io"],
+            "resources": ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"],
+            "verbs": [*READ, "patch", "update"],
+        },
+    ]
+    own = [
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["istio-ca-secret"], "verbs": ["update"]},
+        READ_SECRETS,
+        {
+            "apiGroups": ["coordination.k8s.io"],
+            "resources": ["leases"],
+            "verbs": ["get", "create", "update", "patch"],
+        },
+    ]
+    name = revision.istiod
+    return [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta(name, revision)},
+        *bound("ClusterRole", meta(f"{name}-{NAMESPACE}", revision, None), rules, name),
+        *bound("Role", meta(name, revision), own, name),
+    ]
+
+
+def settings(operator: Operator) -> list[Json]:
+    """The mesh configuration, the injector's values, and what the installation was asked to be."""
+    spec, revision = operator.spec, operator.revision
+    return [
+        _config_map(
+            revision.config_map,
+            revision,
+            {"mesh": yamldoc.dump(spec.get("meshConfig") or {}), "meshNetworks": "networks: {}"},
+        ),
+        _config_map(revision.injector, revision, _injector(spec)),
+        _config_map(revision.installation, revision, record(operator)),
+    ]
+
+
+def _injector(spec: Json) -> dict[str, str]:
+    """What istiod and kube-inject go by, with the keys that Istio has for it."""
+    values = jsons.copy(spec.get("values") or {})
+    webhook = dict(values.get("sidecarInjectorWebhook") or {})
+    names = ("templates", "defaultTemplates", "aliases", "neverInjectSelector", "alwaysInjectSelector")
+    policy = dig(values, "global", "proxy", "autoInject", default="enabled")
+    config = {"policy": policy} | {k: webhook.pop(k) for k in (*names, "injectedAnnotations") if k in webhook}
+    return {"config": yamldoc.dump(config), "values": jsons.canonical(values).decode()}
+
+
+def _config_map(name: str, revision: Revision, data: dict[str, str]) -> Json:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta(name, revision), "data": data}
+
+
+def record(operator: Operator) -> dict[str, str]:
+    """The wishes that ``upgrade`` starts from."""
+    return {
+        "profile": operator.profile,
+        "overlays": yamldoc.dump(operator.overlays),
+        "settings": yamldoc.dump(operator.settings),
+    }

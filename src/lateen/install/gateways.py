@@ -1,0 +1,93 @@
+"""A gateway of an installation: service account, Service, Deployment."""
+
+from __future__ import annotations
+
+from lateen.inject import parts, pods
+from lateen.inject.workload import Workload
+from lateen.install import profiles
+from lateen.install.control_plane import variables
+from lateen.install.objects import NAMESPACE, PROXY_IMAGE, READ_SECRETS, UNPRIVILEGED, bound, deployment, meta
+from lateen.kit.jsons import Json, dig
+from lateen.wire import ports
+from lateen.wire.revision import Revision
+
+
+def namespace_of(gateway: Json) -> str:
+    return str(gateway.get("namespace") or NAMESPACE)
+
+
+def objects(given: Json, ingress: bool, revision: Revision) -> list[Json]:
+    name, k8s, namespace = str(given["name"]), given.get("k8s") or {}, namespace_of(given)
+    labels = given.get("label") or {"app": name, "istio": "ingressgateway" if ingress else "egressgateway"}
+    account = f"{name}-service-account"
+    listed = dig(k8s, "service", "ports") or (profiles.INGRESS_PORTS if ingress else profiles.EGRESS_PORTS)
+    service_ports = [{"protocol": "TCP", "targetPort": p["port"], **p} for p in listed]
+    metadata = {"namespace": namespace, "labels": {**labels, "release": "istio", **revision.label}}
+    elsewhere = []
+    if namespace != NAMESPACE:
+        # istiod reads Secrets only where gateways are: in its own namespace, and in those of its gateways
+        role = meta(revision.of("istiod-secrets"), revision, namespace)
+        elsewhere = bound("Role", role, [READ_SECRETS], revision.istiod)
+    pod_labels = {
+        **labels,
+        "service.istio.io/canonical-name": name,
+        "service.istio.io/canonical-revision": "latest",
+        **revision.label,
+    }
+    scrape = {"prometheus.io/port": str(ports.MERGED_METRICS), "prometheus.io/path": "/stats/prometheus"}
+    pod = {
+        "serviceAccountName": account,
+        "containers": [_container(name, namespace, k8s, service_ports, revision)],
+        "volumes": parts.volumes(),
+    }
+    return [
+        *elsewhere,
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, **metadata}},
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name, **metadata},
+            "spec": {
+                "type": dig(k8s, "service", "type", default="LoadBalancer" if ingress else "ClusterIP"),
+                "selector": labels,
+                "ports": service_ports,
+            },
+        },
+        deployment({"name": name, **metadata}, labels, pod_labels, scrape, pod),
+    ]
+
+
+def _container(name: str, namespace: str, k8s: Json, service_ports: list[Json], revision: Revision) -> Json:
+    settings = pods.settings(image=PROXY_IMAGE, revision=revision.name)
+    context = parts.Context({}, namespace, Workload(name, namespace, "Deployment", "apps/v1"), settings, {})
+    listened = [p["targetPort"] for p in service_ports if isinstance(p["targetPort"], int)]
+    return {
+        "name": "istio-proxy",
+        "image": PROXY_IMAGE,
+        "env": [*parts.environment(context, limits=False), *variables(k8s)],
+        "volumeMounts": parts.mounts(),
+        "args": [
+            "proxy",
+            "router",
+            "--domain",
+            "$(POD_NAMESPACE).svc.cluster.local",
+            "--proxyLogLevel=warning",
+            "--proxyComponentLogLevel=misc:error",
+        ],
+        "ports": [
+            *({"containerPort": p, "protocol": "TCP"} for p in listened),
+            {"containerPort": ports.ENVOY_METRICS, "name": "http-envoy-prom", "protocol": "TCP"},
+        ],
+        "readinessProbe": {
+            "httpGet": {"path": "/healthz/ready", "port": ports.HEALTH},
+            "initialDelaySeconds": 1,
+            "periodSeconds": 2,
+            "timeoutSeconds": 1,
+            "failureThreshold": 30,
+        },
+        "lifecycle": {
+            "preStop": {"exec": {"command": ["pilot-agent", "request", "--debug-port=15020", "POST", "drain"]}}
+        },
+        "resources": k8s.get("resources") or {"requests": {"cpu": "100m", "memory": "128Mi"}},
+        "securityContext": UNPRIVILEGED,
+    }

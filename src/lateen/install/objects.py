@@ -1,0 +1,62 @@
+"""Shapes that the objects of an installation have in common."""
+
+from __future__ import annotations
+
+from lateen import __version__
+from lateen.kit.jsons import Json
+from lateen.wire import ports
+from lateen.wire.revision import Revision
+
+NAMESPACE = "istio-system"
+PILOT_IMAGE = f"docker.io/lateen/pilot:{__version__}"
+PROXY_IMAGE = f"docker.io/lateen/proxyv2:{__version__}"
+RBAC = "rbac.authorization.k8s.io"
+READ = ["get", "list", "watch"]
+READ_SECRETS = {"apiGroups": [""], "resources": ["secrets"], "verbs": READ}
+UNPRIVILEGED = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "runAsUser": ports.PROXY_UID,
+    "runAsGroup": ports.PROXY_UID,
+    "runAsNonRoot": True,
+}
+
+
+def meta(name: str, revision: Revision, namespace: str | None = NAMESPACE, **labels: str) -> Json:
+    """``namespace`` None: of the cluster."""
+    app = {"app": labels.pop("app", name), **revision.label, "release": "istio", **labels}
+    return {"name": name, "labels": app} | ({"namespace": namespace} if namespace else {})
+
+
+def bound(kind: str, metadata: Json, rules: list[Json], account: str) -> list[Json]:
+    """A Role or ClusterRole (``kind``) and its binding of the same name to a service account of istiod's."""
+    role = {"apiVersion": f"{RBAC}/v1", "kind": kind, "metadata": metadata, "rules": rules}
+    binding = {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": f"{kind}Binding",
+        "metadata": metadata,
+        "roleRef": {"apiGroup": RBAC, "kind": kind, "name": metadata["name"]},
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": NAMESPACE}],
+    }
+    return [role, binding]
+
+
+def deployment(metadata: Json, selector: dict[str, str], labels: dict[str, str], scrape: Json, pod: Json) -> Json:
+    """One replica, replaced without a gap. ``scrape``: annotations for Prometheus; ``pod``: the pod's spec."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata,
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": selector},
+            "strategy": {"rollingUpdate": {"maxSurge": "100%", "maxUnavailable": "25%"}},
+            "template": {
+                "metadata": {
+                    "labels": {**labels, "sidecar.istio.io/inject": "false"},
+                    "annotations": {"prometheus.io/scrape": "true", **scrape},
+                },
+                "spec": {**pod, "securityContext": {"fsGroup": ports.PROXY_UID}},
+            },
+        },
+    }

@@ -1,0 +1,136 @@
+"""From a profile, IstioOperator files and ``--set`` to one specification, checked before anything is touched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from lateen.api.mesh import MeshConfig, effect
+from lateen.api.mesh.reading import Invalid, problems, read, type_at
+from lateen.install import options, paths
+from lateen.install.profiles import PROFILES
+from lateen.kit import jsons
+from lateen.kit.jsons import Json, dig
+from lateen.wire.revision import Revision
+
+API_VERSION = "install.istio.io/v1alpha1"
+
+
+class OperatorError(ValueError):
+    """A specification that cannot be used; the message names the field and says what to write instead."""
+
+
+@dataclass
+class Operator:
+    """The merged specification, what it was made of, and which of its fields have no effect."""
+
+    spec: Json
+    profile: str = "default"
+    overlays: list[Json] = field(default_factory=list)
+    """``spec`` of each file, in order."""
+    settings: list[str] = field(default_factory=list)
+    """``path=value`` of each ``--set``, in order."""
+
+    @property
+    def revision(self) -> Revision:
+        return Revision(self.spec.get("revision") or "default")
+
+    @property
+    def warnings(self) -> list[str]:
+        """One sentence for each field without an effect."""
+        said = [f"the field spec.{p} has no effect in this version of Lateen" for p in options.ineffective(self.spec)]
+        return [*said, *effect.ineffective(self.spec.get("meshConfig") or {}, "spec.meshConfig")]
+
+
+def specification(document: Json) -> Json:
+    """``spec`` of an IstioOperator document. Raises OperatorError."""
+    if not isinstance(document, dict):
+        raise OperatorError("expected an IstioOperator, got something that is not an object")
+    found = document.get("apiVersion"), document.get("kind")
+    if found != (API_VERSION, "IstioOperator"):
+        raise OperatorError(f"expected apiVersion {API_VERSION}, kind IstioOperator; found {found[0]}, {found[1]}")
+    spec = document.get("spec") or {}
+    _check(spec)
+    return dict(spec)
+
+
+def resolve(profile: str, overlays: list[Json], settings: list[str], mesh_config: Json | None = None) -> Operator:
+    """A profile with overlays (``spec`` of files) and ``path=value`` settings on top of it.
+
+    ``mesh_config`` replaces the profile's. Raises OperatorError.
+    """
+    pairs = [_setting(s) for s in settings]
+    name = next((str(v) for path, v in reversed(pairs) if path == ["profile"]), None) or next(
+        (str(o["profile"]) for o in reversed(overlays) if o.get("profile")), profile
+    )
+    if name not in PROFILES:
+        raise OperatorError(f'there is no profile "{name}"; there are: {", ".join(sorted(PROFILES))}')
+    spec = jsons.copy(PROFILES[name])
+    if mesh_config is not None:
+        spec["meshConfig"] = mesh_config
+    for overlay in overlays:
+        spec = _merge(spec, overlay)
+    for (path, value), text in zip(pairs, settings, strict=True):
+        if path != ["profile"]:
+            try:
+                paths.put(spec, path, value)
+            except ValueError as e:
+                raise OperatorError(f"--set {text}: {e}") from None
+    spec["profile"] = name
+    _check(spec)
+    return Operator(spec, name, overlays, settings)
+
+
+def _check(spec: Any) -> None:
+    """Raises OperatorError with all that is wrong with a specification."""
+    try:
+        read(options.Operator, spec, "spec")
+    except Invalid as e:
+        raise OperatorError(str(e)) from None
+    if found := problems(spec.get("meshConfig"), "spec.meshConfig"):
+        raise OperatorError(str(Invalid(found)))
+    try:
+        Revision(spec.get("revision") or "default")
+    except ValueError as e:
+        raise OperatorError(f"spec.revision: {e}") from None
+
+
+def _setting(text: str) -> tuple[list[paths.Step], Any]:
+    key, found, value = text.partition("=")
+    if not found or not key:
+        raise OperatorError(f"--set {text}: write it as path=value, as in --set profile=demo")
+    try:
+        path = paths.parse(key.removeprefix("spec."))
+    except ValueError as e:
+        raise OperatorError(f"--set {text}: {e}") from None
+    return path, _literal(path, value)
+
+
+def _literal(path: list[paths.Step], text: str) -> Any:
+    """true, false and numbers, unless the field is text."""
+    mesh = path[:1] == ["meshConfig"]
+    if type_at(MeshConfig if mesh else options.Operator, path[1:] if mesh else path) is str:
+        return text
+    if text in ("true", "false"):
+        return text == "true"
+    return int(text) if text.lstrip("-").isdigit() else text
+
+
+def _merge(base: Any, over: Any) -> Any:
+    """Maps are merged, gateways by name; other lists are replaced."""
+    if isinstance(base, dict) and isinstance(over, dict):
+        return {**base, **{k: _merge(base.get(k), v) for k, v in over.items()}}
+    if _named(base) and _named(over) and any("enabled" in v for v in base):
+        given = {v["name"]: v for v in over}
+        merged = [_merge(v, given.pop(v["name"], {})) for v in base]
+        return merged + list(given.values())
+    return over
+
+
+def _named(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) and "name" in v for v in value)
+
+
+def enabled(spec: Json, kind: str) -> list[Json]:
+    """``kind``: ingressGateways or egressGateways."""
+    return [g for g in dig(spec, "components", kind, default=[]) if g.get("enabled")]

@@ -1,0 +1,183 @@
+"""The fields of an IstioOperator: their types, and which of them have an effect.
+
+Source: istio.io/istio ``operator/pkg/apis/types.go``. ``values`` are those of Istio's Helm charts and are not typed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from lateen.api.config import Config
+from lateen.api.effective import general, leaves
+from lateen.inject import settings as injection
+from lateen.kit.jsons import Json, dig
+
+
+class ServicePort(Config):
+    port: int
+    name: str = ""
+    target_port: Any = None
+    protocol: str = ""
+    node_port: int | None = None
+    app_protocol: str = ""
+
+
+class ServiceOptions(Config):
+    type: str = ""
+    ports: tuple[ServicePort, ...] = ()
+    cluster_ip: str = msgspec.field(default="", name="clusterIP")
+    external_ips: tuple[str, ...] = msgspec.field(default=(), name="externalIPs")
+    external_name: str = ""
+    external_traffic_policy: str = ""
+    health_check_node_port: int | None = None
+    ip_families: tuple[str, ...] = ()
+    ip_family_policy: str = ""
+    load_balancer_ip: str = msgspec.field(default="", name="loadBalancerIP")
+    load_balancer_source_ranges: tuple[str, ...] = ()
+    publish_not_ready_addresses: bool | None = None
+    selector: dict[str, str] = {}
+    session_affinity: str = ""
+
+
+class Variable(Config):
+    name: str
+    value: Any = None
+    value_from: Any = None
+
+
+class KubernetesOptions(Config):
+    affinity: Any = None
+    env: tuple[Variable, ...] = ()
+    hpa_spec: Any = None
+    image_pull_policy: str = ""
+    node_selector: dict[str, str] = {}
+    pod_disruption_budget: Any = None
+    pod_annotations: dict[str, Any] = {}
+    priority_class_name: str = ""
+    readiness_probe: Any = None
+    replica_count: int | None = None
+    resources: dict[str, Any] = {}
+    service: ServiceOptions | None = None
+    strategy: Any = None
+    tolerations: tuple[Any, ...] = ()
+    service_annotations: dict[str, Any] = {}
+    deployment_annotations: dict[str, Any] = {}
+    security_context: Any = None
+    volumes: tuple[Any, ...] = ()
+    volume_mounts: tuple[Any, ...] = ()
+    topology_spread_constraints: tuple[Any, ...] = ()
+    service_account: Any = None
+    overlays: tuple[Any, ...] = ()
+
+
+class Component(Config):
+    enabled: bool | None = None
+    namespace: str = ""
+    hub: str = ""
+    tag: Any = None
+    spec: Any = None
+    k8s: KubernetesOptions | None = None
+
+
+class GatewayComponent(Config):
+    name: str
+    enabled: bool | None = None
+    namespace: str = ""
+    label: dict[str, str] = {}
+    hub: str = ""
+    tag: Any = None
+    k8s: KubernetesOptions | None = None
+
+
+class Components(Config):
+    base: Component | None = None
+    pilot: Component | None = None
+    cni: Component | None = None
+    ztunnel: Component | None = None
+    istiod_remote: Component | None = None
+    ingress_gateways: tuple[GatewayComponent, ...] = ()
+    egress_gateways: tuple[GatewayComponent, ...] = ()
+
+
+class Operator(Config):
+    """``spec`` of an IstioOperator; ``meshConfig`` has types of its own (``lateen.api.mesh``)."""
+
+    profile: str = ""
+    install_package_path: str = ""
+    hub: str = ""
+    tag: Any = None
+    namespace: str = ""
+    revision: str = ""
+    compatibility_version: str = ""
+    default_revision: str = ""
+    mesh_config: Any = None
+    components: Components | None = None
+    values: dict[str, Any] = {}
+    unvalidated_values: dict[str, Any] = {}
+
+
+VARIABLES = ("DEFAULT_WORKLOAD_CERT_TTL", "ENABLE_NATIVE_SIDECARS", "PROXY_IMAGE", "TRUST_DOMAIN")
+"""istiod's environment variables that have an effect."""
+
+_GATEWAY = {
+    "name": "",
+    "enabled": "",
+    "namespace": "",
+    "label{}": "labels and selector of its pods",
+    "k8s.env[].**": "",
+    "k8s.resources{}": "",
+    "k8s.service.type": "",
+    "k8s.service.ports[].**": "`targetPort` is `port` unless it is set",
+}
+EFFECTIVE: dict[str, str] = {
+    "profile": "",
+    "revision": "a control plane beside others, see *Revisions*",
+    "components.pilot.enabled": "",
+    "components.pilot.k8s.env[].**": f"only {', '.join(VARIABLES)}",
+    "components.pilot.k8s.resources{}": "",
+    **{f"components.{k}[].{f}": note for k in ("ingressGateways", "egressGateways") for f, note in _GATEWAY.items()},
+    **{f"values.{name}": "" for name in injection.EFFECTIVE},
+}
+"""Field -> a remark. Every other field of an IstioOperator but ``meshConfig`` is accepted with a warning."""
+
+SAME: dict[str, tuple[Any, ...]] = {
+    "namespace": ("istio-system",),
+    "components.base.enabled": (True,),
+    "components.cni.enabled": (False,),
+    "components.ztunnel.enabled": (False,),
+    "components.istiodRemote.enabled": (False,),
+    "values.pilot.autoscaleEnabled": (False,),
+    "values.gateways.istio-ingressgateway.autoscaleEnabled": (False,),
+    "values.gateways.istio-egressgateway.autoscaleEnabled": (False,),
+    "values.global.istioNamespace": ("istio-system",),
+}
+"""Values of other fields that ask for what happens anyway; they are not warned about."""
+
+
+def has_effect(path: str) -> bool:
+    form = general(path)
+    return any(form == e or (e.endswith(".**") and f"{form}.".startswith(e[:-2])) for e in EFFECTIVE)
+
+
+def ineffective(spec: Json) -> list[str]:
+    """Paths of fields that are set in a valid specification and have no effect; ``meshConfig`` apart."""
+    typed = {k: v for k, v in spec.items() if k not in ("meshConfig", "values", "unvalidatedValues")}
+    untyped = {k: v for k, v in spec.items() if k in ("values", "unvalidatedValues") and v}
+    found = [*leaves(Operator, typed), *untyped.items()]
+    out = [
+        at
+        for path, value in found
+        for at, leaf in _plain(path, value)
+        if not has_effect(at) and leaf not in SAME.get(general(at), ())
+    ]
+    env = dig(spec, "components", "pilot", "k8s", "env", default=[])
+    return out + [f"components.pilot.k8s.env[{e['name']}]" for e in env if e["name"] not in VARIABLES]
+
+
+def _plain(path: str, value: Any) -> list[tuple[str, Any]]:
+    """Leaves of what has no types."""
+    if isinstance(value, dict) and value and not has_effect(path):
+        return [leaf for k, v in value.items() for leaf in _plain(f"{path}.{k}", v)]
+    return [(path, value)]

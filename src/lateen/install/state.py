@@ -1,0 +1,89 @@
+"""What is installed: revisions, their versions, and the wishes that they were installed with."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+
+from lateen.api import kinds
+from lateen.api.mesh.reading import problems
+from lateen.install.objects import NAMESPACE
+from lateen.install.operator import Operator, resolve
+from lateen.kit import yamldoc
+from lateen.kit.jsons import Json, dig
+from lateen.kube.client import Client
+from lateen.wire.revision import DEFAULT, LABEL, Revision
+
+
+@dataclass(frozen=True)
+class Installation:
+    """One revision. ``recorded`` is False for one that an earlier version has installed, which kept no record."""
+
+    revision: Revision
+    version: str = ""
+    profile: str = "default"
+    overlays: tuple[Json, ...] = ()
+    settings: tuple[str, ...] = ()
+    mesh: Json | None = None
+    """The present content of the mesh configuration's ConfigMap, if it can be read and used."""
+    recorded: bool = True
+    trouble: list[str] = field(default_factory=list)
+
+    def operator(self, overlays: list[Json] | None = None, settings: list[str] | None = None) -> Operator:
+        """As it is now, with more on top of it. Raises OperatorError."""
+        edited = [] if self.mesh is None else [{"meshConfig": self.mesh}]
+        own = [s for s in self.settings if not (self.mesh is not None and s.startswith("meshConfig."))]
+        given = [*own, *(settings or [])]
+        mesh: Json | None = {} if self.mesh is not None else None
+        before = [{k: v for k, v in o.items() if k != "meshConfig" or self.mesh is None} for o in self.overlays]
+        return resolve(self.profile, [*before, *edited, *(overlays or [])], given, mesh)
+
+
+async def installed(client: Client) -> dict[str, Installation]:
+    """Revision -> its installation."""
+    deployments, _ = await client.list(kinds.DEPLOYMENT, NAMESPACE, "app=istiod")
+    out = {}
+    for d in deployments:
+        name = str(dig(d, "metadata", "labels", LABEL, default=DEFAULT))
+        image = str(dig(d, "spec", "template", "spec", "containers", 0, "image", default=""))
+        out[name] = await _installation(client, Revision(name), image.rpartition(":")[2])
+    return dict(sorted(out.items()))
+
+
+async def _installation(client: Client, revision: Revision, version: str) -> Installation:
+    record = await client.get(kinds.CONFIG_MAP, NAMESPACE, revision.installation)
+    text = dig(await client.get(kinds.CONFIG_MAP, NAMESPACE, revision.config_map), "data", "mesh", default="")
+    trouble: list[str] = []
+    mesh: Json | None = None
+    try:
+        mesh = yamldoc.load(text) or {}
+        if found := problems(mesh):
+            trouble.append(f"the mesh configuration cannot be kept: {found[0]}")
+            mesh = None
+    except yamldoc.YamlError as e:
+        trouble.append(f"the mesh configuration cannot be kept: {e}")
+    if record is None:
+        return Installation(revision, version, mesh=mesh, recorded=False, trouble=trouble)
+    data = record.get("data") or {}
+    return Installation(
+        revision,
+        version,
+        str(data.get("profile") or "default"),
+        tuple(yamldoc.load(data.get("overlays") or "") or ()),
+        tuple(yamldoc.load(data.get("settings") or "") or ()),
+        mesh,
+        trouble=trouble,
+    )
+
+
+def changes(before: Operator, after: Operator) -> list[str]:
+    """Lines of a difference between two specifications, without context."""
+    old, new = (yamldoc.dump(_sorted(o.spec)).splitlines() for o in (before, after))
+    lines = difflib.unified_diff(old, new, n=2, lineterm="")
+    return [line for line in lines if not line.startswith(("---", "+++", "@@"))]
+
+
+def _sorted(value: object) -> object:
+    if isinstance(value, dict):
+        return {k: _sorted(value[k]) for k in sorted(value)}
+    return [_sorted(v) for v in value] if isinstance(value, list) else value

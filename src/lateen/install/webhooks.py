@@ -1,0 +1,130 @@
+"""The admission webhooks: who gets a sidecar from which revision, and what is validated.
+
+Selectors are Istio's (istio.io/istio, chart istio-discovery, ``templates/mutatingwebhook.yaml``), so that the injectors
+of revisions and tags never select the same pod.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lateen.api import kinds
+from lateen.inject.required import SKIPPED_NAMESPACES
+from lateen.install.objects import NAMESPACE
+from lateen.kit.jsons import Json
+from lateen.wire.revision import DEFAULT, LABEL, TAG_LABEL, Revision
+
+REGISTRATION = "admissionregistration.k8s.io"
+SUFFIX = "sidecar-injector.istio.io"
+_INJECT = "sidecar.istio.io/inject"
+_SPACE = "istio-injection"
+
+
+def _is(key: str, value: str) -> Json:
+    return {"key": key, "operator": "In", "values": [value]}
+
+
+def _unset(key: str) -> Json:
+    return {"key": key, "operator": "DoesNotExist"}
+
+
+_NOT_OFF = {"key": _INJECT, "operator": "NotIn", "values": ["false"]}
+_NOT_SYSTEM = {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": list(SKIPPED_NAMESPACES)}
+
+
+def _hook(revision: Revision, name: str, path: str, rules: list[Json], **more: Any) -> Json:
+    return {
+        "name": name,
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "failurePolicy": "Fail",
+        "timeoutSeconds": 10,
+        "clientConfig": {"service": {"name": revision.istiod, "namespace": NAMESPACE, "path": path, "port": 443}},
+        "rules": rules,
+        **more,
+    }
+
+
+def injector(name: str, revision: Revision, tag: str = "") -> Json:
+    """The MutatingWebhookConfiguration of a revision, or of a tag that stands for it.
+
+    Namespaces and pods choose by ``istio.io/rev``; those that only say ``istio-injection=enabled`` or
+    ``sidecar.istio.io/inject=true`` belong to the revision or tag ``default``.
+    """
+    chosen = tag or revision.name
+    selectors = [
+        ("rev.namespace", [_is(LABEL, chosen), _unset(_SPACE)], [_NOT_OFF]),
+        ("rev.object", [_unset(LABEL), _unset(_SPACE), _NOT_SYSTEM], [_NOT_OFF, _is(LABEL, chosen)]),
+    ]
+    if chosen == DEFAULT:
+        selectors += [
+            ("namespace", [_is(_SPACE, "enabled")], [_NOT_OFF]),
+            ("object", [_unset(_SPACE), _unset(LABEL), _NOT_SYSTEM], [_is(_INJECT, "true"), _unset(LABEL)]),
+        ]
+    on_pods = [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}]
+    labels = {"app": "sidecar-injector", **revision.label, "release": "istio"}
+    return {
+        "apiVersion": f"{REGISTRATION}/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": name, "labels": labels | ({TAG_LABEL: tag} if tag else {})},
+        "webhooks": [
+            _hook(
+                revision,
+                f"{kind}.{SUFFIX}",
+                "/inject",
+                on_pods,
+                namespaceSelector={"matchExpressions": namespaces},
+                objectSelector={"matchExpressions": objects_},
+            )
+            for kind, namespaces, objects_ in selectors
+        ],
+    }
+
+
+def validator(name: str, revision: Revision, default: bool, tag: str = "") -> Json:
+    """Mesh objects that name the revision, with ``default`` also those that name none; and its mesh configuration."""
+    groups = kinds.groups()
+    checked = [{"operations": ["CREATE", "UPDATE"], "apiGroups": groups, "apiVersions": ["*"], "resources": ["*"]}]
+    maps = [{"operations": ["CREATE", "UPDATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}]
+    hooks: list[tuple[str, list[Json], str, Json, list[Json]]] = []
+    if not tag:
+        hooks.append(("rev.validation.istio.io", checked, "Fail", {}, [_is(LABEL, revision.name)]))
+    if default:
+        hooks.append(("validation.istio.io", checked, "Fail", {}, [_unset(LABEL)]))
+    if not tag:  # without istiod nothing may keep the mesh configuration from being corrected
+        of_mesh = {"matchExpressions": [_is("kubernetes.io/metadata.name", NAMESPACE)]}
+        hooks.append(("mesh-config.validation.istio.io", maps, "Ignore", of_mesh, [_is(LABEL, revision.name)]))
+    labels = {"app": "istiod", **revision.label, "release": "istio"}
+    return {
+        "apiVersion": f"{REGISTRATION}/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": name, "labels": labels | ({TAG_LABEL: tag} if tag else {})},
+        "webhooks": [
+            _hook(
+                revision,
+                hook,
+                "/validate",
+                rules,
+                failurePolicy=policy,
+                namespaceSelector=namespaces,
+                objectSelector={"matchExpressions": objects_},
+            )
+            for hook, rules, policy, namespaces, objects_ in hooks
+        ],
+    }
+
+
+def objects(revision: Revision) -> list[Json]:
+    return [
+        injector(revision.injector, revision),
+        validator(revision.validator(NAMESPACE), revision, revision.is_default),
+    ]
+
+
+def tagged(tag: str, revision: Revision) -> list[Json]:
+    """What a tag consists of; the tag ``default`` also validates what names no revision."""
+    out = [injector(f"istio-revision-tag-{tag}", revision, tag)]
+    return out + ([validator(DEFAULT_VALIDATOR, revision, True, tag)] if tag == DEFAULT else [])
+
+
+DEFAULT_VALIDATOR = "istiod-default-validator"
