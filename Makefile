@@ -33,6 +33,7 @@ down: setup ## stop the embedded cluster and delete its state
 check: setup ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff format --check -q src tests tools bench
 	$(BIN)/ruff check src tests tools bench
+	$(BIN)/python tools/stubs.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -59,4 +60,4 @@ lock: setup ## write the versions in use into requirements.lock
 	@$(BIN)/python tools/lock.py > requirements.lock
 
 clean: ## remove .venv and caches
-	rm -rf console/node_modules src/lateen/console/static $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build
+	rm -rf console/node_modules src/lateen/console/static $(VENV) typings .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build

@@ -222,7 +222,7 @@ async def _read_sotw(
     first: discovery_pb2.DiscoveryRequest,
     requests: AsyncIterator[discovery_pb2.DiscoveryRequest],
 ) -> None:
-    message = first
+    message: discovery_pb2.DiscoveryRequest | None = first
     try:
         while message is not None:
             if message.HasField("error_detail"):
@@ -260,7 +260,7 @@ def _identity(context: grpc.aio.ServicerContext) -> str:
     return ""
 
 
-def _metadata(m: discovery_pb2.DeltaDiscoveryRequest) -> dict[str, str]:
+def _metadata(m: discovery_pb2.DeltaDiscoveryRequest | discovery_pb2.DiscoveryRequest) -> dict[str, str]:
     return {k: v.string_value for k, v in m.node.metadata.fields.items() if v.HasField("string_value")}
 
 

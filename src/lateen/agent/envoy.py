@@ -151,8 +151,12 @@ async def accepted_listeners() -> bool:
     """Whether Envoy has taken clusters and listeners once: before that nothing goes through it, though it runs."""
     wanted = "/stats?filter=%5E(cluster_manager%5C.cds%7Clistener_manager%5C.lds)%5C.update_success%24"
     try:
-        answer = await http.fetch("127.0.0.1", ports.ADMIN, wanted, timeout=2)
+        return updated((await http.fetch("127.0.0.1", ports.ADMIN, wanted, timeout=2)).body)
     except (OSError, TimeoutError):
         return False
-    counts = [line.rpartition(b":")[2].strip() for line in answer.body.splitlines() if line.strip()]
+
+
+def updated(counters: bytes) -> bool:
+    """Whether Envoy's ``update_success`` of clusters and of listeners both count something."""
+    counts = [line.rpartition(b":")[2].strip() for line in counters.splitlines() if line.strip()]
     return len(counts) == 2 and all(c != b"0" for c in counts)

@@ -65,7 +65,7 @@ def by_locality(cluster: Any) -> None:
         cluster.common_lb_config.locality_weighted_lb_config.SetInParent()
 
 
-def _utilized(found: api.BackendUtilization) -> Any:
+def _utilized(found: api.BackendUtilization) -> extension_pb2.TypedExtensionConfig:
     """By what backends report of their load (ORCA)."""
     out = weighted_pb2.ClientSideWeightedRoundRobin(
         metric_names_for_computing_utilization=found.metric_names_for_computing_utilization
@@ -95,7 +95,7 @@ def _warm_up(lb: api.LoadBalancer) -> Any | None:
     return out
 
 
-def _key(h: api.ConsistentHash) -> Any:
+def _key(h: api.ConsistentHash) -> rc.RouteAction.HashPolicy:
     """What is hashed. It is the cluster's, not the route's: so it holds however a request came to this cluster."""
     out = rc.RouteAction.HashPolicy()
     if h.http_header_name:
@@ -113,7 +113,7 @@ def _key(h: api.ConsistentHash) -> Any:
     return out
 
 
-def _hashed(h: api.ConsistentHash) -> Any:
+def _hashed(h: api.ConsistentHash) -> extension_pb2.TypedExtensionConfig:
     common = common_pb2.ConsistentHashingLbConfig(hash_policy=[_key(h)])
     if h.maglev is not None:
         maglev = maglev_pb2.Maglev(consistent_hashing_lb_config=common)

@@ -66,7 +66,7 @@ def _http_options(
     return pb.any_of(options)
 
 
-def _http2(pool: api.HttpPool | None) -> Any:
+def _http2(pool: api.HttpPool | None) -> protocol_pb2.Http2ProtocolOptions:
     """Upgrades (WebSocket) cross HTTP/2 as extended CONNECT."""
     streams = (pool and pool.max_concurrent_streams) or 1024
     out = protocol_pb2.Http2ProtocolOptions(allow_connect=True, max_concurrent_streams=pb.u32(streams))
@@ -78,7 +78,9 @@ def _http2(pool: api.HttpPool | None) -> Any:
     return out
 
 
-def _breakers(pool: api.ConnectionPool | None, budget: api.RetryBudget | None = None) -> Any:
+def _breakers(
+    pool: api.ConnectionPool | None, budget: api.RetryBudget | None = None
+) -> circuit_breaker_pb2.CircuitBreakers:
     http, tcp = (pool.http if pool else None), (pool.tcp if pool else None)
     limits = circuit_breaker_pb2.CircuitBreakers.Thresholds(
         max_connections=pb.u32((tcp and tcp.max_connections) or UNLIMITED),
@@ -94,7 +96,7 @@ def _breakers(pool: api.ConnectionPool | None, budget: api.RetryBudget | None = 
     return circuit_breaker_pb2.CircuitBreakers(thresholds=[limits])
 
 
-def _outlier(found: api.OutlierDetection) -> Any:
+def _outlier(found: api.OutlierDetection) -> outlier_detection_pb2.OutlierDetection:
     """Success-rate ejection is off, as in Istio; what is not set keeps Envoy's own default."""
     out = outlier_detection_pb2.OutlierDetection(enforcing_success_rate=pb.u32(0))
     if found.consecutive_5xx_errors is not None:
@@ -288,7 +290,7 @@ def of_workload(view: InboundView) -> tuple[Resource, ...]:
 
 def _to_application(
     view: InboundView, name: str, kind: str, pool: api.ConnectionPool | None = None, idle_s: float = 0
-) -> Any:
+) -> cluster_pb2.Cluster:
     out = cluster_pb2.Cluster(
         name=name,
         type="ORIGINAL_DST",

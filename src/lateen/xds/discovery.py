@@ -16,7 +16,7 @@ _KIND = cluster_pb2.Cluster.DiscoveryType
 _BALANCER = cluster_pb2.Cluster.LbPolicy
 
 
-def dns_cache() -> Any:
+def dns_cache() -> dns_cache_pb2.DnsCacheConfig:
     """One cache of names for all clusters that forward to whatever name is asked for."""
     return dns_cache_pb2.DnsCacheConfig(name="dynamic-dns", dns_lookup_family="V4_PREFERRED")
 

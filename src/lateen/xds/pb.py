@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
-from typing import Any
 
 from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2
 from envoy.service.discovery.v3 import discovery_pb2
@@ -15,31 +14,31 @@ from google.protobuf.message import Message
 from lateen.wire.resource import Resource
 
 
-def any_of(message: Message) -> Any:
+def any_of(message: Message) -> any_pb2.Any:
     out = any_pb2.Any()
     out.Pack(message, deterministic=True)
     return out
 
 
-def duration(seconds: float) -> Any:
+def duration(seconds: float) -> duration_pb2.Duration:
     nanos = round(seconds * 1e9)
     return duration_pb2.Duration(seconds=nanos // 10**9, nanos=nanos % 10**9)
 
 
-def u32(value: int) -> Any:
+def u32(value: int) -> wrappers_pb2.UInt32Value:
     return wrappers_pb2.UInt32Value(value=value)
 
 
-def boolean(value: bool) -> Any:
+def boolean(value: bool) -> wrappers_pb2.BoolValue:
     return wrappers_pb2.BoolValue(value=value)
 
 
-def address(host: str, port: int) -> Any:
+def address(host: str, port: int) -> address_pb2.Address:
     return address_pb2.Address(socket_address=address_pb2.SocketAddress(address=host, port_value=port))
 
 
 @lru_cache(maxsize=8)
-def ads(patience_s: float = 0) -> Any:
+def ads(patience_s: float = 0) -> config_source_pb2.ConfigSource:
     """``patience_s``: what needs the resource is there without it after this time; 0 waits for ever."""
     return config_source_pb2.ConfigSource(
         ads=config_source_pb2.AggregatedConfigSource(),
@@ -48,12 +47,12 @@ def ads(patience_s: float = 0) -> Any:
     )
 
 
-def percent(value: float) -> Any:
+def percent(value: float) -> percent_pb2.FractionalPercent:
     """A share of a hundred, exact to a millionth."""
     return percent_pb2.FractionalPercent(numerator=round(value * 10_000), denominator="MILLION")
 
 
-def metadata(**namespaces: dict[str, str]) -> Any:
+def metadata(**namespaces: dict[str, str]) -> base_pb2.Metadata:
     out = base_pb2.Metadata()
     for name, values in namespaces.items():
         struct = struct_pb2.Struct()

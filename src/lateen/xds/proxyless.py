@@ -20,7 +20,7 @@ from lateen.xds import endpoints, pb
 from lateen.xds.routes import virtual_host
 
 
-def _routes(view: HostView, port: Port) -> Any:
+def _routes(view: HostView, port: Port) -> route_pb2.RouteConfiguration:
     out = route_pb2.RouteConfiguration(name=f"{view.host}:{port.number}")
     host = virtual_host.virtual_host(view, port)
     del host.request_headers_to_remove[:]

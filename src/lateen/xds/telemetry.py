@@ -141,12 +141,12 @@ _LEAN = {
 }
 
 
-def _stat(name: str, labels: list[tuple[str, str]]) -> Any:
+def _stat(name: str, labels: list[tuple[str, str]]) -> stats_pb2.Config.Stat:
     return stats_pb2.Config.Stat(name=name, tags=[stats_pb2.Config.Tag(name=n, value_format=v) for n, v in labels])
 
 
 @lru_cache(maxsize=4096)
-def metrics(server: Server | None, http: bool, lean: bool) -> Any:
+def metrics(server: Server | None, http: bool, lean: bool) -> accesslog_pb2.AccessLog:
     """The stats logger of one filter chain."""
     labels = _labels(server, http)
     if lean:

@@ -47,21 +47,21 @@ CIPHER_LIST = (
 CURVES = ("X25519", "P-256")
 
 
-def _params(**more: Any) -> Any:
+def _params(**more: Any) -> common_pb2.TlsParameters:
     """TLS 1.2 or 1.3: without a maximum, an Envoy that is the client stops at 1.2."""
     return common_pb2.TlsParameters(
         tls_minimum_protocol_version="TLSv1_2", tls_maximum_protocol_version="TLSv1_3", **more
     )
 
 
-def _file_secret(name: str, path: str) -> Any:
+def _file_secret(name: str, path: str) -> secret_pb2.SdsSecretConfig:
     source = config_source_pb2.PathConfigSource(path=path, watched_directory=base_pb2.WatchedDirectory(path=SECRETS))
     return secret_pb2.SdsSecretConfig(
         name=name, sds_config=config_source_pb2.ConfigSource(path_config_source=source, resource_api_version="V3")
     )
 
 
-def _common(alpn: tuple[str, ...], trust_domain: str, sans: tuple[str, ...], params: Any) -> Any:
+def _common(alpn: tuple[str, ...], trust_domain: str, sans: tuple[str, ...], params: Any) -> tls_pb2.CommonTlsContext:
     matchers = [
         common_pb2.SubjectAltNameMatcher(
             san_type="URI" if "://" in s else "DNS", matcher=string_pb2.StringMatcher(exact=s)
@@ -85,7 +85,9 @@ def _common(alpn: tuple[str, ...], trust_domain: str, sans: tuple[str, ...], par
 
 
 @lru_cache(maxsize=4096)
-def upstream(alpn: tuple[str, ...], sni: str, trust_domain: str, sans: tuple[str, ...] = ()) -> Any:
+def upstream(
+    alpn: tuple[str, ...], sni: str, trust_domain: str, sans: tuple[str, ...] = ()
+) -> base_pb2.TransportSocket:
     """Mutual TLS with a server of the mesh that has one of the identities ``sans``; none: any of the trust domain."""
     common = _common(alpn, trust_domain, sans, _params(ecdh_curves=CURVES))
     context = tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=sni)
@@ -93,14 +95,14 @@ def upstream(alpn: tuple[str, ...], sni: str, trust_domain: str, sans: tuple[str
 
 
 @lru_cache(maxsize=64)
-def downstream(alpn: tuple[str, ...], trust_domain: str) -> Any:
+def downstream(alpn: tuple[str, ...], trust_domain: str) -> base_pb2.TransportSocket:
     common = _common(alpn, trust_domain, (), _params(ecdh_curves=CURVES, cipher_suites=CIPHER_LIST))
     context = tls_pb2.DownstreamTlsContext(common_tls_context=common, require_client_certificate=pb.boolean(True))
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=pb.any_of(context))
 
 
 @lru_cache(maxsize=1)
-def raw() -> Any:
+def raw() -> base_pb2.TransportSocket:
     return base_pb2.TransportSocket(
         name="envoy.transport_sockets.raw_buffer", typed_config=pb.any_of(raw_buffer_pb2.RawBuffer())
     )
@@ -115,7 +117,7 @@ must not hold up the proxy's start. It works once the Secret is there; a file th
 looked for again when the proxy connects anew."""
 
 
-def _by_ads(name: str, patience_s: float = PATIENCE_S) -> Any:
+def _by_ads(name: str, patience_s: float = PATIENCE_S) -> secret_pb2.SdsSecretConfig:
     return secret_pb2.SdsSecretConfig(name=name, sds_config=pb.ads(patience_s))
 
 
@@ -140,11 +142,11 @@ def _file_pairs(tls: ServerTLS) -> list[tuple[str, str]]:
     return many or [(tls.server_certificate, tls.private_key)]
 
 
-def _file(path: str) -> Any:
+def _file(path: str) -> base_pb2.DataSource:
     return base_pb2.DataSource(filename=path)
 
 
-def _directory(path: str) -> Any:
+def _directory(path: str) -> base_pb2.WatchedDirectory:
     return base_pb2.WatchedDirectory(path=posixpath.dirname(path) or ".")
 
 
@@ -176,7 +178,7 @@ def _sans(names_: tuple[str, ...]) -> list[Any]:
     ]
 
 
-def originate(tls: ClientTLS, host: str, sans: tuple[str, ...], h2: bool) -> Any:
+def originate(tls: ClientTLS, host: str, sans: tuple[str, ...], h2: bool) -> base_pb2.TransportSocket:
     """TLS that begins at this proxy (SIMPLE, MUTUAL), by secrets or by files in the pod. Servers are verified with what
     the rule says, else with the authorities that the system trusts."""
     common = tls_pb2.CommonTlsContext(alpn_protocols=["h2"] if h2 else [])

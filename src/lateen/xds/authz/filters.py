@@ -150,7 +150,7 @@ def _host(service: str) -> str:
     return service.rpartition("/")[2]
 
 
-def _grpc(given: ExtAuthzGrpc) -> Any:
+def _grpc(given: ExtAuthzGrpc) -> grpc_service_pb2.GrpcService:
     host = _host(given.service)
     return grpc_service_pb2.GrpcService(
         envoy_grpc=grpc_service_pb2.GrpcService.EnvoyGrpc(
@@ -160,7 +160,7 @@ def _grpc(given: ExtAuthzGrpc) -> Any:
     )
 
 
-def _http(given: ExtAuthzHttp) -> Any:
+def _http(given: ExtAuthzHttp) -> http_ext.HttpService:
     host = _host(given.service)
     uri = http_uri_pb2.HttpUri(
         uri=f"http://{host}",

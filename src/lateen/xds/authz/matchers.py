@@ -27,7 +27,7 @@ def quoted(text: str) -> str:
     return "".join(f"\\{c}" if c in _META else c for c in text)
 
 
-def _regex(text: str) -> Any:
+def _regex(text: str) -> string_pb2.StringMatcher:
     return string_pb2.StringMatcher(safe_regex=regex_pb2.RegexMatcher(regex=text))
 
 
@@ -41,13 +41,13 @@ def string(value: str, ignore_case: bool = False) -> Any:
     return string_pb2.StringMatcher(exact=value, ignore_case=ignore_case)
 
 
-def header(name: str, value: str, ignore_case: bool = False) -> Any:
+def header(name: str, value: str, ignore_case: bool = False) -> rc.HeaderMatcher:
     if value == "*":
         return rc.HeaderMatcher(name=name, present_match=True)
     return rc.HeaderMatcher(name=name, string_match=string(value, ignore_case))
 
 
-def block(text: str) -> Any:
+def block(text: str) -> address_pb2.CidrRange:
     net = ipaddress.ip_network(text, strict=False)
     prefix = text.partition("/")[0]
     return address_pb2.CidrRange(address_prefix=prefix, prefix_len=pb.u32(net.prefixlen))
@@ -56,7 +56,7 @@ def block(text: str) -> Any:
 # --- permissions -------------------------------------------------------------------------------------------------
 
 
-def path(value: str) -> Any:
+def path(value: str) -> rbac_pb2.Permission:
     if "{*}" in value or "{**}" in value:
         template = value.replace("{**}", "**").replace("{*}", "*")
         config = uri_template_match_pb2.UriTemplateMatchConfig(path_template=template)
@@ -65,33 +65,33 @@ def path(value: str) -> Any:
     return rbac_pb2.Permission(url_path=path_pb2.PathMatcher(path=string(value)))
 
 
-def method(value: str) -> Any:
+def method(value: str) -> rbac_pb2.Permission:
     return rbac_pb2.Permission(header=header(":method", value))
 
 
-def host(value: str) -> Any:
+def host(value: str) -> rbac_pb2.Permission:
     return rbac_pb2.Permission(header=header(":authority", value, ignore_case=value != "*"))
 
 
-def port(value: str) -> Any:
+def port(value: str) -> rbac_pb2.Permission:
     return rbac_pb2.Permission(destination_port=int(value))
 
 
-def destination_ip(value: str) -> Any:
+def destination_ip(value: str) -> rbac_pb2.Permission:
     return rbac_pb2.Permission(destination_ip=block(value))
 
 
-def sni(value: str) -> Any:
+def sni(value: str) -> rbac_pb2.Permission:
     return rbac_pb2.Permission(requested_server_name=string(value))
 
 
-def filter_metadata(key: str, values: Iterable[str]) -> Any:
+def filter_metadata(key: str, values: Iterable[str]) -> rbac_pb2.Permission:
     """``experimental.envoy.filters.NAME[KEY]``; a value in brackets is an item of a list."""
     name, _, rest = key.removeprefix("experimental.").partition("[")
     return rbac_pb2.Permission(metadata=_metadata(name, [rest.rstrip("]")], _any_of([_item(v) for v in values])))
 
 
-def _item(value: str) -> Any:
+def _item(value: str) -> value_pb2.ValueMatcher:
     if value.startswith("[") and value.endswith("]"):
         return value_pb2.ValueMatcher(
             list_match=value_pb2.ListMatcher(one_of=value_pb2.ValueMatcher(string_match=string(value[1:-1])))
@@ -102,7 +102,7 @@ def _item(value: str) -> Any:
 # --- principals --------------------------------------------------------------------------------------------------
 
 
-def _named(matcher: Any) -> Any:
+def _named(matcher: Any) -> rbac_pb2.Principal:
     return rbac_pb2.Principal(authenticated=rbac_pb2.Principal.Authenticated(principal_name=matcher))
 
 
@@ -128,19 +128,19 @@ def account(value: str, own_namespace: str) -> Any:
     return _named(_regex(f"spiffe://.+/ns/{quoted(where or own_namespace)}/(.+/|)sa/{quoted(name)}(/.+)?"))
 
 
-def direct_ip(value: str) -> Any:
+def direct_ip(value: str) -> rbac_pb2.Principal:
     return rbac_pb2.Principal(direct_remote_ip=block(value))
 
 
-def remote_ip(value: str) -> Any:
+def remote_ip(value: str) -> rbac_pb2.Principal:
     return rbac_pb2.Principal(remote_ip=block(value))
 
 
-def request_header(name: str, value: str) -> Any:
+def request_header(name: str, value: str) -> rbac_pb2.Principal:
     return rbac_pb2.Principal(header=header(name, value))
 
 
-def _metadata(name: str, keys: list[str], value: Any) -> Any:
+def _metadata(name: str, keys: list[str], value: Any) -> metadata_pb2.MetadataMatcher:
     segments = [metadata_pb2.MetadataMatcher.PathSegment(key=k) for k in keys]
     return metadata_pb2.MetadataMatcher(filter=name, path=segments, value=value)
 
@@ -152,7 +152,7 @@ def _any_of(matchers: list[Any]) -> Any:
     return value_pb2.ValueMatcher(or_match=value_pb2.OrMatcher(value_matchers=matchers))
 
 
-def request_principal(value: str) -> Any:
+def request_principal(value: str) -> rbac_pb2.Principal:
     """``issuer/subject`` of a verified token."""
     issuer, slash, subject = value.rpartition("/")
     if value == "*":
@@ -168,7 +168,7 @@ def request_principal(value: str) -> Any:
     return rbac_pb2.Principal(and_ids=rbac_pb2.Principal.Set(ids=parts))
 
 
-def claim(keys: list[str], values: Iterable[str]) -> Any:
+def claim(keys: list[str], values: Iterable[str]) -> rbac_pb2.Principal:
     """A claim that is one of the values, or a list that has one of them."""
     texts = [value_pb2.ValueMatcher(string_match=string(v)) for v in values]
     as_list = value_pb2.ValueMatcher(list_match=value_pb2.ListMatcher(one_of=_any_of(texts)))

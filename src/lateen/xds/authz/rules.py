@@ -29,19 +29,19 @@ class Scope(NamedTuple):
 One = Callable[[str], Any]
 
 
-def _permissions(given: Iterable[Any]) -> Any:
+def _permissions(given: Iterable[Any]) -> rbac_pb2.Permission:
     return rbac_pb2.Permission(or_rules=rbac_pb2.Permission.Set(rules=list(given)))
 
 
-def _principals(given: Iterable[Any]) -> Any:
+def _principals(given: Iterable[Any]) -> rbac_pb2.Principal:
     return rbac_pb2.Principal(or_ids=rbac_pb2.Principal.Set(ids=list(given)))
 
 
-def _not_permission(p: Any) -> Any:
+def _not_permission(p: Any) -> rbac_pb2.Permission:
     return rbac_pb2.Permission(not_rule=p)
 
 
-def _not_principal(p: Any) -> Any:
+def _not_principal(p: Any) -> rbac_pb2.Principal:
     return rbac_pb2.Principal(not_id=p)
 
 
@@ -136,7 +136,7 @@ def _about_request(c: sec.Condition) -> list[Any]:
     return [*out, _not_principal(m.claim(path, c.not_values))] if c.not_values else out
 
 
-def policy(rule: sec.Rule, scope: Scope) -> Any:
+def policy(rule: sec.Rule, scope: Scope) -> rbac_pb2.Policy:
     """Raises HttpOnly where nothing of the rule can hold on a TCP port."""
     permissions: list[Any] = []
     principals: list[Any] = []
@@ -156,7 +156,7 @@ def policy(rule: sec.Rule, scope: Scope) -> Any:
     return out
 
 
-def never() -> Any:
+def never() -> rbac_pb2.Policy:
     """Of a policy without rules: it matches nothing."""
     out = rbac_pb2.Policy()
     out.permissions.add(not_rule=rbac_pb2.Permission(any=True))

@@ -12,7 +12,6 @@ those that the old one has let in. Envoy drains the chains that change and leave
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 from envoy.config.core.v3 import config_source_pb2, extension_pb2
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
@@ -22,7 +21,7 @@ from lateen.mesh.objects import MeshConfig
 from lateen.wire.resource import Resource
 from lateen.xds import pb
 from lateen.xds.authz import filters
-from lateen.xds.filters.chain import Connections, Requests
+from lateen.xds.filters.chain import Connections, NetworkFilter, Requests
 
 QUESTION, CUSTOM, DENY, ALLOW = (f"istio.authorization.{n}" for n in ("question", "custom", "deny", "allow"))
 _PREFIX = "type.googleapis.com/envoy.extensions.filters.http."
@@ -38,7 +37,7 @@ KINDS = {QUESTION: filters.HTTP_RBAC, CUSTOM: filters.HTTP_EXT, DENY: filters.HT
 
 
 @lru_cache(maxsize=4)
-def _slot(name: str) -> Any:
+def _slot(name: str) -> hcm.HttpFilter:
     source = config_source_pb2.ExtensionConfigSource(config_source=pb.ads(), type_urls=_TYPES[name])
     return hcm.HttpFilter(name=name, config_discovery=source)
 
@@ -48,13 +47,13 @@ def asks(policies: filters.Policies) -> bool:
     return any(p.spec.action == "CUSTOM" and not p.dry_run for p in policies)
 
 
-def http(chain: Requests) -> list[Any]:
+def http(chain: Requests) -> list[hcm.HttpFilter]:
     if chain.kind == "outbound":
         return []
     return [_slot(n) for n in ((QUESTION, CUSTOM, DENY, ALLOW) if chain.asks else (DENY, ALLOW))]
 
 
-def network(chain: Connections) -> tuple[Any, ...]:
+def network(chain: Connections) -> tuple[NetworkFilter, ...]:
     return filters.of_workload(chain.config, chain.policies, tcp=True) if chain.policies else ()
 
 

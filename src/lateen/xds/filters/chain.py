@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 
 from lateen.api import networking as api
@@ -12,6 +13,8 @@ from lateen.mesh.objects import MeshConfig
 from lateen.xds import pb, telemetry
 from lateen.xds.authz.filters import Policies
 
+HttpFilter = hcm.HttpFilter
+NetworkFilter = lc.Filter
 Kind = Literal["inbound", "outbound", "gateway"]
 
 
@@ -53,6 +56,6 @@ class Connections:
     """The name that TLS asks for is looked up, and this port of it is meant; 0: it is not."""
 
 
-def http_filter(name: str, config: Any, disabled: bool = False) -> Any:
+def http_filter(name: str, config: Any, disabled: bool = False) -> hcm.HttpFilter:
     """``disabled``: until a route has settings for it, since an idle filter costs CPU on every request."""
     return hcm.HttpFilter(name=name, typed_config=pb.any_of(config), disabled=disabled)

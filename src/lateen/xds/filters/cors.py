@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from envoy.extensions.filters.http.cors.v3 import cors_pb2
 
-from lateen.xds.filters.chain import Requests, http_filter
+from lateen.xds.filters.chain import HttpFilter, Requests, http_filter
 
 NAME = "envoy.filters.http.cors"
 
 
-def http(chain: Requests) -> list[Any]:
+def http(chain: Requests) -> list[HttpFilter]:
     return [] if chain.kind == "inbound" else [http_filter(NAME, cors_pb2.Cors(), disabled=True)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.extensions.filters.network.mongo_proxy.v3 import mongo_proxy_pb2
 
@@ -11,7 +9,7 @@ from lateen.xds import pb
 from lateen.xds.filters.chain import Connections
 
 
-def network(chain: Connections) -> list[Any]:
+def network(chain: Connections) -> list[lc.Filter]:
     if chain.protocol != "mongo":
         return []
     found = mongo_proxy_pb2.MongoProxy(stat_prefix=chain.clusters[0][0])

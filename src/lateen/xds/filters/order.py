@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 from lateen.xds.filters import (
     authorization,
@@ -18,7 +17,7 @@ from lateen.xds.filters import (
     sni_forward,
     tcp_proxy,
 )
-from lateen.xds.filters.chain import Connections, Requests
+from lateen.xds.filters.chain import Connections, HttpFilter, NetworkFilter, Requests
 
 HTTP = (
     authorization.http,  # what is refused shall cost nothing, and no filter acts on it
@@ -39,9 +38,9 @@ NETWORK = (
 
 
 @lru_cache(maxsize=64)
-def http(chain: Requests) -> tuple[Any, ...]:
+def http(chain: Requests) -> tuple[HttpFilter, ...]:
     return tuple(f for row in HTTP for f in row(chain))
 
 
-def network(chain: Connections) -> list[Any]:
+def network(chain: Connections) -> list[NetworkFilter]:
     return [f for row in NETWORK for f in row(chain)]

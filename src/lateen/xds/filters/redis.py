@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.extensions.filters.network.redis_proxy.v3 import redis_proxy_pb2
 
@@ -17,7 +15,7 @@ def wanted(chain: Connections) -> bool:
     return chain.protocol == "redis" and chain.config.redis_filter
 
 
-def network(chain: Connections) -> list[Any]:
+def network(chain: Connections) -> list[lc.Filter]:
     if not wanted(chain):
         return []
     cluster = chain.clusters[0][0]

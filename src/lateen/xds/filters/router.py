@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from envoy.extensions.filters.http.router.v3 import router_pb2
 
 from lateen.xds import pb
-from lateen.xds.filters.chain import Requests, http_filter
+from lateen.xds.filters.chain import HttpFilter, Requests, http_filter
 
 NAME = "envoy.filters.http.router"
 
 
-def http(_: Requests) -> list[Any]:
+def http(_: Requests) -> list[HttpFilter]:
     return [http_filter(NAME, router_pb2.Router(dynamic_stats=pb.boolean(False)))]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.extensions.filters.network.sni_cluster.v3 import sni_cluster_pb2
 
@@ -11,7 +9,7 @@ from lateen.xds import pb
 from lateen.xds.filters.chain import Connections
 
 
-def network(chain: Connections) -> list[Any]:
+def network(chain: Connections) -> list[lc.Filter]:
     if not chain.by_sni:
         return []
     return [lc.Filter(name="envoy.filters.network.sni_cluster", typed_config=pb.any_of(sni_cluster_pb2.SniCluster()))]

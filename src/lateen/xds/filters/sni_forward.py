@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3 import sni_dynamic_forward_proxy_pb2
 
@@ -13,7 +11,7 @@ from lateen.xds.filters.chain import Connections
 NAME = "envoy.filters.network.sni_dynamic_forward_proxy"
 
 
-def network(chain: Connections) -> list[Any]:
+def network(chain: Connections) -> list[lc.Filter]:
     if not chain.lookup_port:
         return []
     found = sni_dynamic_forward_proxy_pb2.FilterConfig(

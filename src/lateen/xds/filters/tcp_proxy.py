@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
@@ -14,7 +12,7 @@ from lateen.xds.filters.chain import Connections, Option
 NAME = "envoy.filters.network.tcp_proxy"
 
 
-def network(chain: Connections) -> list[Any]:
+def network(chain: Connections) -> list[lc.Filter]:
     if redis.wanted(chain):
         return []
     out = tcp_proxy_pb2.TcpProxy(

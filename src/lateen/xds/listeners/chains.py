@@ -20,7 +20,7 @@ def network(text: str) -> str:
     return str(ipaddress.ip_network(text, strict=False))
 
 
-def cidr(text: str) -> Any:
+def cidr(text: str) -> address_pb2.CidrRange:
     address, _, length = network(text).partition("/")
     return address_pb2.CidrRange(address_prefix=address, prefix_len=pb.u32(int(length)))
 

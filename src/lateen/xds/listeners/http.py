@@ -28,7 +28,7 @@ def manager(
     route: Any = None,
     server: telemetry.Server | None = None,
     place: Place | None = None,
-) -> Any:
+) -> lc.Filter:
     """A network filter. Routes come by name (``rds``) or inline (``route``); ``server``: at an inbound chain;
     ``place``: at a gateway."""
     out = hcm.HttpConnectionManager(

@@ -60,7 +60,7 @@ WAYS: dict[tuple[str, str], tuple[Kind, ...]] = {
 """(protocol, mode of mutual TLS) -> the filter chains. What matches none is reset. They are Istio's."""
 
 
-def _match(port: int | None, kind: Kind) -> Any:
+def _match(port: int | None, kind: Kind) -> lc.FilterChainMatch:
     out = lc.FilterChainMatch(transport_protocol=kind.transport, application_protocols=kind.alpn)
     if port is not None:
         out.destination_port.value = port
@@ -109,7 +109,7 @@ def _port_chains(view: InboundView, i: InboundPort) -> list[Any]:
     return out
 
 
-def _own_tls(view: InboundView, i: InboundPort, name: str, is_http: bool) -> Any:
+def _own_tls(view: InboundView, i: InboundPort, name: str, is_http: bool) -> lc.FilterChain:
     """A Sidecar's ingress listener with TLS of its own, which is there where the mesh's is switched off."""
     assert i.tls is not None
     match = lc.FilterChainMatch(transport_protocol="tls")
@@ -198,7 +198,7 @@ def of_view(view: InboundView) -> tuple[Resource, ...]:
     return (pb.resource(out.name, out, origins), *(_free(view, i) for i in view.ports if i.bind))
 
 
-def _inspector(view: InboundView) -> Any:
+def _inspector(view: InboundView) -> lc.ListenerFilter:
     """Looks for HTTP, except where a port's protocol is known: servers that speak first would wait for it."""
     found = lc.ListenerFilter()
     found.CopyFrom(tcp.http_inspector())
@@ -208,7 +208,7 @@ def _inspector(view: InboundView) -> Any:
     return found
 
 
-def _either(so_far: Any, number: int) -> Any:
+def _either(so_far: Any, number: int) -> lc.ListenerFilterChainMatchPredicate:
     one = lc.ListenerFilterChainMatchPredicate()
     one.destination_port_range.start, one.destination_port_range.end = number, number + 1
     if not so_far.WhichOneof("rule"):

@@ -79,14 +79,14 @@ def to(
 
 
 @lru_cache(maxsize=1)
-def original_dst() -> Any:
+def original_dst() -> lc.ListenerFilter:
     return lc.ListenerFilter(
         name="envoy.filters.listener.original_dst", typed_config=pb.any_of(original_dst_pb2.OriginalDst())
     )
 
 
 @lru_cache(maxsize=1)
-def proxy_protocol() -> Any:
+def proxy_protocol() -> lc.ListenerFilter:
     """Must be the first: what it reads comes before anything else on a connection."""
     return lc.ListenerFilter(
         name="envoy.filters.listener.proxy_protocol", typed_config=pb.any_of(proxy_protocol_pb2.ProxyProtocol())
@@ -94,14 +94,14 @@ def proxy_protocol() -> Any:
 
 
 @lru_cache(maxsize=1)
-def tls_inspector() -> Any:
+def tls_inspector() -> lc.ListenerFilter:
     return lc.ListenerFilter(
         name="envoy.filters.listener.tls_inspector", typed_config=pb.any_of(tls_inspector_pb2.TlsInspector())
     )
 
 
 @lru_cache(maxsize=1)
-def http_inspector() -> Any:
+def http_inspector() -> lc.ListenerFilter:
     return lc.ListenerFilter(
         name="envoy.filters.listener.http_inspector", typed_config=pb.any_of(http_inspector_pb2.HttpInspector())
     )

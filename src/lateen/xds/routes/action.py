@@ -38,7 +38,8 @@ def as_requests() -> Any:
     return pb.any_of(state_pb2.Config(on_request_headers=[value]))
 
 
-def retry_policy(r: api.HTTPRetry | None) -> Any | None:
+def retry_policy(r: api.HTTPRetry | None) -> Any:
+    """None where requests are not repeated."""
     if r is not None and not r.attempts:
         return None  # also where they are not given: 0 is their default
     out = rc.RetryPolicy(
@@ -56,7 +57,7 @@ def retry_policy(r: api.HTTPRetry | None) -> Any | None:
         out.retry_priority.typed_config.CopyFrom(pb.any_of(config))
     if r is None:
         return out
-    out.num_retries.value = r.attempts
+    out.num_retries.value = r.attempts or 0
     if r.retry_on:
         words = [w.strip() for w in r.retry_on.split(",")]
         out.retriable_status_codes.extend(int(w) for w in words if w.isdigit())

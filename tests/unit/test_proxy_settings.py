@@ -1,0 +1,85 @@
+"""Settings of single proxies: defaultConfig, and the annotation proxy.istio.io/config before it."""
+
+from dataclasses import replace
+
+import judge
+import meshes as mesh
+import pytest
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
+
+from lateen.agent.envoy import updated
+from lateen.api import kinds
+from lateen.api.mesh.reading import mesh_config
+from lateen.mesh import proxies
+from lateen.mesh.configuration import settings
+from lateen.wire import names
+
+GATEWAY = """
+kind: Gateway
+metadata: {name: gw}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
+"""
+
+
+def pod(annotation):
+    return replace(mesh.pod("a", "10.0.0.1"), notes=((proxies.ANNOTATION, annotation),))
+
+
+def config(text):
+    return settings(mesh_config(f"defaultConfig: {text}"), "istio-system")
+
+
+@pytest.mark.parametrize(
+    ("mesh_wide", "annotation", "wanted"),
+    [
+        ("{}", "", (45, 5)),
+        ("{drainDuration: 10s, terminationDrainDuration: 7s}", "", (10, 7)),
+        ("{drainDuration: 10s, terminationDrainDuration: 7s}", "drainDuration: 3s", (3, 7)),
+        ("{}", '{"terminationDrainDuration": "0s"}', (45, 0)),
+    ],
+)
+def test_drain_times_come_from_the_annotation_then_from_the_mesh(mesh_wide, annotation, wanted):
+    assert proxies.drain(config(mesh_wide), pod(annotation).notes) == wanted
+
+
+def test_each_field_of_the_topology_is_overridden_by_itself():
+    mesh_wide = config("{gatewayTopology: {numTrustedProxies: 2, proxyProtocol: {}}}")
+    found = proxies.place(mesh_wide, pod("gatewayTopology: {forwardClientCertDetails: APPEND_FORWARD}"))
+    assert found == proxies.Place(2, "APPEND_FORWARD", True)
+
+
+def test_an_annotation_that_cannot_be_read_changes_nothing():
+    assert proxies.place(config("{}"), pod("gatewayTopology: [")) == proxies.Place()
+
+
+def gateway(annotation):
+    found = mesh.objects(GATEWAY)
+    ingress = replace(found.pods[("istio-system", "ingress")], notes=((proxies.ANNOTATION, annotation),))
+    return mesh.view(found.put(kinds.POD, ("istio-system", "ingress"), ingress), "ingress", "istio-system")
+
+
+def test_a_gateway_stands_where_its_annotation_says(tmp_path):
+    text = "gatewayTopology: {numTrustedProxies: 1, forwardClientCertDetails: SANITIZE, proxyProtocol: {}}"
+    view = gateway(text)
+    judge.validate(view, tmp_path)
+    (listener,) = judge.messages(view)[names.LDS].values()
+    manager = hcm.HttpConnectionManager()
+    listener.filter_chains[0].filters[-1].typed_config.Unpack(manager)
+    assert manager.xff_num_trusted_hops == 1
+    assert manager.forward_client_cert_details == hcm.HttpConnectionManager.SANITIZE
+    assert listener.listener_filters[0].name == "envoy.filters.listener.proxy_protocol"
+
+
+@pytest.mark.parametrize(
+    ("counters", "wanted"),
+    [
+        (b"cluster_manager.cds.update_success: 1\nlistener_manager.lds.update_success: 2\n", True),
+        (b"cluster_manager.cds.update_success: 1\nlistener_manager.lds.update_success: 0\n", False),
+        (b"cluster_manager.cds.update_success: 10\n", False),
+        (b"", False),
+    ],
+)
+def test_a_proxy_is_ready_once_it_has_taken_clusters_and_listeners(counters, wanted):
+    assert updated(counters) is wanted
