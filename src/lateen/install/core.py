@@ -31,11 +31,9 @@ def permissions(revision: Revision) -> list[Json]:
             "resources": ["*"],
             "verbs": [*READ, "update", "patch"],
         },
-        {"apiGroups": [""], "resources": ["pods", "nodes", "services", "namespaces", "endpoints"], "verbs": READ},
+        *({"apiGroups": [group], "resources": plurals, "verbs": READ} for group, plurals in _watched().items()),
         {"apiGroups": ["networking.istio.io"], "resources": ["workloadentries"], "verbs": ["create", "delete"]},
-        {"apiGroups": [""], "resources": ["configmaps"], "verbs": [*READ, "create", "update", "patch"]},
-        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": READ},
-        {"apiGroups": ["networking.k8s.io"], "resources": ["ingresses", "ingressclasses"], "verbs": READ},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create", "update", "patch"]},
         {"apiGroups": ["networking.k8s.io"], "resources": ["ingresses/status"], "verbs": ["update", "patch"]},
         {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
         {
@@ -60,6 +58,15 @@ def permissions(revision: Revision) -> list[Json]:
         *bound("ClusterRole", meta(f"{name}-{NAMESPACE}", revision, None), rules, name),
         *bound("Role", meta(name, revision), own, name),
     ]
+
+
+def _watched() -> dict[str, list[str]]:
+    """API group -> the resources of other owners that istiod watches in all namespaces."""
+    out: dict[str, list[str]] = {}
+    for kind in (kinds.NAMESPACE, *kinds.watched()):
+        if not kind.owned:
+            out.setdefault(kind.group, []).append(kind.plural)
+    return out
 
 
 def settings(operator: Operator) -> list[Json]:
