@@ -1,18 +1,21 @@
-"""exec and port-forward over WebSocket (v4, v5) and SPDY/3.1."""
+"""exec and port-forward over WebSocket (v4 and v5 of Kubernetes' channels) and SPDY/3.1."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSMessage, WSMsgType, web
 
 from lateen.cluster.apiserver.access import PodAccess, Running
+from lateen.cluster.apiserver.errors import bad_request
 from lateen.kit import jsons, tasks
 from lateen.kit.jsons import Json
 from lateen.kit.spdy import Session, Stream
 
 Write = Callable[[bytes], Awaitable[None]]
+TUNNEL, CHANNELS = "SPDY/3.1+portforward.k8s.io", "v4.channel.k8s.io"
+MAX_PORTS = 64
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 
 
@@ -49,8 +52,16 @@ def resize(running: Running, data: bytes) -> None:
         pass  # a size we cannot read changes nothing
 
 
+def frame(message: WSMessage) -> tuple[int, bytes] | None:
+    """Channel and content. Clients may send text frames as well as binary ones (Python's does for ``str``)."""
+    data = message.data.encode() if message.type is WSMsgType.TEXT else message.data
+    if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT) or not data:
+        return None
+    return data[0], data[1:]
+
+
 async def websocket_exec(request: web.Request, running: Running) -> web.WebSocketResponse:
-    ws = web.WebSocketResponse(protocols=("v5.channel.k8s.io", "v4.channel.k8s.io"), max_msg_size=1024 * 1024)
+    ws = web.WebSocketResponse(protocols=("v5.channel.k8s.io", CHANNELS), compress=False, max_msg_size=1024 * 1024)
     await ws.prepare(request)
 
     def channel(number: int) -> Write:
@@ -58,9 +69,7 @@ async def websocket_exec(request: web.Request, running: Running) -> web.WebSocke
 
     async def inbound() -> None:
         async for message in ws:
-            if message.type is not WSMsgType.BINARY or not message.data:
-                continue
-            number, data = message.data[0], message.data[1:]
+            number, data = frame(message) or (-1, b"")
             if number == STDIN:
                 await running.write(data)
             elif number == RESIZE:
@@ -172,7 +181,7 @@ async def _forward_one(data: Stream, error: Stream | None, access: PodAccess, na
 
 async def websocket_forward(request: web.Request, access: PodAccess, namespace: str, pod: str) -> web.WebSocketResponse:
     """SPDY frames inside binary WebSocket messages (kubectl 1.31 and later)."""
-    ws = web.WebSocketResponse(protocols=("SPDY/3.1+portforward.k8s.io",), max_msg_size=2 * 1024 * 1024)
+    ws = web.WebSocketResponse(protocols=(TUNNEL,), compress=False, max_msg_size=2 * 1024 * 1024)
     await ws.prepare(request)
     reader = asyncio.StreamReader(limit=4 * 1024 * 1024)
     session = Session(reader, ws.send_bytes)
@@ -186,3 +195,62 @@ async def websocket_forward(request: web.Request, access: PodAccess, namespace: 
         reader.feed_eof()
         await tasks.cancel(pump, serve)
     return ws
+
+
+async def channels_forward(request: web.Request, access: PodAccess, namespace: str, pod: str) -> web.WebSocketResponse:
+    """Port-forward by v4.channel.k8s.io (the Python client, kr8s): the ports stand in the query; port number i has
+    channel 2i for data and 2i+1 for its error, and the server begins each with the port (16 bits, little-endian)."""
+    given = [p for text in request.query.getall("ports", []) for p in text.split(",")]
+    if not given or len(given) > MAX_PORTS or not all(p.isdigit() and 0 < int(p) < 65536 for p in given):
+        raise bad_request('port-forward needs "ports" in its query: numbers from 1 to 65535')
+    ws = web.WebSocketResponse(protocols=(CHANNELS,), compress=False, max_msg_size=2 * 1024 * 1024)
+    await ws.prepare(request)
+    links = [_Link(ws, 2 * i, int(port)) for i, port in enumerate(given)]
+    for link in links:
+        await link.announce()
+
+    async def serve() -> None:
+        await asyncio.gather(*(link.carry(access, namespace, pod) for link in links))
+        await ws.close()  # the protocol has no end of one channel
+
+    serving = tasks.spawn(serve(), "port-forward channels")
+    try:
+        async for message in ws:
+            if (found := frame(message)) and found[0] % 2 == 0 and found[0] // 2 < len(links):
+                await links[found[0] // 2].incoming.put(found[1])
+    finally:
+        await tasks.cancel(serving)
+    return ws
+
+
+class _Link:
+    """One forwarded port of a WebSocket."""
+
+    def __init__(self, ws: web.WebSocketResponse, channel: int, port: int) -> None:
+        self._ws, self._channel, self._port = ws, channel, port
+        self.incoming: asyncio.Queue[bytes] = asyncio.Queue(maxsize=256)
+
+    async def announce(self) -> None:
+        for channel in (self._channel, self._channel + 1):
+            await self._ws.send_bytes(bytes([channel]) + self._port.to_bytes(2, "little"))
+
+    async def carry(self, access: PodAccess, namespace: str, pod: str) -> None:
+        try:
+            reader, writer = await access.connect(namespace, pod, self._port)
+        except (OSError, LookupError) as e:
+            says = f"error forwarding port {self._port} to pod {pod}: {e}"
+            await self._ws.send_bytes(bytes([self._channel + 1]) + says.encode())
+            return
+        reading = tasks.spawn(self._inbound(writer), "port-forward in")
+        try:
+            await copy(reader, lambda data: self._ws.send_bytes(bytes([self._channel]) + data))
+        except ConnectionError:
+            pass  # the pod or the client closed
+        finally:
+            reading.cancel()
+            writer.close()
+
+    async def _inbound(self, writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(await self.incoming.get())
+            await writer.drain()

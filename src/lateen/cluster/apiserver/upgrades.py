@@ -34,9 +34,12 @@ class Upgrades:
         if request.headers.get("Upgrade", "").lower() != "websocket":
             raise bad_request("Upgrade request required")
         if c.subresource == "portforward":
-            if "SPDY/3.1+portforward.k8s.io" not in request.headers.get("Sec-WebSocket-Protocol", ""):
-                raise bad_request("only SPDY/3.1+portforward.k8s.io is served over WebSocket")
-            return await streams.websocket_forward(request, self._access, c.namespace, c.name)
+            offered = request.headers.get("Sec-WebSocket-Protocol", "")
+            if streams.TUNNEL in offered:
+                return await streams.websocket_forward(request, self._access, c.namespace, c.name)
+            if streams.CHANNELS not in offered:
+                raise bad_request(f"port-forward over WebSocket speaks {streams.TUNNEL} and {streams.CHANNELS}")
+            return await streams.channels_forward(request, self._access, c.namespace, c.name)
         running = await self._execute(c, list(request.query.getall("command", [])))
         return await streams.websocket_exec(request, running)
 

@@ -197,5 +197,8 @@ def _ports(service: Json, address: str, subsets: list[Json]) -> list[services.Se
                 for a in s.get("addresses") or []
             )
         )
-        out.append(services.ServicePort(address, p.get("protocol", "TCP"), int(p["port"]), backends))
+        protocol = p.get("protocol", "TCP")
+        out.append(services.ServicePort(address, protocol, int(p["port"]), backends))
+        if p.get("nodePort"):
+            out.append(services.ServicePort(plan.NODE_IP, protocol, int(p["nodePort"]), backends))
     return out

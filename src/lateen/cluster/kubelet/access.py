@@ -236,6 +236,10 @@ class _Reader(asyncio.StreamReaderProtocol):
     def __init__(self, reader: asyncio.StreamReader) -> None:
         super().__init__(reader)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """EIO is how the master of a terminal says that nobody holds its other side any more."""
+        super().connection_lost(None if isinstance(exc, OSError) and exc.errno == errno.EIO else exc)
+
 
 def _wanted(line: bytes, earliest: float) -> bool:
     if not earliest:
