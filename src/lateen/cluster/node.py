@@ -32,7 +32,7 @@ from lateen.cluster.kubelet import images
 from lateen.cluster.kubelet.access import Access
 from lateen.cluster.kubelet.events import Recorder
 from lateen.cluster.kubelet.kubelet import Kubelet
-from lateen.cluster.kubelet.pods import Node
+from lateen.cluster.kubelet.sandbox import Node
 from lateen.cluster.network import dns, links, plan, portal
 from lateen.cluster.runtime.client import RuntimeClient
 from lateen.cluster.store.objects import Store

@@ -89,12 +89,15 @@ class Directory:
         except OSError as e:
             raise self._explained(e, component) from e
 
-    def read(self, path: str) -> bytes | None:
-        """A file's content; None where there is none. Raises Unsafe, OSError."""
+    def read(self, path: str, limit: int | None = None) -> bytes | None:
+        """A file's content: all, its first ``limit`` bytes, or its last ones where that is negative; None where there
+        is none. Raises Unsafe, OSError."""
         *above, name = parts(path)
         try:
             with self.walk(above) as where, os.fdopen(where.open_file(name, os.O_RDONLY | os.O_NONBLOCK), "rb") as f:
-                return f.read()
+                if limit is not None and limit < 0:
+                    f.seek(max(f.seek(0, os.SEEK_END) + limit, 0))
+                return f.read(-1 if limit is None else abs(limit))
         except FileNotFoundError:
             return None
 

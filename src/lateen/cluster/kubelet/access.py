@@ -18,13 +18,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from lateen.cluster.kubelet import commands, recipe
+from lateen.cluster.kubelet.container import Container, Running, Waiting
 from lateen.cluster.kubelet.kubelet import Kubelet
-from lateen.cluster.kubelet.pods import Pod, State, finish
+from lateen.cluster.kubelet.pod import Pod
 from lateen.cluster.network import links
 from lateen.cluster.runtime import kernel
-from lateen.cluster.runtime.client import ContainerError
+from lateen.cluster.runtime.client import NotStarted
 
 T = TypeVar("T")
+EXIT_CODES = {errno.ENOENT: 127, errno.ENOTDIR: 127}
+"""Of commands that cannot be run, as shells have them; otherwise 126."""
 NOT_STARTED = {errno.ENOENT: 127, errno.EACCES: 126, errno.ENOEXEC: 126, errno.ENOTDIR: 127}
 """Exit codes of commands that cannot be run, as shells have them."""
 
@@ -125,18 +129,16 @@ class Access:
             raise LookupError(f'pod "{name}" does not run on this node')
         return found
 
-    def _state(self, namespace: str, name: str, container: str) -> tuple[Pod, State]:
+    def _container(self, namespace: str, name: str, container: str) -> tuple[Pod, Container]:
         pod = self._pod(namespace, name)
         if not container:
-            container = (
-                pod.pod["metadata"].get("annotations", {}).get("kubectl.kubernetes.io/default-container")
-                or pod.main[0].spec["name"]
-            )
-        state = pod.state(container)
-        if state is None:
-            names = " ".join(s.spec["name"] for s in [*pod.main, *pod.init])
+            annotations = pod.sandbox.pod["metadata"].get("annotations") or {}
+            container = annotations.get("kubectl.kubernetes.io/default-container") or pod.main[0].name
+        found = pod.container(container)
+        if found is None:
+            names = " ".join(c.name for c in [*pod.main, *pod.init])
             raise LookupError(f'container "{container}" is not valid for pod {name}; it has: {names}')
-        return pod, state
+        return pod, found
 
     async def connect(self, namespace: str, pod: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """To a port of the pod's own loopback interface, as kubelets do; to its address where only that is bound."""
@@ -148,34 +150,33 @@ class Access:
                 return await asyncio.open_connection(sock=inside)
             except OSError:
                 inside.close()
-            return await asyncio.open_connection(found.address, port)
+            return await asyncio.open_connection(found.sandbox.address, port)
 
     async def execute(
         self, namespace: str, pod: str, container: str, command: list[str], tty: bool, stdin: bool
     ) -> Command:
-        worker, state = self._state(namespace, pod, container)
-        if not state.running:
-            raise LookupError(f'container "{state.spec["name"]}" of pod "{pod}" is not running')
-        spec = {**await worker.exec_spec(state, command), "tty": tty}
+        worker, found = self._container(namespace, pod, container)
+        if found.running is None:
+            raise LookupError(f'container "{found.name}" of pod "{pod}" is not running')
+        spec = {**await recipe.of_command(worker.sandbox, found, command), "tty": tty}
         if tty:
             spec["env"] = {"TERM": "xterm", **spec["env"]}
         node = self._kubelet.node
-        node.exec_count += 1
-        key = f"exec/{worker.uid}/{node.exec_count}"
+        key = f"exec/{worker.uid}/{node.next_exec()}"
         loop = asyncio.get_running_loop()
         done: asyncio.Future[int] = loop.create_future()
-        node.runtime.on_exit[key] = lambda m: finish(done, m)
+        node.runtime.on_exit[key] = lambda m: commands.finish(done, m)
         ours, theirs = _connection() if tty else self._pipes(stdin)
         try:
-            await node.runtime.call("exec", theirs, **{"in": state.id, "id": key, "spec": spec})
+            await node.runtime.call("exec", theirs, **{"in": found.running.id, "id": key, "spec": spec})
             if tty:
                 ours = _terminal(ours[0])
         except OSError as e:
             node.runtime.on_exit.pop(key, None)
             for fd in set(ours) - {-1}:
                 os.close(fd)
-            if isinstance(e, ContainerError) and e.errno in NOT_STARTED:
-                done.set_result(NOT_STARTED[e.errno])
+            if isinstance(e, NotStarted):
+                done.set_result(EXIT_CODES.get(e.errno or 0, 126))
                 return Command(self._kubelet, key, done, -1, -1).not_started(str(e.strerror))
             raise
         finally:
@@ -204,15 +205,11 @@ class Access:
         return [given[1], out[0], err[0]], [given[0], out[1], err[1]]
 
     async def logs(self, namespace: str, pod: str, container: str, options: Options) -> AsyncIterator[bytes]:
-        worker, state = self._state(namespace, pod, container)
-        name = state.spec["name"]
-        attempt = state.attempt - 1 if options.previous else state.attempt
-        path = self._kubelet.node.root / worker.uid / "logs" / name / f"{attempt}.log"
-        if attempt < 0:
-            what = "previous terminated container" if options.previous else "container"
-            raise LookupError(f'{what} "{name}" in pod "{pod}" is waiting to start: {state.waiting[0]}')
+        worker, found = self._container(namespace, pod, container)
+        attempt = _attempt(found, pod, options.previous)
+        path = worker.sandbox.directory / "logs" / found.name / f"{attempt}.log"
         left = options.limit if options.limit is not None else 1 << 62
-        async for chunk in _read(path, options, lambda: state.running and state.attempt == attempt):
+        async for chunk in _read(path, options, lambda: bool(found.running) and found.attempt == attempt):
             yield chunk[:left]
             left -= len(chunk)
             if left <= 0:
@@ -230,6 +227,20 @@ def _terminal(connection: int) -> list[int]:
         peer.setblocking(False)
         _, fds, _, _ = socket.recv_fds(peer, 1, 1)
     return [fds[0], fds[0]]
+
+
+def _attempt(c: Container, pod: str, previous: bool) -> int:
+    """Whose log is meant, as Kubernetes decides: that of the state, or of the last end while it waits."""
+    now = c.state.id if not isinstance(c.state, Waiting) else ""
+    last = c.last.id if c.last else ""
+    if previous and not last:
+        raise LookupError(f'previous terminated container "{c.name}" in pod "{pod}" not found')
+    chosen = last if previous else now or last
+    if not chosen:
+        why = c.state.reason if not isinstance(c.state, Running) else ""
+        says = getattr(c.state, "message", "")
+        raise LookupError(f'container "{c.name}" in pod "{pod}" is waiting to start: {says or why}')
+    return int(chosen.rpartition("/")[2])
 
 
 class _Reader(asyncio.StreamReaderProtocol):

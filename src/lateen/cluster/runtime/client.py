@@ -17,6 +17,10 @@ class ContainerError(OSError):
     """The runtime could not do it; the message says why."""
 
 
+class NotStarted(ContainerError):
+    """The command cannot be run: it, its interpreter or its directory is missing, or it is no program."""
+
+
 class RuntimeClient:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
@@ -40,7 +44,8 @@ class RuntimeClient:
             future = self._waiting.pop(message["reply"], None)
             if future and not future.done():
                 if "error" in message:
-                    future.set_exception(ContainerError(message["errno"], message["error"]))
+                    kind = NotStarted if message["notStarted"] else ContainerError
+                    future.set_exception(kind(message["errno"], message["error"]))
                 else:
                     future.set_result(message)
         elif (handler := self.on_exit.pop(message["id"], None)) is not None:

@@ -158,7 +158,8 @@ class Runtime:
             answer = self._do(request, fds)
         except OSError as e:
             text = e.strerror or str(e)
-            answer = {"error": text if e.filename is None else f"{text}: {e.filename}", "errno": e.errno or 0}
+            text = text if e.filename is None else f"{text}: {e.filename}"
+            answer = {"error": text, "errno": e.errno or 0, "notStarted": isinstance(e, shim.NotStarted)}
         finally:
             for fd in fds:
                 os.close(fd)
@@ -183,7 +184,7 @@ class Runtime:
                 if gone and gone.code is not None:
                     del self._containers[request["id"]]
                 return {}
-        return {"error": f"unknown operation {request['op']}"}
+        return {"error": f"unknown operation {request['op']}", "errno": 0, "notStarted": False}
 
     def _send(self, message: dict[str, Any]) -> None:
         if self._socket is None:
@@ -254,8 +255,9 @@ class Runtime:
                 text = e.args[1] if isinstance(e, OSError) and len(e.args) > 1 else str(e) or type(e).__name__
                 if isinstance(e, OSError) and e.filename:
                     text = f"{text}: {e.filename}"
+                kind = "command" if isinstance(e, shim.NotStarted) else "container"
                 with contextlib.suppress(OSError):
-                    os.write(write, f"!{number} {text}".encode())
+                    os.write(write, f"!{kind} {number} {text}"[:4000].encode())
             finally:
                 os._exit(127)
         os.close(write)
@@ -270,8 +272,9 @@ class Runtime:
             if pid.strip().isdigit():
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(int(pid), 0)
-            code, _, says = error.decode(errors="replace").partition(" ")
-            raise OSError(int(code or 0), says or "the container could not be forked")
+            kind, code, says = [*error.decode(errors="replace").split(" ", 2), "0", ""][:3]
+            failure = shim.NotStarted if kind == "command" else OSError
+            raise failure(int(code) if code.isdigit() else 0, says or "the container could not be forked")
         return int(pid)
 
     def _inside(self, spec: dict[str, Any], streams: tuple[int, int, int], report: int, users: int) -> None:

@@ -1,0 +1,141 @@
+"""One container's state: waiting, running or terminated, with the attempts counted and the last end kept.
+
+Waiting ──started──▶ Running ──ended──▶ Terminated ──waits/started──▶ Waiting/Running
+   └──────────────could not be started────────▲
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from lateen.kit.jsons import Json
+
+
+class Role(Enum):
+    """An init container with restartPolicy Always is a sidecar: it starts in order and runs as long as the pod."""
+
+    INIT = "init"
+    SIDECAR = "sidecar"
+    MAIN = "main"
+
+
+@dataclass(frozen=True)
+class Waiting:
+    reason: str = "ContainerCreating"
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Running:
+    """``started``: its postStart hook and startup probe have passed; times are seconds since the epoch."""
+
+    id: str
+    started_at: float
+    started: bool = False
+    ready: bool = False
+
+
+@dataclass(frozen=True)
+class Terminated:
+    id: str
+    code: int
+    started_at: float
+    finished_at: float
+    reason: str
+    message: str = ""
+
+
+State = Waiting | Running | Terminated
+
+
+class Container:
+    """``changed`` is called after each transition."""
+
+    def __init__(self, spec: Json, role: Role, changed: Callable[[], None]) -> None:
+        self.spec, self.role, self._changed = spec, role, changed
+        self.name = str(spec["name"])
+        self.state: State = Waiting()
+        self.last: Terminated | None = None
+        self.attempt = -1
+        """The number of the newest start; -1 before the first."""
+        self._moved = asyncio.Event()
+
+    @property
+    def running(self) -> Running | None:
+        return self.state if isinstance(self.state, Running) else None
+
+    @property
+    def ended(self) -> Terminated | None:
+        """How it ended, also while it waits for its next start."""
+        if isinstance(self.state, Terminated):
+            return self.state
+        return self.last if isinstance(self.state, Waiting) else None
+
+    @property
+    def started(self) -> bool:
+        return isinstance(self.state, Running) and self.state.started
+
+    @property
+    def ready(self) -> bool:
+        return isinstance(self.state, Running) and self.state.ready
+
+    @property
+    def succeeded(self) -> bool:
+        return isinstance(self.state, Terminated) and self.state.code == 0
+
+    def restarts(self, policy: str) -> bool:
+        """Whether it is started again after the end that it has come to."""
+        if self.role is Role.SIDECAR or (self.role is Role.MAIN and policy == "Always"):
+            return True
+        return policy != "Never" and not self.succeeded
+
+    # --- transitions -----------------------------------------------------------------------------------------
+
+    def _to(self, state: State) -> None:
+        if isinstance(self.state, Terminated) and not isinstance(state, Terminated):
+            self.last = self.state
+        self.state = state
+        self._moved.set()
+        self._changed()
+
+    def waits(self, reason: str, message: str = "") -> None:
+        if isinstance(self.state, Running):
+            raise ValueError(f"{self.name} runs; it cannot wait")
+        self._to(Waiting(reason, message))
+
+    def starts(self, attempt: int, key: str, at: float) -> None:
+        self.attempt = attempt
+        self._to(Running(key, at))
+
+    def has_started(self) -> None:
+        if isinstance(self.state, Running) and not self.state.started:
+            self._to(replace(self.state, started=True))
+
+    def is_ready(self, ready: bool) -> None:
+        if isinstance(self.state, Running) and self.state.ready != ready:
+            self._to(replace(self.state, ready=ready))
+
+    def ends(self, code: int, at: float, message: str = "") -> None:
+        if isinstance(self.state, Running):
+            reason = "Completed" if code == 0 else "Error"
+            self._to(Terminated(self.state.id, code, self.state.started_at, at, reason, message))
+
+    def fails_to_start(self, attempt: int, at: float, message: str) -> None:
+        """Its command could not be run: Kubernetes counts that as a run that ended with 128."""
+        self.attempt = attempt
+        self._to(Terminated("", 128, 0.0, at, "StartError", message))
+
+    def restore(self, state: Terminated | None, last: Terminated | None, attempt: int) -> None:
+        """What a status has said before the node daemon was started again."""
+        self.last, self.attempt = last, attempt
+        if state is not None:
+            self.state = state
+
+    async def until(self, test: Callable[[Container], bool]) -> None:
+        """Wait for a state that passes ``test``."""
+        while not test(self):
+            self._moved.clear()
+            await self._moved.wait()

@@ -1,0 +1,252 @@
+"""Runs one container: starts it (with back-off), watches its probes, starts it again, ends it gracefully."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from lateen.cluster.kubelet import commands, probes, recipe, security, volumes
+from lateen.cluster.kubelet.container import Container, Role, Terminated
+from lateen.cluster.kubelet.images import UnknownImage
+from lateen.cluster.kubelet.sandbox import Sandbox
+from lateen.cluster.runtime.client import NotStarted
+from lateen.kit import tasks
+from lateen.kit.jsons import Json, dig
+from lateen.kube.client import KubeError
+
+BACKOFF = (0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
+STEADY_S = 600.0
+"""One that ran this long begins again without back-off."""
+RETRY = (2.0, 4.0, 8.0, 16.0, 30.0)
+"""Pauses after an image that is not known, or a container that could not be made."""
+HOOK_LIMIT_S = 600.0
+EAGER_S = 1.0
+"""A container that has not been ready yet is asked this often, as the kubelet asks at once when its state changes."""
+
+
+class Keeper:
+    """``launched``: the first start has been tried, with its postStart hook; the next container may start."""
+
+    def __init__(self, sandbox: Sandbox, c: Container, adopted: Json | None, grace: Callable[[], float]) -> None:
+        self._sandbox, self._c, self._adopted, self._grace = sandbox, c, adopted, grace
+        self._runtime = sandbox.node.runtime
+        self._crashes = 0
+        self.launched = asyncio.Event()
+
+    async def keep(self) -> None:
+        """Until the container has ended for good."""
+        c = self._c
+        while True:
+            await self._start()
+            if c.running and c.role is Role.INIT:
+                await c.until(lambda c: not c.running)
+            elif c.running:
+                watching = tasks.spawn(self._watch(), f"probes {self._sandbox.key[1]}/{c.name}")
+                try:
+                    await c.until(lambda c: not c.running)
+                finally:
+                    await tasks.cancel(watching)
+            self.launched.set()
+            if not c.restarts(self._sandbox.policy):
+                return
+
+    # --- starting --------------------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        if isinstance(self._c.state, Terminated):
+            await self._back_off(self._c.state)
+        tries = 0
+        while True:
+            try:
+                await self._launch()
+                return
+            except UnknownImage as e:
+                self._event("Warning", "Failed", f'Failed to pull image "{self._c.spec["image"]}": {e.args[0]}')
+                if tries:
+                    self._event("Normal", "BackOff", f'Back-off pulling image "{self._c.spec["image"]}"')
+                self._c.waits("ImagePullBackOff" if tries else "ErrImagePull", str(e.args[0]))
+            except (volumes.NotReady, security.Misconfigured) as e:
+                self._event("Warning", "Failed", f"Error: {e}")
+                self._c.waits("CreateContainerConfigError", str(e))
+            except (OSError, TimeoutError, KubeError) as e:
+                text = (e.strerror if isinstance(e, OSError) else None) or str(e) or type(e).__name__
+                self._event("Warning", "Failed", f"Error: {text}")
+                self._c.waits("CreateContainerError", text)
+            self.launched.set()
+            await asyncio.sleep(RETRY[min(tries, len(RETRY) - 1)])
+            tries += 1
+
+    async def _back_off(self, ended: Terminated) -> None:
+        if ended.finished_at - ended.started_at > STEADY_S and ended.started_at:
+            self._crashes = 0
+        delay = BACKOFF[min(self._crashes, len(BACKOFF) - 1)]
+        self._crashes += 1
+        if not delay:
+            return
+        (namespace, name), uid = self._sandbox.key, self._sandbox.uid
+        what = f"{self._c.name} in pod {name}_{namespace}({uid})"
+        self._event("Warning", "BackOff", f"Back-off restarting failed container {what}")
+        says = f"back-off {delay:.0f}s restarting failed container={self._c.name} pod={name}_{namespace}({uid})"
+        self._c.waits("CrashLoopBackOff", says)
+        await asyncio.sleep(delay)
+
+    async def _launch(self) -> None:
+        c = self._c
+        if self._adopted and self._adopted["code"] is None:
+            self._adopt(self._adopted)
+            return
+        if c.attempt < 0:
+            for note in recipe.notes(self._sandbox, c):
+                self._event("Warning", "SecurityContext", note)
+        attempt = c.attempt + 1
+        spec = await recipe.of_start(self._sandbox, c, attempt)
+        key = f"{self._sandbox.uid}/{c.name}/{attempt}"
+        self._runtime.on_exit[key] = lambda message: self._ended(attempt, message)
+        self._event("Normal", "Pulled", f'Container image "{c.spec["image"]}" already present on machine')
+        try:
+            answer = await self._runtime.call("start", id=key, spec=spec)
+        except NotStarted as e:
+            self._runtime.on_exit.pop(key, None)
+            says = f"failed to start container: unable to start container process: {e.strerror}"
+            self._event("Warning", "Failed", f"Error: {says}")
+            c.fails_to_start(attempt, time.time(), says)
+            return
+        except (OSError, TimeoutError):
+            self._runtime.on_exit.pop(key, None)
+            raise
+        c.starts(attempt, key, answer["started"])
+        self._event("Normal", "Created", f"Created container: {c.name}")
+        self._event("Normal", "Started", f"Started container {c.name}")
+        self._sandbox.drop_logs(c, attempt - 1)
+        if c.role is not Role.INIT:
+            await self._post_start()
+        self.launched.set()
+
+    def _adopt(self, found: Json) -> None:
+        """It outlived the node daemon that had started it."""
+        key, self._adopted = str(found["id"]), None
+        attempt = int(key.rpartition("/")[2])
+        self._runtime.on_exit[key] = lambda message: self._ended(attempt, message)
+        self._c.starts(attempt, key, found["started"])
+        self._c.has_started()
+        self.launched.set()
+
+    def _ended(self, attempt: int, message: Json) -> None:
+        code = int(message["code"])
+        self._c.ends(code, message["finished"], self._sandbox.message(self._c, attempt, code != 0))
+        tasks.spawn(self._runtime.call("forget", id=message["id"]), "forget")
+
+    async def _post_start(self) -> None:
+        hook = dig(self._c.spec, "lifecycle", "postStart")
+        if hook and (failure := await self._hook(hook, HOOK_LIMIT_S)):
+            self._event("Warning", "FailedPostStartHook", f"PostStartHook failed: {failure}")
+            await self.kill(self._grace(), "FailedPostStartHook")
+
+    # --- probes and hooks ------------------------------------------------------------------------------------
+
+    async def _hook(self, hook: Json, timeout: float) -> str | None:
+        if "sleep" in hook:
+            await asyncio.sleep(min(float(dig(hook, "sleep", "seconds", default=0)), timeout))
+            return None
+        return await self._check({**hook, "timeoutSeconds": timeout})
+
+    async def _check(self, probe: Json) -> str | None:
+        async def run(command: list[str], timeout: float) -> tuple[int, str]:
+            return await commands.execute(self._sandbox, self._c, command, timeout)
+
+        return await probes.check(probe, self._c.spec, self._sandbox.address, run)
+
+    async def _watch(self) -> None:
+        spec = self._c.spec
+        if (startup := spec.get("startupProbe")) and not self._c.started and not await self._startup(startup):
+            return
+        self._c.has_started()
+        live, ready = spec.get("livenessProbe"), spec.get("readinessProbe")
+        if not ready:
+            self._c.is_ready(True)
+        async with asyncio.TaskGroup() as group:
+            if live:
+                group.create_task(self._liveness(live))
+            if ready:
+                group.create_task(self._readiness(ready))
+
+    async def _startup(self, probe: Json) -> bool:
+        verdict = await self._until_verdict(probe, "Startup")
+        if not verdict:
+            await self._kill_failed(probe, "startup")
+        return verdict
+
+    async def _liveness(self, probe: Json) -> None:
+        thresholds = probes.Threshold(probe)
+        await asyncio.sleep(float(probe.get("initialDelaySeconds") or 0))
+        while self._c.running:
+            if thresholds.add(await self._passes(probe, "Liveness")) is False:
+                await self._kill_failed(probe, "liveness")
+                return
+            await asyncio.sleep(_period(probe))
+
+    async def _readiness(self, probe: Json) -> None:
+        thresholds = probes.Threshold(probe)
+        await asyncio.sleep(float(probe.get("initialDelaySeconds") or 0))
+        been = False
+        while self._c.running:
+            verdict = thresholds.add(await self._passes(probe, "Readiness"))
+            if verdict is not None:
+                self._c.is_ready(verdict)
+            been = been or self._c.ready
+            await asyncio.sleep(_period(probe) if been else min(_period(probe), EAGER_S))
+
+    async def _until_verdict(self, probe: Json, kind: str) -> bool:
+        thresholds = probes.Threshold(probe)
+        await asyncio.sleep(float(probe.get("initialDelaySeconds") or 0))
+        while True:
+            verdict = thresholds.add(await self._passes(probe, kind))
+            if verdict is not None:
+                return verdict
+            await asyncio.sleep(_period(probe))
+
+    async def _passes(self, probe: Json, kind: str) -> bool:
+        failure = await self._check(probe)
+        if failure is not None:
+            self._event("Warning", "Unhealthy", f"{kind} probe failed: {failure}")
+        return failure is None
+
+    async def _kill_failed(self, probe: Json, kind: str) -> None:
+        grace = probe.get("terminationGracePeriodSeconds")
+        message = f"Container {self._c.name} failed {kind} probe, will be restarted"
+        # Not awaited by the probes themselves, which end when the container does.
+        tasks.spawn(self.kill(float(grace) if grace is not None else self._grace(), message), f"kill after {kind}")
+
+    # --- the end ---------------------------------------------------------------------------------------------
+
+    async def kill(self, grace: float, why: str) -> None:
+        """preStop, SIGTERM, and SIGKILL when ``grace`` (seconds) is over or none is left for the pod."""
+        c = self._c
+        if not c.running:
+            return
+        self._event("Normal", "Killing", why)
+        key, loop = c.running.id, asyncio.get_running_loop()
+        deadline = loop.time() + grace
+        hook = dig(c.spec, "lifecycle", "preStop")
+        if hook and grace > 0 and c.role is not Role.INIT and (failure := await self._hook(hook, grace)):
+            self._event("Warning", "FailedPreStopHook", f"PreStopHook failed: {failure}")
+        await self._runtime.call("kill", id=key, signal=15)
+        gone = tasks.spawn(c.until(lambda c: not c.running or c.running.id != key), "container's end")
+        hurry = tasks.spawn(self._sandbox.hurry.wait(), "end of grace")
+        try:
+            left = max(deadline - loop.time(), 0.1)
+            await asyncio.wait((gone, hurry), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if not gone.done():
+                await self._runtime.call("kill", id=key, signal=9)
+                async with asyncio.timeout(10):
+                    await gone
+        finally:
+            await tasks.cancel(gone, hurry)
+
+    def _event(self, type_: str, reason: str, message: str) -> None:
+        self._sandbox.event(type_, reason, message, self._c)
+
+
+def _period(probe: Json) -> float:
+    return float(probe.get("periodSeconds") or 10)

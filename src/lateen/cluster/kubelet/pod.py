@@ -1,0 +1,259 @@
+"""One pod's life: network, volumes, init containers and sidecars in order, containers, and the end of it all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from lateen.api import kinds
+from lateen.cluster.kubelet import pod_status, volumes
+from lateen.cluster.kubelet.container import Container, Role, Terminated
+from lateen.cluster.kubelet.keeper import Keeper
+from lateen.cluster.kubelet.sandbox import Node, Sandbox
+from lateen.cluster.network import plan
+from lateen.kit import tasks, times
+from lateen.kit.jsons import Json, dig
+from lateen.kube.client import KubeError
+
+log = logging.getLogger("lateen.kubelet")
+
+REFRESH_S = 30.0
+SIDECAR_GRACE_S = 2.0
+"""What sidecars have at least to end, where the application has used the pod's grace up."""
+
+
+class Pod:
+    """Runs as one task; ``end`` ends it gracefully. ``adopted``: containers that outlived a node daemon, by name."""
+
+    def __init__(self, node: Node, pod: Json, adopted: dict[str, Json]) -> None:
+        self.sandbox = Sandbox(node, pod)
+        self.uid, self.key = self.sandbox.uid, self.sandbox.key
+        self.init = [
+            Container(c, Role.SIDECAR if c.get("restartPolicy") == "Always" else Role.INIT, self._changed)
+            for c in pod["spec"].get("initContainers") or []
+        ]
+        self.main = [Container(c, Role.MAIN, self._changed) for c in pod["spec"]["containers"]]
+        self.grace = float(dig(pod, "spec", "terminationGracePeriodSeconds", default=30))
+        self._keepers = {
+            c.name: Keeper(self.sandbox, c, adopted.get(c.name), lambda: self.grace) for c in [*self.init, *self.main]
+        }
+        self._resumed = any(dig(adopted, c.name, "code", default=0) is None for c in self.main)
+        self._over = dig(pod, "status", "phase") in ("Succeeded", "Failed")
+        self._failure: tuple[str, str] | None = None
+        if self._over and dig(pod, "status", "reason"):
+            self._failure = (pod["status"]["reason"], str(pod["status"].get("message") or ""))
+        self._deleting, self._dirty = asyncio.Event(), asyncio.Event()
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._published: Json = {}
+        self._initialized = not self.init or self._over
+        self._started_at = dig(pod, "status", "startTime") or times.stamp()
+        self._restore()
+
+    def container(self, name: str) -> Container | None:
+        return next((c for c in [*self.main, *self.init] if c.name == name), None)
+
+    def update(self, pod: Json) -> None:
+        """The object has changed."""
+        self.sandbox.update(pod)
+        if pod["metadata"].get("deletionTimestamp"):
+            self.end(float(pod["metadata"].get("deletionGracePeriodSeconds") or 0))
+
+    def end(self, grace: float) -> None:
+        """Called again with less grace, it hurries."""
+        self.grace = grace
+        self._deleting.set()
+        if grace <= 0:
+            self.sandbox.hurry.set()
+
+    def _changed(self) -> None:
+        self._dirty.set()
+
+    def _restore(self) -> None:
+        """What the status has said before the node daemon was started again."""
+        before = {
+            s["name"]: s
+            for k in ("containerStatuses", "initContainerStatuses")
+            for s in dig(self.sandbox.pod, "status", k, default=[])
+        }
+        for c in [*self.init, *self.main]:
+            if was := before.get(c.name):
+                self._restore_one(c, was)
+
+    def _restore_one(self, c: Container, was: Json) -> None:
+        state, last = pod_status.parse(was.get("state")), pod_status.parse(was.get("lastState"))
+        if running := dig(was, "state", "running"):
+            began = times.parse(running["startedAt"]).timestamp()
+            key = str(was.get("containerID") or "").removeprefix("lateen://")
+            state = Terminated(key, 255, began, time.time(), "Unknown", "the cluster was stopped")
+        count = int(was.get("restartCount") or 0)
+        attempt = count if state or last or count else -1
+        stays = (
+            self._over
+            or (c.role is Role.INIT and self._resumed)
+            or (c.role is Role.MAIN and _final(state, self.sandbox.policy))
+        )
+        c.restore(state if stays else None, last if stays else state or last, attempt)
+
+    # --- the life --------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        publisher = tasks.spawn(self._publish_loop(), f"status of {self.key[1]}")
+        life = tasks.spawn(self._live(), f"pod {self.key[1]}")
+        try:
+            await self._deleting.wait()
+            await tasks.cancel(life, *self._tasks)
+            await self._stop_all()
+            await self._remove()
+        finally:
+            await tasks.cancel(publisher, life, *self._tasks)
+
+    async def _live(self) -> None:
+        if self._over:
+            return
+        self._dirty.set()
+        try:
+            async with asyncio.timeout(self._deadline()):
+                await self._contain()
+        except TimeoutError:
+            says = "Pod was active on the node longer than the specified deadline"
+            self.sandbox.event("Warning", "DeadlineExceeded", says)
+            self._fail("DeadlineExceeded", says)
+            await tasks.cancel(*self._tasks)
+            await self._stop_all()
+        else:
+            await self._stop(self._sidecars())
+        self._dirty.set()
+        await self.sandbox.disconnect()
+
+    def _fail(self, reason: str, message: str) -> None:
+        self._failure = (reason, message)
+        self._dirty.set()
+
+    def _deadline(self) -> float | None:
+        limit = self.sandbox.pod["spec"].get("activeDeadlineSeconds")
+        if not limit:
+            return None
+        return max(times.parse(self._started_at).timestamp() + float(limit) - time.time(), 0.0)
+
+    async def _contain(self) -> None:
+        """Everything from the sandbox to the end of the last container that ends."""
+        await self._until_done(self.sandbox.connect, "FailedCreatePodSandBox")
+        self._dirty.set()
+        await self._until_done(lambda: self.sandbox.volumes.prepare(self.sandbox.pod), "FailedMount")
+        self._tasks.append(tasks.spawn(self._refresh_volumes(), f"volumes of {self.key[1]}"))
+        for c in self.init:
+            if not await self._initialize(c):
+                return
+        self._initialized = True
+        self._dirty.set()
+        for c in self.main:
+            if not _final(c.state, self.sandbox.policy):
+                self._keep(c)
+                await self._keepers[c.name].launched.wait()
+        policy = self.sandbox.policy
+        for c in self.main:
+            await c.until(lambda c: isinstance(c.state, Terminated) and not c.restarts(policy))
+
+    async def _initialize(self, c: Container) -> bool:
+        """False where the pod has failed by it. A sidecar has done its part when it has started."""
+        if c.role is Role.SIDECAR:
+            self._keep(c)
+            await c.until(lambda c: c.started)
+            return True
+        if self._resumed:
+            return True
+        self._keep(c)
+        policy = self.sandbox.policy
+        await c.until(lambda c: isinstance(c.state, Terminated) and not c.restarts(policy))
+        return c.succeeded
+
+    def _keep(self, c: Container) -> None:
+        self._tasks.append(tasks.spawn(self._keepers[c.name].keep(), f"container {self.key[1]}/{c.name}"))
+
+    async def _until_done(self, step: Callable[[], Awaitable[None]], reason: str) -> None:
+        wait = 0.2
+        while True:
+            try:
+                await step()
+                return
+            except (volumes.NotReady, OSError, KubeError, TimeoutError) as e:
+                text = (e.strerror if isinstance(e, OSError) else None) or str(e) or type(e).__name__
+                self.sandbox.event("Warning", reason, text)
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, 5.0)
+
+    async def _refresh_volumes(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            try:
+                await self.sandbox.volumes.prepare(self.sandbox.pod)
+            except (volumes.NotReady, OSError, KubeError) as e:
+                log.warning("volumes of %s/%s: %s", *self.key, e)
+
+    # --- the end ---------------------------------------------------------------------------------------------
+
+    def _sidecars(self) -> list[Container]:
+        return [c for c in self.init if c.role is Role.SIDECAR]
+
+    async def _stop_all(self) -> None:
+        """Containers together, then sidecars, the last one first: they serve the application until it has ended."""
+        deadline = asyncio.get_running_loop().time() + self.grace
+        first = [*self.main, *(c for c in self.init if c.role is Role.INIT)]
+        await self._kill(first, self.grace)
+        left = deadline - asyncio.get_running_loop().time()
+        await self._stop(self._sidecars(), max(left, min(SIDECAR_GRACE_S, self.grace)))
+
+    async def _stop(self, sidecars: list[Container], grace: float | None = None) -> None:
+        keeping = [t for t in self._tasks if t.get_name().startswith("container ")]
+        await tasks.cancel(*keeping)  # nothing is started again
+        for c in reversed(sidecars):
+            await self._kill([c], self.grace if grace is None else grace)
+
+    async def _kill(self, containers: list[Container], grace: float) -> None:
+        kills = (self._keepers[c.name].kill(grace, f"Stopping container {c.name}") for c in containers)
+        for failure in await asyncio.gather(*kills, return_exceptions=True):
+            if isinstance(failure, Exception):
+                log.warning("stopping %s/%s: %s", *self.key, str(failure) or type(failure).__name__)
+
+    async def _remove(self) -> None:
+        await self.sandbox.disconnect()
+        self.sandbox.volumes.remove()
+        await self.sandbox.node.client.delete(kinds.POD, *self.key, grace=0)
+
+    # --- status ----------------------------------------------------------------------------------------------
+
+    async def _publish_loop(self) -> None:
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            facts = pod_status.Facts(
+                self.sandbox.policy,
+                self._started_at,
+                self.sandbox.address or dig(self.sandbox.pod, "status", "podIP", default=""),
+                plan.NODE_IP,
+                self._initialized,
+                self._failure,
+            )
+            status = pod_status.status(self.sandbox.pod, self.init, self.main, facts, times.stamp())
+            if status != self._published and not await self._publish(status):
+                return
+            await asyncio.sleep(0.01)
+
+    async def _publish(self, status: Json) -> bool:
+        """False when the pod is gone."""
+        try:
+            await self.sandbox.node.client.patch(kinds.POD, *self.key, {"status": status}, "status")
+            self._published = status
+        except (KubeError, OSError) as e:
+            if isinstance(e, KubeError) and e.code == 404:
+                return False
+            self._dirty.set()
+            await asyncio.sleep(0.5)
+        return True
+
+
+def _final(state: object, policy: str) -> bool:
+    return isinstance(state, Terminated) and (policy == "Never" or (policy == "OnFailure" and state.code == 0))

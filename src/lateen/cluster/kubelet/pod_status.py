@@ -1,0 +1,166 @@
+"""A pod's status, from the states of its containers. Pure; after Kubernetes' pod lifecycle documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from lateen.cluster.kubelet.container import Container, Role, Running, Terminated, Waiting
+from lateen.cluster.kubelet.volumes import quantity
+from lateen.kit import times
+from lateen.kit.jsons import Json, dig
+
+OWN_CONDITIONS = ("Initialized", "Ready", "ContainersReady", "PodScheduled")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a pod besides its containers. ``failure``: why it was ended as a whole (reason, message)."""
+
+    policy: str
+    started_at: str
+    address: str
+    node_address: str
+    initialized: bool
+    failure: tuple[str, str] | None = None
+
+
+def _time(at: float) -> str:
+    return times.stamp(datetime.fromtimestamp(at, UTC))
+
+
+def phase(facts: Facts, init: Sequence[Container], main: Sequence[Container]) -> str:
+    if facts.failure:
+        return "Failed"
+    if not facts.initialized:
+        failed = any(c.ended and c.ended.code for c in init if c.role is Role.INIT and not c.restarts(facts.policy))
+        return "Failed" if failed else "Pending"
+    if any(c.attempt < 0 for c in main):
+        return "Pending"
+    if any(c.restarts(facts.policy) or not isinstance(c.state, Terminated) for c in main):
+        return "Running"
+    if any(c.running for c in init):
+        return "Running"  # its sidecars are still to end
+    return "Succeeded" if all(c.succeeded for c in main) else "Failed"
+
+
+def terminated(t: Terminated) -> Json:
+    out: Json = {
+        "exitCode": t.code,
+        "reason": t.reason,
+        "startedAt": _time(t.started_at),
+        "finishedAt": _time(t.finished_at),
+    }
+    if t.id:
+        out["containerID"] = f"lateen://{t.id}"
+    if t.message:
+        out["message"] = t.message
+    return out
+
+
+def parse(found: Json | None) -> Terminated | None:
+    """The opposite of ``terminated``, of a ``state`` or ``lastState``."""
+    t = (found or {}).get("terminated")
+    if not isinstance(t, dict):
+        return None
+    at = [times.parse(t[k]).timestamp() if t.get(k) else 0.0 for k in ("startedAt", "finishedAt")]
+    key = str(t.get("containerID") or "").removeprefix("lateen://")
+    return Terminated(key, int(t.get("exitCode") or 0), at[0], at[1], str(t.get("reason")), str(t.get("message") or ""))
+
+
+def container_status(c: Container, initialized: bool, over: bool = False) -> Json:
+    """``over``: the pod has come to its end."""
+    state: Json = {}
+    match c.state:
+        case Running(started_at=at):
+            state = {"running": {"startedAt": _time(at)}}
+        case Terminated():
+            state = {"terminated": terminated(c.state)}
+        case Waiting(reason, message):
+            if reason == "ContainerCreating" and c.role is Role.MAIN and not initialized:
+                reason = "PodInitializing"
+            state = {"waiting": {"reason": reason} | ({"message": message} if message else {})}
+    key = c.state.id if not isinstance(c.state, Waiting) else c.last.id if c.last else ""
+    out: Json = {
+        "name": c.name,
+        "image": c.spec["image"],
+        "imageID": f"lateen://{c.spec['image']}",
+        "restartCount": max(c.attempt, 0),
+        "ready": c.ready or (c.role is Role.INIT and c.succeeded),
+        "started": c.started or (c.role is Role.INIT and c.running is not None and not over),
+        "state": state,
+        "lastState": {"terminated": terminated(c.last)} if c.last else {},
+    }
+    if key:
+        out["containerID"] = f"lateen://{key}"
+    return out
+
+
+def conditions(pod: Json, init: Sequence[Container], main: Sequence[Container], facts: Facts, now: str) -> list[Json]:
+    """The kubelet's own, and those of others (readiness gates among them) as they are."""
+    before = {c["type"]: c for c in dig(pod, "status", "conditions", default=[])}
+    waited = [c.name for c in init if not (c.succeeded or c.started)]
+    unready = [c.name for c in [*init, *main] if c.role is not Role.INIT and not c.ready]
+    over = phase(facts, init, main) in ("Succeeded", "Failed")
+    gates = [str(g.get("conditionType")) for g in dig(pod, "spec", "readinessGates", default=[])]
+    closed = [g for g in gates if dig(before, g, "status") != "True"]
+    initialized = _condition(facts.initialized, "ContainersNotInitialized", "incomplete status", waited)
+    containers = _condition(facts.initialized and not unready, "ContainersNotReady", "unready status", unready)
+    ready = containers
+    if over:
+        reason = "PodCompleted" if phase(facts, init, main) == "Succeeded" else "PodFailed"
+        containers = ready = {"status": "False", "reason": reason}
+    elif closed and containers["status"] == "True":
+        says = f'corresponding condition of pod readiness gate "{closed[0]}" does not exist or is not "True".'
+        ready = {"status": "False", "reason": "ReadinessGatesNotReady", "message": says}
+    out = [c for c in before.values() if c["type"] not in OWN_CONDITIONS]
+    for kind, value in zip(OWN_CONDITIONS, (initialized, ready, containers, {"status": "True"}), strict=True):
+        was = before.get(kind)
+        at = was["lastTransitionTime"] if was and was["status"] == value["status"] else now
+        out.append({"type": kind, "lastTransitionTime": at, **value})
+    return out
+
+
+def _condition(ok: bool, reason: str, what: str, names: list[str]) -> Json:
+    if ok:
+        return {"status": "True"}
+    return {"status": "False", "reason": reason, "message": f"containers with {what}: [{' '.join(names)}]"}
+
+
+def status(pod: Json, init: Sequence[Container], main: Sequence[Container], facts: Facts, now: str) -> Json:
+    """``now``: the time stamp of conditions that change."""
+    is_over = phase(facts, init, main) in ("Succeeded", "Failed")
+    out: Json = {
+        "phase": phase(facts, init, main),
+        "qosClass": qos(pod),
+        "conditions": conditions(pod, init, main, facts, now),
+        "hostIP": facts.node_address,
+        "hostIPs": [{"ip": facts.node_address}],
+        "startTime": facts.started_at,
+        "containerStatuses": [container_status(c, facts.initialized, is_over) for c in main],
+    }
+    if facts.failure:
+        out |= {"reason": facts.failure[0], "message": facts.failure[1]}
+    if init:
+        out["initContainerStatuses"] = [container_status(c, facts.initialized, is_over) for c in init]
+    if facts.address:
+        out |= {"podIP": facts.address, "podIPs": [{"ip": facts.address}]}
+    return out
+
+
+def qos(pod: Json) -> str:
+    """Guaranteed: cpu and memory limits for all, and no other requests; BestEffort: nothing at all."""
+    containers = [*pod["spec"]["containers"], *(pod["spec"].get("initContainers") or [])]
+    some, all_limited = False, True
+    for c in containers:
+        limits, requests = (dig(c, "resources", k, default={}) or {} for k in ("limits", "requests"))
+        for what in ("cpu", "memory"):
+            limit, request = (_amount(x.get(what)) for x in (limits, requests))
+            some = some or bool(limit or request)
+            all_limited = all_limited and bool(limit) and request in (0.0, limit)
+    return "Guaranteed" if all_limited else "Burstable" if some else "BestEffort"
+
+
+def _amount(text: object) -> float:
+    return quantity(str(text)) if text else 0.0

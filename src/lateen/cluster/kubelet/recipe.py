@@ -1,0 +1,100 @@
+"""From a container's specification and its image to what the runtime starts."""
+
+from __future__ import annotations
+
+import pwd
+from pathlib import Path
+
+from lateen.cluster.kubelet import security, volumes
+from lateen.cluster.kubelet.container import Container
+from lateen.cluster.kubelet.images import Image
+from lateen.cluster.kubelet.sandbox import Sandbox
+from lateen.cluster.network import links, plan
+from lateen.cluster.runtime.privileges import CAPABILITIES
+from lateen.cluster.runtime.shim import DEFAULT_PATH
+from lateen.kit.jsons import Json
+
+MESSAGE_PATH = "/dev/termination-log"
+
+
+async def of(sandbox: Sandbox, c: Container) -> Json:
+    """For a new container, and without its root for a command in a running one. Raises UnknownImage, NotReady,
+    Misconfigured, OSError, KubeError."""
+    image = sandbox.node.images.find(str(c.spec["image"]))
+    user = _privileges(sandbox, c, image)
+    env = await _environment(sandbox, c, image, user)
+    command = [volumes.expand(w, env) for w in c.spec.get("command") or []]
+    arguments = [volumes.expand(w, env) for w in c.spec.get("args") or []]
+    mounts = [{"source": s, "target": t, "readOnly": read_only} for s, t, read_only in image.mounts]
+    mounts += sandbox.volumes.mounts(sandbox.pod, c.spec)
+    passwd, group = (Path(f"/etc/{f}").read_text(errors="replace") for f in ("passwd", "group"))
+    return {
+        "build": True,
+        "argv": command + arguments if command else [*image.entrypoint, *(arguments or image.arguments)],
+        "env": env,
+        "cwd": c.spec.get("workingDir") or image.directory or "/",
+        "directory": str(sandbox.directory),
+        "netns": links.path(sandbox.uid),
+        "hostname": volumes.hostname(sandbox.pod),
+        "sysctls": security.sysctls(sandbox.pod, sandbox.node.rootless),
+        "etc": volumes.etc_files(sandbox.pod, sandbox.address)
+        | security.accounts(passwd, group, user.uid, user.gid, user.home),
+        # Outer directories first: a volume on /tmp must not hide programs that lie below it.
+        "mounts": sorted(mounts, key=lambda m: str(m["target"]).rstrip("/").split("/")),
+        **user.spec(),
+    }
+
+
+async def of_command(sandbox: Sandbox, c: Container, command: list[str]) -> Json:
+    return {**await of(sandbox, c), "argv": command, "build": False, "mounts": [], "etc": {}}
+
+
+async def of_start(sandbox: Sandbox, c: Container, attempt: int) -> Json:
+    """With its log and the file for its termination message."""
+    spec = await of(sandbox, c)
+    message = {
+        "source": str(sandbox.open_message(c)),
+        "target": c.spec.get("terminationMessagePath") or MESSAGE_PATH,
+        "readOnly": False,
+    }
+    return {**spec, "log": f"logs/{c.name}/{attempt}.log", "mounts": [*spec["mounts"], message]}
+
+
+async def _environment(sandbox: Sandbox, c: Container, image: Image, user: security.Privileges) -> dict[str, str]:
+    base = {
+        "PATH": DEFAULT_PATH,
+        "HOSTNAME": volumes.hostname(sandbox.pod),
+        "HOME": user.home,
+        "KUBERNETES_SERVICE_HOST": plan.API_IP,
+        "KUBERNETES_SERVICE_PORT": "443",
+        "KUBERNETES_PORT": f"tcp://{plan.API_IP}:443",
+        **dict(image.env),
+    }
+    if sandbox.node.rootless and image.marks_traffic:
+        base["LATEEN_SOCKET_MARK"] = "1337"
+    return await volumes.environment(sandbox.node.client, sandbox.pod, c.spec, base)
+
+
+def _privileges(sandbox: Sandbox, c: Container, image: Image) -> security.Privileges:
+    return security.decide(
+        sandbox.pod,
+        c.spec,
+        image.user,
+        frozenset(CAPABILITIES),
+        _account,
+        sandbox.node.rootless,
+        image.marks_traffic,
+    )
+
+
+def notes(sandbox: Sandbox, c: Container) -> tuple[str, ...]:
+    """What of its securityContext cannot be had here."""
+    return _privileges(sandbox, c, sandbox.node.images.find(str(c.spec["image"]))).notes
+
+
+def _account(uid: int) -> security.Account | None:
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        return None
+    return security.Account(entry.pw_name, entry.pw_gid, entry.pw_dir)

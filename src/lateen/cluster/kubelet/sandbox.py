@@ -1,0 +1,124 @@
+"""What the containers of a pod share: the node, the network, the volumes, the directory."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from lateen.cluster.kubelet import volumes
+from lateen.cluster.kubelet.container import Container, Role
+from lateen.cluster.kubelet.events import Recorder
+from lateen.cluster.kubelet.images import Catalogue
+from lateen.cluster.network import links, plan
+from lateen.cluster.runtime.client import RuntimeClient
+from lateen.kit import beneath
+from lateen.kit.jsons import Json, dig
+from lateen.kube.client import Client
+
+MESSAGE_LIMIT, LOG_TAIL = 4096, 2048
+"""Bytes of a termination message, and of the log that stands in for one (Kubernetes' limits)."""
+
+
+@dataclass
+class Node:
+    """What all pods share."""
+
+    client: Client
+    runtime: RuntimeClient
+    images: Catalogue
+    addresses: links.Addresses
+    events: Recorder
+    root: Path
+    rootless: bool
+    name: str
+    exec_count: int = 0
+
+    def next_exec(self) -> int:
+        self.exec_count += 1
+        return self.exec_count
+
+
+class Sandbox:
+    """``pod`` is the newest object; ``hurry`` is set when no grace is left."""
+
+    def __init__(self, node: Node, pod: Json) -> None:
+        self.node, self.pod = node, pod
+        self.uid = str(pod["metadata"]["uid"])
+        self.key = (str(pod["metadata"]["namespace"]), str(pod["metadata"]["name"]))
+        self.directory = node.root / self.uid
+        self.volumes = volumes.Volumes(node.client, self.directory)
+        self.address = ""
+        self.hurry = asyncio.Event()
+
+    @property
+    def policy(self) -> str:
+        return str(self.pod["spec"].get("restartPolicy") or "Always")
+
+    def update(self, pod: Json) -> None:
+        """A newer object; the address is ours to say."""
+        known = {"podIP": self.address, "hostIP": plan.NODE_IP} if self.address else {}
+        self.pod = {**pod, "status": {**(pod.get("status") or {}), **known}}
+
+    def event(self, type_: str, reason: str, message: str, c: Container | None = None) -> None:
+        path = ""
+        if c is not None:
+            path = f"spec.{'containers' if c.role is Role.MAIN else 'initContainers'}{{{c.name}}}"
+        self.node.events.event(self.pod, type_, reason, message, path)
+
+    # --- network ---------------------------------------------------------------------------------------------
+
+    async def connect(self) -> None:
+        """The pod's network namespace and address; one that exists is kept. Raises OSError."""
+        existing = dig(self.pod, "status", "podIP", default="")
+        if existing and (found := await links.address_of(self.uid)):
+            self.address = self.node.addresses.take(found)
+        elif not self.address:
+            await links.remove_pod(self.uid)
+            address = self.node.addresses.take()
+            try:
+                await links.add_pod(self.uid, address)
+            except BaseException:
+                self.node.addresses.free(address)
+                raise
+            self.address = address
+        self.update(self.pod)
+
+    async def disconnect(self) -> None:
+        """Give the network back; the address stays in the status alone."""
+        await links.remove_pod(self.uid)
+        if self.address:
+            self.node.addresses.free(self.address)
+            self.address = ""
+
+    # --- files -----------------------------------------------------------------------------------------------
+
+    def open_message(self, c: Container) -> Path:
+        """An empty file for the container's termination message."""
+        path = f"termination/{c.name}"
+        with beneath.Directory.open(self.directory) as own:
+            own.write(path, b"", 0o666)
+        return self.directory / path
+
+    def message(self, c: Container, attempt: int, failed: bool) -> str:
+        """What the container has left as its termination message; its log's end where it asks for that."""
+        try:
+            with beneath.Directory.open(self.directory) as own:
+                found = own.read(f"termination/{c.name}", MESSAGE_LIMIT) or b""
+                if not found and failed and c.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
+                    found = own.read(f"logs/{c.name}/{attempt}.log", -LOG_TAIL) or b""
+                    found = b"".join(line.partition(b" ")[2] for line in found.splitlines(keepends=True)[-80:])
+        except OSError:
+            return ""
+        return found.decode(errors="replace")
+
+    def drop_logs(self, c: Container, before: int) -> None:
+        """Remove the logs of attempts that nobody can ask for any more."""
+        try:
+            with beneath.Directory.open(self.directory) as own, own.directory(f"logs/{c.name}") as logs:
+                for name in list(logs.files()):
+                    number = name.partition(".")[0]
+                    if number.isdigit() and int(number) < before:
+                        logs.unlink(name)
+        except FileNotFoundError:
+            return

@@ -1,0 +1,323 @@
+"""Pods as the embedded cluster runs them: what they may do, in what order they start and end, what they say."""
+
+import json
+import os
+import pty
+import select
+import time
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.system
+
+NAMESPACE = "pods"
+AS_ROOT = os.geteuid() == 0
+
+
+@pytest.fixture(scope="module")
+def pods(mesh):
+    mesh.kubectl("create", "namespace", NAMESPACE)
+    mesh.kubectl("label", "namespace", NAMESPACE, "istio-injection=disabled")
+    yield Pods(mesh)
+    mesh.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+class Pods:
+    def __init__(self, mesh):
+        self.mesh = mesh
+
+    def kubectl(self, *argv, **more):
+        return self.mesh.kubectl("-n", NAMESPACE, *argv, **more)
+
+    def make(self, name, *containers, ok=True, **spec):
+        spec["containers"] = [{"image": "lateen/sleep"} | c for c in containers] or [shell("main", "exec sleep 1000")]
+        spec.setdefault("terminationGracePeriodSeconds", 5)
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+        return self.kubectl("apply", "--validate=false", "-f", "-", stdin=yaml.safe_dump(pod), ok=ok)
+
+    def started(self, name, *containers, **spec):
+        self.make(name, *containers, **spec)
+        self.kubectl("wait", f"pod/{name}", "--for=condition=Ready", "--timeout=60s")
+
+    def status(self, name):
+        return json.loads(self.kubectl("get", "pod", name, "-o", "json").stdout)["status"]
+
+    def run(self, name, command, container="main", ok=True):
+        return self.kubectl("exec", name, "-c", container, "--", "sh", "-c", command, ok=ok)
+
+    def events(self, name):
+        found = self.kubectl("get", "events", "--field-selector", f"involvedObject.name={name}", "-o", "json").stdout
+        return [f"{e['reason']}: {e['message']}" for e in json.loads(found)["items"]]
+
+
+def shell(name, script, **more):
+    return {"name": name, "image": "lateen/sleep", "command": ["sh", "-c", script], **more}
+
+
+# --- a manifest and the host -----------------------------------------------------------------------------------------
+
+
+def test_no_manifest_writes_to_the_host(pods, tmp_path):
+    out = f"../../../../../../../../../..{tmp_path}"
+    volume = {"name": "v", "emptyDir": {}}
+    mount = {"name": "v", "mountPath": "/v"}
+    token = {"serviceAccountToken": {"path": f"{out}/token"}}
+    item = {"path": f"{out}/item", "fieldRef": {"fieldPath": "metadata.name"}}
+    tries = {
+        "container": {"containers": [{"name": f"{out}/container"}]},
+        "volume": {"containers": [shell("main", "sleep 9")], "volumes": [volume | {"name": f"{out}/volume"}]},
+        "absolute": {"containers": [shell("main", "sleep 9")], "volumes": [volume | {"name": f"{tmp_path}/volume"}]},
+        "sub": {
+            "containers": [shell("main", "touch /v/sub; sleep 9", volumeMounts=[mount | {"subPath": out}])],
+            "volumes": [volume],
+        },
+        "token": {
+            "containers": [shell("main", "sleep 9", volumeMounts=[mount])],
+            "volumes": [{"name": "v", "projected": {"sources": [token]}}],
+        },
+        "item": {
+            "containers": [shell("main", "sleep 9", volumeMounts=[mount])],
+            "volumes": [{"name": "v", "downwardAPI": {"items": [item]}}],
+        },
+        "key": {
+            "containers": [shell("main", "sleep 9", volumeMounts=[mount])],
+            "volumes": [{"name": "v", "configMap": {"name": "evil"}}],
+        },
+    }
+    evil = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "evil"}, "data": {f"{out}/key": "x"}}
+    pods.kubectl("apply", "--validate=false", "-f", "-", stdin=json.dumps(evil), ok=False)
+    for name, spec in tries.items():
+        made = pods.make(f"evil-{name}", *spec.pop("containers"), ok=False, **spec)
+        if made.returncode == 0:
+            pods.mesh.until(lambda name=name: pods.events(f"evil-{name}"), what="an event")
+    time.sleep(1)
+    assert list(tmp_path.iterdir()) == []
+    for name in tries:
+        if pods.kubectl("get", "pod", f"evil-{name}", ok=False).returncode == 0:
+            assert not any(
+                c.get("state", {}).get("running") for c in pods.status(f"evil-{name}").get("containerStatuses", [])
+            )
+
+
+def test_a_link_in_a_volume_does_not_lead_out_of_it(pods):
+    volume = {"name": "v", "emptyDir": {}}
+    whole = {"name": "v", "mountPath": "/v"}
+    link = shell("link", "ln -s /etc /v/link; ln -s /etc/hostname /v/file", volumeMounts=[whole])
+    for sub in ("link", "file", "link/x"):
+        name = f"link-{sub.replace('/', '-')}"
+        through = shell("main", "sleep 99", volumeMounts=[{"name": "v", "mountPath": "/w", "subPath": sub}])
+        pods.make(name, through, initContainers=[link], volumes=[volume])
+        pods.mesh.until(lambda name=name: any("symbolic link" in e for e in pods.events(name)), what="the refusal")
+
+
+# --- privileges ------------------------------------------------------------------------------------------------------
+
+
+def test_a_container_has_its_own_tmp_processes_and_few_capabilities(pods):
+    (pods.mesh.tmp / "on-the-host").write_text("x")
+    pods.started("small")
+    assert pods.run("small", "ls -A /tmp; ls /proc | grep -c '^[0-9]*$'").stdout.split()[0].isdigit()
+    assert int(pods.run("small", "ls /proc | grep -c '^[0-9]'").stdout) < 10
+    effective = int(pods.run("small", "grep CapEff /proc/self/status").stdout.split()[1], 16)
+    for number in (12, 13, 19, 21, 27):  # NET_ADMIN, NET_RAW, SYS_PTRACE, SYS_ADMIN, MKNOD
+        assert not effective >> number & 1
+    denied = pods.run("small", "echo x > /proc/sys/kernel/core_pattern; echo b > /proc/sysrq-trigger", ok=False)
+    assert denied.returncode != 0
+
+
+def test_capabilities_users_and_read_only_roots_are_as_asked(pods):
+    volume = {"name": "v", "emptyDir": {}}
+    pods.started(
+        "asked",
+        shell(
+            "main",
+            "exec sleep 1000",
+            volumeMounts=[{"name": "v", "mountPath": "/v"}],
+            securityContext={"readOnlyRootFilesystem": True, "allowPrivilegeEscalation": False},
+        ),
+        shell("net", "exec sleep 1000", securityContext={"runAsUser": 0, "capabilities": {"add": ["NET_RAW"]}}),
+        shell("bare", "exec sleep 1000", securityContext={"runAsUser": 0, "capabilities": {"drop": ["ALL"]}}),
+        securityContext={"runAsUser": 4321, "runAsGroup": 1234, "fsGroup": 77, "runAsNonRoot": False},
+        volumes=[volume],
+    )
+    assert pods.run("asked", "id -u; id -g").stdout.split() == ["4321", "1234"]
+    assert pods.run("asked", "touch /v/x && echo yes").stdout == "yes\n"
+    if AS_ROOT:
+        assert pods.run("asked", "stat -c %g /v/x").stdout == "77\n"
+    assert "Read-only" in pods.run("asked", "touch /tmp/x", ok=False).stderr
+    assert pods.run("asked", "grep NoNewPrivs /proc/self/status").stdout.split() == ["NoNewPrivs:", "1"]
+    capabilities = {
+        c: int(pods.run("asked", "grep CapEff /proc/self/status", c).stdout.split()[1], 16)
+        for c in ("main", "net", "bare")
+    }
+    assert capabilities["main"] == capabilities["bare"] == 0
+    assert capabilities["net"] >> 13 & 1
+
+
+def test_a_container_that_must_not_be_root_is_not_started_as_root(pods):
+    pods.make("nonroot", securityContext={"runAsNonRoot": True})
+    pods.mesh.until(lambda: any("image will run as root" in e for e in pods.events("nonroot")))
+    assert pods.status("nonroot")["containerStatuses"][0]["state"]["waiting"]["reason"] == "CreateContainerConfigError"
+
+
+# --- order, ends, restarts -------------------------------------------------------------------------------------------
+
+
+def test_sidecars_start_first_and_end_last_and_the_pod_completes(pods):
+    volume = {"name": "v", "emptyDir": {}}
+    mounts = [{"name": "v", "mountPath": "/v"}]
+    trap = "trap 'exit 0' TERM; sleep 1; touch /v/{0}; echo {0} >> /v/log; while :; do sleep 0.1; done"
+    sidecars = [
+        shell(
+            n,
+            trap.format(n),
+            restartPolicy="Always",
+            volumeMounts=mounts,
+            startupProbe={"exec": {"command": ["test", "-e", f"/v/{n}"]}, "periodSeconds": 1, "failureThreshold": 30},
+        )
+        for n in ("one", "two")
+    ]
+    last = shell("init", "echo init >> /v/log", volumeMounts=mounts)
+    reader = shell("main", "echo main >> /v/log; cat /v/log > /dev/termination-log", volumeMounts=mounts)
+    pods.make("job", reader, initContainers=[*sidecars, last], volumes=[volume], restartPolicy="Never")
+    pods.kubectl("wait", "pod/job", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s")
+    status = pods.status("job")
+    message = status["containerStatuses"][0]["state"]["terminated"]["message"]
+    assert message.split() == ["one", "two", "init", "main"]
+    ended = {s["name"]: s["state"]["terminated"] for s in status["initContainerStatuses"]}
+    assert [ended[n]["exitCode"] for n in ("one", "two", "init")] == [0, 0, 0]
+    assert ended["two"]["finishedAt"] <= ended["one"]["finishedAt"]
+    ready = next(c for c in status["conditions"] if c["type"] == "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "PodCompleted")
+
+
+def test_a_failed_pod_says_so_with_its_last_words(pods):
+    failing = shell("main", "echo some; echo last words; exit 3", terminationMessagePolicy="FallbackToLogsOnError")
+    pods.make("failed", failing, restartPolicy="Never")
+    pods.kubectl("wait", "pod/failed", "--for=jsonpath={.status.phase}=Failed", "--timeout=60s")
+    ended = pods.status("failed")["containerStatuses"][0]["state"]["terminated"]
+    assert (ended["exitCode"], ended["reason"], ended["message"]) == (3, "Error", "some\nlast words\n")
+
+
+def test_logs_of_a_crash_loop_are_those_of_its_last_end(pods):
+    pods.make("loop", shell("main", "date +%N; exit 1"))
+
+    def looping():
+        state = pods.status("loop").get("containerStatuses", [{}])[0]
+        return dig(state, "state", "waiting", "reason") == "CrashLoopBackOff" and state["restartCount"] == 1
+
+    pods.mesh.until(looping, what="the crash loop")
+    now, before = pods.kubectl("logs", "loop").stdout, pods.kubectl("logs", "loop", "--previous").stdout
+    assert now == before != ""
+
+
+def test_a_command_that_does_not_exist_is_named(pods):
+    pods.make("nosuch", {"name": "main", "command": ["nosuchcommand"]})
+    text = 'exec: "nosuchcommand": executable file not found in $PATH'
+    pods.mesh.until(lambda: any(text in e for e in pods.events("nosuch")))
+
+    def ended():
+        state = pods.status("nosuch")["containerStatuses"][0]
+        return dig(state, "state", "terminated") or dig(state, "lastState", "terminated")
+
+    found = pods.mesh.until(ended, what="its end")
+    assert (found["exitCode"], found["reason"]) == (128, "StartError")
+    assert text in found["message"]
+
+
+def test_a_deadline_ends_the_pod(pods):
+    pods.make("late", activeDeadlineSeconds=1)
+    pods.kubectl("wait", "pod/late", "--for=jsonpath={.status.reason}=DeadlineExceeded", "--timeout=60s")
+    assert pods.status("late")["phase"] == "Failed"
+
+
+def test_the_quality_of_service_is_burstable_where_requests_are_set(pods):
+    pods.make("burst", shell("main", "exec sleep 99", resources={"requests": {"cpu": "1m"}}))
+    pods.make("best")
+    pods.mesh.until(lambda: pods.status("burst").get("qosClass") == "Burstable")
+    pods.mesh.until(lambda: pods.status("best").get("qosClass") == "BestEffort")
+
+
+def test_dns_and_hostname_are_as_the_pod_asks(pods):
+    config = {"nameservers": ["192.0.2.1"], "searches": ["example.com"], "options": [{"name": "ndots", "value": "2"}]}
+    pods.started("named", hostname="other", dnsPolicy="None", dnsConfig=config)
+    assert pods.run("named", "hostname").stdout == "other\n"
+    lines = pods.run("named", "cat /etc/resolv.conf").stdout.splitlines()
+    assert lines == ["search example.com", "nameserver 192.0.2.1", "options ndots:2"]
+
+
+# --- probes ----------------------------------------------------------------------------------------------------------
+
+
+def test_http_probes_know_named_ports_and_headers(pods):
+    probe = {
+        "httpGet": {"path": "/status/200", "port": "web", "httpHeaders": [{"name": "Host", "value": "a.example.com"}]},
+        "periodSeconds": 1,
+    }
+    httpbin = {"name": "main", "image": "mccutchen/go-httpbin", "ports": [{"name": "web", "containerPort": 8080}]}
+    pods.started("probed", httpbin | {"readinessProbe": probe})
+    probe = {"httpGet": {"path": "/status/503", "port": 8080}, "periodSeconds": 1}
+    pods.make("unready", httpbin | {"readinessProbe": probe})
+    wanted = "Unhealthy: Readiness probe failed: HTTP probe failed with statuscode: 503"
+    pods.mesh.until(lambda: wanted in pods.events("unready"))
+
+
+# --- streams ---------------------------------------------------------------------------------------------------------
+
+
+def test_exec_gives_the_exit_codes_of_a_shell(pods):
+    pods.started("codes")
+    for command, code, says in (
+        (["nosuch"], 127, 'exec: "nosuch": executable file not found in $PATH'),
+        (["/etc/passwd"], 126, "permission denied"),
+        (["sh", "-c", "exit 6"], 6, "exit code 6"),
+    ):
+        done = pods.kubectl("exec", "codes", "--", *command, ok=False)
+        assert done.returncode == code
+        assert says in done.stderr
+
+
+def test_a_terminal_is_one(pods):
+    pods.started("terminal")
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.environ.update(pods.mesh.environment)
+        os.execvp(pods.mesh.kubectl_path, ["kubectl", "exec", "-it", "-n", NAMESPACE, "terminal", "--", "sh"])
+    out = b""
+
+    def see(what):
+        nonlocal out
+        until = time.monotonic() + 30
+        while what not in out and time.monotonic() < until:
+            if select.select([fd], [], [], 0.2)[0]:
+                try:
+                    out += os.read(fd, 4096)
+                except OSError:
+                    break
+        assert what in out, out
+
+    see(b"# ")
+    os.write(fd, b"tty; exit 6\n")
+    see(b"/dev/pts/")
+    see(b"exit code 6")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 6
+    assert b"rror" not in out
+
+
+def test_a_node_port_answers_at_the_nodes_address(pods):
+    httpbin = {"name": "main", "image": "mccutchen/go-httpbin", "ports": [{"containerPort": 8080}]}
+    pods.started("web", httpbin)
+    pods.kubectl("expose", "pod", "web", "--type=NodePort", "--port=80", "--target-port=8080", "--selector=run=web")
+    pods.kubectl("label", "pod", "web", "run=web")
+    pods.started("client")
+    port = pods.kubectl("get", "svc", "web", "-o", "jsonpath={.spec.ports[0].nodePort}").stdout
+    node = pods.kubectl("get", "node", "lateen", "-o", "jsonpath={.status.addresses[0].address}").stdout
+    ask = f"curl -s -m 5 -o /dev/null -w '%{{http_code}}' http://{node}:{port}/status/200"
+    pods.mesh.until(lambda: pods.run("client", ask, ok=False).stdout == "200")
+
+
+def dig(found, *path):
+    for key in path:
+        found = (found or {}).get(key)
+    return found
