@@ -111,6 +111,21 @@ def test_a_link_in_a_volume_does_not_lead_out_of_it(pods):
         pods.mesh.until(lambda name=name: any("symbolic link" in e for e in pods.events(name)), what="the refusal")
 
 
+def test_a_volume_can_be_mounted_inside_of_another(pods):
+    pods.kubectl("create", "configmap", "outer", "--from-literal=a=1")
+    pods.started(
+        "nested",
+        shell(
+            "main",
+            "exec sleep 1000",
+            volumeMounts=[{"name": "outer", "mountPath": "/v"}, {"name": "inner", "mountPath": "/v/in"}],
+        ),
+        volumes=[{"name": "outer", "configMap": {"name": "outer"}}, {"name": "inner", "emptyDir": {}}],
+    )
+    assert pods.run("nested", "cat /v/a; touch /v/in/x; ls /v/in").stdout.split() == ["1", "x"]
+    assert "Read-only" in pods.run("nested", "touch /v/x", ok=False).stderr
+
+
 # --- privileges ------------------------------------------------------------------------------------------------------
 
 

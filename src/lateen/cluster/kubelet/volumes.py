@@ -260,6 +260,7 @@ class Volumes:
                     "sub": names.relative(sub, "subPath") if sub else "",
                     "target": str(m["mountPath"]),
                     "readOnly": bool(m.get("readOnly")) or not (host or "emptyDir" in volume),
+                    "own": not host,
                 }
             )
         return out

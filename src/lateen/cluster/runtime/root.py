@@ -81,8 +81,14 @@ def build(spec: dict[str, Any]) -> None:
     _etc(root, spec["etc"])
     _dev(root)
     with beneath.Directory.open(root) as top:
+        # Volumes that the API fills become read-only when all is mounted: others may lie inside of them.
         for mount in spec["mounts"]:
             _mount(top, links, mount)
+            if not mount.get("own"):
+                _restrict(top, links, mount)
+        for mount in spec["mounts"]:
+            if mount.get("own"):
+                _restrict(top, links, mount)
     _proc(root, spec["privileged"])
     if spec["readOnlyRoot"]:
         kernel.restrict(root, MS_RDONLY)
@@ -161,25 +167,33 @@ def _proc(root: str, privileged: bool) -> None:
 
 
 def _mount(top: beneath.Directory, links: dict[str, str], mount: dict[str, Any]) -> None:
-    """``source`` (trusted), ``sub`` (a path below it, made where it is missing), ``target``, ``readOnly``."""
-    shown = f"of {mount['source']} at {mount['target']}"
+    """``source`` (trusted), ``sub`` (a path below it, made where it is missing), ``target``, ``readOnly``, ``own``
+    (a directory of the pod itself, in which mount points may be made)."""
     source = _source(mount["source"], mount.get("sub") or "")
     try:
         names = _inside(mount["target"], links)
         target = _target(top, names, stat.S_ISDIR(os.fstat(source).st_mode))
         try:
-            kernel.mount(_by(source), _by(target), "", MS_BIND | MS_REC, shown=shown)
+            kernel.mount(_by(source), _by(target), "", MS_BIND | MS_REC, shown=_shown(mount))
         finally:
             os.close(target)
     finally:
         os.close(source)
+
+
+def _restrict(top: beneath.Directory, links: dict[str, str], mount: dict[str, Any]) -> None:
+    names = _inside(mount["target"], links)
     flags = (MS_RDONLY if mount["readOnly"] else 0) | (0 if mount.get("devices") else MS_NODEV)
     with top.walk(names[:-1]) as above:
         mounted = above.reference(names[-1])
     try:
-        kernel.restrict(_by(mounted), flags, shown)
+        kernel.restrict(_by(mounted), flags, _shown(mount))
     finally:
         os.close(mounted)
+
+
+def _shown(mount: dict[str, Any]) -> str:
+    return f"of {mount['source']} at {mount['target']}"
 
 
 def _by(fd: int) -> str:
