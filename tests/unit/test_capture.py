@@ -44,3 +44,19 @@ def test_where_user_ids_cannot_differ_a_mark_tells_the_proxy_apart():
 def test_an_unknown_flag_is_refused_by_name():
     with pytest.raises(capture.UsageError, match="--what"):
         capture.parse(["--what", "x"])
+
+
+def test_ports_and_interfaces_of_annotations_become_rules():
+    made = capture.rules(capture.parse(["-i", "", "-q", "443,80", "-k", "net0", "-c", "eth1", "-x", "10.9.0.0/16"]))
+    lines = made.splitlines()
+    assert "-A ISTIO_OUTPUT -p tcp --dport 443 -j ISTIO_REDIRECT" in lines
+    assert "-A PREROUTING -i eth1 -j RETURN" in lines
+    assert lines.index("-A PREROUTING -i net0 -d 10.9.0.0/16 -j RETURN") < lines.index(
+        "-A PREROUTING -p tcp -j ISTIO_INBOUND"
+    )
+    everything = capture.rules(capture.parse(["-i", "*", "-k", "net0"])).splitlines()
+    assert "-A PREROUTING -i net0 -p tcp -j ISTIO_REDIRECT" in everything
+
+
+def test_a_cni_plugins_rules_are_looked_at_and_not_written():
+    assert capture.parse(["-p", "15001", "--run-validation", "--skip-rule-apply", "--log_as_json"]).validate

@@ -13,11 +13,14 @@ from concurrent import futures
 
 import grpc
 
-METHOD = "/echo.Echo/Say"
+METHOD, HEALTH = "/echo.Echo/Say", "/grpc.health.v1.Health/Check"
+SERVING = b"\x08\x01"
 
 
 class _Echo(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        if details.method == HEALTH:
+            return grpc.unary_unary_rpc_method_handler(lambda _, __: SERVING)
         if details.method != METHOD:
             return None
         return grpc.unary_unary_rpc_method_handler(lambda raw, _: raw + b" from " + socket.gethostname().encode())

@@ -1,0 +1,263 @@
+"""The agent over real sockets: the application's probes, orders from its own pod only, and what it is told."""
+
+import asyncio
+import socket
+from concurrent import futures
+
+import grpc
+import pytest
+
+from lateen.agent import grpc_health, options
+from lateen.agent.metrics import Metrics
+from lateen.agent.probing import Prober
+from lateen.agent.serving import Server
+from lateen.kit import http, log
+
+
+def ask(path, probers, headers=None):
+    return asyncio.run(Prober(probers, "127.0.0.1").handle(path, headers or {}))
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.mark.parametrize("status", [200, 204, 301, 404, 503])
+def test_an_http_probe_answers_what_the_application_answers(status):
+    seen = []
+
+    async def application(request):
+        seen.append(request)
+        return http.Response(status, b"said")
+
+    async def work():
+        server = await http.serve(application, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        get = {"port": port, "path": "/ok?a=b", "httpHeaders": [{"name": "X-Mine", "value": "1"}]}
+        found = await Prober({"/p": {"httpGet": get}}, "127.0.0.1").handle("/p", {"host": "x", "user-agent": "kube"})
+        server.close()
+        return found, port
+
+    found, port = asyncio.run(work())
+    assert found.status == status
+    (request,) = seen
+    assert (request.path, request.headers["x-mine"], request.headers["user-agent"]) == ("/ok?a=b", "1", "kube")
+    assert request.headers["host"] == f"127.0.0.1:{port}"
+
+
+def test_a_hosts_name_can_be_given_by_the_probe():
+    seen = []
+
+    async def work():
+        async def application(request):
+            seen.append(request.headers["host"])
+            return http.Response(200)
+
+        server = await http.serve(application, "127.0.0.1", 0)
+        get = {"port": server.sockets[0].getsockname()[1], "httpHeaders": [{"name": "Host", "value": "shop.test"}]}
+        await Prober({"/p": {"httpGet": get}}, "127.0.0.1").handle("/p", {})
+        server.close()
+
+    asyncio.run(work())
+    assert seen == ["shop.test"]
+
+
+@pytest.mark.parametrize("kind", ["httpGet", "tcpSocket", "grpc"])
+def test_a_port_where_nobody_listens_is_not_healthy(kind):
+    assert ask("/p", {"/p": {kind: {"port": free_port()}}}).status == 500
+
+
+def test_a_tcp_probe_sees_a_listener():
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        assert ask("/p", {"/p": {"tcpSocket": {"port": s.getsockname()[1]}}}).status == 200
+
+
+def test_what_is_no_probe_of_the_pod_is_not_found():
+    assert ask("/app-health/other/readyz", {}).status == 404
+
+
+def test_an_application_that_does_not_answer_in_time_is_not_healthy():
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        port = s.getsockname()[1]
+        found = ask("/p", {"/p": {"httpGet": {"port": port}, "timeoutSeconds": 0.05}})
+    assert (found.status, b"no answer within" in found.body) == (500, True)
+
+
+class Health(grpc.GenericRpcHandler):
+    """A real gRPC server's health service; ``answers``: service name -> status."""
+
+    def __init__(self, answers):
+        self.answers = answers
+
+    def service(self, details):
+        if details.method != "/grpc.health.v1.Health/Check":
+            return None
+
+        def check(raw, context):
+            name = raw[3 if raw[1] & 0x80 else 2 :].decode() if raw else ""
+            if name not in self.answers:
+                context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+            return b"\x08" + bytes((self.answers[name],))
+
+        return grpc.unary_unary_rpc_method_handler(check)
+
+
+@pytest.mark.parametrize(
+    ("handlers", "service", "status"),
+    [
+        ((Health({"": 1}),), "", 200),
+        ((Health({"": 2}),), "", 500),
+        ((Health({"a" * 200: 1}),), "a" * 200, 200),
+        ((Health({"": 1}),), "other", 500),
+        ((), "", 500),
+    ],
+)
+def test_a_grpc_probe_asks_the_health_service(handlers, service, status):
+    server = grpc.server(futures.ThreadPoolExecutor(2), handlers=handlers)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        found = ask("/p", {"/p": {"grpc": {"port": port, "service": service}, "timeoutSeconds": 5}})
+        assert found.status == status, found.body
+    finally:
+        server.stop(0)
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 400 Bad\r\n\r\n", b"\xff" * 400, b"", b"\x00\x00\x00\x07\x00" + b"\x00" * 4]
+)
+def test_a_grpc_probe_of_something_else_is_not_healthy(answer):
+    async def work():
+        async def other(reader, writer):
+            await reader.read(100)
+            writer.write(answer)
+            writer.close()
+
+        server = await asyncio.start_server(other, "127.0.0.1", 0)
+        sock = socket.create_connection(server.sockets[0].getsockname())
+        sock.setblocking(False)
+        try:
+            return await asyncio.wait_for(grpc_health.check(sock, ""), 5)
+        except ConnectionError as e:
+            return str(e)
+        finally:
+            server.close()
+
+    assert asyncio.run(work())
+
+
+@pytest.mark.parametrize(("peer", "status"), [("127.0.0.1", 200), ("10.244.0.9", 403)])
+@pytest.mark.parametrize("path", ["/drain", "/quitquitquit"])
+def test_only_its_own_pod_can_end_a_proxy(peer, status, path):
+    orders = []
+
+    async def ready():
+        return None
+
+    async def drain():
+        orders.append("/drain")
+
+    server = Server(
+        Metrics(options.Options()), Prober({}, "127.0.0.1"), ready, drain, lambda: orders.append("/quitquitquit")
+    )
+    found = asyncio.run(server.handle(http.Request("POST", path, {}, b"", peer)))
+    assert found.status == status
+    assert orders == ([path] if status == 200 else [])
+
+
+def test_the_servers_peer_is_known():
+    async def work():
+        async def say(request):
+            return http.Response(200, request.peer.encode())
+
+        server = await http.serve(say, "127.0.0.1", 0)
+        found = await http.fetch("127.0.0.1", server.sockets[0].getsockname()[1], "/")
+        server.close()
+        return found.body
+
+    assert asyncio.run(work()) == b"127.0.0.1"
+
+
+def test_metrics_of_several_places_are_one_answer():
+    async def work():
+        async def application(request):
+            return http.Response(200, b"# of " + request.path.encode())
+
+        server = await http.serve(application, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        told = options.Options(scrape_targets=((port, "/a"), (free_port(), "/gone"), (port, "/b")))
+        body = await Metrics(told).all()
+        server.close()
+        return body
+
+    body = asyncio.run(work())
+    assert b"# of /a\n# of /b\n" in body
+    assert b"istio_agent_uptime_seconds" in body
+
+
+# --- what it is told -----------------------------------------------------------------------------------------------
+
+
+def read(monkeypatch, tmp_path, arguments=(), annotations="", **env):
+    for name in ("PROXY_CONFIG", "ISTIO_CPU_LIMIT", "ISTIO_PROMETHEUS_ANNOTATIONS", "ISTIO_KUBE_APP_PROBERS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "annotations").write_text(annotations)
+    monkeypatch.setattr(options, "PODINFO", tmp_path)
+    return options.read(list(arguments), None)
+
+
+def test_arguments_go_to_envoy_and_to_the_log(monkeypatch, tmp_path):
+    given = ["router", "--domain", "shop.svc.cluster.local", "--proxyLogLevel=debug", "--log_output_level=a:warn"]
+    found, wanted = read(monkeypatch, tmp_path, [*given, "--proxyComponentLogLevel=http:trace", "--log_as_json"])
+    assert (found.kind, found.log_level, found.component_log_level) == ("router", "debug", "http:trace")
+    assert (wanted.levels, wanted.as_json) == ("a:warn", True)
+    assert log.parse_levels("default:info,agent:debug").keys() == {"default", "agent"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"), [(["nothing"], "no kind of proxy"), (["--nosuch=1"], "--nosuch"), (["--domain"], "a value")]
+)
+def test_an_argument_that_does_not_exist_is_named(monkeypatch, tmp_path, arguments, says):
+    with pytest.raises(options.UsageError, match=says):
+        read(monkeypatch, tmp_path, arguments)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "config", "port"),
+    [
+        ("", "{}", 15020),
+        ("", '{"statusPort": 15999}', 15999),
+        ('status.sidecar.istio.io/port="16000"\n', '{"statusPort": 15999}', 16000),
+        ('status.sidecar.istio.io/port="0"\n', "{}", 0),
+    ],
+)
+def test_the_pods_annotation_says_where_the_agent_listens(monkeypatch, tmp_path, annotations, config, port):
+    assert read(monkeypatch, tmp_path, annotations=annotations, PROXY_CONFIG=config)[0].status_port == port
+
+
+def test_threads_are_as_many_as_asked_for_or_as_the_cpu_limit_allows(monkeypatch, tmp_path):
+    assert read(monkeypatch, tmp_path, PROXY_CONFIG='{"concurrency": 7}')[0].concurrency == 7
+    assert read(monkeypatch, tmp_path, ISTIO_CPU_LIMIT="1")[0].concurrency == 1
+    assert read(monkeypatch, tmp_path, ["--concurrency", "5"], ISTIO_CPU_LIMIT="1")[0].concurrency == 5
+
+
+@pytest.mark.parametrize(
+    ("given", "targets"),
+    [
+        ('{"scrape": "", "path": "", "port": "9000"}', ((9000, "/metrics"),)),
+        ('{"scrape": "true", "path": "/m", "port": ""}', ((80, "/m"),)),
+        ('{"targets": [{"port": "1", "path": "/a"}, {"port": "2", "path": "/b"}]}', ((1, "/a"), (2, "/b"))),
+        ("{}", ()),
+    ],
+)
+def test_the_applications_metrics_are_where_its_annotations_say(monkeypatch, tmp_path, given, targets):
+    assert read(monkeypatch, tmp_path, ISTIO_PROMETHEUS_ANNOTATIONS=given)[0].scrape_targets == targets
+
+
+def test_a_variable_that_cannot_be_read_is_named(monkeypatch, tmp_path):
+    with pytest.raises(ValueError, match="PROXY_CONFIG"):
+        read(monkeypatch, tmp_path, PROXY_CONFIG="{")
