@@ -18,6 +18,41 @@ def test_alias_bombs_are_refused():
         yamldoc.documents(text)
 
 
+def test_aliases_of_aliases_are_refused_before_they_are_written_out():
+    levels = ["a0: &a0 x"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10)]
+    merged = ["a0: &a0 {k: v}"] + [
+        f"a{i}: &a{i} {{{', '.join(f'k{j}: *a{i - 1}' for j in range(9))}}}" for i in range(1, 10)
+    ]
+    for bomb in (levels, merged):
+        with pytest.raises(YamlError, match="aliases written out") as e:
+            yamldoc.documents("\n".join(bomb))
+        assert e.value.line == 7
+
+
+def test_an_alias_inside_of_itself_is_refused():
+    for text in ("a: &a [*a]", "a: &a {b: {c: *a}}", "&a [x, *a]"):
+        with pytest.raises(YamlError, match="inside of what it refers to"):
+            yamldoc.documents(text)
+
+
+def test_plain_documents_are_bounded_too():
+    with pytest.raises(YamlError, match="values"):
+        yamldoc.documents("[" + "1," * 300_000 + "]")
+
+
+def test_ordinary_aliases_are_written_out():
+    assert yamldoc.load("a: &x {b: [1, 2]}\nc: *x\nd: {<<: *x, e: 3}") == {
+        "a": {"b": [1, 2]},
+        "c": {"b": [1, 2]},
+        "d": {"b": [1, 2], "e": 3},
+    }
+    assert yamldoc.load("a: &x {b: 1, c: 1}\ny: &y {b: 2, d: 2}\nz: {<<: [*x, *y], c: 3}")["z"] == {
+        "b": 1,
+        "c": 3,
+        "d": 2,
+    }
+
+
 def test_a_key_given_twice_is_an_error_with_its_position():
     with pytest.raises(YamlError) as e:
         yamldoc.documents("a: 1\nb: 2\na: 3\n")

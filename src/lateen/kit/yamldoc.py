@@ -1,7 +1,7 @@
 """YAML documents as JSON values with positions, safe against documents that would kill the process.
 
-PyYAML's C loader overflows the C stack on a few ten thousand nested brackets, so the depth is checked on the
-(non-recursive) event stream first. Duplicate keys are errors, and scalars are read as kubectl reads them
+PyYAML's C loader overflows the C stack on a few ten thousand nested brackets, and aliases of aliases multiply: depth and
+size are checked on the (non-recursive) event stream first. Duplicate keys are errors, and scalars are read as kubectl reads them
 (YAML 1.1 booleans aside, no sexagesimal integers, no dates).
 """
 
@@ -19,6 +19,10 @@ from lateen.kit.jsons import Json
 MAX_DEPTH = 100
 MAX_BYTES = 10 * 1024 * 1024
 MAX_ALIASES = 100
+MAX_NODES = 250_000
+"""Values of one document: every use of an alias counts with all that it stands for."""
+MAX_ALL_NODES = 1_000_000
+"""Values of all documents of a stream."""
 
 _INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)$")
 _OCTAL = re.compile(r"0o?[0-7]+$")
@@ -127,23 +131,62 @@ _Dumper.add_representer(str, _string)
 
 
 def _guard(text: str) -> None:
-    depth = aliases = 0
+    """Refuse a stream that would take too much depth, time or memory, before any of it is built."""
+    count = _Count()
     try:
         for event in yaml.parse(text, Loader=yaml.CSafeLoader):
-            if isinstance(event, yaml.CollectionStartEvent):
-                depth += 1
-                if depth > MAX_DEPTH:
-                    raise YamlError(f"nested more than {MAX_DEPTH} levels deep", *_position(event))
-            elif isinstance(event, yaml.CollectionEndEvent):
-                depth -= 1
-            elif isinstance(event, yaml.AliasEvent):
-                aliases += 1
-                if aliases > MAX_ALIASES:
-                    raise YamlError(f"more than {MAX_ALIASES} aliases", *_position(event))
+            if says := count.see(event):
+                raise YamlError(says, *_position(event))
     except yaml.MarkedYAMLError as e:
         raise _yaml_error(e) from None
     except (yaml.YAMLError, UnicodeError) as e:
         raise YamlError(str(e).replace("\n", " ")) from None
+
+
+class _Count:
+    """The size of each document with its aliases written out, from its events alone."""
+
+    def __init__(self) -> None:
+        self._open: list[tuple[str | None, int]] = []
+        self._sizes: dict[str, int] = {}
+        self._nodes = self._aliases = self._all = 0
+
+    def see(self, event: yaml.Event) -> str:
+        """What is wrong, or nothing."""
+        match event:
+            case yaml.DocumentStartEvent():
+                self._open, self._sizes, self._nodes, self._aliases = [], {}, 0, 0
+            case yaml.ScalarEvent():
+                if event.anchor:
+                    self._sizes[event.anchor] = 1
+                return self._add(1)
+            case yaml.CollectionStartEvent():
+                self._open.append((event.anchor, self._nodes))
+                if len(self._open) > MAX_DEPTH:
+                    return f"nested more than {MAX_DEPTH} levels deep"
+                return self._add(1)
+            case yaml.CollectionEndEvent():
+                anchor, before = self._open.pop()
+                if anchor:
+                    self._sizes[anchor] = self._nodes - before
+            case yaml.AliasEvent():
+                return self._alias(event.anchor)
+        return ""
+
+    def _alias(self, anchor: str | None) -> str:
+        self._aliases += 1
+        if self._aliases > MAX_ALIASES:
+            return f"more than {MAX_ALIASES} aliases"
+        if any(anchor == name for name, _ in self._open):
+            return f"the alias *{anchor} stands inside of what it refers to"
+        return self._add(self._sizes.get(anchor or "", 1))
+
+    def _add(self, nodes: int) -> str:
+        self._nodes += nodes
+        self._all += nodes
+        if self._nodes > MAX_NODES:
+            return f"the document has more than {MAX_NODES} values, aliases written out"
+        return f"the documents have more than {MAX_ALL_NODES} values together" if self._all > MAX_ALL_NODES else ""
 
 
 def _position(event: yaml.Event) -> tuple[int, int]:
@@ -169,18 +212,30 @@ def _value(node: yaml.Node | None, path: Path, marks: dict[Path, tuple[int, int]
     if isinstance(node, yaml.SequenceNode):
         return [_value(child, (*path, i), marks) for i, child in enumerate(node.value)]
     out: Json = {}
+    merged: Json = {}
     for key_node, child in node.value:
         line, column = key_node.start_mark.line + 1, key_node.start_mark.column + 1
         if not isinstance(key_node, yaml.ScalarNode):
             raise YamlError("a mapping key must be a plain word", line, column)
         key = str(key_node.value)
-        if key == "<<" and key_node.style is None and isinstance(child, yaml.MappingNode):
-            out |= {k: v for k, v in _value(child, path, marks).items() if k not in out}
+        if key == "<<" and not key_node.style:
+            merged = _merged(child, path, marks) | merged
             continue
         if key in out:
             raise YamlError(f'the key "{key}" is given twice', line, column)
         marks[(*path, key)] = (line, column)
         out[key] = _value(child, (*path, key), marks)
+    return {**merged, **out}
+
+
+def _merged(node: yaml.Node, path: Path, marks: dict[Path, tuple[int, int]]) -> Json:
+    """What a merge key brings in: a mapping, or several of which the first ones win."""
+    parts = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    out: Json = {}
+    for part in parts:
+        if not isinstance(part, yaml.MappingNode):
+            raise YamlError("a merge key (<<) needs a mapping", node.start_mark.line + 1, node.start_mark.column + 1)
+        out = _value(part, path, marks) | out
     return out
 
 
