@@ -1,8 +1,8 @@
 """YAML documents as JSON values with positions, safe against documents that would kill the process.
 
-PyYAML's C loader overflows the C stack on a few ten thousand nested brackets, and aliases of aliases multiply: depth and
-size are checked on the (non-recursive) event stream first. Duplicate keys are errors, and scalars are read as kubectl reads them
-(YAML 1.1 booleans aside, no sexagesimal integers, no dates).
+PyYAML's C loader overflows the C stack on a few ten thousand nested brackets, and aliases of aliases multiply: depth
+and size are checked on the (non-recursive) event stream first. Duplicate keys are errors, and scalars are read as
+kubectl reads them (YAML 1.1 booleans aside, no sexagesimal integers, no dates).
 """
 
 from __future__ import annotations
