@@ -5,7 +5,8 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lateen.cluster.controllers import workloads
+from lateen.cluster.controllers.deployment import deployment as rollout
+from lateen.cluster.controllers.replica_set import replica_set
 
 
 def deployment(replicas, surge, unavailable, image="a"):
@@ -29,7 +30,7 @@ def test_a_rollout_ends_and_never_leaves_its_limits(replicas, surge, unavailable
     sets = []
 
     def settle(d):
-        plan = workloads.deployment(d, sets)
+        plan = rollout(d, sets)
         for _, obj in plan.create:
             sets.append({**obj, "metadata": {**obj["metadata"], "uid": obj["metadata"]["name"]}, "status": {}})
         for name, count in plan.scale:
@@ -66,4 +67,4 @@ def test_the_youngest_pods_go_first():
         }
         for name, at in (("old", "2026-01-01T00:00:00Z"), ("young", "2026-01-02T00:00:00Z"))
     ]
-    assert [name for _, name in workloads.replica_set(rs, pods).delete] == ["young"]
+    assert [name for _, name in replica_set(rs, pods).delete] == ["young"]

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import logging
 import os
 import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 from lateen.api import kinds
-from lateen.api.kinds import Kind
 from lateen.cluster.apiserver import http
 from lateen.cluster.apiserver.admission import Webhooks
 from lateen.cluster.apiserver.api import Api
-from lateen.cluster.apiserver.auth import ADMIN, Tokens
-from lateen.cluster.apiserver.call import Call
-from lateen.cluster.apiserver.errors import ApiError
+from lateen.cluster.apiserver.auth import Tokens
+from lateen.cluster.apiserver.direct import DirectClient
 from lateen.cluster.apiserver.resources import Registry
 from lateen.cluster.apiserver.strategies import Allocator
-from lateen.cluster.controllers.manager import Manager
-from lateen.cluster.controllers.proxy import Proxy
+from lateen.cluster.controllers.manager import controllers
+from lateen.cluster.controllers.service_proxy import Proxy
 from lateen.cluster.home import Home
 from lateen.cluster.kubelet import images
 from lateen.cluster.kubelet.access import Access
@@ -39,95 +35,12 @@ from lateen.cluster.store.objects import Store
 from lateen.cluster.store.sqlite import Sqlite
 from lateen.kit import certs, log, tasks, times, yamldoc
 from lateen.kit.files import write_atomic
-from lateen.kit.jsons import Json
-from lateen.kube.client import KubeError
 
 logger = logging.getLogger("lateen.node")
 
 NAME = "lateen"
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 HOST_PORT = 6443
-
-
-class DirectClient:
-    """The Kubernetes client of our own controllers: the API's verbs without a socket."""
-
-    def __init__(self, api: Api) -> None:
-        self._api = api
-
-    def _call(self, kind: Kind, namespace: str, name: str = "", subresource: str = "", body: object = None) -> Call:
-        resource = self._api.registry.by_collection(f"{kind.plural}.{kind.group}" if kind.group else kind.plural)
-        if resource is None:
-            raise KubeError(404, "NotFound", f"{kind.plural}.{kind.group} is not served")
-        return Call(
-            resource, kind.version, namespace, name, subresource, {"fieldValidation": "Ignore"}, body, user=ADMIN
-        )
-
-    async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
-        try:
-            return self._api.get(self._call(kind, namespace, name))
-        except ApiError as e:
-            if e.code == 404:
-                return None
-            raise _kube(e) from None
-
-    async def list(self, kind: Kind, namespace: str = "", labels: str = "") -> tuple[list[Json], str]:
-        call = self._call(kind, namespace)
-        call.query["labelSelector"] = labels
-        with _translated():
-            found = self._api.list(call)
-        return found.items, found.rv
-
-    async def create(self, kind: Kind, obj: Json) -> Json:
-        with _translated():
-            return await self._api.create(self._call(kind, obj["metadata"].get("namespace", ""), body=obj))
-
-    async def update(self, kind: Kind, obj: Json, subresource: str = "") -> Json:
-        meta = obj["metadata"]
-        call = self._call(kind, meta.get("namespace", ""), meta["name"], subresource, obj)
-        with _translated():
-            return self._api.finalize(call) if subresource == "finalize" else await self._api.update(call)
-
-    async def patch(self, kind: Kind, namespace: str, name: str, change: Json, subresource: str = "") -> Json:
-        call = self._call(kind, namespace, name, subresource, change)
-        call.patch_type = "application/merge-patch+json"
-        with _translated():
-            return await self._api.patch(call)
-
-    async def delete(self, kind: Kind, namespace: str, name: str, grace: int | None = None) -> bool:
-        try:
-            await self._api.delete(self._call(kind, namespace, name, body={"gracePeriodSeconds": grace}))
-            return True
-        except ApiError as e:
-            if e.code == 404:
-                return False
-            raise _kube(e) from None
-
-    async def request(self, kind: Kind, namespace: str, name: str, subresource: str, body: Json) -> Json:
-        with _translated():
-            return self._api.token(self._call(kind, namespace, name, subresource, body))
-
-    async def watch(self, kind: Kind, namespace: str, version: str) -> AsyncIterator[tuple[str, Json]]:
-        call = self._call(kind, namespace)
-        call.query["resourceVersion"] = version
-        try:
-            async with contextlib.aclosing(self._api.watch(call)) as events:
-                async for event in events:
-                    yield event.type, event.obj
-        except ApiError as e:
-            raise _kube(e) from None
-
-
-def _kube(e: ApiError) -> KubeError:
-    return KubeError(e.code, e.reason, e.message)
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except ApiError as e:
-        raise _kube(e) from None
 
 
 class Pki:
@@ -289,10 +202,10 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
     proxy = Proxy(client, portal.Forwarder(ports), Recorder(client, "service-proxy", NAME))
     resolver = dns.Resolver(proxy.lookup, proxy.reverse, proxy.srv)
     await resolver.serve(plan.DNS_IP)
-    manager = Manager(client, pki.ca_file.read_text())
+    loop_of_controllers = controllers(client, Recorder(client, "controllers", NAME), pki.ca_file.read_text())
     running = [
         tasks.spawn(tasks.forever(work, name), name)
-        for name, work in (("kubelet", kubelet.run), ("controllers", manager.run), ("proxy", proxy.run))
+        for name, work in (("kubelet", kubelet.run), ("controllers", loop_of_controllers.run), ("proxy", proxy.run))
     ]
     tasks.spawn(kubelet.collect(), "garbage of earlier pods")
     logger.info("the API serves at https://127.0.0.1:%d", port)

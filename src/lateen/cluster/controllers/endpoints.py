@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lateen.cluster.controllers.workloads import is_ready, owner
+from lateen.cluster.controllers.ownership import is_ready, owner
 from lateen.kit import selectors
 from lateen.kit.jsons import Json, dig
 

@@ -1,110 +1,67 @@
-"""Deployment and ReplicaSet controllers: plans are pure functions of what is observed; the loops carry them out."""
+"""Deployments: a ReplicaSet for each template, scaled against each other within the limits of the rollout."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
 from lateen.api import kinds
-from lateen.kit import jsons, selectors, times
+from lateen.api.kinds import Kind
+from lateen.cluster.controllers.loop import Events, Key, controller_of, set_status
+from lateen.cluster.controllers.ownership import Plan, owned_by, owner
+from lateen.kit import jsons, times
 from lateen.kit.jsons import Json, dig
+from lateen.kube.client import Client
 
 REVISION = "deployment.kubernetes.io/revision"
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 
-@dataclass
-class Plan:
-    """What to do: objects to create, scales to set, pods to delete, the status to report."""
+class Deployments:
+    name = "deployment"
+    watches = (kinds.DEPLOYMENT, kinds.REPLICA_SET)
 
-    create: list[tuple[kinds.Kind, Json]] = field(default_factory=list)
-    scale: list[tuple[str, int]] = field(default_factory=list)
-    delete: list[tuple[kinds.Kind, str]] = field(default_factory=list)
-    revisions: list[tuple[str, str]] = field(default_factory=list)
-    status: Json = field(default_factory=dict)
+    def __init__(self, client: Client, events: Events) -> None:
+        self._client, self._events = client, events
 
+    def keys(self, kind: Kind, old: Json | None, new: Json | None) -> Iterable[Key]:
+        return controller_of(kinds.DEPLOYMENT, kind, old, new)
 
-def owner(obj: Json) -> Json:
-    meta = obj["metadata"]
-    return {
-        "apiVersion": obj["apiVersion"],
-        "kind": obj["kind"],
-        "name": meta["name"],
-        "uid": meta["uid"],
-        "controller": True,
-        "blockOwnerDeletion": True,
-    }
+    async def reconcile(self, key: Key) -> None:
+        namespace, name = key
+        d = await self._client.get(kinds.DEPLOYMENT, namespace, name)
+        if d is None:
+            return
+        sets, _ = await self._client.list(kinds.REPLICA_SET, namespace)
+        plan = deployment(d, sets)
+        await self._carry_out(d, plan, sets)
+        newest = max((_revision(s) for s in sets if owned_by(s, d["metadata"]["uid"])), default=0)
+        if newest and dig(d, "metadata", "annotations", REVISION) != str(newest):
+            await self._annotate(kinds.DEPLOYMENT, namespace, name, str(newest))
+        await set_status(self._client, kinds.DEPLOYMENT, d, plan.status)
 
+    async def _carry_out(self, d: Json, plan: Plan, sets: list[Json]) -> None:
+        namespace = d["metadata"]["namespace"]
+        counts = {s["metadata"]["name"]: _count(s) for s in sets}
+        for kind, obj in plan.create:
+            await self._client.create(kind, obj)
+            self._scaled(d, obj["metadata"]["name"], 0, obj["spec"]["replicas"])
+        for name, replicas in plan.scale:
+            await self._client.patch(kinds.REPLICA_SET, namespace, name, {"spec": {"replicas": replicas}})
+            self._scaled(d, name, counts.get(name, 0), replicas)
+        for kind, name in plan.delete:
+            await self._client.delete(kind, namespace, name)
+        for name, revision in plan.revisions:
+            await self._annotate(kinds.REPLICA_SET, namespace, name, revision)
 
-def owned_by(obj: Json, uid: str) -> bool:
-    return any(
-        ref["uid"] == uid and ref.get("controller") for ref in dig(obj, "metadata", "ownerReferences", default=[])
-    )
+    def _scaled(self, d: Json, name: str, before: int, after: int) -> None:
+        way = "up" if after >= before else "down"
+        says = f"Scaled {way} replica set {name} from {before} to {after}"
+        self._events.event(d, "Normal", "ScalingReplicaSet", says)
 
-
-def template_hash(template: Json) -> str:
-    digest = int.from_bytes(hashlib.sha256(jsons.canonical(template)).digest()[:8])
-    out = ""
-    for _ in range(10):
-        digest, rest = divmod(digest, len(_ALPHABET))
-        out += _ALPHABET[rest]
-    return out
-
-
-def is_ready(pod: Json) -> bool:
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in dig(pod, "status", "conditions", default=[]))
-
-
-def _active(pod: Json) -> bool:
-    return not pod["metadata"].get("deletionTimestamp") and dig(pod, "status", "phase") not in ("Succeeded", "Failed")
-
-
-def replica_set(rs: Json, pods: list[Json]) -> Plan:
-    """Make the number of active pods equal to spec.replicas."""
-    plan = Plan()
-    mine = [p for p in pods if owned_by(p, rs["metadata"]["uid"])]
-    active = [p for p in mine if _active(p)]
-    want = 0 if rs["metadata"].get("deletionTimestamp") else int(dig(rs, "spec", "replicas", default=1))
-    for _ in range(want - len(active)):
-        template = jsons.copy(rs["spec"]["template"])
-        meta = template.get("metadata") or {}
-        plan.create.append(
-            (
-                kinds.POD,
-                {
-                    "apiVersion": "v1",
-                    "kind": "Pod",
-                    "spec": template["spec"],
-                    "metadata": {
-                        "generateName": f"{rs['metadata']['name']}-",
-                        "namespace": rs["metadata"]["namespace"],
-                        "labels": meta.get("labels") or {},
-                        "annotations": meta.get("annotations") or {},
-                        "ownerReferences": [owner(rs)],
-                    },
-                },
-            )
-        )
-    newest_first = sorted(active, key=lambda p: str(p["metadata"]["creationTimestamp"]), reverse=True)
-    surplus = sorted(newest_first, key=lambda p: (is_ready(p), dig(p, "spec", "nodeName", default="") != ""))
-    plan.delete = [(kinds.POD, p["metadata"]["name"]) for p in surplus[: max(0, len(active) - want)]]
-    ready = [p for p in active if is_ready(p)]
-    plan.status = {
-        "replicas": len(active),
-        "fullyLabeledReplicas": len(active),
-        "readyReplicas": len(ready),
-        "availableReplicas": len(ready),
-        "observedGeneration": rs["metadata"].get("generation", 1),
-    }
-    return plan
-
-
-def _share(value: object, total: int, up: bool) -> int:
-    if isinstance(value, str) and value.endswith("%"):
-        part = total * float(value[:-1]) / 100
-        return math.ceil(part) if up else math.floor(part)
-    return int(str(value or 0))
+    async def _annotate(self, kind: Kind, namespace: str, name: str, revision: str) -> None:
+        await self._client.patch(kind, namespace, name, {"metadata": {"annotations": {REVISION: revision}}})
 
 
 def deployment(d: Json, sets: list[Json]) -> Plan:
@@ -247,5 +204,17 @@ def _deployment_status(d: Json, want: int, new: Json | None, mine: list[Json]) -
     }
 
 
-def pods_of(selector: Json | None, pods: list[Json]) -> list[Json]:
-    return [p for p in pods if selectors.matches(selector, dig(p, "metadata", "labels", default={}))]
+def template_hash(template: Json) -> str:
+    digest = int.from_bytes(hashlib.sha256(jsons.canonical(template)).digest()[:8])
+    out = ""
+    for _ in range(10):
+        digest, rest = divmod(digest, len(_ALPHABET))
+        out += _ALPHABET[rest]
+    return out
+
+
+def _share(value: object, total: int, up: bool) -> int:
+    if isinstance(value, str) and value.endswith("%"):
+        part = total * float(value[:-1]) / 100
+        return math.ceil(part) if up else math.floor(part)
+    return int(str(value or 0))

@@ -1,0 +1,95 @@
+"""The Kubernetes client of our own controllers and the kubelet: the API's verbs without a socket."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+
+from lateen.api.kinds import Kind
+from lateen.cluster.apiserver.api import Api
+from lateen.cluster.apiserver.auth import ADMIN
+from lateen.cluster.apiserver.call import Call
+from lateen.cluster.apiserver.errors import ApiError
+from lateen.kit.jsons import Json
+from lateen.kube.client import KubeError
+
+
+class DirectClient:
+    """Implements ``kube.client.Client`` as the cluster's administrator."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    def _call(self, kind: Kind, namespace: str, name: str = "", subresource: str = "", body: object = None) -> Call:
+        resource = self._api.registry.by_collection(f"{kind.plural}.{kind.group}" if kind.group else kind.plural)
+        if resource is None:
+            raise KubeError(404, "NotFound", f"{kind.plural}.{kind.group} is not served")
+        return Call(
+            resource, kind.version, namespace, name, subresource, {"fieldValidation": "Ignore"}, body, user=ADMIN
+        )
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
+        try:
+            return self._api.get(self._call(kind, namespace, name))
+        except ApiError as e:
+            if e.code == 404:
+                return None
+            raise _kube(e) from None
+
+    async def list(self, kind: Kind, namespace: str = "", labels: str = "") -> tuple[list[Json], str]:
+        call = self._call(kind, namespace)
+        call.query["labelSelector"] = labels
+        with _translated():
+            found = self._api.list(call)
+        return found.items, found.rv
+
+    async def create(self, kind: Kind, obj: Json) -> Json:
+        with _translated():
+            return await self._api.create(self._call(kind, obj["metadata"].get("namespace", ""), body=obj))
+
+    async def update(self, kind: Kind, obj: Json, subresource: str = "") -> Json:
+        meta = obj["metadata"]
+        call = self._call(kind, meta.get("namespace", ""), meta["name"], subresource, obj)
+        with _translated():
+            return self._api.finalize(call) if subresource == "finalize" else await self._api.update(call)
+
+    async def patch(self, kind: Kind, namespace: str, name: str, change: Json, subresource: str = "") -> Json:
+        call = self._call(kind, namespace, name, subresource, change)
+        call.patch_type = "application/merge-patch+json"
+        with _translated():
+            return await self._api.patch(call)
+
+    async def delete(self, kind: Kind, namespace: str, name: str, grace: int | None = None) -> bool:
+        try:
+            await self._api.delete(self._call(kind, namespace, name, body={"gracePeriodSeconds": grace}))
+            return True
+        except ApiError as e:
+            if e.code == 404:
+                return False
+            raise _kube(e) from None
+
+    async def request(self, kind: Kind, namespace: str, name: str, subresource: str, body: Json) -> Json:
+        with _translated():
+            return self._api.token(self._call(kind, namespace, name, subresource, body))
+
+    async def watch(self, kind: Kind, namespace: str, version: str) -> AsyncIterator[tuple[str, Json]]:
+        call = self._call(kind, namespace)
+        call.query["resourceVersion"] = version
+        try:
+            async with contextlib.aclosing(self._api.watch(call)) as events:
+                async for event in events:
+                    yield event.type, event.obj
+        except ApiError as e:
+            raise _kube(e) from None
+
+
+def _kube(e: ApiError) -> KubeError:
+    return KubeError(e.code, e.reason, e.message)
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except ApiError as e:
+        raise _kube(e) from None

@@ -1,0 +1,141 @@
+"""The garbage collector: what all owners of an object are gone for goes too, whatever kind it and they are.
+
+An owner counts as gone only when the API says so: a kind that is not known, or a question that fails, is no answer.
+After Kubernetes' garbage collector (absent, solid and waiting owners; foreground deletion).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lateen.api import kinds
+from lateen.api.kinds import Kind
+from lateen.cluster.controllers import served
+from lateen.cluster.controllers.loop import Key, Loop, collection_of
+from lateen.kit import tasks
+from lateen.kit.jsons import Json, dig
+from lateen.kube.client import Client
+
+FOREGROUND = "foregroundDeletion"
+
+
+class Garbage:
+    """Keys are (collection, namespace, name) of dependents, and of owners that wait for theirs."""
+
+    name = "garbage"
+    watches = served.BUILT_IN
+
+    def __init__(self, client: Client, loop: Loop) -> None:
+        self._client, self._loop = client, loop
+        self._kinds: dict[str, Kind] = {collection_of(k): k for k in served.BUILT_IN}
+        self._dependents: dict[str, set[Key]] = {}
+
+    def keys(self, kind: Kind, old: Json | None, new: Json | None) -> Iterable[Key]:
+        if kind == kinds.CRD:
+            self._definition(old, new)
+        obj = new or old
+        if obj is None:
+            return
+        key = _key(kind, obj)
+        self._index(key, old, new)
+        if new is None:
+            yield from self._dependents.get(str(obj["metadata"]["uid"]), ())
+            yield from self._owners(obj)
+        elif new["metadata"].get("ownerReferences") or _waits(new):
+            yield key
+
+    def _definition(self, old: Json | None, new: Json | None) -> None:
+        """Watch the objects of a new CustomResourceDefinition; forget those of one that is gone."""
+        kind = served.custom(new or old or {})
+        if kind is None:
+            return
+        if new is not None:
+            if collection_of(kind) not in self._kinds:
+                self._kinds[collection_of(kind)] = kind
+                self._loop.watch(self, kind)
+        elif self._kinds.pop(collection_of(kind), None):
+            tasks.spawn(self._loop.unwatch(kind), f"end of {kind.plural}")
+
+    def _index(self, key: Key, old: Json | None, new: Json | None) -> None:
+        for ref in _refs(old):
+            found = self._dependents.get(str(ref.get("uid")), set())
+            found.discard(key)
+            if not found:
+                self._dependents.pop(str(ref.get("uid")), None)
+        for ref in _refs(new):
+            self._dependents.setdefault(str(ref.get("uid")), set()).add(key)
+
+    def _owners(self, obj: Json) -> Iterable[Key]:
+        """Owners that may wait for this dependent to go."""
+        for ref in _refs(obj):
+            if (kind := self._kind(ref)) is not None:
+                namespace = obj["metadata"].get("namespace", "") if kind.namespaced else ""
+                yield collection_of(kind), namespace, str(ref.get("name"))
+
+    def _kind(self, ref: Json) -> Kind | None:
+        """The kind that a reference names, in whatever version."""
+        group = str(ref.get("apiVersion", "")).rpartition("/")[0]
+        return next((k for k in self._kinds.values() if k.group == group and k.kind == ref.get("kind")), None)
+
+    async def reconcile(self, key: Key) -> None:
+        collection, namespace, name = key
+        kind = self._kinds.get(collection)
+        obj = await self._client.get(kind, namespace, name) if kind else None
+        if kind is None or obj is None:
+            return
+        if _waits(obj):
+            await self._foreground(kind, obj)
+        refs = _refs(obj)
+        gone = [ref for ref in refs if await self._is_gone(obj, ref)]
+        if not gone or obj["metadata"].get("deletionTimestamp"):
+            return
+        if len(gone) == len(refs):
+            await self._client.delete(kind, namespace, name)
+            return
+        kept = [ref for ref in refs if ref not in gone]
+        version = obj["metadata"]["resourceVersion"]
+        change = {"metadata": {"resourceVersion": version, "ownerReferences": kept}}
+        await self._client.patch(kind, namespace, name, change)
+
+    async def _is_gone(self, obj: Json, ref: Json) -> bool:
+        kind = self._kind(ref)
+        if kind is None:
+            return False
+        namespace = str(obj["metadata"].get("namespace", ""))
+        if kind.namespaced and not namespace:
+            return False  # nobody can look it up: not garbage, but a wrong reference
+        owner = await self._client.get(kind, namespace if kind.namespaced else "", str(ref.get("name")))
+        return owner is None or owner["metadata"]["uid"] != ref.get("uid")
+
+    async def _foreground(self, kind: Kind, obj: Json) -> None:
+        """Delete the dependents of an object that waits for them; let it go when none is left."""
+        meta = obj["metadata"]
+        left = False
+        for collection, namespace, name in list(self._dependents.get(str(meta["uid"]), ())):
+            found = await self._client.get(self._kinds[collection], namespace, name)
+            mine = [r for r in _refs(found) if r.get("uid") == meta["uid"]]
+            if found is None or not mine:
+                continue
+            others = [r for r in _refs(found) if r not in mine and not await self._is_gone(found, r)]
+            if others:
+                continue
+            left = left or bool(mine[0].get("blockOwnerDeletion"))
+            if not found["metadata"].get("deletionTimestamp"):
+                await self._client.delete(self._kinds[collection], namespace, name)
+        if not left:
+            finalizers = [f for f in meta.get("finalizers") or [] if f != FOREGROUND]
+            change = {"metadata": {"resourceVersion": meta["resourceVersion"], "finalizers": finalizers}}
+            await self._client.patch(kind, meta.get("namespace", ""), meta["name"], change)
+
+
+def _refs(obj: Json | None) -> list[Json]:
+    return list(dig(obj or {}, "metadata", "ownerReferences", default=[]))
+
+
+def _key(kind: Kind, obj: Json) -> Key:
+    return collection_of(kind), obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
+
+
+def _waits(obj: Json) -> bool:
+    meta = obj["metadata"]
+    return bool(meta.get("deletionTimestamp")) and FOREGROUND in (meta.get("finalizers") or [])

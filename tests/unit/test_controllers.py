@@ -1,0 +1,275 @@
+"""The controllers over the real API verbs: one object's trouble is its own, and what has no owner any more goes."""
+
+import asyncio
+import contextlib
+
+import pytest
+from apiserver import Cluster
+
+from lateen.api import kinds
+from lateen.api.kinds import Kind
+from lateen.cluster.apiserver.direct import DirectClient
+from lateen.cluster.apiserver.resources import BUILT_IN
+from lateen.cluster.controllers import loop as loops
+from lateen.cluster.controllers import served
+from lateen.cluster.controllers.loop import Loop, collection_of
+from lateen.cluster.controllers.manager import controllers
+from lateen.kit import tasks
+from lateen.kube.client import KubeError
+
+WIDGET = Kind("example.com", "v1", "widgets", "Widget")
+CRD = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "widgets.example.com"},
+    "spec": {
+        "group": "example.com",
+        "scope": "Namespaced",
+        "names": {"plural": "widgets", "kind": "Widget"},
+        "versions": [
+            {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}}
+        ],
+    },
+}
+
+
+class Told:
+    def __init__(self):
+        self.events = []
+
+    def event(self, obj, type_, reason, message, path=""):
+        self.events.append((obj["kind"], obj["metadata"]["name"], type_, reason, message + path))
+
+
+@contextlib.asynccontextmanager
+async def running(cluster):
+    client, told = DirectClient(cluster.api), Told()
+    work = tasks.spawn(controllers(client, told, "the root").run(), "controllers")
+    try:
+        yield client, told
+        assert not work.done(), work.exception()
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+
+async def until(test):
+    for _ in range(2000):
+        if found := await test():
+            return found
+        await asyncio.sleep(0.005)
+    raise AssertionError("it did not come true")
+
+
+def play(story):
+    """Run a coroutine function of a client and the recorded events against a fresh cluster with its controllers."""
+    cluster = Cluster()
+
+    async def run():
+        async with running(cluster) as (client, told):
+            await story(client, told)
+
+    asyncio.run(run())
+    return cluster
+
+
+def deployment(name, **spec):
+    labels = {"app": name}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}], **spec}}
+    body = {"replicas": 1, "selector": {"matchLabels": labels}, "template": template}
+    meta = {"name": name, "namespace": "default"}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": body}
+
+
+def thing(name, *owners, kind=kinds.CONFIG_MAP, **more):
+    refs = [
+        {"apiVersion": o["apiVersion"], "kind": o["kind"], "name": o["metadata"]["name"], "uid": o["metadata"]["uid"]}
+        for o in owners
+    ]
+    meta = {"name": name, "namespace": "default", "ownerReferences": refs, **more}
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": meta}
+
+
+def pods_of(client, app):
+    async def found():
+        return (await client.list(kinds.POD, "default", f"app={app}"))[0]
+
+    return found
+
+
+def test_a_deployment_without_its_service_account_stops_nobody_else(monkeypatch):
+    monkeypatch.setattr(loops, "FIRST_S", 0.0)
+
+    async def story(client, told):
+        await client.create(kinds.DEPLOYMENT, deployment("broken", serviceAccountName="nobody"))
+        await until(lambda: _said(told, "FailedCreate", 30))
+        await client.create(kinds.DEPLOYMENT, deployment("fine"))
+        await until(pods_of(client, "fine"))
+        failed = next(e for e in told.events if e[3] == "FailedCreate")
+        assert failed[0] == "ReplicaSet"
+        assert 'serviceaccount "nobody" not found' in failed[4]
+        (rs,) = (await client.list(kinds.REPLICA_SET, "default", "app=broken"))[0]
+        assert rs["status"]["conditions"][0]["type"] == "ReplicaFailure"
+        await client.create(kinds.SERVICE_ACCOUNT, thing("nobody", kind=kinds.SERVICE_ACCOUNT))
+        await until(pods_of(client, "broken"))
+        said = {(e[0], e[3]) for e in told.events}
+        assert {("Deployment", "ScalingReplicaSet"), ("ReplicaSet", "SuccessfulCreate")} <= said
+
+    play(story)
+
+
+async def _said(told, reason, times):
+    return sum(1 for e in told.events if e[3] == reason) >= times
+
+
+def test_pauses_grow_to_a_limit_and_no_number_of_failures_overflows():
+    pauses = []
+
+    class Failing:
+        name, watches = "failing", ()
+
+        def keys(self, *_):
+            return ()
+
+        async def reconcile(self, key):
+            raise RuntimeError(f"never {key}")
+
+    async def run():
+        loop = Loop(None)
+        loop.register(Failing())
+        loop._later = lambda _, seconds: pauses.append(seconds)
+        for _ in range(3000):
+            await loop._reconcile(("failing", ("a",)))
+
+    asyncio.run(run())
+    assert pauses[:3] == [0.05, 0.1, 0.2]
+    assert max(pauses) == pauses[-1] == loops.LONGEST_S
+
+
+def test_many_replicas_are_made_in_bounded_steps(monkeypatch):
+    monkeypatch.setattr("lateen.cluster.apiserver.strategies.MAX_PODS", 60)
+
+    async def story(client, told):
+        body = deployment("many")
+        body["spec"]["replicas"] = 1_000_000_000
+        await client.create(kinds.DEPLOYMENT, body)
+        await until(lambda: _said(told, "FailedCreate", 1))
+        assert len(await pods_of(client, "many")()) == 60
+        assert "takes no more" in told.events[-1][4]
+
+    play(story)
+
+
+def test_children_of_any_kind_go_with_their_owner():
+    async def story(client, told):
+        await client.create(kinds.CRD, CRD)
+        owner = await client.create(WIDGET, thing("w", kind=WIDGET))
+        other = await client.create(kinds.CONFIG_MAP, thing("other"))
+        await client.create(kinds.CONFIG_MAP, thing("child", owner))
+        await client.create(WIDGET, thing("grandchild", owner, kind=WIDGET))
+        await client.create(kinds.SECRET, thing("shared", owner, other, kind=kinds.SECRET))
+        await client.delete(WIDGET, "default", "w")
+
+        async def gone():
+            found = [
+                await client.get(kinds.CONFIG_MAP, "default", "child"),
+                await client.get(WIDGET, "default", "grandchild"),
+            ]
+            return found == [None, None]
+
+        await until(gone)
+
+        async def let_go():
+            shared = await client.get(kinds.SECRET, "default", "shared")
+            return [r["name"] for r in shared["metadata"]["ownerReferences"]] == ["other"]
+
+        await until(let_go)
+        await client.delete(kinds.CONFIG_MAP, "default", "other")
+        await until(lambda: _absent(client, kinds.SECRET, "shared"))
+
+    play(story)
+
+
+async def _absent(client, kind, name):
+    return await client.get(kind, "default", name) is None
+
+
+def test_a_restart_leaves_what_a_living_custom_resource_owns():
+    async def first(client, told):
+        await client.create(kinds.CRD, CRD)
+        owner = await client.create(WIDGET, thing("w", kind=WIDGET))
+        body = deployment("owned")
+        body["metadata"]["ownerReferences"] = thing("x", owner)["metadata"]["ownerReferences"]
+        await client.create(kinds.DEPLOYMENT, body)
+        unknown = {"apiVersion": "v1", "kind": "Unheard", "metadata": {"name": "u", "uid": "1"}}
+        await client.create(kinds.CONFIG_MAP, thing("of-unheard", unknown))
+        await until(pods_of(client, "owned"))
+
+    cluster = play(first)
+
+    async def again():
+        stale = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "no", "uid": "2"}}
+        async with running(cluster) as (client, _):
+            await client.create(kinds.CONFIG_MAP, thing("dangling", stale))
+            await until(lambda: _absent(client, kinds.CONFIG_MAP, "dangling"))
+            assert await client.get(kinds.DEPLOYMENT, "default", "owned")
+            assert await client.get(kinds.CONFIG_MAP, "default", "of-unheard")
+            assert await client.get(WIDGET, "default", "w")
+
+    asyncio.run(again())
+
+
+def test_foreground_deletion_waits_for_the_dependents():
+    cluster = Cluster()
+
+    async def story():
+        async with running(cluster) as (client, _):
+            owner = await client.create(kinds.CONFIG_MAP, thing("owner"))
+            child = thing("child", owner, finalizers=["example.com/held"])
+            child["metadata"]["ownerReferences"][0]["blockOwnerDeletion"] = True
+            await client.create(kinds.CONFIG_MAP, child)
+            path = "/api/v1/namespaces/default/configmaps/owner"
+            code, answer = await cluster.send("DELETE", path, {"propagationPolicy": "Foreground"})
+            assert (code, answer["metadata"]["finalizers"]) == (200, ["foregroundDeletion"])
+
+            async def marked():
+                found = await client.get(kinds.CONFIG_MAP, "default", "child")
+                return "deletionTimestamp" in found["metadata"]
+
+            await until(marked)
+            assert await client.get(kinds.CONFIG_MAP, "default", "owner")
+            await client.patch(kinds.CONFIG_MAP, "default", "child", {"metadata": {"finalizers": None}})
+            await until(lambda: _absent(client, kinds.CONFIG_MAP, "owner"))
+
+    asyncio.run(story())
+
+
+def test_a_namespace_gets_its_root_certificate_again_and_ends_with_all_that_is_in_it():
+    async def story(client, told):
+        await client.create(kinds.NAMESPACE, {"metadata": {"name": "n"}, "apiVersion": "v1", "kind": "Namespace"})
+
+        async def has_root():
+            return await client.get(kinds.CONFIG_MAP, "n", "kube-root-ca.crt")
+
+        await until(has_root)
+        await client.delete(kinds.CONFIG_MAP, "n", "kube-root-ca.crt")
+        await until(has_root)
+        lease = thing("l", kind=served.LEASE)
+        lease["metadata"]["namespace"] = "n"
+        await client.create(served.LEASE, lease)
+        await client.delete(kinds.NAMESPACE, "", "n")
+
+        async def ended():
+            return await client.get(kinds.NAMESPACE, "", "n") is None
+
+        await until(ended)
+        assert await client.get(served.LEASE, "n", "l") is None
+        with pytest.raises(KubeError, match="not found"):
+            await client.create(served.LEASE, lease)
+
+    play(story)
+
+
+def test_the_collectors_know_every_kind_that_is_stored():
+    stored = {r.collection for r in BUILT_IN if "list" in r.verbs}
+    assert stored == {collection_of(k) for k in served.BUILT_IN}
