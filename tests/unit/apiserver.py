@@ -72,16 +72,18 @@ class Cluster:
         """(status code, decoded body) of one request over a connection of its own."""
         return asyncio.run(self.send(method, path, body, **more))
 
+    def connection(self, user="admin", groups=("system:masters",)):
+        """A connection's protocol and the end that it writes to."""
+        return Server(self.api, None).protocol(), Peer(user, groups)
+
     async def send(
         self, method, path, body=None, *, user="admin", groups=("system:masters",), headers=None, content="", seconds=10
     ):
-        server = Server(self.api, None)
-        peer = Peer(user, groups)
+        protocol, peer = self.connection(user, groups)
         raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         kind = content or ("application/merge-patch+json" if method == "PATCH" else "application/json")
         given = {"Host": "x", "Content-Length": str(len(raw)), "Content-Type": kind, "Connection": "close"}
         lines = [f"{method} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in (given | (headers or {})).items())]
-        protocol = server.protocol()
         protocol.connection_made(peer)
         protocol.data_received("\r\n".join(lines).encode() + b"\r\n\r\n" + raw)
         async with asyncio.timeout(seconds):

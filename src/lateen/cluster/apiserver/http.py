@@ -35,7 +35,7 @@ class Server:
         self._documents = Documents(api.registry)
         self._upgrades = Upgrades(api, access, self.user)
         self._bodies, self._lines = bodies.Bodies(), answers.Lines()
-        self._http = web.Server(self._handle, keepalive_timeout=75)
+        self._http = web.Server(self._handle, keepalive_timeout=75, lingering_time=2)
 
     def protocol(self) -> asyncio.Protocol:
         """A connection: SPDY upgrades go to our own framing, everything else to aiohttp."""

@@ -15,16 +15,58 @@ from lateen.cluster.apiserver.errors import ApiError, bad_request
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
 
+MAX_OPERATIONS = 10_000
 ORDER, DELETE_PRIMITIVE, RETAIN = "$setElementOrder/", "$deleteFromPrimitiveList/", "$retainKeys"
 
 
 def json_patch(obj: Json, operations: Any) -> Json:
+    """A copy with the operations carried out one by one. Raises ApiError: 400 for what is no JSON patch, 422 for an
+    operation that cannot be carried out."""
     if not isinstance(operations, list):
         raise bad_request("a JSON patch must be a list of operations")
-    try:
-        return cast(Json, jsonpatch.apply_patch(obj, operations))
-    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException, TypeError, KeyError) as e:
-        raise ApiError(422, "Invalid", f"the server rejected our request due to an error in our request: {e}") from e
+    if len(operations) > MAX_OPERATIONS:
+        says = f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(operations)}"
+        raise ApiError(413, "RequestEntityTooLarge", says)
+    out: Any = jsons.copy(obj)
+    for i, operation in enumerate(operations):
+        _check_operation(i, operation)
+        try:
+            out = jsonpatch.JsonPatch([operation]).apply(out, in_place=True)
+        except jsonpatch.JsonPatchTestFailed:
+            raise _cannot(operation, "the value is another one") from None
+        except (
+            jsonpatch.JsonPatchException,
+            jsonpatch.JsonPointerException,
+            TypeError,
+            KeyError,
+            IndexError,
+            ValueError,
+        ):
+            raise _cannot(operation, "the object has nothing there") from None
+    return cast(Json, out)
+
+
+def _check_operation(i: int, operation: Any) -> None:
+    if not isinstance(operation, dict):
+        raise bad_request(f"operation {i} of the JSON patch must be an object")
+    kind = operation.get("op")
+    if kind not in ("add", "remove", "replace", "move", "copy", "test"):
+        raise bad_request(f"operation {i} of the JSON patch: op must be add, remove, replace, move, copy or test")
+    for key in ("path", "from") if kind in ("move", "copy") else ("path",):
+        value = operation.get(key)
+        if not isinstance(value, str) or (value and not value.startswith("/")):
+            raise bad_request(
+                f'operation {i} of the JSON patch: {key} must be a JSON pointer such as "/metadata/labels"'
+            )
+    if kind in ("add", "replace", "test") and "value" not in operation:
+        raise bad_request(f"operation {i} of the JSON patch: {kind} needs a value")
+
+
+def _cannot(operation: Json, why: str) -> ApiError:
+    about = f"{operation['from']} to {operation['path']}" if "from" in operation else operation["path"]
+    cause = {"reason": "UnexpectedServerResponse", "message": f"{operation['op']} {about}: {why}"}
+    says = f"the server rejected our request due to an error in our request: {operation['op']} {about}: {why}"
+    return ApiError(422, "Invalid", says, {"causes": [cause]})
 
 
 def merge(target: Any, patch: Any) -> Any:
@@ -40,7 +82,8 @@ def merge(target: Any, patch: Any) -> Any:
 
 
 def strategic(target: Json, patch: Json, schema: Json) -> Json:
-    return cast(Json, _map(jsons.copy(target), patch, schemas.resolve(schema)))
+    """Raises ApiError where a directive has another form than Kubernetes' documents say."""
+    return cast(Json, _map(jsons.copy(target), patch, schemas.resolve(schema)) or {})
 
 
 def _map(target: Json, patch: Json, schema: Json) -> Json | None:
@@ -49,53 +92,72 @@ def _map(target: Json, patch: Json, schema: Json) -> Json | None:
         return None
     if directive == "replace":
         return {k: v for k, v in patch.items() if k != "$patch"}
+    if directive not in (None, "merge"):
+        raise bad_request("$patch must be delete, merge or replace")
     properties = schema.get("properties") or {}
     extra = schema.get("additionalProperties")
     for key, value in patch.items():
-        if key.startswith("$"):
-            if key.startswith(DELETE_PRIMITIVE):
-                name = key.removeprefix(DELETE_PRIMITIVE)
-                target[name] = [v for v in target.get(name) or [] if v not in value]
-            continue
-        child = properties.get(key) or (extra if isinstance(extra, dict) else {})
-        if value is None:
-            target.pop(key, None)
-        elif isinstance(value, dict):
-            old = target.get(key)
-            merged = _map(old if isinstance(old, dict) else {}, value, schemas.resolve(child))
-            if merged is None:
-                target.pop(key, None)
-            else:
-                target[key] = merged
-        elif isinstance(value, list) and isinstance(target.get(key), list):
-            target[key] = _list(target[key], value, child)
-        elif isinstance(value, list):
-            target[key] = [v for v in value if not (isinstance(v, dict) and "$patch" in v)]
-        else:
-            target[key] = value
+        if key.startswith(DELETE_PRIMITIVE):
+            name, gone = key.removeprefix(DELETE_PRIMITIVE), _primitives(key, value)
+            if isinstance(target.get(name), list):
+                target[name] = [v for v in target[name] if v not in gone]
+        elif not key.startswith("$"):
+            child = properties.get(key) or (extra if isinstance(extra, dict) else {})
+            _field(target, key, value, child)
     for key, order in patch.items():
-        if key.startswith(ORDER) and isinstance(target.get(key.removeprefix(ORDER)), list):
-            name = key.removeprefix(ORDER)
-            target[name] = _ordered(target[name], order, properties.get(name) or {})
+        name = key.removeprefix(ORDER)
+        if key.startswith(ORDER) and isinstance(target.get(name), list):
+            target[name] = _ordered(target[name], _listed(key, order), properties.get(name) or {})
     if RETAIN in patch:
-        keep = set(patch[RETAIN])
+        keep = _primitives(RETAIN, patch[RETAIN])
         target = {k: v for k, v in target.items() if k in keep}
     return target
 
 
+def _field(target: Json, key: str, value: Any, schema: Json) -> None:
+    old = target.get(key)
+    if value is None:
+        target.pop(key, None)
+    elif isinstance(value, dict):
+        merged = _map(old if isinstance(old, dict) else {}, value, schemas.resolve(schema))
+        if merged is None:
+            target.pop(key, None)
+        else:
+            target[key] = merged
+    elif isinstance(value, list) and isinstance(old, list):
+        target[key] = _list(old, value, schema)
+    elif isinstance(value, list):
+        target[key] = [v for v in value if not (isinstance(v, dict) and "$patch" in v)]
+    else:
+        target[key] = value
+
+
+def _listed(name: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise bad_request(f"{name} must be a list")
+    return value
+
+
+def _primitives(name: str, value: Any) -> list[Any]:
+    if any(isinstance(v, (dict, list)) for v in _listed(name, value)):
+        raise bad_request(f"{name} must be a list of plain values")
+    return cast(list[Any], value)
+
+
 def _list(old: list[Any], patch: list[Any], schema: Json) -> list[Any]:
-    if schema.get("x-kubernetes-patch-strategy", "").split(",")[0] not in ("merge", "retainKeys") and not schema.get(
-        "x-kubernetes-patch-merge-key"
-    ):
-        return [v for v in patch if not (isinstance(v, dict) and set(v) == {"$patch"})]
-    if any(isinstance(v, dict) and v == {"$patch": "replace"} for v in patch):
-        return [v for v in patch if v != {"$patch": "replace"}]
     key = schema.get("x-kubernetes-patch-merge-key")
+    merges = schema.get("x-kubernetes-patch-strategy", "").split(",")[0] in ("merge", "retainKeys")
+    if not merges and key is None:
+        return [v for v in patch if not (isinstance(v, dict) and set(v) == {"$patch"})]
+    if any(v == {"$patch": "replace"} for v in patch):
+        return [v for v in patch if v != {"$patch": "replace"}]
     if key is None:
         return old + [v for v in patch if v not in old]
     item = schemas.resolve(schema.get("items") or {})
-    out = list(old)
+    out = [v for v in old if isinstance(v, dict)]
     for change in patch:
+        if not isinstance(change, dict):
+            raise bad_request(f"elements of a list that is merged by {key} must be objects")
         at = next((i for i, v in enumerate(out) if v.get(key) == change.get(key)), None)
         if change.get("$patch") == "delete":
             out = [v for v in out if v.get(key) != change.get(key)]

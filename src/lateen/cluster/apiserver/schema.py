@@ -53,7 +53,7 @@ class Report:
     invalid: list[Cause] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     go: bool = False
-    """Kubernetes' own kinds are read into Go's structures, where a list that is missing is an empty list."""
+    """Kubernetes' own kinds are read into Go's structures, where a list or object that is missing is an empty one."""
 
     def type(self, path: str, wanted: str, value: Any) -> None:
         says = f"Invalid value: {shown(value)}: must be of type {wanted}, not {_name(value)}"
@@ -125,7 +125,7 @@ def _object(schema: Json, value: Json, path: str, report: Report) -> Json:
         else:
             report.unknown.append(at)
     for key in schema.get("required") or ():
-        empty = report.go and (properties or {}).get(key, {}).get("type") == "array"
+        empty = report.go and resolve((properties or {}).get(key, {})).get("type") in ("array", "object")
         if out.get(key) is None and not empty:
             report.invalid.append(required(f"{path}.{key}" if path else key))
     return out

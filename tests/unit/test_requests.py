@@ -1,0 +1,265 @@
+"""Requests to the API server as clients, users and attackers make them, without a socket."""
+
+import asyncio
+import base64
+import json
+
+import mutants
+import pytest
+from apiserver import Cluster
+
+from lateen.cluster.apiserver import bodies, watching
+
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+PODS, SECRETS = "/api/v1/namespaces/default/pods", "/api/v1/namespaces/default/secrets"
+META = {"name": "m"}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """alice may read pods in default; boss may impersonate alice and the group readers, which may read pods too."""
+    found = Cluster()
+    rules = {
+        "reader": [{"verbs": ["get", "list", "watch"], "apiGroups": [""], "resources": ["pods"]}],
+        "boss": [
+            {"verbs": ["impersonate"], "apiGroups": [""], "resources": ["users"], "resourceNames": ["alice"]},
+            {"verbs": ["impersonate"], "apiGroups": [""], "resources": ["groups"], "resourceNames": ["readers"]},
+        ],
+    }
+    for name, granted in rules.items():
+        found.must("POST", f"{RBAC}/clusterroles", {"metadata": {"name": name}, "rules": granted})
+    ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole"}
+    subjects = [{"kind": "User", "name": "alice"}, {"kind": "Group", "name": "readers"}]
+    subjects.append({"kind": "ServiceAccount", "name": "reader", "namespace": "default"})
+    binding = {"metadata": {"name": "b"}, "roleRef": ref | {"name": "reader"}, "subjects": subjects}
+    found.must("POST", f"{RBAC}/namespaces/default/rolebindings", binding)
+    boss = {
+        "metadata": {"name": "b"},
+        "roleRef": ref | {"name": "boss"},
+        "subjects": [{"kind": "User", "name": "boss"}],
+    }
+    found.must("POST", f"{RBAC}/clusterrolebindings", boss)
+    for name in ("reader", "nobody"):
+        found.must("POST", "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": name}})
+    found.must("POST", PODS, {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}})
+    return found
+
+
+ACCOUNT = "system:serviceaccount:default:"
+IDENTITIES = {
+    "alice by certificate": ({"user": "alice", "groups": ()}, True),
+    "bob by certificate": ({"user": "bob", "groups": ()}, False),
+    "a group by certificate": ({"user": "carol", "groups": ("readers",)}, True),
+    "nobody at all": ({"user": None}, False),
+    "the administrator as alice": ({"headers": {"Impersonate-User": "alice"}}, True),
+    "the administrator as bob": ({"headers": {"Impersonate-User": "bob"}}, False),
+    "the administrator as a group": ({"headers": {"Impersonate-User": "bob", "Impersonate-Group": "readers"}}, True),
+    "the administrator as a service account": ({"headers": {"Impersonate-User": ACCOUNT + "reader"}}, True),
+    "the administrator as another one": ({"headers": {"Impersonate-User": ACCOUNT + "nobody"}}, False),
+    "boss as alice": ({"user": "boss", "groups": (), "headers": {"Impersonate-User": "alice"}}, True),
+    "boss as bob": ({"user": "boss", "groups": (), "headers": {"Impersonate-User": "bob"}}, False),
+    "bob as alice": ({"user": "bob", "groups": (), "headers": {"Impersonate-User": "alice"}}, False),
+    "a token with rights": ({"token": "reader"}, True),
+    "a token without": ({"token": "nobody"}, False),
+    "a token as alice": ({"token": "nobody", "headers": {"Impersonate-User": "alice"}}, False),
+}
+
+
+def asked(cluster, who, method, path, body=None):
+    options = dict(who)
+    if account := options.pop("token", ""):
+        token = cluster.must("POST", f"/api/v1/namespaces/default/serviceaccounts/{account}/token", {})
+        bearer = {"Authorization": f"Bearer {token['status']['token']}"}
+        options |= {"user": None, "headers": {**(options.get("headers") or {}), **bearer}}
+    return cluster.ask(method, path, body, **options)
+
+
+@pytest.mark.parametrize("who", IDENTITIES)
+def test_the_same_identities_are_restricted_in_every_request(cluster, who):
+    options, may = IDENTITIES[who]
+    reads = [("GET", PODS), ("GET", f"{PODS}/p"), ("GET", f"{PODS}?watch=1&timeoutSeconds=1&resourceVersion=1")]
+    reads.append(("GET", f"{PODS}?watch=true&timeoutSeconds=1"))
+    for method, path in reads[:2] if may else reads:
+        assert (asked(cluster, options, method, path)[0] == 200) == may, path
+    others = [
+        ("GET", SECRETS, None),
+        ("GET", "/api/v1/namespaces/kube-system/pods", None),
+        ("GET", "/api/v1/pods", None),
+        ("POST", PODS, {"metadata": META}),
+        ("PUT", f"{PODS}/p", {"metadata": META}),
+        ("PATCH", f"{PODS}/p", {}),
+        ("DELETE", f"{PODS}/p", None),
+        ("DELETE", PODS, None),
+        ("GET", f"{PODS}/p/log", None),
+        ("POST", f"{PODS}/p/exec?command=id", None),
+        ("GET", f"{PODS}/p/portforward", None),
+        ("POST", f"{PODS}/p/eviction", {}),
+        ("POST", "/api/v1/namespaces/default/serviceaccounts/default/token", {}),
+        ("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", {}),
+    ]
+    for method, path, body in others:
+        code, answer = asked(cluster, options, method, path, body)
+        assert (code, answer["reason"]) == (403, "Forbidden"), path
+    question = {"spec": {"resourceAttributes": {"verb": "list", "resource": "pods", "namespace": "default"}}}
+    code, answer = asked(cluster, options, "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", question)
+    assert code == 403 or answer["status"]["allowed"] == may
+    code, answer = asked(cluster, options, "POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", {})
+    if code == 201 and "Impersonate-User" in (options.get("headers") or {}):
+        assert answer["status"]["userInfo"]["username"] == options["headers"]["Impersonate-User"]
+    spec = {"spec": {"namespace": "default"}}
+    code, answer = asked(cluster, options, "POST", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", spec)
+    if code == 201:
+        assert any(r["resources"] == ["pods"] for r in answer["status"]["resourceRules"]) == may
+
+
+def test_nobody_grants_what_they_do_not_have(cluster):
+    rule = {"verbs": ["create", "update", "patch"], "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["*"]}
+    cluster.must("POST", f"{RBAC}/clusterroles", {"metadata": {"name": "granter"}, "rules": [rule]})
+    ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "granter"}
+    eve = {"metadata": {"name": "eve"}, "roleRef": ref, "subjects": [{"kind": "User", "name": "eve"}]}
+    cluster.must("POST", f"{RBAC}/clusterrolebindings", eve)
+    more = {"metadata": {"name": "more"}, "rules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]}
+    code, answer = cluster.ask("POST", f"{RBAC}/clusterroles", more, user="eve", groups=())
+    assert code == 403
+    assert "attempting to grant RBAC permissions not currently held" in answer["message"]
+    own = {"metadata": {"name": "own"}, "rules": [rule]}
+    assert cluster.ask("POST", f"{RBAC}/clusterroles", own, user="eve", groups=())[0] == 201
+    cluster.must("POST", f"{RBAC}/clusterroles", more)
+    binding = {**eve, "metadata": {"name": "up"}, "roleRef": {**ref, "name": "more"}}
+    assert cluster.ask("POST", f"{RBAC}/clusterrolebindings", binding, user="eve", groups=())[0] == 403
+
+
+@pytest.mark.parametrize("spelling", ["1", "true", "True", "TRUE", "yes", ""])
+def test_a_watch_is_asked_for_in_every_spelling(cluster, spelling):
+    code, event = cluster.ask("GET", f"{PODS}?watch={spelling}&timeoutSeconds=1&fieldSelector=metadata.name=p")
+    assert (code, event["type"], event["object"]["metadata"]["name"]) == (200, "ADDED", "p")
+    for no in ("0", "false", "False"):
+        assert cluster.ask("GET", f"{PODS}?watch={no}")[1]["kind"] == "PodList"
+
+
+def test_only_metadata_is_given_to_those_who_ask_for_it(cluster):
+    def accept(kind):
+        return {"Accept": f"application/json;as={kind};g=meta.k8s.io;v=v1, application/json"}
+
+    one = cluster.must("GET", f"{PODS}/p", headers=accept("PartialObjectMetadata"))
+    assert (one["kind"], set(one)) == ("PartialObjectMetadata", {"kind", "apiVersion", "metadata"})
+    listed = cluster.must("GET", PODS, headers=accept("PartialObjectMetadataList"))
+    assert (listed["kind"], listed["items"][0]["kind"]) == ("PartialObjectMetadataList", "PartialObjectMetadata")
+    event = cluster.must("GET", f"{PODS}?watch=1&timeoutSeconds=1", headers=accept("PartialObjectMetadata"))
+    assert event["object"]["kind"] == "PartialObjectMetadata"
+    table = cluster.must("GET", PODS, headers=accept("Table"))
+    assert (table["kind"], table["rows"][0]["cells"][0]) == ("Table", "p")
+
+
+def test_a_long_list_comes_in_pages(cluster):
+    path = "/api/v1/namespaces/kube-system/configmaps"
+    for i in range(7):
+        cluster.must("POST", path, {"metadata": {"name": f"c{i}", "labels": {"odd": str(i % 2)}}})
+    names, token, pages, versions = [], "", 0, set()
+    while pages == 0 or token:
+        page = cluster.must("GET", f"{path}?limit=3&continue={token}")
+        names += [o["metadata"]["name"] for o in page["items"]]
+        versions.add(page["metadata"]["resourceVersion"])
+        if pages == 0:
+            assert page["metadata"]["remainingItemCount"] == 4
+        token, pages = page["metadata"].get("continue", ""), pages + 1
+    assert (names, pages, len(versions)) == ([f"c{i}" for i in range(7)], 3, 1)
+    selected = cluster.must("GET", f"{path}?limit=3&labelSelector=odd=1")
+    assert [o["metadata"]["name"] for o in selected["items"]] == ["c1", "c3", "c5"]
+    assert "continue" not in selected["metadata"]
+    assert cluster.ask("GET", f"{path}?limit=x")[0] == 400
+    assert cluster.ask("GET", f"{path}?continue=junk")[0] == 400
+    old = base64.urlsafe_b64encode(json.dumps({"v": "lateen/v1", "rv": 0, "start": ["", ""]}).encode()).decode()
+    assert cluster.ask("GET", f"{path}?limit=3&continue={old}")[1]["reason"] == "Expired"
+
+
+def test_revisions_that_cannot_be_had_are_told(cluster):
+    assert cluster.ask("GET", f"{PODS}?watch=1&resourceVersion=999999")[1]["reason"] == "Expired"
+    assert cluster.ask("GET", f"{PODS}?watch=1&resourceVersion=x")[0] == 400
+    code, answer = cluster.ask("GET", f"{PODS}?resourceVersion=999999")
+    assert (code, answer["details"]["causes"][0]["reason"]) == (504, "ResourceVersionTooLarge")
+    assert cluster.ask("GET", f"{PODS}?resourceVersion=1&resourceVersionMatch=Exact")[0] == 410
+
+
+def test_every_refusal_has_details(cluster):
+    for path in ("/api/v1/nosuch", f"{PODS}/none", f"{PODS}/p/ephemeralcontainers", "/apis/no.such/v1/x", "/nowhere"):
+        code, answer = cluster.ask("GET", path)
+        assert (code, answer["kind"]) == (404, "Status")
+        assert isinstance(answer["details"], dict)
+
+
+def test_a_json_patch_that_fails_says_which_operation(cluster):
+    cases = {
+        400: [{"op": "jump", "path": "/a"}, {"op": "add", "path": "a", "value": 1}, {"op": "add", "path": "/a"}, 5],
+        422: [{"op": "test", "path": "/metadata/name", "value": "x"}, {"op": "remove", "path": "/spec/none/0"}],
+    }
+    for code, operations in cases.items():
+        for operation in operations:
+            found, answer = cluster.ask("PATCH", f"{PODS}/p", [operation], content="application/json-patch+json")
+            assert found == code, answer
+            assert "class" not in answer["message"]
+            assert code == 400 or operation["path"] in answer["message"]
+
+
+def test_scale_of_a_custom_resource_is_where_its_definition_says():
+    cluster = mutants.prepared()
+    path = "/apis/things.example.com/v1/namespaces/default/things/kept"
+    cluster.must("PATCH", f"{path}/scale", {"spec": {"replicas": 7}})
+    assert cluster.must("GET", path)["spec"] == {"n": 7}
+    assert cluster.must("GET", f"{path}/scale")["spec"] == {"replicas": 7}
+
+
+def test_a_yaml_body_of_nested_aliases_is_refused(cluster):
+    bomb = "\n".join(["a0: &a0 x"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10)])
+    code, answer = cluster.ask("POST", PODS, bomb.encode(), content="application/yaml")
+    assert code == 400
+    assert "aliases written out" in answer["message"]
+
+
+def test_deep_nesting_is_a_bad_request(cluster):
+    for depth in (300, 900, 100_000):
+        body = b'{"metadata": {"name": "n"}, "spec": ' + b'{"a":' * depth + b"1" + b"}" * depth + b"}"
+        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        assert cluster.ask("POST", path, body)[0] in (400, 422)
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(cluster, monkeypatch):
+    monkeypatch.setattr(bodies, "TIMEOUT_S", 0.05)
+    code, answer = cluster.ask("POST", PODS, b'{"half":', headers={"Content-Length": "100000"})
+    assert (code, answer["reason"]) == (408, "Timeout")
+
+
+def test_bodies_on_their_way_are_bounded_together(cluster, monkeypatch):
+    monkeypatch.setattr(bodies, "MAX_ALL", 1000)
+    code, answer = cluster.ask("POST", PODS, b"x" * 5000)
+    assert (code, answer["reason"], answer["details"]["retryAfterSeconds"]) == (429, "TooManyRequests", 1)
+
+
+def test_a_watch_that_nobody_reads_is_closed(monkeypatch):
+    monkeypatch.setattr(watching, "STALLED_S", 0.05)
+    cluster = Cluster()
+
+    async def story():
+        server, peer = cluster.connection()
+        server.connection_made(peer)
+        server.data_received(b"GET /api/v1/namespaces/default/configmaps?watch=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.sleep(0.05)
+        server.pause_writing()
+        before = len(peer.sent)
+        path = "/api/v1/namespaces/default/configmaps"
+        for i in range(5):
+            await cluster.send("POST", path, {"metadata": {"name": f"c{i}"}, "data": {"a": "x" * 900_000}})
+        async with asyncio.timeout(5):
+            while not peer.closed:
+                await asyncio.sleep(0.01)
+        assert len(peer.sent) - before < 300_000
+        server.connection_lost(None)
+
+    asyncio.run(story())
+
+
+def test_mutated_manifests_and_reviews_are_never_an_error_of_the_server():
+    codes, wrong = mutants.run(400, 120, seed=7)
+    assert wrong == []
+    assert codes.total() == 400
+    assert {201, 400, 422} <= set(codes)
