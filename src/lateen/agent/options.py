@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lateen.api.domain import SERVICE_SUFFIX, TRUST_DOMAIN
 from lateen.wire import ports
 from lateen.wire.node import ISTIO_VERSION, NodeId
 
@@ -73,7 +74,7 @@ class Options:
 
     @property
     def trust_domain(self) -> str:
-        return self.env.get("TRUST_DOMAIN", "cluster.local")
+        return self.env.get("TRUST_DOMAIN", TRUST_DOMAIN)
 
     @property
     def control_plane(self) -> str:
@@ -97,7 +98,7 @@ class Options:
 
     @property
     def node(self) -> NodeId:
-        domain = self.domain or f"{self.namespace}.svc.cluster.local"
+        domain = self.domain or f"{self.namespace}{SERVICE_SUFFIX}"
         return NodeId(self.kind, self.address, self.pod, self.namespace, domain)
 
     @property

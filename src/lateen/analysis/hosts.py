@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from lateen.analysis.snapshot import Snapshot, Source
-from lateen.api.reading import DOMAIN, full_host
+from lateen.api.domain import service_host
+from lateen.api.reading import full_host
 from lateen.kit.jsons import Json
 
 EXPORT_TO = "networking.istio.io/exportTo"
@@ -39,7 +40,7 @@ class Hosts:
             given = [e.strip() for e in s.annotations.get(EXPORT_TO, "").split(",") if e.strip()]
             ports = tuple(p.get("port") for p in s.spec.get("ports") or [] if p.get("protocol") != "UDP")
             host = Host(s, ports, frozenset(snapshot.visible(s, given)))
-            self._exact.setdefault(f"{s.name}.{s.namespace}.svc.{DOMAIN}", []).append(host)
+            self._exact.setdefault(service_host(s.name, s.namespace), []).append(host)
         for s in snapshot.all("ServiceEntry"):
             ports = tuple(p.get("number") for p in s.spec.get("ports") or [])
             host = Host(s, ports, frozenset(snapshot.visible(s, s.spec.get("exportTo") or [])))

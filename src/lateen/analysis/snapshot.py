@@ -10,8 +10,8 @@ from typing import Any, TypeVar, cast
 
 from lateen.analysis.messages import CATALOGUE, Kind
 from lateen.api import kinds
+from lateen.api.domain import service_host
 from lateen.api.kinds import GroupKind
-from lateen.api.reading import DOMAIN
 from lateen.kit import yamldoc
 from lateen.kit.jsons import Json, dig
 
@@ -241,7 +241,7 @@ class Snapshot:
     @property
     def services_by_host(self) -> dict[str, Source]:
         return self.index(
-            "services by host", lambda: {f"{s.name}.{s.namespace}.svc.{DOMAIN}": s for s in self.all("Service")}
+            "services by host", lambda: {service_host(s.name, s.namespace): s for s in self.all("Service")}
         )
 
     def visible(self, source: Source, export_to: Iterable[str]) -> set[str]:

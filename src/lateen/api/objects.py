@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from lateen.api.config import Config
+from lateen.api.domain import service_host
 from lateen.api.kinds import Ref as Ref
 from lateen.kit.jsons import Json, dig
 
@@ -77,7 +78,7 @@ class Service:
 
     @property
     def host(self) -> str:
-        return self.hostname or f"{self.name}.{self.namespace}.svc.cluster.local"
+        return self.hostname or service_host(self.name, self.namespace)
 
     @property
     def headless(self) -> bool:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from lateen.api.domain import CLUSTER_DOMAIN, service_host
 from lateen.kit.jsons import Json, dig
 
-DOMAIN = "cluster.local"
 PROXY = "istio-proxy"
 INJECT, INJECTION, REVISION = "sidecar.istio.io/inject", "istio-injection", "istio.io/rev"
 PROTOCOLS = (
@@ -35,9 +35,9 @@ WELL_KNOWN = (22, 25, 53, 3306, 27017)
 """Ports that are taken as TCP without a name."""
 
 
-def full_host(host: str, namespace: str, domain: str = DOMAIN) -> str:
+def full_host(host: str, namespace: str, domain: str = CLUSTER_DOMAIN) -> str:
     """A host as a rule of ``namespace`` writes it: a short name is a service of the rule's own namespace."""
-    return host if "." in host or host == "*" else f"{host}.{namespace}.svc.{domain}"
+    return host if "." in host or host == "*" else service_host(host, namespace, domain)
 
 
 def containers(pod_spec: Json) -> Iterator[Json]:

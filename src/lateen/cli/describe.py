@@ -10,7 +10,8 @@ import click
 from lateen.analysis.effective import PeerModes
 from lateen.analysis.hosts import destinations
 from lateen.api import kinds
-from lateen.api.reading import DOMAIN, full_host, has_proxy, is_terminating, names_protocol
+from lateen.api.domain import service_host
+from lateen.api.reading import full_host, has_proxy, is_terminating, names_protocol
 from lateen.cli import pods
 from lateen.cli.base import Group, command
 from lateen.cli.connect import Target, complete, target_options
@@ -51,7 +52,7 @@ async def _objects(client: HttpClient, root: str) -> Found:
 
 
 def _host(service: Json) -> str:
-    return f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc.{DOMAIN}"
+    return service_host(service["metadata"]["name"], service["metadata"]["namespace"])
 
 
 def _labels(pod: Json) -> dict[str, str]:

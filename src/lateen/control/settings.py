@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
+from lateen.api.domain import SERVICE_SUFFIX, TRUST_DOMAIN
 from lateen.ca.authority import DEFAULT_TTL, Identity
 from lateen.kit import duration
 from lateen.wire.revision import Revision
@@ -37,7 +38,7 @@ class Settings:
             namespace=given("POD_NAMESPACE") or "istio-system",
             service_account=given("SERVICE_ACCOUNT") or revision.istiod,
             revision=revision,
-            trust_domain=given("TRUST_DOMAIN") or "cluster.local",
+            trust_domain=given("TRUST_DOMAIN") or TRUST_DOMAIN,
             certificate_ttl=ttl,
             proxy_image=given("PROXY_IMAGE") or "",
             native_sidecars=given("ENABLE_NATIVE_SIDECARS") or "auto",
@@ -51,7 +52,7 @@ class Settings:
     def host_names(self) -> list[str]:
         """By which proxies, webhooks and clients call this istiod."""
         hosts = dict.fromkeys((self.revision.istiod, "istiod"))
-        return [f"{h}.{self.namespace}{end}" for h in hosts for end in (".svc", "", ".svc.cluster.local")]
+        return [f"{h}.{self.namespace}{end}" for h in hosts for end in (".svc", "", SERVICE_SUFFIX)]
 
 
 def _ttl(text: str) -> timedelta:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from lateen.api.domain import CLUSTER_DOMAIN
 from lateen.inject import workload as w
 from lateen.inject.settings import Settings
 from lateen.kit import jsons, yamldoc
@@ -267,7 +268,7 @@ def json_log(c: Context) -> list[str]:
 
 
 def arguments(c: Context, kind: str) -> list[str]:
-    domain = c.settings.proxy("clusterDomain") or "cluster.local"
+    domain = c.settings.proxy("clusterDomain") or CLUSTER_DOMAIN
     return ["proxy", kind, "--domain", f"$(POD_NAMESPACE).svc.{domain}", *log_arguments(c)]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lateen import __version__
+from lateen.api.domain import CLUSTER_DOMAIN, TRUST_DOMAIN
 from lateen.kit import jsons, yamldoc
 from lateen.kit.jsons import Json, dig
 from lateen.wire import ports
@@ -27,7 +28,7 @@ DEFAULTS: Json = {
         "caAddress": "",
         "proxy": {
             "image": "proxyv2",
-            "clusterDomain": "cluster.local",
+            "clusterDomain": CLUSTER_DOMAIN,
             "logLevel": "warning",
             "componentLogLevel": "misc:error",
             "privileged": False,
@@ -153,7 +154,7 @@ class Settings:
 
     @property
     def trust_domain(self) -> str:
-        return str(self.mesh.get("trustDomain") or self.of_global("trustDomain") or "cluster.local")
+        return str(self.mesh.get("trustDomain") or self.of_global("trustDomain") or TRUST_DOMAIN)
 
     @property
     def status_port(self) -> int:

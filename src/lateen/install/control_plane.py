@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lateen.api.domain import TRUST_DOMAIN
 from lateen.install.objects import PILOT_IMAGE, PROXY_IMAGE, UNPRIVILEGED, deployment, meta
 from lateen.kit.jsons import Json, dig
 from lateen.wire import ports
@@ -40,7 +41,7 @@ def _container(spec: Json, k8s: Json, revision: Revision) -> Json:
     env: list[Json] = [
         {"name": "REVISION", "value": revision.name},
         {"name": "PROXY_IMAGE", "value": PROXY_IMAGE},
-        {"name": "TRUST_DOMAIN", "value": dig(spec, "meshConfig", "trustDomain", default="cluster.local")},
+        {"name": "TRUST_DOMAIN", "value": dig(spec, "meshConfig", "trustDomain", default=TRUST_DOMAIN)},
         {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
         {"name": "SERVICE_ACCOUNT", "valueFrom": {"fieldRef": {"fieldPath": "spec.serviceAccountName"}}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lateen.api.domain import SERVICE_SUFFIX
 from lateen.inject import parts, pods
 from lateen.inject.workload import Workload
 from lateen.install import profiles
@@ -70,7 +71,7 @@ def _container(name: str, namespace: str, k8s: Json, service_ports: list[Json], 
             "proxy",
             "router",
             "--domain",
-            "$(POD_NAMESPACE).svc.cluster.local",
+            f"$(POD_NAMESPACE){SERVICE_SUFFIX}",
             "--proxyLogLevel=warning",
             "--proxyComponentLogLevel=misc:error",
         ],

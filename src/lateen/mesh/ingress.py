@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from lateen.api import kinds
 from lateen.api import objects as o
+from lateen.api.domain import service_host
 from lateen.api.ingress import Backend, Ingress, Path
 from lateen.api.networking import (
     Destination,
@@ -113,9 +114,7 @@ def _route(namespace: str, backend: Backend, path: Path | None, port: FindPort) 
     number = backend.service.port.number or port(namespace, backend.service.name, backend.service.port.name)
     if not number:
         return None
-    destination = Destination(
-        host=f"{backend.service.name}.{namespace}.svc.cluster.local", port=PortSelector(number=number)
-    )
+    destination = Destination(host=service_host(backend.service.name, namespace), port=PortSelector(number=number))
     return HTTPRoute(
         match=tuple(HTTPMatchRequest(uri=m) for m in _uri(path)) if path else (),
         route=(HTTPRouteDestination(destination=destination, weight=100),),

@@ -10,6 +10,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 
 from lateen.api import kinds
 from lateen.api import objects as o
+from lateen.api.domain import TRUST_DOMAIN
 from lateen.api.ingress import Ingress, IngressClass
 from lateen.api.kinds import GroupKind, Kind
 from lateen.api.mesh import ExtensionProvider
@@ -39,7 +40,7 @@ class MeshConfig:
 
     access_log_file: str = ""
     access_log_format: str = ""
-    trust_domain: str = "cluster.local"
+    trust_domain: str = TRUST_DOMAIN
     trust_domain_aliases: tuple[str, ...] = ()
     extension_providers: tuple[ExtensionProvider, ...] = field(default=(), hash=False)
     """Who is asked by AuthorizationPolicies with action CUSTOM."""

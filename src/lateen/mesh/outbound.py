@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lateen.api import objects as o
+from lateen.api.domain import service_host
 from lateen.api.networking import Sidecar, SidecarPort
 from lateen.kit.derived import Shared, derived
 from lateen.kit.queries import Queries, query
@@ -232,7 +233,7 @@ def all_spellings(view: HostView) -> list[str]:
     """Names by which clients call a host, whoever they are."""
     out = list(spellings(view.host, view.namespace, view.name))
     for namespace, name in view.aliases:
-        out += spellings(f"{name}.{namespace}.svc.cluster.local", namespace, name)
+        out += spellings(service_host(name, namespace), namespace, name)
     return out
 
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from lateen.api import objects as o
+from lateen.api.domain import SERVICE_SUFFIX
 from lateen.api.networking import ServiceEntry, WorkloadEntry
 from lateen.kit.derived import derived
 from lateen.mesh.workloads import Instance, instance
@@ -37,7 +38,7 @@ def services(entry: Entry) -> tuple[o.Service, ...]:
     return tuple(
         o.Service(
             entry.ref.namespace,
-            host.split(".")[0] if host.endswith(".svc.cluster.local") else host,
+            host.split(".")[0] if host.endswith(SERVICE_SUFFIX) else host,
             spec.addresses[0] if spec.addresses else "",
             ports,
             hostname=host,

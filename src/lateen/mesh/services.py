@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lateen.api import objects as o
+from lateen.api.domain import CLUSTER_DOMAIN, SERVICE_SUFFIX, service_host
 from lateen.kit.queries import query
 from lateen.mesh import registry
 from lateen.mesh.base import Base
@@ -81,8 +82,8 @@ class Services(Base):
         if name == "*" or name.startswith("*."):
             return name
         if "." not in name:
-            return name if self.knows(name) else f"{name}.{namespace}.svc.cluster.local"
-        for suffix in ("", ".svc.cluster.local", ".cluster.local"):
+            return name if self.knows(name) else service_host(name, namespace)
+        for suffix in ("", SERVICE_SUFFIX, f".{CLUSTER_DOMAIN}"):
             if self.knows(f"{name}{suffix}"):
                 return f"{name}{suffix}"
         return name

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-CLUSTER = ".cluster.local"
-DOMAIN = f".svc{CLUSTER}"
+from lateen.api.domain import CLUSTER_DOMAIN, SERVICE_SUFFIX, service_host
+
+CLUSTER = f".{CLUSTER_DOMAIN}"
 
 
 def spellings(host: str, namespace: str, name: str) -> tuple[str, ...]:
     """Every way in which clients write a service's name. The full name also stands with the dot of an absolute DNS
     name, as in Istio (``ENABLE_ABSOLUTE_FQDN_VHOST_DOMAIN``)."""
     own = (host,) if host == "*" or _is_address(host) or host.endswith(".") else (host, f"{host}.")
-    if host == f"{name}.{namespace}{DOMAIN}":
+    if host == service_host(name, namespace):
         return (*own, name, f"{name}.{namespace}", f"{name}.{namespace}.svc")
     return own
 
@@ -23,9 +24,9 @@ def written(host: str) -> tuple[str, ...]:
     """Every way in which rules may write a host (or a wildcard): short names are of the rule's own namespace."""
     if host.startswith("*") or not host.endswith(CLUSTER):
         return (host,)
-    if not host.endswith(DOMAIN):
+    if not host.endswith(SERVICE_SUFFIX):
         return (host, host.removesuffix(CLUSTER))
-    short = host.removesuffix(DOMAIN)
+    short = host.removesuffix(SERVICE_SUFFIX)
     name, _, namespace = short.partition(".")
     bare = (name,) if namespace and "." not in namespace else ()
     return (host, f"{short}.svc", short, *bare)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from lateen.api.config import Config
+from lateen.api.domain import TRUST_DOMAIN, service_host
 from lateen.api.mesh import accesslog
 from lateen.api.mesh.config import MeshConfig
 from lateen.api.mesh.providers import ExtensionProvider
@@ -36,7 +37,7 @@ def _mesh(config: MeshConfig) -> Findings:
             yield _camel(name), f'must be longer than zero, got "{value}"'
     for at, domain in (("trustDomain", config.trust_domain), *_indexed("trustDomainAliases", config)):
         if domain and not _DOMAIN.match(domain):
-            yield at, f'"{domain}" is not a trust domain; write it like a DNS name, "cluster.local"'
+            yield at, f'"{domain}" is not a trust domain; write it like a DNS name, "{TRUST_DOMAIN}"'
     if config.access_log_format:
         for says in accesslog.problems(config.access_log_format):
             yield "accessLogFormat", says
@@ -71,7 +72,10 @@ def _provider(provider: ExtensionProvider, path: str) -> Findings:
         found: Any = getattr(provider, kind)
         service = getattr(found, "service", None)
         if service is not None and not service:
-            yield f"{path}.{_camel(kind)}.service", "a service is required, as in ext-authz.default.svc.cluster.local"
+            yield (
+                f"{path}.{_camel(kind)}.service",
+                f"a service is required, as in {service_host('ext-authz', 'default')}",
+            )
         yield from _port(f"{path}.{_camel(kind)}.port", getattr(found, "port", None))
 
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, cast
 
+from lateen.api.domain import service_host
 from lateen.cluster.store.objects import Store
 from lateen.kit import jsons
 from lateen.kit.jsons import Json, dig
 
-ISSUER = "https://kubernetes.default.svc.cluster.local"
+ISSUER = f"https://{service_host('kubernetes', 'default')}"
 DEFAULT_AUDIENCE = ISSUER
 
 

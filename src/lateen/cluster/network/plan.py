@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from lateen.api.domain import CLUSTER_DOMAIN
+
 POD_NET = "10.244.0.0/16"
 SERVICE_NET = "10.96.0.0/16"
 NODE_IP = "10.244.0.1"
@@ -9,4 +11,4 @@ GATEWAY = "169.254.1.1"
 DNS_IP = "10.96.0.10"
 API_IP = "10.96.0.1"
 API_PORT = 6443
-DOMAIN = "cluster.local"
+DOMAIN = CLUSTER_DOMAIN

@@ -16,6 +16,7 @@ from envoy.config.route.v3 import route_components_pb2 as rc
 from envoy.extensions.path.match.uri_template.v3 import uri_template_match_pb2
 from envoy.type.matcher.v3 import metadata_pb2, path_pb2, regex_pb2, string_pb2, value_pb2
 
+from lateen.api.domain import TRUST_DOMAIN
 from lateen.xds import pb
 
 JWT = "envoy.filters.http.jwt_authn"
@@ -194,4 +195,4 @@ def in_every_domain(values: Iterable[str], domains: tuple[str, ...]) -> list[str
 def _of_mesh(domain: str, domains: tuple[str, ...]) -> bool:
     if domain.startswith("*"):
         return any(d.endswith(domain[1:]) for d in domains)
-    return domain in domains or domain == "cluster.local"
+    return domain in domains or domain == TRUST_DOMAIN

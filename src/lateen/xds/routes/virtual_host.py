@@ -11,6 +11,7 @@ from envoy.config.route.v3 import route_components_pb2 as rc
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import dynamic_forward_proxy_pb2 as forward_pb2
 
+from lateen.api.domain import service_host
 from lateen.kit.derived import derived
 from lateen.mesh.objects import HTTP, MeshConfig
 from lateen.mesh.routing import Route
@@ -55,7 +56,7 @@ def domains(view: HostView, viewer: str, silent: frozenset[str] = frozenset()) -
     the service's own namespace. Ports are left out, since the route configurations ignore them."""
     named = [(view.namespace, spellings(view.host, view.namespace, view.name))]
     for namespace, name in view.aliases:
-        named.append((namespace, spellings(f"{name}.{namespace}.svc.cluster.local", namespace, name)))
+        named.append((namespace, spellings(service_host(name, namespace), namespace, name)))
     found = [s for namespace, some in named for s in some if "." in s or s in ("*", view.host) or namespace == viewer]
     found += [f"[{a}]" if ":" in a else a for a in view.addresses if "/" not in a]
     if view.resolution == "HEADLESS":
