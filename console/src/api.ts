@@ -1,78 +1,9 @@
-// What the console's server tells; the shapes are those of lateen.console.graph and lateen.console.server.
+// Asking the console's server; the shapes of its answers are written by tools/shapes.py.
 
+import type { Edge, Graph, History, Mesh, Namespace, Node, Pod } from './shapes'
+
+export type { App, Edge, Finding, Gateway, Graph, History, Mesh, Namespace, Node, Pod } from './shapes'
 export type GraphKind = 'versionedApp' | 'app' | 'workload' | 'service'
-
-export interface Node {
-  id: string
-  kind: 'app' | 'service' | 'workload' | 'external' | 'unknown'
-  name: string
-  namespace: string
-  app?: string
-  version?: string
-  workload?: string
-  parent?: string
-  in: number
-  out: number
-  errorRate: number
-}
-
-export interface Edge {
-  id: string
-  source: string
-  target: string
-  protocol: string
-  requests: number
-  rate: number
-  errorRate: number
-  codes: Record<string, number>
-  flags: Record<string, number>
-  bytesRate: number
-  connections: number
-  mtls: number | null
-  p50: number | null
-  p95: number | null
-  p99: number | null
-  now: number
-  nowErrors: number
-}
-
-export interface Graph {
-  at: number
-  window: number
-  proxies: number
-  failures: Record<string, string>
-  nodes: Node[]
-  edges: Edge[]
-}
-
-export interface Finding {
-  code: string
-  level: 'Error' | 'Warning' | 'Info'
-  object: string
-  text: string
-}
-
-export interface Namespace {
-  name: string
-  labels: Record<string, string>
-  apps: number
-  healthy: number
-  meshed: number
-  pods: number
-  config: number
-  errors: number
-  warnings: number
-  findings: Finding[]
-  mtls: string
-  traffic: { requests: number; errors: number }
-}
-
-export interface Pod {
-  name: string
-  namespace: string
-  containers: string[]
-  ready: boolean
-}
 
 const ROOT = '/kiali/api'
 
@@ -83,6 +14,12 @@ async function get<T>(path: string): Promise<T> {
 }
 
 export const namespaces = () => get<Namespace[]>('/namespaces')
+
+export const mesh = () => get<Mesh>('/mesh')
+
+/** The rates that the collector has kept of a node or an edge. */
+export const history = (kind: GraphKind, subject: Node | Edge, window: number) =>
+  get<History>(`/graph/history?${new URLSearchParams({ kind, id: subject.id, window: String(window) })}`)
 
 export function pods(node: Node): Promise<Pod[]> {
   const query = new URLSearchParams({ namespace: node.namespace })
@@ -104,7 +41,7 @@ export function watchGraph(
   })
   const source = new EventSource(`${ROOT}/graph/stream?${query}`)
   source.onmessage = (event) => seen(JSON.parse(event.data as string) as Graph)
-  source.onerror = () => failed('The collector does not answer. Is it there? kubectl apply -f samples/addons')
+  source.onerror = () => failed('The collector does not answer. Install it with: lateen addons apply')
   return () => source.close()
 }
 

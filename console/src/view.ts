@@ -1,9 +1,9 @@
-// Drawing: cytoscape holds nodes and edges and their places; what moves is drawn on a second canvas above it.
+// Drawing: cytoscape holds nodes, edges and their positions; moving dots are drawn on a second canvas above it.
 
 import cytoscape from 'cytoscape'
 import dagre from 'cytoscape-dagre'
 
-import type { Edge, Graph, Node } from './api'
+import type { Edge, Graph, Node } from './shapes'
 import { bytes, COLORS, health, rate } from './format'
 
 cytoscape.use(dagre)
@@ -91,7 +91,7 @@ export class View {
     this.particles = []
   }
 
-  /** Where each node is, in words: what tests look at to see that nothing moves by itself. */
+  /** The position of each node as text, by which tests see that nothing moves by itself. */
   places(): string {
     const rounded = this.cy.nodes(':childless').map((n) => `${n.id()} ${Math.round(n.position('x'))} ${Math.round(n.position('y'))}`)
     return rounded.sort().join('; ')
@@ -102,7 +102,7 @@ export class View {
     if (id) this.cy.getElementById(id).addClass('chosen')
   }
 
-  /** Show a graph. What was seen before keeps its place, even while it is idle, so that nothing jumps about. */
+  /** Show a graph. Known elements keep their position, even while they are idle, so that nothing jumps. */
   show(graph: Graph) {
     const boxes = new Map<string, number>()
     for (const node of graph.nodes) if (node.parent) boxes.set(node.parent, (boxes.get(node.parent) ?? 0) + 1)
@@ -129,7 +129,7 @@ export class View {
     const data = {
       id: node.id,
       label: label(node, Boolean(box)),
-      color: COLORS[health(node.errorRate, node.in || node.out)],
+      color: COLORS[health(node.errorRate, node.rateIn || node.rateOut)],
       shape: SHAPES[node.kind],
       wish: node.parent ?? '',
     }
@@ -157,7 +157,7 @@ export class View {
     const first = this.cy.nodes('.placed').empty()
     const layout = this.cy.layout({
       name: 'dagre',
-      rankDir: 'LR',
+      rankDir: this.narrow() ? 'TB' : 'LR',
       nodeSep: 46,
       rankSep: 96,
       edgeSep: 18,
@@ -172,6 +172,11 @@ export class View {
       if (!this.moved) this.fit()
     })
     layout.run()
+  }
+
+  /** On a phone the graph runs from top to bottom. */
+  private narrow(): boolean {
+    return this.canvas.clientWidth < 520
   }
 
   private emit(edge: Edge) {
@@ -198,7 +203,7 @@ export class View {
     if (!pen) return
     pen.setTransform(scale, 0, 0, scale, 0, 0)
     pen.clearRect(0, 0, w, h)
-    this.locks(pen)
+    const size = Math.min(1, Math.max(0.35, this.cy.zoom()))
     this.particles = this.particles.filter((p) => now < p.began + p.takes)
     for (const p of this.particles) {
       if (now < p.began) continue
@@ -209,15 +214,17 @@ export class View {
       pen.lineWidth = 1
       pen.beginPath()
       if (p.error) {
-        pen.moveTo(at.x, at.y - 6)
-        pen.lineTo(at.x + 6, at.y)
-        pen.lineTo(at.x, at.y + 6)
-        pen.lineTo(at.x - 6, at.y)
+        const r = 6 * size
+        pen.moveTo(at.x, at.y - r)
+        pen.lineTo(at.x + r, at.y)
+        pen.lineTo(at.x, at.y + r)
+        pen.lineTo(at.x - r, at.y)
         pen.closePath()
-      } else pen.arc(at.x, at.y, 4.5, 0, 2 * Math.PI)
+      } else pen.arc(at.x, at.y, 4.5 * size, 0, 2 * Math.PI)
       pen.fill()
       pen.stroke()
     }
+    this.locks(pen, size)
   }
 
   private along(id: string, share: number): { x: number; y: number } | null {
@@ -231,17 +238,26 @@ export class View {
     return { x: (a.x + (b.x - a.x) * share) * zoom + pan.x, y: (a.y + (b.y - a.y) * share) * zoom + pan.y }
   }
 
-  private locks(pen: CanvasRenderingContext2D) {
+  /** Above the moving dots, on a disc of the background's colour, so that no dot hides one. */
+  private locks(pen: CanvasRenderingContext2D, size: number) {
     for (const edge of this.byId.values()) {
       if (!edge.mtls) continue
       const at = this.along(edge.id, 0.22)
       if (!at) continue
+      pen.save()
+      pen.translate(at.x, at.y)
+      pen.scale(size, size)
+      pen.fillStyle = this.dark.matches ? '#10161f' : '#f5f7fa'
+      pen.beginPath()
+      pen.arc(0, -1, 9, 0, 2 * Math.PI)
+      pen.fill()
       pen.strokeStyle = pen.fillStyle = this.dark.matches ? '#9aa9ba' : '#5d6b7a'
       pen.lineWidth = 1.4
       pen.beginPath()
-      pen.arc(at.x, at.y - 3, 3, Math.PI, 0)
+      pen.arc(0, -3, 3, Math.PI, 0)
       pen.stroke()
-      pen.fillRect(at.x - 4.5, at.y - 3, 9, 7)
+      pen.fillRect(-4.5, -3, 9, 7)
+      pen.restore()
     }
   }
 
@@ -277,7 +293,7 @@ export class View {
           'border-width': 1,
           'border-color': '#8a94a3',
           'border-style': 'dashed',
-          padding: '16px',
+          padding: '22px',
           'text-valign': 'top',
           'text-margin-y': -4,
           'font-weight': 600,

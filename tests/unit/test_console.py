@@ -1,8 +1,15 @@
 """From proxies' texts to the graph."""
 
-import pytest
+import asyncio
 
-from lateen.console.graph import Graph, health
+import aiohttp
+import pytest
+from aiohttp import web
+
+from lateen.console import health
+from lateen.console.collector import Collector
+from lateen.console.graph import Graph
+from lateen.console.graph import health as traffic
 from lateen.console.metrics import Target, quantile
 
 LINE = (
@@ -82,7 +89,7 @@ def test_versions_share_a_box():
 
 
 def test_health_is_by_namespace():
-    assert health(added(line(value=3) + line(code=500, value=1))) == {"shop": (4.0, 1.0)}
+    assert traffic(added(line(value=3) + line(code=500, value=1))) == {"shop": (4.0, 1.0)}
 
 
 @pytest.mark.parametrize(("q", "expected"), [(0.5, 10.0), (0.75, 15.0), (1.0, 20.0)])
@@ -109,3 +116,152 @@ def test_what_envoy_leaves_empty_is_unknown_except_where_istio_leaves_it_empty_t
         b'istio_requests_total{destination_workload="unknown",source_app="unknown",grpc_response_status="",'
         b'response_flags="-"} 1'
     )
+
+
+# --- what is read of proxies ---------------------------------------------------------------------------------------
+
+
+def test_a_last_line_that_was_cut_off_does_not_count():
+    whole = line(value=1234)
+    assert sum(added(whole, whole[:-3], whole).values()) == 1234
+
+
+def test_series_that_are_gone_are_forgotten():
+    target = Target(fresh=True)
+    target.read(line(source="a") + line(source="b"), {})
+    target.read(line(source="b"), {})
+    assert len(target._last) == len(target._known) == 1
+
+
+class Pods:
+    """A client whose list of pods never changes."""
+
+    def __init__(self, *pods):
+        self.pods = pods
+
+    async def list(self, *_):
+        return list(self.pods), "1"
+
+    async def watch(self, *_):
+        await asyncio.Event().wait()
+        yield
+
+
+async def collected(text, rounds=1):
+    """A collector that has looked ``rounds`` times at a proxy which answers with ``text``."""
+
+    async def metrics(request):
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        for i in range(0, len(text), 60_000):
+            await answer.write(text[i : i + 60_000])
+        return answer
+
+    app = web.Application()
+    app.add_routes([web.get("/stats/prometheus", metrics)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    collector = Collector(Pods(), port=runner.addresses[0][1])
+    meta = {"namespace": "shop", "name": "web", "uid": "1"}
+    status = {"phase": "Running", "podIP": "127.0.0.1", "startTime": "2100-01-01T00:00:00Z"}
+    pod = {"metadata": meta, "status": status, "spec": {"containers": [{"name": "istio-proxy"}]}}
+    collector.pods.objects = {("shop", "web"): pod}
+    async with aiohttp.ClientSession() as collector._session:
+        for _ in range(rounds):
+            await collector.look()
+    await runner.cleanup()
+    return collector
+
+
+def test_a_long_answer_is_read_to_its_end():
+    text = b"".join(line(source=f"web-{i}") for i in range(4000))
+    assert len(text) > 1_000_000
+    found = asyncio.run(collected(text))
+    assert found.failures == {}
+    assert sum(found.added(60).values()) == 4000
+
+
+def test_the_history_of_an_edge_is_there_before_anybody_asked():
+    found = asyncio.run(collected(line(value=30)))
+    history = found.history("versionedApp", "app/shop/web/v1>service/shop/cart:http", 60)
+    assert sum(history["rates"]) * history["step"] == pytest.approx(30)
+    assert sum(found.history("versionedApp", "nothing", 60)["rates"]) == 0
+
+
+# --- what is running -----------------------------------------------------------------------------------------------
+
+
+def deployment(name, wanted, have, namespace="shop", app=None):
+    labels = {"app": app or name}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"image": "pilot:1"}]}}
+    return {
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "spec": {"replicas": wanted, "template": template},
+        "status": {"readyReplicas": have},
+    }
+
+
+def test_what_is_not_healthy_is_named_with_the_reason():
+    found = health.applications([], [deployment("cart", 2, 1), deployment("web", 1, 1), deployment("db", 1, 0)])
+    assert [(a["name"], a["state"]) for a in found] == [("cart", "degraded"), ("db", "down"), ("web", "healthy")]
+    assert found[0]["says"] == "cart: 1 of 2 pods ready"
+
+
+def test_a_version_scaled_to_nothing_is_no_fault_of_its_application():
+    found = health.applications([], [deployment("web-v1", 1, 1, app="web"), deployment("web-v2", 0, 0, app="web")])
+    assert [(a["name"], a["state"]) for a in found] == [("web", "healthy")]
+
+
+def test_a_pod_without_a_deployment_counts_too():
+    state = {"waiting": {"reason": "ErrImagePull"}}
+    status = {"containerStatuses": [{"name": "job", "ready": False, "state": state}]}
+    found = health.applications([{"metadata": {"name": "job"}, "status": status, "spec": {}}], [])
+    assert found == [{"name": "job", "state": "down", "says": "pod job is not ready (job: ErrImagePull)"}]
+
+
+@pytest.mark.parametrize(
+    ("found", "state"),
+    [([], "down"), ([(0, 0)], "down"), ([(1, 0)], "down"), ([(2, 1)], "degraded"), ([(1, 1)], "healthy")],
+)
+def test_a_control_plane_that_is_missing_or_scaled_to_nothing_is_not_healthy(found, state):
+    objects = [deployment(f"istiod-{i}", w, h, "istio-system", "istiod") for i, (w, h) in enumerate(found)]
+    plane = health.control_plane(objects, "istio-system")
+    assert (plane["state"], bool(plane["says"])) == (state, state != "healthy")
+
+
+def service(**meta):
+    ports = [{"name": "http2", "port": 80}]
+    return {
+        "metadata": {"name": "gw", "namespace": "istio-system", **meta},
+        "spec": {"type": "LoadBalancer", "selector": {"istio": "ingressgateway"}, "ports": ports},
+    }
+
+
+RULE = {
+    "metadata": {"name": "books", "namespace": "default"},
+    "spec": {"hosts": ["*"], "gateways": ["books"], "http": [{"match": [{"uri": {"exact": "/productpage"}}]}]},
+}
+
+
+def test_a_gateways_address_is_where_it_really_listens():
+    here = service(annotations={"lateen.dev/host-ports": "80=44147"})
+    found = health.gateways([here], [RULE])[0]
+    assert found["addresses"] == {"80": "localhost:44147"}
+    assert found["examples"] == {"default": "curl -s http://localhost:44147/productpage"}
+    away = service() | {"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}}}
+    assert health.gateways([away], [])[0]["addresses"] == {"80": "192.0.2.7:80"}
+    assert health.gateways([service()], [RULE])[0] | {"name": ""} == {
+        "name": "", "namespace": "istio-system", "addresses": {}, "examples": {},
+    }  # fmt: skip
+
+
+def test_the_types_of_the_page_are_those_of_the_server():
+    from importlib.util import module_from_spec, spec_from_file_location
+    from pathlib import Path
+
+    root = Path(__file__).parents[2]
+    spec = spec_from_file_location("shapes_tool", root / "tools" / "shapes.py")
+    tool = module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    assert tool.TARGET.read_text() == tool.text(), "run: python tools/shapes.py"

@@ -1,4 +1,4 @@
-"""Look at every proxy's metrics again and again, and keep what was added for a while."""
+"""Read every proxy's metrics at an interval and keep what was added for 15 minutes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from aiohttp import web
 
 from lateen.api import kinds
 from lateen.api.reading import has_proxy
+from lateen.console import shapes
 from lateen.console.graph import KINDS, Graph, health
 from lateen.console.metrics import Added, Target
-from lateen.kit import jsons, tasks
+from lateen.kit import bodies, jsons, tasks
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client
 from lateen.kube.informer import Informer
@@ -24,15 +25,19 @@ log = logging.getLogger("lateen.console.collector")
 
 INTERVAL_S, LONGEST_S = 1.0, 15.0
 SHARE = 0.25
-"""Of the time, that looking may take; where it takes more, it is done less often."""
+"""The share of the time that looking may take; where it takes more, it is done less often."""
 KEEP_S = 900.0
 TIMEOUT_S = 3.0
-MAX_TEXT = 64 * 1024 * 1024
-AT_ONCE = 32
+MAX_TEXT = 32 * 1024 * 1024
+AT_ONCE = 16
+"""Proxies that are read at the same time; with MAX_TEXT it bounds what is in memory."""
+POINTS = 60
 
 
 class Collector:
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, port: int = ports.MERGED_METRICS) -> None:
+        """``port``: where agents serve their proxies' metrics."""
+        self._port = port
         self.pods = Informer(client, kinds.POD)
         self._targets: dict[tuple[str, str, str], Target] = {}
         self._rounds: deque[tuple[float, Added]] = deque()
@@ -87,13 +92,13 @@ class Collector:
     async def _fetch(self, pod: Json) -> bytes | None:
         assert self._session is not None
         name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
-        url = f"http://{pod['status']['podIP']}:{ports.MERGED_METRICS}/stats/prometheus?only=istio"
+        url = f"http://{pod['status']['podIP']}:{self._port}/stats/prometheus?only=istio"
         try:
             async with self._session.get(url) as answer:
-                text = await answer.content.read(MAX_TEXT)
                 if answer.status != 200:
                     raise aiohttp.ClientError(f"HTTP {answer.status}")
-        except (aiohttp.ClientError, TimeoutError, OSError) as e:
+                text = await bodies.whole(answer.content.iter_any(), MAX_TEXT)
+        except (aiohttp.ClientError, TimeoutError, OSError, bodies.TooLong) as e:
             self.failures[name] = str(e) or "timeout"
             return None
         self.failures.pop(name, None)
@@ -112,7 +117,7 @@ class Collector:
 
     # --- what it tells ---------------------------------------------------------------------------------------
 
-    def graph(self, kind: str, namespaces: list[str], window_s: float) -> Json:
+    def graph(self, kind: str, namespaces: list[str], window_s: float) -> shapes.Graph:
         drawn = Graph(kind, namespaces).build(self.added(window_s), window_s)
         latest = self._rounds[-1][1] if self._rounds else {}
         now = {e["id"]: e for e in Graph(kind, namespaces).build(latest, self.interval)["edges"]}
@@ -120,12 +125,28 @@ class Collector:
             just = now.get(edge["id"])
             edge["now"] = just["requests"] + just["connections"] if just else 0
             edge["nowErrors"] = round(just["requests"] * just["errorRate"]) if just else 0
-        return drawn | {"at": time.time(), "proxies": len(self._targets), "failures": self.failures}
+        drawn["at"], drawn["proxies"], drawn["failures"] = time.time(), len(self._targets), self.failures
+        return drawn
+
+    def history(self, kind: str, wanted: str, window_s: float) -> shapes.History:
+        """The rate of a node or an edge (requests per second; bytes per second of TCP edges) over a window."""
+        step = max(window_s / POINTS, self.interval)
+        count = max(1, int(window_s / step))
+        now = time.time()
+        steps: list[Added] = [{} for _ in range(count)]
+        for at, round_ in self._rounds:
+            age = int((now - at) / step)
+            if age < count:
+                into = steps[count - 1 - age]
+                for sample, value in round_.items():
+                    into[sample] = into.get(sample, 0.0) + value
+        return {"step": step, "rates": [rate_of(kind, wanted, added, step) for added in steps]}
 
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get("/-/ready", self._ready),
             web.get("/api/graph", self._graph),
+            web.get("/api/graph/history", self._history),
             web.get("/api/graph/stream", self._stream),
             web.get("/api/health", self._health),
             web.get("/", self._page),
@@ -150,6 +171,11 @@ class Collector:
         except (ConnectionError, asyncio.CancelledError):
             return answer
 
+    async def _history(self, request: web.Request) -> web.Response:
+        kind, _, window = _question(request)
+        found = self.history(kind, request.query.get("id", ""), window)
+        return web.Response(body=jsons.dumps(found), content_type="application/json")
+
     async def _health(self, request: web.Request) -> web.Response:
         _, _, window = _question(request)
         found = {ns: {"requests": r, "errors": e} for ns, (r, e) in health(self.added(window)).items()}
@@ -160,6 +186,14 @@ class Collector:
         lines = [f"collector: {len(rows)} proxies, every {self.interval:.1f} s", "", *rows]
         lines += ["", *(f"{name}: {why}" for name, why in sorted(self.failures.items()))]
         return web.Response(text="\n".join(lines) + "\n")
+
+
+def rate_of(kind: str, wanted: str, added: Added, step_s: float) -> float:
+    drawn = Graph(kind).build(added, step_s)
+    for edge in drawn["edges"]:
+        if edge["id"] == wanted:
+            return float(edge["bytesRate"] if edge["protocol"] == "tcp" else edge["rate"])
+    return next((float(n["rateIn"]) for n in drawn["nodes"] if n["id"] == wanted), 0.0)
 
 
 def _question(request: web.Request) -> tuple[str, list[str], float]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import cast
 
+from lateen.console import shapes
 from lateen.console.metrics import UNKNOWN, Added, Flow, Workload, quantile
-from lateen.kit.jsons import Json
 
 KINDS = ("versionedApp", "app", "workload", "service")
 
@@ -31,7 +32,7 @@ class Edge:
     plain: float = 0.0
     buckets: dict[float, float] = field(default_factory=dict)
 
-    def json(self, window_s: float) -> Json:
+    def json(self, window_s: float) -> shapes.Edge:
         known = self.secured + self.plain
         return {
             "id": f"{self.source}>{self.target}:{self.protocol}",
@@ -46,10 +47,12 @@ class Edge:
             "bytesRate": (self.sent + self.received) / window_s,
             "connections": round(self.opened),
             "mtls": self.secured / known if known else None,
-            **{
-                name: quantile(q, self.buckets)
-                for name, q in (("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99))
-            },
+            "p50": quantile(0.5, self.buckets),
+            "p90": quantile(0.9, self.buckets),
+            "p95": quantile(0.95, self.buckets),
+            "p99": quantile(0.99, self.buckets),
+            "now": 0,
+            "nowErrors": 0,
         }
 
 
@@ -57,10 +60,11 @@ class Graph:
     def __init__(self, kind: str = "versionedApp", namespaces: Iterable[str] = ()) -> None:
         """``namespaces``: only calls that touch one of them; empty for all."""
         self._kind, self._namespaces = kind, frozenset(namespaces)
-        self.nodes: dict[str, Json] = {}
+        self.nodes: dict[str, shapes.Node] = {}
         self.edges: dict[tuple[str, str, str], Edge] = {}
 
-    def build(self, added: Added, window_s: float) -> Json:
+    def build(self, added: Added, window_s: float) -> shapes.Graph:
+        """The picture of a time range; the collector fills in ``at``, ``proxies``, ``failures`` and what is new."""
         for sample, value in added.items():
             flow = sample.flow
             if not self._shown(flow):
@@ -81,9 +85,12 @@ class Graph:
         live = [e for e in self.edges.values() if e.requests or e.opened or e.sent or e.received]
         used = {e.source for e in live} | {e.target for e in live}
         nodes = [self._with_traffic(n, live, window_s) for n in self.nodes.values() if n["id"] in used]
-        boxes = {n["parent"] for n in nodes if n.get("parent")}
+        boxes = {n["parent"] for n in nodes if "parent" in n}
         return {
+            "at": 0.0,
             "window": window_s,
+            "proxies": 0,
+            "failures": {},
             "nodes": sorted(nodes, key=lambda n: n["id"]),
             "boxes": sorted(boxes),
             "edges": sorted((e.json(window_s) for e in live), key=lambda e: str(e["id"])),
@@ -129,19 +136,29 @@ class Graph:
             return self._node(f"external/{name}", "external", name, "")
         return self._node(f"service/{namespace}/{name}", "service", name, namespace)
 
-    def _node(self, node: str, kind: str, name: str, namespace: str, **more: str) -> str:
-        self.nodes.setdefault(node, {"id": node, "kind": kind, "name": name, "namespace": namespace, **more})
+    def _node(self, node: str, kind: shapes.NodeKind, name: str, namespace: str, **more: str) -> str:
+        if node not in self.nodes:
+            new: shapes.Node = {
+                "id": node,
+                "kind": kind,
+                "name": name,
+                "namespace": namespace,
+                "rateIn": 0.0,
+                "rateOut": 0.0,
+                "errorRate": 0.0,
+            }
+            new.update(cast(shapes.Node, more))
+            self.nodes[node] = new
         return node
 
-    def _with_traffic(self, node: Json, edges: list[Edge], window_s: float) -> Json:
+    def _with_traffic(self, node: shapes.Node, edges: list[Edge], window_s: float) -> shapes.Node:
         inward = [e for e in edges if e.target == node["id"]]
         outward = [e for e in edges if e.source == node["id"]]
         requests = sum(e.requests for e in inward)
-        return node | {
-            "in": requests / window_s,
-            "out": sum(e.requests for e in outward) / window_s,
-            "errorRate": sum(e.errors for e in inward) / requests if requests else 0.0,
-        }
+        node["rateIn"] = requests / window_s
+        node["rateOut"] = sum(e.requests for e in outward) / window_s
+        node["errorRate"] = sum(e.errors for e in inward) / requests if requests else 0.0
+        return node
 
 
 def _count(edge: Edge, code: str, flags: str, value: float) -> None:

@@ -1,6 +1,7 @@
 """Istio's metrics from the Prometheus text of many proxies: what was added since the last look. Pure.
 
-A proxy's text is almost the same each time, so what a line's name and labels mean is worked out once and kept.
+A proxy's text is almost the same each time, so what a line's name and labels mean is worked out once and kept for as
+long as the series is there.
 """
 
 from __future__ import annotations
@@ -94,15 +95,19 @@ class Target:
     _seen: bool = False
 
     def read(self, text: bytes, into: Added) -> None:
-        """Add what was counted since the last text; a counter that fell began anew."""
+        """Add what was counted since the last text; a counter that fell began anew, a series that is gone is forgotten.
+
+        A last line without its end was cut off: its number may lack digits, so it does not count, and what did not come
+        may still be there.
+        """
         counted = self._seen or self.fresh
-        for line in text.splitlines():
+        now: dict[bytes, float] = {}
+        known: dict[bytes, Sample | None] = {}
+        for line in text.split(b"\n")[:-1]:
             if not line.startswith(b"istio_"):
                 continue
             key, _, raw = line.rpartition(b" ")
-            if key not in self._known:
-                self._known[key] = meaning(key)
-            sample = self._known[key]
+            sample = known[key] = self._known[key] if key in self._known else meaning(key)
             if sample is None:
                 continue
             try:
@@ -110,10 +115,12 @@ class Target:
             except ValueError:
                 continue
             before = self._last.get(key, 0.0)
-            self._last[key] = value
+            now[key] = value
             delta = value - before if value >= before else value
             if delta and counted:
                 into[sample] = into.get(sample, 0.0) + delta
+        whole = text.endswith(b"\n")
+        self._last, self._known = (now, known) if whole else (self._last | now, self._known | known)
         self._seen = True
 
 

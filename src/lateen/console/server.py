@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import cast
 
 import aiohttp
 from aiohttp import web
@@ -16,6 +17,8 @@ from lateen.analysis import Snapshot, Source, analyze
 from lateen.analysis.effective import PeerModes
 from lateen.api import kinds
 from lateen.api.reading import has_proxy, is_finished, is_terminating
+from lateen.console import health
+from lateen.console.shapes import App, Finding, Level, Mesh, Namespace, Pod, Traffic
 from lateen.kit import jsons, tasks
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient, KubeError, Unreachable
@@ -28,6 +31,7 @@ STATIC = Path(__file__).parent / "static"
 WATCHED = (kinds.NAMESPACE, kinds.POD, kinds.SERVICE, kinds.DEPLOYMENT, kinds.CONFIG_MAP)
 UNREAD = ("Secret", "CustomResourceDefinition", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
 """Kinds that analyzers look at and the console may not read, or does not."""
+INSTALL = "lateen addons apply"
 LOCAL = ("localhost", "127.0.0.1", "[::1]", "kiali")
 POLICY = (
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -56,7 +60,7 @@ class Console:
         self._client, self._collector = client, collector.rstrip("/")
         self._root = os.environ.get("POD_NAMESPACE", "istio-system")
         self.informers = {k: Informer(client, k, self._changed) for k in (*WATCHED, *kinds.owned())}
-        self._findings: dict[str, list[Json]] | None = None
+        self._findings: dict[str, list[Finding]] | None = None
         self._session: aiohttp.ClientSession | None = None
 
     def _changed(self, *_: object) -> None:
@@ -68,8 +72,10 @@ class Console:
             web.get(ROOT, self._index),
             web.get(f"{ROOT}/", self._index),
             web.get(f"{ROOT}/healthz", self._healthy),
+            web.get(f"{ROOT}/api/mesh", self._mesh),
             web.get(f"{ROOT}/api/namespaces", self._namespaces),
             web.get(f"{ROOT}/api/graph", self._pass),
+            web.get(f"{ROOT}/api/graph/history", self._pass),
             web.get(f"{ROOT}/api/graph/stream", self._pass),
             web.get(f"{ROOT}/api/pods", self._pods),
             web.get(f"{ROOT}/api/pods/{{namespace}}/{{pod}}/log", self._log),
@@ -107,27 +113,25 @@ class Console:
                     await answer.write(chunk)
                 return answer
         except (aiohttp.ClientError, TimeoutError) as e:
-            says = (
-                f"the collector does not answer ({str(e) or 'timeout'}); is it there? kubectl apply -f samples/addons"
-            )
+            says = f"the collector does not answer ({str(e) or 'timeout'}); install it with: {INSTALL}"
             raise web.HTTPBadGateway(text=says) from e
 
-    async def _health(self) -> Json:
+    async def _health(self) -> tuple[dict[str, Traffic], str]:
+        """Traffic by namespace, and why there is none to tell of."""
         assert self._session is not None
         try:
             limit = aiohttp.ClientTimeout(total=3)
             async with self._session.get(f"{self._collector}/api/health?window=60", timeout=limit) as found:
-                out: Json = await found.json()
-                return out
-        except (aiohttp.ClientError, TimeoutError, ValueError):
-            return {}
+                return await found.json(), ""
+        except (aiohttp.ClientError, TimeoutError, ValueError) as e:
+            return {}, f"the collector does not answer ({str(e) or 'timeout'}); install it with: {INSTALL}"
 
     # --- the cluster's ---------------------------------------------------------------------------------------
 
     def _objects(self, kind: kinds.Kind) -> list[Json]:
         return list(self.informers[kind].objects.values())
 
-    def findings(self) -> dict[str, list[Json]]:
+    def findings(self) -> dict[str, list[Finding]]:
         """Namespace -> findings of the analysis, of this moment."""
         if self._findings is None:
             sources = [
@@ -135,55 +139,88 @@ class Console:
                 for k in self.informers
                 for o in self._objects(k)
             ]
-            out: dict[str, list[Json]] = {}
+            out: dict[str, list[Finding]] = {}
             for m in analyze(Snapshot(sources, root=self._root, unread=UNREAD)):
-                found = {"code": m.kind.code, "level": m.kind.level, "object": m.source.ref, "text": m.text}
+                found: Finding = {
+                    "code": m.kind.code,
+                    "level": cast(Level, m.kind.level),
+                    "object": m.source.ref,
+                    "text": m.text,
+                }
                 out.setdefault(m.source.namespace or m.source.name, []).append(found)
             self._findings = out
         return self._findings
 
+    async def _mesh(self, _request: web.Request) -> web.Response:
+        _traffic, why = await self._health()
+        mesh: Mesh = {
+            "controlPlane": health.control_plane(self._objects(kinds.DEPLOYMENT), self._root),
+            "gateways": health.gateways(self._objects(kinds.SERVICE), self._objects(kinds.VIRTUAL_SERVICE)),
+            "collector": why,
+        }
+        return web.Response(body=jsons.dumps(mesh), content_type="application/json")
+
     async def _namespaces(self, _: web.Request) -> web.Response:
-        traffic, findings = await self._health(), self.findings()
-        pods = [p for p in self._objects(kinds.POD) if not is_terminating(p) and not is_finished(p)]
+        traffic, _why = await self._health()
+        failure = ""
+        try:
+            findings = self.findings()
+        except Exception as e:  # a fault of one analyzer must not hide what is running
+            log.exception("the analysis failed")
+            findings, failure = {}, f"the analysis failed ({type(e).__name__}: {e})"
         modes = PeerModes(self._objects(kinds.PEER_AUTHENTICATION), self._root)
-        out = []
-        for ns in sorted(self._objects(kinds.NAMESPACE), key=_own_first):
-            name = ns["metadata"]["name"]
-            mine = [p for p in pods if p["metadata"]["namespace"] == name]
-            apps: dict[str, bool] = {}
-            for p in mine:
-                app = dig(p, "metadata", "labels", "app", default=p["metadata"]["name"])
-                apps[app] = apps.get(app, True) and _ready(p)
-            levels = [f["level"] for f in findings.get(name, [])]
-            out.append(
-                {
-                    "name": name,
-                    "labels": ns["metadata"].get("labels") or {},
-                    "apps": len(apps),
-                    "healthy": sum(apps.values()),
-                    "meshed": sum(has_proxy(p) for p in mine),
-                    "pods": len(mine),
-                    "config": sum(
-                        1 for k in kinds.owned() for o in self._objects(k) if o["metadata"].get("namespace") == name
-                    ),
-                    "errors": levels.count("Error"),
-                    "warnings": levels.count("Warning"),
-                    "findings": findings.get(name, [])[:50],
-                    "mtls": modes.of(name, {})[0],
-                    "traffic": traffic.get(name, {"requests": 0, "errors": 0}),
-                }
-            )
+        known = sorted(self._objects(kinds.NAMESPACE), key=_own_first)
+        out = [self._namespace(ns, traffic, findings, modes, failure) for ns in known]
         return web.Response(body=jsons.dumps(out), content_type="application/json")
+
+    def _namespace(
+        self, ns: Json, traffic: dict[str, Traffic], findings: dict[str, list[Finding]], modes: PeerModes, failure: str
+    ) -> Namespace:
+        name = str(ns["metadata"]["name"])
+        pods = [p for p in self._of(kinds.POD, name) if not is_terminating(p) and not is_finished(p)]
+        try:
+            apps = health.applications(pods, self._of(kinds.DEPLOYMENT, name))
+        except (KeyError, TypeError, ValueError, AttributeError) as e:
+            apps, failure = [], f"its pods cannot be read ({type(e).__name__}: {e})"
+        if name == self._root:
+            apps = self._with_istiod(apps)
+        mine = findings.get(name, [])
+        levels = [f["level"] for f in mine]
+        return {
+            "name": name,
+            "labels": ns["metadata"].get("labels") or {},
+            "apps": len(apps),
+            "healthy": sum(a["state"] == "healthy" for a in apps),
+            "unhealthy": [a for a in apps if a["state"] != "healthy"],
+            "meshed": sum(has_proxy(p) for p in pods),
+            "pods": len(pods),
+            "config": sum(len(self._of(k, name)) for k in kinds.owned()),
+            "errors": levels.count("Error"),
+            "warnings": levels.count("Warning"),
+            "findings": mine[:50],
+            "mtls": modes.of(name, {})[0],
+            "traffic": traffic.get(name, {"requests": 0, "errors": 0}),
+            "failure": failure,
+        }
+
+    def _with_istiod(self, apps: list[App]) -> list[App]:
+        """The control plane counts as down where it is missing or scaled to 0."""
+        plane = health.control_plane(self._objects(kinds.DEPLOYMENT), self._root)
+        istiod: App = {"name": "istiod", "state": plane["state"], "says": plane["says"]}
+        return [*(a for a in apps if a["name"] != "istiod"), istiod]
+
+    def _of(self, kind: kinds.Kind, namespace: str) -> list[Json]:
+        return [o for o in self._objects(kind) if o["metadata"].get("namespace") == namespace]
 
     async def _pods(self, request: web.Request) -> web.Response:
         """The pods of ``namespace``; of a workload where ``app`` and perhaps ``version`` are given."""
         wanted = {k: v for k in ("app", "version") if (v := request.query.get(k))}
-        out = [
+        out: list[Pod] = [
             {
                 "name": p["metadata"]["name"],
                 "namespace": p["metadata"]["namespace"],
                 "containers": [c["name"] for c in dig(p, "spec", "containers", default=[])],
-                "ready": _ready(p),
+                "ready": health.ready(p),
             }
             for p in self._objects(kinds.POD)
             if p["metadata"]["namespace"] == request.query.get("namespace")
@@ -213,11 +250,6 @@ def _own_first(namespace: Json) -> tuple[bool, bool, str]:
     """The user's own namespaces, then the mesh's, then the cluster's."""
     name = str(namespace["metadata"]["name"])
     return name.startswith("kube-"), name.startswith("istio-"), name
-
-
-def _ready(pod: Json) -> bool:
-    statuses = dig(pod, "status", "containerStatuses", default=[])
-    return bool(statuses) and all(s.get("ready") for s in statuses)
 
 
 async def serve(client: HttpClient, port: int, collector: str) -> None:

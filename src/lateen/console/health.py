@@ -1,0 +1,150 @@
+"""Is it running, and where does it listen: applications, the control plane and gateways, from objects. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lateen.api.reading import is_finished, is_terminating
+from lateen.console.shapes import App, ControlPlane, Gateway, State
+from lateen.kit.jsons import Json, dig
+
+HOST_PORTS = "lateen.dev/host-ports"
+"""On a Service of the embedded cluster: ``80=8080,443=8443``, its ports and those of the host that lead to them."""
+
+
+def ready(pod: Json) -> bool:
+    statuses = dig(pod, "status", "containerStatuses", default=[])
+    return bool(statuses) and all(s.get("ready") for s in statuses)
+
+
+def applications(pods: Iterable[Json], deployments: Iterable[Json]) -> list[App]:
+    """Those of one namespace, by their label ``app``: what is wanted (Deployments) against what is ready (pods)."""
+    parts: dict[str, list[tuple[State, str]]] = {}
+    covered = set()
+    for d in deployments:
+        name = d["metadata"]["name"]
+        labels = dig(d, "spec", "template", "metadata", "labels", default={})
+        parts.setdefault(labels.get("app", name), []).append(_deployment(d))
+        covered.add(name)
+    for p in pods:
+        if is_terminating(p) or is_finished(p) or _owner(p) in covered:
+            continue
+        name = p["metadata"]["name"]
+        state: State = "healthy" if ready(p) else "down"
+        says = "" if state == "healthy" else f"pod {name} is not ready{_reason(p)}"
+        parts.setdefault(dig(p, "metadata", "labels", "app", default=name), []).append((state, says))
+    return [_together(app, found) for app, found in sorted(parts.items())]
+
+
+def _deployment(d: Json) -> tuple[State, str]:
+    name, wanted = d["metadata"]["name"], int(dig(d, "spec", "replicas", default=1))
+    have = int(dig(d, "status", "readyReplicas", default=0))
+    if not wanted:
+        return "idle", f"{name} is scaled to 0"
+    if have >= wanted:
+        return "healthy", ""
+    return "degraded" if have else "down", f"{name}: {have} of {wanted} pods ready"
+
+
+def _owner(pod: Json) -> str:
+    """The Deployment of a pod, whose ReplicaSet has its name and a hash."""
+    for owner in dig(pod, "metadata", "ownerReferences", default=[]):
+        if owner.get("kind") == "ReplicaSet":
+            return str(owner["name"]).rpartition("-")[0]
+    return ""
+
+
+def _reason(pod: Json) -> str:
+    for status in dig(pod, "status", "containerStatuses", default=[]):
+        if reason := dig(status, "state", "waiting", "reason"):
+            return f" ({status['name']}: {reason})"
+    return ""
+
+
+def _together(app: str, parts: list[tuple[State, str]]) -> App:
+    states = {state for state, _ in parts}
+    if len(states) == 1:
+        state: State = states.pop()
+    else:
+        state = "degraded" if states & {"down", "degraded"} else "healthy"  # healthy and idle: a version is parked
+    return {"name": app, "state": state, "says": "; ".join(says for _, says in parts if says)}
+
+
+def control_plane(deployments: Iterable[Json], root: str) -> ControlPlane:
+    """Of istiod in the namespace ``root``, all its revisions together."""
+    found = [
+        d
+        for d in deployments
+        if d["metadata"].get("namespace") == root and dig(d, "metadata", "labels", "app") == "istiod"
+    ]
+    if not found:
+        return {"state": "down", "says": f"there is no istiod in {root}; {_LOSS}", "version": ""}
+    parts = [_deployment(d) for d in found]
+    images = (str(dig(d, "spec", "template", "spec", "containers", default=[{}])[0].get("image", "")) for d in found)
+    version = ", ".join(sorted({i.rpartition(":")[2] for i in images}))
+    says = "; ".join(s for _, s in parts if s)
+    if not any(state in ("healthy", "degraded") for state, _ in parts):
+        return {"state": "down", "says": f"{says}; {_LOSS}", "version": version}
+    worse = any(state in ("degraded", "down") for state, _ in parts)
+    return {"state": "degraded" if worse else "healthy", "says": says, "version": version}
+
+
+_LOSS = "proxies keep their last configuration, new pods get no sidecar, certificates are not renewed"
+
+
+def gateways(services: Iterable[Json], rules: Iterable[Json]) -> list[Gateway]:
+    """The LoadBalancer Services of gateways, with where they listen. ``rules``: VirtualServices, for examples."""
+    rules = list(rules)
+    out: list[Gateway] = []
+    for s in services:
+        if dig(s, "spec", "type") != "LoadBalancer" or "istio" not in (dig(s, "spec", "selector") or {}):
+            continue
+        meta = s["metadata"]
+        where = addresses(s)
+        plain = next((where[p] for p in _http_ports(s) if p in where), None)
+        out.append(
+            {
+                "name": meta["name"],
+                "namespace": meta.get("namespace", ""),
+                "addresses": where,
+                "examples": _examples(plain, rules) if plain else {},
+            }
+        )
+    return sorted(out, key=lambda g: (g["namespace"], g["name"]))
+
+
+def addresses(service: Json) -> dict[str, str]:
+    """Port -> ``host:port`` by which it is reached from outside; empty while nobody has given it an address."""
+    given = dig(service, "metadata", "annotations", HOST_PORTS, default="")
+    if given:
+        pairs = (pair.split("=") for pair in str(given).split(",") if "=" in pair)
+        return {port: f"localhost:{host_port}" for port, host_port in pairs}
+    for point in dig(service, "status", "loadBalancer", "ingress", default=[]):
+        if host := point.get("hostname") or point.get("ip"):
+            return {str(p["port"]): f"{host}:{p['port']}" for p in dig(service, "spec", "ports", default=[])}
+    return {}
+
+
+def _http_ports(service: Json) -> list[str]:
+    ports = dig(service, "spec", "ports", default=[])
+    return [str(p["port"]) for p in ports if str(p.get("name", "")).startswith("http") and p.get("name") != "https"]
+
+
+def _examples(address: str, rules: list[Json]) -> dict[str, str]:
+    """Namespace -> a command that sends a request to the first path of its first rule behind a gateway."""
+    out: dict[str, str] = {}
+    for rule in rules:
+        spec = rule.get("spec") or {}
+        if set(spec.get("gateways") or []) - {"mesh"}:
+            paths = (
+                dig(match, "uri", how)
+                for http in spec.get("http") or []
+                for match in http.get("match") or [{}]
+                for how in ("exact", "prefix")
+            )
+            path = next((p for p in paths if p), "/")
+            host = next((h for h in spec.get("hosts") or [] if not str(h).startswith("*")), "")
+            header = f"-H 'Host: {host}' " if host else ""
+            url = f"http://{address.removesuffix(':80')}{path}"
+            out.setdefault(str(rule["metadata"].get("namespace", "")), f"curl -s {header}{url}")
+    return out

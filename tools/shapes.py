@@ -1,0 +1,49 @@
+"""Write console/src/shapes.ts from lateen.console.shapes: python tools/shapes.py"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+TARGET = Path(__file__).parents[1] / "console" / "src" / "shapes.ts"
+PLAIN = {str: "string", int: "number", float: "number", bool: "boolean", NoneType: "null"}
+
+
+def spelled(kind: Any) -> str:
+    """TypeScript's name of a type. Raises TypeError for one that the page is never told."""
+    if kind in PLAIN:
+        return PLAIN[kind]
+    if is_typeddict(kind):
+        return str(kind.__name__)
+    origin, of = get_origin(kind), get_args(kind)
+    if origin is list:
+        return f"{spelled(of[0])}[]"
+    if origin is dict:
+        return f"Record<{spelled(of[0])}, {spelled(of[1])}>"
+    if origin is Literal:
+        return " | ".join(f"'{v}'" for v in of)
+    if origin in (Union, UnionType):
+        return " | ".join(spelled(t) for t in of)
+    raise TypeError(f"{kind} has no counterpart in TypeScript")
+
+
+def interface(name: str, shape: Any) -> str:
+    fields = []
+    for field, kind in get_type_hints(shape, include_extras=True).items():
+        optional = get_origin(kind) is NotRequired
+        fields.append(f"  {field}{'?' if optional else ''}: {spelled(get_args(kind)[0] if optional else kind)}")
+    return "\n".join([f"export interface {name} {{", *fields, "}"])
+
+
+def text() -> str:
+    from lateen.console import shapes
+
+    found = [(n, s) for n, s in vars(shapes).items() if is_typeddict(s)]
+    head = "// Written by tools/shapes.py from lateen.console.shapes; edit that file."
+    return "\n\n".join([head, *(interface(n, s) for n, s in found)]) + "\n"
+
+
+if __name__ == "__main__":
+    TARGET.write_text(text())
+    print(TARGET)
