@@ -75,7 +75,7 @@ def test_the_overview_has_the_namespaces_with_their_health(page, console):
 def test_a_request_is_in_the_graph_within_three_seconds(page, console, mesh):
     page.goto(f"{console}#/graph?namespaces=default&window=10")
     page.get_by_role("status").filter(has_text="proxies").wait_for(timeout=10000)
-    page.get_by_text("No requests in this stretch of time").wait_for(timeout=20000)
+    page.get_by_text("No traffic in this time range").wait_for(timeout=20000)
     assert mesh.page()[0] == 200
     edge(page, INGRESS, "service/default/productpage").wait_for(state="attached", timeout=3000)
     for source, target in (
@@ -93,7 +93,7 @@ def test_a_request_is_in_the_graph_within_three_seconds(page, console, mesh):
 
 def test_a_call_from_inside_has_no_edge_from_the_gateway(page, console, mesh):
     page.goto(f"{console}#/graph?namespaces=default&window=10")
-    page.get_by_text("No requests in this stretch of time").wait_for(timeout=20000)
+    page.get_by_text("No traffic in this time range").wait_for(timeout=20000)
     mesh.inside("ratings", "curl", "-s", "productpage:9080/productpage")
     edge(page, "app/default/ratings/v1", "service/default/productpage").wait_for(state="attached", timeout=3000)
     edge(page, PRODUCTPAGE, "service/default/reviews").wait_for(state="attached", timeout=3000)
@@ -143,3 +143,58 @@ def test_the_product_page_opens_in_the_browser(browser, mesh):
     assert found.title() == "Simple Bookstore App"
     found.get_by_text("Book Reviews").wait_for(timeout=3000)
     found.close()
+
+
+def test_an_unknown_namespace_or_page_in_the_address_is_said(page, console):
+    page.goto(f"{console}#/graph?namespaces=nowhere")
+    page.get_by_role("alert").filter(has_text="no namespace nowhere").wait_for(timeout=5000)
+    page.goto(f"{console}#/nonsense")
+    page.get_by_role("alert").filter(has_text="no page /nonsense").wait_for(timeout=5000)
+
+
+def test_the_example_request_leads_to_the_gateway(page, console, mesh):
+    page.goto(f"{console}#/graph?namespaces=default&window=10")
+    page.get_by_text("No traffic in this time range").wait_for(timeout=20000)
+    port = mesh.host_port(80)
+    where = "localhost" if port == 80 else f"localhost:{port}"
+    assert page.locator(".empty code").inner_text() == f"curl -s http://{where}/productpage"
+
+
+def test_a_control_plane_that_is_gone_is_not_green(page, console, mesh):
+    page.goto(console)
+    plane = page.locator("[data-control-plane]")
+    plane.get_by_text("healthy").wait_for(timeout=5000)
+    try:
+        mesh.kubectl("scale", "deployment/istiod", "-n", "istio-system", "--replicas=0")
+        page.locator('[data-control-plane="down"]').wait_for(timeout=15000)
+        assert "istiod is scaled to 0" in plane.inner_text()
+        card = page.locator('article[data-namespace="istio-system"]')
+        mesh.until(lambda: "istiod down" in card.inner_text(), 10, "the card of istio-system")
+    finally:
+        mesh.kubectl("scale", "deployment/istiod", "-n", "istio-system", "--replicas=1")
+        mesh.kubectl("rollout", "status", "deployment/istiod", "-n", "istio-system", "--timeout=60s")
+
+
+def test_table_log_and_graph_have_room_beside_each_other(page, console, mesh):
+    page.goto(f"{console}#/graph?namespaces=default&window=60")
+    assert mesh.page()[0] == 200
+    row = edge(page, "service/default/productpage", PRODUCTPAGE)
+    row.wait_for(state="attached", timeout=5000)
+    page.get_by_text("As a table").click()
+    row.get_by_role("button").click()
+    panel = page.get_by_role("complementary", name="Details")
+    panel.get_by_role("button", name="productpage v1").click()
+    panel.get_by_role("button", name="Log").click(timeout=5000)
+    for part, least in ((".stage", 240), ("pre[data-log]", 60), ("#edges", 60)):
+        box = page.locator(part).bounding_box()
+        assert box["height"] >= least, part
+
+
+def test_the_graph_fits_on_a_phone(browser, console, mesh):
+    page = browser.new_page(viewport={"width": 375, "height": 700})
+    page.goto(f"{console}#/graph?namespaces=default&window=60")
+    assert mesh.page()[0] == 200
+    edge(page, "service/default/productpage", PRODUCTPAGE).wait_for(state="attached", timeout=5000)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    assert page.locator(".stage").bounding_box()["height"] >= 300
+    page.close()
