@@ -1,6 +1,8 @@
 """From proxies' texts to the graph."""
 
 import asyncio
+import json
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -256,12 +258,21 @@ def test_a_gateways_address_is_where_it_really_listens():
     }  # fmt: skip
 
 
-def test_the_types_of_the_page_are_those_of_the_server():
+def tool(name):
     from importlib.util import module_from_spec, spec_from_file_location
-    from pathlib import Path
 
-    root = Path(__file__).parents[2]
-    spec = spec_from_file_location("shapes_tool", root / "tools" / "shapes.py")
-    tool = module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    assert tool.TARGET.read_text() == tool.text(), "run: python tools/shapes.py"
+    spec = spec_from_file_location(f"tool_{name}", Path(__file__).parents[2] / "tools" / f"{name}.py")
+    found = module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def test_the_types_of_the_page_are_those_of_the_server():
+    shapes = tool("shapes")
+    assert shapes.TARGET.read_text() == shapes.text(), "run: python tools/shapes.py"
+
+
+def test_the_fixtures_of_the_page_are_what_the_server_would_answer():
+    fixtures = tool("fixtures")
+    for name, answer in fixtures.answers().items():
+        assert json.loads((fixtures.FOLDER / f"{name}.json").read_text()) == answer, "run: python tools/fixtures.py"
