@@ -1,5 +1,7 @@
-"""Write console/fixtures/: what the server answers about Bookinfo with some traffic, for `npm run dev` and the picture in
-README. The graph is made by the collector's own code from metrics as proxies report them. python tools/fixtures.py"""
+"""Write console/fixtures/: what the server answers about Bookinfo with some traffic, for `npm run dev` and the README.
+
+The graph is made by the collector's own code from metrics as proxies report them. python tools/fixtures.py
+"""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".j
 
 
 class Server(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server asks for
+    def do_GET(self) -> None:
         path = self.path.partition("?")[0].removeprefix("/kiali").strip("/") or "index.html"
         if path == "api/graph/stream":
             self._send("text/event-stream")
