@@ -41,6 +41,8 @@ class Connection:
     connected_at: float = field(default_factory=time.time)
     outbox: asyncio.Queue[Response | None] = field(default_factory=lambda: asyncio.Queue(maxsize=64))
     bytes_sent: int = 0
+    view: object = None
+    """What the last offer was made of, kept so that the next one shares what has not changed."""
 
     def send(self, responses: list[Response]) -> None:
         for response in responses:

@@ -23,7 +23,7 @@ from lateen.control.settings import Settings
 from lateen.control.status import StatusWriter
 from lateen.control.webhooks import Webhooks
 from lateen.kit import log as logs
-from lateen.kit import tasks
+from lateen.kit import memory, tasks
 from lateen.kit.jsons import Json
 from lateen.kube.client import Client, KubeError
 from lateen.kube.informer import Informer, Key
@@ -92,6 +92,7 @@ class Istiod:
         secrets = self.control.credentials.follow(self.settings.namespace)
         async with asyncio.timeout(SYNC_S):
             await asyncio.gather(*(i.synced.wait() for i in self.informers), secrets.wait())
+        memory.settle()
 
     async def serve(self) -> list[web.AppRunner | grpc.aio.Server]:
         """Open all ports; what is returned is to be closed in reverse."""

@@ -102,7 +102,9 @@ class Control:
         if pod is None or not self.credentials.known(connection.node):
             return {}  # not known yet (or not any more): nothing is sent, and nothing is taken away
         view = self.views.of(pod, connection.node.kind, connection.metadata)
-        return self.patching.sets(connection, view, generate(view))
+        made = self.patching.sets(connection, view, generate(view))
+        connection.view = view
+        return made
 
     def _proxyless(self, node: NodeId) -> Mapping[str, Sets]:
         return proxyless.generate(self.views.outbound(node.namespace))

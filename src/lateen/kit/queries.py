@@ -42,9 +42,11 @@ class Node:
         marks: list[tuple[Memo, Node]] = [(reader, self) for reader in self.readers]
         while marks:
             reader, source = marks.pop()
-            if not reader.suspects:
+            if reader.suspects is None:
+                reader.suspects = {source}
                 marks += [(further, reader) for further in reader.readers]
-            reader.suspects.add(source)
+            else:
+                reader.suspects.add(source)
 
     def unread(self) -> None:
         """Nothing depends on it any more."""
@@ -53,13 +55,15 @@ class Node:
 class Memo(Node):
     """The value of one query for one set of arguments."""
 
-    __slots__ = ("args", "checked", "home", "queries", "sources", "suspects", "used", "value", "work")
+    __slots__ = ("args", "checked", "function", "home", "owner", "queries", "sources", "suspects", "used", "value")
 
-    def __init__(self, queries: Queries, home: dict[Any, Memo], work: Callable[[], Any], args: Any) -> None:
+    def __init__(
+        self, queries: Queries, home: dict[Any, Memo], owner: Any, function: Callable[..., Any], args: Any
+    ) -> None:
         super().__init__()
-        self.queries, self.home, self.work, self.args = queries, home, work, args
+        self.queries, self.home, self.owner, self.function, self.args = queries, home, owner, function, args
         self.sources: dict[Node, None] = {}
-        self.suspects: set[Node] = set()
+        self.suspects: set[Node] | None = None
         """Sources that may have another value than when this one was worked out."""
         self.checked = -1
         self.used = 0
@@ -67,8 +71,8 @@ class Memo(Node):
 
     def verify(self) -> None:
         """Bring the value up to date."""
-        for source in tuple(self.suspects):
-            if isinstance(source, Memo) and source.suspects:
+        for source in tuple(self.suspects or ()):
+            if isinstance(source, Memo) and source.suspects is not None:
                 try:
                     source.verify()
                 except Exception:  # noqa: BLE001 - what cannot be worked out any more may not be asked for any more: see by asking
@@ -77,7 +81,7 @@ class Memo(Node):
             if source.changed > self.checked:
                 self.compute()
                 return
-        self.suspects.clear()
+        self.suspects = None
         self.checked = self.queries.step
 
     def compute(self) -> None:
@@ -85,7 +89,7 @@ class Memo(Node):
         sources: dict[Node, None] = {}
         queries.running.append(sources)
         try:
-            value = self.work()
+            value = self.function(self.owner, *self.args)
         finally:
             queries.running.pop()
         for source in sources:
@@ -94,7 +98,7 @@ class Memo(Node):
         for source in old:
             if source not in sources:
                 queries.release(source, self)
-        self.suspects.clear()
+        self.suspects = None
         first = self.checked < 0
         self.checked = queries.step
         if first or not (value is self.value or value == self.value):
@@ -125,10 +129,10 @@ class Queries:
             home = self._memos[function] = {}
         memo = home.get(args)
         if memo is None:
-            memo = Memo(self, home, lambda: function(owner, *args), args)
+            memo = Memo(self, home, owner, function, args)
             memo.compute()
             home[args] = memo
-        elif memo.suspects:
+        elif memo.suspects is not None:
             memo.verify()
         if self.running:
             self.running[-1][memo] = None
@@ -275,7 +279,8 @@ class Index(Generic[T, K, V]):
         self._found: dict[T, dict[K, V]] = {}
         self._sorted: dict[T, tuple[V, ...]] = {}
         self._keys: dict[Any, _Key] = {}
-        self._names = Node()
+        self._names, self._several_node = Node(), Node()
+        self._several: frozenset[T] = frozenset()
 
     def update(self, old: Mapping[K, V], new: Mapping[K, V], changed: Iterable[K], step: int) -> None:
         touched: dict[T, None] = {}
@@ -293,6 +298,10 @@ class Index(Generic[T, K, V]):
                     self._found[bucket] = {}
                 self._found[bucket][key] = after  # type: ignore[assignment]
                 touched[bucket] = None
+        several = {b for b in touched if len(self._found[b]) > 1}
+        if several != self._several.intersection(touched):
+            self._several = self._several.difference(touched) | several
+            self._several_node.touch(step)
         for bucket in touched:
             self._sorted.pop(bucket, None)
             if not self._found[bucket]:
@@ -313,6 +322,15 @@ class Index(Generic[T, K, V]):
             found = tuple(here[k] for k in sorted(here))  # type: ignore[type-var]
             self._sorted[bucket] = found
         return found
+
+    def has(self, bucket: T) -> bool:
+        return bool(self.get(bucket))
+
+    def several(self) -> frozenset[T]:
+        """Buckets that have more than one object."""
+        if self._queries.running:
+            self._queries.read(self._several_node)
+        return self._several
 
     def buckets(self) -> KeysView[T]:
         """Those that have objects; the view is valid until the table changes."""

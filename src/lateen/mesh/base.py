@@ -24,6 +24,7 @@ from lateen.mesh.objects import COLLECTIONS, Key, MeshConfig, Objects
 from lateen.mesh.policy import asks_for_place
 from lateen.mesh.registry import inline
 from lateen.mesh.source import asks
+from lateen.mesh.spelling import spellings
 
 Slice = tuple[str, Mapping[str, tuple[o.Endpoint, ...]]]
 GATEWAY_SERVICE = "internal.istio.io/gateway-service"
@@ -70,13 +71,30 @@ class Registry:
         self.selecting = objects.services.index(lambda key, s: ((key[0], s.selector[0]),) if s.selector else ())
         """By namespace and the first label that they ask for: a pod looks at few of them."""
         self.standing_for = objects.services.index(lambda _, s: (s.external_name,) if s.external_name else ())
-        self.services_at = objects.services.index(lambda _, s: s.all_addresses)
+        self.claims = objects.services.index(_service_claims)
+        """By its addresses and every spelling of its name but the bare one, which its namespace's clients use."""
+        self.bare = objects.services.index(lambda key, _: (key[1],))
         self.slices_of = objects.slices.index(lambda key, found: ((key[0], found[0]),))
         self.pods_in = objects.pods.index(lambda key, _: (key[0],))
 
 
-def _mesh_hosts(_: Key, vs: o.Resource[VirtualService]) -> Iterable[str]:
-    return dict.fromkeys(vs.spec.hosts) if not vs.spec.gateways or "mesh" in vs.spec.gateways else ()
+def _service_claims(_: Key, s: o.Service) -> Iterable[str]:
+    return dict.fromkeys((*(n for n in spellings(s.host, s.namespace, s.name) if n != s.name), *s.all_addresses))
+
+
+Written = str | tuple[str, str]
+"""A host as rules write it; a bare name is also found by (the rule's namespace, name), as whose service it is meant."""
+
+
+def _written(hosts: Iterable[str], namespace: str) -> Iterable[Written]:
+    for host in dict.fromkeys(hosts):
+        yield host
+        if "." not in host and host != "*":
+            yield (namespace, host)
+
+
+def _mesh_hosts(key: Key, vs: o.Resource[VirtualService]) -> Iterable[Written]:
+    return _written(vs.spec.hosts, key[0]) if not vs.spec.gateways or "mesh" in vs.spec.gateways else ()
 
 
 def _of_gateways(_: Key, vs: o.Resource[VirtualService]) -> Iterable[Key]:
@@ -121,7 +139,7 @@ class Base:
             self.registries.append(Registry(cluster, Tables(self.queries, found)))
         self._entries_of_host = t.service_entries.index(lambda _, e: dict.fromkeys(e.spec.hosts))
         self._entries_in = t.service_entries.index(in_namespace)
-        self._entries_at = t.service_entries.index(lambda _, e: dict.fromkeys(e.spec.addresses))
+        self._entry_claims = t.service_entries.index(lambda _, e: dict.fromkeys((*e.spec.hosts, *e.spec.addresses)))
         self._entries_listing = t.service_entries.index(lambda _, e: dict.fromkeys(w.address for w in inline(e)))
         self._entries_selecting = t.service_entries.index(
             lambda key, e: (key[0],) if e.spec.workload_selector is not None else ()
@@ -130,7 +148,7 @@ class Base:
         self._rules_of_host = t.virtual_services.index(_mesh_hosts)
         self._rules_in = t.virtual_services.index(in_namespace)
         self._rules_of_gateway = t.virtual_services.index(_of_gateways)
-        self._traffic_of_host = t.destination_rules.index(lambda _, dr: (dr.spec.host,))
+        self._traffic_of_host = t.destination_rules.index(lambda key, dr: _written((dr.spec.host,), key[0]))
         self._labels_of_rules = t.virtual_services.index(lambda _, vs: asks(vs)[0])
         self._labels_of_traffic = t.destination_rules.index(_traffic_labels)
         self._gateways_by_label = t.gateways.index(_gateway_labels)

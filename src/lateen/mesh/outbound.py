@@ -14,7 +14,7 @@ from lateen.mesh.clients import Client
 from lateen.mesh.model import Mesh
 from lateen.mesh.objects import MeshConfig, protocol
 from lateen.mesh.rules import Interest, Seen
-from lateen.mesh.scope import Members, Scope, bound, covers, scope
+from lateen.mesh.scope import Scope, bound, covers, scope
 from lateen.mesh.spelling import spellings
 from lateen.mesh.view import (
     Bind,
@@ -40,77 +40,98 @@ class Outbound:
 
     @query
     def outbound_view(self, client: Client) -> OutboundView:
-        mesh = self.mesh
         sidecar = self._sidecar(client)
-        parts = [self._space(n, client) for n, _ in self._scope(client).spaces] if sidecar else None
-        if parts is None:
-            parts = [self._space(n, client) for n in mesh.spaces()]
-        found, ends = [p[0] for p in parts if p[0].members], [p[1] for p in parts if p[1].members]
-        if mesh.objects.virtual_services:
-            found += [r for r in (self._rule_space(client),) if r.members]
-        domains = [self._domains(part, client) for part in found]
-        config = _with_policy(mesh, sidecar, client.namespace)
-        binds = self._binds(client, sidecar) if sidecar else ()
         values = {
-            "config": config,
-            "host_spaces": self._spaces(found),
-            "endpoint_spaces": self._spaces(ends),
-            "domain_spaces": self._spaces(domains),
-            "binds": binds,
+            "config": _with_policy(self.mesh, sidecar, client.namespace),
+            "host_spaces": self._host_spaces(client),
+            "endpoint_spaces": self._endpoint_spaces(client),
+            "domain_spaces": self._domain_spaces(client),
+            "binds": self._binds(client, sidecar) if sidecar else (),
             "origins": (str(sidecar.ref),) if sidecar else (),
         }
         key = tuple(values.values())
         return self.shared(("outbound", key), lambda: OutboundView(key, **values))  # type: ignore[arg-type]
 
+    @query
+    def _placed(self, client: Client) -> tuple[tuple[str, int, Client], ...]:
+        """The groups that a client sees, each with the client as far as it makes a difference there."""
+        groups = self._groups(client)
+        if client.sidecar is not None:
+            return tuple((n, i, client) for n, i in groups)
+        return tuple((n, i, client.reduced(self._group_interest(n, i))) for n, i in groups)
+
+    @query
+    def _host_spaces(self, client: Client) -> Spaces[HostSpace]:
+        found = [self._host_space(*g) for g in self._placed(client)]
+        if self.mesh.objects.virtual_services:
+            found.append(self._rule_space(client))
+        return self._spaces([part for part in found if part.members])
+
+    @query
+    def _endpoint_spaces(self, client: Client) -> Spaces[EndpointSpace]:
+        found = [self._endpoint_space(*g) for g in self._placed(client)]
+        return self._spaces([part for part in found if part.members])
+
+    @query
+    def _domain_spaces(self, client: Client) -> Spaces[DomainSpace]:
+        contested = self.mesh.contested()
+        return self._spaces([self._domains(part, client, contested) for part in self._host_spaces(client).parts])
+
+    def _groups(self, client: Client) -> list[tuple[str, int]]:
+        """(namespace, group of its hosts) of what a client may see."""
+        if client.sidecar is not None:
+            return sorted(self._scope(client).groups)
+        return [(n, i) for n in self.mesh.spaces() for i in range(len(self.mesh.chunks_in(n)))]
+
     def _spaces(self, parts: list[P]) -> Spaces[P]:
-        key = tuple(parts)
-        return self.shared(("spaces", key), lambda: Spaces(key, parts=key))
+        key = tuple(map(id, parts))
+        return self.shared(("spaces", key), lambda: Spaces(key, parts=tuple(parts)))
 
     def _sidecar(self, client: Client) -> o.Resource[Sidecar] | None:
         ref = client.sidecar
         return self.mesh.objects.sidecars.get((ref.namespace, ref.name)) if ref else None
 
-    # --- one namespace's services ------------------------------------------------------------------------------
-
-    def _space(self, namespace: str, client: Client) -> tuple[HostSpace, EndpointSpace]:
-        if client.sidecar is None:
-            client = client.reduced(self._space_interest(namespace))
-        return self._host_space(namespace, client), self._endpoint_space(namespace, client)
+    # --- one group of a namespace's services ---------------------------------------------------------------------
 
     @query
-    def _space_interest(self, namespace: str) -> Interest:
+    def _group_interest(self, namespace: str, group: int) -> Interest:
         out = Interest()
-        for host in self.mesh.hosts_in(namespace):
+        for host in self._hosts_in(namespace, group):
             out |= self.mesh.interest(host)
         return out
 
+    def _hosts_in(self, namespace: str, group: int) -> tuple[str, ...]:
+        groups = self.mesh.chunks_in(namespace)
+        return groups[group] if group < len(groups) else ()
+
     @query
-    def _members(self, namespace: str, client: Client) -> Members:
-        """The hosts that clients reach in a namespace."""
+    def _members(self, namespace: str, group: int, client: Client) -> tuple[tuple[str, frozenset[int], Client], ...]:
+        """(host, the only ports that are seen, the client as far as it makes a difference) of what clients reach."""
         if client.sidecar is not None:
-            return dict(self._scope(client).spaces).get(namespace, ())
+            members = self._scope(client).groups.get((namespace, group), ())
+            return tuple((h, only, self._of(client, h)) for h, only in members)
         mesh = self.mesh
         out = []
-        for host in mesh.hosts_in(namespace):
+        for host in self._hosts_in(namespace, group):
             found = mesh.service(host, client.namespace) if client.namespace else mesh.public_service(host)
             if found is not None and found.namespace == namespace:
-                out.append((host, frozenset[int]()))
+                out.append((host, frozenset[int](), self._of(client, host)))
         return tuple(out)
 
     @query
-    def _host_space(self, namespace: str, client: Client) -> HostSpace:
-        made = (
-            self._host(h, only, client.reduced(self.mesh.interest(h))) for h, only in self._members(namespace, client)
-        )
-        members = tuple(m for m in made if m is not None)
-        return self.shared(("hosts", members), lambda: HostSpace(members, members=members))
+    def _host_space(self, namespace: str, group: int, client: Client) -> HostSpace:
+        made = (self._host(*m) for m in self._members(namespace, group, client))
+        return self._of_hosts(tuple(m for m in made if m is not None))
+
+    def _of_hosts(self, members: tuple[HostView, ...]) -> HostSpace:
+        key = tuple(map(id, members))
+        return self.shared(("hosts", key), lambda: HostSpace(key, members=members))
 
     @query
-    def _endpoint_space(self, namespace: str, client: Client) -> EndpointSpace:
-        members = tuple(
-            e for h, only in self._members(namespace, client) for e in self._made(h, only, self._of(client, h))[1]
-        )
-        return self.shared(("endpoint space", members), lambda: EndpointSpace(members, members=members))
+    def _endpoint_space(self, namespace: str, group: int, client: Client) -> EndpointSpace:
+        members = tuple(e for m in self._members(namespace, group, client) for e in self._made(*m)[1])
+        key = tuple(map(id, members))
+        return self.shared(("endpoint space", key), lambda: EndpointSpace(key, members=members))
 
     def _of(self, client: Client, host: str) -> Client:
         """The client as far as it makes a difference for a host."""
@@ -139,7 +160,7 @@ class Outbound:
     @query
     def _scope_of(self, ref: o.Ref | None, namespace: str) -> Scope:
         sidecar = self.mesh.objects.sidecars.get((ref.namespace, ref.name)) if ref else None
-        return scope(self.mesh, sidecar.spec, namespace) if sidecar else Scope((), frozenset())
+        return scope(self.mesh, sidecar.spec, namespace) if sidecar else Scope({}, frozenset())
 
     def _seen(self, client: Client) -> Seen:
         return self._scope(client).rules if client.sidecar else None
@@ -174,37 +195,31 @@ class Outbound:
                 of_target = self._host(target, known.get(target, frozenset()), self._of(client, target))
                 ports = of_target.ports if alias and of_target else RULES_ONLY
                 members.append(hosts.of_rules(mesh, self.shared, client, host, found, ports, alias))
-        key = tuple(members)
-        return self.shared(("hosts", key), lambda: HostSpace(key, members=key))
+        return self._of_hosts(tuple(members))
 
     @query
     def _known(self, client: Client) -> dict[str, frozenset[int]]:
         """Hosts of services that a client sees, with the only ports that it sees."""
-        spaces = [n for n, _ in self._scope(client).spaces] if client.sidecar else self.mesh.spaces()
-        out: dict[str, frozenset[int]] = {}
-        for n in spaces:
-            of = client if client.sidecar else client.reduced(self._space_interest(n))
-            out |= {h: only for h, only in self._members(n, of) if not self.mesh.is_alias(h)}
-        return out
+        found = (m for g in self._placed(client) for m in self._members(*g))
+        return {h: only for h, only, _ in found if not self.mesh.is_alias(h)}
 
     # --- names ---------------------------------------------------------------------------------------------------
 
-    def _domains(self, part: HostSpace, client: Client) -> DomainSpace:
+    def _domains(self, part: HostSpace, client: Client, contested: frozenset[str]) -> DomainSpace:
         viewer = client.namespace if client.namespace in spaces_of(part) else ""
-        silenced = self._silenced(part, client)
-        key = (part, viewer, silenced)
+        silenced = self._silenced(part, client, contested) if contested else frozenset()
+        key = (id(part), viewer, silenced)
         return self.shared(("domains", key), lambda: DomainSpace(key, hosts=part, viewer=viewer, silenced=silenced))
 
-    def _silenced(self, part: HostSpace, client: Client) -> frozenset[tuple[str, str]]:
+    def _silenced(self, part: HostSpace, client: Client, contested: frozenset[str]) -> frozenset[tuple[str, str]]:
         """(host, spelling) of spellings that a host must not claim, since Envoy allows each of them once. A full name
         stays with its host, an address with the first host; a bare short name means a service of the client's own
         namespace, as in its DNS."""
         out = []
-        for h in part.members:
-            for spelling, others in self._rivals(h):
-                rivals = [r for r in others if self._sees(r, client)]
-                if rivals and (spelling in rivals or (spelling != h.host and min(rivals) < h.host)):
-                    out.append((h.host, spelling))
+        for h, spelling in _claims(part, contested):
+            rivals = [r for r in self.mesh.claimants(spelling) if r != h.host and self._sees(r, client)]
+            if rivals and (spelling in rivals or (spelling != h.host and min(rivals) < h.host)):
+                out.append((h.host, spelling))
         return frozenset(out)
 
     def _sees(self, host: str, client: Client) -> bool:
@@ -212,21 +227,11 @@ class Outbound:
             return True
         return bool(self.mesh.visible_rules(host, client.namespace, self._seen(client)))
 
-    @query
-    def _rivals(self, view: HostView) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """(spelling, other hosts of the mesh that claim it) for each spelling that is not this host's alone."""
-        mesh = self.mesh
-        found = [*all_spellings(view), *view.addresses]
-        out = []
-        for spelling in dict.fromkeys(found):
-            others = {s.host for r in mesh.registries for s in r.services_at.get(spelling)}
-            others |= mesh.entry_hosts_at(spelling)
-            if mesh.knows(spelling) or mesh.rules_named(spelling):
-                others.add(spelling)
-            others.discard(view.host)
-            if others:
-                out.append((spelling, tuple(sorted(others))))
-        return tuple(out)
+
+@derived
+def _claims(part: HostSpace, contested: frozenset[str]) -> tuple[tuple[HostView, str], ...]:
+    """The contested spellings that hosts claim."""
+    return tuple((h, s) for h in part.members for s in (*all_spellings(h), *h.addresses) if s in contested)
 
 
 def all_spellings(view: HostView) -> list[str]:

@@ -13,7 +13,7 @@ from lateen.mesh import delegates, ingress, policy, source
 from lateen.mesh.base import has_labels
 from lateen.mesh.endpoints import Endpoints
 from lateen.mesh.objects import Key, Labels
-from lateen.mesh.spelling import written
+from lateen.mesh.spelling import as_written, written
 
 Rule = o.Resource[VirtualService]
 Traffic = o.Resource[DestinationRule]
@@ -83,13 +83,16 @@ class Rules(Endpoints):
         out: dict[o.Ref, Rule] = {}
         for spelling in written(host):
             for vs in self._rules_of_host.get(spelling):
-                if self.resolve(spelling, vs.ref.namespace) == host:
+                if self.resolve(as_written(spelling), vs.ref.namespace) == host:
                     out[vs.ref] = vs
         return tuple(sorted(self._wholes(out.values()), key=lambda v: v.age_order))
 
-    @query
     def _rule_levels(self, host: str) -> tuple[tuple[Rule, ...], ...]:
         """Those for a host: by its name first, then by ever wider wildcards."""
+        return self._levels_of_rules(host) if self.objects.virtual_services else ()
+
+    @query
+    def _levels_of_rules(self, host: str) -> tuple[tuple[Rule, ...], ...]:
         return tuple(found for name in (host, *wildcards(host)) if (found := self.rules_named(name)))
 
     def mesh_rules(self, host: str, namespace: str, seen: Seen = None) -> tuple[Rule, ...]:
@@ -111,12 +114,37 @@ class Rules(Endpoints):
     @query
     def ruled_hosts(self) -> tuple[str, ...]:
         """Full names and wildcards that VirtualServices for the mesh name."""
-        found = {
-            self.resolve(spelling, vs.ref.namespace)
-            for spelling in self._rules_of_host.buckets()
-            for vs in self._rules_of_host.get(spelling)
-        }
-        return tuple(sorted(found))
+        return tuple(
+            sorted({h for spelling in self._rules_of_host.buckets() for h in self._named_by(as_written(spelling))})
+        )
+
+    @query
+    def _named_by(self, spelling: str) -> frozenset[str]:
+        """What hosts rules mean by a spelling."""
+        return frozenset(self.resolve(spelling, vs.ref.namespace) for vs in self._rules_of_host.get(spelling))
+
+    @query
+    def unserved_hosts(self) -> frozenset[str]:
+        """Hosts that only rules name: nobody has a service of that name."""
+        return frozenset(h for h in self.ruled_hosts() if not self.knows(h))
+
+    @query
+    def contested(self) -> frozenset[str]:
+        """Spellings and addresses that several hosts of the mesh may claim."""
+        first = self.registries[0]
+        unserved = self.unserved_hosts()
+        entries = self._entry_claims.buckets()
+        out = first.claims.several() | self._entry_claims.several() | (unserved & entries)
+        return out | {k for k in entries | unserved if first.claims.has(k) or first.bare.has(k)}
+
+    @query
+    def claimants(self, spelling: str) -> frozenset[str]:
+        """Hosts that claim a contested spelling or address."""
+        first = self.registries[0]
+        out = {self.stands_for(s.host) for s in (*first.claims.get(spelling), *first.bare.get(spelling))}
+        for entry in self._entry_claims.get(spelling):
+            out |= {spelling} if spelling in entry.spec.hosts else set(entry.spec.hosts)
+        return frozenset(out | ({spelling} & self.unserved_hosts()))
 
     def rules_by_host(self) -> dict[str, tuple[Rule, ...]]:
         """Host as the rules name it (full, or a wildcard) -> rules for the mesh, oldest first."""
@@ -146,12 +174,15 @@ class Rules(Endpoints):
             dr.ref: dr
             for spelling in written(host)
             for dr in self._traffic_of_host.get(spelling)
-            if self.resolve(spelling, dr.ref.namespace) == host
+            if self.resolve(as_written(spelling), dr.ref.namespace) == host
         }
         return tuple(sorted(out.values(), key=lambda d: d.age_order))
 
-    @query
     def _traffic_levels(self, host: str) -> tuple[tuple[Traffic, ...], ...]:
+        return self._levels_of_traffic(host) if self.objects.destination_rules else ()
+
+    @query
+    def _levels_of_traffic(self, host: str) -> tuple[tuple[Traffic, ...], ...]:
         return tuple(found for name in (host, *wildcards(host)) if (found := self._traffic_named(name)))
 
     def destination_rule(self, host: str, namespace: str, labels: Labels = ()) -> tuple[Traffic, ...]:
@@ -210,7 +241,11 @@ class Rules(Endpoints):
         dns = any(s.resolution and not s.all_addresses for s in found)
         default = self.config.locality
         place = default is not None and bool(default.distribute)
-        out = Interest(namespaces, dns=dns, place=place) | self.rule_interest(host) | self._traffic_interest(host)
+        out = Interest(namespaces, dns=dns, place=place)
+        if self._rule_levels(host):
+            out |= self.rule_interest(host)
+        if self._traffic_levels(host):
+            out |= self._traffic_interest(host)
         for alias in self.aliases(host):
             out |= self.rule_interest(alias.host)
         return out

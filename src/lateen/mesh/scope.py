@@ -5,7 +5,7 @@ Facts: https://istio.io/latest/docs/reference/config/networking/sidecar/ (IstioE
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from lateen.api import objects as o
@@ -33,8 +33,8 @@ def overlap(a: str, b: str) -> bool:
 class Scope:
     """What a Sidecar's egress lets clients of a namespace see."""
 
-    spaces: tuple[tuple[str, Members], ...]
-    """By namespace: its services, also those that a visible rule leads to."""
+    groups: Mapping[tuple[str, int], Members]
+    """By namespace and group (``chunks_in``): services that are seen, also those that a visible rule leads to."""
     rules: frozenset[o.Ref]
     """The VirtualServices for the mesh that are seen."""
 
@@ -67,11 +67,12 @@ def scope(mesh: Mesh, sidecar: Sidecar, namespace: str) -> Scope:
             seen = mesh.service(host, namespace)
             if seen is not None and host not in known:
                 found.setdefault(seen.namespace, {})[host] = {0}
-    spaces = tuple(
-        (space, tuple((h, frozenset() if 0 in ports else frozenset(ports)) for h, ports in sorted(hosts.items())))
-        for space, hosts in sorted(found.items())
-    )
-    return Scope(spaces, frozenset(rules))
+    groups: dict[tuple[str, int], list[tuple[str, frozenset[int]]]] = {}
+    for space, hosts in found.items():
+        for host, ports in sorted(hosts.items()):
+            shown = frozenset[int]() if 0 in ports else frozenset(ports)
+            groups.setdefault((space, mesh.group_of(space, host)), []).append((host, shown))
+    return Scope({k: tuple(v) for k, v in groups.items()}, frozenset(rules))
 
 
 def bound(mesh: Mesh, sidecar: Sidecar, namespace: str) -> list[tuple[IstioEgressListener, list[o.Service]]]:

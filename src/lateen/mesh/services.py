@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 
 from lateen.api import objects as o
@@ -51,6 +52,19 @@ class Services(Base):
         for namespace in self.spaces():
             for host in self.hosts_in(namespace):
                 yield from (s for s in self.candidates(host) if s.namespace == namespace)
+
+    @query
+    def chunks_in(self, namespace: str) -> tuple[tuple[str, ...], ...]:
+        """The hosts of a namespace in groups of some dozens, each host in the group that its name says: what is made
+        of a group is made again when one of its hosts changes."""
+        found = self.hosts_in(namespace)
+        out: list[list[str]] = [[] for _ in range(_groups(len(found)))]
+        for host in found:
+            out[_group(host, len(out))].append(host)
+        return tuple(map(tuple, out))
+
+    def group_of(self, namespace: str, host: str) -> int:
+        return _group(host, len(self.chunks_in(namespace)))
 
     @query
     def service(self, host: str, viewer: str = "") -> o.Service | None:
@@ -120,10 +134,6 @@ class Services(Base):
             return ()
         return tuple(out[k] for k in sorted(out))
 
-    def entry_hosts_at(self, address: str) -> set[str]:
-        """Hosts of ServiceEntries that have an address."""
-        return {h for e in self._entries_at.get(address) for h in e.spec.hosts}
-
     # --- addresses -------------------------------------------------------------------------------------------
 
     def addresses(self, service: o.Service, automatic: bool) -> tuple[str, ...]:
@@ -142,3 +152,18 @@ class Services(Base):
     @query
     def automatic_address(self, namespace: str, host: str) -> str:
         return self.automatic().get((namespace, host), "")
+
+
+GROUP = 48
+
+
+def _groups(hosts: int) -> int:
+    """A power of two, so that a growing namespace is seldom grouped anew."""
+    out = 1
+    while hosts > GROUP * out:
+        out *= 2
+    return out
+
+
+def _group(host: str, groups: int) -> int:
+    return zlib.crc32(host.encode()) % groups if groups > 1 else 0

@@ -20,13 +20,18 @@ def _is_address(host: str) -> bool:
     return ":" in host or host.replace(".", "").isdigit()
 
 
-def written(host: str) -> tuple[str, ...]:
-    """Every way in which rules may write a host (or a wildcard): short names are of the rule's own namespace."""
+def written(host: str) -> tuple[str | tuple[str, str], ...]:
+    """Every way in which rules may write a host (or a wildcard). A bare name is the service of the rule's own
+    namespace: it is given as (namespace, name)."""
     if host.startswith("*") or not host.endswith(CLUSTER):
         return (host,)
     if not host.endswith(SERVICE_SUFFIX):
         return (host, host.removesuffix(CLUSTER))
     short = host.removesuffix(SERVICE_SUFFIX)
     name, _, namespace = short.partition(".")
-    bare = (name,) if namespace and "." not in namespace else ()
+    bare = ((namespace, name),) if namespace and "." not in namespace else ()
     return (host, f"{short}.svc", short, *bare)
+
+
+def as_written(spelling: str | tuple[str, str]) -> str:
+    return spelling if isinstance(spelling, str) else spelling[1]

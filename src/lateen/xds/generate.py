@@ -80,7 +80,7 @@ def _all_sni_clusters(spaces: Spaces[HostSpace]) -> ResourceSet:
 
 @derived
 def _all_files(spaces: Spaces[HostSpace]) -> ResourceSet:
-    return _set(r for part in spaces.parts for r in _files(part).resources.values())
+    return _set(r for part in spaces.parts if (found := _files(part)) is not EMPTY for r in found.resources.values())
 
 
 @derived

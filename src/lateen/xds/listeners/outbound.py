@@ -16,7 +16,7 @@ from envoy.config.listener.v3 import listener_pb2
 
 from lateen.kit.derived import Shared, derived
 from lateen.mesh.objects import HTTP, MeshConfig
-from lateen.mesh.view import Bind, HostSpace, HostView, OutboundView
+from lateen.mesh.view import Bind, HostSpace, HostView, OutboundView, Spaces
 from lateen.wire import names, ports
 from lateen.wire.resource import Resource
 from lateen.xds import pb
@@ -224,9 +224,14 @@ def _listening(part: HostSpace) -> Listening:
 
 
 @derived
+def _parts(spaces: Spaces[HostSpace]) -> tuple[Listening, ...]:
+    return tuple(dict.fromkeys(map(_listening, spaces.parts)))
+
+
+@derived
 def of_view(view: OutboundView) -> Listeners:
     """One listener for each port where requests are routed, one for each address and port of other services."""
-    parts = tuple(dict.fromkeys(map(_listening, view.host_spaces.parts)))
+    parts = _parts(view.host_spaces)
     key = (view.config, parts, view.binds)
     return _shared(("listeners", key), lambda: Listeners(_made(*key)))
 

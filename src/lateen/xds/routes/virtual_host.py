@@ -17,7 +17,7 @@ from lateen.mesh.objects import HTTP, MeshConfig
 from lateen.mesh.routing import Route
 from lateen.mesh.scope import covers
 from lateen.mesh.spelling import spellings
-from lateen.mesh.view import DomainSpace, GatewayServer, HostSpace, HostView, OutboundView, Port
+from lateen.mesh.view import DomainSpace, GatewayServer, HostSpace, HostView, OutboundView, Port, Spaces
 from lateen.wire import names
 from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, peer_variable
 from lateen.wire.resource import Resource
@@ -194,14 +194,16 @@ def _ports(part: HostSpace) -> tuple[frozenset[int], frozenset[int]]:
     return frozenset(found), frozenset(whole)
 
 
+@derived
+def _all_ports(spaces: Spaces[HostSpace]) -> tuple[frozenset[int], frozenset[int]]:
+    found = set(map(_ports, spaces.parts))
+    return frozenset().union(*(ports for ports, _ in found)), frozenset().union(*(whole for _, whole in found))
+
+
 def outbound(view: OutboundView) -> tuple[Resource, ...]:
     """One route configuration for each HTTP port of the mesh."""
-    found = {b.port for b in view.binds if b.protocol in ROUTED}
-    whole = set[int]()
-    for part in view.host_spaces.parts:
-        ports, everything = _ports(part)
-        found |= ports
-        whole |= everything
+    ports, whole = _all_ports(view.host_spaces)
+    found = ports | {b.port for b in view.binds if b.protocol in ROUTED}
     return tuple(_configuration(n, view.config, n in whole) for n in sorted(found))
 
 

@@ -1,0 +1,122 @@
+"""What a change costs: it makes new only what it concerns, and what it replaces is freed."""
+
+import gc
+
+import meshes as mesh
+import pytest
+
+from lateen.api import kinds
+from lateen.api import objects as o
+from lateen.mesh.model import Mesh
+from lateen.mesh.views import Views
+from lateen.wire import names
+from lateen.wire.resource import ResourceSet
+from lateen.xds.generate import generate
+
+SPACES = [f"n{i}" for i in range(80)]
+WIDE = """
+kind: Sidecar
+metadata: {name: narrow, namespace: n1}
+spec:
+  workloadSelector: {labels: {kind: narrow}}
+  egress: [{hosts: ["./*", "n2/*"]}]
+"""
+
+
+def wide():
+    """Many namespaces, each with a service of the same name."""
+    found = mesh.objects(WIDE)
+    for i, space in enumerate(SPACES):
+        for name in ("redis", "web"):
+            port = (o.ServicePort("http", 80, 8080, "TCP"),)
+            address = f"10.96.{i + 1}.{len(name)}"
+            found = found.put(kinds.SERVICE, (space, name), o.Service(space, name, address, port, (("app", name),)))
+            pod = mesh.pod(f"{name}-0", f"10.{i}.{len(name)}.1", space, app=name)
+            found = found.put(kinds.POD, (space, pod.name), pod)
+            found = found.put(kinds.ENDPOINT_SLICE, (space, name), (name, {"http": (o.Endpoint(pod.address, 8080, pod.name),)}))
+    return found
+
+
+def route(version):
+    spec = f"{{hosts: [web], http: [{{timeout: {version}s}}]}}"
+    return next(mesh.yamldoc.objects(f"kind: VirtualService\nmetadata: {{name: web, namespace: n3}}\nspec: {spec}"))
+
+
+def endpoints(found, space, addresses):
+    return found.put(kinds.ENDPOINT_SLICE, (space, "redis"), ("redis", {"http": tuple(o.Endpoint(a, 8080, "") for a in addresses)}))
+
+
+def clients(found):
+    narrow = mesh.pod("narrow", "10.244.9.9", "n1", kind="narrow")
+    return [*(found.pods[(space, "web-0")] for space in SPACES[:12]), narrow]
+
+
+def offered(views, pods):
+    return [generate(views.of(p, "sidecar")) for p in pods]
+
+
+def changed(before, after):
+    return {
+        t for b, a in zip(before, after, strict=True) for t in a for x, y in zip(b[t], a[t], strict=True) if x is not y
+    }
+
+
+def test_an_endpoint_touches_endpoints_alone():
+    found = wide()
+    views, pods = Views(Mesh(found)), clients(found)
+    found = endpoints(found, "n5", ["10.5.5.1"])
+    views.advance(found)
+    before, narrow = offered(views, pods), views.of(pods[-1], "sidecar")
+    found = endpoints(found, "n5", ["10.5.5.1", "10.5.5.2"])
+    views.advance(found)
+    after = offered(views, pods)
+    assert changed(before, after) == {names.EDS}
+    news = {n for b, a in zip(before, after, strict=True) for n in a[names.EDS][0].changes_since(b[names.EDS][0])[0]}
+    assert news == {"outbound|80||redis.n5.svc.cluster.local"}
+    assert views.of(pods[-1], "sidecar") is narrow  # its Sidecar does not show that namespace
+
+
+def test_one_name_in_many_namespaces_is_shared_by_all_of_them():
+    """Namespaces see different short names; clusters and endpoints are the same for all."""
+    found = wide()
+    sets = offered(Views(Mesh(found)), clients(found)[:-1])
+    for type_url in (names.CDS, names.EDS, names.LDS, names.RDS):
+        assert len({id(s[type_url][-2 if type_url == names.CDS else 0]) for s in sets}) == 1
+    own = {r for s in sets for r in s[names.VHDS][0].resources.values()}
+    assert len({id(r) for r in own if r.name.startswith("80/redis.n3.")}) == 2  # as n3 sees it, and as all others do
+
+
+def test_a_route_touches_virtual_hosts_alone():
+    found = mesh.add(wide(), route(1), 1)
+    views, pods = Views(Mesh(found)), clients(found)
+    before = offered(views, pods)
+    views.advance(mesh.add(found, route(2), 1))
+    after = offered(views, pods)
+    same = {n: r.version for s in before for t in s if t != names.VHDS for x in s[t] for n, r in x.resources.items()}
+    assert same == {
+        n: r.version for s in after for t in s if t != names.VHDS for x in s[t] for n, r in x.resources.items()
+    }
+    news = {n for b, a in zip(before, after, strict=True) for n in a[names.VHDS][0].changes_since(b[names.VHDS][0])[0]}
+    assert news == {"80/web.n3.svc.cluster.local:80"}
+
+
+@pytest.mark.parametrize("kind", ["endpoint", "route"])
+def test_what_is_replaced_is_freed(kind):
+    """The number of sets that are alive stays what it is over 1,000 pushes."""
+    found = mesh.add(wide(), route(1), 1)
+    views, pods = Views(Mesh(found)), clients(found)
+    alive = []
+    sets = offered(views, pods)
+    for n in range(1000):
+        found = endpoints(found, "n5", [f"10.5.5.{n % 250}"]) if kind == "endpoint" else mesh.add(found, route(n), 1)
+        views.advance(found)
+        before, sets = sets, offered(views, pods)
+        for old, new in zip(before, sets, strict=True):
+            for type_url in new:
+                for x, y in zip(old[type_url], new[type_url], strict=True):
+                    y.changes_since(x)
+        del before, old, new, x, y
+        if n in (20, 999):
+            gc.collect()
+            alive.append((sum(isinstance(x, ResourceSet) for x in gc.get_objects()), len(views.queries)))
+    assert alive[0] == alive[1]
