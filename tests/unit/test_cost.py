@@ -33,7 +33,9 @@ def wide():
             found = found.put(kinds.SERVICE, (space, name), o.Service(space, name, address, port, (("app", name),)))
             pod = mesh.pod(f"{name}-0", f"10.{i}.{len(name)}.1", space, app=name)
             found = found.put(kinds.POD, (space, pod.name), pod)
-            found = found.put(kinds.ENDPOINT_SLICE, (space, name), (name, {"http": (o.Endpoint(pod.address, 8080, pod.name),)}))
+            found = found.put(
+                kinds.ENDPOINT_SLICE, (space, name), (name, {"http": (o.Endpoint(pod.address, 8080, pod.name),)})
+            )
     return found
 
 
@@ -43,7 +45,9 @@ def route(version):
 
 
 def endpoints(found, space, addresses):
-    return found.put(kinds.ENDPOINT_SLICE, (space, "redis"), ("redis", {"http": tuple(o.Endpoint(a, 8080, "") for a in addresses)}))
+    return found.put(
+        kinds.ENDPOINT_SLICE, (space, "redis"), ("redis", {"http": tuple(o.Endpoint(a, 8080, "") for a in addresses)})
+    )
 
 
 def clients(found):
