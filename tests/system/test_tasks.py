@@ -313,6 +313,41 @@ def test_egress_gateway(tasks):
         )
 
 
+def test_egress_gateway_with_mutual_tls_is_chosen_by_the_rules_sni(tasks):
+    gateway = obj(
+        "Gateway", "egress",
+        "{selector: {istio: egressgateway}, servers: [{port: {number: 80, name: https-out, protocol: HTTPS},"
+        " hosts: [httpbin.example.com], tls: {mode: ISTIO_MUTUAL}}]}",
+    )  # fmt: skip
+    service = "istio-egressgateway.istio-system.svc.cluster.local"
+    http = (
+        f"[{{match: [{{gateways: [mesh], port: 80}}], route: [{{destination: {{host: {service}, subset: ext,"
+        " port: {number: 80}}}]}, {match: [{gateways: [egress], port: 80}], route: [{destination: {host:"
+        " httpbin.example.com, port: {number: 80}}, headers: {request: {set: {x-egress: passed}}}}]}]"
+    )
+
+    def rule(more=""):
+        tls = f"{{mode: ISTIO_MUTUAL, sni: httpbin.example.com{more}}}"
+        policy = f"{{portLevelSettings: [{{port: {{number: 80}}, tls: {tls}}}]}}"
+        return obj(
+            "DestinationRule", "egress", f"{{host: {service}, subsets: [{{name: ext, trafficPolicy: {policy}}}]}}"
+        )
+
+    to = "--connect-to httpbin.example.com:80:10.1.1.1:80"
+    url = "http://httpbin.example.com/get"
+    with tasks.applied(
+        obj("ServiceEntry", "ext", OUTSIDE), gateway, rule(), vs("ext", "httpbin.example.com", http, "[mesh, egress]")
+    ):
+        tasks.until(lambda: '"X-Egress"' in tasks.get(url, to)[1], what="the way over the gateway")
+        tasks.applied(rule(', subjectAltNames: ["spiffe://cluster.local/ns/other/sa/somebody-else"]'))
+        tasks.until(lambda: tasks.get(url, to)[0] == 503, what="a name that the gateway does not have")
+
+
+def test_a_name_with_a_dot_at_the_end_stays_in_the_mesh(tasks):
+    code, body = tasks.get("http://httpbin.tasks.svc.cluster.local.:8000/headers")
+    assert (code, "X-Forwarded-Client-Cert" in body) == (200, True)
+
+
 def ingress(tasks, host, path, *more):
     url = f"{tasks.mesh.ingress()}{path}"
     out = subprocess.run(

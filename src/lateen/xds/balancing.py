@@ -30,9 +30,9 @@ _SIMPLE = {
 
 
 def apply(cluster: Any, lb: api.LoadBalancer | None) -> None:
-    """Sets ``cluster``'s balancer; LEAST_REQUEST where nothing is said, as in Istio."""
+    """Set the cluster's load balancer; LEAST_REQUEST is the default, as in Istio."""
     if lb is not None and lb.simple == "PASSTHROUGH":
-        # Each connection goes where its client wanted it to go.
+        # Each connection goes to its original destination.
         cluster.type = cluster_pb2.Cluster.DiscoveryType.Value("ORIGINAL_DST")
         cluster.lb_policy = cluster_pb2.Cluster.LbPolicy.Value("CLUSTER_PROVIDED")
         return
@@ -52,7 +52,7 @@ def apply(cluster: Any, lb: api.LoadBalancer | None) -> None:
 
 
 def by_locality(cluster: Any) -> None:
-    """Let the weights of places count."""
+    """Balance by the weights of localities first."""
     if cluster.HasField("load_balancing_policy"):
         for p in cluster.load_balancing_policy.policies:
             config = p.typed_extension_config.typed_config
@@ -66,7 +66,7 @@ def by_locality(cluster: Any) -> None:
 
 
 def _utilized(found: api.BackendUtilization) -> extension_pb2.TypedExtensionConfig:
-    """By what backends report of their load (ORCA)."""
+    """By the load that backends report (ORCA)."""
     out = weighted_pb2.ClientSideWeightedRoundRobin(
         metric_names_for_computing_utilization=found.metric_names_for_computing_utilization
     )
@@ -96,7 +96,7 @@ def _warm_up(lb: api.LoadBalancer) -> Any | None:
 
 
 def _key(h: api.ConsistentHash) -> rc.RouteAction.HashPolicy:
-    """What is hashed. It is the cluster's, not the route's: so it holds however a request came to this cluster."""
+    """The hash policy. It belongs to the cluster, not to routes, so that it applies however a request came here."""
     out = rc.RouteAction.HashPolicy()
     if h.http_header_name:
         out.header.header_name = h.http_header_name

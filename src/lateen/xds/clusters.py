@@ -1,4 +1,4 @@
-"""Clusters: one for each service port and subset, the workload's own ports, and the fixed ones."""
+"""Clusters: one per service port and subset, one per port of the workload, and the fixed ones."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ PASSTHROUGH_IDLE_S = 300.0
 CLEANUP_S = 60.0
 """How long an ORIGINAL_DST cluster of the workload keeps a destination without connections (Istio; Envoy: 5 s)."""
 UNLIMITED = 4294967295
-"""Istio sets Envoy's circuit breakers to their maximum: Envoy's own 1024 connections would surprise."""
+"""Circuit breakers are open by default, as in Istio; Envoy's own limit of 1024 connections would surprise."""
 LOOP_GUARD = "127.0.0.6"
-"""Inbound connections to the application come from here, so that they are not captured again."""
+"""Source address of connections to the application, so that they are not captured again (Istio's)."""
 
 
 def _http_options(
@@ -61,13 +61,13 @@ def _http_options(
         matcher = options.outlier_detection.error_matcher
         codes = outlier.outlier_detection_http_error_codes
         for code in codes:
-            rule = matcher if len(codes) == 1 else matcher.or_match.rules.add()  # Envoy wants two of them at least
+            rule = matcher if len(codes) == 1 else matcher.or_match.rules.add()  # an "or" needs at least two rules
             rule.http_response_headers_match.headers.add(name=":status").string_match.exact = str(code)
     return pb.any_of(options)
 
 
 def _http2(pool: api.HttpPool | None) -> protocol_pb2.Http2ProtocolOptions:
-    """Upgrades (WebSocket) cross HTTP/2 as extended CONNECT."""
+    """HTTP/2 settings; upgrades such as WebSocket use extended CONNECT."""
     streams = (pool and pool.max_concurrent_streams) or 1024
     out = protocol_pb2.Http2ProtocolOptions(allow_connect=True, max_concurrent_streams=pb.u32(streams))
     if pool and pool.http2_keep_alive:
@@ -97,7 +97,7 @@ def _breakers(
 
 
 def _outlier(found: api.OutlierDetection) -> outlier_detection_pb2.OutlierDetection:
-    """Success-rate ejection is off, as in Istio; what is not set keeps Envoy's own default."""
+    """Success-rate ejection is off, as in Istio; fields that are not set keep Envoy's defaults."""
     out = outlier_detection_pb2.OutlierDetection(enforcing_success_rate=pb.u32(0))
     if found.consecutive_5xx_errors is not None:
         out.consecutive_5xx.value = found.consecutive_5xx_errors
@@ -134,12 +134,12 @@ def _resource(cluster: Any, view: HostView) -> Resource:
 
 
 def _subsets(view: HostView) -> list[str]:
-    """The whole service first, as the subset without a name."""
+    """Names of subsets; the empty name stands for the whole service and comes first."""
     return list(dict.fromkeys(["", *(s.name for dr in view.rules for s in dr.spec.subsets)]))
 
 
 def _message(view: HostView, port: Port, subset: str, found: api.TrafficPolicy) -> tuple[Any, tuple[str, ...]]:
-    """The cluster without its transport, and the application protocols of mesh TLS."""
+    """The cluster without its transport socket, and the ALPN values of mesh TLS."""
     pool = found.connection_pool
     http = port.protocol in (*HTTP, "auto")
     meshed = view.secured(port.number, subset).meshed
@@ -171,13 +171,13 @@ def _message(view: HostView, port: Port, subset: str, found: api.TrafficPolicy) 
         kind = "downstream" if as_client else "h2" if h2 else "h1"
         options = _http_options(kind, pool, found.outlier_detection, _asked(found.tls, view.sans))
         cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(options)
-    # A port of unknown protocol carries both; its requests say that they are some on their own (see routes).
+    # On auto-detected ports the cluster's ALPN means plain TCP; requests announce HTTP themselves (see routes).
     return cluster, tls.ALPN_H2 if h2 else tls.ALPN_H1 if http and port.protocol != "auto" else tls.ALPN_TCP
 
 
 def _asked(found: api.ClientTLS | None, sans: tuple[str, ...]) -> Any:
-    """Where TLS begins here, a request's own host is what is asked for unless the rule says a name, and what the server
-    must be called unless somebody says other names, as in Istio."""
+    """With TLS origination, a request's host is the SNI unless the rule has one, and the name that the server's
+    certificate must have unless SANs are configured, as in Istio."""
     if found is None or found.mode not in ("SIMPLE", "MUTUAL"):
         return None
     unknown = not (found.subject_alt_names or sans or found.insecure_skip_verify)
@@ -200,7 +200,7 @@ def _connections(cluster: Any, pool: api.TcpPool) -> None:
 
 
 def _metadata(view: HostView) -> Any:
-    """The service, for telemetry; the rule that shaped the cluster, where istioctl's users look for it."""
+    """The service, for telemetry; and the DestinationRule, which istioctl shows."""
     service = {"host": view.host, "name": view.name, "namespace": view.namespace}
     if not view.rules:
         return pb.metadata(lateen=service)
@@ -212,7 +212,7 @@ def _metadata(view: HostView) -> Any:
 def _transport(
     cluster: Any, view: HostView, port: Port, subset: str, found: api.ClientTLS | None, alpn: tuple[str, ...]
 ) -> None:
-    """Automatic mutual TLS, decided per endpoint unless all are alike or the rule decides."""
+    """Automatic mutual TLS, decided per endpoint unless all endpoints are alike or the rule decides."""
     if found is not None and found.mode == "DISABLE":
         return
     if found is not None and found.mode in ("SIMPLE", "MUTUAL"):
@@ -220,7 +220,7 @@ def _transport(
         return
     secured = view.secured(port.number, subset)
     domain = view.config.trust_domain
-    # What the rule says goes before what is known of the service: gateways are chosen by the name that is asked for.
+    # The rule's names take precedence over the service's: a gateway chooses its server by SNI.
     sni = (found.sni if found else "") or names.sni(view.host, port.number, subset)
     sans = (found.subject_alt_names if found else ()) or tuple(
         f"spiffe://{domain}/ns/{namespace}/sa/{account}" for namespace, account in secured.accounts
@@ -230,7 +230,7 @@ def _transport(
     if (found is not None and found.mode == "ISTIO_MUTUAL") or meshed == "all":
         cluster.transport_socket.CopyFrom(mesh_tls)
     elif meshed == "some" and cluster.type == cluster_pb2.Cluster.ORIGINAL_DST:
-        return  # nothing is known of whom a connection goes to: plain text reaches both kinds
+        return  # the endpoint is not known in advance: plain text reaches both kinds
     elif meshed == "some":
         match = cluster.transport_socket_matches.add(name="tlsMode-istio", transport_socket=mesh_tls)
         match.match.fields["tlsMode"].string_value = "istio"
@@ -246,9 +246,9 @@ def of_host(view: HostView) -> tuple[Resource, ...]:
 
 
 def by_sni(view: HostView) -> tuple[Resource, ...]:
-    """For AUTO_PASSTHROUGH: the host's clusters under the names that mesh TLS asks for; the TLS in it passes through.
+    """For AUTO_PASSTHROUGH: the host's clusters, named by the SNI of mesh TLS, which passes through.
 
-    Their endpoints have these names, too: Envoy does not ask again for a resource that another cluster has."""
+    Their endpoints have these names, too, since Envoy does not subscribe again to what another cluster has."""
     if view.external or view.resolution in ("RULES", "HEADLESS"):
         return ()
     out = []
@@ -265,7 +265,7 @@ def by_sni(view: HostView) -> tuple[Resource, ...]:
 
 @lru_cache(maxsize=4)
 def fixed(connect_timeout: float) -> tuple[Resource, ...]:
-    """Where unknown traffic goes: on to its destination, or nowhere."""
+    """Where unknown traffic goes: PassthroughCluster and BlackHoleCluster."""
     passthrough = cluster_pb2.Cluster(
         name=names.PASSTHROUGH,
         type="ORIGINAL_DST",
@@ -282,7 +282,7 @@ def fixed(connect_timeout: float) -> tuple[Resource, ...]:
 
 
 def of_workload(view: InboundView) -> tuple[Resource, ...]:
-    """The application's own ports, and one cluster for all others."""
+    """One cluster per known port of the application, and one for all other ports."""
     made = (_own(view, i) for i in view.ports)
     rest = _to_application(view, names.INBOUND_PASSTHROUGH, "downstream", idle_s=PASSTHROUGH_IDLE_S)
     return (*(pb.resource(c.name, c, view.origins) for c in made), pb.resource(rest.name, rest))
@@ -310,8 +310,8 @@ def _to_application(
 
 
 def _own(view: InboundView, i: InboundPort) -> Any:
-    """Where a Sidecar says that the application listens elsewhere, its connections go there: 127.0.0.1 for loopback,
-    0.0.0.0 for the pod's own address, or a Unix socket."""
+    """Connections go to a Sidecar's ``defaultEndpoint`` where there is one: 127.0.0.1, 0.0.0.0 for the pod's own
+    address, or a Unix socket."""
     protocol = i.port.protocol
     http = i.pool.http if i.pool else None
     if protocol not in (*HTTP, "auto"):

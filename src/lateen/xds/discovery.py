@@ -1,4 +1,4 @@
-"""How a cluster finds its endpoints: told by istiod, looked up by name, or wherever the connection wanted to go."""
+"""How a cluster finds its endpoints: EDS, DNS, or the connection's original destination."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _BALANCER = cluster_pb2.Cluster.LbPolicy
 
 
 def dns_cache() -> dns_cache_pb2.DnsCacheConfig:
-    """One cache of names for all clusters that forward to whatever name is asked for."""
+    """One DNS cache for all dynamic forward proxies."""
     return dns_cache_pb2.DnsCacheConfig(name="dynamic-dns", dns_lookup_family="V4_PREFERRED")
 
 
 def apply(cluster: Any, view: HostView, port: Port, subset: str) -> None:
-    """Sets what ``balancing`` has left open."""
+    """Set the discovery type, unless ``balancing`` has done so."""
     if cluster.type == cluster_pb2.Cluster.ORIGINAL_DST:
         return
     if view.resolution in ("NONE", "HEADLESS"):
@@ -38,7 +38,7 @@ def apply(cluster: Any, view: HostView, port: Port, subset: str) -> None:
         cluster.cluster_type.typed_config.CopyFrom(pb.any_of(config))
     elif view.resolution in ("DNS", "DNS_ROUND_ROBIN"):
         found = next((e for e in view.inline if e.cluster == cluster.name), None)
-        # Of LOGICAL_DNS Envoy wants exactly one name.
+        # LOGICAL_DNS requires exactly one endpoint.
         one = view.resolution == "DNS_ROUND_ROBIN" and found is not None and bool(found.endpoints)
         cluster.type = _KIND.Value("LOGICAL_DNS" if one else "STRICT_DNS")
         cluster.dns_lookup_family = cluster_pb2.Cluster.DnsLookupFamily.Value("V4_PREFERRED")

@@ -1,4 +1,4 @@
-"""Which endpoints come first for a client at some place: failover by priorities, distribution by weights.
+"""Locality load balancing: failover by priorities, distribution by weights.
 
 Facts: https://istio.io/latest/docs/reference/config/networking/destination-rule/#LocalityLoadBalancerSetting.
 """
@@ -13,7 +13,7 @@ from lateen.mesh.view import Locality
 from lateen.mesh.workloads import Instance, Instances
 
 TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
-"""Labels that stand for the parts of a place, as failoverPriority names them."""
+"""The topology labels that ``failoverPriority`` may name."""
 
 
 class Group(NamedTuple):
@@ -24,7 +24,7 @@ class Group(NamedTuple):
 
 
 def groups(endpoints: Instances, asked: Locality | None) -> list[Group]:
-    """Endpoints of one place and priority together. Priorities have no gaps, as Envoy asks."""
+    """Endpoints grouped by locality and priority. Priorities have no gaps, as Envoy requires."""
     if not endpoints:
         return []
     if asked is None:
@@ -58,7 +58,7 @@ def _covers(pattern: str, place: str) -> bool:
 
 
 def _distributed(endpoints: Instances, chosen: Distribute) -> list[Group]:
-    """Each entry's share is split among its places by their endpoints; places that no entry names get nothing."""
+    """Each entry's share is split among its localities by their endpoints; other localities get nothing."""
     by: dict[str, list[Instance]] = {}
     for i in endpoints:
         by.setdefault(i.locality, []).append(i)

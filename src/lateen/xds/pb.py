@@ -1,4 +1,4 @@
-"""Small constructors for Envoy's messages, and their one serialization."""
+"""Short constructors for Envoy's messages, and the one place that serializes them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def address(host: str, port: int) -> address_pb2.Address:
 
 @lru_cache(maxsize=8)
 def ads(patience_s: float = 0) -> config_source_pb2.ConfigSource:
-    """``patience_s``: what needs the resource is there without it after this time; 0 waits for ever."""
+    """A resource by ADS. Envoy goes on without it after ``patience_s`` seconds; 0 waits without a limit."""
     return config_source_pb2.ConfigSource(
         ads=config_source_pb2.AggregatedConfigSource(),
         initial_fetch_timeout=duration(patience_s),
@@ -48,7 +48,7 @@ def ads(patience_s: float = 0) -> config_source_pb2.ConfigSource:
 
 
 def percent(value: float) -> percent_pb2.FractionalPercent:
-    """A share of a hundred, exact to a millionth."""
+    """``value`` percent, exact to a ten-thousandth of a percent."""
     return percent_pb2.FractionalPercent(numerator=round(value * 10_000), denominator="MILLION")
 
 
@@ -63,7 +63,7 @@ def metadata(**namespaces: dict[str, str]) -> base_pb2.Metadata:
 
 
 def resource(name: str, message: Message, origin: tuple[str, ...] = ()) -> Resource:
-    """Wrapped for a delta response; the version is that of the content."""
+    """The message wrapped for a delta response; the version is a hash of its content."""
     body = any_of(message)
     version = hashlib.blake2b(body.value, digest_size=8).hexdigest()
     wrapped = discovery_pb2.Resource(name=name, version=version, resource=body)

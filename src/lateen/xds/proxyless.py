@@ -27,7 +27,7 @@ def _routes(view: HostView, port: Port) -> route_pb2.RouteConfiguration:
     del host.domains[:]
     host.domains.append("*")
     for route in host.routes:
-        route.route.ClearField("retry_policy")  # gRPC knows other conditions than Envoy
+        route.route.ClearField("retry_policy")  # gRPC's retry conditions are not Envoy's
         route.ClearField("typed_per_filter_config")
         _set_timeout(route)
     out.virtual_hosts.append(host)
@@ -35,8 +35,7 @@ def _routes(view: HostView, port: Port) -> route_pb2.RouteConfiguration:
 
 
 def _set_timeout(route: Any) -> None:
-    """gRPC reads the longest duration of a stream, not the timeout of a route (gRFC A31); as in Istio, 0 is without a
-    limit."""
+    """gRPC reads a route's ``max_stream_duration`` instead of its timeout (gRFC A31); 0 means no limit, as in Istio."""
     if route.HasField("route"):
         limit = duration_pb2.Duration()
         limit.CopyFrom(route.route.timeout)

@@ -52,14 +52,14 @@ def _self(key: str) -> str:
 
 
 def _peer(key: str) -> str:
-    """Straight from the request: no filter has to move it first."""
+    """Read from the request's headers, so that no filter has to copy them first."""
     headers = dict(PEER_HEADERS)
     fallback = f"?{headers[PEER_FALLBACK[key]]}" if key in PEER_FALLBACK else ""
     return f"%REQ({headers[key]}{fallback})%"
 
 
 def _nobody(_: str) -> str:
-    """Without mutual TLS anybody could say anything."""
+    """Without mutual TLS the headers could be forged."""
     return UNKNOWN
 
 
@@ -73,7 +73,7 @@ def _cluster(key: str) -> str:
 
 @dataclass(frozen=True)
 class Server:
-    """What a server's sidecar knows of a port: constants, so that nothing is looked up for each request."""
+    """What a server's sidecar knows of a port; constant, so that no request needs a lookup."""
 
     security: str
     host: str
@@ -82,7 +82,7 @@ class Server:
 
 
 def _labels(server: Server | None, http: bool) -> list[tuple[str, str]]:
-    """Istio's labels in Istio's order; ``server`` is None on the client's side."""
+    """Istio's labels in Istio's order; ``server`` is None for the reporter ``source``."""
     source: Callable[[str], str]
     destination: Callable[[str], str]
     if server is None:

@@ -1,6 +1,6 @@
 """TLS contexts: mutual TLS between proxies with the workload's certificate, which Envoy reads from watched files; and
-TLS as rules describe it, whose certificates are resources of their own, so that one that is missing is nobody else's
-trouble."""
+TLS that users configure, whose certificates are SDS resources of their own, so that a missing one affects only the host
+or server that needs it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from lateen.xds import pb
 SECRETS = "/etc/istio/proxy"
 CERTIFICATE_SDS, ROOT_SDS = f"{SECRETS}/sds-default.json", f"{SECRETS}/sds-rootca.json"
 SYSTEM_SDS = f"{SECRETS}/sds-system.json"
-"""The authorities that the proxy's system trusts, which the agent has found."""
+"""The certificate authorities that the proxy's system trusts; the agent writes the file."""
 
-# What a client of the mesh offers, so that the server can tell mesh TLS from the application's own.
+# ALPN values of clients in the mesh; by these a server tells mesh TLS from the application's own TLS.
 ALPN_H2 = ("istio-h2", "istio", "h2")
 ALPN_H1 = ("istio-http/1.1", "istio", "http/1.1")
 ALPN_TCP = ("istio-peer-exchange", "istio")
@@ -122,7 +122,7 @@ def _by_ads(name: str, patience_s: float = PATIENCE_S) -> secret_pb2.SdsSecretCo
 
 
 def of_files(tls: ClientTLS | ServerTLS) -> tuple[Resource, ...]:
-    """Certificates that are in the pod's files; Envoy reads them again when something is moved into their directory."""
+    """SDS resources for certificates in the pod's files; Envoy reloads them when a file is moved into the directory."""
     if isinstance(tls, ServerTLS):
         if tls.secrets or tls.mode == "ISTIO_MUTUAL":
             return ()
@@ -170,7 +170,7 @@ def _file_authorities(ca: str, crl: str) -> Resource:
 
 
 def _sans(names_: tuple[str, ...]) -> list[Any]:
-    """A certificate with any of the names, as a DNS name or as a URI."""
+    """Matchers for a certificate that has one of the names as a DNS or URI SAN."""
     return [
         common_pb2.SubjectAltNameMatcher(san_type=kind, matcher=string_pb2.StringMatcher(exact=san))
         for san in names_
@@ -179,8 +179,8 @@ def _sans(names_: tuple[str, ...]) -> list[Any]:
 
 
 def originate(tls: ClientTLS, host: str, sans: tuple[str, ...], h2: bool) -> base_pb2.TransportSocket:
-    """TLS that begins at this proxy (SIMPLE, MUTUAL), by secrets or by files in the pod. Servers are verified with what
-    the rule says, else with the authorities that the system trusts."""
+    """TLS origination (SIMPLE, MUTUAL), with certificates from Secrets or from files in the pod. Servers are verified
+    with the rule's authorities, else with those that the system trusts."""
     common = tls_pb2.CommonTlsContext(alpn_protocols=["h2"] if h2 else [])
     common.tls_params.CopyFrom(_params())
     if tls.mode == "MUTUAL" and tls.credential_name:
@@ -194,7 +194,7 @@ def originate(tls: ClientTLS, host: str, sans: tuple[str, ...], h2: bool) -> bas
         combined = common.combined_validation_context
         combined.default_validation_context.match_typed_subject_alt_names.extend(_sans(tls.subject_alt_names or sans))
         combined.validation_context_sds_secret_config.CopyFrom(_authorities(tls))
-    # Without a name of its own a request's host is what is asked for (auto_sni); connections ask for the service's.
+    # Without an SNI in the rule, requests use their own host (auto_sni) and connections the service's host.
     sni = tls.sni or ("" if "*" in host else host)
     found = tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=sni)
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=pb.any_of(found))
@@ -213,7 +213,7 @@ def tls_params(version: str) -> Any:
 
 
 def with_proxy_protocol(cluster: Any, version: str) -> None:
-    """Tell the server who the client is, before anything else (PROXY protocol)."""
+    """Send the client's address ahead of the connection's data (PROXY protocol)."""
     inner = base_pb2.TransportSocket()
     inner.CopyFrom(cluster.transport_socket if cluster.HasField("transport_socket") else raw())
     found = proxy_pb2.ProxyProtocolUpstreamTransport(
@@ -225,8 +225,8 @@ def with_proxy_protocol(cluster: Any, version: str) -> None:
 
 
 def gateway(tls: ServerTLS, alpn: tuple[str, ...], trust_domain: str) -> Any:
-    """How a server ends TLS. Certificates come by secret over the proxy's own secured stream, or from files in the
-    pod."""
+    """How a server terminates TLS. Certificates come from Secrets, over the proxy's own xDS stream, or from files in
+    the pod."""
     if tls.mode == "ISTIO_MUTUAL":
         return downstream(alpn, trust_domain)
     common = tls_pb2.CommonTlsContext(alpn_protocols=alpn)
@@ -234,7 +234,7 @@ def gateway(tls: ServerTLS, alpn: tuple[str, ...], trust_domain: str) -> Any:
     params.tls_minimum_protocol_version = tls_params(_VERSIONS.get(tls.min_protocol_version, "TLSv1_2"))
     if tls.max_protocol_version in _VERSIONS:
         params.tls_maximum_protocol_version = tls_params(_VERSIONS[tls.max_protocol_version])
-    # Unknown ones are left out, as in Istio; their author has been told.
+    # Unknown ones are left out, as in Istio; validation warns about them.
     params.cipher_suites.extend(c for c in dict.fromkeys(tls.cipher_suites) if c in CIPHER_SUITES)
     params.ecdh_curves.extend(c for c in dict.fromkeys(tls.ecdh_curves) if c in ECDH_CURVES)
     own = [names.credential(n) for n in tls.secrets] or [names.file_certificate(*pair) for pair in _file_pairs(tls)]
@@ -264,7 +264,7 @@ def gateway(tls: ServerTLS, alpn: tuple[str, ...], trust_domain: str) -> Any:
 
 
 def secret(credential: o.Credential) -> Resource:
-    """A certificate with its key, or what clients are verified with, as a resource."""
+    """A certificate with its key, or the authorities that verify clients, as an SDS resource."""
     if credential.chain:
         name = names.credential(credential.name)
         out = secret_pb2.Secret(name=name)

@@ -39,7 +39,7 @@ def _rbac(
     domains: tuple[str, ...],
     prefix: str = "",
 ) -> Any:
-    """None where there are no policies; on TCP, rules about requests are left out."""
+    """None without policies. On TCP, rules about requests are left out."""
     found = list(policies)
     if not found:
         return None
@@ -82,8 +82,8 @@ def plain(policies: Policies, tcp: bool, domains: tuple[str, ...] = ()) -> tuple
 def custom(
     policies: Policies, tcp: bool, providers: tuple[ExtensionProvider, ...], domains: tuple[str, ...] = ()
 ) -> tuple[Any, ...]:
-    """CUSTOM: Envoy finds out whether a policy matches, and then asks its provider. A policy whose provider is not
-    known refuses everything that it matches."""
+    """CUSTOM: shadow rules decide whether a policy matches; if one does, Envoy asks its provider. A policy with an
+    unknown provider denies everything that it matches."""
     mine = [p for p in policies if p.spec.action == "CUSTOM" and p.spec.provider and not p.dry_run]
     if not mine:
         return ()
@@ -93,7 +93,7 @@ def custom(
     if len(wanted) != 1 or wanted[0] not in by_name:
         return (_filter(tcp, _rbac(mine, "CUSTOM", tcp, domains, "istio-ext-authz-bad-"), None, ""),)
     if not usable:
-        return ()  # a provider that speaks HTTP cannot be asked about TCP
+        return ()  # an HTTP provider cannot authorize TCP connections
     prefix = f"istio-ext-authz-{usable[0]}"
     shadow = _rbac(mine, "CUSTOM", tcp, domains, f"{prefix}-")
     return _filter(tcp, None, shadow, EXT_PREFIX), _ext_authz(by_name[usable[0]], tcp, prefix)

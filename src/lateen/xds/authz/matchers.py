@@ -24,7 +24,7 @@ _META = frozenset("\\.+*?()|[]{}^$")
 
 
 def quoted(text: str) -> str:
-    """With a backslash before what means something in RE2."""
+    """The text with RE2's metacharacters escaped."""
     return "".join(f"\\{c}" if c in _META else c for c in text)
 
 
@@ -147,7 +147,7 @@ def _metadata(name: str, keys: list[str], value: Any) -> metadata_pb2.MetadataMa
 
 
 def _any_of(matchers: list[Any]) -> Any:
-    """Envoy's "or" needs two at least."""
+    """Envoy's "or" needs at least two matchers."""
     if len(matchers) == 1:
         return matchers[0]
     return value_pb2.ValueMatcher(or_match=value_pb2.OrMatcher(value_matchers=matchers))

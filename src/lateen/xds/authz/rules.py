@@ -13,11 +13,11 @@ from lateen.xds.authz import matchers as m
 
 
 class HttpOnly(Exception):
-    """The condition is about requests, and there are none on a TCP port."""
+    """The condition is about requests, which a TCP port does not have."""
 
 
 class Scope(NamedTuple):
-    """For whom a rule is read: the policy's namespace, the mesh's trust domains, TCP or HTTP."""
+    """The context of a rule: the policy's namespace, the mesh's trust domains, TCP or HTTP."""
 
     namespace: str
     domains: tuple[str, ...]
@@ -88,7 +88,7 @@ def _identities(values: tuple[str, ...], but: tuple[str, ...], scope: Scope) -> 
 
 
 def _left_out(scope: Scope) -> bool:
-    """Whether a condition about requests is passed over here. Raises HttpOnly where its rule is."""
+    """Whether a condition about requests is ignored here. Raises HttpOnly where its rule is dropped."""
     if scope.tcp and not scope.lenient:
         raise HttpOnly
     return scope.tcp
@@ -137,7 +137,7 @@ def _about_request(c: sec.Condition) -> list[Any]:
 
 
 def policy(rule: sec.Rule, scope: Scope) -> rbac_pb2.Policy:
-    """Raises HttpOnly where nothing of the rule can hold on a TCP port."""
+    """Raises HttpOnly where the rule cannot match on a TCP port."""
     permissions: list[Any] = []
     principals: list[Any] = []
     for c in rule.when:
@@ -157,7 +157,7 @@ def policy(rule: sec.Rule, scope: Scope) -> rbac_pb2.Policy:
 
 
 def never() -> rbac_pb2.Policy:
-    """Of a policy without rules: it matches nothing."""
+    """The RBAC policy of an AuthorizationPolicy without rules: it matches nothing."""
     out = rbac_pb2.Policy()
     out.permissions.add(not_rule=rbac_pb2.Permission(any=True))
     out.principals.add(not_id=rbac_pb2.Principal(any=True))

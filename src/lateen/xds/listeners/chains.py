@@ -1,6 +1,6 @@
-"""Which connections a filter chain takes: by the name they ask for and by where they want to go.
+"""Which connections a filter chain matches: by SNI and by destination address.
 
-Envoy refuses a listener with two chains for the same; here the first has it.
+Envoy refuses a listener with two chains that match the same; here the first one wins.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lateen.xds import pb
 
 
 def network(text: str) -> str:
-    """An address or a range; host bits are ignored."""
+    """A CIDR range of an address or a range; host bits are ignored."""
     return str(ipaddress.ip_network(text, strict=False))
 
 
@@ -26,14 +26,14 @@ def cidr(text: str) -> address_pb2.CidrRange:
 
 
 class Taken:
-    """What the chains of one listener take."""
+    """What the chains of one listener match so far."""
 
     def __init__(self) -> None:
         self._pairs: set[tuple[str, str]] = set()
 
     def left(self, names: Iterable[str], ranges: Iterable[str]) -> list[Any]:
-        """Matches for what is free of these names (none: every name) and ranges (none: everywhere), which is then
-        taken. A match without conditions is for all the rest."""
+        """Claim what no earlier chain matches of these names (none: every name) and ranges (none: everywhere). Returns
+        the matches for it; one without conditions is for all the rest."""
         groups: dict[tuple[str, ...], list[str]] = {}
         wanted = tuple(dict.fromkeys(network(r) for r in ranges)) or ("",)
         for name in dict.fromkeys(n.lower() for n in names) or ("",):

@@ -22,11 +22,11 @@ ALPN = ("h2", "http/1.1")
 
 
 Found = tuple[tuple[str, ...], tuple[str, ...], Any]
-"""(names that clients ask for, ranges that they want to go to, the chain without its match for these)"""
+"""(SNI names, destination ranges, the filter chain without its match for these)"""
 
 
 def _requests(server: GatewayServer, where: Place) -> Found:
-    """A chain whose requests are routed."""
+    """The chain of a server that routes requests."""
     requests = Requests("gateway", asks=authorization.asks(server.authorization))
     stat = f"outbound_0.0.0.0_{server.target}"
     manager = http.manager(server.config, requests, stat, rds=server.route, place=where)
@@ -37,7 +37,7 @@ def _requests(server: GatewayServer, where: Place) -> Found:
 
 
 def _connections(server: GatewayServer) -> list[Found]:
-    """Chains that forward connections: by name where TLS passes through, else by where they want to go."""
+    """Chains that forward connections: by SNI where TLS passes through, else by destination."""
 
     if server.automatic:
         return [_by_cluster_name(server)]
@@ -55,7 +55,7 @@ def _connections(server: GatewayServer) -> list[Found]:
 
 
 def _by_cluster_name(server: GatewayServer) -> Found:
-    """AUTO_PASSTHROUGH: the name that mesh TLS asks for (``outbound_.80_._.host``) is a cluster's."""
+    """AUTO_PASSTHROUGH: the SNI of mesh TLS (``outbound_.80_._.host``) names the cluster."""
     match = lc.FilterChainMatch(application_protocols=tls.MESH_ALPN)
     otherwise = ((names.BLACK_HOLE, 100),)
     filters = order.network(Connections(server.config, otherwise, policies=server.authorization, by_sni=True))
@@ -63,11 +63,11 @@ def _by_cluster_name(server: GatewayServer) -> Found:
 
 
 def _listener(place: tuple[str, int], where: Place, servers: tuple[GatewayServer, ...]) -> Resource | None:
-    """None where nothing is behind the port yet."""
+    """None while nothing is routed from the port."""
     chains: list[Any] = []
     taken = Taken()
     for server in servers:
-        # The oldest gateway wins; the other one's object says so in its status.
+        # The oldest Gateway wins; the other one's status says so.
         for sni, ranges, chain in [_requests(server, where)] if server.route else _connections(server):
             for match in taken.left(sni, ranges):
                 made = lc.FilterChain()

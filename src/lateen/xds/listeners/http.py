@@ -15,7 +15,7 @@ from lateen.xds.filters import order
 from lateen.xds.filters.chain import Requests
 
 SERVER_NAME = "istio-envoy"
-"""The ``server`` header of answers that leave the mesh's proxies."""
+"""The ``server`` header of responses, as in Istio."""
 _DETAILED = (hcm.HttpConnectionManager.APPEND_FORWARD, hcm.HttpConnectionManager.SANITIZE_SET)
 
 
@@ -53,7 +53,7 @@ def manager(
         _client_certificate(out, "APPEND_FORWARD")
     elif place:
         _client_certificate(out, place.client_certificate)
-        # A gateway of a trusted proxy also believes its X-Forwarded-Proto, so that redirects to HTTPS end.
+        # With trusted proxies Envoy also accepts their X-Forwarded-Proto, so that httpsRedirect does not loop.
         out.xff_num_trusted_hops = place.trusted_proxies
     return lc.Filter(name="envoy.filters.network.http_connection_manager", typed_config=pb.any_of(out))
 

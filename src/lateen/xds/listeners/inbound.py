@@ -1,4 +1,4 @@
-"""What comes to the application: captured on 15006, told apart by port and by whether it is mesh TLS."""
+"""Inbound listeners: connections to the application, captured on 15006, are matched by port and by mesh TLS."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from lateen.xds.routes import virtual_host
 
 ALPN_SERVER = ("h2", "http/1.1")
 HTTP_ALPN = ("http/1.0", "http/1.1", "h2c")
-"""What Envoy calls plain HTTP that it has recognized."""
+"""The protocols that Envoy's HTTP inspector reports for plain text."""
 
 
 class Kind(NamedTuple):
-    """One way in which connections to a port come, and what they are taken for."""
+    """A kind of connection to a port, and how it is treated."""
 
     transport: str
     """``tls``, ``raw_buffer``, or empty for both"""
     alpn: tuple[str, ...]
     http: bool
     mesh: bool
-    """Mutual TLS of the mesh ends here."""
+    """Whether the chain terminates the mesh's mutual TLS."""
 
 
 _MESH_HTTP = Kind("tls", tls.MESH_HTTP, True, True)
@@ -57,7 +57,7 @@ WAYS: dict[tuple[str, str], tuple[Kind, ...]] = {
     ),
     ("auto", "DISABLE"): (_PLAIN_HTTP, Kind("raw_buffer", (), False, False), Kind("tls", (), False, False)),
 }
-"""(protocol, mode of mutual TLS) -> the filter chains. What matches none is reset. They are Istio's."""
+"""(protocol, mode of mutual TLS) -> the filter chains, as in Istio. A connection that matches none is reset."""
 
 
 def _match(port: int | None, kind: Kind) -> lc.FilterChainMatch:
@@ -77,7 +77,7 @@ def _server(view: InboundView, service: o.Service | None, secure: bool, name: st
 
 
 def _filters(view: InboundView, i: InboundPort, secure: bool, is_http: bool, stat: str) -> list[Any]:
-    """What a connection to a port passes through."""
+    """The network filters of connections to a port."""
     server = _server(view, i.service, secure)
     cluster = names.inbound(i.port.number)
     if not is_http:
@@ -110,7 +110,7 @@ def _port_chains(view: InboundView, i: InboundPort) -> list[Any]:
 
 
 def _own_tls(view: InboundView, i: InboundPort, name: str, is_http: bool) -> lc.FilterChain:
-    """A Sidecar's ingress listener with TLS of its own, which is there where the mesh's is switched off."""
+    """A Sidecar's ingress listener with ``tls``, which is used where mutual TLS is disabled."""
     assert i.tls is not None
     match = lc.FilterChainMatch(transport_protocol="tls")
     match.destination_port.value = i.port.number
@@ -121,7 +121,7 @@ def _own_tls(view: InboundView, i: InboundPort, name: str, is_http: bool) -> lc.
 
 
 def _rest_chains(view: InboundView) -> list[Any]:
-    """Ports that no service leads to."""
+    """Chains for ports that belong to no service."""
     hole = lc.FilterChainMatch()
     hole.destination_port.value = ports.INBOUND
     out = [
@@ -137,7 +137,7 @@ def _rest_chains(view: InboundView) -> list[Any]:
 
 
 def _passthrough(view: InboundView, port: int | None, mode: str) -> list[Any]:
-    """To where the client wanted to go; ``port`` is None for all ports without a chain of their own."""
+    """Chains that forward to the original destination; ``port`` is None for all ports without chains of their own."""
     out = []
     suffix = "" if port is None else f"-{port}"
     for kind in WAYS[("auto", mode)]:
@@ -161,7 +161,7 @@ def _passthrough(view: InboundView, port: int | None, mode: str) -> list[Any]:
 
 
 def _free(view: InboundView, i: InboundPort) -> Resource:
-    """A Sidecar's ingress listener that is not captured: Envoy listens on its address itself."""
+    """A Sidecar's ingress listener that is not captured: Envoy binds its address."""
     chains = _port_chains(view, i)
     for chain in chains:
         chain.filter_chain_match.ClearField("destination_port")
@@ -199,7 +199,7 @@ def of_view(view: InboundView) -> tuple[Resource, ...]:
 
 
 def _inspector(view: InboundView) -> lc.ListenerFilter:
-    """Looks for HTTP, except where a port's protocol is known: servers that speak first would wait for it."""
+    """The HTTP inspector, off for ports of known protocol: it would delay servers that speak first."""
     found = lc.ListenerFilter()
     found.CopyFrom(tcp.http_inspector())
     known = [i.port.number for i in view.ports if i.port.protocol != "auto"]

@@ -29,7 +29,7 @@ ANYWHERE = "0.0.0.0"
 
 
 def unknown(config: MeshConfig) -> str:
-    """The cluster of what the mesh does not know."""
+    """The cluster for destinations that the mesh does not know."""
     if config.egress_proxy:
         return config.egress_proxy
     return names.PASSTHROUGH if config.outbound_policy == "ALLOW_ANY" else names.BLACK_HOLE
@@ -55,7 +55,7 @@ def _virtual(config: MeshConfig) -> Resource:
 
 
 class Chain(NamedTuple):
-    """Connections that some rule or service takes."""
+    """Connections that a rule or a service matches."""
 
     sni: tuple[str, ...]
     ranges: tuple[str, ...]
@@ -87,7 +87,7 @@ def _chains(host: HostView, port: int, anywhere: bool, named: bool) -> tuple[lis
 
 
 def _listener(config: MeshConfig, place: Place, requests: bool, hosts: tuple[HostView, ...]) -> Resource:
-    """``requests``: whether HTTP is routed here; ``hosts``: who takes connections."""
+    """``requests``: whether HTTP is routed here; ``hosts``: those that match connections."""
     address, port = place
     anywhere = address == ANYWHERE
     name = f"{address}_{port}"
@@ -96,7 +96,7 @@ def _listener(config: MeshConfig, place: Place, requests: bool, hosts: tuple[Hos
     taken = Taken()
     origins: dict[str, None] = {}
     if requests:
-        # TLS may promise HTTP inside (ALPN); only plain text is HTTP that can be routed here.
+        # TLS may announce HTTP in its ALPN; only plain text can be routed as HTTP here.
         looks = lc.FilterChainMatch(transport_protocol="raw_buffer", application_protocols=["http/1.1", "h2c"])
         manager = http.manager(config, Requests("outbound", dynamic=_dynamic(hosts)), f"outbound_{name}", rds=str(port))
         chains.append(lc.FilterChain(filter_chain_match=looks, filters=[manager]))
@@ -124,7 +124,7 @@ def _listener(config: MeshConfig, place: Place, requests: bool, hosts: tuple[Hos
         continue_on_listener_filters_timeout=True,
         listener_filters_timeout=pb.duration(5 if requests or by_name else 0),
     )
-    if not chains:  # Envoy wants at least one chain
+    if not chains:  # Envoy requires a chain besides the default one
         out.filter_chains.append(out.default_filter_chain)
         out.ClearField("default_filter_chain")
     return pb.resource(name, out, tuple(origins))

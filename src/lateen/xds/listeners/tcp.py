@@ -1,4 +1,4 @@
-"""Plain TCP forwarding and the listener filters."""
+"""Network filters that forward connections, and listener filters."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Options = dict[str, Option]
 
 
 def options(host: HostView, port: int) -> Options:
-    """Of every cluster that connections to a service may be led to."""
+    """Options of every cluster that connections to a service may be routed to."""
     out: Options = {}
     for full, ports, rules in (*host.onward, (host.host, (), host.rules)):
         for number in {port, *ports}:
@@ -44,7 +44,7 @@ def options(host: HostView, port: int) -> Options:
 
 
 def option(pool: api.ConnectionPool | None, tunnel: api.Tunnel | None = None) -> Option | None:
-    """None where nothing is said."""
+    """None where no setting concerns connections."""
     tcp = pool.tcp if pool else None
     idle = tcp.idle_timeout.seconds if tcp and tcp.idle_timeout else None
     longest = tcp.max_connection_duration.seconds if tcp and tcp.max_connection_duration else None
@@ -87,7 +87,7 @@ def original_dst() -> lc.ListenerFilter:
 
 @lru_cache(maxsize=1)
 def proxy_protocol() -> lc.ListenerFilter:
-    """Must be the first: what it reads comes before anything else on a connection."""
+    """Must be the first listener filter: its header precedes all other bytes."""
     return lc.ListenerFilter(
         name="envoy.filters.listener.proxy_protocol", typed_config=pb.any_of(proxy_protocol_pb2.ProxyProtocol())
     )
