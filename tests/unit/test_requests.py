@@ -263,3 +263,12 @@ def test_mutated_manifests_and_reviews_are_never_an_error_of_the_server():
     assert wrong == []
     assert codes.total() == 400
     assert {201, 400, 422} <= set(codes)
+
+
+def test_a_lease_is_released_as_client_go_does_it(cluster):
+    path = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+    spec = {"holderIdentity": "me", "leaseDurationSeconds": 6, "renewTime": "2026-01-01T00:00:00.000001Z"}
+    made = cluster.must("POST", path, {"metadata": {"name": "lock"}, "spec": spec})
+    free = {**made, "spec": {**spec, "holderIdentity": "", "leaseDurationSeconds": 1}}
+    assert cluster.must("PUT", f"{path}/lock", free)["spec"]["holderIdentity"] == ""
+    assert cluster.ask("PUT", f"{path}/lock", free)[1]["reason"] == "Conflict"

@@ -38,6 +38,8 @@ class Committer:
         ``obj`` has been decoded. ``expected`` is the revision that the writer has seen. Raises ApiError.
         """
         old = entry.obj if entry else None
+        if entry is not None and expected not in (None, entry.rv):
+            raise errors.conflict(c.resource.plural, c.name, c.resource.group)
         self._stamp(c, obj, old)
         if c.subresource == "":
             obj = await self._admit(c, obj, old)

@@ -67,8 +67,6 @@ def lease(spec: Json) -> Causes:
         out.append(bad("spec.leaseDurationSeconds", spec["leaseDurationSeconds"], "must be greater than 0"))
     if spec.get("leaseTransitions", 0) < 0:
         out.append(bad("spec.leaseTransitions", spec["leaseTransitions"], "must be greater than or equal to 0"))
-    if spec.get("holderIdentity") == "":
-        out.append(bad("spec.holderIdentity", "", "must not be empty"))
     return out
 
 
