@@ -246,7 +246,8 @@ def _article(shell):
     shell("kubectl delete -f samples/addons")
     shell("lateen manifest generate --set profile=demo | kubectl delete --ignore-not-found=true -f -")
     shell.until("kubectl get all -n istio-system", "No resources found")
-    shell("kubectl delete namespace istio-system --ignore-not-found=true")
+    shell("kubectl get namespace istio-system", "Active")
+    shell("kubectl delete namespace istio-system", r'namespace "istio-system" deleted')
     shell("kubectl label namespace default istio-injection-", r"namespace/default (un)?labeled")
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 import click
 
 from lateen.api import kinds
-from lateen.cli.output import CliError
+from lateen.cli.output import BAD_DATA, CliError
 from lateen.cluster.home import Home
 from lateen.kube.client import HttpClient, KubeError, Unreachable
 from lateen.kube.kubeconfig import ConfigError, from_file, namespace_of
@@ -28,6 +28,8 @@ context_option = click.option("--context", default="", help="The context of the 
 def path_of(given: str | None) -> Path:
     """Raises CliError where there is no configuration at all."""
     if given:
+        if not Path(given).is_file():
+            raise CliError(f"{given}: no such file", BAD_DATA)
         return Path(given)
     if env := os.environ.get("KUBECONFIG"):
         return Path(env.partition(":")[0])

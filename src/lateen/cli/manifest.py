@@ -36,9 +36,13 @@ def manifest() -> None:
 @set_option
 @revision_option
 def generate(files: tuple[str, ...], settings: tuple[str, ...], revision: str) -> None:
-    """Print all objects of an installation as YAML, for kubectl apply or kubectl delete."""
+    """Print all objects of an installation as YAML, for kubectl apply or kubectl delete.
+
+    The namespace istio-system is not among them, as in istioctl: create and delete it by itself.
+    """
     parts = manifests.render(operator(files, settings, revision))
-    click.echo("---\n".join(yamldoc.dump(o) for part in parts for o in part.objects), nl=False)
+    objects = [o for part in parts for o in part.objects if o["kind"] != "Namespace"]
+    click.echo("---\n".join(yamldoc.dump(o) for o in objects), nl=False)
 
 
 @command("verify-install")

@@ -29,8 +29,10 @@ def version(kubeconfig: str | None, context: str, remote: bool, short: bool) -> 
     try:
         found = with_client(kubeconfig, sync_status, context)
     except CliError as e:
-        say(str(e))
         click.echo(client)
+        if kubeconfig or context:
+            raise
+        say(str(e))  # without a cluster, the client's version is an answer
         return
     if found is None:
         say(f'no running Istio pods in "{NAMESPACE}"')

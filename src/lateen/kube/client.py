@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
@@ -14,14 +15,21 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 from lateen.api.kinds import POD, Kind
 from lateen.kit import jsons, tasks
 from lateen.kit.jsons import Json
 from lateen.kit.spdy import Session
+from lateen.kube.auth import Auth, AuthError, Fixed
 
 MERGE = "application/merge-patch+json"
 MAX_LINE = 8 * 1024 * 1024
+PAGE = 500
+"""Objects that a list asks for at once, as kubectl does."""
+WATCH_S, SILENCE_S = 1800, 90.0
+"""How long a watch goes on, and how long it may be silent: API servers send a bookmark each minute."""
 
 
 class KubeError(Exception):
@@ -59,14 +67,21 @@ class Client(Protocol):
         """POST to a subresource, or (with empty name) a question such as TokenReview."""
 
     def watch(self, kind: Kind, namespace: str, version: str) -> AsyncIterator[tuple[str, Json]]:
-        """(ADDED | MODIFIED | DELETED, object) after ``version``; KubeError 410 where that is too old."""
+        """(ADDED | MODIFIED | DELETED | BOOKMARK, object) after ``version``; KubeError 410 where that is too old. A
+        BOOKMARK has a newer version and nothing else. Ends now and then; watch on from the last version."""
 
 
 class HttpClient:
-    """Over HTTPS with a bearer token or a client certificate (in ``context``)."""
+    """Over HTTPS; ``context`` may have a client certificate."""
 
-    def __init__(self, base: str, context: ssl.SSLContext, token_file: str = "", token: str = "") -> None:
-        self._base, self._context, self._token_file, self._token = base.rstrip("/"), context, token_file, token
+    def __init__(
+        self, base: str, context: ssl.SSLContext, auth: Auth | None = None, proxy: str = "", tls_name: str = ""
+    ) -> None:
+        """``tls_name``: the name in the server's certificate, where it is not the host's."""
+        url = URL(base)
+        self._resolver = _Elsewhere(tls_name, str(url.host)) if tls_name else None
+        self._base = str(url.with_host(tls_name) if tls_name else url).rstrip("/")
+        self._context, self._auth, self._proxy = context, auth or Fixed(), proxy or None
         self._session: aiohttp.ClientSession | None = None
         self.warnings: list[str] = []
 
@@ -81,18 +96,16 @@ class HttpClient:
             await self._session.close()
             self._session = None
 
-    def _headers(self, more: dict[str, str] | None = None) -> dict[str, str]:
-        token = self._token
-        if self._token_file:
-            with open(self._token_file) as f:
-                token = f.read().strip()
-        out = {"Accept": "application/json", **(more or {})}
-        return out | {"Authorization": f"Bearer {token}"} if token else out
+    async def _headers(self, more: dict[str, str] | None = None) -> dict[str, str]:
+        try:
+            return {"Accept": "application/json", **(more or {}), **await self._auth.headers()}
+        except AuthError as e:
+            raise KubeError(401, "Unauthorized", str(e)) from e
 
     def session(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(ssl=self._context, limit=64)
-            self._session = aiohttp.ClientSession(connector=connector, read_bufsize=MAX_LINE)
+            connector = aiohttp.TCPConnector(ssl=self._context, limit=64, resolver=self._resolver)
+            self._session = aiohttp.ClientSession(connector=connector, read_bufsize=MAX_LINE, proxy=self._proxy)
         return self._session
 
     async def call(
@@ -107,12 +120,30 @@ class HttpClient:
     ) -> Any:
         """One request; the decoded answer. Raises KubeError and Unreachable."""
         try:
-            async with self.session().request(
+            return await self._call(method, path, body, query, content_type, timeout, accept)
+        except KubeError as e:
+            if e.code != 401 or not self._auth.refused():
+                raise
+        return await self._call(method, path, body, query, content_type, timeout, accept)  # with new credentials
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        query: dict[str, str] | None,
+        content_type: str,
+        timeout: float,
+        accept: str,
+    ) -> Any:
+        session = self.session()
+        try:
+            async with session.request(
                 method,
                 self._base + path,
                 params=query,
                 data=None if body is None else jsons.dumps(body),
-                headers=self._headers({"Content-Type": content_type, "Accept": accept}),
+                headers=await self._headers({"Content-Type": content_type, "Accept": accept}),
                 timeout=aiohttp.ClientTimeout(total=timeout),
             ) as response:
                 raw = await response.read()
@@ -120,19 +151,24 @@ class HttpClient:
                 if response.status >= 400:
                     raise _error(response.status, raw)
                 return jsons.loads(raw) if response.content_type == "application/json" else raw
-        except (aiohttp.ClientConnectionError, TimeoutError) as e:
-            raise Unreachable(f"the Kubernetes API at {self._base} does not answer: {str(e) or 'timeout'}") from e
+        except (aiohttp.ClientError, TimeoutError) as e:
+            raise self._silent(e) from e
+
+    def _silent(self, e: Exception) -> Unreachable:
+        return Unreachable(f"the Kubernetes API at {self._base} does not answer: {str(e) or 'timeout'}")
 
     async def clock(self) -> datetime | None:
         """What time it is for the API, to the second; None where it does not say."""
         try:
             limit = aiohttp.ClientTimeout(total=10)
-            async with self.session().get(self._base + "/version", headers=self._headers(), timeout=limit) as answer:
+            async with self.session().get(
+                self._base + "/version", headers=await self._headers(), timeout=limit
+            ) as answer:
                 return parsedate_to_datetime(answer.headers["Date"])
         except (KeyError, ValueError):
             return None
         except (aiohttp.ClientConnectionError, TimeoutError) as e:
-            raise Unreachable(f"the Kubernetes API at {self._base} does not answer: {str(e) or 'timeout'}") from e
+            raise self._silent(e) from e
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
         try:
@@ -144,8 +180,20 @@ class HttpClient:
             raise
 
     async def list(self, kind: Kind, namespace: str = "", labels: str = "") -> tuple[list[Json], str]:
-        found = await self.call("GET", kind.path(namespace), query={"labelSelector": labels} if labels else None)
-        return found.get("items") or [], found["metadata"]["resourceVersion"]
+        query = {"limit": str(PAGE)} | ({"labelSelector": labels} if labels else {})
+        items: list[Json] = []
+        while True:
+            try:
+                found = await self.call("GET", kind.path(namespace), query=query)
+            except KubeError as e:
+                if e.code != 410 or "continue" not in query:
+                    raise
+                items, query = [], {k: v for k, v in query.items() if k not in ("continue", "limit")}
+                continue  # the pages have expired meanwhile: all at once
+            items += found.get("items") or []
+            if not (more := found["metadata"].get("continue")):
+                return items, found["metadata"]["resourceVersion"]
+            query["continue"] = more
 
     async def create(self, kind: Kind, obj: Json) -> Json:
         out: Json = await self.call("POST", kind.path(obj["metadata"].get("namespace", "")), obj)
@@ -188,7 +236,7 @@ class HttpClient:
                     self._base + POD.path(namespace, pod, "exec"),
                     params=params,
                     protocols=("v5.channel.k8s.io",),
-                    headers=self._headers(),
+                    headers=await self._headers(),
                 ) as ws,
             ):
                 await ws.send_bytes(b"\x00" + stdin)
@@ -200,7 +248,7 @@ class HttpClient:
         except aiohttp.WSServerHandshakeError as e:
             raise KubeError(e.status, "", f"no command can be run in {pod}: {e.message}") from e
         except (aiohttp.ClientConnectionError, TimeoutError) as e:
-            raise Unreachable(f"the Kubernetes API at {self._base} does not answer: {str(e) or 'timeout'}") from e
+            raise self._silent(e) from e
         return out[1], out[2]
 
     async def logs(
@@ -211,13 +259,13 @@ class HttpClient:
         limit = aiohttp.ClientTimeout(total=None, connect=10, sock_read=None if follow else 30)
         url = self._base + POD.path(namespace, pod, "log")
         try:
-            async with self.session().get(url, params=params, headers=self._headers(), timeout=limit) as answer:
+            async with self.session().get(url, params=params, headers=await self._headers(), timeout=limit) as answer:
                 if answer.status >= 400:
                     raise _error(answer.status, await answer.read())
                 async for line in answer.content:
                     yield line
         except (aiohttp.ClientConnectionError, TimeoutError) as e:
-            raise Unreachable(f"the Kubernetes API at {self._base} does not answer: {str(e) or 'timeout'}") from e
+            raise self._silent(e) from e
 
     @contextlib.asynccontextmanager
     async def forwarding(self, namespace: str, pod: str) -> AsyncIterator[Session]:
@@ -226,7 +274,7 @@ class HttpClient:
             async with self.session().ws_connect(
                 self._base + POD.path(namespace, pod, "portforward"),
                 protocols=("SPDY/3.1+portforward.k8s.io",),
-                headers=self._headers(),
+                headers=await self._headers(),
                 max_msg_size=4 * 1024 * 1024,
             ) as ws:
                 reader = asyncio.StreamReader(limit=4 * 1024 * 1024)
@@ -240,28 +288,53 @@ class HttpClient:
         except aiohttp.WSServerHandshakeError as e:
             raise KubeError(e.status, "", f"no port of {pod} can be forwarded: {e.message}") from e
         except (aiohttp.ClientConnectionError, TimeoutError) as e:
-            raise Unreachable(f"the Kubernetes API at {self._base} does not answer: {str(e) or 'timeout'}") from e
+            raise self._silent(e) from e
 
     async def watch(self, kind: Kind, namespace: str, version: str) -> AsyncIterator[tuple[str, Json]]:
-        query = {"watch": "true", "resourceVersion": version, "timeoutSeconds": "1800"}
+        query = {
+            "watch": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(WATCH_S),
+            "allowWatchBookmarks": "true",
+        }
+        session = self.session()
         try:
-            async with self.session().get(
+            async with session.get(
                 self._base + kind.path(namespace),
                 params=query,
-                headers=self._headers(),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+                headers=await self._headers(),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=SILENCE_S),
             ) as response:
                 if response.status >= 400:
+                    if response.status == 401:
+                        self._auth.refused()
                     raise _error(response.status, await response.read())
                 async for line in response.content:
                     event = jsons.loads(line)
                     if event["type"] == "ERROR":
                         status = event["object"]
                         raise KubeError(status.get("code", 500), status.get("reason", ""), status.get("message", ""))
-                    if event["type"] != "BOOKMARK":
-                        yield event["type"], event["object"]
+                    yield event["type"], event["object"]
+        except (TimeoutError, aiohttp.ServerTimeoutError):
+            return  # nothing for longer than bookmarks take: the connection may be dead; the caller watches on
         except (aiohttp.ClientError, ValueError) as e:
             raise Unreachable(f"the watch of {kind.plural} ended: {e}") from e
+
+
+class _Elsewhere(AbstractResolver):
+    """Resolves one name to where another host is."""
+
+    def __init__(self, name: str, host: str) -> None:
+        self._name, self._host, self._inner = name, host, aiohttp.DefaultResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await self._inner.resolve(self._host if host == self._name else host, port, family)
+        return [{**r, "hostname": host} for r in found]
+
+    async def close(self) -> None:
+        await self._inner.close()
 
 
 async def _receive(ws: aiohttp.ClientWebSocketResponse, reader: asyncio.StreamReader) -> None:

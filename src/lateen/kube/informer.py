@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
+import weakref
 from collections.abc import Callable
+from typing import ClassVar
 
 from lateen.api.kinds import Kind
 from lateen.kit.jsons import Json, dig
@@ -18,6 +21,33 @@ OnChange = Callable[[Kind, Key, Json | None, Json | None], None]
 """(kind, (namespace, name), before, after); ``after`` is None for a deletion."""
 OnTrouble = Callable[[KubeError | None], None]
 """Told that the API refuses to show the objects, and with None that it shows them (again)."""
+
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 5.0
+LASTING_S = 10.0
+"""A watch that has lasted this long was a good one: the next try waits as little as the first."""
+
+
+class Outages:
+    """Of one client's API: all of its informers lose it at once, which is said once, and so is its end."""
+
+    of: ClassVar[weakref.WeakKeyDictionary[Client, Outages]] = weakref.WeakKeyDictionary()
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._said = False
+
+    def lost(self, e: Unreachable, again: bool) -> None:
+        if self._since is None:
+            self._since = time.monotonic()
+        if again and not self._said:  # a single connection that ends is no outage
+            self._said = True
+            log.warning("the Kubernetes API is lost; what is known stays in force: %s", e)
+
+    def reached(self) -> None:
+        if self._said and self._since is not None:
+            log.warning("the Kubernetes API answers again after %.0f s", time.monotonic() - self._since)
+        self._since, self._said = None, False
 
 
 class Informer:
@@ -39,24 +69,27 @@ class Informer:
 
     async def run(self) -> None:
         """Never returns; reconnects for as long as it takes, with the last known objects in place."""
-        wait = 0.2
+        wait = FIRST_WAIT_S
+        outages = Outages.of.setdefault(self._client, Outages())
         while True:
+            began = time.monotonic()
             try:
                 items, version = await self._client.list(self.kind, self._namespace)
                 self._replace(items)
                 self.synced.set()
                 self._on_trouble(None)
-                wait = 0.2
+                outages.reached()
                 while True:
                     version = await self._follow(version)
             except KubeError as e:
-                if e.code != 410:
+                if e.code != 410:  # 410: the version is too old, which a list mends
                     self._on_trouble(e)
-                    await asyncio.sleep(wait)
             except Unreachable as e:
-                log.info("%s; trying again in %.1f s", e, wait)
-                await asyncio.sleep(wait)
-            wait = min(wait * 2, 5.0)
+                outages.lost(e, again=wait > FIRST_WAIT_S)
+            if time.monotonic() - began > LASTING_S:
+                wait = FIRST_WAIT_S
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, LONGEST_WAIT_S)
 
     def _warn(self, error: KubeError | None) -> None:
         if error is not None:
@@ -67,6 +100,8 @@ class Informer:
         async with contextlib.aclosing(stream):  # type: ignore[type-var]
             async for event, obj in stream:
                 version = obj["metadata"]["resourceVersion"]
+                if event == "BOOKMARK":
+                    continue
                 self._change(_key(obj), None if event == "DELETED" else obj)
         return version
 

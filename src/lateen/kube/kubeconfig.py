@@ -1,18 +1,48 @@
-"""Clients from a kubeconfig file or from inside a pod."""
+"""Clients from kubeconfig files or from inside a pod.
+
+Source: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/. Every field is honoured or refused by name.
+"""
 
 from __future__ import annotations
 
 import base64
 import os
 import ssl
-import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from lateen.kit import yamldoc
 from lateen.kit.jsons import Json
+from lateen.kube.auth import Auth, AuthError, Fixed, Plugin, impersonation, load_pair
 from lateen.kube.client import HttpClient
 
 TOKEN_DIR = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_CLUSTER = {
+    "server",
+    "certificate-authority",
+    "certificate-authority-data",
+    "insecure-skip-tls-verify",
+    "tls-server-name",
+    "proxy-url",
+    "disable-compression",
+    "extensions",
+}
+_USER = {
+    "token",
+    "tokenFile",
+    "client-certificate",
+    "client-certificate-data",
+    "client-key",
+    "client-key-data",
+    "username",
+    "password",
+    "exec",
+    "as",
+    "as-uid",
+    "as-groups",
+    "as-user-extra",
+    "extensions",
+}
 
 
 class ConfigError(ValueError):
@@ -25,59 +55,108 @@ def in_cluster() -> HttpClient:
     if not host:
         raise ConfigError("this process does not run in a pod (KUBERNETES_SERVICE_HOST is not set)")
     context = ssl.create_default_context(cafile=str(TOKEN_DIR / "ca.crt"))
-    return HttpClient(f"https://{host}:{port}", context, token_file=str(TOKEN_DIR / "token"))
+    return HttpClient(f"https://{host}:{port}", context, Fixed(token_file=str(TOKEN_DIR / "token")))
 
 
 def from_file(path: Path, context_name: str = "") -> HttpClient:
-    """Raises ConfigError for a file that is missing, malformed or incomplete."""
+    """Raises ConfigError for a file that is missing, malformed or incomplete, or that asks for what we cannot do."""
+    config = _load(path)
+    name = context_name or str(config.get("current-context") or "")
+    if not name:
+        raise ConfigError(f"{path}: it has no current-context; choose one with --context")
+    chosen = _named(path, config, "contexts", "context", name)
+    cluster = _named(path, config, "clusters", "cluster", str(chosen.get("cluster")))
+    user = _named(path, config, "users", "user", str(chosen["user"])) if chosen.get("user") else {}
     try:
-        config = yamldoc.load(path.read_text())
-        name = context_name or config["current-context"]
-        chosen = _named(config, "contexts", name)["context"]
-        cluster = _named(config, "clusters", chosen["cluster"])["cluster"]
-        user = _named(config, "users", chosen["user"]).get("user") or {}
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (yamldoc.YamlError, KeyError, TypeError) as e:
-        raise ConfigError(f"{path}: {e if isinstance(e, yamldoc.YamlError) else f'{e} is missing'}") from e
-    try:
-        return _client(cluster, user)
-    except (ssl.SSLError, OSError, ValueError) as e:
+        return _client(cluster, user, path.parent)
+    except (ssl.SSLError, OSError) as e:
         raise ConfigError(f"{path}: its certificates cannot be used: {e}") from e
+    except ValueError as e:
+        raise ConfigError(f"{path}: {e}") from e
 
 
 def namespace_of(path: Path, context_name: str = "") -> str:
     """The namespace that a context stands in; ``default`` where it names none or cannot be read."""
     try:
-        config = yamldoc.load(path.read_text())
-        chosen = _named(config, "contexts", context_name or config["current-context"])["context"]
+        config = _load(path)
+        chosen = _named(path, config, "contexts", "context", context_name or str(config.get("current-context")))
         return str(chosen.get("namespace") or "default")
-    except (OSError, yamldoc.YamlError, KeyError, TypeError, ConfigError):
+    except ConfigError:
         return "default"
 
 
-def _client(cluster: Json, user: Json) -> HttpClient:
-    ca = _material(cluster, "certificate-authority")
+def _load(path: Path) -> Json:
+    try:
+        config = yamldoc.load(path.read_text())
+    except OSError as e:
+        raise ConfigError(f"{path}: {'no such file' if isinstance(e, FileNotFoundError) else e.strerror}") from None
+    except (yamldoc.YamlError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path}: {e}") from e
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path}: it is not a kubeconfig")
+    return config
+
+
+def _named(path: Path, config: Json, section: str, inner: str, name: str) -> Json:
+    entries = [e for e in config.get(section) or [] if isinstance(e, dict)]
+    for entry in entries:
+        if entry.get("name") == name:
+            found = entry.get(inner) or {}
+            if not isinstance(found, dict):
+                break
+            return found
+    known = ", ".join(str(e.get("name")) for e in entries)
+    raise ConfigError(f'{path}: there is no {inner} "{name}"; there are: {known or "none"}')
+
+
+def _client(cluster: Json, user: Json, folder: Path) -> HttpClient:
+    _known(cluster, _CLUSTER, "cluster")
+    if "auth-provider" in user:
+        raise ConfigError(
+            "user.auth-provider is not supported; Kubernetes has removed it: use a plugin (user.exec), which the "
+            "cloud's command writes (gcloud container clusters get-credentials, kubelogin)"
+        )
+    _known(user, _USER, "user")
+    server = str(cluster.get("server") or "")
+    if urlsplit(server).scheme not in ("https", "http") or not urlsplit(server).hostname:
+        raise ConfigError(f'cluster.server is "{server}"; expected an address such as https://127.0.0.1:6443')
+    ca = _material(cluster, "certificate-authority", folder)
     context = ssl.create_default_context(cadata=ca.decode() if ca else None)
     if cluster.get("insecure-skip-tls-verify"):
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    certificate, key = _material(user, "client-certificate"), _material(user, "client-key")
+    certificate, key = _material(user, "client-certificate", folder), _material(user, "client-key", folder)
+    if bool(certificate) != bool(key):
+        raise ConfigError("a user needs both client-certificate and client-key")
     if certificate and key:
-        with tempfile.NamedTemporaryFile() as pair:  # the ssl module loads keys from files only; mode 0600
-            pair.write(certificate + b"\n" + key)
-            pair.flush()
-            context.load_cert_chain(pair.name)
-    return HttpClient(cluster["server"], context, token_file=user.get("tokenFile", ""), token=user.get("token", ""))
+        load_pair(context, certificate, key)
+    proxy = str(cluster.get("proxy-url") or "")
+    if proxy and urlsplit(proxy).scheme not in ("http", "https"):
+        raise ConfigError(f'cluster.proxy-url is "{proxy}"; only http and https proxies are supported')
+    auth = _auth(user, cluster, context, folder)
+    return HttpClient(server, context, auth, proxy=proxy, tls_name=str(cluster.get("tls-server-name") or ""))
 
 
-def _material(section: Json, key: str) -> bytes | None:
+def _auth(user: Json, cluster: Json, context: ssl.SSLContext, folder: Path) -> Auth:
+    more = impersonation(user)
+    if user.get("exec"):
+        return Plugin(user["exec"], cluster, context, more)
+    file = str(folder / user["tokenFile"]) if user.get("tokenFile") else ""
+    return Fixed(
+        str(user.get("token") or ""), file, str(user.get("username") or ""), str(user.get("password") or ""), more
+    )
+
+
+def _known(section: Json, names: set[str], what: str) -> None:
+    for name in section:
+        if name not in names:
+            raise ConfigError(f"{what}.{name} is not supported; remove it or use another context")
+
+
+def _material(section: Json, key: str, folder: Path) -> bytes | None:
+    """From the data, or from the file, whose path starts at the kubeconfig's folder."""
     if data := section.get(f"{key}-data"):
         return base64.b64decode(data)
-    return Path(section[key]).read_bytes() if section.get(key) else None
+    return (folder / section[key]).read_bytes() if section.get(key) else None
 
 
-def _named(config: Json, section: str, name: str) -> Json:
-    for entry in config.get(section) or []:
-        if entry["name"] == name:
-            return dict(entry)
-    raise ConfigError(f'there is no "{name}" in its {section}')
+__all__ = ["AuthError", "ConfigError", "from_file", "in_cluster", "namespace_of"]
