@@ -5,6 +5,7 @@ import pytest
 from lateen.analysis import Snapshot, Source, analyze, analyzers, load, registry
 from lateen.analysis.messages import CATALOGUE
 from lateen.cli.precheck import gateway_api_findings
+from lateen.kit import yamldoc
 
 GOOD = """
 apiVersion: v1
@@ -120,3 +121,17 @@ def test_definitions_of_the_gateway_api_that_are_too_old_are_named(kind, version
         },
     }
     assert [m.kind.code for m in gateway_api_findings([Source(crd)])] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "mesh", "codes"),
+    [
+        ("istio", "outboundTrafficPolicy: REGISTRY_ONLY", ["IST0106"]),
+        ("istio", "outboundTrafficPolicy: {mode: REGISTRY_ONLY}", []),
+        ("istio", "nonsense: 1\nconnectTimeout: 5 parsecs", ["IST0106", "IST0106"]),
+        ("other", "nonsense: 1", []),
+    ],
+)
+def test_a_mistake_in_the_mesh_configuration_is_found(name, mesh, codes):
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "istio-system"}}
+    assert [c for c, _ in found(yamldoc.dump({**config, "data": {"mesh": mesh}}))] == codes

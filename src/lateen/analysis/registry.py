@@ -25,6 +25,7 @@ _MODULES = (
     "gateway",
     "injection",
     "mesh",
+    "mesh_config",
     "policy",
     "schema",
     "service",

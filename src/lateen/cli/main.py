@@ -7,37 +7,44 @@ import sys
 
 import click
 
+from lateen import __version__
 from lateen.cli.base import Entry, Group
 from lateen.cli.output import USAGE, CliError, fail
 
 COMMANDS: dict[str, Entry] = {
     "addons": ("lateen.cli.addons:addons", "The console and the collector of metrics."),
-    "admin": ("lateen.cli.support:admin", "The control plane: log levels."),
-    "bug-report": ("lateen.cli.support:bug_report", "Collect diagnostics for a bug report, without secrets."),
-    "check": ("lateen.cli.check:check", "Check the health of the mesh and suggest fixes."),
-    "completion": ("lateen.cli.support:completion", "Completion of words for bash, zsh and fish."),
-    "experimental": ("lateen.cli.experimental:experimental", "describe, metrics, check-inject and more (x)."),
-    "options": ("lateen.cli.support:options", "The options that most commands have."),
-    "profile": ("lateen.cli.manifest:profile", "Configuration profiles."),
-    "tag": ("lateen.cli.tag:tag", "Names for control plane revisions."),
-    "upgrade": ("lateen.cli.install:upgrade", "Bring an installation to this version."),
-    "verify-install": ("lateen.cli.manifest:verify_install", "Whether everything of an installation is there."),
-    "analyze": ("lateen.cli.analyze:analyze", "Find mistakes in the mesh's configuration, in files or in a cluster."),
-    "validate": ("lateen.cli.analyze:validate", "Check that files would be accepted."),
+    "admin": ("lateen.cli.support:admin", "Show and change istiod's log levels."),
+    "bug-report": ("lateen.cli.support:bug_report", "Collect diagnostics for a bug report (no secrets)."),
+    "check": ("lateen.cli.check:check", "Check the mesh's health and suggest fixes."),
+    "completion": ("lateen.cli.support:completion", "Print a completion script for bash, zsh or fish."),
+    "experimental": (
+        "lateen.cli.experimental:experimental",
+        "Further commands of istioctl: describe, metrics, check-inject and more (x).",
+    ),
+    "options": ("lateen.cli.support:options", "List the options that most commands have."),
+    "profile": ("lateen.cli.manifest:profile", "List, print and compare installation profiles."),
+    "tag": ("lateen.cli.tag:tag", "Manage revision tags."),
+    "upgrade": ("lateen.cli.install:upgrade", "Upgrade a control plane and keep its settings."),
+    "verify-install": ("lateen.cli.manifest:verify_install", "Verify that an installation is complete and ready."),
+    "analyze": ("lateen.cli.analyze:analyze", "Analyze configuration in files or in a cluster and report problems."),
+    "validate": ("lateen.cli.analyze:validate", "Validate configuration files."),
     "cluster": ("lateen.cli.cluster:cluster", "Start, stop and inspect the embedded cluster."),
-    "dashboard": ("lateen.cli.dashboard:dashboard", "Open a page of the mesh: kiali, prometheus, envoy…"),
-    "demo": ("lateen.cli.demo:demo", "From nothing to Bookinfo in the mesh, by one command."),
-    "image": ("lateen.cli.cluster:image", "The catalogue of images that the embedded cluster can run."),
+    "dashboard": ("lateen.cli.dashboard:dashboard", "Open a web page of the mesh: kiali, prometheus, envoy…"),
+    "demo": ("lateen.cli.demo:demo", "Start a cluster with the mesh and Bookinfo in one step."),
+    "image": ("lateen.cli.cluster:image", "Manage the images that the embedded cluster can run."),
     "install": ("lateen.cli.install:install", "Install the mesh into a cluster."),
-    "kube-inject": ("lateen.cli.kube_inject:kube_inject", "Add sidecars to manifests."),
-    "kubectl": ("lateen.cli.kubectl:kubectl", "kubectl; where it is not installed, its everyday verbs."),
+    "kube-inject": ("lateen.cli.kube_inject:kube_inject", "Inject sidecars into manifests."),
+    "kubectl": ("lateen.cli.kubectl:kubectl", "Run kubectl, or its most used verbs where it is not installed."),
     "kubeconfig": ("lateen.cli.cluster:kubeconfig", "Print the path of the embedded cluster's kubeconfig."),
-    "manifest": ("lateen.cli.manifest:manifest", "Print what an installation consists of."),
-    "proxy-config": ("lateen.cli.proxy_config:proxy_config", "What a proxy really has: clusters, listeners, routes…"),
-    "proxy-status": ("lateen.cli.mesh:proxy_status", "Which proxies are connected and up to date."),
+    "manifest": ("lateen.cli.manifest:manifest", "Print and compare the objects of an installation."),
+    "proxy-config": (
+        "lateen.cli.proxy_config:proxy_config",
+        "Show a proxy's configuration: clusters, listeners, routes…",
+    ),
+    "proxy-status": ("lateen.cli.mesh:proxy_status", "Show which proxies are connected and in sync."),
     "samples": ("lateen.cli.addons:samples", "Applications and rules to try the mesh with."),
-    "uninstall": ("lateen.cli.install:uninstall", "Remove the mesh from a cluster."),
-    "version": ("lateen.cli.version:version", "Versions of client, control plane and proxies."),
+    "uninstall": ("lateen.cli.install:uninstall", "Remove control planes from a cluster."),
+    "version": ("lateen.cli.version:version", "Print the versions of client, control plane and proxies."),
 }
 
 
@@ -52,6 +59,7 @@ ALIASES = {
 
 
 @click.group(cls=Group, entries=COMMANDS, aliases=ALIASES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "--version", message="client version: %(version)s")
 def cli() -> None:
     """Lateen: a service mesh with Istio's API on the real Envoy, with or without a Kubernetes cluster."""
 
@@ -65,7 +73,7 @@ def run() -> None:
         fail(str(e))
         sys.exit(e.code)
     except click.exceptions.Abort:
-        fail("interrupted; run the same command again to go on")
+        fail("interrupted")
         sys.exit(130)
     except click.exceptions.Exit as e:
         sys.exit(e.exit_code)

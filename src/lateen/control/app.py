@@ -17,7 +17,7 @@ from lateen.control import serving
 from lateen.control.agents import Agents
 from lateen.control.ca_service import CaService
 from lateen.control.injection import Injector
-from lateen.control.monitoring import Readiness, monitoring
+from lateen.control.monitoring import Monitoring, Readiness
 from lateen.control.plane import Control
 from lateen.control.settings import Settings
 from lateen.control.status import StatusWriter
@@ -103,10 +103,11 @@ class Istiod:
             web.post("/probe", self.agents.probe),
             web.post("/health", self.agents.health),
         ]
+        monitoring = Monitoring(self.control, self.ca, self.hooks, self.readiness)
         return [
             await serving.http(to_agents, ports.CA, self.certificate),
             await serving.http(self.hooks.routes(), ports.WEBHOOK, self.certificate),
-            await serving.http(monitoring(self.control, self.ca, self.hooks, self.readiness), ports.MONITORING, None),
+            await serving.http(monitoring.routes(), ports.MONITORING, None),
             await serving.xds(self.control.ads, self.certificate),
         ]
 

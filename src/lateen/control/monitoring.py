@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from aiohttp import web
 
 from lateen import __version__
@@ -14,6 +16,8 @@ from lateen.kit import log as logs
 from lateen.kit.jsons import dig
 from lateen.kube.client import Client
 
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
 
 class Readiness:
     """Whether everything is known and every port is open."""
@@ -21,18 +25,50 @@ class Readiness:
     ready = False
 
 
-def monitoring(control: Control, ca: CaService, hooks: Webhooks, readiness: Readiness) -> list[web.RouteDef]:
-    """Metrics and readiness for everybody; debug only with a token for it."""
+class Monitoring:
+    """Metrics, readiness and versions for everybody; debug only with a token for it."""
 
-    async def is_ready(_: web.Request) -> web.Response:
-        return web.Response(status=200 if readiness.ready else 503)
+    def __init__(self, control: Control, ca: CaService, hooks: Webhooks, readiness: Readiness) -> None:
+        self._control, self._ca, self._hooks, self._readiness = control, ca, hooks, readiness
 
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(text=control.metrics(ca, hooks), content_type="text/plain")
+    def routes(self) -> list[web.RouteDef]:
+        guarded = {
+            "syncz": self._syncz,
+            "configz": self._configz,
+            "distribution": self._distribution,
+            "logging": self._scopes,
+        }
+        return [
+            web.get("/ready", self._ready),
+            web.get("/metrics", self._metrics),
+            web.get("/version", self._version),
+            web.get("/debug/clusterz", self._clusters),
+            *(web.get(f"/debug/{name}", self._guarded(answer)) for name, answer in guarded.items()),
+        ]
 
-    async def syncz(request: web.Request) -> web.Response:
-        if (refused := await _refused(control.client, request)) is not None:
-            return refused
+    def _guarded(self, answer: Answer) -> Answer:
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            refused = await _refused(self._control.client, request)
+            return await answer(request) if refused is None else refused
+
+        return guarded
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        return web.Response(status=200 if self._readiness.ready else 503)
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return web.Response(text=self._control.metrics(self._ca, self._hooks), content_type="text/plain")
+
+    async def _version(self, _: web.Request) -> web.Response:
+        """As istioctl reads it: version-commit-status."""
+        return web.Response(text=f"{__version__}-lateen-Clean")
+
+    async def _clusters(self, _: web.Request) -> web.Response:
+        """The remote clusters that istiod knows, for ``istioctl remote-clusters``: it has its own one only."""
+        return web.json_response([])
+
+    async def _syncz(self, _: web.Request) -> web.Response:
+        control = self._control
         return web.json_response(
             {
                 "proxies": control.status(),
@@ -42,45 +78,25 @@ def monitoring(control: Control, ca: CaService, hooks: Webhooks, readiness: Read
             }
         )
 
-    async def configz(request: web.Request) -> web.Response:
-        if (refused := await _refused(control.client, request)) is not None:
-            return refused
-        found = control.config_of(request.query.get("proxy", ""))
+    async def _configz(self, request: web.Request) -> web.Response:
+        found = self._control.config_of(request.query.get("proxy", ""))
         if found is None:
             return web.json_response({"error": f"no proxy {request.query.get('proxy')} is connected"}, status=404)
         return web.json_response(found)
 
-    async def distribution(request: web.Request) -> web.Response:
+    async def _distribution(self, request: web.Request) -> web.Response:
         """Of ``object`` (``Kind namespace/name``): how many proxies of this istiod have it, of those it concerns."""
-        if (refused := await _refused(control.client, request)) is not None:
-            return refused
-        far = reach(control.ads.connections).get(request.query.get("object", ""), Reach())
-        return web.json_response(
-            {
-                "have": far.have,
-                "concerned": far.concerned,
-                "refused": [{"proxy": p, "says": says} for p, says in far.refused],
-            }
-        )
+        far = reach(self._control.ads.connections).get(request.query.get("object", ""), Reach())
+        refused = [{"proxy": p, "says": says} for p, says in far.refused]
+        return web.json_response({"have": far.have, "concerned": far.concerned, "refused": refused})
 
-    async def scopes(request: web.Request) -> web.Response:
-        if (refused := await _refused(control.client, request)) is not None:
-            return refused
+    async def _scopes(self, request: web.Request) -> web.Response:
         try:
             for name, level in request.query.items():
                 logs.set_level(name, level)
         except ValueError as e:
             return web.json_response({"error": str(e)}, status=400)
         return web.json_response({"scopes": logs.scopes()})
-
-    return [
-        web.get("/ready", is_ready),
-        web.get("/metrics", metrics),
-        web.get("/debug/syncz", syncz),
-        web.get("/debug/configz", configz),
-        web.get("/debug/distribution", distribution),
-        web.get("/debug/logging", scopes),
-    ]
 
 
 async def _refused(client: Client, request: web.Request) -> web.Response | None:

@@ -82,7 +82,7 @@ def finalize(store: Store, committer: Committer, c: Call) -> Json:
 def token(store: Store, tokens: Tokens, c: Call) -> Json:
     """A TokenRequest of a ServiceAccount, bound to a pod where asked."""
     account = reading.entry(store, c).obj
-    request = decoding.decode(c.on(resource=_TOKEN, version="v1"), c.body)
+    request = decoding.decode(c.on(resource=_TOKEN, version="v1"), _token_request(c.body))
     spec = request.get("spec") or {}
     audiences = spec.get("audiences") or [DEFAULT_AUDIENCE]
     seconds = spec.get("expirationSeconds") or 3600
@@ -103,6 +103,15 @@ def token(store: Store, tokens: Tokens, c: Call) -> Json:
         "spec": {**spec, "audiences": audiences, "expirationSeconds": min(seconds, LONGEST)},
         "status": {"token": text, "expirationTimestamp": times.stamp(datetime.fromtimestamp(expires, UTC))},
     }
+
+
+def _token_request(body: Any) -> Any:
+    """Typed clients send the zero values of what they leave out: no audiences, and a status without a time."""
+    if not isinstance(body, dict) or not isinstance(body.get("spec") or {}, dict):
+        return body
+    spec = body.get("spec") or {}
+    asked = {**spec, "audiences": spec.get("audiences") or [DEFAULT_AUDIENCE]}
+    return {**{k: v for k, v in body.items() if k != "status"}, "spec": asked}
 
 
 def _bound_pod(store: Store, c: Call, bound: Json) -> Json:
