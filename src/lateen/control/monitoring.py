@@ -42,6 +42,7 @@ class Monitoring:
             web.get("/ready", self._ready),
             web.get("/metrics", self._metrics),
             web.get("/version", self._version),
+            web.get("//version", self._version),  # istioctl asks so; Go's servers clean paths
             web.get("/debug/clusterz", self._clusters),
             *(web.get(f"/debug/{name}", self._guarded(answer)) for name, answer in guarded.items()),
         ]
