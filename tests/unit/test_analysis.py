@@ -86,7 +86,7 @@ def test_findings_are_suppressed_by_annotation_and_by_pattern():
 
 
 def test_every_message_that_an_analyzer_can_give_is_in_the_catalogue():
-    assert len(CATALOGUE) == 68
+    assert len([c for c in CATALOGUE if c.startswith("IST")]) == 68
     assert len(analyzers()) >= 36
 
 

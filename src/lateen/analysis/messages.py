@@ -1,4 +1,5 @@
-"""The catalogue of findings: Istio's codes, names, levels and texts, which scripts and editors read."""
+"""The catalogue of findings: Istio's codes, names, levels and texts (IST), which scripts and editors read, and those
+that Lateen adds (LAT)."""
 
 from __future__ import annotations
 
@@ -12,6 +13,16 @@ class Kind(NamedTuple):
     name: str
     level: str
     text: str
+
+
+DOCUMENTS = "https://istio.io/latest/docs/reference/config/analysis"
+
+
+def documentation(code: str) -> str:
+    """Where a finding is explained: Istio's page, or the section of docs/reference-findings.md."""
+    if code.startswith("IST"):
+        return f"{DOCUMENTS}/{code.lower()}/"
+    return f"docs/reference-findings.md#{code.lower()}"
 
 
 LEVELS = ("Info", "Warning", "Error")
@@ -351,6 +362,43 @@ _ALL = (
         "ConflictingServiceEntryProtocol",
         "Warning",
         'Multiple ServiceEntries ({}) define the same host "{}" and port {} with conflicting protocols ({}).',
+    ),
+    Kind(
+        "LAT0101",
+        "ShadowedRule",
+        "Warning",
+        "Nothing of this VirtualService is used {} for {}: the older VirtualService {} takes everything. Join the two, or give the older one a match.",
+    ),
+    Kind(
+        "LAT0102",
+        "HiddenWildcard",
+        "Info",
+        'Requests to {} that no rule of this VirtualService matches get 404; they do not fall back to VirtualService {} for "{}". Add a last rule without a match if they should be served.',
+    ),
+    Kind(
+        "LAT0103",
+        "RouteKindUnused",
+        "Warning",
+        "The {} routes are not used on Gateway {}: servers[{}] ({}) uses {} routes.",
+    ),
+    Kind("LAT0104", "DelegateUnused", "Warning", "Not all of the delegate {} is used: {}."),
+    Kind(
+        "LAT0105",
+        "DestinationRuleUnused",
+        "Warning",
+        "The DestinationRule counts only for clients of its own namespace {}, which has none in the mesh. Put it into the namespace of the service ({}), of its clients, or into {}.",
+    ),
+    Kind(
+        "LAT0106",
+        "ServiceEntriesShareAPort",
+        "Warning",
+        "Connections to port {} of any address that is not known go to the older ServiceEntry {}, also those that are meant for this one. Give both entries addresses.",
+    ),
+    Kind(
+        "LAT0107",
+        "PortLevelMtlsPortUnknown",
+        "Warning",
+        "portLevelMtls names port {}, which is no port of the selected workloads, and has no effect{}. Its keys are the workloads' own ports.",
     ),
 )
 CATALOGUE = {k.code: k for k in _ALL}

@@ -12,6 +12,7 @@ import click
 from lateen.analysis import Message, Snapshot, Source, load
 from lateen.analysis import analyze as run_analysis
 from lateen.analysis import analyzers as known_analyzers
+from lateen.analysis.messages import DOCUMENTS, documentation
 from lateen.analysis.snapshot import kind_of
 from lateen.api import kinds
 from lateen.api import validate as rules
@@ -24,7 +25,6 @@ from lateen.kit.jsons import Json
 from lateen.kube.client import HttpClient, KubeError
 
 LEVELS = ("Info", "Warning", "Error")
-DOCUMENTS = "https://istio.io/latest/docs/reference/config/analysis"
 COLORS = {"Error": "1;31", "Warning": "33", "Info": "36"}
 LIVE = (
     kinds.NAMESPACE,
@@ -103,7 +103,7 @@ def as_json(m: Message) -> Json:
     """The stable form of a finding, with Istio's keys."""
     out: Json = {
         "code": m.kind.code,
-        "documentationUrl": f"{DOCUMENTS}/{m.kind.code.lower()}/",
+        "documentationUrl": documentation(m.kind.code),
         "level": m.kind.level,
         "message": m.text,
         "origin": m.source.ref,

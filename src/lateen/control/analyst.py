@@ -58,7 +58,7 @@ def trimmed(obj: Json) -> Json:
     """What analyzers look at."""
     meta = obj.get("metadata") or {}
     out: Json = {k: obj[k] for k in ("apiVersion", "kind", "spec", "data") if k in obj}
-    wanted = ("name", "namespace", "labels", "annotations", "deletionTimestamp")
+    wanted = ("name", "namespace", "labels", "annotations", "creationTimestamp", "deletionTimestamp")
     out["metadata"] = {k: meta[k] for k in wanted if k in meta}
     if phase := dig(obj, "status", "phase"):
         out["status"] = {"phase": phase}

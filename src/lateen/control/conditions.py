@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lateen.analysis.messages import documentation
 from lateen.api import kinds
 from lateen.control.analyst import Found
 from lateen.control.reach import Reach
 from lateen.kit.jsons import Json
 
-DOCUMENTS = "https://istio.io/latest/docs/reference/config/analysis"
+SHADOWED = "LAT0101"
 SHOWN, MESSAGES = 5, 20
 """How many findings a condition names, and how many are listed as messages."""
 
@@ -53,9 +54,10 @@ def reconciled(kind: kinds.Kind, far: Reach, before: bool) -> Json:
     return condition("Reconciled", "Unknown", "Pushing", "not yet acknowledged by all proxies that it concerns")
 
 
-def shadowed(says: list[str]) -> Json:
-    text = "; ".join(says[:SHOWN])
-    return condition("Shadowed", "True", "OlderRule", f"{text}. Join the two, or give the older one a match.")
+def shadowed(found: Sequence[Found]) -> list[Json]:
+    """A condition of its own, since a rule that is shadowed otherwise looks as if it worked."""
+    says = [f.text for f in found if f.code == SHADOWED][:SHOWN]
+    return [condition("Shadowed", "True", "OlderRule", "; ".join(says))] if says else []
 
 
 def conflicted(says: list[str]) -> Json:
@@ -90,7 +92,7 @@ def validation_messages(found: Sequence[Found]) -> list[Json]:
         {
             "type": {"code": f.code, "name": f.name},
             "level": f.level.upper(),
-            "documentationUrl": f"{DOCUMENTS}/{f.code.lower()}/",
+            "documentationUrl": documentation(f.code),
             "message": f.text,
         }
         for f in found[:MESSAGES]

@@ -26,7 +26,7 @@ from lateen.kube.client import Client, KubeError, Unreachable
 from lateen.kube.informer import Informer, Key
 from lateen.mesh.model import Mesh
 from lateen.mesh.objects import Objects
-from lateen.mesh.shadow import gateway_conflicts, shadowed
+from lateen.mesh.shadow import gateway_conflicts
 
 log = logging.getLogger("lateen.control.status")
 
@@ -219,6 +219,7 @@ class StatusWriter:
             conditions.accepted(kind, self._world.bad.get(identity, "")),
             conditions.analyzed(found),
             conditions.reconciled(kind, far.get(ref, Reach()), done),
+            *conditions.shadowed(found),
             *extras.get(ref, ()),
         ]
         if kind is kinds.ENVOY_FILTER and ref not in extras:
@@ -250,9 +251,6 @@ def _bare(c: Json) -> Json:
 def _extras(mesh: Mesh, patches: dict[str, list[str]]) -> dict[str, list[Json]]:
     """Conditions that only some objects have, by object."""
     out: dict[str, list[Json]] = {}
-    for ref, rules in shadowed(mesh).items():
-        says = [f"{host}: all requests are taken by the older {by}" for host, by in rules]
-        out.setdefault(ref, []).append(conditions.shadowed(says))
     for ref, says in gateway_conflicts(mesh).items():
         out.setdefault(ref, []).append(conditions.conflicted(says))
     for ref, says in patches.items():

@@ -154,8 +154,10 @@ def _rule(ap: sec.AuthorizationPolicy, rule: sec.Rule, at: str) -> Findings:
             yield from _operation(t.operation, where)
     for i, c in enumerate(rule.when):
         yield from _condition(ap, c, f"{at}.when[{i}]")
+    yield from _literal_wildcards(rule, at)
     if ap.action == "DENY":
         yield from _tcp_warning(rule, at)
+        yield from _ports_of_hosts(rule, at)
 
 
 def _given(value: Any) -> dict[str, tuple[str, ...]]:
@@ -223,7 +225,8 @@ def _operation(op: sec.Operation, at: str) -> Findings:
 
 
 def _path(path: str, at: str) -> Findings:
-    """``{*}`` stands for one segment, ``{**}`` for any number of them and only at the end."""
+    """``{*}`` stands for one segment, ``{**}`` for any number of them; only plain text may follow it
+    (https://istio.io/latest/docs/reference/config/security/authorization-policy/#Operation)."""
     found = TEMPLATE.findall(path)
     bare = TEMPLATE.sub("", path)
     if "{" in bare or "}" in bare:
@@ -231,14 +234,18 @@ def _path(path: str, at: str) -> Findings:
         return
     if not found:
         return
+    if "*" in bare:
+        yield no(at, f'"{path}": a path with templates cannot have a wildcard too')
+        return
+    rest = False
     for segment in path.split("/"):
         if TEMPLATE.search(segment) and segment not in ("{*}", "{**}"):
             yield no(at, f'"{path}": a template must be a whole segment, {{*}} or {{**}}')
             return
-    if "*" in bare:
-        yield no(at, f'"{path}": a path with templates cannot have a wildcard too')
-    if "{**}" in path and not path.endswith("{**}"):
-        yield no(at, f'"{path}": {{**}} must be the last segment')
+        if TEMPLATE.search(segment) and rest:
+            yield no(at, f'"{path}": no template may follow {{**}}')
+            return
+        rest = rest or segment == "{**}"
 
 
 def _condition(ap: sec.AuthorizationPolicy, c: sec.Condition, at: str) -> Findings:
@@ -268,6 +275,48 @@ def _condition(ap: sec.AuthorizationPolicy, c: sec.Condition, at: str) -> Findin
                     yield from s.port(int(v), where)
             elif v.startswith("[") and v.endswith("]") and c.key.startswith("experimental.") and "[" in v[1:-1]:
                 yield no(where, f'"{v}" is not a valid list match')
+
+
+PATTERNS = ("principals", "requestPrincipals", "namespaces", "hosts", "methods", "paths")
+
+
+def _literal_wildcards(rule: sec.Rule, at: str) -> Findings:
+    """Patterns are exact, ``prefix*``, ``*suffix`` or ``*``; anything else is text that nothing is equal to."""
+    places: list[tuple[str, Any]] = [
+        (f"{at}.from[{i}].source", f.source) for i, f in enumerate(rule.from_ or ()) if f.source
+    ]
+    places += [(f"{at}.to[{i}].operation", t.operation) for i, t in enumerate(rule.to or ()) if t.operation]
+    for where, given in places:
+        for field, values in _given(given).items():
+            plain = field[3].lower() + field[4:] if field.startswith("not") else field
+            for i, v in enumerate(values if plain in PATTERNS else ()):
+                if plain == "principals" and v.startswith("spiffe://"):
+                    yield warn(
+                        f"{where}.{field}[{i}]", f'"{v}" matches nothing: write it without spiffe://, as in {v[9:]}'
+                    )
+                elif "*" in v[1:-1] and "{" not in v:
+                    yield warn(
+                        f"{where}.{field}[{i}]",
+                        f'"{v}" is taken literally and matches nothing: "*" is a wildcard only at the beginning or the '
+                        "end, and only once",
+                    )
+                elif len(v) > 1 and v.startswith("*") and v.endswith("*"):
+                    yield warn(
+                        f"{where}.{field}[{i}]",
+                        f'"{v}": only the "*" at the beginning is a wildcard; the last one is text',
+                    )
+
+
+def _ports_of_hosts(rule: sec.Rule, at: str) -> Findings:
+    """The Host header may have a port: a DENY rule that lists a name alone is passed by with ``name:80``."""
+    for i, t in enumerate(rule.to or ()):
+        hosts = (t.operation.hosts if t.operation else None) or ()
+        bare = [h for h in hosts if ":" not in h and not h.endswith("*") and f"{h}:*" not in hosts]
+        if bare:
+            yield warn(
+                f"{at}.to[{i}].operation.hosts",
+                f"requests whose Host header has a port are not denied; also list {', '.join(f'{h}:*' for h in bare)}",
+            )
 
 
 def _tcp_warning(rule: sec.Rule, at: str) -> Findings:

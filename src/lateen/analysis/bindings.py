@@ -1,0 +1,83 @@
+"""Which VirtualServices meet where: at servers of gateways and at hosts of the mesh, the oldest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from lateen.analysis.hosts import matches
+from lateen.analysis.snapshot import Snapshot, Source
+from lateen.api.reading import full_host
+from lateen.kit.jsons import Json
+
+MESH = "mesh"
+NEW = "9"
+"""Orders objects of files, which have no time of creation, after all that are there."""
+
+
+class Served(NamedTuple):
+    """A server of a Gateway that has a VirtualService's routes."""
+
+    gateway: Source
+    at: int
+    server: Json
+    hosts: tuple[str, ...]
+    """The VirtualService's hosts that the server has."""
+
+    @property
+    def port(self) -> object:
+        return (self.server.get("port") or {}).get("number")
+
+
+def age(s: Source) -> tuple[str, str, str]:
+    return str(s.meta.get("creationTimestamp") or NEW), s.namespace, s.name
+
+
+def for_mesh(vs: Source) -> bool:
+    gateways = vs.spec.get("gateways") or []
+    return not gateways or MESH in gateways
+
+
+def gateway_name(vs: Source, name: str) -> tuple[str, str]:
+    namespace, slash, gateway = name.partition("/")
+    return (namespace, gateway) if slash else (vs.namespace, name)
+
+
+def offered(gateway: Source, server: Json, namespace: str) -> list[str]:
+    """The hosts of a server as rules of ``namespace`` may use them."""
+    out = []
+    for entry in server.get("hosts") or []:
+        where, slash, name = str(entry).partition("/")
+        if not slash:
+            out.append(where)
+        elif where in ("*", namespace) or (where == "." and gateway.namespace == namespace):
+            out.append(name)
+    return out
+
+
+def served(snapshot: Snapshot, vs: Source) -> Iterator[Served]:
+    hosts = [str(h) for h in vs.spec.get("hosts") or []]
+    for name in vs.spec.get("gateways") or []:
+        gateway = None if name == MESH else snapshot.get("Gateway", *gateway_name(vs, str(name)))
+        for i, server in enumerate((gateway.spec.get("servers") or []) if gateway else []):
+            assert gateway is not None
+            known = offered(gateway, server, vs.namespace)
+            mine = tuple(h for h in hosts if any(matches(o, h) for o in known))
+            if mine:
+                yield Served(gateway, i, server, mine)
+
+
+def meetings(snapshot: Snapshot) -> dict[tuple[str, str], list[Source]]:
+    """(place, host) -> the VirtualServices that are asked there, the oldest first. A place is ``mesh`` or a Gateway."""
+
+    def make() -> dict[tuple[str, str], list[Source]]:
+        out: dict[tuple[str, str], list[Source]] = {}
+        for vs in sorted(snapshot.all("VirtualService"), key=age):
+            places = {MESH} if for_mesh(vs) else set()
+            places |= {f"Gateway {s.gateway.full}" for s in served(snapshot, vs)}
+            for place in places:
+                for host in dict.fromkeys(full_host(str(h), vs.namespace) for h in vs.spec.get("hosts") or []):
+                    out.setdefault((place, host), []).append(vs)
+        return out
+
+    return snapshot.index("meetings", make)

@@ -1,0 +1,205 @@
+"""Mistakes about which Istio is silent, in the words of those who made them."""
+
+import pytest
+
+from lateen.analysis import Snapshot, Source, analyze, load
+from lateen.api import validate
+
+DOOR = """
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: door, namespace: shop}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [%s]
+---
+"""
+HTTP = '{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}'
+PASS = '{port: {number: 443, name: tls, protocol: HTTPS}, hosts: ["*.apps.test"], tls: {mode: PASSTHROUGH}}'
+ENDS = '{port: {number: 443, name: tls, protocol: TLS}, hosts: ["*.apps.test"], tls: {mode: SIMPLE, credentialName: x}}'
+TCP = '{port: {number: 31400, name: tcp, protocol: TCP}, hosts: ["*"]}'
+
+
+def vs(name, host, routes, gateways="[door]", at=1, namespace="shop"):
+    return f"""
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: {name}, namespace: {namespace}, creationTimestamp: "2026-01-0{at}T00:00:00Z"}}
+spec: {{hosts: ["{host}"], gateways: {gateways}, {routes}}}
+---
+"""
+
+
+def said(text, code):
+    docs = [Source(d.value) for d in load.yamldoc.documents(text)]
+    found = analyze(Snapshot([*docs, *load.default_ingress()]))
+    return [(m.source.name, m.text) for m in found if m.kind.code == code]
+
+
+ROUTE = "http: [{route: [{destination: {host: web}}]}]"
+NARROW = "http: [{match: [{uri: {prefix: /a}}], route: [{destination: {host: web}}]}]"
+
+
+@pytest.mark.parametrize("gateways", ["[door]", "[mesh]", "[mesh, door]"])
+def test_two_virtual_services_for_one_host_the_younger_is_said_to_get_nothing(gateways):
+    text = DOOR % HTTP + vs("red", "lab.test", ROUTE, gateways) + vs("blue", "lab.test", ROUTE, gateways, 2)
+    names = said(text, "LAT0101")
+    assert {n for n, _ in names} == {"blue"}
+    assert "the older VirtualService shop/red takes everything" in names[0][1]
+
+
+def test_a_rule_behind_one_with_a_condition_is_not_shadowed():
+    assert said(DOOR % HTTP + vs("red", "lab.test", NARROW) + vs("blue", "lab.test", ROUTE, at=2), "LAT0101") == []
+
+
+def test_two_databases_on_one_tcp_port_of_a_gateway():
+    tcp = "tcp: [{route: [{destination: {host: db}}]}]"
+    text = DOOR % TCP + vs("a", "a.test", tcp) + vs("b", "b.test", tcp, at=2)
+    assert [(n, "TCP port 31400" in t) for n, t in said(text, "LAT0101")] == [("b", True)]
+
+
+def test_an_exact_host_hides_the_wildcard_s_rules():
+    text = DOOR % HTTP + vs("one", "a.shop.test", NARROW) + vs("all", "*.shop.test", ROUTE)
+    assert [n for n, _ in said(text, "LAT0102")] == ["one"]
+    assert said(DOOR % HTTP + vs("one", "a.shop.test", ROUTE) + vs("all", "*.shop.test", ROUTE), "LAT0102") == []
+
+
+@pytest.mark.parametrize(
+    ("server", "routes", "kind"),
+    [
+        (PASS, ROUTE, "http"),
+        (ENDS, "tls: [{match: [{sniHosts: [a.apps.test]}], route: [{destination: {host: web}}]}]", "tls"),
+        (PASS, "tls: [{match: [{sniHosts: [a.apps.test]}], route: [{destination: {host: web}}]}]", None),
+        (ENDS, "tcp: [{route: [{destination: {host: web}}]}]", None),
+        (f"{HTTP}, {PASS}", ROUTE, None),
+    ],
+)
+def test_routes_of_the_wrong_kind_for_their_server_are_told(server, routes, kind):
+    found = said(DOOR % server + vs("one", "a.apps.test", routes), "LAT0103")
+    assert [t.startswith(f"The {kind} routes are not used") for _, t in found] == ([True] if kind else [])
+
+
+ROOT = "http: [{match: [{uri: {prefix: /a}}], delegate: {name: part}}]"
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        ("http: [{route: [{destination: {host: web}}]}]", None),
+        ("hosts: [x.test], http: [{route: [{destination: {host: web}}]}]", "has hosts of its own"),
+        ("http: [{match: [{uri: {prefix: /b}}], route: [{destination: {host: web}}]}]", "spec.http[0] exclude"),
+        ("http: [{delegate: {name: other}}]", "delegates again"),
+        ('exportTo: ["elsewhere"], http: [{route: [{destination: {host: web}}]}]', "not exported to namespace shop"),
+    ],
+)
+def test_a_delegate_that_does_not_fit_is_told(spec, why):
+    part = f"""
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: part, namespace: shop}}
+spec: {{{spec}}}
+"""
+    found = [t for n, t in said(DOOR % HTTP + vs("root", "lab.test", ROOT) + part, "LAT0104") if n == "root"]
+    assert [why in t for t in found] == ([True] if why else [])
+
+
+def test_a_delegate_that_is_missing_is_not_found():
+    assert ("root", 'Referenced delegate not found: "shop/part"') in said(vs("root", "lab.test", ROOT), "IST0101")
+
+
+def entry(name, more="", at=1):
+    return f"""
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: {name}, namespace: {name}, creationTimestamp: "2026-01-0{at}T00:00:00Z"}}
+spec: {{hosts: [{name}.test], ports: [{{number: 3306, name: db, protocol: MYSQL}}], resolution: STATIC, {more}}}
+---
+"""
+
+
+def test_two_databases_on_one_port_without_addresses_are_both_named():
+    found = said(entry("a") + entry("b", at=2), "LAT0106")
+    assert [n for n, _ in found] == ["b"]
+    assert "go to the older ServiceEntry a/a" in found[0][1]
+    assert said(entry("a") + entry("b", "addresses: [240.0.0.2]", 2), "LAT0106") == []
+
+
+SERVICE = """
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {selector: {app: web}, ports: [{name: http, port: 8000, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web, namespace: shop, labels: {app: web}}
+spec: {containers: [{name: web, ports: [{containerPort: 8080}]}, {name: istio-proxy}]}
+---
+"""
+
+
+def rule(namespace):
+    return f"""
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: web, namespace: {namespace}}}
+spec: {{host: web.shop.svc.cluster.local}}
+"""
+
+
+@pytest.mark.parametrize(("namespace", "count"), [("conf", 1), ("shop", 0), ("istio-system", 0)])
+def test_a_destination_rule_in_a_third_namespace_is_told_that_it_does_not_count(namespace, count):
+    assert len(said(SERVICE + rule(namespace), "LAT0105")) == count
+
+
+@pytest.mark.parametrize(("port", "count"), [(8000, 1), (8080, 0)])
+def test_port_level_mtls_by_the_service_s_port_is_told(port, count):
+    policy = f"""
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {{name: web, namespace: shop}}
+spec: {{selector: {{matchLabels: {{app: web}}}}, portLevelMtls: {{"{port}": {{mode: STRICT}}}}}}
+"""
+    found = said(SERVICE + policy, "LAT0107")
+    assert [f"{port} is the Service's port, and leads to 8080" in t for _, t in found] == [True] * count
+
+
+def policy(action="DENY", **rule):
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": "p", "namespace": "shop"},
+        "spec": {"action": action, "rules": [rule]},
+    }
+
+
+def to(**operation):
+    return {"to": [{"operation": {**operation, "ports": ["80"]}}]}
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (to(paths=["/a/*health"]), "taken literally"),
+        (to(notPaths=["/a/*health"]), "taken literally"),
+        (to(paths=["/a/*"]), None),
+        (to(paths=["*/a"]), None),
+        (to(hosts=["admin.shop.test"]), "also list admin.shop.test:*"),
+        (to(hosts=["admin.shop.test", "admin.shop.test:*"]), None),
+        ({"from": [{"source": {"principals": ["cluster.local/ns/*/sa/x"]}}]}, "taken literally"),
+        ({"from": [{"source": {"principals": ["spiffe://cluster.local/ns/a/sa/x"]}}]}, "without spiffe://"),
+    ],
+)
+def test_patterns_of_policies_that_match_nothing_are_told_at_apply(rule, words):
+    said = [text for _, text in validate.warnings(policy(**rule))]
+    assert any(words in t for t in said) if words else said == []
+
+
+@pytest.mark.parametrize("path", ["/x/{**}/", "/x/{**}/y", "/x/{*}/y/{**}", "/{**}/a/b"])
+def test_plain_text_may_follow_the_template_for_any_segments(path):
+    assert validate.problems(policy(**to(paths=[path]))) == []
+
+
+@pytest.mark.parametrize("path", ["/x/{**}/{**}", "/x/{**}/{*}", "/x/{**}y", "/{*}/*"])
+def test_a_template_after_the_one_for_any_segments_is_refused(path):
+    assert validate.problems(policy(**to(paths=[path])))
