@@ -107,21 +107,29 @@ def addresses(snapshot: Snapshot) -> Iterator[Message]:
     "Checks if multiple ServiceEntries define the same host and port with different protocols",
 )
 def conflicting_protocols(snapshot: Snapshot) -> Iterator[Message]:
-    found: dict[tuple[str, int], list[tuple[Source, str]]] = {}
+    """Where some namespace sees both entries."""
+    found: dict[tuple[str, int], list[tuple[Source, str, set[str]]]] = {}
     for se in snapshot.all("ServiceEntry"):
+        seen = snapshot.visible(se, se.spec.get("exportTo") or [])
         for host in se.spec.get("hosts") or []:
             for port in se.spec.get("ports") or []:
-                entry = (se, str(port.get("protocol") or "").upper())
-                found.setdefault((str(host), port.get("number")), []).append(entry)
-    for (host, number), entries in sorted(found.items(), key=lambda kv: (kv[0][0], str(kv[0][1]))):
-        protocols = sorted({p for _, p in entries})
-        if len(protocols) > 1 and len({s.full for s, _ in entries}) > 1:
-            names = ", ".join(sorted({s.full for s, _ in entries}))
-            reported: set[str] = set()
-            for se, _ in entries:
-                if se.full not in reported:
-                    reported.add(se.full)
-                    yield message("IST0177", se, names, host, number, ", ".join(protocols), path=("spec", "ports"))
+                claim = (se, str(port.get("protocol") or "").upper(), seen)
+                found.setdefault((str(host), port.get("number")), []).append(claim)
+    for (host, number), claims in sorted(found.items(), key=lambda kv: (kv[0][0], str(kv[0][1]))):
+        if len({p for _, p, _ in claims}) < 2:
+            continue
+        reported: set[str] = set()
+        for se, protocol, seen in claims:
+            rivals = [c for c in claims if c[0] is not se and _meet(seen, c[2])]
+            protocols = sorted({protocol, *(p for _, p, _ in rivals)})
+            if len(protocols) > 1 and se.full not in reported:
+                reported.add(se.full)
+                names = ", ".join(sorted({se.full, *(s.full for s, _, _ in rivals)}))
+                yield message("IST0177", se, names, host, number, ", ".join(protocols), path=("spec", "ports"))
+
+
+def _meet(a: set[str], b: set[str]) -> bool:
+    return "*" in a or "*" in b or bool(a & b)
 
 
 @analyzer("services.MultiClusterServiceAnalyzer", "Check the validity of services in the multi-cluster environment")

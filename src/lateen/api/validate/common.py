@@ -86,10 +86,18 @@ def server_tls(tls: n.ServerTLS, path: str) -> Findings:
     yield from _cipher_suites(tls, path)
     yield from _curves(tls, path)
     if tls.mode == "ISTIO_MUTUAL":
-        given = (tls.server_certificate, tls.private_key, tls.ca_certificates, tls.credential_name)
-        if any(given) or tls.credential_names or tls.tls_certificates:
-            yield no(path, "ISTIO_MUTUAL TLS cannot have associated certificates: they come from the mesh")
-    given_files = any((tls.server_certificate, tls.private_key, tls.ca_certificates, tls.credential_name))
+        for field, what, value in (
+            ("serverCertificate", "server certificate", tls.server_certificate),
+            ("privateKey", "private key", tls.private_key),
+            ("caCertificates", "CA bundle", tls.ca_certificates),
+            ("credentialName", "credentialName", tls.credential_name),
+            ("credentialNames", "credentialNames", tls.credential_names),
+            ("tlsCertificates", "tlsCertificates", tls.tls_certificates),
+        ):
+            if value:
+                says = f"ISTIO_MUTUAL TLS cannot have associated {what}: its certificates come from the mesh"
+                yield no(f"{path}.{field}", says)
+    given_files = any((tls.server_certificate, tls.private_key, tls.ca_certificates, tls.credential_name, tls.ca_crl))
     if tls.mode in ("PASSTHROUGH", "AUTO_PASSTHROUGH") and given_files:
         yield warn(path, f"{tls.mode} mode does not use certificates, they will be ignored")
     if tls.mode in PROTECTED:
@@ -102,6 +110,12 @@ def server_tls(tls: n.ServerTLS, path: str) -> Findings:
             says = f'"{pin[:80]}" is not a SHA-256 in hexadecimal (64 characters, or 95 with colons)'
             yield no(f"{path}.verifyCertificateHash[{i}]", says)
     minimum, maximum = tls.min_protocol_version, tls.max_protocol_version
+    if minimum in ("TLSV1_0", "TLSV1_1") and not tls.cipher_suites:
+        yield warn(
+            f"{path}.minProtocolVersion",
+            "TLS version below TLSV1_2 require setting compatible ciphers as by default they no longer include "
+            "compatible ciphers; set cipherSuites",
+        )
     for field, value in (("minProtocolVersion", minimum), ("maxProtocolVersion", maximum)):
         if value and value not in VERSIONS:
             yield no(f"{path}.{field}", f'"{value}" is not one of {", ".join(VERSIONS)}')
@@ -178,6 +192,9 @@ def connection_pool(pool: n.ConnectionPool | None, path: str) -> Findings:
             yield no(f"{at}.maxConnections", "max connections must be non-negative")
         yield from s.duration(tcp.connect_timeout, f"{at}.connectTimeout")
         yield from s.duration(tcp.max_connection_duration, f"{at}.maxConnectionDuration")
+        if keep := tcp.tcp_keepalive:
+            yield from s.duration(keep.time, f"{at}.tcpKeepalive.time")
+            yield from s.duration(keep.interval, f"{at}.tcpKeepalive.interval")
         yield from s.duration(
             tcp.idle_timeout if tcp.idle_timeout and tcp.idle_timeout.nanoseconds else None, f"{at}.idleTimeout"
         )

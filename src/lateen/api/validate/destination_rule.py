@@ -22,7 +22,7 @@ def destination_rule(dr: n.DestinationRule, meta: Json) -> Findings:
         if not s._LABEL.fullmatch(subset.name):
             yield no(f"{at}.name", f'subset name "{subset.name}" is not valid')
         if subset.name in seen:
-            yield warn(f"{at}.name", f'"{subset.name}" is given twice')
+            yield no(f"{at}.name", f"duplicate subset names: {subset.name}")
         seen.add(subset.name)
         yield from s.labels(subset.labels, f"{at}.labels")
         yield from traffic_policy(subset.traffic_policy, f"{at}.trafficPolicy")
@@ -47,6 +47,8 @@ def traffic_policy(p: n.TrafficPolicy | None, at: str) -> Findings:
     )
     if not any(parts):
         yield no(at, "traffic policy must have at least one field")
+    if p.tunnel and p.proxy_protocol:
+        yield no(at, "tunnel and proxyProtocol must not be set together")
     yield from _outlier_detection(p.outlier_detection, f"{at}.outlierDetection")
     yield from connection_pool(p.connection_pool, f"{at}.connectionPool")
     yield from _load_balancer(p.load_balancer, p.outlier_detection, f"{at}.loadBalancer")
@@ -69,7 +71,7 @@ def traffic_policy(p: n.TrafficPolicy | None, at: str) -> Findings:
 def _tunnel(t: n.Tunnel | None, at: str) -> Findings:
     if t is None:
         return
-    if t.protocol.upper() not in ("", "CONNECT", "POST"):
+    if t.protocol not in ("", "CONNECT", "POST"):
         yield no(f"{at}.protocol", f'tunnel protocol must be "CONNECT" or "POST", is "{t.protocol}"')
     if not s.is_ip(t.target_host):
         yield from s.fqdn(t.target_host, f"{at}.targetHost")
@@ -155,12 +157,22 @@ def _consistent_hash(h: n.ConsistentHash | None, at: str) -> Findings:
         yield no(at, "consistent hash needs a key: httpHeaderName, httpCookie, useSourceIp or httpQueryParameterName")
     if len(given) > 1:
         yield no(at, f"has {' and '.join(given)}; give only one key")
+    yield from _table(h, at)
+
+
+def _table(h: n.ConsistentHash, at: str) -> Findings:
+    if h.minimum_ring_size:
+        yield warn(f"{at}.minimumRingSize", "MinimumRingSize is deprecated, use ringHash.minimumRingSize instead")
+        if h.ring_hash or h.maglev:
+            yield no(at, "only one of MinimumRingSize or Maglev/Ringhash can be specified")
     if h.maglev and h.maglev.table_size is not None:
         size = h.maglev.table_size
-        if size > MAX_MAGLEV:
-            yield no(f"{at}.maglev.tableSize", f"{size} exceeds {MAX_MAGLEV}")
-        elif size and not _prime(size):
-            yield no(f"{at}.maglev.tableSize", f"{size} is not a prime number")
+        if not size:
+            yield no(f"{at}.maglev.tableSize", "tableSize must be set for maglev")
+        elif size >= MAX_MAGLEV:
+            yield no(f"{at}.maglev.tableSize", f"tableSize must be less than {MAX_MAGLEV} for maglev, is {size}")
+        elif not _prime(size):
+            yield no(f"{at}.maglev.tableSize", f"tableSize must be a prime number for maglev, is {size}")
 
 
 def _prime(n_: int) -> bool:

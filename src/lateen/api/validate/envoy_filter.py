@@ -16,22 +16,19 @@ ROUTES = {"ROUTE_CONFIGURATION", "VIRTUAL_HOST", "HTTP_ROUTE"}
 HCM = "envoy.filters.network.http_connection_manager"
 HCM_NAMES = {HCM, "envoy.http_connection_manager"}
 MAX_VERSION = 1024
+_HTTP_NAMES = ("buffer", "cors", "csrf", "fault", "grpc_http1_bridge", "grpc_json_transcoder", "grpc_web", "gzip")
+_MORE_HTTP_NAMES = ("health_check", "ip_tagging", "lua", "router", "squash", "ext_authz")
+_NETWORK_NAMES = ("client_ssl_auth", "echo", "http_connection_manager", "mongo_proxy", "ratelimit", "redis_proxy")
+_LISTENER_NAMES = ("http_inspector", "original_dst", "original_src", "proxy_protocol", "tls_inspector")
 DEPRECATED_NAMES = {
-    "envoy.buffer",
-    "envoy.cors",
-    "envoy.csrf",
-    "envoy.ext_authz",
-    "envoy.fault",
-    "envoy.grpc_web",
-    "envoy.health_check",
-    "envoy.lua",
-    "envoy.rate_limit",
-    "envoy.router",
-    "envoy.tcp_proxy",
-    "envoy.http_connection_manager",
-    "envoy.redis_proxy",
-    "envoy.mongo_proxy",
+    **{f"envoy.{name}": f"envoy.filters.http.{name}" for name in (*_HTTP_NAMES, *_MORE_HTTP_NAMES)},
+    "envoy.rate_limit": "envoy.filters.http.ratelimit",
+    **{f"envoy.{name}": f"envoy.filters.network.{name}" for name in (*_NETWORK_NAMES, "tcp_proxy")},
+    **{f"envoy.listener.{name}": f"envoy.filters.listener.{name}" for name in _LISTENER_NAMES},
 }
+"""Names of filters before Envoy 1.14 -> their names since
+(https://www.envoyproxy.io/docs/envoy/v1.14.0/intro/deprecated)."""
+FILTERS = ("HTTP_FILTER", "NETWORK_FILTER", "LISTENER_FILTER")
 
 
 def envoy_filter(ef: n.EnvoyFilter, _: Json) -> Findings:
@@ -56,6 +53,7 @@ def _patch(p: n.EnvoyConfigObjectPatch, at: str) -> Findings:
         return
     yield from _match(p, at)
     yield from _value(p.patch.value, f"{at}.patch.value")
+    yield from _untyped(p, f"{at}.patch.value")
 
 
 def _match(p: n.EnvoyConfigObjectPatch, at: str) -> Findings:
@@ -95,26 +93,39 @@ def _listener(p: n.EnvoyConfigObjectPatch, m: n.ListenerMatch, at: str) -> Findi
     if m.filter_chain and m.filter_chain.filter:
         f = m.filter_chain.filter
         if p.apply_to not in ("HTTP_FILTER", "NETWORK_FILTER"):
-            yield no(
-                f"{at}.filterChain.filter",
-                "Envoy filter: filter match can be used with applyTo HTTP_FILTER and NETWORK_FILTER only",
-            )
+            says = f"Envoy filter: filter match has no effect when used with {p.apply_to}"
+            yield warn(f"{at}.filterChain.filter", says)
         if not f.name:
             yield no(f"{at}.filterChain.filter.name", "Envoy filter: filter match has no name to match on")
-        elif f.name in DEPRECATED_NAMES and f.name not in HCM_NAMES:
-            yield warn(f"{at}.filterChain.filter.name", f'Envoy filter: using deprecated filter name "{f.name}"')
+        yield from _name(f.name, f"{at}.filterChain.filter.name")
         if f.sub_filter is not None:
             where = f"{at}.filterChain.filter.subFilter"
             if p.apply_to != "HTTP_FILTER":
                 yield no(where, "Envoy filter: subfilter match can be used with applyTo HTTP_FILTER only")
             if f.name not in HCM_NAMES:
                 yield no(where, f"Envoy filter: subfilter match requires filter match with {HCM}")
+            yield from _name(f.sub_filter.name, f"{where}.name")
             if not f.sub_filter.name:
                 yield no(where, "Envoy filter: subfilter match has no name to match on")
     if m.listener_filter and p.apply_to != "LISTENER_FILTER":
         yield no(
             f"{at}.listenerFilter", "Envoy filter: listenerFilter match can be used with applyTo LISTENER_FILTER only"
         )
+
+
+def _name(name: str, at: str) -> Findings:
+    if name in DEPRECATED_NAMES:
+        yield warn(at, f'Envoy filter: using deprecated filter name "{name}"; use "{DEPRECATED_NAMES[name]}" instead')
+
+
+def _untyped(p: n.EnvoyConfigObjectPatch, at: str) -> Findings:
+    """Envoy looks extensions up by their types, no longer by their names."""
+    value = p.patch.value if p.patch and p.patch.operation != "REMOVE" else None
+    if p.apply_to in FILTERS and isinstance(value, dict):
+        given = {k.replace("_", "").lower() for k in value}
+        if not given & {"typedconfig", "configdiscovery"}:
+            name = value.get("name", "")
+            yield warn(at, f"Envoy filter: using deprecated types by name without typed_config; {name}")
 
 
 def _value(value: Any, at: str) -> Findings:
@@ -126,8 +137,8 @@ def _value(value: Any, at: str) -> Findings:
             if message.startswith("envoy.config.filter.") or ".v2." in message or message.endswith(("v2", "v2alpha")):
                 yield no(f"{at}.@type", f"{message}: referenced type unknown (hint: try using the v3 XDS API)")
         name = value.get("name")
-        if isinstance(name, str) and name in DEPRECATED_NAMES:
-            yield warn(f"{at}.name", f'Envoy filter: using deprecated filter name "{name}"')
+        if isinstance(name, str):
+            yield from _name(name, f"{at}.name")
         for key, child in value.items():
             yield from _value(child, f"{at}.{key}")
     elif isinstance(value, list):

@@ -9,16 +9,21 @@ from lateen.api.validate.findings import Findings, no, warn
 from lateen.kit.jsons import Json
 
 TLS_PROTOCOLS = {"HTTPS", "TLS"}
+SEMANTICS = "internal.istio.io/gateway-semantics"
 HTTP_PROTOCOLS = {"HTTP", "HTTP2", "GRPC", "GRPC-WEB"}
 
 
-def gateway(gw: n.Gateway, _: Json) -> Findings:
+def gateway(gw: n.Gateway, meta: Json) -> Findings:
+    name = str(meta.get("name") or "")
+    converted = (meta.get("annotations") or {}).get(SEMANTICS) == "gateway"
+    if name and not converted and not s._LABEL.fullmatch(name):
+        yield no("metadata.name", f'invalid gateway name: "{name}" is not a label of letters, digits and "-"')
     if not gw.servers:
         yield no("spec.servers", "gateway must have at least one server")
     names: set[str] = set()
     for i, server in enumerate(gw.servers):
         at = f"spec.servers[{i}]"
-        yield from _server(server, at)
+        yield from _server(server, at, converted)
         if server.port.name and server.port.name in names:
             yield no(f"{at}.port.name", f'port names in servers must be unique: duplicate name "{server.port.name}"')
         names.add(server.port.name)
@@ -33,11 +38,11 @@ def gateway(gw: n.Gateway, _: Json) -> Findings:
             hosts[key] = i
 
 
-def _server(server: n.Server, at: str) -> Findings:
+def _server(server: n.Server, at: str, converted: bool) -> Findings:
     if not server.hosts:
         yield no(f"{at}.hosts", "server config must contain at least one host")
     for i, host in enumerate(server.hosts):
-        yield from _host(host, f"{at}.hosts[{i}]")
+        yield from _host(host, f"{at}.hosts[{i}]", converted)
     if not server.port.number and not server.port.name and not server.port.protocol:
         yield no(f"{at}.port", "port is required")
     yield from _port(server.port, f"{at}.port", server.bind)
@@ -57,6 +62,8 @@ def _server(server: n.Server, at: str) -> Findings:
     yield from server_tls(server.tls, f"{at}.tls")
     if protocol in HTTP_PROTOCOLS and not _redirect_only(server.tls):
         yield no(f"{at}.tls", "server cannot have TLS settings for plain text HTTP ports")
+    elif protocol not in HTTP_PROTOCOLS and protocol not in TLS_PROTOCOLS:
+        yield no(f"{at}.tls", "server cannot have TLS settings for non HTTPS/TLS ports")
     if server.tls.https_redirect and protocol not in HTTP_PROTOCOLS:
         yield warn(f"{at}.tls.httpsRedirect", f"tls.httpsRedirect should only be used with http servers, is {protocol}")
 
@@ -85,8 +92,15 @@ def _port(port: n.ServerPort, at: str, bind: str) -> Findings:
         yield warn(f"{at}.targetPort", "targetPort has no impact on Gateways")
 
 
-def _host(text: str, at: str) -> Findings:
-    namespace, slash, name = text.rpartition("/")
-    if slash and namespace not in (".", "*", "~"):
-        yield from s.fqdn(namespace, at)
-    yield from s.wildcard_domain(name, at)
+def _host(text: str, at: str, converted: bool) -> Findings:
+    """``converted``: from the Gateway API, where ``~`` stands for no namespace."""
+    namespace, slash, name = text.partition("/")
+    if not slash:
+        name = namespace
+    elif not namespace or not name:
+        yield no(at, "config namespace and dnsName in host entry cannot be empty")
+        return
+    elif namespace not in (".", "*", *("~" * converted)) and not s._LABEL.fullmatch(namespace):
+        yield no(at, f'invalid namespace value "{namespace}" in gateway; use ".", "*" or the name of one')
+    if not s.is_ip(name):
+        yield from s.offered_host(name, at)

@@ -8,7 +8,7 @@ import re
 import re2
 
 from lateen.api.config import Duration
-from lateen.api.validate.findings import Findings, no
+from lateen.api.validate.findings import Findings, no, warn
 
 LABEL = r"[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?"
 _LABEL = re.compile(f"{LABEL}")
@@ -61,6 +61,20 @@ def wildcard_domain(name: str, path: str) -> Findings:
             )
         elif rest or "*" not in first:
             yield from _labels(name, rest or [first], path)
+
+
+def offered_host(name: str, path: str) -> Findings:
+    """A host of a Gateway's server or of a Sidecar's egress: full names, and wildcards of whole labels."""
+    if name != "*" and "." not in name:
+        yield no(path, f'short names (non FQDN) are not allowed: "{name[:80]}"')
+    yield from wildcard_domain(name, path)
+    yield from partial_wildcard(name, path)
+
+
+def partial_wildcard(name: str, path: str, refuse: bool = True) -> Findings:
+    """``*-a.test`` is a name for certificates, not for hosts of proxies."""
+    if "*" in name and name != "*" and not name.startswith("*."):
+        yield (no if refuse else warn)(path, f'partial wildcard "{name[:80]}" not allowed')
 
 
 def is_ip(text: str) -> bool:

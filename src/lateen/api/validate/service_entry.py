@@ -13,6 +13,10 @@ from lateen.kit.jsons import Json
 
 UNIX = "unix://"
 DNS = {"DNS", "DNS_ROUND_ROBIN"}
+ADDRESSES = (
+    "addresses are required for ports serving TCP (or unset) protocol when ISTIO_META_DNS_AUTO_ALLOCATE is not set on "
+    "a proxy: without one, all connections of the port go to the oldest such entry"
+)
 BY_HOST = {"http", "http2", "https", "grpc", "grpc-web", "tls"}
 """Protocols that carry the host's name, so that no address is needed to tell services apart."""
 
@@ -22,7 +26,8 @@ def service_entry(se: n.ServiceEntry, meta: Json) -> Findings:
     if se.workload_selector and se.endpoints:
         yield no("spec", "only one of workloadSelector or endpoints is allowed in a service entry")
     if se.workload_selector and se.resolution != "STATIC":
-        yield warn("spec.workloadSelector", "workloadSelector should be used with resolution STATIC")
+        mode = se.resolution
+        yield warn("spec.workloadSelector", f"workloadSelector should not be set when resolution mode is {mode}")
     yield from _hosts(se)
     cidrs = yield from _addresses(se)
     ports = yield from _ports(se)
@@ -33,7 +38,7 @@ def service_entry(se: n.ServiceEntry, meta: Json) -> Findings:
     yield from _endpoints(se, ports)
     yield from _dynamic(se)
     if not se.addresses and any(p.protocol.lower() not in BY_HOST and p.protocol for p in se.ports):
-        yield warn("spec.addresses", "addresses are required for ports serving TCP (or unset) protocol")
+        yield warn("spec.addresses", ADDRESSES)
     yield from s.export_to(str(meta.get("namespace") or ""), se.export_to, service_entry=True)
 
 
@@ -46,6 +51,7 @@ def _hosts(se: n.ServiceEntry) -> Findings:
             yield no(at, f'invalid host "{host}": a full wildcard is not allowed')
             continue
         yield from s.wildcard_domain(host, at)
+        yield from s.partial_wildcard(host, at, refuse=False)
         if host.startswith("*") and se.resolution == "NONE" and not se.addresses:
             yield warn(at, f'"{host}": wildcard hosts with resolution NONE are matched by SNI or Host only')
 
@@ -166,15 +172,19 @@ def workload_entry(we: n.WorkloadEntry, _: Json) -> Findings:
 
 
 def _entry(we: n.WorkloadEntry, at: str, template: bool = False) -> Findings:
-    if not we.address and not we.network and not template:
-        yield no(f"{at}.address", "address is required")
+    if not we.address and not template:
+        if not we.network:
+            yield no(f"{at}.address", "address is required")
+        else:
+            yield warn(f"{at}.address", f'address is unset with network "{we.network}"')
     elif we.address.startswith(UNIX):
         yield from _unix(we, at)
     elif we.address:
         try:
             ipaddress.ip_address(we.address)
         except ValueError:
-            yield from s.fqdn(we.address, f"{at}.address")
+            if any(True for _ in s.fqdn(we.address, at)):
+                yield no(f"{at}.address", f'endpoint address "{we.address[:80]}" is not a valid FQDN or an IP address')
     yield from s.labels(we.labels, f"{at}.labels")
     for name, number in we.ports.items():
         yield from s.port_name(name, f"{at}.ports[{name}]")
@@ -202,8 +212,11 @@ def workload_group(wg: n.WorkloadGroup, _: Json) -> Findings:
 
 
 def _probe(p: n.ReadinessProbe) -> Findings:
-    if sum(x is not None for x in (p.http_get, p.tcp_socket, p.exec, p.grpc)) > 1:
+    given = sum(x is not None for x in (p.http_get, p.tcp_socket, p.exec, p.grpc))
+    if given > 1:
         yield no("spec.probe", "give only one of httpGet, tcpSocket, exec, grpc")
+    if not given:
+        yield no("spec.probe", "unknown health check method: give one of httpGet, tcpSocket, exec, grpc")
     if h := p.http_get:
         yield from s.port(h.port, "spec.probe.httpGet.port")
         if h.scheme not in ("", "HTTP", "HTTPS"):

@@ -16,6 +16,8 @@ UNIX = "unix://"
 def sidecar(sc: n.Sidecar, _: Json) -> Findings:
     yield from label_selector(sc.workload_selector, "sidecar")
     yield from connection_pool(sc.inbound_connection_pool, "spec.inboundConnectionPool")
+    if not (sc.egress or sc.ingress or sc.outbound_traffic_policy or sc.inbound_connection_pool):
+        yield no("spec", "sidecar: empty configuration provided")
     ports: set[int] = set()
     for i, listener in enumerate(sc.ingress):
         yield from _ingress(listener, f"spec.ingress[{i}]", ports)
@@ -27,6 +29,7 @@ def sidecar(sc: n.Sidecar, _: Json) -> Findings:
                 yield no(at, "egress_proxy can only be set with ALLOW_ANY mode")
             if policy.egress_proxy.port is None:
                 yield no(f"{at}.egressProxy.port", "must be specified")
+            yield from s.fqdn(policy.egress_proxy.host, f"{at}.egressProxy.host")
             yield from destination(policy.egress_proxy, f"{at}.egressProxy")
 
 
@@ -34,7 +37,9 @@ def _port(port: n.SidecarPort, at: str, bind: str, egress: bool) -> Findings:
     if bind.startswith((UNIX, "@")):
         if port.number and egress and bind.startswith(UNIX):
             yield no(f"{at}.number", "must be 0 for a unix domain socket")
-    elif port.number or not egress:
+    elif egress and not port.number:
+        yield no(f"{at}.number", "ports with 0 value must have a unix domain socket bind address")
+    else:
         yield from s.port(port.number, f"{at}.number")
     if port.protocol:
         yield from s.protocol(port.protocol, f"{at}.protocol")
@@ -72,6 +77,13 @@ def _ingress(listener: n.IstioIngressListener, at: str, seen: set[int]) -> Findi
     seen.add(listener.port.number)
     yield from _endpoint(listener.default_endpoint, f"{at}.defaultEndpoint")
     yield from connection_pool(listener.connection_pool, f"{at}.connectionPool")
+    pool, protocol = listener.connection_pool, listener.port.protocol.upper()
+    if pool and pool.http and protocol and protocol not in ("HTTP", "HTTP2", "GRPC", "GRPC-WEB"):
+        yield warn(
+            f"{at}.connectionPool.http",
+            f"HTTP connection pool settings are configured for port {listener.port.number} but its protocol is not "
+            f"HTTP ({protocol}); only TCP settings will apply",
+        )
     if listener.tls is not None:
         yield from _ingress_tls(listener, listener.tls, f"{at}.tls")
 
@@ -164,15 +176,17 @@ def _egress_hosts(hosts: tuple[str, ...], at: str) -> Findings:
         if not slash or "/" in name:
             yield no(where, f'"{host}" must be written as namespace/dnsName')
             continue
-        if namespace not in ("*", ".", "~"):
-            yield from s.fqdn(namespace, where)
-        yield from s.wildcard_domain(name, where)
-        if name.startswith("*") and name != "*" and not name.startswith("*."):
-            yield no(where, f'"{name}": partial wildcard is not allowed in an egress host')
+        if not namespace or not name:
+            yield no(where, "config namespace and dnsName in host entry cannot be empty")
+            continue
+        if namespace not in ("*", ".", "~") and not s._LABEL.fullmatch(namespace):
+            yield no(where, f'invalid namespace value "{namespace}" in sidecar; use "*", ".", "~" or the name of one')
+        yield from s.offered_host(name, where)
         if host in seen:
             yield warn(where, f'duplicated egress host: "{host}"')
         elif name != "*" and (namespace in wild or "*" in wild):
             yield warn(where, f'duplicated egress host: "{host}" is already in a wildcard of its namespace')
         elif name == "*" and namespace != "*" and "*" in wild:
-            yield warn(where, f'duplicated egress host: "{host}" is already in "*/*"')
+            says = f'duplicated egress host: "{host}"; `*/*` host select all resources, no other hosts can be added'
+            yield warn(where, says)
         seen.add(host)
