@@ -111,4 +111,4 @@ def test_check_of_a_namespace_that_does_not_exist_fails_there(cluster):
     done = cluster(check, "-n", "nope")
     assert done.exit_code == 1
     assert 'namespace "nope" not found' in done.output
-    assert "skipped, because of: the namespace is there" in done.output
+    assert "skipped, because of: the namespace exists" in done.output

@@ -1,4 +1,4 @@
-"""lateen check: is everything well, and what to do where it is not."""
+"""lateen check: the health of the mesh, with a remedy for each problem."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 
 import click
 
-from lateen.cli import checks
+from lateen.cli import checking, checks
 from lateen.cli.base import command
 from lateen.cli.connect import Target, path_of, target_options
 from lateen.cli.output import CliError, colored, colors
@@ -16,7 +16,12 @@ from lateen.cluster.home import Home
 from lateen.kit import jsons
 from lateen.kube.kubeconfig import ConfigError, from_file
 
-MARKS = {checks.OK: ("√", "32"), checks.WARNING: ("‼", "33"), checks.FAILED: ("×", "31"), checks.SKIPPED: ("-", "2")}
+MARKS = {
+    checking.OK: ("√", "32"),
+    checking.WARNING: ("‼", "33"),
+    checking.FAILED: ("×", "31"),
+    checking.SKIPPED: ("-", "2"),
+}
 
 
 @command("check")
@@ -36,7 +41,7 @@ def check(target: Target, pre: bool, output: str, watch: bool, wait: float) -> N
         quiet = output == "json" or (wait and time.monotonic() < deadline)
         printer = _Printer(quiet=bool(quiet))
         results = asyncio.run(_run(target, groups, printer))
-        code = checks.worst(results)
+        code = checking.worst(results)
         if watch:
             click.echo(f"\n{printer.last(code)}\n")
             time.sleep(5)
@@ -59,37 +64,37 @@ class _Printer:
     def __init__(self, quiet: bool) -> None:
         self._quiet, self._group, self._color = quiet, "", colors(sys.stdout)
 
-    def __call__(self, result: checks.Result) -> None:
+    def __call__(self, result: checking.Result) -> None:
         if not self._quiet:
             self.line(result)
 
-    def line(self, r: checks.Result) -> None:
+    def line(self, r: checking.Result) -> None:
         if r.group != self._group:
             click.echo(f"{'' if not self._group else chr(10)}{r.group}\n{'-' * len(r.group)}")
             self._group = r.group
         mark, code = MARKS[r.status]
         shown = colored(code, mark, self._color)
-        if r.status == checks.OK:
+        if r.status == checking.OK:
             click.echo(f"{shown} {r.check}{f' ({r.says})' if r.says else ''}")
-        elif r.status == checks.SKIPPED:
+        elif r.status == checking.SKIPPED:
             click.echo(f"{shown} {r.check}: skipped, {r.says}")
         else:
             click.echo(f"{shown} {r.check}\n    {r.says}\n    remedy: {r.remedy}")
 
     def last(self, code: int) -> str:
-        mark, color = MARKS[{0: checks.OK, 1: checks.FAILED, 2: checks.WARNING}[code]]
+        mark, color = MARKS[{0: checking.OK, 1: checking.FAILED, 2: checking.WARNING}[code]]
         return f"Status check results are {colored(color, mark, self._color)}"
 
 
 async def _run(
-    target: Target, groups: dict[str, list[tuple[str, checks.Check]]], seen: _Printer
-) -> list[checks.Result]:
+    target: Target, groups: dict[str, list[tuple[str, checking.Check]]], seen: _Printer
+) -> list[checking.Result]:
     try:
         path = path_of(target.kubeconfig)
         client = from_file(path, target.context)
     except (CliError, ConfigError) as e:
-        return await checks.run(groups, checks.Context(None, target.istio_namespace, False, str(e)), seen)
+        return await checking.run(groups, checking.Context(None, target.istio_namespace, False, str(e)), seen)
     async with client:
         embedded = path == Home.default().kubeconfig
-        context = checks.Context(client, target.istio_namespace, embedded, only=target.given_namespace)
-        return await checks.run(groups, context, seen)
+        context = checking.Context(client, target.istio_namespace, embedded, only=target.given_namespace)
+        return await checking.run(groups, context, seen)

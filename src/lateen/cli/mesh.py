@@ -73,7 +73,7 @@ KINDS = ("CDS", "LDS", "EDS", "RDS", "ECDS")
 @click.option("-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table")
 @target_options
 def proxy_status(target: Target, pod: str | None, output: str) -> None:
-    """Which proxies are connected to istiod, and whether each has what it shall have.
+    """Which proxies are connected to istiod, and whether each is in sync.
 
     With a pod: what istiod has for its proxy against what the proxy has.
     """

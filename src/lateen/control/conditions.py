@@ -35,7 +35,7 @@ def accepted(kind: kinds.Kind, bad: str) -> Json:
 
 def analyzed(found: Sequence[Found]) -> Json:
     if not found:
-        return condition("Analyzed", "True", "NoFindings", "the analysis finds nothing")
+        return condition("Analyzed", "True", "NoFindings", "the analysis has no findings")
     reason = "Errors" if any(f.level == "Error" for f in found) else "Findings"
     return condition("Analyzed", "True", reason, "; ".join(f"[{f.code}] {f.text}" for f in found[:SHOWN]))
 

@@ -1,0 +1,220 @@
+"""Checks of what the mesh does: certificates, webhooks, injection, proxies, configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from datetime import timedelta
+
+from lateen.analysis import analyze
+from lateen.api import kinds
+from lateen.api.reading import PROXY, has_proxy, is_finished, is_terminating
+from lateen.cli import pods
+from lateen.cli.analyze import live
+from lateen.cli.checking import LIMIT_S, Context, Wrong
+from lateen.cli.output import CliError
+from lateen.kit import certs, times
+from lateen.kit.jsons import Json, dig
+from lateen.kube.client import KubeError, Unreachable
+
+SOON = timedelta(days=60)
+"""A root certificate that ends within this time wants attention now."""
+
+
+# --- certificates ------------------------------------------------------------------------------------------------
+
+
+def _pem(data: Json, key: str) -> str:
+    return base64.b64decode(data.get(key, "")).decode(errors="replace")
+
+
+async def root_certificate(c: Context) -> str:
+    found = await c.api().get(kinds.CONFIG_MAP, c.namespace, "istio-ca-root-cert")
+    pem = str(dig(found or {}, "data", "root-cert.pem", default=""))
+    if not pem:
+        raise Wrong("no root certificate has been distributed yet", f"kubectl logs -n {c.namespace} deploy/istiod")
+    _, end = certs.validity(pem)
+    left = end - times.now()
+    if left < timedelta(0):
+        raise Wrong(
+            f"the root certificate expired on {end:%Y-%m-%d}",
+            "delete the secret istio-ca-secret, restart istiod and all pods",
+        )
+    if left < SOON:
+        raise Wrong(f"the root certificate expires on {end:%Y-%m-%d}", "plan its rotation", warning=True)
+    return f"valid until {end:%Y-%m-%d}"
+
+
+async def same_roots(c: Context) -> str:
+    spaces, _ = await c.api().list(kinds.CONFIG_MAP)
+    roots = {
+        dig(m, "data", "root-cert.pem"): m["metadata"]["namespace"]
+        for m in spaces
+        if m["metadata"]["name"] == "istio-ca-root-cert"
+    }
+    if len(roots) > 1:
+        raise Wrong(
+            f"namespaces have different roots: {', '.join(roots.values())}", "restart istiod, which rewrites them"
+        )
+    return ""
+
+
+# --- webhooks ----------------------------------------------------------------------------------------------------
+
+
+async def webhooks_trusted(c: Context) -> str:
+    count = 0
+    root = await c.api().get(kinds.CONFIG_MAP, c.namespace, "istio-ca-root-cert")
+    wanted = str(dig(root or {}, "data", "root-cert.pem", default="")).strip()
+    for kind in (kinds.MUTATING_WEBHOOK, kinds.VALIDATING_WEBHOOK):
+        found, _ = await c.api().list(kind)
+        for config in found:
+            for hook in config.get("webhooks") or []:
+                if not str(hook.get("name", "")).endswith("istio.io"):
+                    continue
+                count += 1
+                name = f"{config['metadata']['name']}/{hook['name']}"
+                bundle = _pem(hook.get("clientConfig") or {}, "caBundle").strip()
+                if not bundle:
+                    raise Wrong(f"{name} has no caBundle yet", "check that istiod is running: it sets the bundle")
+                if wanted and bundle != wanted:
+                    raise Wrong(
+                        f"{name} trusts another root", f"kubectl rollout restart -n {c.namespace} deploy/istiod"
+                    )
+    if not count:
+        raise Wrong("no webhooks are installed", "lateen install --set profile=demo -y")
+    return f"{count} webhooks"
+
+
+async def webhooks_valid(c: Context) -> None:
+    found = [
+        m for m in analyze((await live(c.api(), LIMIT_S)).snapshot(), ["webhook.Analyzer"]) if m.kind.level == "Error"
+    ]
+    if found:
+        raise Wrong(f"{found[0].source.ref}: {found[0].text}", "remove one of the two, or correct its service")
+
+
+# --- injection ---------------------------------------------------------------------------------------------------
+
+
+async def some_namespace(c: Context) -> str:
+    spaces, _ = await c.api().list(kinds.NAMESPACE)
+    names = [
+        n["metadata"]["name"]
+        for n in spaces
+        if dig(n, "metadata", "labels", "istio-injection") == "enabled" or dig(n, "metadata", "labels", "istio.io/rev")
+    ]
+    if not names:
+        raise Wrong(
+            "no namespace has injection enabled",
+            "kubectl label namespace default istio-injection=enabled",
+            warning=True,
+        )
+    return ", ".join(sorted(names))
+
+
+async def all_injected(c: Context) -> str:
+    seen = await live(c.api(), LIMIT_S)
+    found = [
+        m
+        for m in analyze(seen.snapshot(), ["injection.Analyzer"])
+        if m.kind.code == "IST0103" and c.only in ("", m.source.namespace)
+    ]
+    if found:
+        names = ", ".join(m.source.full for m in found[:3])
+        raise Wrong(f"{len(found)} pods have no sidecar: {names}", "kubectl rollout restart deployment", warning=True)
+    c.pods = [
+        s.obj
+        for s in seen.sources
+        if s.kind == "Pod"
+        and c.only in ("", s.namespace)
+        and has_proxy(s.obj)
+        and not is_terminating(s.obj)
+        and not is_finished(s.obj)
+    ]
+    return f"{len(c.pods)} pods with a proxy"
+
+
+# --- proxies -----------------------------------------------------------------------------------------------------
+
+
+async def proxies_ready(c: Context) -> str:
+    bad = [
+        p["metadata"]["name"]
+        for p in c.pods
+        if not all(s.get("ready") for s in dig(p, "status", "containerStatuses", default=[]) if s["name"] == PROXY)
+    ]
+    if bad:
+        raise Wrong(f"not ready: {', '.join(bad[:3])}", f"kubectl logs {bad[0]} -c istio-proxy", warning=True)
+    return ""
+
+
+async def proxies_connected(c: Context) -> str:
+    known = {p["proxy"] for p in c.status.get("proxies", [])}
+    missing = [n for p in c.pods if (n := f"{p['metadata']['name']}.{p['metadata']['namespace']}") not in known]
+    if missing:
+        raise Wrong(
+            f"not connected to istiod: {', '.join(missing[:3])}",
+            f"lateen proxy-status; kubectl logs {missing[0].partition('.')[0]} -c istio-proxy",
+        )
+    return f"{len(c.pods)} of {len(c.pods)}"
+
+
+async def proxies_synced(c: Context) -> None:
+    for p in c.status.get("proxies", []):
+        for kind, text in p["rejections"].items():
+            raise Wrong(
+                f"{p['proxy']} refused {kind}: {text.strip()[:200]}",
+                "correct the object that is named; proxies keep the last accepted configuration",
+            )
+    late = [p["proxy"] for p in c.status.get("proxies", []) if "STALE" in p["types"].values()]
+    if late:
+        raise Wrong(f"not yet acknowledged by: {', '.join(late[:3])}", "try again in a second", warning=True)
+
+
+async def proxies_certificates(c: Context) -> str:
+    """Of each proxy, asked at the same time."""
+    gate = asyncio.Semaphore(8)
+    now = times.now()
+
+    async def one(pod: Json) -> str:
+        async with gate:
+            try:
+                found = await pods.ask_json(c.api(), pod, "certs")
+            except (KubeError, Unreachable, CliError):
+                now_ = await c.api().get(kinds.POD, pod["metadata"]["namespace"], pod["metadata"]["name"])
+                if now_ is None or is_terminating(now_) or is_finished(now_):
+                    return ""  # it has ended while it was asked
+                raise
+        ends = [
+            times.parse(x["expiration_time"])
+            for certificate in found.get("certificates") or []
+            for x in [*(certificate.get("ca_cert") or []), *(certificate.get("cert_chain") or [])]
+        ]
+        return "" if ends and min(ends) > now else str(pod["metadata"]["name"])
+
+    found = await asyncio.gather(*(one(p) for p in c.pods[:50]))
+    bad = [n for n in found if n]
+    if bad:
+        raise Wrong(f"certificates are not valid: {', '.join(bad[:3])}", f"kubectl delete pod {bad[0]}")
+    return f"{len(found)} proxies"
+
+
+# --- configuration -----------------------------------------------------------------------------------------------
+
+
+async def analyzed(c: Context) -> str:
+    snapshot = (await live(c.api(), LIMIT_S)).snapshot()
+    found = [m for m in analyze(snapshot) if c.only in ("", m.source.namespace or m.source.name)]
+    errors = [m for m in found if m.kind.level == "Error"]
+    warnings = [m for m in found if m.kind.level == "Warning"]
+    if errors or warnings:
+        first = (errors or warnings)[0]
+        count = f"{len(errors)} errors, {len(warnings)} warnings"
+        raise Wrong(
+            f"{count}; [{first.kind.code}] {first.source.ref}: {first.text}", "lateen analyze -A", warning=not errors
+        )
+    if snapshot.incomplete:
+        lacking = ", ".join(sorted({kind for kinds_ in snapshot.incomplete.values() for kind in kinds_}))
+        raise Wrong(f"not known: this account may not read {lacking}", "use an account that may", warning=True)
+    return ""
