@@ -21,3 +21,10 @@ def test_the_addons_written_for_kubectl_name_this_version():
 def test_the_addons_take_the_registry_and_tag_of_the_installation():
     for path in addons.known().values():
         assert images(path, "registry.example/mesh/console:7") == {"registry.example/mesh/console:7"}
+
+
+def test_the_console_may_read_every_kind_of_the_mesh():
+    from lateen.api import kinds
+
+    roles = [o for o in addons.objects(addons.known()["kiali"], "") if o["kind"] == "ClusterRole"]
+    assert set(kinds.groups()) <= {g for role in roles for rule in role["rules"] for g in rule["apiGroups"]}
