@@ -28,3 +28,14 @@ def test_the_console_may_read_every_kind_of_the_mesh():
 
     roles = [o for o in addons.objects(addons.known()["kiali"], "") if o["kind"] == "ClusterRole"]
     assert set(kinds.groups()) <= {g for role in roles for rule in role["rules"] for g in rule["apiGroups"]}
+
+
+def test_an_installation_takes_its_images_from_its_own_registry():
+    from lateen.install import manifests
+    from lateen.install.operator import resolve
+
+    spec = resolve("demo", [], ["hub=registry.example/mesh", "tag=7"])
+    text = str([o for part in manifests.render(spec) for o in part.objects if o["kind"] == "Deployment"])
+    assert text.count("registry.example/mesh/pilot:7") == 1
+    assert text.count("registry.example/mesh/proxyv2:7") == 3  # istiod's environment and two gateways
+    assert "docker.io/lateen" not in text

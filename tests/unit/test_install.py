@@ -56,7 +56,8 @@ def test_istiod_reads_secrets_only_where_gateways_are():
 @pytest.mark.parametrize(
     ("spec", "ignored"),
     [
-        ({"hub": "example.com"}, "spec.hub"),
+        ({"hub": "example.com", "tag": "7"}, None),
+        ({"installPackagePath": "x"}, "spec.installPackagePath"),
         (
             {"components": {"ingressGateways": [{"name": "a", "k8s": {"hpaSpec": {"maxReplicas": 3}}}]}},
             "spec.components.ingressGateways[1].k8s.hpaSpec.maxReplicas",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lateen.api.domain import TRUST_DOMAIN
-from lateen.install.objects import PILOT_IMAGE, PROXY_IMAGE, UNPRIVILEGED, deployment, meta
+from lateen.install.objects import UNPRIVILEGED, deployment, image, meta
 from lateen.kit.jsons import Json, dig
 from lateen.wire import ports
 from lateen.wire.revision import Revision
@@ -40,7 +40,7 @@ def objects(spec: Json, revision: Revision) -> list[Json]:
 def _container(spec: Json, k8s: Json, revision: Revision) -> Json:
     env: list[Json] = [
         {"name": "REVISION", "value": revision.name},
-        {"name": "PROXY_IMAGE", "value": PROXY_IMAGE},
+        {"name": "PROXY_IMAGE", "value": image(spec, "proxyv2")},
         {"name": "TRUST_DOMAIN", "value": dig(spec, "meshConfig", "trustDomain", default=TRUST_DOMAIN)},
         {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
@@ -50,7 +50,7 @@ def _container(spec: Json, k8s: Json, revision: Revision) -> Json:
     listened = (ports.CA, ports.XDS, ports.MONITORING, ports.WEBHOOK)
     return {
         "name": "discovery",
-        "image": PILOT_IMAGE,
+        "image": image(spec, "pilot"),
         "args": ["discovery"],
         "env": env,
         "ports": [{"containerPort": p, "protocol": "TCP"} for p in listened],

@@ -7,7 +7,7 @@ from lateen.inject import parts, pods
 from lateen.inject.workload import Workload
 from lateen.install import profiles
 from lateen.install.control_plane import variables
-from lateen.install.objects import NAMESPACE, PROXY_IMAGE, READ_SECRETS, UNPRIVILEGED, bound, deployment, meta
+from lateen.install.objects import NAMESPACE, READ_SECRETS, UNPRIVILEGED, bound, deployment, meta
 from lateen.kit.jsons import Json, dig
 from lateen.wire import ports
 from lateen.wire.revision import Revision
@@ -17,7 +17,7 @@ def namespace_of(gateway: Json) -> str:
     return str(gateway.get("namespace") or NAMESPACE)
 
 
-def objects(given: Json, ingress: bool, revision: Revision) -> list[Json]:
+def objects(given: Json, ingress: bool, revision: Revision, image: str) -> list[Json]:
     name, k8s, namespace = str(given["name"]), given.get("k8s") or {}, namespace_of(given)
     labels = given.get("label") or {"app": name, "istio": "ingressgateway" if ingress else "egressgateway"}
     account = f"{name}-service-account"
@@ -38,7 +38,7 @@ def objects(given: Json, ingress: bool, revision: Revision) -> list[Json]:
     scrape = {"prometheus.io/port": str(ports.MERGED_METRICS), "prometheus.io/path": "/stats/prometheus"}
     pod = {
         "serviceAccountName": account,
-        "containers": [_container(name, namespace, k8s, service_ports, revision)],
+        "containers": [_container(name, namespace, k8s, service_ports, revision, image)],
         "volumes": parts.volumes(),
     }
     return [
@@ -58,13 +58,13 @@ def objects(given: Json, ingress: bool, revision: Revision) -> list[Json]:
     ]
 
 
-def _container(name: str, namespace: str, k8s: Json, service_ports: list[Json], revision: Revision) -> Json:
-    settings = pods.settings(image=PROXY_IMAGE, revision=revision.name)
+def _container(name: str, namespace: str, k8s: Json, service_ports: list[Json], revision: Revision, image: str) -> Json:
+    settings = pods.settings(image=image, revision=revision.name)
     context = parts.Context({}, namespace, Workload(name, namespace, "Deployment", "apps/v1"), settings, {})
     listened = [p["targetPort"] for p in service_ports if isinstance(p["targetPort"], int)]
     return {
         "name": "istio-proxy",
-        "image": PROXY_IMAGE,
+        "image": image,
         "env": [*parts.environment(context, limits=False), *variables(k8s)],
         "volumeMounts": parts.mounts(),
         "args": [

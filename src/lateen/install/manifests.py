@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lateen.install import control_plane, core, gateways, webhooks
-from lateen.install.objects import NAMESPACE, PILOT_IMAGE, PROXY_IMAGE
+from lateen.install.objects import NAMESPACE, PILOT_IMAGE, PROXY_IMAGE, image
 from lateen.install.operator import Operator, enabled
 from lateen.kit.jsons import Json, dig
 
@@ -35,7 +35,8 @@ def render(operator: Operator) -> list[Part]:
     for kind, title in (("egressGateways", "Egress gateways"), ("ingressGateways", "Ingress gateways")):
         wanted = enabled(spec, kind)
         if wanted:
-            objects = tuple(o for g in wanted for o in gateways.objects(g, kind == "ingressGateways", revision))
+            ingress, proxy = kind == "ingressGateways", image(spec, "proxyv2")
+            objects = tuple(o for g in wanted for o in gateways.objects(g, ingress, revision, proxy))
             deployments = tuple((gateways.namespace_of(g), str(g["name"])) for g in wanted)
             out.append(Part(title, objects, deployments))
     return out

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from lateen import __version__
-from lateen.kit.jsons import Json
+from lateen.kit.jsons import Json, dig
 from lateen.wire import ports
 from lateen.wire.revision import Revision
 
 NAMESPACE = "istio-system"
 PILOT_IMAGE = f"docker.io/lateen/pilot:{__version__}"
 PROXY_IMAGE = f"docker.io/lateen/proxyv2:{__version__}"
+HUB = "docker.io/lateen"
 RBAC = "rbac.authorization.k8s.io"
 READ = ["get", "list", "watch"]
 READ_SECRETS = {"apiGroups": [""], "resources": ["secrets"], "verbs": READ}
@@ -20,6 +21,13 @@ UNPRIVILEGED = {
     "runAsGroup": ports.PROXY_UID,
     "runAsNonRoot": True,
 }
+
+
+def image(spec: Json, name: str) -> str:
+    """Of ``pilot`` or ``proxyv2``: from ``hub`` and ``tag``, else ``values.global``'s, else this version's own."""
+    hub = spec.get("hub") or dig(spec, "values", "global", "hub") or HUB
+    tag = spec.get("tag") or dig(spec, "values", "global", "tag") or __version__
+    return f"{hub}/{name}:{tag}"
 
 
 def meta(name: str, revision: Revision, namespace: str | None = NAMESPACE, **labels: str) -> Json:

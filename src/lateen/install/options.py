@@ -132,6 +132,8 @@ _GATEWAY = {
     "k8s.service.ports[].**": "`targetPort` is `port` unless it is set",
 }
 EFFECTIVE: dict[str, str] = {
+    "hub": "registry and path of the images",
+    "tag": "the images' tag",
     "profile": "",
     "revision": "a control plane beside others, see *Revisions*",
     "components.pilot.enabled": "",
