@@ -94,6 +94,28 @@ def test_calls_are_made_for_real(tmp_path):
     assert simulated(tmp_path, "simulation-real", old="outbound|80||other").returncode == 1
 
 
+@pytest.mark.parametrize(("port", "code"), [("123", 0), ("15020", 1)])
+def test_injected_workloads_are_compared_with_the_options_of_their_case(tmp_path, port, code):
+    (tmp_path / "testdata").mkdir()
+    given = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "a"},
+        "spec": {"containers": [{"name": "a", "image": "a"}]},
+    }
+    (tmp_path / "testdata" / "a.yaml").write_text(json.dumps(given))
+    from lateen.inject import manifest, pods
+
+    values = {"global": {"hub": "registry.istio.io/testing", "tag": "latest", "proxy": {"statusPort": 123}}}
+    wanted = manifest.into(given, "", pods.settings(values, native=True), [])
+    (tmp_path / "testdata" / "a.yaml.injected").write_text(json.dumps(wanted))
+    case = {"in": "a.yaml", "want": "a.yaml.injected", "setFlags": [f"values.global.proxy.statusPort={port}"]}
+    (tmp_path / "index.json").write_text(json.dumps({"cases": [case]}))
+    done = run("inject", tmp_path)
+    assert done.returncode == code, done.stdout
+    assert ("15090,15021,123" in done.stdout) is bool(code)
+
+
 def test_a_folder_without_cases_is_no_success(tmp_path):
     assert run("validation", tmp_path).returncode == 65
     assert run("nonsense", tmp_path).returncode == 64

@@ -102,12 +102,11 @@ def _of_cluster(target: Target, revision: str) -> pods.Settings:
         )
     data = config.get("data") or {}
     versions = [str(dig(n, "status", "nodeInfo", "kubeletVersion", default="")) for n in nodes]
-    native = injector.native_nodes(versions)
     return _settings(
         dig(mesh, "data", "mesh", default=""),
         data.get("config") or "",
         data.get("values") or "",
         revision,
-        native=native,
-        native_supported=native,
+        native=injector.native_nodes(versions),
+        native_supported=injector.native_nodes(versions, injector.NATIVE_POSSIBLE),
     )

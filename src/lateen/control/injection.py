@@ -61,9 +61,8 @@ class Injector:
             self.problem = str(e)
             log.error("ConfigMap %s/%s is not used: %s", self._root, self._revision.injector, e)
 
-    @property
-    def native_supported(self) -> bool:
-        return injector.native_nodes(list(self._nodes.values()))
+    def _nodes_since(self, version: tuple[int, int]) -> bool:
+        return injector.native_nodes(list(self._nodes.values()), version)
 
     def settings(self, pod: Json, namespace: str, path: str = "") -> pods.Settings:
         """``path`` is that of the webhook's address. Raises ValueError where the namespace's ids cannot be read."""
@@ -73,8 +72,8 @@ class Injector:
             {**self._values},
             mesh,
             revision=self._revision.name,
-            native=self._native == "true" or (self._native != "false" and self.native_supported),
-            native_supported=self._native == "true" or self.native_supported,
+            native=self._native == "true" or (self._native != "false" and self._nodes_since(injector.NATIVE_SINCE)),
+            native_supported=self._native == "true" or self._nodes_since(injector.NATIVE_POSSIBLE),
             image="" if dig(self._values, "global", "hub") else self._image,
         )
         uid, gid = openshift.proxy_ids(self._namespaces.get(namespace, {}))

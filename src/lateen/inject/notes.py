@@ -17,5 +17,5 @@ def notes(pod: Json, settings: Settings) -> list[str]:
         raise ValueError("; ".join(errors))
     out = [str(p) for p in found]
     if str(given.get(NATIVE)).lower() == "true" and not settings.native_supported:
-        out.append(f"annotation {NATIVE}: the proxy is an ordinary container, since not every node has Kubernetes 1.33")
+        out.append(f"annotation {NATIVE}: the proxy is an ordinary container, since not every node has Kubernetes 1.29")
     return out

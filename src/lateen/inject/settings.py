@@ -187,14 +187,15 @@ def overlay(base: Json, given: Json) -> Json:
     return out
 
 
-NATIVE_SINCE = (1, 33)
-"""Kubernetes' version from which native sidecars are stable; Istio uses them from there on."""
+NATIVE_SINCE, NATIVE_POSSIBLE = (1, 33), (1, 29)
+"""Kubernetes' versions from which native sidecars are stable, where Istio uses them by itself, and from which they can
+be run (KEP-753), where a pod can ask for one."""
 
 
-def native_nodes(kubelets: list[str]) -> bool:
-    """Whether all nodes, of which there are the kubelets' versions (``v1.33.2+k3s1``), can run native sidecars."""
+def native_nodes(kubelets: list[str], since: tuple[int, int] = NATIVE_SINCE) -> bool:
+    """Whether all nodes, of which there are the kubelets' versions (``v1.33.2+k3s1``), are of that version."""
     found = [re.match(r"v?(\d+)\.(\d+)", v) for v in kubelets]
-    return bool(found) and all(m is not None and (int(m[1]), int(m[2])) >= NATIVE_SINCE for m in found)
+    return bool(found) and all(m is not None and (int(m[1]), int(m[2])) >= since for m in found)
 
 
 def read(config: str, values: str) -> Json:

@@ -148,9 +148,6 @@ class Volumes:
             else:
                 _owned(directory, 0o755, group)
                 _write(directory, files, group)
-                for inner in mounts_inside(pod, volume["name"]):
-                    with directory.directory(inner, make=True):
-                        pass
 
     async def _files(self, pod: Json, volume: Json) -> Files:
         if "configMap" in volume:
@@ -270,17 +267,6 @@ class Volumes:
 
     def remove(self) -> None:
         shutil.rmtree(self._root, ignore_errors=True)
-
-
-def mounts_inside(pod: Json, volume: str) -> set[str]:
-    """Relative paths in a volume where a container mounts another one: containers see what the API fills read-only, so
-    the places are made here, as Kubernetes' kubelet does."""
-    out = set()
-    for c in [*pod["spec"]["containers"], *(pod["spec"].get("initContainers") or [])]:
-        paths = [(str(m["mountPath"]).rstrip("/"), m["name"]) for m in c.get("volumeMounts") or []]
-        for outer in (path for path, name in paths if name == volume):
-            out |= {path[len(outer) + 1 :] for path, _ in paths if path.startswith(f"{outer}/")}
-    return out
 
 
 def _mode(value: object) -> int:
