@@ -1,6 +1,6 @@
 """A small mesh for tests: Bookinfo's services with one pod each."""
 
-from lateen.api import kinds
+from lateen.api import decoding, kinds
 from lateen.api import objects as o
 from lateen.api.config import decode
 from lateen.kit import yamldoc
@@ -68,7 +68,7 @@ def add(found, doc, i):
         f"2026-01-01T00:00:{i:02d}Z",
         spec,
         labels=tuple(sorted((doc["metadata"].get("labels") or {}).items())),
-        notes=o.notes(doc["metadata"]),
+        notes=decoding.notes(doc["metadata"]),
     )
     return found.put(kind, (namespace, name), made)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from lateen.api import kinds
-from lateen.api import objects as o
 from lateen.api.config import DecodeError, decode
+from lateen.api.decoding import resource
 from lateen.api.security import PeerAuthentication
 from lateen.kit.jsons import Json
 from lateen.mesh.model import Mesh
@@ -26,9 +26,7 @@ class PeerModes:
                 spec = decode(PeerAuthentication, obj.get("spec") or {})
             except DecodeError:
                 continue
-            version = f"{meta.get('uid')}/{meta.get('generation')}"
-            created = str(meta.get("creationTimestamp"))
-            found[key] = o.Resource(kinds.PEER_AUTHENTICATION.ref(*key), str(meta.get("uid")), version, created, spec)
+            found[key] = resource(kinds.PEER_AUTHENTICATION.ref(*key), obj, spec)
         objects = Objects(MeshConfig(root_namespace=root_namespace))
         self._mesh = Mesh(objects.replaced(kinds.PEER_AUTHENTICATION, found))
 

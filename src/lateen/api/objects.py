@@ -1,15 +1,13 @@
-"""Typed forms of the objects that the mesh model is built from."""
+"""The values that the mesh model is built from, made of users' objects by ``api.decoding``. Never changed."""
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from lateen.api.config import Config
 from lateen.api.domain import service_host
 from lateen.api.kinds import Ref as Ref
-from lateen.kit.jsons import Json, dig
 
 S = TypeVar("S", bound=Config)
 
@@ -91,33 +89,6 @@ class Service:
         return tuple(dict.fromkeys((*own, *self.addresses)))
 
 
-def service(obj: Json) -> Service:
-    spec = obj["spec"]
-    ports = tuple(
-        ServicePort(
-            str(p.get("name") or ""),
-            int(p["port"]),
-            p.get("targetPort", p["port"]),
-            str(p.get("protocol", "TCP")),
-            str(p.get("appProtocol") or ""),
-        )
-        for p in spec.get("ports") or []
-    )
-    meta = obj["metadata"]
-    exported = (meta.get("annotations") or {}).get("networking.istio.io/exportTo", "")
-    return Service(
-        meta["namespace"],
-        meta["name"],
-        str(spec.get("clusterIP") or ""),
-        ports,
-        tuple(sorted((spec.get("selector") or {}).items())),
-        str(spec.get("externalName") or "") if spec.get("type") == "ExternalName" else "",
-        addresses=tuple(str(a) for a in (spec.get("clusterIPs") or [])[1:]),
-        export_to=tuple(e.strip() for e in exported.split(",") if e.strip()),
-        created=str(meta.get("creationTimestamp") or ""),
-    )
-
-
 @dataclass(frozen=True)
 class Pod:
     """What the mesh needs to know of a workload instance."""
@@ -148,86 +119,12 @@ class Pod:
         return self.label_map.get("security.istio.io/tlsMode") == "istio"
 
 
-def pod(obj: Json) -> Pod:
-    meta, spec, status = obj["metadata"], obj["spec"], obj.get("status") or {}
-    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or [])
-    ports = tuple(
-        (str(p.get("name") or ""), int(p["containerPort"]), str(p.get("protocol", "TCP")))
-        for c in spec.get("containers") or []
-        for p in c.get("ports") or []
-    )
-    return Pod(
-        meta["namespace"],
-        meta["name"],
-        str(meta.get("uid", "")),
-        str(status.get("podIP") or ""),
-        tuple(sorted((meta.get("labels") or {}).items())),
-        str(spec.get("serviceAccountName") or "default"),
-        owner(obj),
-        ports,
-        ready and not meta.get("deletionTimestamp"),
-        node=str(spec.get("nodeName") or ""),
-        locality=_own_locality(meta.get("labels") or {}),
-        network=str((meta.get("labels") or {}).get("topology.istio.io/network") or ""),
-        notes=notes(meta),
-    )
-
-
-def notes(meta: Json) -> tuple[tuple[str, str], ...]:
-    """Annotations of Istio's own, sorted."""
-    found = (meta.get("annotations") or {}).items()
-    kept = (
-        (k, str(v))
-        for k, v in found
-        if ("istio.io/" in k and k != "sidecar.istio.io/status") or k == "kubernetes.io/ingress.class"
-    )
-    return tuple(sorted(kept))
-
-
-def _own_locality(labels: Json) -> str:
-    """Labels cannot contain slashes, so Istio's label has dots."""
-    found = str(labels.get("topology.istio.io/locality") or labels.get("istio-locality") or "")
-    return found if "/" in found else found.replace(".", "/")
-
-
-def node_locality(obj: Json) -> str:
-    """region/zone/subzone of a node, by its well-known labels."""
-    labels = obj["metadata"].get("labels") or {}
-    region = labels.get("topology.kubernetes.io/region") or labels.get("failure-domain.beta.kubernetes.io/region") or ""
-    zone = labels.get("topology.kubernetes.io/zone") or labels.get("failure-domain.beta.kubernetes.io/zone") or ""
-    return "/".join((region, zone, labels.get("topology.istio.io/subzone") or "")).rstrip("/")
-
-
-def owner(obj: Json) -> str:
-    """The workload's name: a ReplicaSet's Deployment by its hash suffix, else the owner, else the pod."""
-    meta = obj["metadata"]
-    ref = next((r for r in meta.get("ownerReferences") or [] if r.get("controller")), None)
-    if ref is None:
-        return str(meta.get("name") or meta.get("generateName", "").rstrip("-"))
-    suffix = dig(meta, "labels", "pod-template-hash", default="")
-    name = str(ref["name"])
-    return name.removesuffix(f"-{suffix}") if ref["kind"] == "ReplicaSet" and suffix else name
-
-
 @dataclass(frozen=True)
 class Endpoint:
     address: str
     port: int
     pod: str
     """Name of the pod, empty for an address without one."""
-
-
-def endpoints(obj: Json) -> dict[str, tuple[Endpoint, ...]]:
-    """Port name -> ready addresses, of one EndpointSlice."""
-    out: dict[str, tuple[Endpoint, ...]] = {}
-    for p in obj.get("ports") or []:
-        found = []
-        for e in obj.get("endpoints") or []:
-            if dig(e, "conditions", "ready", default=True) and p.get("port"):
-                target = dig(e, "targetRef", "name", default="") if dig(e, "targetRef", "kind") == "Pod" else ""
-                found += [Endpoint(a, int(p["port"]), target) for a in e.get("addresses") or []]
-        out[str(p.get("name") or "")] = tuple(found)
-    return out
 
 
 @dataclass(frozen=True)
@@ -240,20 +137,3 @@ class Credential:
     key: str = field(default="", repr=False)
     ca: str = field(default="", repr=False)
     crl: str = field(default="", repr=False)
-
-
-def credential(obj: Json) -> Credential | None:
-    """In Kubernetes' spelling (``tls.crt``) or in Istio's own (``cert``); None for other secrets."""
-    data = obj.get("data") or {}
-
-    def value(*names: str) -> str:
-        for name in names:
-            if name in data:
-                return base64.b64decode(str(data[name])).decode(errors="replace")
-        return ""
-
-    chain, key = value("tls.crt", "cert"), value("tls.key", "key")
-    ca = value("ca.crt", "cacert")
-    meta = obj["metadata"]
-    crl = value("ca.crl")
-    return Credential(meta["namespace"], meta["name"], chain, key, ca, crl) if (chain and key) or ca else None

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from lateen.api import kinds, validate
+from lateen.api import decoding, kinds, validate
 from lateen.api import objects as o
 from lateen.api.config import DecodeError, decode
+from lateen.api.decoding import resource
 from lateen.api.kinds import Kind
 from lateen.control.meshconfig import MeshConfigSource
 from lateen.kit import certs
@@ -19,29 +20,6 @@ from lateen.mesh.objects import Objects
 from lateen.wire.revision import DEFAULT, LABEL, Revision
 
 log = logging.getLogger("lateen.control.world")
-
-
-def _is_dry_run(obj: Json) -> bool:
-    return str(dig(obj, "metadata", "annotations", "istio.io/dry-run", default="")).lower() in ("true", "t", "1")
-
-
-def resource(ref: o.Ref, obj: Json, spec: Any) -> o.Resource[Any]:
-    """A decoded mesh object with what else counts of it."""
-    meta = obj["metadata"]
-    return o.Resource(
-        ref,
-        str(meta.get("uid")),
-        f"{meta.get('uid')}/{meta.get('generation')}",
-        str(meta.get("creationTimestamp")),
-        spec,
-        dry_run=_is_dry_run(obj),
-        labels=tuple(sorted((meta.get("labels") or {}).items())),
-        notes=o.notes(meta),
-        healthy=not any(
-            c.get("type") == "Healthy" and c.get("status") == "False"
-            for c in dig(obj, "status", "conditions", default=[])
-        ),
-    )
 
 
 class World:
@@ -69,14 +47,14 @@ class World:
         before = self.objects
         match kind:
             case kinds.SERVICE:
-                self._put(kind, key, o.service(new) if new else None)
+                self._put(kind, key, decoding.service(new) if new else None)
             case kinds.POD:
-                self._put(kind, key, self._placed(o.pod(new)) if new and dig(new, "status", "podIP") else None)
+                self._put(kind, key, self._placed(decoding.pod(new)) if new and dig(new, "status", "podIP") else None)
             case kinds.NODE:
-                self._node(key[1], o.node_locality(new) if new else "")
+                self._node(key[1], decoding.node_locality(new) if new else "")
             case kinds.ENDPOINT_SLICE:
                 service = dig(new, "metadata", "labels", "kubernetes.io/service-name", default="")
-                self._put(kind, key, (service, o.endpoints(new)) if new and service else None)
+                self._put(kind, key, (service, decoding.endpoints(new)) if new and service else None)
             case kinds.SECRET:
                 self._credential(key, new)
             case kinds.CONFIG_MAP:
@@ -134,7 +112,7 @@ class World:
         ref = kinds.SECRET.ref(*key)
         self.bad.pop(ref, None)
         try:
-            found = o.credential(new) if new else None
+            found = decoding.credential(new) if new else None
             if found and found.chain:
                 certs.check_pair(found.chain, found.key)
             if found and found.ca:

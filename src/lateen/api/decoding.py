@@ -1,0 +1,154 @@
+"""Kubernetes' objects as JSON, made into the values of ``api.objects``. Pure.
+
+The API server has checked the structure of its own kinds, so that what it requires is taken to be there: KeyError
+where it is not.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from lateen.api.objects import Credential, Endpoint, Pod, Ref, Resource, Service, ServicePort
+from lateen.kit.jsons import Json, dig
+
+
+def resource(ref: Ref, obj: Json, spec: Any) -> Resource[Any]:
+    """An object of a kind that has a type; ``spec`` is its decoded spec."""
+    meta = obj["metadata"]
+    return Resource(
+        ref,
+        str(meta.get("uid")),
+        f"{meta.get('uid')}/{meta.get('generation')}",
+        str(meta.get("creationTimestamp")),
+        spec,
+        dry_run=_is_dry_run(meta),
+        labels=tuple(sorted((meta.get("labels") or {}).items())),
+        notes=notes(meta),
+        healthy=not any(
+            c.get("type") == "Healthy" and c.get("status") == "False"
+            for c in dig(obj, "status", "conditions", default=[])
+        ),
+    )
+
+
+def _is_dry_run(meta: Json) -> bool:
+    return str((meta.get("annotations") or {}).get("istio.io/dry-run", "")).lower() in ("true", "t", "1")
+
+
+def service(obj: Json) -> Service:
+    spec = obj["spec"]
+    ports = tuple(
+        ServicePort(
+            str(p.get("name") or ""),
+            int(p["port"]),
+            p.get("targetPort", p["port"]),
+            str(p.get("protocol", "TCP")),
+            str(p.get("appProtocol") or ""),
+        )
+        for p in spec.get("ports") or []
+    )
+    meta = obj["metadata"]
+    exported = (meta.get("annotations") or {}).get("networking.istio.io/exportTo", "")
+    return Service(
+        meta["namespace"],
+        meta["name"],
+        str(spec.get("clusterIP") or ""),
+        ports,
+        tuple(sorted((spec.get("selector") or {}).items())),
+        str(spec.get("externalName") or "") if spec.get("type") == "ExternalName" else "",
+        addresses=tuple(str(a) for a in (spec.get("clusterIPs") or [])[1:]),
+        export_to=tuple(e.strip() for e in exported.split(",") if e.strip()),
+        created=str(meta.get("creationTimestamp") or ""),
+    )
+
+
+def pod(obj: Json) -> Pod:
+    meta, spec, status = obj["metadata"], obj["spec"], obj.get("status") or {}
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or [])
+    ports = tuple(
+        (str(p.get("name") or ""), int(p["containerPort"]), str(p.get("protocol", "TCP")))
+        for c in spec.get("containers") or []
+        for p in c.get("ports") or []
+    )
+    return Pod(
+        meta["namespace"],
+        meta["name"],
+        str(meta.get("uid", "")),
+        str(status.get("podIP") or ""),
+        tuple(sorted((meta.get("labels") or {}).items())),
+        str(spec.get("serviceAccountName") or "default"),
+        owner(obj),
+        ports,
+        ready and not meta.get("deletionTimestamp"),
+        node=str(spec.get("nodeName") or ""),
+        locality=_own_locality(meta.get("labels") or {}),
+        network=str((meta.get("labels") or {}).get("topology.istio.io/network") or ""),
+        notes=notes(meta),
+    )
+
+
+def notes(meta: Json) -> tuple[tuple[str, str], ...]:
+    """Annotations of Istio's own, sorted."""
+    found = (meta.get("annotations") or {}).items()
+    kept = (
+        (k, str(v))
+        for k, v in found
+        if ("istio.io/" in k and k != "sidecar.istio.io/status") or k == "kubernetes.io/ingress.class"
+    )
+    return tuple(sorted(kept))
+
+
+def _own_locality(labels: Json) -> str:
+    """Labels cannot contain slashes, so Istio's label has dots."""
+    found = str(labels.get("topology.istio.io/locality") or labels.get("istio-locality") or "")
+    return found if "/" in found else found.replace(".", "/")
+
+
+def node_locality(obj: Json) -> str:
+    """region/zone/subzone of a node, by its well-known labels."""
+    labels = obj["metadata"].get("labels") or {}
+    region = labels.get("topology.kubernetes.io/region") or labels.get("failure-domain.beta.kubernetes.io/region") or ""
+    zone = labels.get("topology.kubernetes.io/zone") or labels.get("failure-domain.beta.kubernetes.io/zone") or ""
+    return "/".join((region, zone, labels.get("topology.istio.io/subzone") or "")).rstrip("/")
+
+
+def owner(obj: Json) -> str:
+    """The workload's name: a ReplicaSet's Deployment by its hash suffix, else the owner, else the pod."""
+    meta = obj["metadata"]
+    ref = next((r for r in meta.get("ownerReferences") or [] if r.get("controller")), None)
+    if ref is None:
+        return str(meta.get("name") or meta.get("generateName", "").rstrip("-"))
+    suffix = dig(meta, "labels", "pod-template-hash", default="")
+    name = str(ref["name"])
+    return name.removesuffix(f"-{suffix}") if ref["kind"] == "ReplicaSet" and suffix else name
+
+
+def endpoints(obj: Json) -> dict[str, tuple[Endpoint, ...]]:
+    """Port name -> ready addresses, of one EndpointSlice."""
+    out: dict[str, tuple[Endpoint, ...]] = {}
+    for p in obj.get("ports") or []:
+        found = []
+        for e in obj.get("endpoints") or []:
+            if dig(e, "conditions", "ready", default=True) and p.get("port"):
+                target = dig(e, "targetRef", "name", default="") if dig(e, "targetRef", "kind") == "Pod" else ""
+                found += [Endpoint(a, int(p["port"]), target) for a in e.get("addresses") or []]
+        out[str(p.get("name") or "")] = tuple(found)
+    return out
+
+
+def credential(obj: Json) -> Credential | None:
+    """In Kubernetes' spelling (``tls.crt``) or in Istio's own (``cert``); None for other secrets."""
+    data = obj.get("data") or {}
+
+    def value(*names: str) -> str:
+        for name in names:
+            if name in data:
+                return base64.b64decode(str(data[name])).decode(errors="replace")
+        return ""
+
+    chain, key = value("tls.crt", "cert"), value("tls.key", "key")
+    ca = value("ca.crt", "cacert")
+    meta = obj["metadata"]
+    crl = value("ca.crl")
+    return Credential(meta["namespace"], meta["name"], chain, key, ca, crl) if (chain and key) or ca else None
