@@ -21,7 +21,7 @@ _POLICIES = (
     "subsets[].trafficPolicy",
     "subsets[].trafficPolicy.portLevelSettings[]",
 )
-_GATEWAY_API = "the Gateway API's gateways are not there yet"
+_GATEWAY_API = "the Gateway API is not implemented yet"
 _NAMELESS = "Istio does not implement it either"
 
 UNSUPPORTED: dict[Kind, dict[str, str]] = {
@@ -45,26 +45,26 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
     kinds.WORKLOAD_ENTRY: {"network": "all endpoints are in one network"},
     kinds.WORKLOAD_GROUP: {
         "template.network": "all endpoints are in one network",
-        "template.address": "a machine says itself where it is",
-        "probe.grpc.**": "the agent of a machine has no gRPC; use httpGet, tcpSocket or exec",
+        "template.address": "a machine announces its own address",
+        "probe.grpc.**": "the agent does not probe over gRPC; use httpGet, tcpSocket or exec",
     },
     kinds.SIDECAR: {
-        "ingress[].port.name": "nothing goes by it",
+        "ingress[].port.name": "it is only a name",
         "ingress[].port.targetPort": "defaultEndpoint says where the application listens",
         "egress[].port.targetPort": _NAMELESS,
-        "egress[].port.name": "nothing goes by it",
+        "egress[].port.name": "it is only a name",
         "ingress[].tls.tlsCertificates[].caCertificates": "clients are verified with the server's own caCertificates",
-        "ingress[].tls.httpsRedirect": "it is for gateways",
-        "ingress[].tls.credentialName": "a sidecar has its certificates in files",
-        "ingress[].tls.credentialNames": "a sidecar has its certificates in files",
-        "ingress[].tls.caCertCredentialName": "a sidecar has its certificates in files",
+        "ingress[].tls.httpsRedirect": "it applies to gateways only",
+        "ingress[].tls.credentialName": "a sidecar takes its certificates from files",
+        "ingress[].tls.credentialNames": "a sidecar takes its certificates from files",
+        "ingress[].tls.caCertCredentialName": "a sidecar takes its certificates from files",
     },
     kinds.ENVOY_FILTER: {
         "targetRefs[].**": _GATEWAY_API,
         "configPatches[].match.waypoint.**": "there are no waypoints",
         "configPatches[].match.listener.portName": _NAMELESS,
     },
-    kinds.PROXY_CONFIG: {"image.**": "there is one image of the proxy"},
+    kinds.PROXY_CONFIG: {"image.**": "the proxy's image is chosen by the installation"},
     kinds.AUTHORIZATION_POLICY: {"targetRef.**": _GATEWAY_API, "targetRefs[].**": _GATEWAY_API},
 }
 

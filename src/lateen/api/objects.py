@@ -22,18 +22,18 @@ class Resource(Generic[S]):
     created: str
     spec: S = field(compare=False)
     dry_run: bool = False
-    """An AuthorizationPolicy that only counts what it would do (annotation istio.io/dry-run)."""
+    """An AuthorizationPolicy that is evaluated and counted but not enforced (annotation ``istio.io/dry-run``)."""
     parts: tuple[str, ...] = ()
-    """Other objects whose content stands in this one (a VirtualService's delegates)."""
+    """Other objects that are merged into this one (a VirtualService's delegates)."""
     labels: tuple[tuple[str, str], ...] = ()
     notes: tuple[tuple[str, str], ...] = ()
-    """Annotations of Istio's own; others say nothing to the mesh."""
+    """Annotations that the mesh reads: Istio's own."""
     healthy: bool = True
-    """False for a WorkloadEntry whose probe fails."""
+    """False for a WorkloadEntry whose health probe fails."""
 
     @property
     def origins(self) -> tuple[str, ...]:
-        """The user's objects that whatever is made of this one comes from."""
+        """The user's objects behind every resource that is generated from this one."""
         return (str(self.ref), *self.parts)
 
     @property
@@ -60,19 +60,19 @@ class Service:
     selector: tuple[tuple[str, str], ...] = ()
     external_name: str = ""
     hostname: str = ""
-    """Where it is not made of name and namespace: a ServiceEntry's host."""
+    """The host of a ServiceEntry; empty where the host follows from name and namespace."""
     addresses: tuple[str, ...] = ()
-    """More addresses than ``address``, also ranges (10.0.0.0/8)."""
+    """Addresses besides ``address``; may contain ranges (10.0.0.0/8)."""
     resolution: str = ""
-    """How endpoints are found: empty for Kubernetes' own, else a ServiceEntry's (NONE, STATIC, DNS, …)."""
+    """How endpoints are found: empty for a Kubernetes Service, else the ServiceEntry's (NONE, STATIC, DNS, …)."""
     external: bool = False
-    """Outside of the mesh: never mutual TLS by itself."""
+    """Outside the mesh: no automatic mutual TLS."""
     export_to: tuple[str, ...] = ()
     created: str = ""
     sans: tuple[str, ...] = ()
-    """Names that the servers' certificates have."""
+    """Subject alternative names expected in the servers' certificates."""
     entries: tuple[Ref, ...] = ()
-    """The ServiceEntries that it is made from."""
+    """The ServiceEntries that define it."""
 
     @property
     def host(self) -> str:
@@ -80,7 +80,7 @@ class Service:
 
     @property
     def headless(self) -> bool:
-        """Kubernetes' services without an address: clients call the endpoints by their own."""
+        """A Kubernetes Service without an address: clients connect to the endpoints directly."""
         return not self.resolution and not self.external_name and self.address in ("None", "")
 
     @property
@@ -104,7 +104,7 @@ class Pod:
     ready: bool
     node: str = ""
     locality: str = ""
-    """region/zone/subzone, where the workload itself says so; else its node does."""
+    """region/zone/subzone: from the workload's own label, else from its node."""
     weight: int = 1
     network: str = ""
     notes: tuple[tuple[str, str], ...] = ()
