@@ -1,15 +1,17 @@
-"""lateen cluster, lateen image, lateen kubeconfig."""
+"""lateen cluster, lateen kubeconfig."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
+from lateen.api import kinds
 from lateen.cli.base import command
+from lateen.cli.connect import with_client
 from lateen.cli.output import CliError, say, step, table
 from lateen.cluster import lifecycle
 from lateen.cluster.home import Home
+from lateen.kit.jsons import dig
+from lateen.kube.client import Client
 
 
 @click.group()
@@ -45,7 +47,7 @@ def stop() -> None:
 
 @cluster.command()
 def status() -> None:
-    """Whether the cluster runs, and where its parts are."""
+    """Whether the cluster runs, where its parts are, and where gateways listen on this machine."""
     home = Home.default()
     pid = lifecycle.running(home)
     rows = [
@@ -55,6 +57,26 @@ def status() -> None:
     click.echo(table(rows))
     if not pid:
         raise SystemExit(3)
+    addresses = with_client(str(home.kubeconfig), _addresses)
+    if addresses:
+        click.echo()
+        click.echo(table([["LOAD BALANCER", "PORT", "ADDRESS"], *addresses]))
+
+
+async def _addresses(client: Client) -> list[list[str]]:
+    """Where the ports of services of type LoadBalancer really are, which differs where another program has them."""
+    services, _ = await client.list(kinds.SERVICE)
+    rows = []
+    for service in services:
+        meta = service["metadata"]
+        given = (meta.get("annotations") or {}).get("lateen.dev/host-ports", "")
+        if dig(service, "spec", "type") != "LoadBalancer":
+            continue
+        names = {str(p["port"]): str(p.get("name") or p["port"]) for p in dig(service, "spec", "ports", default=[])}
+        for port, _, host in (pair.partition("=") for pair in given.split(",") if pair):
+            where = f"localhost:{host}" if host != "0" else "none: no port of this machine was free"
+            rows.append([f"{meta['namespace']}/{meta['name']}", f"{names.get(port, port)} ({port})", where])
+    return rows
 
 
 @cluster.command()
@@ -67,35 +89,3 @@ def delete() -> None:
 def kubeconfig() -> None:
     """Print the path of the embedded cluster's kubeconfig."""
     click.echo(Home.default().kubeconfig)
-
-
-@click.group()
-def image() -> None:
-    """The catalogue of images that the embedded cluster can run: which local command an image name stands for."""
-
-
-@image.command("list")
-def list_images() -> None:
-    """All images and their commands."""
-    from lateen.cluster.kubelet.images import Catalogue
-
-    home = Home.default()
-    names = Catalogue(home.images, home.bin).names()
-    click.echo(table([["IMAGE", "COMMAND"], *([n, c] for n, c in sorted(names.items()))]))
-
-
-@image.command(context_settings={"ignore_unknown_options": True})
-@click.argument("name")
-@click.argument("command", nargs=-1, required=True)
-@click.option("--mount", multiple=True, help="A host path that the command needs to see (read-only, same place).")
-def add(name: str, command: tuple[str, ...], mount: tuple[str, ...]) -> None:
-    """Let the image NAME stand for COMMAND: lateen image add example/app -- /usr/bin/python3 -m http.server"""
-    from lateen.cluster.kubelet.images import Catalogue
-
-    home = Home.default()
-    home.create()
-    for path in mount:
-        if not Path(path).is_absolute() or not Path(path).exists():
-            raise CliError(f"--mount {path}: no such absolute path")
-    Catalogue(home.images, home.bin).add(name, list(command), list(mount))
-    say(f"{name} stands for: {' '.join(command)}")

@@ -31,7 +31,7 @@ COMMANDS: dict[str, Entry] = {
     "cluster": ("lateen.cli.cluster:cluster", "Start, stop and inspect the embedded cluster."),
     "dashboard": ("lateen.cli.dashboard:dashboard", "Open a web page of the mesh: kiali, prometheus, envoy…"),
     "demo": ("lateen.cli.demo:demo", "Start a cluster with the mesh and Bookinfo in one step."),
-    "image": ("lateen.cli.cluster:image", "Manage the images that the embedded cluster can run."),
+    "image": ("lateen.cli.image:image", "Manage the images that the embedded cluster can run."),
     "install": ("lateen.cli.install:install", "Install the mesh into a cluster."),
     "kube-inject": ("lateen.cli.kube_inject:kube_inject", "Inject sidecars into manifests."),
     "kubectl": ("lateen.cli.kubectl:kubectl", "Run kubectl, or its most used verbs where it is not installed."),

@@ -26,6 +26,7 @@ from lateen.cluster.controllers.service_proxy import Proxy
 from lateen.cluster.home import Home
 from lateen.cluster.kubelet import images
 from lateen.cluster.kubelet.access import Access
+from lateen.cluster.kubelet.catalogue import Catalogue
 from lateen.cluster.kubelet.events import Recorder
 from lateen.cluster.kubelet.kubelet import Kubelet
 from lateen.cluster.kubelet.sandbox import Node
@@ -180,7 +181,7 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
     node = Node(
         client,
         runtime,
-        images.Catalogue(home.images, home.bin),
+        Catalogue(home.images, home.bin),
         links.Addresses(),
         Recorder(client, "kubelet", NAME),
         home.pods,

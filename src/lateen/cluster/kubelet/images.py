@@ -1,15 +1,13 @@
-"""The image catalogue: which local command an image name stands for."""
+"""Images: local commands with what they need to see; those that are built in."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from lateen.kit import jsons
 from lateen.kit.files import write_atomic
 
 BIN = "/run/lateen/bin"
@@ -32,17 +30,6 @@ class Image:
 
 class UnknownImage(LookupError):
     """There is no entry for this image."""
-
-
-def repository(image: str) -> str:
-    """The name without registry, tag and digest: ``docker.io/istio/proxyv2:1.8.1`` -> ``istio/proxyv2``."""
-    name = image.partition("@")[0]
-    head, _, tail = name.rpartition("/")
-    name = f"{head}/{tail.partition(':')[0]}" if head else tail.partition(":")[0]
-    first, slash, rest = name.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost"):
-        name = rest
-    return name.removeprefix("library/")
 
 
 def python_mounts() -> tuple[tuple[str, str, bool], ...]:
@@ -114,48 +101,12 @@ def built_in(home_bin: Path) -> dict[str, Image]:
     out["mccutchen/go-httpbin"] = httpbin
     out["kennethreitz/httpbin"] = _python("lateen.samples.bookinfo.httpbin", "80")
     out["istio/tcp-echo-server"] = _python("lateen.samples.bookinfo.tcp_echo")
+    for version in ("v1", "v2"):
+        found = _python("lateen.samples.bookinfo.helloworld", "5000")
+        out[f"istio/examples-helloworld-{version}"] = replace(found, env=(*found.env, ("SERVICE_VERSION", version)))
     out["curlimages/curl"] = Image(("/usr/bin/curl",))
     out["lateen/sleep"] = Image(("/bin/sleep",), ("infinity",))
     return out
-
-
-class Catalogue:
-    """Built-in images and those that ``lateen image add`` has written to ``images.json``."""
-
-    def __init__(self, own: Path, home_bin: Path) -> None:
-        self._own = own
-        self._built_in = built_in(home_bin)
-
-    def added(self) -> dict[str, Any]:
-        try:
-            found = jsons.loads(self._own.read_bytes())
-            return found if isinstance(found, dict) else {}
-        except (FileNotFoundError, ValueError):
-            return {}
-
-    def names(self) -> dict[str, str]:
-        """Image name -> the command it stands for."""
-        out = {name: " ".join(i.entrypoint + i.arguments) for name, i in self._built_in.items()}
-        return out | {name: " ".join(entry["command"]) for name, entry in self.added().items()}
-
-    def find(self, image: str) -> Image:
-        """Raises UnknownImage."""
-        own = self.added()
-        entry = own.get(image) or own.get(repository(image))
-        if entry:
-            mounts = tuple((p, p, True) for p in entry.get("mounts") or ())
-            return Image(tuple(entry["command"]), env=tuple((entry.get("env") or {}).items()), mounts=mounts)
-        found = self._built_in.get(repository(image))
-        if found is None:
-            raise UnknownImage(
-                f'no local command is known for the image "{image}"; add one with: lateen image add '
-                f"{repository(image)} -- COMMAND [ARGUMENT…]"
-            )
-        return found
-
-    def add(self, image: str, command: list[str], mounts: list[str]) -> None:
-        entries = self.added() | {image: {"command": command, "mounts": mounts}}
-        write_atomic(self._own, jsons.dumps(entries), 0o600)
 
 
 def write_wrappers(home_bin: Path) -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lateen.cluster.kubelet import volumes
+from lateen.cluster.kubelet.catalogue import Catalogue
 from lateen.cluster.kubelet.container import Container, Role
 from lateen.cluster.kubelet.events import Recorder
-from lateen.cluster.kubelet.images import Catalogue
 from lateen.cluster.network import links, plan
 from lateen.cluster.runtime.client import RuntimeClient
 from lateen.kit import beneath

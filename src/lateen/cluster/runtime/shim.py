@@ -62,7 +62,7 @@ def _find(program: str, path: str) -> str:
             raise NotStarted(
                 errno.ENOENT,
                 f'exec: "{program}": it is a symbolic link to {os.path.realpath(program)}, which this container '
-                "does not see",
+                "does not see (an image that `lateen image add` made needs --mount for it)",
             )
         return program
     for directory in path.split(":"):

@@ -1,0 +1,167 @@
+"""lateen image: which local command an image name stands for in the embedded cluster."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+from typing import Any
+
+import click
+
+from lateen.cli.output import BAD_DATA, USAGE, CliError, say, table
+from lateen.cluster.home import Home
+from lateen.kit import jsons
+
+NAME = re.compile(r"[A-Za-z0-9][-A-Za-z0-9._/:@]{0,254}")
+
+
+@click.group()
+def image() -> None:
+    """The catalogue of images that the embedded cluster can run: which local command an image name stands for."""
+
+
+@image.command("list")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="How to print it.")
+def list_images(output: str) -> None:
+    """All images and their commands."""
+    found = _catalogue().all()
+    if output == "json":
+        click.echo(jsons.dumps({n: _shown(i) | {"origin": origin} for n, (i, origin) in sorted(found.items())}))
+        return
+    rows = [[n, origin, " ".join(i.entrypoint + i.arguments)] for n, (i, origin) in sorted(found.items())]
+    click.echo(table([["IMAGE", "ORIGIN", "COMMAND"], *rows]))
+
+
+@image.command()
+@click.argument("name")
+def show(name: str) -> None:
+    """Everything about the image that NAME (as a pod would spell it) stands for: command, variables, user, mounts."""
+    from lateen.cluster.kubelet.images import UnknownImage
+    from lateen.kit import yamldoc
+
+    try:
+        known, found = _catalogue().entry(name)
+    except UnknownImage as e:
+        raise CliError(str(e.args[0])) from e
+    click.echo(yamldoc.dump({"name": known} | _shown(found)), nl=False)
+
+
+@image.command()
+@click.argument("name")
+def remove(name: str) -> None:
+    """Forget an image that was added."""
+    catalogue = _catalogue()
+    if not catalogue.remove(name):
+        built_in = name in catalogue.all()
+        raise CliError(f"{name} is built in" if built_in else f"no image {name} was added (see: lateen image list)")
+    say(f"{name} removed")
+
+
+@image.command(context_settings={"ignore_unknown_options": True})
+@click.argument("name")
+@click.argument("command", nargs=-1, required=True)
+@click.option(
+    "--mount",
+    multiple=True,
+    metavar="PATH[:TARGET][:rw]",
+    help="A path of this machine that the command needs to see; read-only unless :rw is there.",
+)
+@click.option("--env", multiple=True, metavar="NAME=VALUE", help="A variable of its environment.")
+@click.option("--user", metavar="UID[:GID]", help="The user that it runs as (default: root of the container).")
+@click.option("--workdir", metavar="PATH", help="Its working directory.")
+@click.option("--cmd", is_flag=True, help="COMMAND is what a pod's args replace (CMD), not what they are added to.")
+def add(
+    name: str,
+    command: tuple[str, ...],
+    mount: tuple[str, ...],
+    env: tuple[str, ...],
+    user: str | None,
+    workdir: str | None,
+    cmd: bool,
+) -> None:
+    """Let the image NAME stand for COMMAND: lateen image add example/app -- /usr/bin/python3 -m http.server
+
+    What COMMAND needs outside of /usr is mounted where it can be told: a virtual environment and the interpreter
+    behind it, scripts with theirs, files among the arguments.
+    """
+    from lateen.cluster.kubelet import programs
+
+    if not NAME.fullmatch(name):
+        raise CliError(f"{name!r} is not the name of an image", USAGE)
+    mounts = [_mount(m) for m in mount]
+    try:
+        needed = programs.needs(list(command))
+    except programs.Missing as e:
+        raise CliError(f"the command cannot run: {e}", BAD_DATA) from e
+    seen = [str(m["target"]) for m in mounts]
+    extra = [p for p in needed if not any(p == s or p.startswith(f"{s}/") for s in seen)]
+    mounts += [{"source": p, "target": p, "readOnly": True} for p in extra]
+    if workdir and not workdir.startswith("/"):
+        raise CliError(f"--workdir {workdir}: an absolute path is needed", USAGE)
+    entry = {
+        "command": list(command),
+        "mounts": mounts,
+        "env": dict(_variable(e) for e in env),
+        "user": _user(user) if user else None,
+        "directory": workdir or "",
+        "replaceable": cmd,
+    }
+    Home.default().create()
+    _catalogue().add(name, entry)
+    say(f"{name} stands for: {' '.join(command)}")
+    if extra:
+        say(f"mounted for it, read-only: {', '.join(extra)}")
+
+
+def _catalogue() -> Any:
+    from lateen.cluster.kubelet.catalogue import Catalogue
+
+    home = Home.default()
+    return Catalogue(home.images, home.bin)
+
+
+def _shown(found: Any) -> dict[str, Any]:
+    uid, gid = found.user or (0, None)
+    return {
+        "entrypoint": list(found.entrypoint),
+        "arguments": list(found.arguments),
+        "env": dict(found.env),
+        "user": f"{uid}:{gid}" if gid is not None else str(uid),
+        "directory": found.directory or "/",
+        "mounts": [f"{s}:{t}:{'ro' if read_only else 'rw'}" for s, t, read_only in found.mounts],
+    }
+
+
+def _mount(text: str) -> dict[str, Any]:
+    source, *rest = text.split(":")
+    writable = rest[-1:] == ["rw"]
+    if rest[-1:] in (["rw"], ["ro"]):
+        rest.pop()
+    target = rest.pop() if rest else source
+    if rest or not os.path.isabs(source) or not os.path.exists(source):
+        raise CliError(f"--mount {text}: no such absolute path", USAGE)
+    if not os.path.isabs(target) or ".." in target.split("/") or not target.strip("/"):
+        raise CliError(f"--mount {text}: {target!r} is not an absolute path in the container", USAGE)
+    return {"source": source, "target": target, "readOnly": not writable}
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise CliError(f"--env {text}: NAME=VALUE is needed", USAGE)
+    return name, value
+
+
+def _user(text: str) -> tuple[int, int | None]:
+    """By number, or by a name that this machine knows."""
+    user, colon, group = text.partition(":")
+    if not user.isdigit():
+        try:
+            entry = pwd.getpwnam(user)
+        except KeyError:
+            raise CliError(f"--user {text}: this machine knows no user {user!r}; give a number", USAGE) from None
+        return entry.pw_uid, int(group) if group.isdigit() else entry.pw_gid
+    if colon and not group.isdigit():
+        raise CliError(f"--user {text}: the group must be a number", USAGE)
+    return int(user), int(group) if colon else None

@@ -1,0 +1,116 @@
+"""The image catalogue: which image stands for a name, whatever registry, mirror, tag or digest it has."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lateen.cluster.kubelet.images import Image, UnknownImage, built_in
+from lateen.kit import jsons
+from lateen.kit.files import write_atomic
+
+ISTIO_FOLDERS = ("istio", "release", "testing", "istio-release", "istio-testing")
+"""Istio's images are at docker.io/istio, gcr.io/istio-release and, today, registry.istio.io/release."""
+
+
+def without_version(image: str) -> str:
+    """Without tag and digest."""
+    head, slash, tail = image.partition("@")[0].rpartition("/")
+    return f"{head}{slash}{tail.partition(':')[0]}"
+
+
+def repository(image: str) -> str:
+    """The name without registry, tag and digest: ``docker.io/istio/proxyv2:1.8.1`` -> ``istio/proxyv2``."""
+    name = without_version(image)
+    first, slash, rest = name.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        name = rest
+    return name.removeprefix("library/")
+
+
+def candidates(image: str) -> Iterator[str]:
+    """The names that ``image`` may be known by, the most exact one first: as it is, without its digest, its tag, its
+    registry, and without the folders that a mirror puts before them."""
+    yield image
+    yield image.partition("@")[0]
+    yield without_version(image)
+    name = repository(image)
+    yield name
+    while "/" in (rest := name.partition("/")[2]):
+        name = rest
+        yield name
+    folder, _, last = name.rpartition("/")
+    if folder in ISTIO_FOLDERS or last.startswith("examples-"):
+        yield f"istio/{last}"
+
+
+class Catalogue:
+    """Built-in images and those that ``lateen image add`` has written to ``images.json``.
+
+    The file has, by name: ``command``, ``mounts`` (paths, or ``source``, ``target`` and ``readOnly``), ``env``,
+    ``user`` (uid, gid or null), ``directory``, and ``replaceable`` (the command is what a pod's args replace).
+    """
+
+    def __init__(self, own: Path, home_bin: Path) -> None:
+        self._own = own
+        self._built_in = built_in(home_bin)
+
+    def added(self) -> dict[str, Any]:
+        try:
+            found = jsons.loads(self._own.read_bytes())
+            return found if isinstance(found, dict) else {}
+        except (FileNotFoundError, ValueError):
+            return {}
+
+    def all(self) -> dict[str, tuple[Image, str]]:
+        """Image and origin by name."""
+        out = {name: (image, "built-in") for name, image in self._built_in.items()}
+        return out | {name: (_image(entry), "added") for name, entry in self.added().items()}
+
+    def find(self, image: str) -> Image:
+        """Raises UnknownImage."""
+        return self.entry(image)[1]
+
+    def entry(self, image: str) -> tuple[str, Image]:
+        """With the name that it is known by. Raises UnknownImage."""
+        own = self.added()
+        for name in candidates(image):
+            if name in own:
+                return name, _image(own[name])
+            if name in self._built_in:
+                return name, self._built_in[name]
+        raise UnknownImage(
+            f'no local command is known for the image "{image}"; add one with: lateen image add '
+            f"{shlex.quote(repository(image))} -- COMMAND [ARGUMENT…]"
+        )
+
+    def add(self, name: str, entry: dict[str, Any]) -> None:
+        write_atomic(self._own, jsons.dumps(self.added() | {name: entry}), 0o600)
+
+    def remove(self, name: str) -> bool:
+        """False where ``name`` was not added."""
+        entries = self.added()
+        if name not in entries:
+            return False
+        del entries[name]
+        write_atomic(self._own, jsons.dumps(entries), 0o600)
+        return True
+
+
+def _image(entry: dict[str, Any]) -> Image:
+    command = tuple(str(w) for w in entry["command"])
+    mounts = tuple(
+        (m, m, True) if isinstance(m, str) else (str(m["source"]), str(m["target"]), bool(m["readOnly"]))
+        for m in entry.get("mounts") or ()
+    )
+    user = entry.get("user")
+    return Image(
+        () if entry.get("replaceable") else command,
+        command if entry.get("replaceable") else (),
+        tuple((entry.get("env") or {}).items()),
+        mounts,
+        (int(user[0]), user[1]) if user else None,
+        str(entry.get("directory") or ""),
+    )

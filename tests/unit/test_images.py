@@ -1,0 +1,107 @@
+"""Image names of samples, mirrors and digests lead to the catalogue; what a program needs is found."""
+
+import os
+
+import pytest
+
+from lateen.cluster.kubelet import programs
+from lateen.cluster.kubelet.catalogue import Catalogue
+from lateen.cluster.kubelet.images import UnknownImage
+
+
+@pytest.fixture
+def catalogue(tmp_path):
+    return Catalogue(tmp_path / "images.json", tmp_path / "bin")
+
+
+@pytest.mark.parametrize(
+    ("image", "known"),
+    [
+        ("docker.io/istio/examples-bookinfo-reviews-v2:1.16.2", "istio/examples-bookinfo-reviews-v2"),
+        ("registry.istio.io/release/examples-bookinfo-details-v1:1.20.3", "istio/examples-bookinfo-details-v1"),
+        ("registry.istio.io/release/tcp-echo-server:1.3", "istio/tcp-echo-server"),
+        ("registry.istio.io/release/examples-helloworld-v2:1.0", "istio/examples-helloworld-v2"),
+        ("gcr.io/istio-release/pilot:1.30.0", "istio/pilot"),
+        ("mirror.example.com:5000/hub/curlimages/curl:8@sha256:" + "0" * 64, "curlimages/curl"),
+        ("mirror.example.com/a/b/istio/proxyv2", "istio/proxyv2"),
+        ("mccutchen/go-httpbin", "mccutchen/go-httpbin"),
+        ("my.example.com/team/examples-bookinfo-ratings-v1", "istio/examples-bookinfo-ratings-v1"),
+    ],
+)
+def test_names_of_samples_and_mirrors_lead_to_the_catalogue(catalogue, image, known):
+    assert catalogue.entry(image)[0] == known
+
+
+@pytest.mark.parametrize("image", ["auto", "example/curl", "curl", "pilot", "evil/x;rm -rf /", "a/b:c@d"])
+def test_other_names_do_not(catalogue, image):
+    with pytest.raises(UnknownImage, match="lateen image add"):
+        catalogue.find(image)
+
+
+def test_an_added_image_has_what_it_was_given_and_is_found_by_its_exact_name_first(catalogue):
+    entry = {
+        "command": ["/bin/app"],
+        "mounts": ["/old", {"source": "/a", "target": "/b", "readOnly": False}],
+        "env": {"A": "1"},
+        "user": [7, None],
+        "directory": "/w",
+    }
+    catalogue.add("example/app", entry)
+    catalogue.add("example/app:2", {"command": ["/bin/sh"], "replaceable": True})
+    found = catalogue.find("mirror.example.com/example/app:1")
+    assert found.entrypoint == ("/bin/app",)
+    assert found.mounts == (("/old", "/old", True), ("/a", "/b", False))
+    assert (found.env, found.user, found.directory) == ((("A", "1"),), (7, None), "/w")
+    assert catalogue.find("example/app:2").arguments == ("/bin/sh",)
+    assert catalogue.find("example/app:2").entrypoint == ()
+    assert catalogue.remove("example/app:2")
+    assert not catalogue.remove("example/app:2")
+    assert not catalogue.remove("istio/pilot")
+
+
+# --- programs --------------------------------------------------------------------------------------------------------
+
+
+def executable(path, text="#!/bin/sh\n"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+def test_a_venvs_interpreter_behind_a_link_is_needed_too(tmp_path):
+    real = executable(tmp_path / "pyenv/versions/3.11/bin/python3.11")
+    (tmp_path / "pyenv/versions/3.11/bin/python3").symlink_to("python3.11")
+    venv = tmp_path / "app/venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "pyvenv.cfg").write_text(f"home = {real.parent}\n")
+    (venv / "bin/python").symlink_to(tmp_path / "pyenv/versions/3.11/bin/python3")
+    script = executable(venv / "bin/serve", f"#!{venv}/bin/python\n")
+    wanted = [str(venv), str(tmp_path / "pyenv/versions/3.11")]
+    assert programs.needs([str(venv / "bin/python"), "-m", "x"]) == wanted
+    assert programs.needs([str(script)]) == wanted
+
+
+def test_files_among_the_arguments_are_needed(tmp_path):
+    (tmp_path / "app.py").write_text("")
+    assert programs.needs(["/usr/bin/env", str(tmp_path / "app.py"), "/nosuch", "/usr/bin/env"]) == [
+        str(tmp_path / "app.py")
+    ]
+    assert programs.needs(["curl"]) == []
+
+
+def test_what_is_missing_is_named(tmp_path):
+    with pytest.raises(programs.Missing, match="does not exist"):
+        programs.needs([str(tmp_path / "x/nosuch")])
+    (tmp_path / "link").symlink_to("/nosuch/python")
+    with pytest.raises(programs.Missing, match="symbolic link to /nosuch/python"):
+        programs.needs([str(tmp_path / "link")])
+    with pytest.raises(programs.Missing, match="interpreter /nosuch/sh"):
+        programs.needs([str(executable(tmp_path / "s", "#!/nosuch/sh\n"))])
+    (tmp_path / "data").write_text("x")
+    os.chmod(tmp_path / "data", 0o644)
+    with pytest.raises(programs.Missing, match="not executable"):
+        programs.needs([str(tmp_path / "data")])
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(programs.Missing, match="leads to itself"):
+        programs.needs([str(tmp_path / "loop")])
