@@ -47,7 +47,7 @@ class Sandbox:
         self.uid = str(pod["metadata"]["uid"])
         self.key = (str(pod["metadata"]["namespace"]), str(pod["metadata"]["name"]))
         self.directory = node.root / self.uid
-        self.volumes = volumes.Volumes(node.client, self.directory)
+        self.volumes = volumes.Volumes(node.client, self.directory, node.rootless)
         self.address = ""
         self.hurry = asyncio.Event()
 

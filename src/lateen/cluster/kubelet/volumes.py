@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import os
 import re
 import shutil
@@ -119,8 +118,9 @@ class Volumes:
     ``kit.beneath``.
     """
 
-    def __init__(self, client: Client, root: Path) -> None:
-        self._client, self._root = client, root
+    def __init__(self, client: Client, root: Path, one_group: bool = False) -> None:
+        """``one_group``: without root on the host there is no other group to give files to, and none is needed."""
+        self._client, self._root, self._one_group = client, root, one_group
         self._tokens: dict[tuple[str, str], tuple[float, bytes]] = {}
 
     def path(self, volume: str) -> Path:
@@ -129,7 +129,7 @@ class Volumes:
     async def prepare(self, pod: Json) -> None:
         """Make or refresh every volume; call it again now and then. Raises NotReady, OSError."""
         self._root.mkdir(parents=True, exist_ok=True)
-        group = int(dig(pod, "spec", "securityContext", "fsGroup", default=-1))
+        group = -1 if self._one_group else int(dig(pod, "spec", "securityContext", "fsGroup", default=-1))
         for volume in pod["spec"].get("volumes") or []:
             await self._volume(pod, volume, group)
 
@@ -274,10 +274,8 @@ def _mode(value: object) -> int:
 
 
 def _owned(directory: beneath.Directory, mode: int, group: int) -> None:
-    """Without root on the host, all groups are one."""
     if group >= 0:
-        with contextlib.suppress(PermissionError, OSError):
-            os.fchown(directory.fd, -1, group)
+        os.fchown(directory.fd, -1, group)
     os.fchmod(directory.fd, mode)
 
 
