@@ -1,5 +1,6 @@
 """Pods as the embedded cluster runs them: what they may do, in what order they start and end, what they say."""
 
+import asyncio
 import glob
 import json
 import os
@@ -9,6 +10,8 @@ import time
 
 import pytest
 import yaml
+
+from lateen.kube.kubeconfig import from_file
 
 pytestmark = pytest.mark.system
 
@@ -280,6 +283,11 @@ def test_dns_and_hostname_are_as_the_pod_asks(pods):
 # --- probes ----------------------------------------------------------------------------------------------------------
 
 
+def test_grpc_probes_ask_the_health_service(pods):
+    probe = {"grpc": {"port": 7070}, "periodSeconds": 1}
+    pods.started("grpc", {"name": "main", "image": "lateen/grpc-echo", "readinessProbe": probe})
+
+
 def test_http_probes_know_named_ports_and_headers(pods):
     probe = {
         "httpGet": {"path": "/status/200", "port": "web", "httpHeaders": [{"name": "Host", "value": "a.example.com"}]},
@@ -333,6 +341,52 @@ def test_a_terminal_is_one(pods):
     see(b"exit code 6")
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 6
     assert b"rror" not in out
+
+
+def over_websocket(mesh, path, protocol, talk):
+    """Speak on a WebSocket of the API, as the Python client does."""
+
+    async def main():
+        async with from_file(mesh.home / "kubeconfig") as client:
+            url = f"{client._base}/api/v1/namespaces/{NAMESPACE}/pods/{path}"
+            async with client.session().ws_connect(url, protocols=(protocol,)) as ws:
+                assert ws.protocol == protocol
+                return await asyncio.wait_for(talk(ws), 30)
+
+    return asyncio.run(main())
+
+
+def test_text_frames_are_a_commands_input(pods):
+    pods.started("text")
+
+    async def talk(ws):
+        await ws.send_str("\0echo hi$((1+1))\n")
+        while (found := await ws.receive_bytes()) != b"\x01hi2\n":
+            assert found[1:] == b""
+        await ws.send_str("\0exit 4\n")
+        return [m.data async for m in ws if m.data[:1] == b"\x03"]
+
+    query = "command=sh&stdin=true&stdout=true&stderr=true"
+    (status,) = over_websocket(pods.mesh, f"text/exec?{query}", "v4.channel.k8s.io", talk)
+    assert json.loads(status[1:])["details"]["causes"] == [{"reason": "ExitCode", "message": "4"}]
+
+
+def test_ports_are_forwarded_over_websocket_channels(pods):
+    pods.started("ports", {"name": "main", "image": "mccutchen/go-httpbin", "ports": [{"containerPort": 8080}]})
+    pods.mesh.until(lambda: pods.run("ports", "curl -s localhost:8080/status/200", ok=False).returncode == 0)
+
+    async def talk(ws):
+        begun = [await ws.receive_bytes() for _ in range(4)]
+        assert begun == [bytes([i]) + port.to_bytes(2, "little") for i, port in ((0, 8080), (1, 8080), (2, 1), (3, 1))]
+        await ws.send_str("\0GET /status/204 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        found = {0: b"", 3: b""}
+        async for message in ws:
+            found[message.data[0]] += message.data[1:]
+        return found
+
+    found = over_websocket(pods.mesh, "ports/portforward?ports=8080&ports=1", "v4.channel.k8s.io", talk)
+    assert found[0].startswith(b"HTTP/1.1 204")
+    assert b"error forwarding port 1" in found[3]
 
 
 def test_a_node_port_answers_at_the_nodes_address(pods):
