@@ -246,7 +246,7 @@ def _article(shell):
     shell("kubectl delete -f samples/addons")
     shell("lateen manifest generate --set profile=demo | kubectl delete --ignore-not-found=true -f -")
     shell.until("kubectl get all -n istio-system", "No resources found")
-    shell("kubectl get namespace istio-system", "Active")
+    shell("kubectl get namespace istio-system", rf"istio-system\s+Active\s+{AGE}")
     shell("kubectl delete namespace istio-system", r'namespace "istio-system" deleted')
     shell("kubectl label namespace default istio-injection-", r"namespace/default (un)?labeled")
 
@@ -257,7 +257,7 @@ def _described(shell):
         f"kubectl describe pod {pod}",
         rf"Name:\s+{pod}",
         r"Namespace:\s+default",
-        r"\s+istio\.io/rev=default",
+        r".*\sistio\.io/rev: default",
         r"\s+security\.istio\.io/tlsMode=istio",
         r"\s+service\.istio\.io/canonical-name=details",
         r"\s+service\.istio\.io/canonical-revision=v1",

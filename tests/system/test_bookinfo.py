@@ -85,7 +85,7 @@ def test_what_was_injected_is_what_the_article_shows(mesh):
         "CA_ADDR:",
         "istiod.istio-system.svc:15012",
         "/var/run/secrets/tokens from istio-token",
-        "http-get http://:15021/healthz/ready delay=1s timeout=3s period=2s #success=1 #failure=30",
+        "http-get http://:15021/healthz/ready delay=0s timeout=3s period=15s #success=1 #failure=4",
         "security.istio.io/tlsMode=istio",
         "Successfully assigned default/details",
     ):

@@ -261,7 +261,7 @@ import json, socket, ssl, tempfile
 pair = json.load(open("/etc/istio/proxy/sds-default.json"))["resources"][0]["tls_certificate"]
 context = ssl.create_default_context()
 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-with tempfile.NamedTemporaryFile("w") as f:
+with tempfile.NamedTemporaryFile("w", dir="/etc/istio/proxy") as f:
     f.write(pair["certificate_chain"]["inline_string"] + "\n" + pair["private_key"]["inline_string"])
     f.flush()
     context.load_cert_chain(f.name)

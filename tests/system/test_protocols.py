@@ -308,8 +308,10 @@ def test_a_proxy_config_is_what_new_pods_have(more):
     with more.applied(config):
         try:
             more.mesh.apply(pod)
-            found = json.loads(more.mesh.get("pod", "one", "-n", NS, "-o", "json"))["spec"]["containers"][0]
-            assert found["args"][-2:] == ["--concurrency", "1"]
+            found = json.loads(more.mesh.get("pod", "one", "-n", NS, "-o", "json"))["spec"]["containers"]
+            found = next(c for c in found if c["name"] == "istio-proxy")
+            settings = next(e["value"] for e in found["env"] if e["name"] == "PROXY_CONFIG")
+            assert json.loads(settings)["concurrency"] == 1
             assert {"name": "ISTIO_META_COLOR", "value": "red"} in found["env"]
         finally:
             more.mesh.kubectl("delete", "pod", "one", "-n", NS)
@@ -335,7 +337,7 @@ metadata: {{name: machines, namespace: {NS}}}
 spec:
   metadata: {{labels: {{app: rack}}}}
   template: {{ports: {{http: 8080}}, serviceAccount: default}}
-  probe: {{periodSeconds: 1, failureThreshold: 1, exec: {{command: [test, "!", -f, /tmp/ill]}}}}
+  probe: {{periodSeconds: 1, failureThreshold: 1, exec: {{command: [test, "!", -f, /etc/istio/proxy/ill]}}}}
 ---
 apiVersion: v1
 kind: Service
@@ -373,11 +375,11 @@ def test_a_machine_joins_is_probed_and_leaves(more, tmp_path):
         entry = mesh.get("workloadentry", "-n", NS, "-o", "jsonpath={.items[0].metadata.name}").strip()
         assert entry.startswith("machines-10-")
         sick = ("exec", "machine", "-n", NS, "-c", "istio-proxy", "--")
-        mesh.kubectl(*sick, "touch", "/tmp/ill")
+        mesh.kubectl(*sick, "touch", "/etc/istio/proxy/ill")
         more.until(lambda: more.get("rack/get")[0] == 503, what="no requests for an unhealthy one")
         health = '{.status.conditions[?(@.type=="Healthy")].status}'
         assert mesh.get("workloadentry", entry, "-n", NS, "-o", f"jsonpath={health}") == "False"
-        mesh.kubectl(*sick, "rm", "/tmp/ill")
+        mesh.kubectl(*sick, "rm", "/etc/istio/proxy/ill")
         more.until(lambda: more.get("rack/get")[0] == 200, what="requests again")
         mesh.kubectl("delete", "pod", "machine", "-n", NS)
         more.until(lambda: not mesh.get("workloadentry", "-n", NS, "-o", "name").strip(), 30, "the end of the entry")

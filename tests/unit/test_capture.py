@@ -60,3 +60,10 @@ def test_ports_and_interfaces_of_annotations_become_rules():
 
 def test_a_cni_plugins_rules_are_looked_at_and_not_written():
     assert capture.parse(["-p", "15001", "--run-validation", "--skip-rule-apply", "--log_as_json"]).validate
+
+
+def test_dns_is_redirected_where_the_proxys_settings_ask_for_it():
+    """As Istio's istio-iptables, which reads ISTIO_META_DNS_CAPTURE; a flag goes before it."""
+    assert capture.parse([], dns=True).dns
+    assert not capture.parse([]).dns
+    assert not capture.parse(["--redirect-dns=false"], dns=True).dns

@@ -56,9 +56,9 @@ _FLAGS = {
 }
 
 
-def parse(arguments: list[str], mark: int | None = None) -> Capture:
-    """Istio's short flags. Raises UsageError."""
-    values: dict[str, object] = {"mark": mark}
+def parse(arguments: list[str], mark: int | None = None, dns: bool = False) -> Capture:
+    """Istio's short flags; ``dns`` is what holds where no flag says whether DNS is redirected. Raises UsageError."""
+    values: dict[str, object] = {"mark": mark, "dns": ports.DNS if dns else 0}
     rest = list(arguments)
     while rest:
         flag = rest.pop(0)

@@ -45,7 +45,7 @@ def main() -> None:
             _proxy(arguments)
         case "istio-iptables":
             try:
-                wanted = capture.parse(arguments, mark())
+                wanted = capture.parse(arguments, mark(), os.environ.get("ISTIO_META_DNS_CAPTURE") == "true")
                 capture.validate(wanted) if wanted.validate else capture.install(wanted)
             except capture.UsageError as e:
                 sys.exit(f"istio-iptables: {e}")
