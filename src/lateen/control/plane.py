@@ -144,9 +144,10 @@ class Control:
     async def push_loop(self) -> None:
         while True:
             await self._dirty.wait()
-            await self._settled()
             started = time.perf_counter()
             try:
+                await self._settled()
+                started = time.perf_counter()
                 instant = self.mesh().instant
                 self.credentials.pushed(self.mesh())
                 await self.ads.push()
