@@ -106,7 +106,9 @@ def _fixed_clusters(view: OutboundView) -> ResourceSet:
 
 @derived
 def _listener_set(found: outbound.Listeners) -> ResourceSet:
-    return _set(found.resources)
+    """Known by its contents too: a set that a proxy still has outlives the view that it was made of."""
+    made = tuple(found.resources)
+    return _shared(("listeners", tuple((r.name, r.version) for r in made)), lambda: _set(made))
 
 
 @derived
