@@ -38,7 +38,7 @@ from world import percentile, report
 from lateen.agent.proxy import write_secrets
 from lateen.cluster.kubelet.images import envoy_binary
 from lateen.kit import certs, times
-from lateen.mesh.objects import MeshConfig
+from lateen.mesh.settings import MeshConfig, Observability
 from lateen.wire import names
 from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, own_variable, peer_variable
 
@@ -88,7 +88,7 @@ def static(cluster: Json, port: int) -> Json:
 
 
 def ours(telemetry: str, base: int) -> tuple[Json, Json]:
-    config = MeshConfig(access_log_file="ACCESS_LOG" if telemetry == "full" else "", telemetry=telemetry)
+    config = MeshConfig(observability=Observability("ACCESS_LOG" if telemetry == "full" else "", telemetry=telemetry))
     found = judge.messages(meshes.view(meshes.objects("", config), "ratings-v1"))
     outbound = as_json(found[names.LDS]["0.0.0.0_9080"])
     manager = outbound["filter_chains"][0]["filters"][0]["typed_config"]

@@ -26,7 +26,8 @@ METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregated
 def build():  # type: ignore[no-untyped-def]
     from lateen.api import kinds
     from lateen.api import objects as o
-    from lateen.mesh.objects import MeshConfig, Objects
+    from lateen.mesh.objects import Objects
+    from lateen.mesh.settings import MeshConfig, Observability
 
     services, pods, slices = {}, {}, {}
     for i in range(SERVICES):
@@ -51,7 +52,7 @@ def build():  # type: ignore[no-untyped-def]
             found.append(o.Endpoint(pod.address, 8080, pod.name))
         slices[("d", name)] = (name, {"http": tuple(found)})
     return Objects(
-        MeshConfig(access_log_file="/dev/stdout"),
+        MeshConfig(observability=Observability("/dev/stdout")),
         {kinds.SERVICE.id: services, kinds.ENDPOINT_SLICE.id: slices, kinds.POD.id: pods},
     )
 

@@ -17,7 +17,8 @@ def build() -> Any:
     from lateen.api import objects as o
     from lateen.api.config import decode
     from lateen.api.networking import Sidecar
-    from lateen.mesh.objects import MeshConfig, Objects
+    from lateen.mesh.objects import Objects
+    from lateen.mesh.settings import MeshConfig, Observability
 
     services, pods, slices, sidecars = {}, {}, {}, {}
     for n in range(NAMESPACES):
@@ -53,4 +54,6 @@ def build() -> Any:
         ref = kinds.SIDECAR.ref(space, "narrow")
         sidecars[(space, "narrow")] = o.Resource(ref, f"u-{space}", f"u-{space}/1", "2026-01-01T00:00:00Z", spec)
     found = {kinds.SERVICE: services, kinds.ENDPOINT_SLICE: slices, kinds.POD: pods, kinds.SIDECAR: sidecars}
-    return Objects(MeshConfig(access_log_file="/dev/stdout"), {kind.id: objects for kind, objects in found.items()})
+    return Objects(
+        MeshConfig(observability=Observability("/dev/stdout")), {kind.id: objects for kind, objects in found.items()}
+    )

@@ -5,10 +5,11 @@ from lateen.api import objects as o
 from lateen.api.config import decode
 from lateen.kit import yamldoc
 from lateen.mesh.model import Mesh
-from lateen.mesh.objects import MeshConfig, Objects
+from lateen.mesh.objects import Objects
+from lateen.mesh.settings import MeshConfig, Observability
 from lateen.mesh.views import Views
 
-LOGGING = MeshConfig(access_log_file="/dev/stdout")
+LOGGING = MeshConfig(observability=Observability("/dev/stdout"))
 
 
 def pod(name, address, namespace="default", meshed=True, **labels):

@@ -7,7 +7,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 
 from lateen.api.config import decode
 from lateen.api.mesh import ExtensionProvider
-from lateen.mesh.objects import MeshConfig
+from lateen.mesh.settings import MeshConfig, Trust
 from lateen.wire import names
 
 EVERYTHING = """
@@ -66,7 +66,7 @@ HTTP = {
         "includeRequestBodyInCheck": {"maxRequestBytes": 1024, "allowPartialMessage": True},
     },
 }
-CONFIG = MeshConfig(extension_providers=tuple(decode(ExtensionProvider, p) for p in (GRPC, HTTP)))
+CONFIG = MeshConfig(trust=Trust(providers=tuple(decode(ExtensionProvider, p) for p in (GRPC, HTTP))))
 
 
 def chain_filters(text, protocol="http", config=CONFIG):

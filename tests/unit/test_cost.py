@@ -1,6 +1,7 @@
 """What a change costs: it makes new only what it concerns, and what it replaces is freed."""
 
 import gc
+from dataclasses import replace
 
 import meshes as mesh
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.mesh.model import Mesh
+from lateen.mesh.settings import IngressSettings, Observability, OutboundPolicy, Transport, Trust
 from lateen.mesh.views import Views
 from lateen.wire import names
 from lateen.wire.resource import ResourceSet
@@ -63,6 +65,35 @@ def changed(before, after):
     return {
         t for b, a in zip(before, after, strict=True) for t in a for x, y in zip(b[t], a[t], strict=True) if x is not y
     }
+
+
+def sent(before, after):
+    """Types of which some proxy has something to receive."""
+    return {
+        t
+        for b, a in zip(before, after, strict=True)
+        for t in a
+        for x, y in zip(b[t], a[t], strict=True)
+        if any(y.changes_since(x))
+    }
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "wanted"),
+    [
+        ("observability", Observability("/dev/stderr"), {names.LDS}),
+        ("outbound", OutboundPolicy("REGISTRY_ONLY"), {names.LDS, names.RDS}),
+        ("transport", Transport(connect_timeout_s=3), {names.CDS}),
+        ("trust", Trust(aliases=("old.example",)), set()),  # nobody has a policy
+        ("ingress", IngressSettings(class_name="other"), set()),
+    ],
+)
+def test_a_setting_touches_what_it_is_about(part, value, wanted):
+    found = wide()
+    views, pods = Views(Mesh(found)), clients(found)
+    before = offered(views, pods)
+    views.advance(replace(found, config=replace(found.config, **{part: value})))
+    assert sent(before, offered(views, pods)) == wanted
 
 
 def test_an_endpoint_touches_endpoints_alone():

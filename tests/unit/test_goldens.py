@@ -23,7 +23,7 @@ from lateen.api.effective import reason
 from lateen.api.mesh import ExtensionProvider
 from lateen.kit import yamldoc
 from lateen.mesh.model import Mesh
-from lateen.mesh.objects import MeshConfig
+from lateen.mesh.settings import MeshConfig, Observability, Trust
 from lateen.mesh.views import Views
 from lateen.wire import names
 from lateen.xds.generate import generate
@@ -35,7 +35,9 @@ PROXIES = (("default", "productpage-v1"), ("default", "reviews-v1"), ("istio-sys
 METADATA = {"ISTIO_VERSION": "1.32.0", "COLOR": "red"}
 PLACES = {"productpage-v1": "west/a", "reviews-v1": "west/a", "reviews-v2": "east/b", "reviews-v3": "east/c"}
 PROVIDER = {"name": "ext", "envoyExtAuthzHttp": {"service": "ratings.default.svc.cluster.local", "port": 9080}}
-CONFIG = MeshConfig(access_log_file="/dev/stdout", extension_providers=(decode(ExtensionProvider, PROVIDER),))
+CONFIG = MeshConfig(
+    observability=Observability("/dev/stdout"), trust=Trust(providers=(decode(ExtensionProvider, PROVIDER),))
+)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,8 @@ from lateen.api.config import decode
 from lateen.api.ingress import Ingress
 from lateen.kit import yamldoc
 from lateen.mesh.model import Mesh
-from lateen.mesh.objects import COLLECTIONS, MeshConfig, Objects
+from lateen.mesh.objects import COLLECTIONS, Objects
+from lateen.mesh.settings import MeshConfig, OutboundPolicy, Transport
 from lateen.mesh.views import Views
 from lateen.wire import names
 from lateen.xds.generate import generate
@@ -224,7 +225,12 @@ def ingress(rng, version):
     return "ingresses", (namespace, name), made
 
 
-CONFIGS = (mesh.LOGGING, MeshConfig(), MeshConfig(outbound_policy="REGISTRY_ONLY"), MeshConfig(http2=False))
+CONFIGS = (
+    mesh.LOGGING,
+    MeshConfig(),
+    MeshConfig(outbound=OutboundPolicy("REGISTRY_ONLY")),
+    MeshConfig(transport=Transport(http2=False)),
+)
 
 
 def credential(rng, version):

@@ -12,7 +12,7 @@ from lateen.api.mesh.reading import Invalid, mesh_config, problems, proxy_config
 from lateen.control.world import World
 from lateen.kit import yamldoc
 from lateen.mesh.configuration import settings
-from lateen.mesh.objects import MeshConfig
+from lateen.mesh.settings import MeshConfig
 from lateen.xds.telemetry import FORMAT
 
 KEY = ("istio-system", "istio")
@@ -88,10 +88,10 @@ def test_a_misspelt_policy_leaves_the_last_good_one():
     world = World("istio-system", lambda: None)
     world.changed(kinds.CONFIG_MAP, KEY, None, config_map("outboundTrafficPolicy: {mode: REGISTRY_ONLY}"))
     world.changed(kinds.CONFIG_MAP, KEY, None, config_map("outboundTrafficPolicy: REGISTRY_ONLY"))
-    assert world.objects.config.outbound_policy == "REGISTRY_ONLY"
+    assert world.objects.config.outbound.mode == "REGISTRY_ONLY"
     assert "outboundTrafficPolicy" in world.bad[kinds.CONFIG_MAP.ref("istio-system", "istio")]
     world.changed(kinds.CONFIG_MAP, KEY, None, config_map("outboundTrafficPolicy: {mode: ALLOW_ANY}"))
-    assert world.objects.config.outbound_policy == "ALLOW_ANY"
+    assert world.objects.config.outbound.mode == "ALLOW_ANY"
     assert not world.bad
 
 
@@ -102,21 +102,21 @@ def test_a_restart_does_not_lose_the_last_good_one(first):
     world = World("istio-system", lambda: None)
     for key in sorted(texts, key=lambda k: k != first):
         world.changed(kinds.CONFIG_MAP, key, None, config_map(texts[key]))
-    assert world.objects.config.access_log_file == "/dev/stdout"
+    assert world.objects.config.observability.access_log_file == "/dev/stdout"
     assert "connectTimeout" in world.bad[kinds.CONFIG_MAP.ref("istio-system", "istio")]
 
 
 def test_without_a_good_one_nothing_is_let_out():
     world = World("istio-system", lambda: None)
     world.changed(kinds.CONFIG_MAP, KEY, None, config_map("outboundTrafficPolicy: {mode: REGISTRY_ONLI}"))
-    assert world.objects.config.outbound_policy == "REGISTRY_ONLY"
+    assert world.objects.config.outbound.mode == "REGISTRY_ONLY"
 
 
 def test_deleting_the_config_map_opens_nothing():
     world = World("istio-system", lambda: None)
     world.changed(kinds.CONFIG_MAP, KEY, None, config_map("outboundTrafficPolicy: {mode: REGISTRY_ONLY}"))
     world.changed(kinds.CONFIG_MAP, KEY, config_map(""), None)
-    assert world.objects.config.outbound_policy == "REGISTRY_ONLY"
+    assert world.objects.config.outbound.mode == "REGISTRY_ONLY"
 
 
 # --- which fields have an effect ----------------------------------------------------------------------------------

@@ -27,6 +27,10 @@ def pod(annotation):
     return replace(mesh.pod("a", "10.0.0.1"), notes=((proxies.ANNOTATION, annotation),))
 
 
+def defaults(text):
+    return config(text).proxy
+
+
 def config(text):
     return settings(mesh_config(f"defaultConfig: {text}"), "istio-system")
 
@@ -41,17 +45,17 @@ def config(text):
     ],
 )
 def test_drain_times_come_from_the_annotation_then_from_the_mesh(mesh_wide, annotation, wanted):
-    assert proxies.drain(config(mesh_wide), pod(annotation).notes) == wanted
+    assert proxies.drain(defaults(mesh_wide), pod(annotation).notes) == wanted
 
 
 def test_each_field_of_the_topology_is_overridden_by_itself():
-    mesh_wide = config("{gatewayTopology: {numTrustedProxies: 2, proxyProtocol: {}}}")
+    mesh_wide = defaults("{gatewayTopology: {numTrustedProxies: 2, proxyProtocol: {}}}")
     found = proxies.place(mesh_wide, pod("gatewayTopology: {forwardClientCertDetails: APPEND_FORWARD}"))
     assert found == proxies.Place(2, "APPEND_FORWARD", True)
 
 
 def test_an_annotation_that_cannot_be_read_changes_nothing():
-    assert proxies.place(config("{}"), pod("gatewayTopology: [")) == proxies.Place()
+    assert proxies.place(defaults("{}"), pod("gatewayTopology: [")) == proxies.Place()
 
 
 def gateway(annotation):

@@ -6,7 +6,7 @@ import pytest
 
 from lateen.api import kinds
 from lateen.mesh.model import Mesh
-from lateen.mesh.objects import MeshConfig
+from lateen.mesh.settings import MeshConfig, Observability, OutboundPolicy, Transport
 from lateen.mesh.views import Views
 from lateen.wire import names
 from lateen.xds.generate import generate
@@ -75,9 +75,9 @@ spec:
 @pytest.mark.parametrize(
     "config",
     [
-        MeshConfig(access_log_file="/dev/stdout"),
-        MeshConfig(telemetry="lean"),
-        MeshConfig(outbound_policy="REGISTRY_ONLY"),
+        MeshConfig(observability=Observability("/dev/stdout")),
+        MeshConfig(observability=Observability(telemetry="lean")),
+        MeshConfig(outbound=OutboundPolicy("REGISTRY_ONLY")),
     ],
     ids=["full", "lean", "registry-only"],
 )
@@ -249,7 +249,7 @@ spec:
 
 @pytest.mark.parametrize(("redis", "last"), [(False, "tcp_proxy"), (True, "redis_proxy")])
 def test_redis_and_mongo_have_filters_of_their_own(redis, last, tmp_path):
-    view = mesh.view(mesh.objects(BY_PROTOCOL, MeshConfig(redis_filter=redis)))
+    view = mesh.view(mesh.objects(BY_PROTOCOL, MeshConfig(transport=Transport(redis=redis))))
     judge.validate(view, tmp_path)
     listeners = judge.messages(view)[names.LDS]
 

@@ -10,7 +10,8 @@ from lateen.api.decoding import resource
 from lateen.api.security import PeerAuthentication
 from lateen.kit.jsons import Json
 from lateen.mesh.model import Mesh
-from lateen.mesh.objects import MeshConfig, Objects
+from lateen.mesh.objects import Objects
+from lateen.mesh.settings import MeshConfig
 
 
 class PeerModes:

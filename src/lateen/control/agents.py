@@ -96,8 +96,8 @@ class Agents:
             mesh = self._views().mesh
             pod = mesh.objects.pods.get((node.namespace, node.pod))
             if pod is None or pod.namespace != who.namespace:
-                return {"bootstrap": None, "drain": proxies.drain(mesh.config)}
-            drain = proxies.drain(mesh.config, pod.notes)
+                return {"bootstrap": None, "drain": proxies.drain(mesh.proxy_defaults)}
+            drain = proxies.drain(mesh.proxy_defaults, pod.notes)
             found = mesh.envoy_filters(pod.namespace, pod.label_map)
             metadata = {k: v for k, v in body["bootstrap"]["node"]["metadata"].items() if isinstance(v, str)}
             mine = [p for p in patches(found, metadata) if p.spec.apply_to == "BOOTSTRAP"]

@@ -15,7 +15,7 @@ from lateen.api.mesh.reading import Invalid, mesh_config
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
 from lateen.mesh.configuration import settings
-from lateen.mesh.objects import MeshConfig
+from lateen.mesh.settings import MeshConfig, OutboundPolicy
 from lateen.wire.revision import Revision
 
 log = logging.getLogger("lateen.control.meshconfig")
@@ -76,7 +76,7 @@ class MeshConfigSource:
     def _fall_back(self) -> None:
         """To what an earlier istiod went by."""
         if self.stored is None:
-            self.settings = MeshConfig(root_namespace=self._root, outbound_policy="REGISTRY_ONLY")
+            self.settings = MeshConfig(root_namespace=self._root, outbound=OutboundPolicy("REGISTRY_ONLY"))
             return
         try:
             self.settings = settings(mesh_config(self.stored), self._root)

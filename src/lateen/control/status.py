@@ -185,8 +185,8 @@ class StatusWriter:
         found = [
             s
             for s in objects[kinds.SERVICE].values()
-            if s["metadata"]["namespace"] == mesh.config.root_namespace
-            and dig(s, "spec", "selector", "istio") == mesh.config.ingress_selector
+            if s["metadata"]["namespace"] == mesh.root_namespace
+            and dig(s, "spec", "selector", "istio") == mesh.ingress.selector
         ]
         at: list[Json] = [{"ip": i["ip"]} if "ip" in i else i for s in found for i in _addresses(s)]
         out: list[tuple[kinds.Kind, Json, Json]] = []

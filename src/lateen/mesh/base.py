@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import fields
+from typing import Any, cast
 
 from lateen.api import objects as o
 from lateen.api.ingress import Ingress, IngressClass
+from lateen.api.mesh import ProxyConfig as ProxySettings
 from lateen.api.networking import (
     DestinationRule,
     EnvoyFilter,
     Gateway,
+    LocalityLb,
     ProxyConfig,
     ServiceEntry,
     Sidecar,
@@ -20,9 +23,10 @@ from lateen.api.networking import (
 )
 from lateen.api.security import AuthorizationPolicy, PeerAuthentication
 from lateen.kit.queries import Queries, Table
-from lateen.mesh.objects import COLLECTIONS, Key, MeshConfig, Objects
+from lateen.mesh.objects import COLLECTIONS, Key, Objects
 from lateen.mesh.policy import asks_for_place
 from lateen.mesh.registry import inline
+from lateen.mesh.settings import IngressSettings, MeshConfig, Observability, OutboundPolicy, Transport, Trust
 from lateen.mesh.source import asks
 from lateen.mesh.spelling import spellings
 
@@ -124,6 +128,14 @@ def in_namespace(key: Key, _: Any) -> tuple[str]:
     return (key[0],)
 
 
+_PARTS = tuple(f.name for f in fields(MeshConfig))
+
+
+def _parts(config: MeshConfig) -> dict[str, Any]:
+    """Every part of the settings is an entry by itself, so that queries depend on those that they read."""
+    return {name: getattr(config, name) for name in _PARTS}
+
+
 class Base:
     """The mesh's inputs. ``Mesh`` adds the lookups, one group of them per module."""
 
@@ -132,7 +144,7 @@ class Base:
         self.queries = Queries()
         self.instant = objects
         """What the tables hold now, as the immutable value."""
-        self._config = Table[str, MeshConfig](self.queries, {"": objects.config})
+        self._settings = Table[str, Any](self.queries, _parts(objects.config))
         self.objects = t = Tables(self.queries, objects)
         self.registries = [Registry("", t)]
         for cluster, found in (others or {}).items():
@@ -162,16 +174,44 @@ class Base:
         """Become the mesh of another instant. What the change does not concern stays the same objects."""
         step = self.queries.advance()
         self.instant = objects
-        if objects.config != self._config[""]:
-            self._config.replace({"": objects.config}, step)
+        before = {name: self._settings.get(name) for name in _PARTS}
+        now = _parts(objects.config)
+        self._settings.replace({n: before[n] if before[n] == now[n] else now[n] for n in _PARTS}, step)
         self.objects.replace(objects, step)
         for registry in self.registries[1:]:
             if others and registry.cluster in others:
                 registry.objects.replace(others[registry.cluster], step)
 
     @property
-    def config(self) -> MeshConfig:
-        return self._config[""]
+    def transport(self) -> Transport:
+        return cast("Transport", self._settings["transport"])
+
+    @property
+    def outbound_policy(self) -> OutboundPolicy:
+        return cast("OutboundPolicy", self._settings["outbound"])
+
+    @property
+    def trust(self) -> Trust:
+        return cast("Trust", self._settings["trust"])
+
+    @property
+    def ingress(self) -> IngressSettings:
+        return cast("IngressSettings", self._settings["ingress"])
+
+    @property
+    def locality(self) -> LocalityLb | None:
+        return cast("LocalityLb | None", self._settings.get("locality"))
+
+    @property
+    def proxy_defaults(self) -> ProxySettings:
+        return cast("ProxySettings", self._settings["proxy"])
+
+    @property
+    def root_namespace(self) -> str:
+        return cast("str", self._settings["root_namespace"])
+
+    def observability(self) -> Observability:
+        return cast("Observability", self._settings["observability"])
 
     @staticmethod
     def visible_to(export_to: tuple[str, ...], owner: str, viewer: str) -> bool:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from lateen.api import mesh as api
 from lateen.api.config import Duration
-from lateen.mesh.objects import MeshConfig
-
-_DEFAULT = MeshConfig()
+from lateen.mesh.settings import IngressSettings, MeshConfig, Observability, OutboundPolicy, Transport, Trust
 
 
 def settings(config: api.MeshConfig, root_namespace: str) -> MeshConfig:
@@ -15,29 +13,29 @@ def settings(config: api.MeshConfig, root_namespace: str) -> MeshConfig:
     ours = config.lateen or api.Lateen()
     outbound = config.outbound_traffic_policy
     mode = config.ingress_controller_mode
-    return MeshConfig(
-        access_log_file=config.access_log_file,
-        access_log_format=config.access_log_format,
-        trust_domain=config.trust_domain or _DEFAULT.trust_domain,
-        trust_domain_aliases=config.trust_domain_aliases,
-        extension_providers=tuple(
-            p for p in config.extension_providers if p.envoy_ext_authz_grpc or p.envoy_ext_authz_http
-        ),
-        root_namespace=root_namespace,
-        outbound_policy="ALLOW_ANY" if outbound is None else outbound.mode,
-        telemetry=ours.telemetry,
+    transport = Transport(
+        trust_domain=config.trust_domain or Transport.trust_domain,
         http2=ours.http2,
-        connect_timeout_s=_seconds(config.connect_timeout, _DEFAULT.connect_timeout_s),
-        locality=config.locality_lb_setting,
-        concurrency=_DEFAULT.concurrency if proxy.concurrency is None else proxy.concurrency,
-        proxy=proxy,
-        environment=tuple(sorted(proxy.proxy_metadata.items())),
-        redis_filter=ours.redis_filter,
         h2_upgrade=config.h2_upgrade_policy == "UPGRADE",
-        dns_refresh_s=_seconds(config.dns_refresh_rate, _DEFAULT.dns_refresh_s),
-        ingress_class=config.ingress_class or _DEFAULT.ingress_class,
-        ingress_mode=_DEFAULT.ingress_mode if mode in (None, "UNSPECIFIED") else mode,
-        ingress_selector=config.ingress_selector or _DEFAULT.ingress_selector,
+        connect_timeout_s=_seconds(config.connect_timeout, Transport.connect_timeout_s),
+        dns_refresh_s=_seconds(config.dns_refresh_rate, Transport.dns_refresh_s),
+        redis=ours.redis_filter,
+    )
+    asked = tuple(p for p in config.extension_providers if p.envoy_ext_authz_grpc or p.envoy_ext_authz_http)
+    ingress = IngressSettings(
+        class_name=config.ingress_class or IngressSettings.class_name,
+        mode=IngressSettings.mode if mode in (None, "UNSPECIFIED") else mode,
+        selector=config.ingress_selector or IngressSettings.selector,
+    )
+    return MeshConfig(
+        transport=transport,
+        outbound=OutboundPolicy() if outbound is None else OutboundPolicy(outbound.mode),
+        observability=Observability(config.access_log_file, config.access_log_format, ours.telemetry),
+        trust=Trust(config.trust_domain_aliases, asked),
+        ingress=ingress,
+        locality=config.locality_lb_setting,
+        proxy=proxy,
+        root_namespace=root_namespace,
     )
 
 

@@ -55,9 +55,9 @@ def view(mesh: Mesh, pod: o.Pod, shared: Shared) -> tuple[GatewayView, list[o.Cr
         if found is not None:
             used += found
             servers.append(_server(mesh, pod, place, _route_name(gw, s, place[1]), [(gw, s)], shared))
-    where = proxies.place(mesh.config, pod)
-    key = (mesh.config, pod, where, *servers)
-    values = {"config": mesh.config, "pod": pod, "place": where, "servers": tuple(servers)}
+    where = proxies.place(mesh.proxy_defaults, pod)
+    key = (pod, where, *servers)
+    values = {"pod": pod, "place": where, "servers": tuple(servers)}
     made = shared(("gateway", key), lambda: GatewayView(key, **values))  # type: ignore[arg-type]
     return made, used
 
@@ -86,7 +86,7 @@ def _server(mesh: Mesh, pod: o.Pod, place: Place, route: str, bound: list[Bound]
         for h in s.hosts
     ]
     values: dict[str, Any] = {
-        "config": mesh.config,
+        "trust_domain": mesh.transport.trust_domain,
         "port": bound[0][1].port.number,
         "target": place[1],
         "bind": place[0],
@@ -101,7 +101,7 @@ def _server(mesh: Mesh, pod: o.Pod, place: Place, route: str, bound: list[Bound]
         "origins": tuple(dict.fromkeys(str(g.ref) for g, _ in bound)),
         "requests": _requests(bindings, "https" if ends else "http", find) if route else (),
         "connections": () if route or automatic else _connections(bindings, bound[0][1].port.number, passes, find),
-        "authorization": mesh.authorization(pod.namespace, pod.label_map),
+        "authorization": mesh.access(pod.namespace, pod.label_map),
     }
     key = tuple(values.values())
     return shared(("server", key), lambda: GatewayServer(key, **values))

@@ -42,7 +42,7 @@ def of_service(
         for i in found
     ]
     values: dict[str, Any] = {
-        "config": mesh.config,
+        "transport": mesh.transport,
         "host": service.host,
         "namespace": service.namespace,
         "name": service.name,
@@ -77,7 +77,7 @@ def of_rules(
     """A host that rules name and no visible service has."""
     virtual = _narrowed(found, client)
     values: dict[str, Any] = {
-        "config": mesh.config,
+        "transport": mesh.transport,
         "host": host,
         "namespace": alias.namespace if alias else found[0].ref.namespace,
         "name": alias.name if alias else host,

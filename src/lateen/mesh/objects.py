@@ -10,16 +10,12 @@ from typing import Any, Generic, Self, TypeVar, overload
 
 from lateen.api import kinds
 from lateen.api import objects as o
-from lateen.api.domain import TRUST_DOMAIN
 from lateen.api.ingress import Ingress, IngressClass
 from lateen.api.kinds import GroupKind, Kind
-from lateen.api.mesh import ExtensionProvider
-from lateen.api.mesh import ProxyConfig as ProxySettings
 from lateen.api.networking import (
     DestinationRule,
     EnvoyFilter,
     Gateway,
-    LocalityLb,
     ProxyConfig,
     ServiceEntry,
     Sidecar,
@@ -28,47 +24,11 @@ from lateen.api.networking import (
     WorkloadGroup,
 )
 from lateen.api.security import AuthorizationPolicy, PeerAuthentication
+from lateen.mesh.settings import DEFAULTS, MeshConfig
 
 Key = tuple[str, str]
 Labels = tuple[tuple[str, str], ...]
 V = TypeVar("V")
-
-
-@dataclass(frozen=True)
-class MeshConfig:
-    """The parts of Istio's MeshConfig that have an effect, and Lateen's own switches."""
-
-    access_log_file: str = ""
-    access_log_format: str = ""
-    trust_domain: str = TRUST_DOMAIN
-    trust_domain_aliases: tuple[str, ...] = ()
-    extension_providers: tuple[ExtensionProvider, ...] = field(default=(), hash=False)
-    """Who is asked by AuthorizationPolicies with action CUSTOM."""
-    root_namespace: str = "istio-system"
-    outbound_policy: str = "ALLOW_ANY"
-    telemetry: str = "full"
-    """``full``: Istio's standard metrics with all labels; ``lean``: fewer histograms and tags, no per-request log."""
-    http2: bool = True
-    """HTTP/2 between sidecars (Istio's default is HTTP/1.1)."""
-    connect_timeout_s: float = 10.0
-    egress_proxy: str = ""
-    """The cluster that unknown hosts are reached through (a Sidecar's outboundTrafficPolicy.egressProxy)."""
-    locality: LocalityLb | None = field(default=None, hash=False)
-    """For services whose rules say nothing of localities."""
-    concurrency: int = 2
-    """Of proxies: threads of Envoy."""
-    environment: tuple[tuple[str, str], ...] = ()
-    """Of proxies: ``defaultConfig.proxyMetadata``."""
-    proxy: ProxySettings = field(default=ProxySettings(), hash=False)
-    """``defaultConfig``; what it means for one proxy is in ``mesh.proxies``."""
-    redis_filter: bool = False
-    """Whether ports of protocol redis get Envoy's Redis proxy instead of plain connections."""
-    h2_upgrade: bool = False
-    """HTTP/2 to every service whose rule does not forbid it."""
-    dns_refresh_s: float = 60.0
-    ingress_class: str = "istio"
-    ingress_mode: str = "STRICT"
-    ingress_selector: str = "ingressgateway"
 
 
 class _Of(Generic[V]):
@@ -96,7 +56,7 @@ class Objects:
     ``a.of(kind) is b.of(kind)`` says that nothing of the kind differs.
     """
 
-    config: MeshConfig = MeshConfig()
+    config: MeshConfig = DEFAULTS
     by_kind: Mapping[GroupKind, Mapping[Key, Any]] = field(default_factory=dict)
 
     services = _Of[o.Service](kinds.SERVICE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
 from lateen.api import objects as o
 from lateen.api.domain import service_host
@@ -12,9 +12,10 @@ from lateen.kit.queries import Queries, query
 from lateen.mesh import hosts
 from lateen.mesh.clients import Client
 from lateen.mesh.model import Mesh
-from lateen.mesh.objects import MeshConfig, protocol
+from lateen.mesh.objects import protocol
 from lateen.mesh.rules import Interest, Seen
 from lateen.mesh.scope import Scope, bound, covers, scope
+from lateen.mesh.settings import OutboundPolicy
 from lateen.mesh.spelling import spellings
 from lateen.mesh.view import (
     Bind,
@@ -41,8 +42,9 @@ class Outbound:
     @query
     def outbound_view(self, client: Client) -> OutboundView:
         sidecar = self._sidecar(client)
-        values = {
-            "config": _with_policy(self.mesh, sidecar, client.namespace),
+        values: dict[str, Any] = {
+            "policy": _policy(self.mesh, sidecar, client.namespace),
+            "connect_timeout_s": self.mesh.transport.connect_timeout_s,
             "host_spaces": self._host_spaces(client),
             "endpoint_spaces": self._endpoint_spaces(client),
             "domain_spaces": self._domain_spaces(client),
@@ -50,7 +52,7 @@ class Outbound:
             "origins": (str(sidecar.ref),) if sidecar else (),
         }
         key = tuple(values.values())
-        return self.shared(("outbound", key), lambda: OutboundView(key, **values))  # type: ignore[arg-type]
+        return self.shared(("outbound", key), lambda: OutboundView(key, **values))
 
     @query
     def _placed(self, client: Client) -> tuple[tuple[str, int, Client], ...]:
@@ -252,13 +254,13 @@ def as_port(p: SidecarPort) -> o.ServicePort:
     return o.ServicePort(p.name, p.number, p.target_port or p.number, "TCP", p.protocol.lower() or "auto")
 
 
-def _with_policy(mesh: Mesh, sidecar: o.Resource[Sidecar] | None, namespace: str) -> MeshConfig:
+def _policy(mesh: Mesh, sidecar: o.Resource[Sidecar] | None, namespace: str) -> OutboundPolicy:
     found = sidecar.spec.outbound_traffic_policy if sidecar else None
     if found is None:
-        return mesh.config
+        return mesh.outbound_policy
     proxy = ""
     if found.egress_proxy:
         host = mesh.resolve(found.egress_proxy.host, namespace)
         port = found.egress_proxy.port.number if found.egress_proxy.port else 0
         proxy = f"outbound|{port}|{found.egress_proxy.subset}|{host}"
-    return replace(mesh.config, outbound_policy=found.mode, egress_proxy=proxy)
+    return OutboundPolicy(found.mode, proxy)

@@ -11,7 +11,7 @@ from lateen.mesh.view import Locality
 def place(here: str, labels: Labels, settings: TrafficPolicy, mesh: Mesh) -> Locality | None:
     """None where places have no say: nothing is known of the client's, it is switched off, or nothing asks for it."""
     own = settings.load_balancer.locality_lb_setting if settings.load_balancer else None
-    setting = own or mesh.config.locality
+    setting = own or mesh.locality
     if setting is not None and setting.enabled is False:
         return None
     if settings.outlier_detection is None and not (setting and setting.distribute):

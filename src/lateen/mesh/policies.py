@@ -13,6 +13,7 @@ from lateen.mesh import ingress
 from lateen.mesh.base import has_labels
 from lateen.mesh.objects import Key
 from lateen.mesh.rules import Rules
+from lateen.mesh.view import UNRESTRICTED, Authorization
 
 C = TypeVar("C")
 Chosen = Callable[[Any], Mapping[str, str]]
@@ -28,7 +29,7 @@ class Policies(Rules):
         own: list[C] = []
         shared: list[C] = []
         mesh: list[C] = []
-        root = self.config.root_namespace
+        root = self.root_namespace
         for space in dict.fromkeys((namespace, root)):
             for p in sorted(found.get(space), key=lambda p: p.age_order):  # type: ignore[attr-defined]
                 wanted = chosen(p)
@@ -53,7 +54,7 @@ class Policies(Rules):
         """The patches for a workload: the root namespace's, then its own's; each by priority, then oldest first."""
         if not self.objects.envoy_filters:
             return ()
-        root = self.config.root_namespace
+        root = self.root_namespace
         found = [
             f
             for space in dict.fromkeys((root, namespace))
@@ -96,7 +97,7 @@ class Policies(Rules):
     def authorization(self, namespace: str, labels: Mapping[str, str]) -> tuple[o.Resource[AuthorizationPolicy], ...]:
         """The policies of a workload: the mesh's, then its namespace's. Those with targets are for gateways of
         Kubernetes' Gateway API."""
-        root = self.config.root_namespace
+        root = self.root_namespace
         found = [
             p
             for space in dict.fromkeys((root, namespace))
@@ -105,6 +106,18 @@ class Policies(Rules):
         ]
         return tuple(sorted(found, key=lambda p: (p.ref.namespace != root, p.age_order)))
 
+    def access(self, namespace: str, labels: Mapping[str, str]) -> Authorization:
+        policies = self.authorization(namespace, labels)
+        if not policies:
+            return UNRESTRICTED
+        aliases = self.trust.aliases
+        asks = any(p.spec.action == "CUSTOM" for p in policies)
+        return Authorization(
+            policies,
+            (self.transport.trust_domain, *aliases) if aliases else (),
+            self.trust.providers if asks else (),
+        )
+
     # --- gateways ----------------------------------------------------------------------------------------------
 
     def gateways_for(self, pod: o.Pod) -> tuple[o.Resource[Gateway], ...]:
@@ -112,7 +125,7 @@ class Policies(Rules):
         labels = pod.label_map
         buckets: Iterable[tuple[str, str] | None] = (*labels.items(), None)
         found = [g for b in buckets for g in self._gateways_by_label.get(b) if has_labels(g.spec.selector, labels)]
-        root, selector = self.config.root_namespace, self.config.ingress_selector
+        root, selector = self.root_namespace, self.ingress.selector
         if labels.get("istio") == selector and self.objects.ingresses:
             found += [ingress.gateway(i, root, selector) for i in self.ingresses()]
         return tuple(sorted(found, key=lambda g: g.age_order))

@@ -15,7 +15,6 @@ from lateen.api.mesh import ProxyConfig
 from lateen.api.mesh.proxy import Topology
 from lateen.api.mesh.reading import Invalid, read
 from lateen.kit import yamldoc
-from lateen.mesh.objects import MeshConfig
 
 ANNOTATION = "proxy.istio.io/config"
 DRAIN_S, TERMINATION_S = 45.0, 5.0
@@ -44,18 +43,18 @@ def _read(text: str) -> ProxyConfig:
         return ProxyConfig()
 
 
-def _levels(config: MeshConfig, notes: tuple[tuple[str, str], ...]) -> tuple[ProxyConfig, ProxyConfig]:
+def _levels(defaults: ProxyConfig, notes: tuple[tuple[str, str], ...]) -> tuple[ProxyConfig, ProxyConfig]:
     """The pod's own settings, then the mesh's."""
-    return _read(dict(notes).get(ANNOTATION, "")), config.proxy
+    return _read(dict(notes).get(ANNOTATION, "")), defaults
 
 
 def _first(levels: tuple[ProxyConfig, ...], field: Callable[[ProxyConfig], T | None]) -> T | None:
     return next((found for level in levels if (found := field(level)) is not None), None)
 
 
-def place(config: MeshConfig, pod: o.Pod) -> Place:
+def place(defaults: ProxyConfig, pod: o.Pod) -> Place:
     """``gatewayTopology``; each of its fields is overridden by itself."""
-    found = [level.gateway_topology or Topology() for level in _levels(config, pod.notes)]
+    found = [level.gateway_topology or Topology() for level in _levels(defaults, pod.notes)]
     details = [t.forward_client_cert_details for t in found]
     return Place(
         next((t.num_trusted_proxies for t in found if t.num_trusted_proxies), 0),
@@ -64,9 +63,9 @@ def place(config: MeshConfig, pod: o.Pod) -> Place:
     )
 
 
-def drain(config: MeshConfig, notes: tuple[tuple[str, str], ...] = ()) -> tuple[float, float]:
+def drain(defaults: ProxyConfig, notes: tuple[tuple[str, str], ...] = ()) -> tuple[float, float]:
     """Seconds for the connections of a replaced listener, and for those of a proxy that ends."""
-    levels = _levels(config, notes)
+    levels = _levels(defaults, notes)
     replaced = _first(levels, lambda c: c.drain_duration)
     ended = _first(levels, lambda c: c.termination_drain_duration)
     return (

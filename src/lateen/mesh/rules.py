@@ -195,7 +195,7 @@ class Rules(Endpoints):
         own_service = self.service(host, namespace) if namespace else self.public_service(host)
         service = own_service or self.service(host)
         owner = service.namespace if service else namespace
-        for candidate in dict.fromkeys((namespace, owner, self.config.root_namespace)):
+        for candidate in dict.fromkeys((namespace, owner, self.root_namespace)):
             for level in levels:
                 seen = [
                     dr
@@ -225,7 +225,7 @@ class Rules(Endpoints):
     @query
     def asked_labels(self) -> frozenset[str]:
         """Labels of clients that some rule asks for."""
-        default = self.config.locality
+        default = self.locality
         places = {f.partition("=")[0] for f in default.failover_priority} if default else set()
         return frozenset((*self._labels_of_rules.buckets(), *self._labels_of_traffic.buckets(), *places))
 
@@ -239,7 +239,7 @@ class Rules(Endpoints):
         for s in found:
             namespaces |= exported(s.namespace, s.export_to)
         dns = any(s.resolution and not s.all_addresses for s in found)
-        default = self.config.locality
+        default = self.locality
         place = default is not None and bool(default.distribute)
         out = Interest(namespaces, dns=dns, place=place)
         if self._rule_levels(host):
@@ -272,7 +272,7 @@ class Rules(Endpoints):
         for level in self._traffic_levels(host):
             for dr in level:
                 keys = frozenset(dr.spec.workload_selector.match_labels if dr.spec.workload_selector else ())
-                place, more = policy.asks_for_place(dr.spec, self.config.locality)
+                place, more = policy.asks_for_place(dr.spec, self.locality)
                 namespaces = frozenset((dr.ref.namespace,)) | exported(dr.ref.namespace, dr.spec.export_to)
                 out |= Interest(namespaces, keys | more, place=place, secrets=bool(policy.secrets(dr.spec)))
         return out
@@ -283,14 +283,14 @@ class Rules(Endpoints):
     def ingresses(self) -> list[o.Resource[Ingress]]:
         """Those that the mesh's gateway serves."""
         classes = {name: c.spec.controller for (_, name), c in self.objects.ingress_classes.items()}
-        name, mode = self.config.ingress_class, self.config.ingress_mode
+        name, mode = self.ingress.class_name, self.ingress.mode
         return [i for i in self.objects.ingresses.values() if ingress.ours(i, classes, name, mode)]
 
     @query
     def ingress_rules(self) -> tuple[Rule, ...]:
         if not self.objects.ingresses:
             return ()
-        return tuple(ingress.rules(self.ingresses(), self.config.root_namespace, self._port_number))
+        return tuple(ingress.rules(self.ingresses(), self.root_namespace, self._port_number))
 
     def _port_number(self, namespace: str, service: str, name: str) -> int:
         found = self.objects.services.get((namespace, service))

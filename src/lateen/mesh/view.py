@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from lateen.api import objects as o
+from lateen.api.mesh import ExtensionProvider
 from lateen.api.networking import (
     ConnectionPool,
     DestinationRule,
@@ -23,9 +24,9 @@ from lateen.api.networking import (
 )
 from lateen.api.security import AuthorizationPolicy
 from lateen.mesh.cached import Cached
-from lateen.mesh.objects import MeshConfig
 from lateen.mesh.proxies import Place
 from lateen.mesh.routing import NO_ROUTES, ConnectionRoute, PortRoutes, Route
+from lateen.mesh.settings import DEFAULTS, Observability, OutboundPolicy, Transport
 from lateen.mesh.workloads import Instances
 
 
@@ -73,7 +74,7 @@ class EndpointsView(Cached):
 class HostView(Cached):
     """One service as some clients see it, or (without ports' clusters) a host that only rules name."""
 
-    config: MeshConfig = field(kw_only=True)
+    transport: Transport = field(kw_only=True)
     host: str = field(kw_only=True)
     namespace: str = field(kw_only=True)
     name: str = field(kw_only=True)
@@ -160,7 +161,8 @@ class Bind:
 class OutboundView(Cached):
     """What some clients may call."""
 
-    config: MeshConfig = field(kw_only=True)
+    policy: OutboundPolicy = field(kw_only=True)
+    connect_timeout_s: float = field(kw_only=True)
     host_spaces: Spaces[HostSpace] = field(kw_only=True)
     endpoint_spaces: Spaces[EndpointSpace] = field(kw_only=True)
     domain_spaces: Spaces[DomainSpace] = field(kw_only=True)
@@ -194,18 +196,32 @@ class InboundPort:
     """From a Sidecar."""
 
 
+@dataclass(frozen=True)
+class Authorization:
+    """Who may reach a workload, and what its policies are read with."""
+
+    policies: tuple[o.Resource[AuthorizationPolicy], ...] = ()
+    domains: tuple[str, ...] = ()
+    """The trust domain and its aliases, where it has any."""
+    providers: tuple[ExtensionProvider, ...] = field(default=(), hash=False)
+    """Who may be asked; empty where no policy asks."""
+
+
+UNRESTRICTED = Authorization()
+
+
 @dataclass(frozen=True, eq=False)
 class InboundView(Cached):
     """What is particular to one workload."""
 
-    config: MeshConfig = field(kw_only=True)
+    transport: Transport = field(kw_only=True)
     pod: o.Pod = field(kw_only=True)
     mtls: str = field(kw_only=True)
     mtls_ports: tuple[tuple[int, str], ...] = field(kw_only=True)
     """Ports with a mode of their own."""
     policy: o.Ref | None = field(kw_only=True)
     """The PeerAuthentication that ``mtls`` comes from."""
-    authorization: tuple[o.Resource[AuthorizationPolicy], ...] = field(kw_only=True)
+    authorization: Authorization = field(kw_only=True)
     ports: tuple[InboundPort, ...] = field(kw_only=True)
     origins: tuple[str, ...] = field(kw_only=True)
 
@@ -229,7 +245,7 @@ class GatewayHost:
 class GatewayServer(Cached):
     """One port of a gateway workload with what is routed there."""
 
-    config: MeshConfig = field(kw_only=True)
+    trust_domain: str = field(kw_only=True)
     port: int = field(kw_only=True)
     target: int = field(kw_only=True)
     bind: str = field(kw_only=True)
@@ -251,12 +267,11 @@ class GatewayServer(Cached):
     requests: tuple[GatewayHost, ...] = field(kw_only=True)
     """In order of precedence; several may be for the same host."""
     connections: tuple[ConnectionRoute, ...] = field(kw_only=True)
-    authorization: tuple[o.Resource[AuthorizationPolicy], ...] = field(kw_only=True)
+    authorization: Authorization = field(kw_only=True)
 
 
 @dataclass(frozen=True, eq=False)
 class GatewayView(Cached):
-    config: MeshConfig = field(kw_only=True)
     pod: o.Pod = field(kw_only=True)
     place: Place = field(kw_only=True)
     servers: tuple[GatewayServer, ...] = field(kw_only=True)
@@ -282,5 +297,6 @@ class View:
     gateway: GatewayView | None = None
     credentials: tuple[o.Credential, ...] = ()
     """Of a gateway's servers that end TLS, and of the rules that begin it."""
+    observability: Observability = DEFAULTS.observability
     patches: tuple[Patch, ...] = ()
     """On the finished resources, in their order."""

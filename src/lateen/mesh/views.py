@@ -35,12 +35,13 @@ class Views(Outbound):
         named = self._rule_credentials(pod, gateway)
         found = self.mesh.envoy_filters(pod.namespace, pod.label_map)
         filters = patches(found, metadata or {}) if found else ()
+        seen = self.mesh.observability()
         if gateway:
             served, used = self._served(pod)
-            view = View(out, gateway=served, credentials=_by_name([*used, *named]), patches=filters)
+            view = View(out, None, served, _by_name([*used, *named]), seen, filters)
         else:
-            view = View(out, inbound=self._inbound(pod), credentials=_by_name(named), patches=filters)
-        parts = (view.outbound, view.inbound, view.gateway, view.credentials, view.patches)
+            view = View(out, self._inbound(pod), None, _by_name(named), seen, filters)
+        parts = (view.outbound, view.inbound, view.gateway, view.credentials, view.observability, view.patches)
         return self.shared(("view", parts), lambda: view)
 
     @query

@@ -23,12 +23,12 @@ def inbound(mesh: Mesh, pod: o.Pod, shared: Shared) -> InboundView:
         found = [InboundPort(port, service, pool=pool) for port, service in _served(mesh, pod)]
     mode, single, chosen = mesh.mtls(pod.namespace, pod.label_map)
     values: dict[str, Any] = {
-        "config": mesh.config,
+        "transport": mesh.transport,
         "pod": pod,
         "mtls": mode,
         "mtls_ports": single,
         "policy": chosen,
-        "authorization": mesh.authorization(pod.namespace, pod.label_map),
+        "authorization": mesh.access(pod.namespace, pod.label_map),
         "ports": tuple(sorted(found, key=lambda i: i.port.number)),
         "origins": (str(sidecar.ref),) if sidecar else (),
     }

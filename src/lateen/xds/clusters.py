@@ -144,15 +144,15 @@ def _message(view: HostView, port: Port, subset: str, found: api.TrafficPolicy) 
     http = port.protocol in (*HTTP, "auto")
     meshed = view.secured(port.number, subset).meshed
     upgrade = pool.http.h2_upgrade_policy if pool and pool.http else None
-    wanted = upgrade == "UPGRADE" or (view.config.h2_upgrade and upgrade != "DO_NOT_UPGRADE")
+    wanted = upgrade == "UPGRADE" or (view.transport.h2_upgrade and upgrade != "DO_NOT_UPGRADE")
     h2 = (
         port.protocol in ("http2", "grpc")
         or (port.protocol == "http" and wanted)
-        or (port.protocol == "http" and meshed == "all" and view.config.http2 and upgrade != "DO_NOT_UPGRADE")
+        or (port.protocol == "http" and meshed == "all" and view.transport.http2 and upgrade != "DO_NOT_UPGRADE")
     )
     cluster = cluster_pb2.Cluster(
         name=names.outbound(view.host, port.number, subset),
-        connect_timeout=pb.duration(view.config.connect_timeout_s),
+        connect_timeout=pb.duration(view.transport.connect_timeout_s),
         circuit_breakers=_breakers(pool, found.retry_budget),
         metadata=_metadata(view),
     )
@@ -219,7 +219,7 @@ def _transport(
         cluster.transport_socket.CopyFrom(tls.originate(found, view.host, view.sans, alpn == tls.ALPN_H2))
         return
     secured = view.secured(port.number, subset)
-    domain = view.config.trust_domain
+    domain = view.transport.trust_domain
     # The rule's names take precedence over the service's: a gateway chooses its server by SNI.
     sni = (found.sni if found else "") or names.sni(view.host, port.number, subset)
     sans = (found.subject_alt_names if found else ()) or tuple(
@@ -295,7 +295,7 @@ def _to_application(
         name=name,
         type="ORIGINAL_DST",
         lb_policy="CLUSTER_PROVIDED",
-        connect_timeout=pb.duration(view.config.connect_timeout_s),
+        connect_timeout=pb.duration(view.transport.connect_timeout_s),
         circuit_breakers=_breakers(pool),
         cleanup_interval=pb.duration(CLEANUP_S),
         upstream_bind_config=address_pb2.BindConfig(

@@ -11,7 +11,9 @@ from lateen.api.networking import ServerTLS
 from lateen.api.objects import Credential
 from lateen.kit.derived import Shared, derived
 from lateen.mesh import policy
+from lateen.mesh.settings import Observability
 from lateen.mesh.view import (
+    UNRESTRICTED,
     DomainSpace,
     EndpointSpace,
     GatewayView,
@@ -100,21 +102,19 @@ def _all_hosts(spaces: Spaces[DomainSpace]) -> ResourceSet:
 
 @derived
 def _fixed_clusters(view: OutboundView) -> ResourceSet:
-    made = clusters.fixed(view.config.connect_timeout_s)
+    made = clusters.fixed(view.connect_timeout_s)
     return _shared(("fixed", tuple(r.version for r in made)), lambda: _set(made))
 
 
-@derived
-def _listener_set(found: outbound.Listeners) -> ResourceSet:
-    """Known by its contents too: a set that a proxy still has outlives the view that it was made of."""
-    made = tuple(found.resources)
-    return _shared(("listeners", tuple((r.name, r.version) for r in made)), lambda: _set(made))
-
-
-@derived
-def _listeners(view: OutboundView) -> ResourceSet:
+def _listeners(view: OutboundView, seen: Observability) -> ResourceSet:
     """The same for all views whose listeners are the same, whatever else differs."""
-    return _listener_set(outbound.of_view(view))
+    plan = outbound.plan(view)
+    return _shared(("outbound", plan, seen), lambda: _known("listeners", outbound.resources(plan, seen)))
+
+
+def _known(kind: str, made: tuple[Resource, ...]) -> ResourceSet:
+    """Known by its contents: a set that a proxy still has outlives the view that it was made of."""
+    return _shared((kind, tuple((r.name, r.version) for r in made)), lambda: _set(made))
 
 
 @derived
@@ -128,9 +128,8 @@ def _own_clusters(view: InboundView) -> ResourceSet:
     return _set(clusters.of_workload(view))
 
 
-@derived
-def _own_listeners(view: InboundView) -> ResourceSet:
-    return _set(inbound.of_view(view))
+def _own_listeners(view: InboundView, seen: Observability) -> ResourceSet:
+    return _shared(("inbound", view, seen), lambda: _set(inbound.of_view(view, seen)))
 
 
 @derived
@@ -143,9 +142,8 @@ def _gateway_files(view: GatewayView) -> ResourceSet:
     return _served_files(s.tls for s in view.servers)
 
 
-@derived
-def _gateway_listeners(view: GatewayView) -> ResourceSet:
-    return _set(gateway.of_view(view))
+def _gateway_listeners(view: GatewayView, seen: Observability) -> ResourceSet:
+    return _shared(("gateway", view, seen), lambda: _set(gateway.of_view(view, seen)))
 
 
 @derived
@@ -165,14 +163,14 @@ def _secrets(credentials: tuple[Credential, ...]) -> ResourceSet:
 
 @derived
 def _inbound_authorization(view: InboundView) -> ResourceSet:
-    return _set(authorization.extensions(view.config, view.authorization))
+    return _set(authorization.extensions(view.authorization))
 
 
 @derived
 def _gateway_authorization(view: GatewayView) -> ResourceSet:
     """All servers of a gateway have the same policies: those of its workload."""
-    policies = view.servers[0].authorization if view.servers else ()
-    return _set(authorization.extensions(view.config, policies))
+    access = view.servers[0].authorization if view.servers else UNRESTRICTED
+    return _set(authorization.extensions(access))
 
 
 @derived
@@ -189,7 +187,7 @@ def generate(view: View) -> dict[str, Sets]:
             names.EDS: (shared_endpoints, _all_sni_endpoints(out.endpoint_spaces) if automatic else EMPTY),
             names.ECDS: (_gateway_authorization(view.gateway),),
             names.SDS: (_secrets(view.credentials), from_files, _gateway_files(view.gateway)),
-            names.LDS: (_gateway_listeners(view.gateway), EMPTY),
+            names.LDS: (_gateway_listeners(view.gateway, view.observability), EMPTY),
             names.RDS: (_gateway_routes(view.gateway),),
         }
     assert view.inbound is not None
@@ -198,7 +196,7 @@ def generate(view: View) -> dict[str, Sets]:
         names.EDS: (shared_endpoints,),
         names.SDS: (_secrets(view.credentials), from_files, _own_files(view.inbound)),
         names.ECDS: (_inbound_authorization(view.inbound),),
-        names.LDS: (_listeners(out), _own_listeners(view.inbound)),
+        names.LDS: (_listeners(out, view.observability), _own_listeners(view.inbound, view.observability)),
         names.RDS: (_routes(out),),
         names.VHDS: (_all_hosts(out.domain_spaces),),
     }

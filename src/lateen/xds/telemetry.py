@@ -17,7 +17,7 @@ from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.access_loggers.stats.v3 import stats_pb2
 from envoy.extensions.formatter.req_without_query.v3 import req_without_query_pb2
 
-from lateen.mesh.objects import MeshConfig
+from lateen.mesh.settings import Observability
 from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, own_variable
 from lateen.xds import pb
 
@@ -34,16 +34,16 @@ UNKNOWN = "unknown"
 
 
 @lru_cache(maxsize=16)
-def access_log(config: MeshConfig) -> tuple[Any, ...]:
-    if not config.access_log_file or config.telemetry == "lean":
+def access_log(seen: Observability) -> tuple[Any, ...]:
+    if not seen.access_log_file or seen.telemetry == "lean":
         return ()
-    text = config.access_log_format or FORMAT
+    text = seen.access_log_format or FORMAT
     source = substitution_format_string_pb2.SubstitutionFormatString()
     source.text_format_source.inline_string = text if text.endswith("\n") else text + "\n"
     if "%REQ_WITHOUT_QUERY(" in text:  # the only operator of Istio's documents that Envoy does not have built in
         formatter = req_without_query_pb2.ReqWithoutQuery()
         source.formatters.add(name="envoy.formatter.req_without_query", typed_config=pb.any_of(formatter))
-    log = file_pb2.FileAccessLog(path=config.access_log_file, log_format=source)
+    log = file_pb2.FileAccessLog(path=seen.access_log_file, log_format=source)
     return (accesslog_pb2.AccessLog(name="envoy.access_loggers.file", typed_config=pb.any_of(log)),)
 
 
@@ -172,5 +172,5 @@ def metrics(server: Server | None, http: bool, lean: bool) -> accesslog_pb2.Acce
     return accesslog_pb2.AccessLog(name="envoy.access_loggers.stats", typed_config=pb.any_of(config))
 
 
-def loggers(config: MeshConfig, http: bool, server: Server | None = None) -> list[Any]:
-    return [*access_log(config), metrics(server, http, config.telemetry == "lean")]
+def loggers(seen: Observability, http: bool, server: Server | None = None) -> list[Any]:
+    return [*access_log(seen), metrics(server, http, seen.telemetry == "lean")]

@@ -19,7 +19,7 @@ from envoy.type.matcher.v3 import metadata_pb2, string_pb2, value_pb2
 from lateen.api import objects as o
 from lateen.api.mesh import ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider
 from lateen.api.security import AuthorizationPolicy
-from lateen.mesh.objects import MeshConfig
+from lateen.mesh.view import Authorization
 from lateen.wire import names
 from lateen.xds import pb
 from lateen.xds.authz import matchers, rules
@@ -99,13 +99,11 @@ def custom(
     return _filter(tcp, None, shadow, EXT_PREFIX), _ext_authz(by_name[usable[0]], tcp, prefix)
 
 
-def of_workload(config: MeshConfig, policies: Policies, tcp: bool) -> tuple[Any, ...]:
-    """CUSTOM, then DENY and ALLOW."""
+def of_workload(access: Authorization, policies: Policies, tcp: bool) -> tuple[Any, ...]:
+    """CUSTOM, then DENY and ALLOW: those of ``policies``, which are all or some of the workload's."""
     if not policies:
         return ()
-    aliases = config.trust_domain_aliases
-    domains = (config.trust_domain, *aliases) if aliases else ()
-    return (*custom(policies, tcp, config.extension_providers, domains), *plain(policies, tcp, domains))
+    return (*custom(policies, tcp, access.providers, access.domains), *plain(policies, tcp, access.domains))
 
 
 def _ext_authz(provider: ExtensionProvider, tcp: bool, prefix: str) -> Any:

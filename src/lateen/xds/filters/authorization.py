@@ -17,7 +17,7 @@ from envoy.config.core.v3 import config_source_pb2, extension_pb2
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 
-from lateen.mesh.objects import MeshConfig
+from lateen.mesh.view import Authorization
 from lateen.wire.resource import Resource
 from lateen.xds import pb
 from lateen.xds.authz import filters
@@ -42,9 +42,9 @@ def _slot(name: str) -> hcm.HttpFilter:
     return hcm.HttpFilter(name=name, config_discovery=source)
 
 
-def asks(policies: filters.Policies) -> bool:
+def asks(access: Authorization) -> bool:
     """Whether some policy asks somebody about requests."""
-    return any(p.spec.action == "CUSTOM" and not p.dry_run for p in policies)
+    return any(p.spec.action == "CUSTOM" and not p.dry_run for p in access.policies)
 
 
 def http(chain: Requests) -> list[hcm.HttpFilter]:
@@ -54,25 +54,25 @@ def http(chain: Requests) -> list[hcm.HttpFilter]:
 
 
 def network(chain: Connections) -> tuple[NetworkFilter, ...]:
-    return filters.of_workload(chain.config, chain.policies, tcp=True) if chain.policies else ()
+    return filters.of_workload(chain.access, chain.access.policies, tcp=True)
 
 
-def extensions(config: MeshConfig, policies: filters.Policies) -> tuple[Resource, ...]:
+def extensions(access: Authorization) -> tuple[Resource, ...]:
     """What the slots of a proxy hold."""
-    out = [_resource(DENY, config, _of(policies, "DENY")), _resource(ALLOW, config, _of(policies, "ALLOW"))]
-    if asks(policies):
-        mine = _of(policies, "CUSTOM")
-        out += [_resource(QUESTION, config, mine), _resource(CUSTOM, config, mine)]
+    out = [_resource(DENY, access, _of(access, "DENY")), _resource(ALLOW, access, _of(access, "ALLOW"))]
+    if asks(access):
+        mine = _of(access, "CUSTOM")
+        out += [_resource(QUESTION, access, mine), _resource(CUSTOM, access, mine)]
     return tuple(out)
 
 
-def _of(policies: filters.Policies, action: str) -> filters.Policies:
-    return tuple(p for p in policies if p.spec.action == action)
+def _of(access: Authorization, action: str) -> filters.Policies:
+    return tuple(p for p in access.policies if p.spec.action == action)
 
 
 @lru_cache(maxsize=4096)
-def _resource(slot: str, config: MeshConfig, policies: filters.Policies) -> Resource:
-    found = filters.of_workload(config, policies, tcp=False)
+def _resource(slot: str, access: Authorization, policies: filters.Policies) -> Resource:
+    found = filters.of_workload(access, policies, tcp=False)
     at = 1 if slot == CUSTOM else 0
     held = found[at].typed_config if at < len(found) else pb.any_of(rbac_pb2.RBAC())
     message = extension_pb2.TypedExtensionConfig(name=slot, typed_config=held)

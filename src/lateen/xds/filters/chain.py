@@ -9,9 +9,9 @@ from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 
 from lateen.api import networking as api
-from lateen.mesh.objects import MeshConfig
+from lateen.mesh.settings import Observability
+from lateen.mesh.view import UNRESTRICTED, Authorization
 from lateen.xds import pb, telemetry
-from lateen.xds.authz.filters import Policies
 
 HttpFilter = hcm.HttpFilter
 NetworkFilter = lc.Filter
@@ -42,16 +42,18 @@ class Option:
 class Connections:
     """A chain whose connections are forwarded."""
 
-    config: MeshConfig
+    seen: Observability
     clusters: tuple[tuple[str, int], ...]
     """(name, weight)"""
     protocol: str = "tcp"
     server: telemetry.Server | None = None
     """None on the client's side and at gateways."""
     option: Option | None = None
-    policies: Policies = ()
+    access: Authorization = UNRESTRICTED
     by_sni: bool = False
     """The name that TLS asks for is a cluster's (AUTO_PASSTHROUGH)."""
+    redis: bool = False
+    """Whether the protocol ``redis`` is balanced by commands."""
     lookup_port: int = 0
     """The name that TLS asks for is looked up, and this port of it is meant; 0: it is not."""
 

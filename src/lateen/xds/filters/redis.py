@@ -12,7 +12,7 @@ OPERATION_S = 5.0
 
 
 def wanted(chain: Connections) -> bool:
-    return chain.protocol == "redis" and chain.config.redis_filter
+    return chain.protocol == "redis" and chain.redis
 
 
 def network(chain: Connections) -> list[lc.Filter]:

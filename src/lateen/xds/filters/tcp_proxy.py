@@ -16,7 +16,7 @@ def network(chain: Connections) -> list[lc.Filter]:
     if redis.wanted(chain):
         return []
     out = tcp_proxy_pb2.TcpProxy(
-        stat_prefix=chain.clusters[0][0], access_log=telemetry.loggers(chain.config, False, chain.server)
+        stat_prefix=chain.clusters[0][0], access_log=telemetry.loggers(chain.seen, False, chain.server)
     )
     if len(chain.clusters) == 1:
         out.cluster = chain.clusters[0][0]

@@ -8,6 +8,7 @@ from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.config.listener.v3 import listener_pb2
 
 from lateen.mesh.proxies import Place
+from lateen.mesh.settings import Observability
 from lateen.mesh.view import GatewayServer, GatewayView
 from lateen.wire import names
 from lateen.wire.resource import Resource
@@ -25,50 +26,52 @@ Found = tuple[tuple[str, ...], tuple[str, ...], Any]
 """(SNI names, destination ranges, the filter chain without its match for these)"""
 
 
-def _requests(server: GatewayServer, where: Place) -> Found:
+def _requests(server: GatewayServer, where: Place, seen: Observability) -> Found:
     """The chain of a server that routes requests."""
     requests = Requests("gateway", asks=authorization.asks(server.authorization))
     stat = f"outbound_0.0.0.0_{server.target}"
-    manager = http.manager(server.config, requests, stat, rds=server.route, place=where)
+    manager = http.manager(seen, requests, stat, rds=server.route, place=where)
     chain = lc.FilterChain(name=server.name, filters=[manager])
     if server.tls:
-        chain.transport_socket.CopyFrom(tls.gateway(server.tls, ALPN, server.config.trust_domain))
+        chain.transport_socket.CopyFrom(tls.gateway(server.tls, ALPN, server.trust_domain))
     return server.sni, (), chain
 
 
-def _connections(server: GatewayServer) -> list[Found]:
+def _connections(server: GatewayServer, seen: Observability) -> list[Found]:
     """Chains that forward connections: by SNI where TLS passes through, else by destination."""
 
     if server.automatic:
-        return [_by_cluster_name(server)]
+        return [_by_cluster_name(server, seen)]
     out = []
     for route in server.connections:
         clusters = connections.clusters(route)
         if not clusters:
             continue
-        filters = tcp.weighted(server.config, clusters, policies=server.authorization)
+        filters = tcp.weighted(seen, clusters, access=server.authorization)
         chain = lc.FilterChain(name=server.name, filters=filters)
         if server.tls:
-            chain.transport_socket.CopyFrom(tls.gateway(server.tls, (), server.config.trust_domain))
+            chain.transport_socket.CopyFrom(tls.gateway(server.tls, (), server.trust_domain))
         out.append((route.sni if server.passthrough else server.sni, route.subnets, chain))
     return out
 
 
-def _by_cluster_name(server: GatewayServer) -> Found:
+def _by_cluster_name(server: GatewayServer, seen: Observability) -> Found:
     """AUTO_PASSTHROUGH: the SNI of mesh TLS (``outbound_.80_._.host``) names the cluster."""
     match = lc.FilterChainMatch(application_protocols=tls.MESH_ALPN)
     otherwise = ((names.BLACK_HOLE, 100),)
-    filters = order.network(Connections(server.config, otherwise, policies=server.authorization, by_sni=True))
+    filters = order.network(Connections(seen, otherwise, access=server.authorization, by_sni=True))
     return server.sni, (), lc.FilterChain(filters=filters, filter_chain_match=match)
 
 
-def _listener(place: tuple[str, int], where: Place, servers: tuple[GatewayServer, ...]) -> Resource | None:
+def _listener(
+    place: tuple[str, int], where: Place, servers: tuple[GatewayServer, ...], seen: Observability
+) -> Resource | None:
     """None while nothing is routed from the port."""
     chains: list[Any] = []
     taken = Taken()
     for server in servers:
         # The oldest Gateway wins; the other one's status says so.
-        for sni, ranges, chain in [_requests(server, where)] if server.route else _connections(server):
+        for sni, ranges, chain in [_requests(server, where, seen)] if server.route else _connections(server, seen):
             for match in taken.left(sni, ranges):
                 made = lc.FilterChain()
                 made.CopyFrom(chain)
@@ -89,14 +92,14 @@ def _listener(place: tuple[str, int], where: Place, servers: tuple[GatewayServer
         traffic_direction="OUTBOUND",
     )
     origins = [origin for s in servers for origin in s.origins]
-    origins += [str(p.ref) for s in servers for p in s.authorization]
+    origins += [str(p.ref) for s in servers for p in s.authorization.policies]
     origins += [str(r.rule) for s in servers for r in s.connections]
     return pb.resource(out.name, out, tuple(dict.fromkeys(origins)))
 
 
-def of_view(view: GatewayView) -> tuple[Resource, ...]:
+def of_view(view: GatewayView, seen: Observability) -> tuple[Resource, ...]:
     by_place: dict[tuple[str, int], list[GatewayServer]] = {}
     for s in view.servers:
         by_place.setdefault((s.bind, s.target), []).append(s)
-    made = (_listener(place, view.place, tuple(servers)) for place, servers in sorted(by_place.items()))
+    made = (_listener(place, view.place, tuple(servers), seen) for place, servers in sorted(by_place.items()))
     return tuple(m for m in made if m is not None)

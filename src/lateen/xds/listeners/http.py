@@ -8,8 +8,8 @@ from envoy.config.core.v3 import protocol_pb2
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 
-from lateen.mesh.objects import MeshConfig
 from lateen.mesh.proxies import Place
+from lateen.mesh.settings import Observability
 from lateen.xds import pb, telemetry
 from lateen.xds.filters import order
 from lateen.xds.filters.chain import Requests
@@ -20,7 +20,7 @@ _DETAILED = (hcm.HttpConnectionManager.APPEND_FORWARD, hcm.HttpConnectionManager
 
 
 def manager(
-    config: MeshConfig,
+    seen: Observability,
     chain: Requests,
     stat_prefix: str,
     *,
@@ -35,7 +35,7 @@ def manager(
         stat_prefix=stat_prefix,
         http_filters=order.http(chain),
         normalize_path=pb.boolean(True),
-        access_log=telemetry.loggers(config, True, server),
+        access_log=telemetry.loggers(seen, True, server),
         stream_idle_timeout=pb.duration(0),
         upgrade_configs=[hcm.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
         use_remote_address=pb.boolean(chain.kind == "gateway"),

@@ -9,6 +9,7 @@ from envoy.config.listener.v3 import listener_pb2
 
 from lateen.api import objects as o
 from lateen.mesh.objects import HTTP, SERVER_FIRST
+from lateen.mesh.settings import Observability
 from lateen.mesh.view import InboundPort, InboundView
 from lateen.wire import names, ports
 from lateen.wire.resource import Resource
@@ -76,67 +77,69 @@ def _server(view: InboundView, service: o.Service | None, secure: bool, name: st
     )
 
 
-def _filters(view: InboundView, i: InboundPort, secure: bool, is_http: bool, stat: str) -> list[Any]:
+def _filters(
+    view: InboundView, seen: Observability, i: InboundPort, secure: bool, is_http: bool, stat: str
+) -> list[Any]:
     """The network filters of connections to a port."""
     server = _server(view, i.service, secure)
     cluster = names.inbound(i.port.number)
     if not is_http:
         option = tcp.option(i.pool)
-        return tcp.weighted(view.config, ((cluster, 100),), server, option, view.authorization)
+        return tcp.weighted(seen, ((cluster, 100),), server, option, view.authorization)
     route = virtual_host.inbound(cluster, i.port.number)
-    return [http.manager(view.config, _requests(view), f"inbound_{stat}", route=route, server=server)]
+    return [http.manager(seen, _requests(view), f"inbound_{stat}", route=route, server=server)]
 
 
 def _requests(view: InboundView) -> Requests:
     return Requests("inbound", asks=authorization.asks(view.authorization))
 
 
-def _port_chains(view: InboundView, i: InboundPort) -> list[Any]:
+def _port_chains(view: InboundView, seen: Observability, i: InboundPort) -> list[Any]:
     port = i.port
     name = f"{view.pod.address if i.scoped else '0.0.0.0'}_{port.number}"
     mode = dict(view.mtls_ports).get(port.number, view.mtls)
     family = "http" if port.protocol in HTTP else "auto" if port.protocol == "auto" else "tcp"
     if i.tls is not None and mode == "DISABLE":
-        return [_own_tls(view, i, name, family == "http")]
+        return [_own_tls(view, seen, i, name, family == "http")]
     out = []
     for kind in WAYS[(family, mode)]:
-        filters = _filters(view, i, kind.mesh, kind.http, name)
+        filters = _filters(view, seen, i, kind.mesh, kind.http, name)
         chain = lc.FilterChain(name=name, filters=filters, filter_chain_match=_match(port.number, kind))
         if kind.mesh:
             alpn = ALPN_SERVER if kind.http else tls.ALPN_TCP
-            chain.transport_socket.CopyFrom(tls.downstream(alpn, view.config.trust_domain))
+            chain.transport_socket.CopyFrom(tls.downstream(alpn, view.transport.trust_domain))
         out.append(chain)
     return out
 
 
-def _own_tls(view: InboundView, i: InboundPort, name: str, is_http: bool) -> lc.FilterChain:
+def _own_tls(view: InboundView, seen: Observability, i: InboundPort, name: str, is_http: bool) -> lc.FilterChain:
     """A Sidecar's ingress listener with ``tls``, which is used where mutual TLS is disabled."""
     assert i.tls is not None
     match = lc.FilterChainMatch(transport_protocol="tls")
     match.destination_port.value = i.port.number
-    chain = lc.FilterChain(name=name, filters=_filters(view, i, False, is_http, name), filter_chain_match=match)
+    chain = lc.FilterChain(name=name, filters=_filters(view, seen, i, False, is_http, name), filter_chain_match=match)
     alpn = ALPN_SERVER if is_http else ()
-    chain.transport_socket.CopyFrom(tls.gateway(i.tls, alpn, view.config.trust_domain))
+    chain.transport_socket.CopyFrom(tls.gateway(i.tls, alpn, view.transport.trust_domain))
     return chain
 
 
-def _rest_chains(view: InboundView) -> list[Any]:
+def _rest_chains(view: InboundView, seen: Observability) -> list[Any]:
     """Chains for ports that belong to no service."""
     hole = lc.FilterChainMatch()
     hole.destination_port.value = ports.INBOUND
     out = [
         lc.FilterChain(
-            name="virtualInbound-blackhole", filter_chain_match=hole, filters=tcp.proxy(view.config, names.BLACK_HOLE)
+            name="virtualInbound-blackhole", filter_chain_match=hole, filters=tcp.proxy(seen, names.BLACK_HOLE)
         )
     ]
     known = {i.port.number for i in view.ports}
     single = [(number, mode) for number, mode in view.mtls_ports if number not in known]
     for number, mode in [(None, view.mtls), *single]:
-        out += _passthrough(view, number, mode)
+        out += _passthrough(view, seen, number, mode)
     return out
 
 
-def _passthrough(view: InboundView, port: int | None, mode: str) -> list[Any]:
+def _passthrough(view: InboundView, seen: Observability, port: int | None, mode: str) -> list[Any]:
     """Chains that forward to the original destination; ``port`` is None for all ports without chains of their own."""
     out = []
     suffix = "" if port is None else f"-{port}"
@@ -145,9 +148,9 @@ def _passthrough(view: InboundView, port: int | None, mode: str) -> list[Any]:
         if kind.http:
             route = virtual_host.inbound(names.INBOUND_PASSTHROUGH, 0)
             stat = f"{names.INBOUND_PASSTHROUGH}{suffix}"
-            filters = [http.manager(view.config, _requests(view), stat, route=route, server=server)]
+            filters = [http.manager(seen, _requests(view), stat, route=route, server=server)]
         else:
-            filters = tcp.proxy(view.config, names.INBOUND_PASSTHROUGH, server, view.authorization)
+            filters = tcp.proxy(seen, names.INBOUND_PASSTHROUGH, server, view.authorization)
         chain = lc.FilterChain(
             name=f"virtualInbound-catchall-http{suffix}" if kind.http else f"virtualInbound{suffix}",
             filters=filters,
@@ -155,14 +158,14 @@ def _passthrough(view: InboundView, port: int | None, mode: str) -> list[Any]:
         )
         if kind.mesh:
             alpn = ALPN_SERVER if kind.http else tls.ALPN_TCP
-            chain.transport_socket.CopyFrom(tls.downstream(alpn, view.config.trust_domain))
+            chain.transport_socket.CopyFrom(tls.downstream(alpn, view.transport.trust_domain))
         out.append(chain)
     return out
 
 
-def _free(view: InboundView, i: InboundPort) -> Resource:
+def _free(view: InboundView, seen: Observability, i: InboundPort) -> Resource:
     """A Sidecar's ingress listener that is not captured: Envoy binds its address."""
-    chains = _port_chains(view, i)
+    chains = _port_chains(view, seen, i)
     for chain in chains:
         chain.filter_chain_match.ClearField("destination_port")
     out = listener_pb2.Listener(
@@ -178,11 +181,11 @@ def _free(view: InboundView, i: InboundPort) -> Resource:
     return pb.resource(out.name, out, view.origins)
 
 
-def of_view(view: InboundView) -> tuple[Resource, ...]:
-    chains = _rest_chains(view)
+def of_view(view: InboundView, seen: Observability) -> tuple[Resource, ...]:
+    chains = _rest_chains(view, seen)
     for i in view.ports:
         if not i.bind:
-            chains += _port_chains(view, i)
+            chains += _port_chains(view, seen, i)
     out = listener_pb2.Listener(
         name=names.VIRTUAL_INBOUND,
         address=pb.address("0.0.0.0", ports.INBOUND),
@@ -193,9 +196,9 @@ def of_view(view: InboundView) -> tuple[Resource, ...]:
         max_connections_to_accept_per_socket_event=pb.u32(tcp.ACCEPTED_AT_ONCE),
         continue_on_listener_filters_timeout=True,
     )
-    policies = [str(p.ref) for p in view.authorization]
+    policies = [str(p.ref) for p in view.authorization.policies]
     origins = (*((str(view.policy),) if view.policy else ()), *policies, *view.origins)
-    return (pb.resource(out.name, out, origins), *(_free(view, i) for i in view.ports if i.bind))
+    return (pb.resource(out.name, out, origins), *(_free(view, seen, i) for i in view.ports if i.bind))
 
 
 def _inspector(view: InboundView) -> lc.ListenerFilter:

@@ -15,7 +15,8 @@ from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.config.listener.v3 import listener_pb2
 
 from lateen.kit.derived import Shared, derived
-from lateen.mesh.objects import HTTP, MeshConfig
+from lateen.mesh.objects import HTTP
+from lateen.mesh.settings import Observability, OutboundPolicy
 from lateen.mesh.view import Bind, HostSpace, HostView, OutboundView, Spaces
 from lateen.wire import names, ports
 from lateen.wire.resource import Resource
@@ -28,21 +29,21 @@ from lateen.xds.routes import connections
 ANYWHERE = "0.0.0.0"
 
 
-def unknown(config: MeshConfig) -> str:
+def unknown(policy: OutboundPolicy) -> str:
     """The cluster for destinations that the mesh does not know."""
-    if config.egress_proxy:
-        return config.egress_proxy
-    return names.PASSTHROUGH if config.outbound_policy == "ALLOW_ANY" else names.BLACK_HOLE
+    if policy.egress_proxy:
+        return policy.egress_proxy
+    return names.PASSTHROUGH if policy.mode == "ALLOW_ANY" else names.BLACK_HOLE
 
 
 @lru_cache(maxsize=16)
-def _virtual(config: MeshConfig) -> Resource:
+def _virtual(seen: Observability, policy: OutboundPolicy) -> Resource:
     hole = lc.FilterChain(
         name="virtualOutbound-blackhole",
-        filters=tcp.proxy(config, names.BLACK_HOLE),
+        filters=tcp.proxy(seen, names.BLACK_HOLE),
         filter_chain_match=lc.FilterChainMatch(destination_port=pb.u32(ports.OUTBOUND)),
     )
-    rest = lc.FilterChain(name="virtualOutbound-catchall-tcp", filters=tcp.proxy(config, unknown(config)))
+    rest = lc.FilterChain(name="virtualOutbound-catchall-tcp", filters=tcp.proxy(seen, unknown(policy)))
     out = listener_pb2.Listener(
         name=names.VIRTUAL_OUTBOUND,
         address=pb.address(ANYWHERE, ports.OUTBOUND),
@@ -62,7 +63,9 @@ class Chain(NamedTuple):
     filters: list[Any]
 
 
-def _chains(host: HostView, port: int, anywhere: bool, named: bool) -> tuple[list[Chain], tuple[str, ...]]:
+def _chains(
+    seen: Observability, host: HostView, port: int, anywhere: bool, named: bool
+) -> tuple[list[Chain], tuple[str, ...]]:
     """Of one service's port. ``anywhere``: the listener is for every address; ``named``: its TLS connections must ask
     for the service's name, since others share the listener. Returns also the user's objects that these come from."""
 
@@ -72,21 +75,24 @@ def _chains(host: HostView, port: int, anywhere: bool, named: bool) -> tuple[lis
     by_name = [r for r in routed.by_name if connections.clusters(r)]
     by_place = [r for r in routed.by_place if connections.clusters(r)]
     options = tcp.options(host, port)
+    redis = host.transport.redis
     out = [
-        Chain(r.sni, r.subnets or ranges, tcp.to(host.config, connections.clusters(r), kind, options))
+        Chain(r.sni, r.subnets or ranges, tcp.to(seen, connections.clusters(r), kind, options, redis=redis))
         for r in (*by_name, *by_place)
     ]
     if all(r.sni or r.subnets for r in (*by_name, *by_place)) and not (named and by_name):
         sni = (host.host,) if named and kind == "tls" and host.host != "*" else ()
         own = ((names.outbound(host.host, port), 100),)
         lookup = port if host.resolution == "DYNAMIC_DNS" else 0
-        out.append(Chain(sni, ranges, tcp.to(host.config, own, kind, options, lookup)))
+        out.append(Chain(sni, ranges, tcp.to(seen, own, kind, options, redis=redis, lookup_port=lookup)))
     origins = dict.fromkeys([*(str(r.rule) for r in (*by_name, *by_place)), *host.origins])
     origins |= dict.fromkeys(str(dr.ref) for _, _, found in host.onward for dr in found)
     return out, tuple(origins)
 
 
-def _listener(config: MeshConfig, place: Place, requests: bool, hosts: tuple[HostView, ...]) -> Resource:
+def _listener(
+    seen: Observability, policy: OutboundPolicy, place: Place, requests: bool, hosts: tuple[HostView, ...]
+) -> Resource:
     """``requests``: whether HTTP is routed here; ``hosts``: those that match connections."""
     address, port = place
     anywhere = address == ANYWHERE
@@ -98,10 +104,10 @@ def _listener(config: MeshConfig, place: Place, requests: bool, hosts: tuple[Hos
     if requests:
         # TLS may announce HTTP in its ALPN; only plain text can be routed as HTTP here.
         looks = lc.FilterChainMatch(transport_protocol="raw_buffer", application_protocols=["http/1.1", "h2c"])
-        manager = http.manager(config, Requests("outbound", dynamic=_dynamic(hosts)), f"outbound_{name}", rds=str(port))
+        manager = http.manager(seen, Requests("outbound", dynamic=_dynamic(hosts)), f"outbound_{name}", rds=str(port))
         chains.append(lc.FilterChain(filter_chain_match=looks, filters=[manager]))
     for host in hosts:
-        found, mine = _chains(host, port, anywhere, anywhere or len(hosts) > 1)
+        found, mine = _chains(seen, host, port, anywhere, anywhere or len(hosts) > 1)
         origins |= dict.fromkeys(mine)
         for chain in found:
             for match in taken.left(chain.sni, chain.ranges):
@@ -111,7 +117,7 @@ def _listener(config: MeshConfig, place: Place, requests: bool, hosts: tuple[Hos
                     chains.append(lc.FilterChain(filter_chain_match=match, filters=chain.filters))
     free = rest is None
     if rest is None:
-        rest = tcp.proxy(config, unknown(config))
+        rest = tcp.proxy(seen, unknown(policy))
     by_name = any(c.filter_chain_match.server_names for c in chains)
     out = listener_pb2.Listener(
         name=name,
@@ -134,7 +140,7 @@ def _dynamic(hosts: tuple[HostView, ...]) -> bool:
     return any(h.resolution == "DYNAMIC_DNS" for h in hosts)
 
 
-def _bound(config: MeshConfig, bind: Bind) -> Resource:
+def _bound(seen: Observability, bind: Bind) -> Resource:
     """A Sidecar's egress listener with an address of its own."""
     name = f"{bind.address}_{bind.port}"
     out = listener_pb2.Listener(
@@ -147,7 +153,7 @@ def _bound(config: MeshConfig, bind: Bind) -> Resource:
     if bind.address.startswith("unix://"):
         out.address.pipe.path = bind.address.removeprefix("unix://")
     if bind.protocol in HTTP:
-        filters = [http.manager(config, Requests("outbound"), f"outbound_{name}", rds=str(bind.port))]
+        filters = [http.manager(seen, Requests("outbound"), f"outbound_{name}", rds=str(bind.port))]
         out.filter_chains.add(filters=filters)
         return pb.resource(name, out)
     origins: dict[str, None] = {}
@@ -156,7 +162,7 @@ def _bound(config: MeshConfig, bind: Bind) -> Resource:
         number = next((p.number for p in host.ports if p.number == bind.port), None)
         if number is None:
             continue
-        found, mine = _chains(host, number, False, len(bind.hosts) > 1)
+        found, mine = _chains(seen, host, number, False, len(bind.hosts) > 1)
         origins |= dict.fromkeys(mine)
         for chain in found:
             for match in taken.left(chain.sni, chain.ranges):
@@ -167,7 +173,7 @@ def _bound(config: MeshConfig, bind: Bind) -> Resource:
     if any(c.filter_chain_match.server_names for c in out.filter_chains):
         out.listener_filters.append(tcp.tls_inspector())
     if not len(out.filter_chains):
-        chosen = list(out.default_filter_chain.filters) or tcp.proxy(config, names.BLACK_HOLE)
+        chosen = list(out.default_filter_chain.filters) or tcp.proxy(seen, names.BLACK_HOLE)
         out.ClearField("default_filter_chain")
         out.filter_chains.add(filters=chosen)
     return pb.resource(name, out, tuple(origins))
@@ -187,11 +193,15 @@ class Listening:
     """Who takes connections, and where."""
 
 
-class Listeners:
-    """All of a client's outbound listeners."""
+@dataclass(frozen=True)
+class Plan:
+    """Which outbound listeners a client has, whatever they report."""
 
-    def __init__(self, resources: tuple[Resource, ...]) -> None:
-        self.resources = resources
+    policy: OutboundPolicy
+    parts: tuple[Listening, ...]
+    binds: tuple[Bind, ...]
+
+    __hash__ = object.__hash__  # equal plans are one object
 
 
 _shared = Shared()
@@ -229,24 +239,22 @@ def _parts(spaces: Spaces[HostSpace]) -> tuple[Listening, ...]:
 
 
 @derived
-def of_view(view: OutboundView) -> Listeners:
+def plan(view: OutboundView) -> Plan:
+    """The same object for all views whose listeners are the same, whatever else differs."""
+    key = (view.policy, _parts(view.host_spaces), view.binds)
+    return _shared(("plan", key), lambda: Plan(*key))
+
+
+def resources(plan: Plan, seen: Observability) -> tuple[Resource, ...]:
     """One listener for each port where requests are routed, one for each address and port of other services."""
-    parts = _parts(view.host_spaces)
-    key = (view.config, parts, view.binds)
-    return _shared(("listeners", key), lambda: Listeners(_made(*key)))
-
-
-def _made(config: MeshConfig, parts: tuple[Listening, ...], binds: tuple[Bind, ...]) -> tuple[Resource, ...]:
-    requests = {place for part in parts for place in part.requests}
+    requests = {place for part in plan.parts for place in part.requests}
     takers: dict[Place, list[HostView]] = {}
-    for place, host in sorted((t for part in parts for t in part.takers), key=lambda t: t[1].host):
+    for place, host in sorted((t for part in plan.parts for t in part.takers), key=lambda t: t[1].host):
         takers.setdefault(place, []).append(host)
-    out = [_virtual(config)]
-    out += [_listener_at(config, p, p in requests, tuple(takers.get(p, ()))) for p in sorted(requests | takers.keys())]
-    bound = [_bound(config, b) for b in binds]
+    out = [_virtual(seen, plan.policy)]
+    for place in sorted(requests | takers.keys()):
+        key = (seen, plan.policy, place, place in requests, tuple(takers.get(place, ())))
+        out.append(_shared(("listener", key), lambda key=key: _listener(*key)))  # type: ignore[misc]
+    bound = [_bound(seen, b) for b in plan.binds]
     known = {b.name for b in bound}
     return (*(r for r in out if r.name not in known), *bound)
-
-
-def _listener_at(config: MeshConfig, place: Place, requests: bool, hosts: tuple[HostView, ...]) -> Resource:
-    return _shared(("listener", config, place, requests, hosts), lambda: _listener(config, place, requests, hosts))

@@ -13,11 +13,10 @@ from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 
 from lateen.api import networking as api
 from lateen.mesh import policy
-from lateen.mesh.objects import MeshConfig
-from lateen.mesh.view import HostView
+from lateen.mesh.settings import Observability
+from lateen.mesh.view import UNRESTRICTED, Authorization, HostView
 from lateen.wire import names
 from lateen.xds import pb, telemetry
-from lateen.xds.authz.filters import Policies
 from lateen.xds.filters import order
 from lateen.xds.filters.chain import Connections, Option
 
@@ -52,30 +51,36 @@ def option(pool: api.ConnectionPool | None, tunnel: api.Tunnel | None = None) ->
 
 
 def weighted(
-    config: MeshConfig,
+    seen: Observability,
     clusters: tuple[tuple[str, int], ...],
     server: telemetry.Server | None = None,
     option: Option | None = None,
-    policies: Policies = (),
+    access: Authorization = UNRESTRICTED,
 ) -> list[Any]:
     """Network filters of connections to one cluster, or to several by their weights."""
-    return order.network(Connections(config, clusters, server=server, option=option, policies=policies))
+    return order.network(Connections(seen, clusters, server=server, option=option, access=access))
 
 
 def proxy(
-    config: MeshConfig, cluster: str, server: telemetry.Server | None = None, policies: Policies = ()
+    seen: Observability, cluster: str, server: telemetry.Server | None = None, access: Authorization = UNRESTRICTED
 ) -> list[Any]:
     """Network filters of connections to one cluster."""
-    return weighted(config, ((cluster, 100),), server, policies=policies)
+    return weighted(seen, ((cluster, 100),), server, access=access)
 
 
 def to(
-    config: MeshConfig, clusters: tuple[tuple[str, int], ...], protocol: str, found: Options, lookup_port: int = 0
+    seen: Observability,
+    clusters: tuple[tuple[str, int], ...],
+    protocol: str,
+    found: Options,
+    *,
+    redis: bool = False,
+    lookup_port: int = 0,
 ) -> list[Any]:
-    """Network filters of a client's connections; of several clusters the first one's settings hold. ``lookup_port``:
-    see ``filters.chain.Connections``."""
+    """Network filters of a client's connections; of several clusters the first one's settings hold. See
+    ``filters.chain.Connections``."""
     option = next((found[name] for name, _ in clusters if name in found), None)
-    return order.network(Connections(config, clusters, protocol, option=option, lookup_port=lookup_port))
+    return order.network(Connections(seen, clusters, protocol, option=option, redis=redis, lookup_port=lookup_port))
 
 
 @lru_cache(maxsize=1)

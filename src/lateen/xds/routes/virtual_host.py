@@ -13,9 +13,10 @@ from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import dynamic_forwa
 
 from lateen.api.domain import service_host
 from lateen.kit.derived import derived
-from lateen.mesh.objects import HTTP, MeshConfig
+from lateen.mesh.objects import HTTP
 from lateen.mesh.routing import Route
 from lateen.mesh.scope import covers
+from lateen.mesh.settings import OutboundPolicy
 from lateen.mesh.spelling import spellings
 from lateen.mesh.view import DomainSpace, GatewayServer, HostSpace, HostView, OutboundView, Port, Spaces
 from lateen.wire import names
@@ -154,16 +155,16 @@ def virtual_host(view: HostView, port: Port, viewer: str = "", silent: frozenset
 
 
 @lru_cache(maxsize=16)
-def _rest(config: MeshConfig) -> Any:
+def _rest(policy: OutboundPolicy) -> Any:
     """Hosts that the mesh does not know."""
-    anywhere = config.outbound_policy == "ALLOW_ANY" or config.egress_proxy
+    anywhere = policy.mode == "ALLOW_ANY" or policy.egress_proxy
     name = "allow_any" if anywhere else "block_all"
     host = rc.VirtualHost(
         name=name, domains=["*"], include_request_attempt_count=True, request_headers_to_remove=ALL_HEADERS
     )
     route = host.routes.add(name=name, match=rc.RouteMatch(prefix="/"))
     if anywhere:
-        route.route.cluster = config.egress_proxy or names.PASSTHROUGH
+        route.route.cluster = policy.egress_proxy or names.PASSTHROUGH
         action.set_timeout(route.route, 0)
     else:
         route.direct_response.status = 502
@@ -171,7 +172,7 @@ def _rest(config: MeshConfig) -> Any:
 
 
 @lru_cache(maxsize=4096)
-def _configuration(port: int, config: MeshConfig, everything: bool) -> Resource:
+def _configuration(port: int, policy: OutboundPolicy, everything: bool) -> Resource:
     """The route configuration of a port: its hosts come one by one (VHDS), the rest is inline, unless some host stands
     for ``everything``."""
     out = route_pb2.RouteConfiguration(
@@ -179,7 +180,7 @@ def _configuration(port: int, config: MeshConfig, everything: bool) -> Resource:
         validate_clusters=pb.boolean(False),
         max_direct_response_body_size_bytes=pb.u32(1024 * 1024),
         ignore_port_in_host_matching=True,
-        virtual_hosts=[] if everything else [_rest(config)],
+        virtual_hosts=[] if everything else [_rest(policy)],
         vhds=route_pb2.Vhds(config_source=pb.ads()),
     )
     _tell_peers(out)
@@ -204,7 +205,7 @@ def outbound(view: OutboundView) -> tuple[Resource, ...]:
     """One route configuration for each HTTP port of the mesh."""
     ports, whole = _all_ports(view.host_spaces)
     found = ports | {b.port for b in view.binds if b.protocol in ROUTED}
-    return tuple(_configuration(n, view.config, n in whole) for n in sorted(found))
+    return tuple(_configuration(n, view.policy, n in whole) for n in sorted(found))
 
 
 def hosts(part: DomainSpace) -> tuple[Resource, ...]:

@@ -1,0 +1,85 @@
+"""The parts of Istio's MeshConfig that have an effect, by what they have an effect on, and Lateen's own switches.
+
+Each part is an input of its own: what is worked out from one does not change with another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lateen.api.domain import TRUST_DOMAIN
+from lateen.api.mesh import ExtensionProvider, ProxyConfig
+from lateen.api.networking import LocalityLb
+
+
+@dataclass(frozen=True)
+class Transport:
+    """How proxies connect to others."""
+
+    trust_domain: str = TRUST_DOMAIN
+    http2: bool = True
+    """HTTP/2 between sidecars (Istio's default is HTTP/1.1)."""
+    h2_upgrade: bool = False
+    """HTTP/2 to every service whose rule does not forbid it."""
+    connect_timeout_s: float = 10.0
+    dns_refresh_s: float = 60.0
+    redis: bool = False
+    """Whether ports of protocol redis get Envoy's Redis proxy instead of plain connections."""
+
+
+@dataclass(frozen=True)
+class OutboundPolicy:
+    """What becomes of requests and connections to destinations that the mesh does not know."""
+
+    mode: str = "ALLOW_ANY"
+    egress_proxy: str = ""
+    """The cluster that they are sent to instead (a Sidecar's outboundTrafficPolicy.egressProxy)."""
+
+
+@dataclass(frozen=True)
+class Observability:
+    """What a proxy reports."""
+
+    access_log_file: str = ""
+    access_log_format: str = ""
+    telemetry: str = "full"
+    """``full``: Istio's standard metrics with all labels; ``lean``: fewer histograms and tags, no per-request log."""
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Whose identities count, and who else is asked."""
+
+    aliases: tuple[str, ...] = ()
+    """Other names of the trust domain."""
+    providers: tuple[ExtensionProvider, ...] = field(default=(), hash=False)
+    """Who is asked by AuthorizationPolicies with action CUSTOM."""
+
+
+@dataclass(frozen=True)
+class IngressSettings:
+    """Which Ingresses are served, and by which gateway."""
+
+    class_name: str = "istio"
+    mode: str = "STRICT"
+    selector: str = "ingressgateway"
+    """The value of the gateway pods' label ``istio``."""
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """All settings of one instant."""
+
+    transport: Transport = Transport()
+    outbound: OutboundPolicy = OutboundPolicy()
+    observability: Observability = Observability()
+    trust: Trust = Trust()
+    ingress: IngressSettings = IngressSettings()
+    locality: LocalityLb | None = field(default=None, hash=False)
+    """For services whose rules say nothing of localities."""
+    proxy: ProxyConfig = field(default=ProxyConfig(), hash=False)
+    """``defaultConfig``; what it means for one proxy is in ``mesh.proxies``."""
+    root_namespace: str = "istio-system"
+
+
+DEFAULTS = MeshConfig()
