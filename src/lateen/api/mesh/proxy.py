@@ -1,7 +1,7 @@
 """Istio's ProxyConfig: ``meshConfig.defaultConfig`` and the annotation ``proxy.istio.io/config``.
 
 Source: istio.io/api ``mesh/v1alpha1/proxy.proto``. Not to be confused with the custom resource ProxyConfig
-(``api/networking.py``), which has four fields.
+(``api/networking/proxy_config.py``), which has four fields.
 """
 
 from __future__ import annotations
