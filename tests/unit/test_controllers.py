@@ -11,7 +11,6 @@ from lateen.api.kinds import Kind
 from lateen.cluster.apiserver.direct import DirectClient
 from lateen.cluster.apiserver.resources import BUILT_IN
 from lateen.cluster.controllers import loop as loops
-from lateen.cluster.controllers import served
 from lateen.cluster.controllers.loop import Loop, collection_of
 from lateen.cluster.controllers.manager import controllers
 from lateen.kit import tasks
@@ -254,22 +253,22 @@ def test_a_namespace_gets_its_root_certificate_again_and_ends_with_all_that_is_i
         await until(has_root)
         await client.delete(kinds.CONFIG_MAP, "n", "kube-root-ca.crt")
         await until(has_root)
-        lease = thing("l", kind=served.LEASE)
+        lease = thing("l", kind=kinds.LEASE)
         lease["metadata"]["namespace"] = "n"
-        await client.create(served.LEASE, lease)
+        await client.create(kinds.LEASE, lease)
         await client.delete(kinds.NAMESPACE, "", "n")
 
         async def ended():
             return await client.get(kinds.NAMESPACE, "", "n") is None
 
         await until(ended)
-        assert await client.get(served.LEASE, "n", "l") is None
+        assert await client.get(kinds.LEASE, "n", "l") is None
         with pytest.raises(KubeError, match="not found"):
-            await client.create(served.LEASE, lease)
+            await client.create(kinds.LEASE, lease)
 
     play(story)
 
 
 def test_the_collectors_know_every_kind_that_is_stored():
     stored = {r.collection for r in BUILT_IN if "list" in r.verbs}
-    assert stored == {collection_of(k) for k in served.BUILT_IN}
+    assert stored == {collection_of(k) for k in kinds.BUILT_IN}

@@ -1,6 +1,7 @@
 """One table of kinds: a row is all that a new kind needs, and kinds of one name in two groups stay apart."""
 
 import asyncio
+import dataclasses
 import importlib.util
 import json
 import pathlib
@@ -9,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 from test_webhooks import answer
 
-from lateen.analysis import Snapshot, Source, analyze
+from lateen.analysis import Snapshot, Source, analyze, load
+from lateen.analysis.standing import Standing
 from lateen.api import crds, effective, kinds, validate
 from lateen.api.config import Config
 from lateen.api.validate.findings import no
@@ -19,7 +21,9 @@ from lateen.control import conditions
 from lateen.control.world import World
 from lateen.install import manifests
 from lateen.install.operator import resolve
+from lateen.kit.queries import query
 from lateen.kube.apply import kind_of
+from lateen.mesh.base import Base, in_namespace
 from lateen.mesh.objects import COLLECTIONS
 
 KEY = ("default", "one")
@@ -36,7 +40,7 @@ def lantern_rules(spec, meta):
 
 
 def lantern(**spec):
-    meta = {"name": "one", "namespace": "default", "uid": "u", "generation": 1}
+    meta = {"name": "one", "namespace": "default", "uid": "u", "generation": spec.get("brightness")}
     return {"apiVersion": "lights.example.com/v1", "kind": "Lantern", "metadata": meta, "spec": spec}
 
 
@@ -104,16 +108,85 @@ def test_a_row_makes_objects_that_istiod_reads(row):
     assert conditions.accepted(row, "")["status"] == "True"
 
 
+class Lanterns(Base):
+    """The lookup of the made-up kind."""
+
+    def __init__(self, objects, row):
+        super().__init__(objects)
+        self._lanterns = self.objects.of(row)
+        self._lanterns_in = self._lanterns.index(in_namespace)
+        self.runs = 0
+
+    @query
+    def light(self, namespace):
+        self.runs += 1
+        return sum(found.spec.brightness for found in self._lanterns_in.get(namespace))
+
+
+def test_a_row_makes_a_table_that_lookups_read(row):
+    world = World("istio-system", lambda: None)
+    world.changed(row, KEY, None, lantern(brightness=3))
+    mesh = Lanterns(world.objects, row)
+    assert mesh.light("default") == 3
+    world.changed(row, ("other", "one"), None, lantern(brightness=5))
+    mesh.advance(world.objects)
+    assert (mesh.light("default"), mesh.runs) == (3, 1)
+    world.changed(row, KEY, lantern(brightness=3), lantern(brightness=4))
+    mesh.advance(world.objects)
+    assert (mesh.light("default"), mesh.light("other"), mesh.runs) == (4, 5, 3)
+    world.changed(row, KEY, lantern(brightness=4), None)
+    mesh.advance(world.objects)
+    assert mesh.light("default") == 0
+
+
+def test_a_row_makes_findings_that_come_and_go_with_its_objects(row):
+    standing = Standing("istio-system", frozenset())
+    standing.put(lantern(brightness=10))
+    assert [m.kind.code for m in standing.findings()["Lantern default/one"]] == ["IST0106"]
+    standing.put(lantern(brightness=9))
+    assert standing.findings() == {}
+    standing.put(lantern(brightness="much"))
+    assert "Lantern default/one" in standing.findings()
+    standing.drop(lantern())
+    assert standing.findings() == {}
+
+
+def test_a_row_takes_the_namespace_of_the_command_unless_it_has_none(row, monkeypatch, tmp_path):
+    file = tmp_path / "lantern.json"
+    bare = lantern(brightness=1)
+    file.write_text(json.dumps(bare | {"metadata": {"name": "one"}}))
+    assert [s.ref for s in load.sources(file, "harbour")] == ["Lantern harbour/one"]
+    wide = dataclasses.replace(row, namespaced=False)
+    monkeypatch.setitem(kinds.TABLE, wide.id, wide)
+    assert [s.ref for s in load.sources(file, "harbour")] == ["Lantern one"]
+    assert crds.crd(wide)["spec"]["scope"] == "Cluster"
+
+
+def test_a_field_without_effect_is_named_at_apply_and_in_the_documentation(row, monkeypatch):
+    monkeypatch.setitem(effective.UNSUPPORTED, row, {"color": "all lanterns are white"})
+    _, said = asyncio.run(
+        answer([json.dumps({"request": {"uid": "u", "object": lantern(brightness=1, color="red")}}).encode()])
+    )
+    warnings = json.loads(said)["response"]["warnings"]
+    assert [w for w in warnings if "spec.color" in w and "all lanterns are white" in w]
+    assert effective.ineffective(row, {"brightness": 1}) == []
+    assert "| `spec.color` | all lanterns are white |" in documentation().split("## Lantern\n")[1]
+
+
 def test_a_row_without_effect_says_so_at_apply_in_the_status_and_in_the_documentation(row, monkeypatch):
-    idle = kinds.Kind(*(getattr(row, f) for f in row.__slots__ if f != "idle"), idle="there is no oil")
+    idle = dataclasses.replace(row, idle="there is no oil")
     monkeypatch.setitem(kinds.TABLE, idle.id, idle)
     assert "there is no oil" in effective.ineffective(idle, {"brightness": 1})[0]
     assert conditions.accepted(idle, "")["reason"] == "NotImplemented"
+    assert "| Lantern | there is no oil |" in documentation()
+
+
+def documentation():
     path = pathlib.Path(__file__).parents[2] / "tools" / "docs.py"
     spec = importlib.util.spec_from_file_location("docs_of_kinds", path)
     docs = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(docs)
-    assert "| Lantern | there is no oil |" in docs.fields()
+    return docs.fields()
 
 
 ISTIO, OTHER = kinds.GATEWAY.ref("default", "web"), kinds.KUBERNETES_GATEWAY.ref("default", "web")

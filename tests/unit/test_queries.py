@@ -15,11 +15,8 @@ class Shop:
         self.runs = []
 
     def put(self, prices=None, stock=None):
-        step = self.queries.advance()
-        if prices is not None:
-            self.prices.replace(prices, step)
-        if stock is not None:
-            self.stock.replace(stock, step)
+        given = ((self.prices, prices), (self.stock, stock))
+        self.queries.replace([(table, content) for table, content in given if content is not None])
 
     @query
     def price(self, name):
@@ -107,6 +104,26 @@ def test_a_failure_is_raised_each_time_and_not_kept():
     shop.put({})
     with pytest.raises(KeyError):
         shop.strict("a")
+
+
+def test_a_change_that_one_index_cannot_place_changes_no_table_and_no_index():
+    stock = {"x": ("north", 1), "y": ("south", 2)}
+    shop = Shop({"a": 10}, stock)
+    by_size = shop.stock.index(lambda _, value: ("large" if value[1] > 5 else "small",))
+    known = shop.label("a"), shop.at("north"), shop.at("south")
+    unreadable = {"x": ("south", 3), "y": ("south", "many"), "z": ("west", 9)}
+    for _ in range(2):  # a second attempt fails like the first
+        with pytest.raises(TypeError):
+            shop.put({"a": 99}, unreadable)
+        assert (shop.label("a"), shop.at("north"), shop.at("south")) == known
+        assert dict(shop.stock) == stock
+        assert by_size.get("small") == (("north", 1), ("south", 2))
+    mended = unreadable | {"y": ("west", 1)}
+    shop.put({"a": 99}, mended)
+    new = Shop({"a": 99}, mended)
+    assert shop.label("a") == new.label("a")
+    assert [shop.at(p) for p in ("north", "south", "west")] == [new.at(p) for p in ("north", "south", "west")]
+    assert (by_size.get("small"), by_size.get("large")) == ((("south", 3), ("west", 1)), (("west", 9),))
 
 
 def test_values_that_nobody_asks_for_are_forgotten():

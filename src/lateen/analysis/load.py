@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lateen.analysis.snapshot import Source
+from lateen.api import kinds
 from lateen.kit import yamldoc
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -69,26 +70,11 @@ def _source(obj: object, document: yamldoc.Document, name: str, namespace: str, 
         line, column = document.position(base)
         raise LoadError(f"{name}:{line}:{column}: expected a Kubernetes object")
     meta = obj.get("metadata")
-    if namespace and isinstance(meta, dict) and not meta.get("namespace") and obj.get("kind") not in CLUSTER_WIDE:
+    known = kinds.of(obj)
+    namespaced = known is None or known.namespaced
+    if namespace and isinstance(meta, dict) and not meta.get("namespace") and namespaced:
         obj = {**obj, "metadata": {**meta, "namespace": namespace}}
     return Source(obj, name, lambda path: document.position((*base, *path)))
-
-
-CLUSTER_WIDE = {
-    "Namespace",
-    "Node",
-    "ClusterRole",
-    "ClusterRoleBinding",
-    "CustomResourceDefinition",
-    "MutatingWebhookConfiguration",
-    "ValidatingWebhookConfiguration",
-    "GatewayClass",
-    "PersistentVolume",
-    "StorageClass",
-    "IngressClass",
-    "PriorityClass",
-    "APIService",
-}
 
 
 def default_ingress() -> list[Source]:

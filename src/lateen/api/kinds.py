@@ -7,213 +7,50 @@ programs that only talk to the API (the node daemon, ``lateen get``) do not load
 
 from __future__ import annotations
 
-import difflib
-import pkgutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from lateen.kit.jsons import Json
-
-if TYPE_CHECKING:
-    from lateen.api.config import Config
-
-    Rules = Callable[[Any, Json], Iterator[Any]]
-    """(spec, metadata) -> findings (``api.validate.findings``)."""
-
-
-class GroupKind(NamedTuple):
-    """What a kind is, whatever its version: ``Gateway`` of networking.istio.io is not the Gateway API's."""
-
-    group: str
-    kind: str
-
-    def __str__(self) -> str:
-        """``Gateway`` for the kind that is first in the table with this name; for all others ``Gateway.group``."""
-        return self.kind if _first(self.kind) == self.group else f"{self.kind}.{self.group}"
-
-
-@dataclass(frozen=True)
-class Ref:
-    """The identity of an object. ``cluster`` is empty for the cluster that istiod runs in."""
-
-    group: str
-    kind: str
-    namespace: str
-    name: str
-    cluster: str = ""
-
-    @cached_property
-    def _text(self) -> str:
-        where = f"{self.namespace}/{self.name}" if self.namespace else self.name
-        return f"{self.group_kind} {where}{f'@{self.cluster}' if self.cluster else ''}"
-
-    def __str__(self) -> str:
-        """``Gateway default/web``: for users, and unambiguous."""
-        return self._text
-
-    @property
-    def group_kind(self) -> GroupKind:
-        return GroupKind(self.group, self.kind)
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A row. Everything after ``namespaced`` is for kinds that the mesh reads."""
-
-    group: str
-    version: str
-    """The one that is stored and that our programs use."""
-    plural: str
-    kind: str
-    namespaced: bool = True
-    versions: tuple[str, ...] = field(default=(), compare=False)
-    """All that are served."""
-    short: tuple[str, ...] = field(default=(), compare=False)
-    spec_at: str = field(default="", compare=False)
-    rules_at: str = field(default="", compare=False)
-    columns: tuple[tuple[str, str], ...] = field(default=(), compare=False)
-    """(title, JSON path) for ``kubectl get``."""
-    owned: bool = field(default=False, compare=False)
-    """Whether the mesh defines it: installs its CRD, validates it, and writes its status."""
-    watched: bool = field(default=False, compare=False)
-    """Whether istiod reads it in all namespaces."""
-    idle: str = field(default="", compare=False)
-    """Why nothing of it has an effect in this version; empty where something has."""
-
-    @property
-    def id(self) -> GroupKind:
-        return GroupKind(self.group, self.kind)
-
-    @property
-    def api_version(self) -> str:
-        return f"{self.group}/{self.version}" if self.group else self.version
-
-    @property
-    def spec(self) -> type[Config] | None:
-        """The type of ``spec``; None for kinds that have a decoder of their own, or that the mesh does not read."""
-        found: type[Config] | None = _resolve(self.spec_at)
-        return found
-
-    @property
-    def rules(self) -> Rules | None:
-        """The rules between fields, beyond what the type says."""
-        found: Rules | None = _resolve(self.rules_at)
-        return found
-
-    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
-        base = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        where = f"/namespaces/{namespace}" if self.namespaced and namespace else ""
-        return "/".join(p for p in (f"{base}{where}/{self.plural}", name, subresource) if p)
-
-    def ref(self, namespace: str, name: str, cluster: str = "") -> Ref:
-        return Ref(self.group, self.kind, namespace, name, cluster)
-
-
-TABLE: dict[GroupKind, Kind] = {}
-
-
-def _row(kind: Kind) -> Kind:
-    TABLE[kind.id] = kind
-    return kind
-
-
-@cache
-def _resolve(at: str) -> Any:
-    return pkgutil.resolve_name(at) if at else None
-
-
-def _first(kind: str) -> str:
-    """The group of the first kind of this name in the table; for a name that is not there the core's."""
-    return next((k.group for k in TABLE.values() if k.kind == kind), "")
-
-
-def find(group: str, kind: str) -> Kind | None:
-    return TABLE.get(GroupKind(group, kind))
-
-
-def named(text: str) -> Kind | None:
-    """The kind that is spelled so for users: ``Gateway``, ``Gateway.gateway.networking.k8s.io``."""
-    kind, dot, group = text.partition(".")
-    return find(group if dot else _first(kind), kind)
-
-
-def group_kind(obj: Json) -> GroupKind:
-    """What an object as written says that it is."""
-    group, slash, _ = str(obj.get("apiVersion") or "").partition("/")
-    return GroupKind(group if slash else "", str(obj.get("kind") or ""))
-
-
-def of(obj: Json) -> Kind | None:
-    """The row of an object as written."""
-    return TABLE.get(group_kind(obj))
-
-
-def owned() -> tuple[Kind, ...]:
-    """The mesh's own kinds."""
-    return tuple(k for k in TABLE.values() if k.owned)
-
-
-def groups() -> list[str]:
-    """The API groups of the mesh's own kinds, sorted."""
-    return sorted({k.group for k in owned()})
-
-
-def watched() -> Iterator[Kind]:
-    return (k for k in TABLE.values() if k.watched)
-
-
-def stranger(obj: Json) -> str:
-    """What is wrong with the kind or version of an object of one of our groups; empty where nothing is, and for
-    objects of other groups."""
-    group, name = group_kind(obj)
-    if group not in groups():
-        return ""
-    known = of(obj)
-    version = str(obj.get("apiVersion")).partition("/")[2]
-    if known is not None:
-        served = ", ".join(known.versions)
-        return "" if version in known.versions else f'{group} has no version "{version}" of {name}; it has {served}'
-    elsewhere = next((k for k in owned() if k.kind == name), None)
-    if elsewhere is not None:
-        return f"{name} is a kind of {elsewhere.group}, not of {group}; write apiVersion: {elsewhere.api_version}"
-    near = difflib.get_close_matches(name, [k.kind for k in owned() if k.group == group], 1)
-    return f'{group} has no kind "{name}"' + (f"; did you mean {near[0]}?" if near else "")
-
+from lateen.api.kind import TABLE as TABLE
+from lateen.api.kind import GroupKind as GroupKind
+from lateen.api.kind import Kind as Kind
+from lateen.api.kind import Ref as Ref
+from lateen.api.kind import find as find
+from lateen.api.kind import group_kind as group_kind
+from lateen.api.kind import groups as groups
+from lateen.api.kind import named as named
+from lateen.api.kind import of as of
+from lateen.api.kind import owned as owned
+from lateen.api.kind import row
+from lateen.api.kind import stranger as stranger
+from lateen.api.kind import watched as watched
 
 RBAC = "rbac.authorization.k8s.io"
 ADMISSION = "admissionregistration.k8s.io"
 
-NAMESPACE = _row(Kind("", "v1", "namespaces", "Namespace", namespaced=False))
-POD = _row(Kind("", "v1", "pods", "Pod", watched=True))
-SERVICE = _row(Kind("", "v1", "services", "Service", watched=True))
-ENDPOINTS = _row(Kind("", "v1", "endpoints", "Endpoints"))
-CONFIG_MAP = _row(Kind("", "v1", "configmaps", "ConfigMap", watched=True))
-SECRET = _row(Kind("", "v1", "secrets", "Secret"))
-SERVICE_ACCOUNT = _row(Kind("", "v1", "serviceaccounts", "ServiceAccount"))
-NODE = _row(Kind("", "v1", "nodes", "Node", namespaced=False, watched=True))
-EVENT = _row(Kind("", "v1", "events", "Event"))
-DEPLOYMENT = _row(Kind("apps", "v1", "deployments", "Deployment"))
-REPLICA_SET = _row(Kind("apps", "v1", "replicasets", "ReplicaSet"))
-ENDPOINT_SLICE = _row(Kind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", watched=True))
-ROLE = _row(Kind(RBAC, "v1", "roles", "Role"))
-ROLE_BINDING = _row(Kind(RBAC, "v1", "rolebindings", "RoleBinding"))
-CLUSTER_ROLE = _row(Kind(RBAC, "v1", "clusterroles", "ClusterRole", namespaced=False))
-CLUSTER_ROLE_BINDING = _row(Kind(RBAC, "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False))
-CRD = _row(
-    Kind("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
-)
-MUTATING_WEBHOOK = _row(
+NAMESPACE = row(Kind("", "v1", "namespaces", "Namespace", namespaced=False))
+POD = row(Kind("", "v1", "pods", "Pod", watched=True))
+SERVICE = row(Kind("", "v1", "services", "Service", watched=True))
+ENDPOINTS = row(Kind("", "v1", "endpoints", "Endpoints"))
+CONFIG_MAP = row(Kind("", "v1", "configmaps", "ConfigMap", watched=True))
+SECRET = row(Kind("", "v1", "secrets", "Secret"))
+SERVICE_ACCOUNT = row(Kind("", "v1", "serviceaccounts", "ServiceAccount"))
+NODE = row(Kind("", "v1", "nodes", "Node", namespaced=False, watched=True))
+EVENT = row(Kind("", "v1", "events", "Event"))
+DEPLOYMENT = row(Kind("apps", "v1", "deployments", "Deployment"))
+REPLICA_SET = row(Kind("apps", "v1", "replicasets", "ReplicaSet"))
+ENDPOINT_SLICE = row(Kind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", watched=True))
+ROLE = row(Kind(RBAC, "v1", "roles", "Role"))
+ROLE_BINDING = row(Kind(RBAC, "v1", "rolebindings", "RoleBinding"))
+CLUSTER_ROLE = row(Kind(RBAC, "v1", "clusterroles", "ClusterRole", namespaced=False))
+CLUSTER_ROLE_BINDING = row(Kind(RBAC, "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False))
+CRD = row(Kind("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False))
+MUTATING_WEBHOOK = row(
     Kind(ADMISSION, "v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", namespaced=False)
 )
-VALIDATING_WEBHOOK = _row(
+VALIDATING_WEBHOOK = row(
     Kind(ADMISSION, "v1", "validatingwebhookconfigurations", "ValidatingWebhookConfiguration", namespaced=False)
 )
-INGRESS = _row(
+INGRESS = row(
     Kind("networking.k8s.io", "v1", "ingresses", "Ingress", spec_at="lateen.api.ingress:Ingress", watched=True)
 )
-INGRESS_CLASS = _row(
+INGRESS_CLASS = row(
     Kind(
         "networking.k8s.io",
         "v1",
@@ -224,10 +61,14 @@ INGRESS_CLASS = _row(
         watched=True,
     )
 )
+LEASE = row(Kind("coordination.k8s.io", "v1", "leases", "Lease"))
 BUILT_IN = tuple(TABLE.values())
 """The kinds of Kubernetes' own that the embedded cluster serves."""
-LEASE = _row(Kind("coordination.k8s.io", "v1", "leases", "Lease"))
-TOKEN_REVIEW = _row(Kind("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False))
+TOKEN_REVIEW = row(Kind("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False))
+PERSISTENT_VOLUME = row(Kind("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False))
+STORAGE_CLASS = row(Kind("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False))
+PRIORITY_CLASS = row(Kind("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False))
+API_SERVICE = row(Kind("apiregistration.k8s.io", "v1", "apiservices", "APIService", namespaced=False))
 
 
 def _mesh(
@@ -243,7 +84,7 @@ def _mesh(
     idle: str = "",
 ) -> Kind:
     """A kind of the mesh's own; the first version is the stored one."""
-    return _row(
+    return row(
         Kind(
             group,
             versions[0],
@@ -373,4 +214,8 @@ TRAFFIC_EXTENSION = _mesh(
     idle="use an EnvoyFilter with envoy.filters.http.wasm or .lua",
 )
 
-KUBERNETES_GATEWAY = _row(Kind("gateway.networking.k8s.io", "v1", "gateways", "Gateway"))
+# After the mesh's own, so that a bare ``Gateway`` is Istio's.
+GATEWAY_API = "gateway.networking.k8s.io"
+
+KUBERNETES_GATEWAY = row(Kind(GATEWAY_API, "v1", "gateways", "Gateway"))
+GATEWAY_CLASS = row(Kind(GATEWAY_API, "v1", "gatewayclasses", "GatewayClass", namespaced=False))

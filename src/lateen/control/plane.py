@@ -69,9 +69,15 @@ class Control:
         return self.views.mesh
 
     def newest(self) -> Mesh:
-        """Of all that is known, whether it has been pushed or not."""
+        """Of all that is known, whether it has been pushed or not; where that fails, the last one that could be made.
+
+        The admission webhook asks here: if it failed, nobody could apply what mends the mesh.
+        """
         if self.views.mesh.instant is not self.world.objects:
-            self.views.advance(self.world.objects)
+            try:
+                self.views.advance(self.world.objects)
+            except Exception:
+                log.exception("the mesh stays as it was before the latest changes")
         return self.views.mesh
 
     def _allow(self, node: NodeId, identity: str, metadata: dict[str, str]) -> str | None:

@@ -151,14 +151,20 @@ class Queries:
         if not source.readers:
             source.unread()
 
-    def advance(self) -> int:
-        """Begin the next step; tables are replaced after this."""
+    def replace(self, contents: Iterable[tuple[Table[Any, Any], Mapping[Any, Any]]]) -> None:
+        """Begin the next step, in which these tables have these contents.
+
+        If an index cannot place one of the objects, its exception is raised, and all tables and indexes keep what they
+        had: everything that may fail happens before anything is changed.
+        """
+        changes = [change for table, content in contents if (change := table.prepare(content)) is not None]
         self.step += 1
         for memo in [m for m in self.asked if m.used < self.step - UNUSED_STEPS]:
             self.asked.discard(memo)
             if not memo.readers:
                 memo.unread()
-        return self.step
+        for change in changes:
+            change.table.apply(change, self.step)
 
     def __len__(self) -> int:
         """How many values are kept."""
@@ -196,6 +202,19 @@ class _Key(Node):
         self.home.pop(self.key, None)
 
 
+Move = tuple[K, dict[T, None], V | None, dict[T, None]]
+"""One object in an index: its key, the buckets that it leaves, its value, the buckets that it enters."""
+
+
+class Change(Generic[K, V]):
+    """Another content of one table, worked out with everything that may fail, and not in effect yet."""
+
+    def __init__(
+        self, table: Table[K, V], content: Mapping[K, V], keys: list[K], moves: list[list[Move[K, Any, V]]]
+    ) -> None:
+        self.table, self.content, self.keys, self.moves = table, content, keys, moves
+
+
 class Table(Mapping[K, V]):
     """Objects by key, as queries read them: by one key, all of them, or by a bucket of an index."""
 
@@ -208,28 +227,33 @@ class Table(Mapping[K, V]):
     def index(self, buckets: Callable[[K, V], Iterable[T]]) -> Index[T, K, V]:
         """Objects by what ``buckets`` says of each."""
         made: Index[T, K, V] = Index(self._queries, buckets)
-        made.update({}, self._content, self._content, 0)
+        made.update(made.moves({}, self._content, self._content), 0)
         self._indexes.append(made)
         return made
 
-    def replace(self, content: Mapping[K, V], step: int) -> None:
-        """Another content, whose unchanged values are the same objects as before."""
+    def prepare(self, content: Mapping[K, V]) -> Change[K, V] | None:
+        """What another content changes; None where it is the present one. Values that are the same objects as before
+        count as unchanged. Changes nothing yet, and raises whatever an index raises about one of the values."""
         old = self._content
         if content is old:
-            return
+            return None
         changed = [k for k, v in content.items() if old.get(k) is not v]
         changed += [k for k in old if k not in content]
-        self._content = content
-        if not changed:
+        return Change(self, content, changed, [i.moves(old, content, changed) for i in self._indexes])
+
+    def apply(self, change: Change[K, V], step: int) -> None:
+        """Put a prepared change into effect; cannot fail."""
+        old, self._content = self._content, change.content
+        if not change.keys:
             return
-        for key in changed:
+        for key in change.keys:
             if (node := self._keys.get(key)) is not None:
                 node.touch(step)
         self._all.touch(step)
-        if bool(old) != bool(content):
+        if bool(old) != bool(change.content):
             self._some.touch(step)
-        for index in self._indexes:
-            index.update(old, content, changed, step)
+        for index, moves in zip(self._indexes, change.moves, strict=True):
+            index.update(moves, step)
 
     def __getitem__(self, key: K) -> V:
         found: V | None = self.get(key)
@@ -282,21 +306,27 @@ class Index(Generic[T, K, V]):
         self._names, self._several_node = Node(), Node()
         self._several: frozenset[T] = frozenset()
 
-    def update(self, old: Mapping[K, V], new: Mapping[K, V], changed: Iterable[K], step: int) -> None:
+    def moves(self, old: Mapping[K, V], new: Mapping[K, V], changed: Iterable[K]) -> list[Move[K, T, V]]:
+        """Where the objects with these keys were and are to be. Changes nothing."""
+
+        def buckets(key: K, value: V | None) -> dict[T, None]:
+            return {} if value is None else dict.fromkeys(self._of(key, value))
+
+        return [(k, buckets(k, old.get(k)), new.get(k), buckets(k, new.get(k))) for k in changed]
+
+    def update(self, moves: Iterable[Move[K, T, V]], step: int) -> None:
         touched: dict[T, None] = {}
         known = len(self._found)
         added = False
-        for key in changed:
-            before, after = old.get(key), new.get(key)
-            for bucket in self._of(key, before) if before is not None else ():
-                here = self._found[bucket]
-                here.pop(key, None)
+        for key, left, value, entered in moves:
+            for bucket in left:
+                self._found[bucket].pop(key, None)
                 touched[bucket] = None
-            for bucket in self._of(key, after) if after is not None else ():
+            for bucket in entered:
                 if bucket not in self._found:
                     added = True
                     self._found[bucket] = {}
-                self._found[bucket][key] = after  # type: ignore[assignment]
+                self._found[bucket][key] = cast(V, value)
                 touched[bucket] = None
         several = {b for b in touched if len(self._found[b]) > 1}
         if several != self._several.intersection(touched):

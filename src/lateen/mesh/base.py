@@ -1,4 +1,4 @@
-"""The tables that the mesh is worked out from, with their indexes."""
+"""The mesh's inputs: the tables of its objects and settings, with their indexes."""
 
 from __future__ import annotations
 
@@ -7,62 +7,23 @@ from dataclasses import fields
 from typing import Any, cast
 
 from lateen.api import objects as o
-from lateen.api.ingress import Ingress, IngressClass
 from lateen.api.mesh import ProxyConfig as ProxySettings
 from lateen.api.networking import (
     DestinationRule,
-    EnvoyFilter,
     Gateway,
     LocalityLb,
-    ProxyConfig,
-    ServiceEntry,
-    Sidecar,
     VirtualService,
-    WorkloadEntry,
-    WorkloadGroup,
 )
-from lateen.api.security import AuthorizationPolicy, PeerAuthentication
 from lateen.kit.queries import Queries, Table
-from lateen.mesh.objects import COLLECTIONS, Key, Objects
+from lateen.mesh.objects import Key, Objects, Tables
 from lateen.mesh.policy import asks_for_place
 from lateen.mesh.registry import inline
 from lateen.mesh.settings import IngressSettings, MeshConfig, Observability, OutboundPolicy, Transport, Trust
 from lateen.mesh.source import asks
 from lateen.mesh.spelling import spellings
 
-Slice = tuple[str, Mapping[str, tuple[o.Endpoint, ...]]]
 GATEWAY_SERVICE = "internal.istio.io/gateway-service"
 """The annotation by which a Gateway names its services, and then serves only their ports."""
-
-
-class Tables:
-    """All objects, as queries read them; attributes are those of ``Objects``."""
-
-    services: Table[Key, o.Service]
-    slices: Table[Key, Slice]
-    pods: Table[Key, o.Pod]
-    virtual_services: Table[Key, o.Resource[VirtualService]]
-    destination_rules: Table[Key, o.Resource[DestinationRule]]
-    gateways: Table[Key, o.Resource[Gateway]]
-    peer_authentications: Table[Key, o.Resource[PeerAuthentication]]
-    authorization_policies: Table[Key, o.Resource[AuthorizationPolicy]]
-    credentials: Table[Key, o.Credential]
-    service_entries: Table[Key, o.Resource[ServiceEntry]]
-    workload_entries: Table[Key, o.Resource[WorkloadEntry]]
-    workload_groups: Table[Key, o.Resource[WorkloadGroup]]
-    sidecars: Table[Key, o.Resource[Sidecar]]
-    envoy_filters: Table[Key, o.Resource[EnvoyFilter]]
-    proxy_configs: Table[Key, o.Resource[ProxyConfig]]
-    ingresses: Table[Key, o.Resource[Ingress]]
-    ingress_classes: Table[Key, o.Resource[IngressClass]]
-
-    def __init__(self, queries: Queries, objects: Objects) -> None:
-        for name in COLLECTIONS:
-            setattr(self, name, Table(queries, getattr(objects, name)))
-
-    def replace(self, objects: Objects, step: int) -> None:
-        for name in COLLECTIONS:
-            getattr(self, name).replace(getattr(objects, name), step)
 
 
 class Registry:
@@ -171,16 +132,18 @@ class Base:
         self._proxy_configs_in = t.proxy_configs.index(in_namespace)
 
     def advance(self, objects: Objects, others: Mapping[str, Objects] | None = None) -> None:
-        """Become the mesh of another instant. What the change does not concern stays the same objects."""
-        step = self.queries.advance()
-        self.instant = objects
+        """Become the mesh of another instant, or, if that raises an exception, stay that of this one. What the change
+        does not concern stays the same objects."""
         before = {name: self._settings.get(name) for name in _PARTS}
         now = _parts(objects.config)
-        self._settings.replace({n: before[n] if before[n] == now[n] else now[n] for n in _PARTS}, step)
-        self.objects.replace(objects, step)
+        settings = {n: before[n] if before[n] == now[n] else now[n] for n in _PARTS}
+        contents: list[tuple[Table[Any, Any], Mapping[Any, Any]]] = [(self._settings, settings)]
+        contents += self.objects.contents(objects)
         for registry in self.registries[1:]:
             if others and registry.cluster in others:
-                registry.objects.replace(others[registry.cluster], step)
+                contents += registry.objects.contents(others[registry.cluster])
+        self.queries.replace(contents)
+        self.instant = objects
 
     @property
     def transport(self) -> Transport:

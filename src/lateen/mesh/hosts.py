@@ -12,7 +12,7 @@ from lateen.mesh import credentials, places, policy, registry, source
 from lateen.mesh.clients import Client
 from lateen.mesh.dialects import istio
 from lateen.mesh.model import Mesh
-from lateen.mesh.objects import HTTP, protocol
+from lateen.mesh.protocols import HTTP, protocol
 from lateen.mesh.routing import PortRoutes
 from lateen.mesh.rules import Seen, connection_targets
 from lateen.mesh.view import EndpointsView, HostView, Locality, Port, Security

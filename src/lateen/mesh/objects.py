@@ -1,10 +1,9 @@
-"""What the mesh is made of: its configuration, every typed object, and the protocols of ports."""
+"""What the mesh is made of: settings and typed objects, as an immutable value and as the tables that queries read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Generic, Self, TypeVar, overload
 
@@ -24,6 +23,7 @@ from lateen.api.networking import (
     WorkloadGroup,
 )
 from lateen.api.security import AuthorizationPolicy, PeerAuthentication
+from lateen.kit.queries import Queries, Table
 from lateen.mesh.settings import DEFAULTS, MeshConfig
 
 Key = tuple[str, str]
@@ -31,37 +31,32 @@ Labels = tuple[tuple[str, str], ...]
 V = TypeVar("V")
 
 
+Slice = tuple[str, Mapping[str, tuple[o.Endpoint, ...]]]
+"""An EndpointSlice: its service's name, and the endpoints by port name."""
+
+
 class _Of(Generic[V]):
-    """Typed access to the objects of one kind: ``objects.virtual_services``."""
+    """Typed access to the objects of one kind."""
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
 
     @overload
-    def __get__(self, objects: None, owner: type[Objects]) -> Self: ...
+    def __get__(self, holder: None, owner: type[Any]) -> Self: ...
     @overload
-    def __get__(self, objects: Objects, owner: type[Objects]) -> Mapping[Key, V]: ...
-    def __get__(self, objects: Objects | None, owner: type[Objects]) -> Self | Mapping[Key, V]:
-        return self if objects is None else objects.of(self.kind)
+    def __get__(self, holder: Objects, owner: type[Any]) -> Mapping[Key, V]: ...
+    @overload
+    def __get__(self, holder: Tables, owner: type[Any]) -> Table[Key, V]: ...
+    def __get__(self, holder: Objects | Tables | None, owner: type[Any]) -> Self | Mapping[Key, V] | Table[Key, V]:
+        return self if holder is None else holder.of(self.kind)
 
 
-_NONE: Mapping[Key, Any] = MappingProxyType({})
-
-
-@dataclass(frozen=True)
-class Objects:
-    """Every typed object that the mesh is made of, by kind and (namespace, name).
-
-    Never changed; ``put`` and ``replaced`` give another one, which shares the mappings of all other kinds, so that
-    ``a.of(kind) is b.of(kind)`` says that nothing of the kind differs.
-    """
-
-    config: MeshConfig = DEFAULTS
-    by_kind: Mapping[GroupKind, Mapping[Key, Any]] = field(default_factory=dict)
+class _ByKind:
+    """The kinds that lookups read, each under its name: ``objects.virtual_services``. All others of the table of kinds
+    are found with ``of`` alone."""
 
     services = _Of[o.Service](kinds.SERVICE)
-    slices = _Of[tuple[str, Mapping[str, tuple[o.Endpoint, ...]]]](kinds.ENDPOINT_SLICE)
-    """(service's name, endpoints by port name)"""
+    slices = _Of[Slice](kinds.ENDPOINT_SLICE)
     pods = _Of[o.Pod](kinds.POD)
     credentials = _Of[o.Credential](kinds.SECRET)
     virtual_services = _Of[o.Resource[VirtualService]](kinds.VIRTUAL_SERVICE)
@@ -77,6 +72,21 @@ class Objects:
     proxy_configs = _Of[o.Resource[ProxyConfig]](kinds.PROXY_CONFIG)
     ingresses = _Of[o.Resource[Ingress]](kinds.INGRESS)
     ingress_classes = _Of[o.Resource[IngressClass]](kinds.INGRESS_CLASS)
+
+
+_NONE: Mapping[Key, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Objects(_ByKind):
+    """Every typed object that the mesh is made of, by kind and (namespace, name).
+
+    Never changed; ``put`` and ``replaced`` give another one, which shares the mappings of all other kinds, so that
+    ``a.of(kind) is b.of(kind)`` says that nothing of the kind differs.
+    """
+
+    config: MeshConfig = DEFAULTS
+    by_kind: Mapping[GroupKind, Mapping[Key, Any]] = field(default_factory=dict)
 
     def of(self, kind: Kind) -> Mapping[Key, Any]:
         return self.by_kind.get(kind.id, _NONE)
@@ -95,42 +105,19 @@ class Objects:
         return replace(self, by_kind={**self.by_kind, kind.id: found})
 
 
-COLLECTIONS = {name: found.kind for name, found in vars(Objects).items() if isinstance(found, _Of)}
+class Tables(_ByKind):
+    """The objects of one cluster as queries read them: a table for each row of the table of kinds."""
+
+    def __init__(self, queries: Queries, objects: Objects) -> None:
+        self._tables = {kind.id: Table(queries, objects.of(kind)) for kind in kinds.TABLE.values()}
+
+    def of(self, kind: Kind) -> Table[Key, Any]:
+        return self._tables[kind.id]
+
+    def contents(self, objects: Objects) -> Iterator[tuple[Table[Key, Any], Mapping[Key, Any]]]:
+        """What each table holds at another instant, for ``Queries.replace``."""
+        return ((table, objects.by_kind.get(id_, _NONE)) for id_, table in self._tables.items())
+
+
+COLLECTIONS = {name: found.kind for name, found in vars(_ByKind).items() if isinstance(found, _Of)}
 """Attribute -> its kind."""
-
-_PROTOCOLS = {
-    "http": "http",
-    "http2": "http2",
-    "grpc": "grpc",
-    "grpc-web": "http",
-    "http_proxy": "http",
-    "https": "tls",
-    "tcp": "tcp",
-    "tls": "tls",
-    "mongo": "mongo",
-    "mysql": "tcp",
-    "redis": "redis",
-    "auto": "auto",
-    "kubernetes.io/h2c": "http2",
-    "kubernetes.io/ws": "http",
-    "kubernetes.io/wss": "tls",
-}
-_BY_NAME = sorted((k for k in _PROTOCOLS if "/" not in k and k != "auto"), key=len, reverse=True)
-SERVER_FIRST = (25, 53, 3306, 27017)
-"""Ports where the server speaks first, so that looking at what the client sends would wait in vain."""
-HTTP = ("http", "http2", "grpc")
-
-
-@lru_cache(maxsize=16384)
-def protocol(port: o.ServicePort) -> str:
-    """``http``, ``http2``, ``grpc``, ``tcp``, ``tls``, ``mongo``, ``redis``, ``udp`` or ``auto`` (look at the bytes):
-    by appProtocol and then by the port's name, as in Istio."""
-    if port.protocol != "TCP":
-        return "udp"
-    if port.app_protocol:
-        return _PROTOCOLS.get(port.app_protocol.lower(), "tcp")
-    name = port.name.lower()
-    for prefix in _BY_NAME:
-        if name == prefix or name.startswith(prefix + "-"):
-            return _PROTOCOLS[prefix]
-    return "auto" if port.port not in SERVER_FIRST else "tcp"

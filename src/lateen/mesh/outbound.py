@@ -12,7 +12,7 @@ from lateen.kit.queries import Queries, query
 from lateen.mesh import hosts
 from lateen.mesh.clients import Client
 from lateen.mesh.model import Mesh
-from lateen.mesh.objects import protocol
+from lateen.mesh.protocols import protocol
 from lateen.mesh.rules import Interest, Seen
 from lateen.mesh.scope import Scope, bound, covers, scope
 from lateen.mesh.settings import OutboundPolicy

@@ -9,8 +9,8 @@ from lateen.api.networking import IstioIngressListener
 from lateen.kit.derived import Shared
 from lateen.mesh.gateways import container_port
 from lateen.mesh.model import Mesh
-from lateen.mesh.objects import protocol
 from lateen.mesh.outbound import as_port
+from lateen.mesh.protocols import protocol
 from lateen.mesh.view import InboundPort, InboundView, Port
 
 

@@ -12,7 +12,7 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from lateen.api import networking as api
 from lateen.kit.derived import derived
 from lateen.mesh import policy
-from lateen.mesh.objects import HTTP
+from lateen.mesh.protocols import HTTP
 from lateen.mesh.view import HostView, InboundPort, InboundView, Port
 from lateen.wire import names
 from lateen.wire.resource import Resource

@@ -23,11 +23,11 @@ class Garbage:
     """Keys are (collection, namespace, name) of dependents, and of owners that wait for theirs."""
 
     name = "garbage"
-    watches = served.BUILT_IN
+    watches = kinds.BUILT_IN
 
     def __init__(self, client: Client, loop: Loop) -> None:
         self._client, self._loop = client, loop
-        self._kinds: dict[str, Kind] = {collection_of(k): k for k in served.BUILT_IN}
+        self._kinds: dict[str, Kind] = {collection_of(k): k for k in kinds.BUILT_IN}
         self._dependents: dict[str, set[Key]] = {}
 
     def keys(self, kind: Kind, old: Json | None, new: Json | None) -> Iterable[Key]:

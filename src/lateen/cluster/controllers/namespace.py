@@ -74,5 +74,5 @@ class Namespaces:
 
     async def _namespaced(self) -> list[Kind]:
         crds, _ = await self._client.list(kinds.CRD)
-        found = [*served.BUILT_IN, *(k for c in crds if (k := served.custom(c)))]
+        found = [*kinds.BUILT_IN, *(k for c in crds if (k := served.custom(c)))]
         return [k for k in found if k.namespaced]

@@ -1,13 +1,9 @@
-"""Every kind that the cluster stores: its own, and those of CustomResourceDefinitions."""
+"""The kinds that users define."""
 
 from __future__ import annotations
 
-from lateen.api import kinds
 from lateen.api.kinds import Kind
 from lateen.kit.jsons import Json, dig
-
-LEASE = Kind("coordination.k8s.io", "v1", "leases", "Lease")
-BUILT_IN = (*kinds.BUILT_IN, LEASE)
 
 
 def custom(crd: Json) -> Kind | None:

@@ -8,7 +8,7 @@ from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.config.listener.v3 import listener_pb2
 
 from lateen.api import objects as o
-from lateen.mesh.objects import HTTP, SERVER_FIRST
+from lateen.mesh.protocols import HTTP, SERVER_FIRST
 from lateen.mesh.settings import Observability
 from lateen.mesh.view import InboundPort, InboundView
 from lateen.wire import names, ports

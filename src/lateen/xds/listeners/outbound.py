@@ -15,7 +15,7 @@ from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.config.listener.v3 import listener_pb2
 
 from lateen.kit.derived import Shared, derived
-from lateen.mesh.objects import HTTP
+from lateen.mesh.protocols import HTTP
 from lateen.mesh.settings import Observability, OutboundPolicy
 from lateen.mesh.view import Bind, HostSpace, HostView, OutboundView, Spaces
 from lateen.wire import names, ports

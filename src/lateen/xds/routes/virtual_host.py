@@ -13,7 +13,7 @@ from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import dynamic_forwa
 
 from lateen.api.domain import service_host
 from lateen.kit.derived import derived
-from lateen.mesh.objects import HTTP
+from lateen.mesh.protocols import HTTP
 from lateen.mesh.routing import Route
 from lateen.mesh.scope import covers
 from lateen.mesh.settings import OutboundPolicy
