@@ -67,7 +67,7 @@ def test_log_levels_of_a_proxy_and_of_istiod_change(mesh):
     assert "http: warning" in mesh.lateen("pc", "log", "deploy/details-v1", "-r").stdout
     shown = mesh.lateen("admin", "log", "--level", "ads:debug").stdout
     assert "debug" in next(r for r in shown.splitlines() if r.startswith("ads"))
-    assert "debug" not in mesh.lateen("admin", "log", "-r").stdout
+    assert "debug" not in mesh.lateen("admin", "log", "--reset").stdout
 
 
 def test_describe_says_what_the_mesh_does(ruled):

@@ -13,6 +13,7 @@ import grpc.aio
 from envoy.service.discovery.v3 import discovery_pb2
 
 from lateen.ads import sotw
+from lateen.ads.debug import Questions, is_question
 from lateen.ads.session import Rejection, Request, Response, Session, Sets
 from lateen.ads.sotw import SotwSession
 from lateen.kit import protowire, tasks
@@ -21,8 +22,6 @@ from lateen.wire.node import NodeId, parse
 
 log = logging.getLogger("lateen.ads")
 
-SOTW_METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
-METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 MAX_MESSAGE = 4 * 1024 * 1024
 SLICE_S = 0.005
 """A push lets other work go on after this time: messages leave while it goes on."""
@@ -41,6 +40,8 @@ class Connection:
     connected_at: float = field(default_factory=time.time)
     outbox: asyncio.Queue[Response | None] = field(default_factory=lambda: asyncio.Queue(maxsize=64))
     bytes_sent: int = 0
+    sent_at: dict[str, float] = field(default_factory=dict)
+    """When the last response of each type left, in seconds since the epoch."""
     view: object = None
     """What the last offer was made of, kept so that the next one shares what has not changed."""
 
@@ -85,17 +86,19 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         self.left: Callable[[Connection], None] = lambda _: None
         self.answered: Callable[[], None] = lambda: None
         """Called whenever a proxy has acknowledged or refused something, has come or gone."""
+        self.questions: Questions | None = None
+        """Who answers questions of clients with a certificate about the control plane."""
         self.pushes: dict[str, int] = {}
         self.rejects: dict[str, int] = {}
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        if details.method == SOTW_METHOD:
+        if details.method == names.SOTW_METHOD:
             return grpc.stream_stream_rpc_method_handler(
                 self._sotw_stream,
                 request_deserializer=discovery_pb2.DiscoveryRequest.FromString,
                 response_serializer=discovery_pb2.DiscoveryResponse.SerializeToString,
             )
-        if details.method != METHOD:
+        if details.method != names.DELTA_METHOD:
             return None
         return grpc.stream_stream_rpc_method_handler(
             self._stream,
@@ -124,6 +127,7 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
             while (response := await connection.outbox.get()) is not None:
                 raw = encode(response)
                 connection.bytes_sent += len(raw)
+                connection.sent_at[response.type_url] = time.time()
                 short = names.SHORT.get(response.type_url, "other")
                 self.pushes[short] = self.pushes.get(short, 0) + 1
                 yield raw
@@ -137,9 +141,13 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
     async def _sotw_stream(
         self, requests: AsyncIterator[discovery_pb2.DiscoveryRequest], context: grpc.aio.ServicerContext
     ) -> AsyncIterator[discovery_pb2.DiscoveryResponse]:
-        """For gRPC clients without a proxy."""
+        """For gRPC clients without a proxy, and for questions about the control plane."""
         first = await anext(aiter(requests), None)
         if first is None:
+            return
+        if self.questions is not None and is_question(first.type_url):
+            async for answer in self.questions.answers(_identity(context), first, requests, context):
+                yield answer
             return
         node = await _node(first, context)
         if (why := self._allow(node, _identity(context), _metadata(first))) is not None:

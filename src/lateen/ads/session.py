@@ -77,6 +77,9 @@ class _Type:
     """Clusters that are gone, while routes that name them may still be on their way out."""
     acks: int = 0
     nacks: int = 0
+    sent: str = ""
+    """The nonce of the last response, and of the last one that was taken."""
+    taken: str = ""
 
 
 class Session:
@@ -108,6 +111,11 @@ class Session:
         """What the proxy asked for by name."""
         state = self._types.get(type_url)
         return tuple(sorted(state.names)) if state else ()
+
+    def nonces(self, type_url: str) -> tuple[str, str]:
+        """Of the last response of a type, and of the last one that the proxy has taken; empty where there is none."""
+        state = self._types.get(type_url)
+        return (state.sent, state.taken) if state else ("", "")
 
     def missing(self, type_url: str) -> tuple[frozenset[str], frozenset[str]]:
         """(names of resources that are on their way, names of those that it refused)."""
@@ -174,6 +182,7 @@ class Session:
         assert sent is not None
         if not request.error:
             state.acks += 1
+            state.taken = sent.nonce
             self.rejections.pop(request.type_url, None)
             return None
         state.nacks += 1
@@ -207,6 +216,7 @@ class Session:
             response = self._respond(type_url, state, sets)
             if response is not None:
                 state.pending = response
+                state.sent = response.nonce
                 out.append(response)
                 if type_url == names.CDS and (eds := self._types.get(names.EDS)):
                     sent = {r.name for r in response.resources}
@@ -223,6 +233,7 @@ class Session:
             clusters.acked.pop(name, None)
         self._nonce += 1
         clusters.pending = Response(names.CDS, str(self._nonce), (), tuple(sorted(gone)))
+        clusters.sent = clusters.pending.nonce
         return [clusters.pending]
 
     @staticmethod

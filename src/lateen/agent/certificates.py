@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import random
@@ -58,6 +59,11 @@ def write_files(directory: Path, certificate: str, key: str, root: str) -> None:
     write_atomic(directory / "root-cert.pem", root, 0o644)
 
 
+def _inline(pem: str) -> dict[str, str]:
+    """As bytes, where ``istioctl proxy-config secret`` looks for it."""
+    return {"inline_bytes": base64.b64encode(pem.encode()).decode()}
+
+
 def write_secrets(directory: Path, certificate: str, key: str, root: str) -> None:
     """Certificate, key and root as file SDS; the key is readable by the proxy's user alone."""
 
@@ -75,7 +81,7 @@ def write_secrets(directory: Path, certificate: str, key: str, root: str) -> Non
         )
 
     system = next((p for p in SYSTEM_ROOTS if Path(p).exists()), None)
-    trusted = {"filename": system} if system else {"inline_string": root}  # none: then nobody outside is trusted
+    trusted = {"filename": system} if system else _inline(root)  # none: then nobody outside is trusted
     write_atomic(
         directory / "sds-system.json", secret("system", {"validation_context": {"trusted_ca": trusted}}), 0o644
     )
@@ -86,8 +92,8 @@ def write_secrets(directory: Path, certificate: str, key: str, root: str) -> Non
             "default",
             {
                 "tls_certificate": {
-                    "certificate_chain": {"inline_string": certificate},
-                    "private_key": {"inline_string": key},
+                    "certificate_chain": _inline(certificate),
+                    "private_key": _inline(key),
                 }
             },
         ),
@@ -95,6 +101,6 @@ def write_secrets(directory: Path, certificate: str, key: str, root: str) -> Non
     )
     write_atomic(
         directory / "sds-rootca.json",
-        secret("ROOTCA", {"validation_context": {"trusted_ca": {"inline_string": root}}}),
+        secret("ROOTCA", {"validation_context": {"trusted_ca": _inline(root)}}),
         0o600,
     )

@@ -21,6 +21,7 @@ from lateen.kit import tasks
 from lateen.kit.jsons import Json, dig
 from lateen.kit.spdy import Session, Stream
 from lateen.kube.client import HttpClient
+from lateen.wire import ports
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ PAGES = {
     "zipkin": Page("app=zipkin", 9411, missing="this version of Lateen brings no Zipkin; apply your own"),
 }
 HELP = {
-    "controlz": "The control plane's own state.",
+    "controlz": "The control plane's log levels.",
     "envoy": "Envoy's admin interface of a pod.",
     "grafana": "Charts.",
     "istiod-debug": "The control plane's own state.",
@@ -107,7 +108,7 @@ def envoy_(target: Target, pod: str, port: int, address: str, browser: bool) -> 
     target.run(work)
 
 
-def _istiod(name: str, path: str) -> click.Command:
+def _istiod(name: str, remote: int, path: str) -> click.Command:
     @command(name, help=HELP[name])
     @page_options
     def run(target: Target, port: int, address: str, browser: bool) -> None:
@@ -116,14 +117,15 @@ def _istiod(name: str, path: str) -> click.Command:
             pod = next((p for p in found if dig(p, "status", "phase") == "Running"), None)
             if pod is None:
                 raise CliError(f'no running Istio pods in "{target.istio_namespace}"')
-            await _serve(client, pod, 15014, port or 15014, address, path, browser)
+            await _serve(client, pod, remote, port or remote, address, path, browser)
 
         target.run(work)
 
     return run
 
 
-controlz_, istiod_debug_ = _istiod("controlz", "/metrics"), _istiod("istiod-debug", "/metrics")
+controlz_ = _istiod("controlz", ports.CONTROLZ, "/scopez/")
+istiod_debug_ = _istiod("istiod-debug", ports.MONITORING, "/debug/list")
 
 
 async def _serve(

@@ -10,59 +10,62 @@ from lateen.cli import pods as pods_of
 from lateen.cli.base import command
 from lateen.cli.connect import Target, complete, target_options
 from lateen.cli.output import CliError, wide_table
-from lateen.install.manifests import NAMESPACE
+from lateen.install.objects import NAMESPACE
 from lateen.kit import jsons, yamldoc
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient
+from lateen.wire.revision import DEFAULT, LABEL
 
 
-async def sync_status(client: HttpClient) -> Json | None:
-    """What all istiods together say of their proxies; None where none runs."""
-    answers = await ask_istiods(client, "/debug/syncz")
+async def sync_status(client: HttpClient, namespace: str = NAMESPACE, revision: str = "") -> Json | None:
+    """What all istiods together say of their proxies (of one revision, or of all); None where none runs."""
+    answers = await ask_istiods(client, "/debug/statusz", namespace, revision)
     if not answers:
         return None
-    proxies = sorted((p for a in answers for p in a["proxies"]), key=lambda p: str(p["proxy"]))
-    return {**answers[0], "proxies": proxies}
+    proxies = [{**p, "istiod": name, "revision": a["revision"]} for name, a in answers.items() for p in a["proxies"]]
+    return {**next(iter(answers.values())), "proxies": sorted(proxies, key=lambda p: str(p["proxy"]))}
 
 
-async def ask_istiod(client: HttpClient, path: str) -> Json | None:
-    """A debug path of one istiod; None where none runs."""
-    return next(iter(await ask_istiods(client, path, 1)), None)
-
-
-async def ask_istiods(client: HttpClient, path: str, limit: int = 16) -> list[Json]:
-    """The answers of each running istiod to a debug path, asked from inside its own pod."""
-    found, _ = await client.list(kinds.POD, NAMESPACE, "app=istiod")
+async def istiods(client: HttpClient, namespace: str = NAMESPACE, revision: str = "") -> list[Json]:
+    """The running istiod pods, of one revision or of all. Raises CliError for a revision that none has."""
+    found, _ = await client.list(kinds.POD, namespace, "app=istiod")
     running = [p for p in found if dig(p, "status", "phase") == "Running" and not is_terminating(p)]
-    return [await _ask(client, pod, path) for pod in running[:limit]]
+    chosen = [p for p in running if not revision or revision_of(p) == revision]
+    if running and not chosen:
+        known = ", ".join(sorted({revision_of(p) for p in running}))
+        raise CliError(f'no istiod of revision "{revision}" runs in namespace {namespace}; there are: {known}')
+    return chosen
+
+
+def revision_of(pod: Json) -> str:
+    return str(dig(pod, "metadata", "labels", LABEL, default=DEFAULT))
+
+
+async def ask_istiods(
+    client: HttpClient, path: str, namespace: str = NAMESPACE, revision: str = "", limit: int = 16
+) -> dict[str, Json]:
+    """The answers of running istiods to a debug path, by pod, each asked from inside its own pod. Raises CliError."""
+    return {
+        p["metadata"]["name"]: await _ask(client, p, path) for p in (await istiods(client, namespace, revision))[:limit]
+    }
 
 
 async def _ask(client: HttpClient, pod: Json, path: str) -> Json:
-    token = await client.request(
-        kinds.SERVICE_ACCOUNT,
-        NAMESPACE,
-        "istiod",
-        "token",
-        {
-            "apiVersion": "authentication.k8s.io/v1",
-            "kind": "TokenRequest",
-            "spec": {"audiences": ["lateen-debug"], "expirationSeconds": 600},
-        },
-    )
-    out, err = await client.execute(
-        NAMESPACE,
-        pod["metadata"]["name"],
-        "discovery",
-        ["pilot-discovery", "request", "GET", path],
-        str(token["status"]["token"]).encode(),
-    )
+    meta = pod["metadata"]
+    command = ["pilot-discovery", "request", "GET", path]
+    out, err = await client.execute(meta["namespace"], meta["name"], "discovery", command, b"")
     try:
         status: Json = jsons.loads(out)
     except ValueError:
-        raise CliError(f"istiod cannot be asked: {err.decode(errors='replace').strip() or 'no answer'}") from None
+        says = (err + out).decode(errors="replace").strip() or "no answer"
+        raise CliError(f"istiod ({meta['name']}) cannot be asked: {says}") from None
     if "error" in status:
-        raise CliError(f"istiod answered: {status['error']}")
+        raise CliError(f"istiod ({meta['name']}) answered: {status['error']}")
     return status
+
+
+def nothing_runs(namespace: str) -> CliError:
+    return CliError(f'no running Istio pods in "{namespace}"; install the mesh with: lateen install --set profile=demo')
 
 
 KINDS = ("CDS", "LDS", "EDS", "RDS", "ECDS")
@@ -71,51 +74,47 @@ KINDS = ("CDS", "LDS", "EDS", "RDS", "ECDS")
 @command("proxy-status")
 @click.argument("pod", required=False, shell_complete=complete(kinds.POD))
 @click.option("-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table")
+@click.option("-r", "--revision", default="", help="Only control planes of this revision.")
+@click.option("-f", "--file", "file", default="", help="With a pod: a saved config dump of its proxy.")
 @target_options
-def proxy_status(target: Target, pod: str | None, output: str) -> None:
+def proxy_status(target: Target, pod: str | None, output: str, revision: str, file: str) -> None:
     """Which proxies are connected to istiod, and whether each is in sync.
 
-    With a pod: what istiod has for its proxy against what the proxy has.
+    With a pod: what istiod has sent to its proxy against what the proxy has. Without -n: proxies of all namespaces.
     """
     if pod:
-        _compare(target, pod)
+        _compare(target, pod, revision, file)
         return
-
-    async def work(client: HttpClient) -> tuple[Json | None, str]:
-        found, _ = await client.list(kinds.POD, NAMESPACE, "app=istiod")
-        names = [p["metadata"]["name"] for p in found if dig(p, "status", "phase") == "Running"]
-        return await sync_status(client), names[0] if names else ""
-
-    found, istiod = target.run(work)
+    found = target.run(lambda client: sync_status(client, target.istio_namespace, revision))
     if found is None:
-        raise CliError(
-            f'no running Istio pods in "{NAMESPACE}"; install the mesh with: lateen install --set profile=demo'
-        )
+        raise nothing_runs(target.istio_namespace)
+    if wanted := target.given_namespace:
+        found["proxies"] = [p for p in found["proxies"] if str(p["proxy"]).rpartition(".")[2] == wanted]
     if output != "table":
         click.echo(jsons.pretty(found) if output == "json" else yamldoc.dump(found).rstrip())
         return
     rows = [["NAME", "CLUSTER", *KINDS, "ISTIOD", "VERSION"]]
     for p in found["proxies"]:
         states = [p["types"].get(k, "NOT SENT") for k in KINDS]
-        rows.append([p["proxy"], "Kubernetes", *states, istiod, f"Envoy {p['version']}"])
+        rows.append([p["proxy"], "Kubernetes", *states, p["istiod"], f"Envoy {p['version']}"])
     click.echo(wide_table(rows))
     for p in found["proxies"]:
         for kind, message in p["rejections"].items():
             click.echo(f"{p['proxy']} refused {kind}: {message}", err=True)
 
 
-def _compare(target: Target, name: str) -> None:
+def _compare(target: Target, name: str, revision: str, file: str) -> None:
+    from lateen.cli.proxy_config import load
     from lateen.dump import ConfigDump
 
-    async def work(client: HttpClient) -> tuple[str, Json, ConfigDump]:
+    async def work(client: HttpClient) -> tuple[str, Json]:
         pod = await pods_of.find(client, name, target.namespace)
-        full = f"{pod['metadata']['name']}.{pod['metadata']['namespace']}"
-        wanted = await ask_istiod(client, f"/debug/configz?proxy={full}")
-        if wanted is None:
-            raise CliError(f'no running Istio pods in "{NAMESPACE}"')
-        return full, wanted, ConfigDump(await pods_of.ask_json(client, pod, "config_dump?include_eds"))
+        return f"{pod['metadata']['name']}.{pod['metadata']['namespace']}", await _versions(
+            client, target, pod, revision
+        )
 
-    full, wanted, dump = target.run(work)
+    full, wanted = target.run(work)
+    dump = ConfigDump(load(target, None if file else full, file))
     differs = False
     for title, short, have in (
         ("Clusters", "CDS", dump.versions("ClustersConfigDump", "dynamic_active_clusters", "cluster")),
@@ -129,4 +128,18 @@ def _compare(target: Target, name: str) -> None:
     missing = sorted(set(wanted["subscribed"].get("RDS", [])) - routes)
     click.echo(f"Routes Don't Match: {', '.join(missing)}" if missing else "Routes Match")
     if differs or missing:
-        raise CliError(f"{full} has not what istiod has for it; see: lateen proxy-status, lateen check")
+        raise CliError(f"{full} does not have what istiod has sent; see: lateen proxy-status, lateen check")
+
+
+async def _versions(client: HttpClient, target: Target, pod: Json, revision: str) -> Json:
+    """What the istiod that the pod's proxy is connected to has for it. Raises CliError."""
+    full = f"{pod['metadata']['name']}.{pod['metadata']['namespace']}"
+    asked = await istiods(client, target.istio_namespace, revision)
+    if not asked:
+        raise nothing_runs(target.istio_namespace)
+    for istiod in asked:
+        status = await _ask(client, istiod, "/debug/statusz")
+        if any(p["proxy"] == full for p in status["proxies"]):
+            return await _ask(client, istiod, f"/debug/versionsz?proxyID={full}")
+    names = ", ".join(p["metadata"]["name"] for p in asked)
+    raise CliError(f"the proxy of {full} is not connected to istiod ({names}); see: lateen check")

@@ -21,6 +21,7 @@ from lateen.cli.output import BAD_DATA, USAGE, CliError, say, step, wide_table
 from lateen.kit import jsons, yamldoc
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient, KubeError, Unreachable
+from lateen.wire import ports
 
 LEVELS = ("none", "fatal", "error", "warn", "info", "debug")
 
@@ -32,12 +33,13 @@ def admin() -> None:
 
 @command("log")
 @click.option("--level", "levels", multiple=True, help="SCOPE:LEVEL,… as in --level ads:debug")
-@click.option("-r", "--reset", is_flag=True, help="All scopes to info.")
+@click.option("--reset", "--log-reset", "reset", is_flag=True, help="All scopes to info.")
+@click.option("-r", "--revision", default="", help="Only control planes of this revision.")
 @click.option("-o", "--output", type=click.Choice(["short", "json", "yaml"]), default="short")
 @target_options
-def admin_log(target: Target, levels: tuple[str, ...], reset: bool, output: str) -> None:
+def admin_log(target: Target, levels: tuple[str, ...], reset: bool, revision: str, output: str) -> None:
     """Show or change istiod's log levels: lateen admin log --level ads:debug"""
-    from lateen.cli.mesh import ask_istiod
+    from lateen.cli.mesh import istiods, nothing_runs
 
     changes: dict[str, str] = {"all": "info"} if reset else {}
     for part in ",".join(levels).split(",") if levels else ():
@@ -46,20 +48,41 @@ def admin_log(target: Target, levels: tuple[str, ...], reset: bool, output: str)
             raise CliError(f"--level {part}: write it as SCOPE:LEVEL, with a level of {', '.join(LEVELS)}", USAGE)
         changes[scope or "all"] = level
 
-    async def work(client: HttpClient) -> Json:
-        query = "&".join(f"{scope}={level}" for scope, level in changes.items())
-        found = await ask_istiod(client, f"/debug/logging{'?' + query if query else ''}")
-        if found is None:
-            raise CliError(f'no running Istio pods in "{target.istio_namespace}"')
+    async def work(client: HttpClient) -> list[Json]:
+        found: list[Json] = []
+        for pod in await istiods(client, target.istio_namespace, revision):
+            known = await _scopes(client, pod, "GET", "/scopej/")
+            for scope, level in changes.items():
+                for name in [s["name"] for s in known] if scope == "all" else [scope]:
+                    await _scopes(client, pod, "PUT", f"/scopej/{name}", {"output_level": level})
+            found = await _scopes(client, pod, "GET", "/scopej/") if changes else known
+        if not found:
+            raise nothing_runs(target.istio_namespace)
         return found
 
-    found = target.run(work)["scopes"]
+    known = target.run(work)
+    scopes = [{"scope": s["name"], "description": s["description"], "level": s["output_level"]} for s in known]
     if output != "short":
-        click.echo(jsons.pretty(found) if output == "json" else yamldoc.dump(found).rstrip())
+        click.echo(jsons.pretty(scopes) if output == "json" else yamldoc.dump(scopes).rstrip())
         return
     rows = [["ACTIVE SCOPE", "DESCRIPTION", "LOG LEVEL"]]
-    rows += [[s["scope"], s["description"], s["level"]] for s in found]
+    rows += [[s["scope"], s["description"], s["level"]] for s in scopes]
     click.echo(wide_table(rows))
+
+
+async def _scopes(client: HttpClient, pod: Json, method: str, path: str, body: Json | None = None) -> list[Json]:
+    """A request to ControlZ in istiod's pod. Raises CliError."""
+    meta = pod["metadata"]
+    command = ["pilot-discovery", "request", f"--debug-port={ports.CONTROLZ}", method, path]
+    sent = jsons.dumps(body) if body else b""
+    out, err = await client.execute(meta["namespace"], meta["name"], "discovery", command, sent)
+    try:
+        answer = jsons.loads(out) if out.strip() else []
+    except ValueError:
+        raise CliError(f"istiod ({meta['name']}) cannot be asked: {(err or out).decode(errors='replace')}") from None
+    if isinstance(answer, dict) and "error" in answer:
+        raise CliError(str(answer["error"]))
+    return list(answer)
 
 
 # --- bug report --------------------------------------------------------------------------------------------------
@@ -111,7 +134,7 @@ def bug_report(target: Target, folder: str, include: tuple[str, ...], limit: flo
 async def _collect(client: HttpClient, target: Target, include: tuple[str, ...], add: Add) -> int:
     from lateen.analysis import analyze
     from lateen.cli.analyze import line, live
-    from lateen.cli.mesh import ask_istiod
+    from lateen.cli.mesh import ask_istiods
 
     with step("Objects of the cluster"):
         add("cluster/version.json", jsons.dumps(await client.call("GET", "/version")))
@@ -128,8 +151,9 @@ async def _collect(client: HttpClient, target: Target, include: tuple[str, ...],
         messages = analyze((await live(client, 30)).snapshot())
         add("analyze.txt", "\n".join(line(m, False) for m in messages).encode())
     with step("Control plane"):
-        status = await ask_istiod(client, "/debug/syncz")
-        add("istiod/syncz.json", jsons.dumps(status))
+        for page in ("statusz", "syncz", "mesh"):
+            answers = await ask_istiods(client, f"/debug/{page}", target.istio_namespace)
+            add(f"istiod/{page}.json", jsons.dumps(answers))
         istiods, _ = await client.list(kinds.POD, target.istio_namespace, "app=istiod")
         for pod in istiods:
             add(f"istiod/{pod['metadata']['name']}.log", await _log(client, pod, "discovery"))

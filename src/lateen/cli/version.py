@@ -24,7 +24,7 @@ def version(kubeconfig: str | None, context: str, remote: bool, short: bool) -> 
         return
     from lateen.cli.connect import with_client
     from lateen.cli.mesh import sync_status
-    from lateen.install.manifests import NAMESPACE
+    from lateen.install.objects import NAMESPACE
 
     try:
         found = with_client(kubeconfig, sync_status, context)

@@ -204,4 +204,4 @@ def wait(target: Target, kind: str, name: str, what: str, threshold: float, time
 async def _distribution(client: HttpClient, ref: str) -> tuple[int, int]:
     """(proxies that have an object, proxies that it concerns), of all istiods together."""
     answers = await ask_istiods(client, f"/debug/distribution?object={urllib.parse.quote(ref)}")
-    return sum(a["have"] for a in answers), sum(a["concerned"] for a in answers)
+    return sum(a["have"] for a in answers.values()), sum(a["concerned"] for a in answers.values())

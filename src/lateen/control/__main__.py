@@ -1,6 +1,7 @@
-"""``python -m lateen.control`` is pilot-discovery: ``discovery`` (istiod itself), ``request METHOD PATH``.
+"""``python -m lateen.control`` is pilot-discovery: ``discovery`` (istiod itself) or ``request``.
 
-``request`` asks the istiod of its own pod; a token for debug paths comes on standard input, never in an argument.
+``request [--debug-port=N] METHOD PATH`` asks the istiod of its own pod, on the loopback interface; the body of a PUT
+comes on standard input.
 """
 
 from __future__ import annotations
@@ -12,11 +13,10 @@ from lateen.kit import http
 from lateen.wire import ports
 
 
-async def _request(method: str, path: str) -> int:
-    token = sys.stdin.read().strip()
-    headers = {"authorization": f"Bearer {token}"} if token else {}
+async def _request(method: str, path: str, port: int) -> int:
+    body = sys.stdin.buffer.read() if method in ("PUT", "POST") else b""
     try:
-        answer = await http.fetch("127.0.0.1", ports.MONITORING, path, method=method, headers=headers, timeout=20)
+        answer = await http.fetch("127.0.0.1", port, path, method=method, body=body, timeout=20)
     except (OSError, TimeoutError) as e:
         print(f"pilot-discovery: istiod does not answer: {str(e) or 'timeout'}", file=sys.stderr)
         return 1
@@ -32,9 +32,11 @@ def main() -> None:
 
             discovery()
         case ["request", method, path]:
-            sys.exit(asyncio.run(_request(method, path)))
+            sys.exit(asyncio.run(_request(method, path, ports.MONITORING)))
+        case ["request", option, method, path] if option.removeprefix("--debug-port=").isdigit():
+            sys.exit(asyncio.run(_request(method, path, int(option.removeprefix("--debug-port=")))))
         case _:
-            print("usage: pilot-discovery discovery | request METHOD PATH", file=sys.stderr)
+            print("usage: pilot-discovery discovery | request [--debug-port=N] METHOD PATH", file=sys.stderr)
             sys.exit(64)
 
 

@@ -11,19 +11,21 @@ import grpc.aio
 from aiohttp import web
 
 from lateen import __version__
+from lateen.ads.debug import NotAnswered, Questions, TokenServer
 from lateen.api import kinds
-from lateen.ca.authority import Authority
-from lateen.control import serving
+from lateen.ca.authority import Authority, Refused
+from lateen.control import controlz, serving
 from lateen.control.agents import Agents
 from lateen.control.ca_service import CaService
+from lateen.control.debug import Debug
 from lateen.control.injection import Injector
 from lateen.control.monitoring import Monitoring, Readiness
 from lateen.control.plane import Control
 from lateen.control.settings import Settings
 from lateen.control.status import StatusWriter
 from lateen.control.webhooks import Webhooks
+from lateen.kit import jsons, memory, tasks
 from lateen.kit import log as logs
-from lateen.kit import memory, tasks
 from lateen.kit.jsons import Json
 from lateen.kube.client import Client, KubeError
 from lateen.kube.informer import Informer, Key
@@ -44,6 +46,9 @@ class Istiod:
         self.readiness = Readiness()
         self.certificate = serving.Certificate(authority, settings.host_names, settings.identity)
         self.ca = CaService(client, authority, settings.trust_domain, settings.certificate_ttl)
+        self.debug = Debug(control)
+        me = {"Component": "istiod", "ID": settings.pod, "Info": {"version": __version__}}
+        self.questions = control.ads.questions = Questions(self.debug.answer, jsons.dumps(me).decode())
         self.agents = Agents(self.ca, lambda: control.views, control.registrar)
         self.injector = Injector(
             control.mesh,
@@ -103,13 +108,23 @@ class Istiod:
             web.post("/probe", self.agents.probe),
             web.post("/health", self.agents.health),
         ]
-        monitoring = Monitoring(self.control, self.ca, self.hooks, self.readiness)
+        monitoring = Monitoring(self.control, self.ca, self.hooks, self.readiness, self.debug)
         return [
             await serving.http(to_agents, ports.CA, self.certificate),
             await serving.http(self.hooks.routes(), ports.WEBHOOK, self.certificate),
             await serving.http(monitoring.routes(), ports.MONITORING, None),
+            await serving.http(controlz.routes(), ports.CONTROLZ, None, "127.0.0.1"),
             await serving.xds(self.control.ads, self.certificate),
+            await serving.debug_xds(TokenServer(self._whose, self.questions), self.certificate),
         ]
+
+    async def _whose(self, token: str) -> str:
+        try:
+            return str(await self.ca.whose(token))
+        except Refused as e:
+            raise NotAnswered(grpc.StatusCode.UNAUTHENTICATED, str(e)) from None
+        except (KubeError, OSError) as e:
+            raise NotAnswered(grpc.StatusCode.UNAVAILABLE, f"the token cannot be checked now: {e}") from None
 
     def work(self) -> list[asyncio.Task[None]]:
         """What goes on until the end."""

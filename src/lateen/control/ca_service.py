@@ -30,7 +30,11 @@ class CaService:
     async def who(self, request: web.Request) -> Identity:
         """Whose token it is. Raises Refused, KubeError, OSError."""
         header = request.headers.get("Authorization", "")
-        if not header.startswith("Bearer "):
+        return await self.whose(header.removeprefix("Bearer ").strip() if header.startswith("Bearer ") else "")
+
+    async def whose(self, token: str) -> Identity:
+        """Raises Refused, KubeError, OSError."""
+        if not token:
             raise Refused("a service-account token is required")
         review = await self._client.request(
             kinds.TOKEN_REVIEW,
@@ -40,7 +44,7 @@ class CaService:
             {
                 "apiVersion": "authentication.k8s.io/v1",
                 "kind": "TokenReview",
-                "spec": {"token": header[7:].strip(), "audiences": [AUDIENCE]},
+                "spec": {"token": token, "audiences": [AUDIENCE]},
             },
         )
         return identity(review, self._trust_domain)

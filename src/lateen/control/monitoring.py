@@ -1,22 +1,19 @@
-"""istiod's metrics, readiness and debug paths."""
+"""istiod's monitoring port: metrics, readiness and versions for everybody, debug pages for those who may see them."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import ipaddress
 
 from aiohttp import web
 
 from lateen import __version__
-from lateen.api import kinds
+from lateen.ads.debug import NotAnswered
+from lateen.ca.authority import Refused
 from lateen.control.ca_service import CaService
-from lateen.control.plane import DEBUG_AUDIENCE, Control
-from lateen.control.reach import Reach, reach
+from lateen.control.debug import INSIDE, Caller, Debug, PageError
+from lateen.control.plane import Control
 from lateen.control.webhooks import Webhooks
-from lateen.kit import log as logs
-from lateen.kit.jsons import dig
-from lateen.kube.client import Client
-
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+from lateen.kube.client import KubeError
 
 
 class Readiness:
@@ -26,33 +23,20 @@ class Readiness:
 
 
 class Monitoring:
-    """Metrics, readiness and versions for everybody; debug only with a token for it."""
+    """Debug pages need a token for istiod (audience ``istio-ca``), except from inside of istiod's own pod."""
 
-    def __init__(self, control: Control, ca: CaService, hooks: Webhooks, readiness: Readiness) -> None:
-        self._control, self._ca, self._hooks, self._readiness = control, ca, hooks, readiness
+    def __init__(self, control: Control, ca: CaService, hooks: Webhooks, readiness: Readiness, debug: Debug) -> None:
+        self._control, self._ca, self._hooks, self._readiness, self._debug = control, ca, hooks, readiness, debug
 
     def routes(self) -> list[web.RouteDef]:
-        guarded = {
-            "syncz": self._syncz,
-            "configz": self._configz,
-            "distribution": self._distribution,
-            "logging": self._scopes,
-        }
         return [
             web.get("/ready", self._ready),
             web.get("/metrics", self._metrics),
             web.get("/version", self._version),
             web.get("//version", self._version),  # istioctl asks so; Go's servers clean paths
-            web.get("/debug/clusterz", self._clusters),
-            *(web.get(f"/debug/{name}", self._guarded(answer)) for name, answer in guarded.items()),
+            web.get("/debug/{page}", self._page),
+            web.get("//debug/{page}", self._page),
         ]
-
-    def _guarded(self, answer: Answer) -> Answer:
-        async def guarded(request: web.Request) -> web.StreamResponse:
-            refused = await _refused(self._control.client, request)
-            return await answer(request) if refused is None else refused
-
-        return guarded
 
     async def _ready(self, _: web.Request) -> web.Response:
         return web.Response(status=200 if self._readiness.ready else 503)
@@ -64,48 +48,31 @@ class Monitoring:
         """As istioctl reads it: version-commit-status."""
         return web.Response(text=f"{__version__}-lateen-Clean")
 
-    async def _clusters(self, _: web.Request) -> web.Response:
-        """The remote clusters that istiod knows, for ``istioctl remote-clusters``: it has its own one only."""
-        return web.json_response([])
-
-    async def _syncz(self, _: web.Request) -> web.Response:
-        control = self._control
-        return web.json_response(
-            {
-                "proxies": control.status(),
-                "bad": {str(ref): says for ref, says in control.world.bad.items()},
-                "unreadSecrets": sorted(control.credentials.refused),
-                "version": __version__,
-            }
-        )
-
-    async def _configz(self, request: web.Request) -> web.Response:
-        found = self._control.config_of(request.query.get("proxy", ""))
-        if found is None:
-            return web.json_response({"error": f"no proxy {request.query.get('proxy')} is connected"}, status=404)
-        return web.json_response(found)
-
-    async def _distribution(self, request: web.Request) -> web.Response:
-        """Of ``object`` (``Kind namespace/name``): how many proxies of this istiod have it, of those it concerns."""
-        far = reach(self._control.ads.connections).get(request.query.get("object", ""), Reach())
-        refused = [{"proxy": p, "says": says} for p, says in far.refused]
-        return web.json_response({"have": far.have, "concerned": far.concerned, "refused": refused})
-
-    async def _scopes(self, request: web.Request) -> web.Response:
+    async def _page(self, request: web.Request) -> web.Response:
+        name = request.match_info["page"]
         try:
-            for name, level in request.query.items():
-                logs.set_level(name, level)
-        except ValueError as e:
-            return web.json_response({"error": str(e)}, status=400)
-        return web.json_response({"scopes": logs.scopes()})
+            caller = await self._caller(request)
+            return web.json_response(self._debug.page(name, request.query, caller))
+        except (Refused, NotAnswered) as e:
+            return web.json_response({"error": f"debug pages need a token for istiod: {e}"}, status=401)
+        except PageError as e:
+            return web.Response(text=e.text, status=e.status)
+        except (KubeError, OSError) as e:
+            return web.json_response({"error": f"the token cannot be checked now: {e}"}, status=503)
+
+    async def _caller(self, request: web.Request) -> Caller:
+        """Raises Refused, NotAnswered, KubeError, OSError."""
+        if from_inside(request):
+            return INSIDE
+        return self._debug.caller(str(await self._ca.who(request)))
 
 
-async def _refused(client: Client, request: web.Request) -> web.Response | None:
-    """Debug paths need a token for them."""
-    token = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
-    spec = {"token": token, "audiences": [DEBUG_AUDIENCE]}
-    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
-    review = await client.request(kinds.TOKEN_REVIEW, "", "", "", body)
-    if dig(review, "status", "authenticated"):
-        return None
-    return web.json_response({"error": f"a token for the audience {DEBUG_AUDIENCE} is required"}, status=401)
+def from_inside(request: web.Request) -> bool:
+    """Whether the loopback interface of the pod was meant: by its address, and by the name in the request, since a web
+    page can make a browser call any name whose address it controls."""
+    host = request.host.rpartition(":")[0] if request.host.count(":") == 1 else request.host
+    named = host in ("localhost", "127.0.0.1") or host.startswith("[::1]")
+    try:
+        return named and ipaddress.ip_address(request.remote or "").is_loopback
+    except ValueError:
+        return False

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 
 from lateen import __version__
 from lateen.ads.server import AdsServer, Connection
-from lateen.ads.session import Rejection, Session, Sets
+from lateen.ads.session import Rejection, Sets
 from lateen.api import kinds
 from lateen.ca.authority import ROOT_CONFIG_MAP, SECRET, Authority, parse
+from lateen.control import dumps
 from lateen.control.ca_service import CaService
 from lateen.control.credentials import Credentials
 from lateen.control.patching import Patching
@@ -40,7 +41,6 @@ QUIET_S, LONGEST_S = 0.02, 1.0
 """A push waits until nothing has changed for this long, and at most for that long."""
 GRACE_S = 0.5
 """How long a rule waits for a host or a subset that it leads to and that is not there."""
-DEBUG_AUDIENCE = "lateen-debug"
 
 
 class Control:
@@ -237,27 +237,16 @@ class Control:
         for c in sorted(self.ads.connections, key=lambda c: str(c.node)):
             out.append(
                 {
-                    "proxy": f"{c.node.pod}.{c.node.namespace}",
+                    "proxy": dumps.proxy_name(c),
                     "kind": c.node.kind,
                     "version": c.version,
                     "connectedAt": c.connected_at,
                     "bytesSent": c.bytes_sent,
-                    "types": _types(c.session),
+                    "types": dumps.types(c),
                     "rejections": {names.SHORT.get(t, t): r.message for t, r in c.session.rejections.items()},
                 }
             )
         return out
-
-    def config_of(self, proxy: str) -> Json | None:
-        """Names and versions of what a connected proxy shall have, and what it asked for by name."""
-        found = next((c for c in self.ads.connections if f"{c.node.pod}.{c.node.namespace}" == proxy), None)
-        if found is None:
-            return None
-        resources = {
-            names.SHORT[t]: {n: r.version for s in sets for n, r in s.resources.items()}
-            for t, sets in found.session.sets().items()
-        }
-        return {"resources": resources, "subscribed": {names.SHORT[t]: found.session.names(t) for t in names.ORDER}}
 
     def metrics(self, ca: CaService, hooks: Webhooks) -> str:
         usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -283,15 +272,6 @@ class Control:
             f"galley_validation_failed {hooks.counts['invalid']}",
         ]
         return "\n".join(lines) + "\n"
-
-
-def _types(session: Session) -> dict[str, str]:
-    """proxy-status' columns; virtual hosts count as routes."""
-    out = {names.SHORT[t]: session.synced(t) for t in names.ORDER}
-    hosts = out.pop("VHDS")
-    if hosts in ("ERROR", "STALE"):
-        out["RDS"] = hosts
-    return out
 
 
 def _rss() -> int:

@@ -1,4 +1,4 @@
-"""istiod's servers: HTTPS for agents and webhooks, HTTP for metrics, delta ADS over mutual TLS."""
+"""istiod's servers: HTTPS for agents and webhooks, HTTP for metrics, delta ADS over mutual TLS, debug xDS."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from datetime import timedelta
 import grpc.aio
 from aiohttp import web
 
+from lateen.ads.debug import TokenServer
 from lateen.ads.server import MAX_MESSAGE, AdsServer
 from lateen.ca.authority import Authority, Identity
 from lateen.kit import certs, times
@@ -51,17 +52,33 @@ class Certificate:
             self._load()
 
 
-async def http(routes: list[web.RouteDef], port: int, certificate: Certificate | None) -> web.AppRunner:
+async def http(
+    routes: list[web.RouteDef], port: int, certificate: Certificate | None, host: str = "0.0.0.0"
+) -> web.AppRunner:
     app = web.Application(client_max_size=MAX_BODY)
     app.add_routes(routes)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "0.0.0.0", port, ssl_context=certificate.context if certificate else None).start()
+    await web.TCPSite(runner, host, port, ssl_context=certificate.context if certificate else None).start()
     return runner
 
 
 async def xds(ads: AdsServer, certificate: Certificate) -> grpc.aio.Server:
-    """Delta ADS; each new connection gets the present certificate."""
+    """Delta ADS for clients with a certificate of the mesh."""
+    return await _grpc(ads, f"0.0.0.0:{ports.XDS}", certificate, client_certificates=True)
+
+
+async def debug_xds(tokens: TokenServer, certificate: Certificate) -> grpc.aio.Server:
+    """Debug xDS for clients with a token, where ``kubectl port-forward`` and istioctl come out: gRPC for Python cannot
+    ask for a client's certificate without requiring one, so they cannot share the proxies' address. The kernel prefers
+    the more specific of two listeners."""
+    return await _grpc(tokens, f"127.0.0.1:{ports.XDS}", certificate, client_certificates=False)
+
+
+async def _grpc(
+    handler: grpc.GenericRpcHandler, address: str, certificate: Certificate, client_certificates: bool
+) -> grpc.aio.Server:
+    """Each new connection gets the present certificate."""
     server = grpc.aio.server(
         options=[
             ("grpc.max_send_message_length", 64 * MAX_MESSAGE),
@@ -70,9 +87,10 @@ async def xds(ads: AdsServer, certificate: Certificate) -> grpc.aio.Server:
             ("grpc.keepalive_timeout_ms", 10_000),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.so_reuseport", 1),
         ]
     )
-    server.add_generic_rpc_handlers((ads,))
+    server.add_generic_rpc_handlers((handler,))
     told = [certificate.pair]
 
     def configuration() -> grpc.ServerCertificateConfiguration:
@@ -83,7 +101,7 @@ async def xds(ads: AdsServer, certificate: Certificate) -> grpc.aio.Server:
     def fetch() -> grpc.ServerCertificateConfiguration | None:
         return None if told[0] is certificate.pair else configuration()
 
-    credentials = grpc.dynamic_ssl_server_credentials(configuration(), fetch, require_client_authentication=True)
-    server.add_secure_port(f"0.0.0.0:{ports.XDS}", credentials)
+    credentials = grpc.dynamic_ssl_server_credentials(configuration(), fetch, client_certificates)
+    server.add_secure_port(address, credentials)
     await server.start()
     return server

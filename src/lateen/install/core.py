@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lateen.api import crds, kinds
-from lateen.install.objects import NAMESPACE, READ, READ_SECRETS, bound, meta
+from lateen.install.objects import NAMESPACE, READ, READ_SECRETS, bound, meta, source
 from lateen.install.operator import Operator
 from lateen.kit import jsons, yamldoc
 from lateen.kit.jsons import Json, dig
@@ -90,7 +90,24 @@ def _injector(spec: Json) -> dict[str, str]:
     names = ("templates", "defaultTemplates", "aliases", "neverInjectSelector", "alwaysInjectSelector")
     policy = dig(values, "global", "proxy", "autoInject", default="enabled")
     config = {"policy": policy} | {k: webhook.pop(k) for k in (*names, "injectedAnnotations") if k in webhook}
-    return {"config": yamldoc.dump(config), "values": jsons.canonical(values).decode()}
+    return {"config": yamldoc.dump(config), "values": jsons.canonical(_for_istioctl(values, *source(spec))).decode()}
+
+
+def _for_istioctl(values: Json, hub: str, tag: str) -> Json:
+    """With the values that istioctl expects to be there (analyze, injector list); nulls of the user stay."""
+    out = filled(values, {"global": {"proxy": {"image": "proxyv2"}}})
+    out = filled(out, {"sidecarInjectorWebhook": {"enableNamespacesByDefault": False, "rewriteAppHTTPProbe": True}})
+    out["global"] |= {"hub": hub, "tag": tag}
+    return out
+
+
+def filled(values: Json, defaults: Json) -> Json:
+    """``values`` with what they do not say of ``defaults``."""
+    out = dict(values)
+    for key, default in defaults.items():
+        given = out.get(key)
+        out[key] = filled(given or {}, default) if isinstance(default, dict) else default if given is None else given
+    return out
 
 
 def _config_map(name: str, revision: Revision, data: dict[str, str]) -> Json:

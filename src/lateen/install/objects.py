@@ -23,10 +23,16 @@ UNPRIVILEGED = {
 }
 
 
-def image(spec: Json, name: str) -> str:
-    """Of ``pilot`` or ``proxyv2``: from ``hub`` and ``tag``, else ``values.global``'s, else this version's own."""
+def source(spec: Json) -> tuple[str, str]:
+    """Hub and tag of images: ``hub`` and ``tag``, else ``values.global``'s, else this version's own."""
     hub = spec.get("hub") or dig(spec, "values", "global", "hub") or HUB
     tag = spec.get("tag") or dig(spec, "values", "global", "tag") or __version__
+    return str(hub), str(tag)
+
+
+def image(spec: Json, name: str) -> str:
+    """Of ``pilot`` or ``proxyv2``."""
+    hub, tag = source(spec)
     return f"{hub}/{name}:{tag}"
 
 

@@ -64,3 +64,7 @@ ECDS = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
 ORDER = (CDS, EDS, SDS, ECDS, LDS, RDS, VHDS)
 """Make before break: a resource is sent before what refers to it."""
 SHORT = {CDS: "CDS", EDS: "EDS", SDS: "SDS", ECDS: "ECDS", LDS: "LDS", RDS: "RDS", VHDS: "VHDS"}
+DEBUG = "istio.io/debug"
+"""Type URL of questions about the control plane; also a prefix of some (istioctl's protocol)."""
+SOTW_METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
+DELTA_METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"

@@ -268,12 +268,12 @@ def secret(credential: o.Credential) -> Resource:
     if credential.chain:
         name = names.credential(credential.name)
         out = secret_pb2.Secret(name=name)
-        out.tls_certificate.certificate_chain.inline_string = credential.chain
+        out.tls_certificate.certificate_chain.inline_bytes = credential.chain.encode()  # where istioctl looks for it
         out.tls_certificate.private_key.inline_string = credential.key
     else:
         name = f"kubernetes://{credential.name}"
         out = secret_pb2.Secret(name=name)
-        out.validation_context.trusted_ca.inline_string = credential.ca
+        out.validation_context.trusted_ca.inline_bytes = credential.ca.encode()
         if credential.crl:
             out.validation_context.crl.inline_string = credential.crl
     return pb.resource(name, out)

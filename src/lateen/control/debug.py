@@ -1,0 +1,278 @@
+"""The debug pages of istiod: Istio's, as far as Lateen has what they show, and those that the ``lateen`` command reads.
+
+They are served on the monitoring port (``/debug/NAME``) and over xDS (``istio.io/debug``). Source: istio.io/istio,
+``pilot/pkg/xds/debug.go``; https://istio.io/latest/docs/ops/configuration/security/security-best-practices/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import grpc
+import msgspec
+from google.protobuf import json_format
+
+from lateen import __version__
+from lateen.ads.debug import NotAnswered
+from lateen.ads.server import Connection
+from lateen.api import kinds
+from lateen.ca.authority import parse
+from lateen.control import dumps
+from lateen.control.plane import Control
+from lateen.control.reach import Reach, reach
+from lateen.kit import jsons, yamldoc
+from lateen.kit.jsons import Json
+from lateen.wire import names
+from lateen.wire.node import ISTIO_VERSION
+
+Query = Mapping[str, str]
+
+OF_ONE_PROXY = frozenset({"config_dump", "ecdsz", "edsz", "ndsz"})
+"""Pages that a workload may ask for: about the proxies of its own namespace."""
+NOT_CONNECTED = "Proxy not connected to this Pilot instance. It may be connected to another instance.\n"
+"""istioctl looks for this sentence, and for the two below."""
+NO_PROXY_ID = "You must provide a proxyID in the query string\n"
+NO_PAGE = "404 page not found\n"
+
+
+class PageError(Exception):
+    """A page that cannot be given: HTTP status and text."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text.strip())
+        self.status, self.text = status, text
+
+
+class Forbidden(PageError):
+    """The caller may not see the page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(403, text)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: a workload's namespace, or nobody in particular (``everything``), who is inside istiod's own pod."""
+
+    namespace: str = ""
+    everything: bool = False
+
+
+INSIDE = Caller(everything=True)
+"""Whoever reaches the loopback interface of istiod's pod: by exec or port-forward, which Kubernetes authorizes."""
+
+
+class Debug:
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._pages: dict[str, Callable[[Query, Caller], Any]] = {
+            "adsz": self._adsz,
+            "authorizationz": lambda _q, _c: self._objects(kinds.AUTHORIZATION_POLICY),
+            "clusterz": lambda _q, _c: [{"id": dumps.CLUSTER, "secretName": "", "syncStatus": "synced"}],
+            "config_dump": self._config_dump,
+            "configz": lambda _q, _c: [o for k in kinds.owned() for o in self._objects(k)],
+            "connections": self._connections,
+            "distribution": self._distribution,
+            "ecdsz": lambda q, c: self._resources(q, c, "ECDS"),
+            "edsz": lambda q, c: self._resources(q, c, "EDS"),
+            "endpointz": self._endpointz,
+            "list": lambda _q, _c: sorted(set(self._pages) - {"list"}),
+            "mesh": self._mesh,
+            "ndsz": self._ndsz,
+            "registryz": self._registryz,
+            "statusz": self._statusz,
+            "syncz": self._syncz,
+            "versionsz": self._versionsz,
+        }
+
+    def caller(self, identity: str) -> Caller:
+        """What a SPIFFE id may see. Raises NotAnswered for what is none."""
+        try:
+            who = parse(identity)
+        except ValueError:
+            raise NotAnswered(grpc.StatusCode.UNAUTHENTICATED, "authentication required") from None
+        return Caller(who.namespace, who.namespace == self._control.namespace)
+
+    def page(self, name: str, query: Query, caller: Caller) -> Any:
+        """What a page shows, for JSON. Raises PageError."""
+        if name not in self._pages:
+            raise PageError(404, NO_PAGE)
+        if not caller.everything and name not in OF_ONE_PROXY:
+            raise Forbidden(f"the debug info is not available for workloads of namespace {caller.namespace}")
+        return self._pages[name](query, caller)
+
+    async def answer(self, identity: str, type_url: str, wanted: Sequence[str]) -> list[Any]:
+        """A question over xDS (see ``ads.debug``)."""
+        caller = self.caller(identity)
+        match type_url:
+            case "istio.io/debug/syncz":
+                return [dumps.packed(dumps.client_config(c)) for c in self._visible(caller)]
+            case "istio.io/debug/config_dump":
+                found = self._connection(wanted[0], caller) if len(wanted) == 1 else None
+                return dumps.config_dump(found) if found else []
+            case names.DEBUG if len(wanted) == 1:
+                return [dumps.raw(names.DEBUG, self._text(wanted[0], caller))]
+            case names.DEBUG:
+                raise NotAnswered(grpc.StatusCode.INVALID_ARGUMENT, "exactly one debug request is required")
+        raise NotAnswered(grpc.StatusCode.INVALID_ARGUMENT, f"{type_url} is not served; ask {names.DEBUG} for list")
+
+    def _text(self, path: str, caller: Caller) -> bytes:
+        url = urlsplit(path)
+        try:
+            return jsons.dumps(self.page(url.path, dict(parse_qsl(url.query, keep_blank_values=True)), caller))
+        except Forbidden as e:
+            raise NotAnswered(grpc.StatusCode.PERMISSION_DENIED, str(e)) from None
+        except PageError as e:  # istioctl reads what is wrong from the body
+            return e.text.encode()
+
+    # --- connected proxies -----------------------------------------------------------------------------------
+
+    def _visible(self, caller: Caller) -> list[Connection]:
+        every = sorted(self._control.ads.connections, key=lambda c: str(c.node))
+        return [c for c in every if caller.everything or c.node.namespace == caller.namespace]
+
+    def _connection(self, proxy: str, caller: Caller) -> Connection | None:
+        """By ``pod.namespace``, or by any part of it that names one proxy."""
+        found = [c for c in self._visible(caller) if proxy in dumps.proxy_name(c)]
+        return next((c for c in found if dumps.proxy_name(c) == proxy), found[0] if found else None)
+
+    def _asked(self, query: Query, caller: Caller) -> Connection:
+        proxy = query.get("proxyID", "")
+        if not proxy:
+            raise PageError(400, NO_PROXY_ID)
+        found = self._connection(proxy, caller)
+        if found is None:
+            raise PageError(404, NOT_CONNECTED)
+        return found
+
+    def _syncz(self, query: Query, caller: Caller) -> Json | list[Json]:
+        wanted = query.get("namespace", "")
+        return [_sync(c) for c in self._visible(caller) if not wanted or c.node.namespace == wanted]
+
+    def _config_dump(self, query: Query, caller: Caller) -> Json:
+        if "types" in query:
+            return self._resources(query, caller, query["types"])
+        found = dumps.config_dump(self._asked(query, caller), "include_eds" in query)
+        return {"configs": [json_format.MessageToDict(m, preserving_proto_field_name=True) for m in found]}
+
+    def _resources(self, query: Query, caller: Caller, types: str) -> Json:
+        found = self._asked(query, caller)
+        wanted = {t.strip().upper() for t in types.split(",")}
+        out = [m for t, short in names.SHORT.items() if short in wanted for m in dumps.resources(found, t)]
+        return {"configs": [json_format.MessageToDict(m, preserving_proto_field_name=True) for m in out]}
+
+    def _ndsz(self, query: Query, caller: Caller) -> Json:
+        return {"table": self._control.views.names(self._asked(query, caller).node.namespace)}
+
+    def _connections(self, _: Query, caller: Caller) -> Json:
+        found = self._visible(caller)
+        return {"totalClients": len(found), "clients": [_client(c) for c in found]}
+
+    def _adsz(self, query: Query, caller: Caller) -> Json:
+        found = [self._asked(query, caller)] if query.get("proxyID") else self._visible(caller)
+        clients = []
+        for c in found:
+            watches = {t: list(c.session.names(t)) for t in c.session.subscribed()}
+            clients.append({**_client(c), "metadata": dict(c.metadata), "watches": watches})
+        return {"totalClients": len(found), "clients": clients}
+
+    def _versionsz(self, query: Query, caller: Caller) -> Json:
+        """Names and versions of what a proxy shall have, and what it has asked for by name."""
+        session = self._asked(query, caller).session
+        resources = {
+            names.SHORT[t]: {n: r.version for s in sets for n, r in s.resources.items()}
+            for t, sets in session.sets().items()
+        }
+        return {"resources": resources, "subscribed": {names.SHORT[t]: session.names(t) for t in names.ORDER}}
+
+    # --- the mesh --------------------------------------------------------------------------------------------
+
+    def _objects(self, kind: kinds.Kind) -> list[Json]:
+        found = self._control.world.objects.of(kind)
+        out = []
+        for (namespace, name), r in sorted(found.items()):
+            meta = {"name": name, "namespace": namespace}
+            out.append(
+                {
+                    "apiVersion": kind.api_version,
+                    "kind": kind.kind,
+                    "metadata": meta,
+                    "spec": msgspec.to_builtins(r.spec, enc_hook=str),
+                }
+            )
+        return out
+
+    def _registryz(self, _query: Query, _caller: Caller) -> list[Any]:
+        return [msgspec.to_builtins(s, enc_hook=str) for _, s in sorted(self._control.world.objects.services.items())]
+
+    def _endpointz(self, _query: Query, _caller: Caller) -> list[Json]:
+        out = []
+        for (namespace, name), (service, ports) in sorted(self._control.world.objects.slices.items()):
+            endpoints = {port: msgspec.to_builtins(found, enc_hook=str) for port, found in ports.items()}
+            out.append({"slice": f"{namespace}/{name}", "service": f"{namespace}/{service}", "endpoints": endpoints})
+        return out
+
+    def _mesh(self, _query: Query, _caller: Caller) -> Json:
+        """The mesh configuration in use."""
+        text = self._control.world.mesh_config.accepted
+        return (yamldoc.load(text) if text else None) or {}
+
+    # --- what the lateen command reads -----------------------------------------------------------------------
+
+    def _statusz(self, _query: Query, _caller: Caller) -> Json:
+        control = self._control
+        return {
+            "proxies": control.status(),
+            "bad": {str(ref): says for ref, says in control.world.bad.items()},
+            "unreadSecrets": sorted(control.credentials.refused),
+            "version": __version__,
+            "revision": control.revision.name,
+        }
+
+    def _distribution(self, query: Query, _: Caller) -> Json:
+        """Of ``object`` (``Kind namespace/name``): how many proxies of this istiod have it, of those it concerns."""
+        far = reach(self._control.ads.connections).get(query.get("object", ""), Reach())
+        refused = [{"proxy": p, "says": says} for p, says in far.refused]
+        return {"have": far.have, "concerned": far.concerned, "refused": refused}
+
+
+def _client(c: Connection) -> Json:
+    return {
+        "connectionId": str(c.node),
+        "connectedAt": dumps.rfc3339(c.connected_at),
+        "address": c.node.address,
+    }
+
+
+def _sync(c: Connection) -> Json:
+    """Istio's SyncStatus."""
+    out: Json = {
+        "cluster_id": c.metadata.get("CLUSTER_ID") or dumps.CLUSTER,
+        "proxy": dumps.proxy_name(c),
+        "proxy_type": c.node.kind,
+        "proxy_version": c.version,
+        "istio_version": c.metadata.get("ISTIO_VERSION") or ISTIO_VERSION,
+        "resources": {},
+    }
+    for type_url in c.session.subscribed():
+        one: Json = {"sent": c.session.nonces(type_url)[0], "acked": c.session.nonces(type_url)[1]}
+        if type_url in c.sent_at:
+            one["sentTime"] = dumps.rfc3339(c.sent_at[type_url])
+        if type_url in c.session.rejections:
+            one["lastError"] = c.session.rejections[type_url].message
+        out["resources"][type_url] = one
+        if field := _FIELDS.get(type_url):
+            out[f"{field}_sent"], out[f"{field}_acked"] = one["sent"], one["acked"]
+    return out
+
+
+_FIELDS = {
+    names.CDS: "cluster",
+    names.LDS: "listener",
+    names.RDS: "route",
+    names.EDS: "endpoint",
+    names.ECDS: "extensionconfig",
+}

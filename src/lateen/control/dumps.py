@@ -1,0 +1,143 @@
+"""What istiod has sent to one proxy, in Envoy's own terms: config dumps and client status. Private keys are left out.
+
+Source: envoyproxy.io, ``envoy.admin.v3.ConfigDump`` and ``envoy.service.status.v3.ClientConfig``; istio.io/istio,
+``pilot/pkg/xds/debug.go`` and ``statusgen.go``, for which parts istioctl reads.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from envoy.admin.v3 import config_dump_pb2, config_dump_shared_pb2
+from envoy.config.route.v3 import route_components_pb2, route_pb2
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+from envoy.service.status.v3 import csds_pb2
+from google.protobuf import any_pb2
+
+from lateen.ads.server import Connection
+from lateen.wire import names
+from lateen.wire.node import ISTIO_VERSION
+
+REDACTED = "[redacted]"
+CLUSTER = "Kubernetes"
+_STATUS = {"NOT SENT": "NOT_SENT", "SYNCED": "SYNCED", "STALE": "STALE", "ERROR": "ERROR"}
+
+
+def proxy_name(c: Connection) -> str:
+    return f"{c.node.pod}.{c.node.namespace}"
+
+
+def types(c: Connection) -> dict[str, str]:
+    """Short name of each subscribed type -> NOT SENT, SYNCED, STALE or ERROR; virtual hosts count as routes."""
+    out = {names.SHORT[t]: c.session.synced(t) for t in names.ORDER}
+    hosts = out.pop("VHDS")
+    if hosts in ("ERROR", "STALE"):
+        out["RDS"] = hosts
+    return out
+
+
+def client_config(c: Connection) -> Any:
+    """The ClientConfig of a connected proxy: which types it has subscribed to, and whether it has them."""
+    out = csds_pb2.ClientConfig()
+    out.node.id = proxy_name(c)
+    fields = out.node.metadata.fields
+    fields["CLUSTER_ID"].string_value = c.metadata.get("CLUSTER_ID") or CLUSTER
+    fields["NAMESPACE"].string_value = c.node.namespace
+    fields["ISTIO_VERSION"].string_value = c.metadata.get("ISTIO_VERSION") or ISTIO_VERSION
+    status, subscribed = types(c), c.session.subscribed()
+    for type_url in sorted(t for t in subscribed if t in names.SHORT and t != names.VHDS):
+        one = out.generic_xds_configs.add(type_url=type_url, config_status=_STATUS[status[names.SHORT[type_url]]])
+        if type_url in c.sent_at:
+            one.last_updated.FromNanoseconds(int(c.sent_at[type_url] * 1e9))
+        rejection = c.session.rejections.get(type_url)
+        if rejection is not None:
+            one.error_state.details = rejection.message
+            one.error_state.last_update_attempt.CopyFrom(one.last_updated)
+    return out
+
+
+def resources(c: Connection, type_url: str) -> list[Any]:
+    """The packed messages of a type that the proxy shall have, sorted by name; secrets without their keys."""
+    found = {n: r for s in c.session.sets().get(type_url, ()) for n, r in s.resources.items()}
+    if type_url not in (names.CDS, names.LDS):
+        wanted = set(c.session.names(type_url))
+        found = {n: r for n, r in found.items() if n in wanted}
+    out = [discovery_pb2.Resource.FromString(found[n].wrapped).resource for n in sorted(found)]
+    match type_url:
+        case names.SDS:
+            return [_redacted(r) for r in out]
+        case names.RDS:
+            return [_with_hosts(c, r) for r in out]
+        case _:
+            return out
+
+
+def _redacted(found: Any) -> Any:
+    secret = secret_pb2.Secret.FromString(found.value)
+    if secret.HasField("tls_certificate"):
+        secret.tls_certificate.ClearField("private_key")
+        secret.tls_certificate.private_key.inline_string = REDACTED
+    if secret.HasField("generic_secret"):
+        secret.generic_secret.secret.inline_string = REDACTED
+    if secret.HasField("session_ticket_keys"):
+        secret.ClearField("session_ticket_keys")
+    return packed(secret)
+
+
+def _with_hosts(c: Connection, found: Any) -> Any:
+    """A route configuration with the virtual hosts that are delivered by themselves, as Envoy dumps it."""
+    route = route_pb2.RouteConfiguration.FromString(found.value)
+    mine = {
+        n: r
+        for s in c.session.sets().get(names.VHDS, ())
+        for n, r in s.resources.items()
+        if n.partition("/")[0] == route.name
+    }
+    for name in sorted(mine):
+        host = discovery_pb2.Resource.FromString(mine[name].wrapped).resource
+        route.virtual_hosts.append(route_components_pb2.VirtualHost.FromString(host.value))
+    return packed(route)
+
+
+def config_dump(c: Connection, endpoints: bool = False) -> list[Any]:
+    """The packed parts of an Envoy config dump, as far as they come from istiod."""
+    clusters = config_dump_shared_pb2.ClustersConfigDump()
+    for r in resources(c, names.CDS):
+        clusters.dynamic_active_clusters.add().cluster.CopyFrom(r)
+    listeners = config_dump_shared_pb2.ListenersConfigDump()
+    for r in resources(c, names.LDS):
+        listeners.dynamic_listeners.add().active_state.listener.CopyFrom(r)
+    routes = config_dump_shared_pb2.RoutesConfigDump()
+    for r in resources(c, names.RDS):
+        routes.dynamic_route_configs.add().route_config.CopyFrom(r)
+    secrets = config_dump_pb2.SecretsConfigDump()
+    for r in resources(c, names.SDS):
+        secrets.dynamic_active_secrets.add().secret.CopyFrom(r)
+    extensions = config_dump_shared_pb2.EcdsConfigDump()
+    for r in resources(c, names.ECDS):
+        extensions.ecds_filters.add().ecds_filter.CopyFrom(r)
+    parts: list[Any] = [config_dump_pb2.BootstrapConfigDump(), clusters]
+    if endpoints:
+        of_endpoints = config_dump_shared_pb2.EndpointsConfigDump()
+        for r in resources(c, names.EDS):
+            of_endpoints.dynamic_endpoint_configs.add().endpoint_config.CopyFrom(r)
+        parts.append(of_endpoints)
+    parts += [listeners, config_dump_shared_pb2.ScopedRoutesConfigDump(), routes, secrets, extensions]
+    return [packed(p) for p in parts]
+
+
+def packed(message: Any) -> Any:
+    out = any_pb2.Any()
+    out.Pack(message, deterministic=True)
+    return out
+
+
+def raw(type_url: str, value: bytes) -> Any:
+    """Bytes that are no protobuf, as istioctl expects debug pages."""
+    return any_pb2.Any(type_url=type_url, value=value)
+
+
+def rfc3339(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
