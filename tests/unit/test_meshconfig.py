@@ -4,10 +4,10 @@ import typing
 
 import pytest
 
-from lateen.api import kinds, mesh
+from lateen.api import kinds, mesh, operators
 from lateen.api.config import Config, Duration, unwrap
 from lateen.api.config import fields as fields_of
-from lateen.api.mesh import accesslog, effect
+from lateen.api.mesh import effect
 from lateen.api.mesh.reading import Invalid, mesh_config, problems, proxy_config_problems
 from lateen.control.world import World
 from lateen.kit import yamldoc
@@ -78,7 +78,7 @@ def test_a_pods_own_proxy_configuration_is_checked_alike():
 
 @pytest.mark.parametrize("text", [FORMAT, "%REQ_WITHOUT_QUERY(:PATH)% 100%% %START_TIME(%s.%3f)% %RESP(A?B):10%\n"])
 def test_formats_that_envoy_takes_are_taken(text):
-    assert list(accesslog.problems(text)) == []
+    assert list(operators.problems(text)) == []
 
 
 # --- which one counts ---------------------------------------------------------------------------------------------

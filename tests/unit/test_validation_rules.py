@@ -123,7 +123,6 @@ def entry(host="a.test", resolution="STATIC", **more):
     ("spec", "words"),
     [
         (entry("*-a.test", "NONE"), "partial wildcard"),
-        (entry(resolution="DNS", workloadSelector={"labels": {"a": "b"}}), "resolution mode is DNS"),
         (entry("*.a.test", "NONE", workloadSelector={"labels": {"a": "b"}}), "resolution mode is NONE"),
     ],
 )

@@ -143,12 +143,12 @@ WORKLOAD_ENTRY = _mesh(
     "workloadentries",
     "WorkloadEntry",
     "networking",
-    "service_entry:workload_entry",
+    "workload:workload_entry",
     short=("we",),
     columns=(("Address", ".spec.address"),),
 )
 WORKLOAD_GROUP = _mesh(
-    NETWORKING, _ALL, "workloadgroups", "WorkloadGroup", "networking", "service_entry:workload_group", short=("wg",)
+    NETWORKING, _ALL, "workloadgroups", "WorkloadGroup", "networking", "workload:workload_group", short=("wg",)
 )
 SIDECAR = _mesh(NETWORKING, _ALL, "sidecars", "Sidecar", "networking", "sidecar:sidecar")
 ENVOY_FILTER = _mesh(
@@ -181,7 +181,7 @@ AUTHORIZATION_POLICY = _mesh(
     "authorizationpolicies",
     "AuthorizationPolicy",
     "security",
-    "security:authorization_policy",
+    "authorization_policy:authorization_policy",
     short=("ap",),
     columns=(("Action", ".spec.action"),),
 )

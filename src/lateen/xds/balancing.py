@@ -95,8 +95,9 @@ def _warm_up(lb: api.LoadBalancer) -> Any | None:
     return out
 
 
-def _key(h: api.ConsistentHash) -> rc.RouteAction.HashPolicy:
-    """The hash policy. It belongs to the cluster, not to routes, so that it applies however a request came here."""
+def _key(h: api.ConsistentHash) -> list[rc.RouteAction.HashPolicy]:
+    """What is hashed; without any of it, requests are spread at random. It belongs to the cluster, not to routes, so
+    that it applies however a request came here."""
     out = rc.RouteAction.HashPolicy()
     if h.http_header_name:
         out.header.header_name = h.http_header_name
@@ -108,13 +109,15 @@ def _key(h: api.ConsistentHash) -> rc.RouteAction.HashPolicy:
             out.cookie.attributes.add(name=a.name, value=a.value)
     elif h.http_query_parameter_name:
         out.query_parameter.name = h.http_query_parameter_name
-    else:
+    elif h.use_source_ip:
         out.connection_properties.source_ip = True
-    return out
+    else:
+        return []
+    return [out]
 
 
 def _hashed(h: api.ConsistentHash) -> extension_pb2.TypedExtensionConfig:
-    common = common_pb2.ConsistentHashingLbConfig(hash_policy=[_key(h)])
+    common = common_pb2.ConsistentHashingLbConfig(hash_policy=_key(h))
     if h.maglev is not None:
         maglev = maglev_pb2.Maglev(consistent_hashing_lb_config=common)
         if h.maglev.table_size:

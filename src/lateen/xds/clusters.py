@@ -334,7 +334,7 @@ def _own(view: InboundView, i: InboundPort) -> Any:
         out.ClearField("upstream_bind_config")
         return out
     host, _, number = i.target.rpartition(":")
-    host = host.strip("[]")
+    host = host.strip("[]") or "127.0.0.1"
     found.CopyFrom(pb.address(view.pod.address if host in ("0.0.0.0", "::") else host, int(number)))
     if host.startswith("127.") or host == "::1":
         out.ClearField("upstream_bind_config")

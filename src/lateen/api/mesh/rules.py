@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from lateen.api import operators
 from lateen.api.config import Config
 from lateen.api.domain import TRUST_DOMAIN, service_host
-from lateen.api.mesh import accesslog
 from lateen.api.mesh.config import MeshConfig
 from lateen.api.mesh.providers import ExtensionProvider
 from lateen.api.mesh.proxy import ProxyConfig
@@ -39,7 +39,7 @@ def _mesh(config: MeshConfig) -> Findings:
         if domain and not _DOMAIN.match(domain):
             yield at, f'"{domain}" is not a trust domain; write it like a DNS name, "{TRUST_DOMAIN}"'
     if config.access_log_format:
-        for says in accesslog.problems(config.access_log_format):
+        for says in operators.problems(config.access_log_format):
             yield "accessLogFormat", says
     seen: set[str] = set()
     for i, provider in enumerate(config.extension_providers):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from lateen.api import kinds
 from lateen.api.config import DecodeError, complete, decode
 from lateen.api.validate.findings import Finding
+from lateen.api.validate.shapes import shapes
 from lateen.kit.jsons import Json
 
 __all__ = ["Finding", "findings", "problems", "warnings"]
@@ -27,7 +28,8 @@ def findings(obj: Json) -> list[Finding]:
         typed = decode(kind.spec, complete(kind.spec, spec))
     except DecodeError as e:
         return [Finding(e.path, e.says)]
-    found = kind.rules(typed, obj.get("metadata") or {}) if kind.rules else ()
+    meta = obj.get("metadata") or {}
+    found = [*shapes(kind, spec, meta), *(kind.rules(typed, meta) if kind.rules else ())]
     return sorted(found, key=lambda f: f.warning)
 
 

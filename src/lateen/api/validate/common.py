@@ -1,4 +1,5 @@
-"""Parts that several kinds share: selectors, target references, TLS of servers, connection pools."""
+"""Rules of parts that several kinds share: selectors, target references, destinations, TLS of servers, connection
+pools."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from lateen.api import networking as n
 from lateen.api.validate import scalars as s
 from lateen.api.validate.findings import Findings, no, warn
 
+MAX_TARGETS = 16
 TARGETS = {
     "Gateway": "gateway.networking.k8s.io",
     "GatewayClass": "gateway.networking.k8s.io",
@@ -17,68 +19,79 @@ TARGETS = {
 
 
 def selector(given: n.WorkloadSelector | None, path: str = "spec.selector") -> Findings:
-    for key, value in (given.match_labels if given else {}).items():
-        if not key:
-            yield no(f"{path}.matchLabels", "empty key is not supported in selector")
-        if "*" in key or "*" in value:
-            yield no(f"{path}.matchLabels[{key}]", "wildcard is not supported in selector")
-    if given and not given.match_labels:
+    labels = given.match_labels if given else {}
+    yield from _selected(labels, f"{path}.matchLabels")
+    if given and not labels:
         yield warn(path, "workload selector specified without labels: it selects all workloads of the namespace")
 
 
 def label_selector(given: n.LabelSelector | None, what: str) -> Findings:
     if given and not given.labels:
-        yield warn(
-            "spec.workloadSelector",
-            f"{what}: workload selector specified without labels, will be applied to all services in namespace",
-        )
-    for key, value in (given.labels if given else {}).items():
+        says = f"{what}: workload selector specified without labels, will be applied to all services in namespace"
+        yield warn("spec.workloadSelector", says)
+    yield from _selected(given.labels if given else {}, "spec.workloadSelector.labels")
+
+
+def _selected(labels: dict[str, str], path: str) -> Findings:
+    for key, value in labels.items():
         if not key:
-            yield no("spec.workloadSelector.labels", f"{what}: empty labels for workload selector")
+            yield no(path, f'empty key is not supported in selector: "{key}={value}"')
         if "*" in key or "*" in value:
-            yield no(f"spec.workloadSelector.labels[{key}]", f"{what}: wildcard is not supported in labels")
+            yield no(f"{path}[{key}]", f'wildcard is not supported in selector: "{key}={value}"')
 
 
 def target_refs(
     one: n.PolicyTargetReference | None, many: tuple[n.PolicyTargetReference, ...], selected: bool
 ) -> Findings:
     if (one is not None) + bool(many) + selected > 1:
-        yield no("spec", "only one of selector, targetRef and targetRefs can be set")
+        yield no("spec", "only one of targetRefs or workloadSelector can be set (selector, targetRef and targetRefs)")
+    if len(many) > MAX_TARGETS:
+        yield no("spec.targetRefs", f"must have at most {MAX_TARGETS} items, has {len(many)}")
     refs = [("spec.targetRef", one)] if one else []
     for path, ref in [*refs, *((f"spec.targetRefs[{i}]", r) for i, r in enumerate(many))]:
         if not ref.name:
             yield no(f"{path}.name", "targetRef name must be set")
         if ref.namespace:
-            yield no(
-                f"{path}.namespace", "targetRef namespace must not be set; cross namespace referencing is not supported"
-            )
+            says = "targetRef namespace must not be set; cross namespace referencing is not supported"
+            yield no(f"{path}.namespace", says)
         if TARGETS.get(ref.kind) != ("" if ref.group == "core" else ref.group):
-            known = ", ".join(f"{g + '/' if g else ''}{k}" for k, g in TARGETS.items())
-            yield no(path, f"targetRef must be to one of {known}; is {ref.group}/{ref.kind}")
-
-
-def host(name: str, path: str) -> Findings:
-    """The host of a destination: never a bare wildcard."""
-    if name == "*":
-        yield no(path, "invalid destination host *")
-    else:
-        yield from s.wildcard_domain(name, path)
+            known = ", ".join(f"{g or 'core'}/{k}" for k, g in TARGETS.items())
+            yield no(path, f"targetRef must be to one of [{known}] but was {ref.group}/{ref.kind}")
 
 
 def destination(d: n.Destination, path: str) -> Findings:
-    yield from host(d.host, f"{path}.host")
-    if d.subset and not s._LABEL.fullmatch(d.subset):
-        yield no(f"{path}.subset", f'subset name "{d.subset}" is not valid')
+    if not d.host:
+        yield no(f"{path}.host", "destination is required: give the host of a service")
+    elif d.host == "*":
+        yield no(f"{path}.host", "invalid destination host *")
+    else:
+        yield from s.wildcard_domain(d.host, f"{path}.host")
+    if d.subset:
+        yield from subset_name(d.subset, f"{path}.subset")
     if d.port is not None:
         yield from s.port(d.port.number, f"{path}.port.number")
 
 
+def subset_name(name: str, path: str) -> Findings:
+    if not name:
+        yield no(path, "subset name cannot be empty")
+    elif not s.is_label(name):
+        yield no(path, f'subset name is invalid: {name[:80]}; use letters, digits and "-", at most 63')
+
+
+def unix_address(path: str, at: str) -> Findings:
+    """The path of a socket, after ``unix://``; names with ``@`` in front are abstract."""
+    if not path:
+        yield no(at, "unix address must not be empty")
+    elif not path.startswith("@") and (not path.startswith("/") or path.endswith("/")):
+        yield no(at, f"{path[:80]} is not an absolute path to a file")
+
+
+UNIX = "unix://"
 VERSIONS = ("TLS_AUTO", "TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3")
-PROTECTED = {
-    "SIMPLE",
-    "MUTUAL",
-    "OPTIONAL_MUTUAL",
-}
+PROTECTED = {"SIMPLE": "SIMPLE TLS", "MUTUAL": "MUTUAL TLS", "OPTIONAL_MUTUAL": "MUTUAL TLS"}
+"""Modes that end TLS with certificates of the user's -> what messages call them."""
+PASSING = ("PASSTHROUGH", "AUTO_PASSTHROUGH")
 
 
 def server_tls(tls: n.ServerTLS, path: str) -> Findings:
@@ -97,10 +110,7 @@ def server_tls(tls: n.ServerTLS, path: str) -> Findings:
             if value:
                 says = f"ISTIO_MUTUAL TLS cannot have associated {what}: its certificates come from the mesh"
                 yield no(f"{path}.{field}", says)
-    given_files = any((tls.server_certificate, tls.private_key, tls.ca_certificates, tls.credential_name, tls.ca_crl))
-    if tls.mode in ("PASSTHROUGH", "AUTO_PASSTHROUGH") and given_files:
-        yield warn(path, f"{tls.mode} mode does not use certificates, they will be ignored")
-    if tls.mode in PROTECTED:
+    else:
         yield from _certificates(tls, path)
     for i, pin in enumerate(tls.verify_certificate_spki):
         if not re.fullmatch("[A-Za-z0-9+/]{43}=", pin):
@@ -122,14 +132,12 @@ def server_tls(tls: n.ServerTLS, path: str) -> Findings:
 
 
 def _cipher_suites(tls: n.ServerTLS, path: str) -> Findings:
-    seen: set[str] = set()
-    for i, suite in enumerate(tls.cipher_suites):
-        at = f"{path}.cipherSuites[{i}]"
-        if suite not in n.CIPHER_SUITES and suite != "ALL":
-            yield warn(at, f"ignoring invalid cipher suite: {suite}")
-        if suite in seen:
-            yield warn(at, f"ignoring duplicate cipher suite: {suite}")
-        seen.add(suite)
+    known = [c for c in tls.cipher_suites if c in n.CIPHER_SUITES or c == "ALL"]
+    strange = sorted({c for c in tls.cipher_suites if c not in known})
+    twice = sorted({c for c in known if known.count(c) > 1})
+    for what, found in (("invalid", strange), ("duplicate", twice)):
+        if found:
+            yield warn(f"{path}.cipherSuites", f"ignoring {what} cipher suites: [{' '.join(found)}]")
 
 
 def _curves(tls: n.ServerTLS, path: str) -> Findings:
@@ -140,36 +148,47 @@ def _curves(tls: n.ServerTLS, path: str) -> Findings:
 
 
 def _certificates(tls: n.ServerTLS, path: str) -> Findings:
-    sources = [bool(tls.credential_name), bool(tls.credential_names), bool(tls.tls_certificates)]
-    plain = bool(tls.server_certificate and tls.private_key)
-    if sum([*sources, plain]) > 1:
-        yield no(
-            path,
-            "only one of credential_name, credential_names, server_certificate/private_key or tls_certificates "
-            "should be specified",
+    secret = bool(tls.credential_name or tls.credential_names)
+    files = any((tls.server_certificate, tls.private_key, tls.ca_certificates, tls.ca_crl, tls.tls_certificates))
+    if tls.mode in PASSING and (secret or files):
+        yield warn(path, f"{tls.mode} mode does not use certificates, they will be ignored")
+    sources = (
+        tls.server_certificate and tls.private_key,
+        tls.credential_name,
+        tls.credential_names,
+        tls.tls_certificates,
+    )
+    if sum(map(bool, sources)) > 1:
+        says = (
+            "only one of credential_name, credential_names, server_certificate/private_key, tls_certificates should be "
+            "specified"
         )
-        return
+        yield no(path, says)
     for field, many in (("credentialNames", tls.credential_names), ("tlsCertificates", tls.tls_certificates)):
         if len(many) > 2:
-            yield warn(f"{path}.{field}", "at most 2 certificates are used: one RSA and one ECDSA")
-    if tls.credential_name or tls.credential_names:
-        yield from _beside_a_secret(tls, path)
-        return
-    if tls.mode == "SIMPLE" and tls.ca_crl:
+            says = (
+                f"{PROTECTED.get(tls.mode, tls.mode)} can support up to 2 server certificates: an RSA and an ECDSA one"
+            )
+            yield warn(f"{path}.{field}", says)
+    if tls.mode in PROTECTED:
+        yield from _beside_a_secret(tls, path) if secret else _own_files(tls, PROTECTED[tls.mode], path)
+    elif tls.ca_crl and tls.credential_name:
+        says = "CRL is not supported with credentialName. CRL has to be specified in the credential (ca.crl)"
+        yield no(f"{path}.caCrl", says)
+
+
+def _own_files(tls: n.ServerTLS, what: str, path: str) -> Findings:
+    if what == "MUTUAL TLS" and not tls.ca_certificates and not tls.ca_cert_credential_name:
+        yield no(path, f"{what} requires a client CA bundle: set caCertificates, or use a credentialName")
+    one = n.ServerCertificate(server_certificate=tls.server_certificate, private_key=tls.private_key)
+    for i, c in enumerate(tls.tls_certificates or (one,)):
+        at = f"{path}.tlsCertificates[{i}]" if tls.tls_certificates else path
+        if not c.server_certificate:
+            yield no(at, f"{what} requires a server certificate: set serverCertificate, or use a credentialName")
+        if not c.private_key:
+            yield no(at, f"{what} requires a private key: set privateKey, or use a credentialName")
+    if what == "SIMPLE TLS" and tls.ca_crl:
         yield no(f"{path}.caCrl", "CRL is not supported with SIMPLE TLS")
-    if tls.tls_certificates:
-        for i, c in enumerate(tls.tls_certificates):
-            if not c.server_certificate:
-                yield no(f"{path}.tlsCertificates[{i}]", f"{tls.mode} TLS requires a server certificate")
-            if not c.private_key:
-                yield no(f"{path}.tlsCertificates[{i}]", f"{tls.mode} TLS requires a private key")
-    else:
-        if not tls.server_certificate:
-            yield no(path, f"{tls.mode} TLS requires a server certificate")
-        if not tls.private_key:
-            yield no(path, f"{tls.mode} TLS requires a private key")
-    if tls.mode != "SIMPLE" and not tls.ca_certificates and not tls.ca_cert_credential_name:
-        yield no(path, f"{tls.mode} TLS requires a client CA bundle")
 
 
 def _beside_a_secret(tls: n.ServerTLS, path: str) -> Findings:
@@ -188,28 +207,16 @@ def connection_pool(pool: n.ConnectionPool | None, path: str) -> Findings:
         yield from _http_pool(http, f"{path}.http")
     if tcp := pool.tcp:
         at = f"{path}.tcp"
-        if (tcp.max_connections or 0) < 0:
-            yield no(f"{at}.maxConnections", "max connections must be non-negative")
         yield from s.duration(tcp.connect_timeout, f"{at}.connectTimeout")
         yield from s.duration(tcp.max_connection_duration, f"{at}.maxConnectionDuration")
         if keep := tcp.tcp_keepalive:
             yield from s.duration(keep.time, f"{at}.tcpKeepalive.time")
             yield from s.duration(keep.interval, f"{at}.tcpKeepalive.interval")
-        yield from s.duration(
-            tcp.idle_timeout if tcp.idle_timeout and tcp.idle_timeout.nanoseconds else None, f"{at}.idleTimeout"
-        )
+        if tcp.idle_timeout and tcp.idle_timeout.nanoseconds:  # 0s: connections may be idle for ever
+            yield from s.duration(tcp.idle_timeout, f"{at}.idleTimeout")
 
 
 def _http_pool(http: n.HttpPool, at: str) -> Findings:
-    for field, value in (
-        ("http1MaxPendingRequests", http.http1_max_pending_requests),
-        ("http2MaxRequests", http.http2_max_requests),
-        ("maxRequestsPerConnection", http.max_requests_per_connection),
-        ("maxRetries", http.max_retries),
-        ("maxConcurrentStreams", http.max_concurrent_streams),
-    ):
-        if (value or 0) < 0:
-            yield no(f"{at}.{field}", f"must be non-negative, is {value}")
     yield from s.duration(http.idle_timeout, f"{at}.idleTimeout")
     if http.h2_upgrade_policy == "UPGRADE" and http.use_client_protocol:
         yield no(f"{at}.useClientProtocol", "use client protocol must not be true when H2UpgradePolicy is UPGRADE")

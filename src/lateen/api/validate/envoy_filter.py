@@ -1,4 +1,8 @@
-"""The rules of EnvoyFilter and ProxyConfig between their fields."""
+"""The rules of EnvoyFilter and ProxyConfig between their fields. Whether a patch's value is a message of Envoy's is
+asked by the webhook, which knows Envoy's messages.
+
+Source: istio.io/istio ``pkg/config/validation/envoyfilter/envoyfilter.go``.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ LISTENERS = {"LISTENER", "FILTER_CHAIN", "NETWORK_FILTER", "HTTP_FILTER", "LISTE
 ROUTES = {"ROUTE_CONFIGURATION", "VIRTUAL_HOST", "HTTP_ROUTE"}
 HCM = "envoy.filters.network.http_connection_manager"
 HCM_NAMES = {HCM, "envoy.http_connection_manager"}
-MAX_VERSION = 1024
+MAX_VERSION, MAX_VARIABLE = 1024, 2048
 _HTTP_NAMES = ("buffer", "cors", "csrf", "fault", "grpc_http1_bridge", "grpc_json_transcoder", "grpc_web", "gzip")
 _MORE_HTTP_NAMES = ("health_check", "ip_tagging", "lua", "router", "squash", "ext_authz")
 _NETWORK_NAMES = ("client_ssl_auth", "echo", "http_connection_manager", "mongo_proxy", "ratelimit", "redis_proxy")
@@ -29,6 +33,9 @@ DEPRECATED_NAMES = {
 """Names of filters before Envoy 1.14 -> their names since
 (https://www.envoyproxy.io/docs/envoy/v1.14.0/intro/deprecated)."""
 FILTERS = ("HTTP_FILTER", "NETWORK_FILTER", "LISTENER_FILTER")
+WAYPOINTLESS = ("LISTENER", "LISTENER_FILTER", "EXTENSION_CONFIG", "BOOTSTRAP")
+NESTED = ("transportSocket", "clusterType", "upstreamConfig")
+"""Fields of clusters and filter chains with an extension, which has a type of its own."""
 
 
 def envoy_filter(ef: n.EnvoyFilter, _: Json) -> Findings:
@@ -39,38 +46,62 @@ def envoy_filter(ef: n.EnvoyFilter, _: Json) -> Findings:
 
 
 def _patch(p: n.EnvoyConfigObjectPatch, at: str) -> Findings:
+    if p.match and p.match.context == "WAYPOINT":
+        yield from _waypoint(p.apply_to, p.match.waypoint, at)
+        return
     if p.apply_to == "INVALID":
         yield no(f"{at}.applyTo", "Envoy filter: missing applyTo")
-        return
-    if p.patch is None:
+    elif p.patch is None:
         yield no(f"{at}.patch", "Envoy filter: missing patch")
-        return
-    if p.patch.operation == "INVALID":
+    elif p.patch.operation == "INVALID":
         yield no(f"{at}.patch.operation", "Envoy filter: missing patch operation")
-        return
-    if p.patch.operation != "REMOVE" and p.patch.value is None:
-        yield no(f"{at}.patch.value", f"Envoy filter: missing patch value for non-remove operation {p.patch.operation}")
-        return
-    yield from _match(p, at)
-    yield from _value(p.patch.value, f"{at}.patch.value")
-    yield from _untyped(p, f"{at}.patch.value")
+    elif p.patch.operation != "REMOVE" and p.patch.value is None:
+        says = f"missing patch value for non-remove operation {p.patch.operation}"
+        yield no(f"{at}.patch.value", f"Envoy filter: {says}")
+    else:
+        yield from _match(p, at)
+        yield from _value(p.patch.value, f"{at}.patch.value")
+        yield from _untyped(p, f"{at}.patch.value")
+        if p.apply_to == "EXTENSION_CONFIG" and p.patch.operation != "ADD":
+            yield warn(
+                f"{at}.patch.operation", "Envoy filter: EXTENSION_CONFIG knows only ADD; the patch has no effect"
+            )
+
+
+def _waypoint(apply_to: str, m: n.WaypointMatch | None, at: str) -> Findings:
+    """Patches of proxies that Lateen does not have, by Istio's rules."""
+    if apply_to in WAYPOINTLESS:
+        yield no(f"{at}.applyTo", f"Envoy filter: applyTo {apply_to} is not supported for waypoint")
+    elif apply_to == "HTTP_FILTER":
+        found = m.filter if m else None
+        where = f"{at}.match.waypoint.filter"
+        if found is None:
+            yield no(where, f"Envoy filter: applyTo {apply_to} for waypoint must have filter match")
+        elif found.name != HCM:
+            yield no(where, f"Envoy filter: applyTo {apply_to} for waypoint requires name with {HCM}")
+        elif found.sub_filter is None or not found.sub_filter.name:
+            yield no(where, f"Envoy filter: applyTo {apply_to} for waypoint must have subFilter name to match on")
+    elif m and m.filter and apply_to in (*ROUTES, "CLUSTER"):
+        yield no(
+            f"{at}.match.waypoint.filter", f"Envoy filter: applyTo {apply_to} for waypoint cannot have filter match"
+        )
+    elif m and m.route and apply_to not in ROUTES:
+        yield no(f"{at}.match.waypoint.route", f"Envoy filter: applyTo {apply_to} for waypoint cannot have route match")
 
 
 def _match(p: n.EnvoyConfigObjectPatch, at: str) -> Findings:
     m = p.match
     if m is None:
-        if p.apply_to == "EXTENSION_CONFIG" and p.patch and p.patch.operation not in ("ADD", "INVALID"):
-            yield no(f"{at}.patch.operation", "Envoy filter: ADD is the only supported operation for EXTENSION_CONFIG")
         return
+    if m.waypoint:
+        yield no(f"{at}.match.waypoint", "Envoy filter: only support waypointMatch when context is WAYPOINT")
     if m.proxy and m.proxy.proxy_version:
         yield from _version(m.proxy.proxy_version, f"{at}.match.proxy.proxyVersion")
     if p.apply_to in LISTENERS and (m.cluster or m.route_configuration):
         yield no(f"{at}.match", "Envoy filter: applyTo for listener class objects cannot have non listener match")
     elif p.apply_to in ROUTES and (m.cluster or m.listener):
-        yield no(
-            f"{at}.match",
-            "Envoy filter: applyTo for http route class objects cannot have non route configuration match",
-        )
+        says = "applyTo for http route class objects cannot have non route configuration match"
+        yield no(f"{at}.match", f"Envoy filter: {says}")
     elif p.apply_to == "CLUSTER" and (m.listener or m.route_configuration):
         yield no(f"{at}.match", "Envoy filter: applyTo for cluster class objects cannot have non cluster match")
     if m.listener:
@@ -86,7 +117,7 @@ def _version(text: str, at: str) -> Findings:
     try:
         re2.compile(text, options)
     except re2.error as e:
-        yield no(at, f"Envoy filter: invalid regex for proxy version, {e}")
+        yield no(at, f"Envoy filter: invalid regex for proxy version, [{e}]")
 
 
 def _listener(p: n.EnvoyConfigObjectPatch, m: n.ListenerMatch, at: str) -> Findings:
@@ -108,9 +139,8 @@ def _listener(p: n.EnvoyConfigObjectPatch, m: n.ListenerMatch, at: str) -> Findi
             if not f.sub_filter.name:
                 yield no(where, "Envoy filter: subfilter match has no name to match on")
     if m.listener_filter and p.apply_to != "LISTENER_FILTER":
-        yield no(
-            f"{at}.listenerFilter", "Envoy filter: listenerFilter match can be used with applyTo LISTENER_FILTER only"
-        )
+        says = f"listenerFilter match has no effect when used with {p.apply_to}; it is for LISTENER_FILTER"
+        yield warn(f"{at}.listenerFilter", f"Envoy filter: {says}")
 
 
 def _name(name: str, at: str) -> Findings:
@@ -121,11 +151,20 @@ def _name(name: str, at: str) -> Findings:
 def _untyped(p: n.EnvoyConfigObjectPatch, at: str) -> Findings:
     """Envoy looks extensions up by their types, no longer by their names."""
     value = p.patch.value if p.patch and p.patch.operation != "REMOVE" else None
-    if p.apply_to in FILTERS and isinstance(value, dict):
-        given = {k.replace("_", "").lower() for k in value}
-        if not given & {"typedconfig", "configdiscovery"}:
-            name = value.get("name", "")
-            yield warn(at, f"Envoy filter: using deprecated types by name without typed_config; {name}")
+    if not isinstance(value, dict):
+        return
+    given = [("", value)] if p.apply_to in FILTERS else []
+    if p.apply_to in ("CLUSTER", "FILTER_CHAIN"):
+        given += [(f".{k}", v) for k, v in value.items() if _camel(k) in NESTED and isinstance(v, dict)]
+    for where, extension in given:
+        if not {"typedConfig", "configDiscovery"} & {_camel(k) for k in extension}:
+            says = f"using deprecated types by name without typed_config; {extension.get('name', '')}"
+            yield warn(f"{at}{where}", f"Envoy filter: {says}")
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(r.capitalize() for r in rest)
 
 
 def _value(value: Any, at: str) -> Findings:
@@ -150,3 +189,6 @@ def proxy_config(pc: n.ProxyConfig, _: Json) -> Findings:
     yield from selector(pc.selector)
     if (pc.concurrency or 0) < 0:
         yield no("spec.concurrency", "concurrency must be greater than or equal to 0")
+    for name, value in pc.environment_variables.items():
+        if len(value) > MAX_VARIABLE:
+            yield no(f"spec.environmentVariables[{name}]", f"may not be longer than {MAX_VARIABLE}")

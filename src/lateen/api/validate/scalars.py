@@ -1,66 +1,101 @@
-"""Rules for single values: names, ports, durations, addresses, regular expressions, percentages."""
+"""Rules for single values: names, ports, durations, addresses, regular expressions, percentages.
+
+Source: istio.io/istio ``pkg/config/validation/agent/validation.go`` and ``pkg/config/labels``. The first words of a
+message are Istio's, which scripts look for.
+"""
 
 from __future__ import annotations
 
+import http
 import ipaddress
 import re
 
 import re2
 
+from lateen.api import operators
 from lateen.api.config import Duration
-from lateen.api.validate.findings import Findings, no, warn
+from lateen.api.validate.findings import Finding, Findings, no, warn
 
-LABEL = r"[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?"
-_LABEL = re.compile(f"{LABEL}")
-_WILDCARD_FIRST = re.compile(rf"\*|(?:\*|\*-)?{LABEL}")
-_HEADER = re.compile(r"[-_A-Za-z0-9]+")
+_LABEL = r"[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?"
+_LABEL_RE = re.compile(_LABEL)
+_WILDCARD_FIRST = re.compile(rf"\*|(?:\*|\*-)?{_LABEL}")
+_TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+_STRICT_HEADER = re.compile(r"[-_A-Za-z0-9]+")
+_PROBE_HEADER = re.compile(r"[-A-Za-z0-9]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _TAG_KEY = re.compile(
     r"(?:[A-Za-z0-9](?:[-A-Za-z0-9]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[-A-Za-z0-9]*[A-Za-z0-9])?)*/)?"
     r"[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?"
 )
 _TAG_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
-_VARIABLE = re.compile(r"%(?:[A-Z_0-9]+(?:\([^()]*(?:\([^()]*\)[^()]*)*\))?(?::[0-9]+)?)?%")
+_PREFIX_LENGTH = re.compile(r"0|[1-9][0-9]{0,2}")
+_GENERATED = re.compile(r"outbound_\.[0-9]+_[^_]*_\.[A-Za-z*][^_]*")
 MAX_REGEX = 1024
-MAX_NAME = 253
+MAX_NAME = 255
 SUPPORTED = {"http", "http2", "https", "grpc", "grpc-web", "tcp", "tls", "mongo", "mysql", "redis", "udp"}
-JWT_CLAIM = ("@request.auth.claims.", "@request.auth.claims[")
+HTTP = {"http", "http2", "grpc", "grpc-web"}
+TLS = {"https", "tls"}
+TCP = {"tcp", "https", "tls", "mongo", "redis", "mysql"}
+JWT_CLAIM = re.compile(r"@request\.auth\.claims(?:\..+|\[.+\])", re.IGNORECASE)
+PSEUDO_HEADERS = (":method", ":scheme", ":authority", ":path", ":status")
+STATUS_CODES = frozenset(http.HTTPStatus)
+
+
+def is_label(text: str) -> bool:
+    """Istio's DNS label: letters of either case, digits and ``-``, at most 63."""
+    return len(text) <= 63 and _LABEL_RE.fullmatch(text) is not None
 
 
 def fqdn(name: str, path: str) -> Findings:
-    """A DNS name of RFC 1123 labels; a trailing dot is allowed."""
+    """A DNS name of labels; a trailing dot is allowed."""
+    yield from _length(name, path)
+    if name and len(name) <= MAX_NAME:
+        yield from _labels(name, name, path)
+
+
+def _length(name: str, path: str) -> Findings:
     if not name:
-        yield no(path, "domain name must not be empty")
+        yield no(path, "empty domain name not allowed")
     elif len(name) > MAX_NAME:
-        yield no(path, f'domain name "{name[:80]}…" is longer than {MAX_NAME} characters')
-    else:
-        yield from _labels(name, name.removesuffix(".").split("."), path)
+        yield no(path, f'domain name "{name[:80]}…" too long (max {MAX_NAME})')
 
 
-def _labels(name: str, labels: list[str], path: str) -> Findings:
-    for label in labels:
-        if not _LABEL.fullmatch(label) or len(label) > 63:
-            yield no(
-                path, f'domain name "{name[:80]}" invalid: "{label[:80]}" is not a label of letters, digits and "-"'
-            )
+def _labels(name: str, rest: str, path: str) -> Findings:
+    labels = rest.split(".")
+    if labels[-1].isdecimal():
+        says = f'domain name "{name[:80]}" invalid (top level domain "{labels[-1]}" cannot be all-numeric)'
+        yield no(path, says)
+        return
+    for i, label in enumerate(labels):
+        if not is_label(label) and not (label == "" and i == len(labels) - 1):
+            yield _bad_label(name, label, path)
             return
-    if labels and labels[-1].isdigit():
-        yield no(path, f'domain name "{name[:80]}" invalid: the top level domain "{labels[-1]}" cannot be all-numeric')
+
+
+def _bad_label(name: str, label: str, path: str) -> Finding:
+    says = f'domain name "{name[:80]}" invalid (label "{label[:80]}" invalid): use letters, digits and "-"'
+    return no(path, says)
 
 
 def wildcard_domain(name: str, path: str) -> Findings:
     """A DNS name whose first label may be or begin with ``*``."""
-    if not name:
-        yield no(path, "domain name must not be empty")
-    elif len(name) > MAX_NAME:
-        yield no(path, f'domain name "{name[:80]}…" is longer than {MAX_NAME} characters')
-    elif name != "*":
-        first, *rest = name.removesuffix(".").split(".")
-        if not _WILDCARD_FIRST.fullmatch(first):
-            yield no(
-                path, f'domain name "{name[:80]}" invalid: a wildcard is allowed only at the start of the first label'
-            )
-        elif rest or "*" not in first:
-            yield from _labels(name, rest or [first], path)
+    yield from _length(name, path)
+    if not name or len(name) > MAX_NAME:
+        return
+    first, dot, rest = name.partition(".")
+    if len(first) > 63 or not _WILDCARD_FIRST.fullmatch(first):
+        yield _bad_label(name, first, path)
+    elif dot:
+        yield from _labels(name, rest, path)
+
+
+def gateway_domain(name: str, path: str, sni: bool) -> Findings:
+    """A host of a VirtualService of gateways. With ``sni``, it may be the name that a sidecar asks an AUTO_PASSTHROUGH
+    gateway for: ``outbound_.80_._.reviews.default.svc.cluster.local``."""
+    if not (sni and name.startswith("outbound_")):
+        yield from wildcard_domain(name, path)
+    elif not _GENERATED.fullmatch(name):
+        yield no(path, f"domain name {name[:80]} invalid, should follow 'outbound_.<PORT>_._.<HOSTNAME>' format")
 
 
 def offered_host(name: str, path: str) -> Findings:
@@ -77,6 +112,22 @@ def partial_wildcard(name: str, path: str, refuse: bool = True) -> Findings:
         yield (no if refuse else warn)(path, f'partial wildcard "{name[:80]}" not allowed')
 
 
+def is_wildcard(name: str) -> bool:
+    return name.startswith("*")
+
+
+def within(name: str, wider: str) -> bool:
+    """Whether every name that ``name`` stands for is one of ``wider``'s."""
+    if not is_wildcard(wider):
+        return name == wider
+    return (name[1:] if is_wildcard(name) else name).endswith(wider[1:])
+
+
+def overlap(a: str, b: str) -> bool:
+    """Whether some name is both ``a`` and ``b``."""
+    return within(a, b) or within(b, a)
+
+
 def is_ip(text: str) -> bool:
     try:
         ipaddress.ip_address(text)
@@ -86,13 +137,15 @@ def is_ip(text: str) -> bool:
 
 
 def cidr(text: str, path: str) -> Findings:
-    """An address, or a range of them."""
+    """An address, or a range of them with the length of its prefix. Zones (``%eth0``) are not for other machines."""
+    _, slash, length = text.partition("/")
     try:
-        if "%" in text:
+        if "%" in text or (slash and not _PREFIX_LENGTH.fullmatch(length)):
             raise ValueError
         ipaddress.ip_network(text, strict=False)
     except ValueError:
-        yield no(path, f'"{text[:80]}" is not a valid CIDR block or IP address')
+        what = "CIDR block" if slash else "IP"
+        yield no(path, f"{text[:80]} is not a valid {what}; write an address or a range such as 10.0.0.0/8")
 
 
 def port(number: int, path: str) -> Findings:
@@ -100,14 +153,21 @@ def port(number: int, path: str) -> Findings:
         yield no(path, f"port number {number} must be in the range 1..65535")
 
 
+def port_text(text: str, path: str) -> Findings:
+    """A port of an AuthorizationPolicy, which is text there; 0 is allowed."""
+    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+        yield no(path, f'bad port ({text[:80]}): "{text[:80]}" is not a port number')
+
+
 def protocol(name: str, path: str) -> Findings:
     if name.lower() not in SUPPORTED:
-        yield no(path, f'invalid protocol "{name}"; use one of {", ".join(sorted(SUPPORTED))}')
+        known = ", ".join(sorted(SUPPORTED)).upper()
+        yield no(path, f'invalid protocol "{name}": unsupported protocol: {name}; use one of {known}')
 
 
 def port_name(name: str, path: str) -> Findings:
-    if not _LABEL.fullmatch(name) or len(name) > 63:
-        yield no(path, f'invalid port name "{name[:80]}"; use letters, digits and "-"')
+    if not is_label(name):
+        yield no(path, f'invalid port name: "{name[:80]}"; use letters, digits and "-", at most 63')
 
 
 def duration(value: Duration | None, path: str) -> Findings:
@@ -122,37 +182,61 @@ def duration(value: Duration | None, path: str) -> Findings:
 
 def percent(value: float, path: str) -> Findings:
     if not 0 <= value <= 100:
-        yield no(path, f"percent {value:g} must be in the range 0..100")
+        yield no(path, f"percentage {value:g} is not in range 0..100")
 
 
 def regex(text: str, path: str) -> Findings:
     if len(text) > MAX_REGEX:
-        yield no(path, f"the regular expression has {len(text)} characters; the limit is {MAX_REGEX}")
+        yield no(path, f"regex is too large, max length allowed is {MAX_REGEX}; it has {len(text)} characters")
         return
     options = re2.Options()
     options.log_errors = False
     try:
         re2.compile(text, options)
     except re2.error as e:
-        yield no(path, f'"{text[:80]}" is not a regular expression of RE2: {e}')
+        yield no(path, f'"{text[:80]}": {e}; Istio uses RE2 style regex-based match')
 
 
 def header_name(name: str, path: str) -> Findings:
+    """Any token of RFC 9110."""
+    yield from _header(name, path, _TOKEN)
+
+
+def strict_header_name(name: str, path: str) -> Findings:
+    yield from _header(name, path, _STRICT_HEADER)
+
+
+def probe_header_name(name: str, path: str) -> Findings:
+    """As Kubernetes has it for probes."""
+    yield from _header(name, path, _PROBE_HEADER)
+
+
+def _header(name: str, path: str, allowed: re.Pattern[str]) -> Findings:
     if not name:
         yield no(path, "header name cannot be empty")
-    elif not _HEADER.fullmatch(name):
-        yield no(path, f'header name "{name}" is not a valid header name; use letters, digits, "-" and "_"')
+    elif not allowed.fullmatch(name):
+        yield no(path, f'header name "{name[:80]}" is not a valid header name')
+
+
+def matched_header(name: str, path: str) -> Findings:
+    """A header that a route matches: also a pseudo header, or a claim of a token."""
+    if name not in PSEUDO_HEADERS and not JWT_CLAIM.fullmatch(name):
+        yield from header_name(name, path)
 
 
 def header_value(value: str, path: str) -> Findings:
-    """Envoy's command operators are %NAME(…)%; a lone percent sign is written %%."""
-    if "%" in _VARIABLE.sub("", value):
-        yield no(path, f'header value configuration "{value[:80]}": write a literal percent sign as %%')
+    """Text with Envoy's command operators. Envoy refuses the whole listener where it does not know one."""
+    if _CONTROL.search(value):
+        yield no(path, f"header value configuration {value[:80]!r} is invalid: it has control characters")
+        return
+    for says in operators.problems(value, operators.HEADERS):
+        yield no(path, f"header value configuration: {says}")
 
 
 def status(code: int, path: str) -> Findings:
-    if not 200 <= code <= 600:
-        yield no(path, f"HTTP status {code} is not in the range 200..600")
+    """Envoy itself answers with 599 at most."""
+    if not 200 <= code <= 599:
+        yield no(path, f"HTTP status {code} is not in range 200-599")
 
 
 def labels(given: dict[str, str], path: str) -> Findings:
@@ -170,15 +254,17 @@ def export_to(namespace: str, given: tuple[str, ...], service_entry: bool, path:
     for i, to in enumerate(given):
         at = f"{path}[{i}]"
         if to == "~" and not service_entry:
-            yield no(at, "~ is allowed only for a ServiceEntry")
+            yield no(at, "exportTo ~ (none) is not allowed for Istio configuration objects except ServiceEntry")
             continue
         if to in seen:
-            yield no(at, f'"{to}" is given twice')
+            yield no(at, f"duplicate entries in exportTo for entry {to}")
         seen.add(to)
-        if to not in (".", "*", "~") and (not _LABEL.fullmatch(to) or len(to) > 63):
-            yield no(at, f'"{to}" is not a namespace; use ".", "*" or the name of one')
+        if to not in (".", "*", "~") and not is_label(to):
+            says = "only ., *, or a valid DNS 1123 label is allowed as exportTo entry"
+            yield no(at, f'"{to}" is not the name of a namespace: {says}')
     if "." in seen and namespace and namespace in seen:
-        yield no(path, f'"." and "{namespace}" are the same namespace')
-    for alone in "*~":
-        if alone in seen and len(seen) > 1:
-            yield no(path, f'"{alone}" must be the only value')
+        yield no(path, f"duplicate entries in exportTo: . and current namespace {namespace}")
+    if "*" in seen and len(given) > 1:
+        yield no(path, "cannot have both public (*) and non-public exportTo values for a resource")
+    if "~" in seen and len(given) > 1:
+        yield no(path, "cannot export service entry to no one (~) and someone")

@@ -1,4 +1,8 @@
-"""The rules of the kinds of telemetry.istio.io and extensions.istio.io between their fields."""
+"""The rules of the kinds of telemetry.istio.io and extensions.istio.io between their fields.
+
+Source: istio.io/istio ``pkg/config/validation/validation.go``, ValidateTelemetry, ValidateWasmPlugin and
+ValidateTrafficExtension, and the schemas of their CRDs.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,9 @@ from lateen.api.validate.findings import Findings, no, warn
 from lateen.kit.jsons import Json
 
 SHA = re.compile(r"[a-f0-9]{64}")
-ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 MAX_LUA = 64 * 1024
-SCHEMES = {"", "http", "https", "oci", "file"}
+MAX_ENV_NAME, MAX_ENV_VALUE = 256, 2048
+SCHEMES = ("file", "http", "https", "oci")
 
 
 def telemetry(tl: t.Telemetry, _: Json) -> Findings:
@@ -33,7 +37,7 @@ def telemetry(tl: t.Telemetry, _: Json) -> Findings:
 def _providers(providers: tuple[t.ProviderRef, ...], at: str) -> Findings:
     for i, p in enumerate(providers):
         if not p.name:
-            yield no(f"{at}.providers[{i}].name", "must not be empty")
+            yield no(f"{at}.providers[{i}].name", "providers.name may not be empty")
 
 
 def _tracing(tr: t.Tracing, at: str) -> Findings:
@@ -50,8 +54,10 @@ def _tracing(tr: t.Tracing, at: str) -> Findings:
             yield no(where, f"tag '{name}' may not have a nil value")
             continue
         given = [k for k in ("literal", "environment", "header", "formatter") if getattr(tag, k) is not None]
-        if len(given) != 1:
-            yield no(where, "give one of literal, environment, header, formatter")
+        if not given:
+            yield warn(where, "tag without a value: give literal, environment, header or formatter")
+        elif len(given) > 1:
+            yield no(where, f"has {' and '.join(given)}; give only one")
         if tag.literal and not tag.literal.value:
             yield no(where, "literal tag value may not be empty")
         if tag.header and not tag.header.name:
@@ -68,16 +74,18 @@ def _metrics(m: t.Metrics, at: str) -> Findings:
         where = f"{at}.overrides[{i}]"
         if o.match and o.match.custom_metric is not None:
             if not o.match.custom_metric:
-                yield no(f"{where}.match.customMetric", "customMetric must not be empty")
+                yield no(f"{where}.match.customMetric", "customMetric may not be empty")
             if o.match.metric is not None:
-                yield no(f"{where}.match", "give only one of metric and customMetric")
+                yield no(f"{where}.match", "has metric and customMetric; give only one")
         for name, tag in o.tag_overrides.items():
             if not name:
-                yield no(f"{where}.tagOverrides", "tag name may not be empty")
+                yield warn(f"{where}.tagOverrides", "tagOverrides.name may not be empty")
             if tag.operation == "UPSERT" and not tag.value:
-                yield no(f"{where}.tagOverrides[{name}].value", "must be set when operation is UPSERT")
+                says = "tagOverrides.value must be set when operation is UPSERT"
+                yield no(f"{where}.tagOverrides[{name}].value", says)
             if tag.operation == "REMOVE" and tag.value:
-                yield no(f"{where}.tagOverrides[{name}].value", "must not be set when operation is REMOVE")
+                says = "tagOverrides.value may only be set when operation is UPSERT"
+                yield no(f"{where}.tagOverrides[{name}].value", says)
 
 
 def wasm_plugin(w: x.WasmPlugin, _: Json) -> Findings:
@@ -103,29 +111,54 @@ def traffic_extension(e: x.TrafficExtension, _: Json) -> Findings:
 
 
 def _wasm(w: x.WasmConfig, at: str) -> Findings:
-    if not w.url:
-        yield no(f"{at}.url", "url field needs to be set")
-    else:
-        parts = urllib.parse.urlsplit(w.url)
-        if parts.scheme not in SCHEMES and "://" in w.url:
-            yield no(f"{at}.url", f'url field "{w.url}" contains unsupported scheme: "{parts.scheme}"')
+    yield from _url(w.url, f"{at}.url")
     if w.sha256:
         if len(w.sha256) != 64:
             yield no(f"{at}.sha256", "sha256 field must be 64 characters long")
         elif not SHA.fullmatch(w.sha256):
             yield no(f"{at}.sha256", "sha256 field must match [a-f0-9]{64} pattern")
+    for field, value, most in (
+        ("imagePullSecret", w.image_pull_secret, 253),
+        ("pluginName", w.plugin_name, 256),
+    ):
+        if len(value) > most:
+            yield no(f"{at}.{field}", f"{field} field must be less than {most} characters long")
+    yield from _env(w.vm_config.env if w.vm_config else (), f"{at}.vmConfig.env")
+
+
+def _url(url: str, at: str) -> Findings:
+    """An address of http(s), oci or file, or that of an image without a scheme."""
+    if not url:
+        yield no(at, "url field needs to be set")
+        return
+    scheme, separator, _ = url.partition("://")
+    try:
+        found = urllib.parse.urlsplit(url if separator else f"http://{url}")
+        _ = found.port
+        if any(c.isspace() or ord(c) < 32 for c in url):
+            raise ValueError("it has spaces")
+    except ValueError as e:
+        yield no(at, f'failed to parse url "{url[:80]}": {e}')
+        return
+    if separator and scheme.lower() not in SCHEMES:
+        yield no(at, f"url contains unsupported scheme: {scheme}; use one of {', '.join(SCHEMES)}")
+
+
+def _env(given: tuple[x.EnvVar, ...], at: str) -> Findings:
     seen: set[str] = set()
-    for i, env in enumerate(w.vm_config.env if w.vm_config else ()):
-        where = f"{at}.vmConfig.env[{i}]"
+    for i, env in enumerate(given):
+        where = f"{at}[{i}]"
         if not env.name:
             yield no(where, f"spec.vmConfig.env invalid: the name of variable {i} is empty")
         if env.name in seen:
-            yield no(where, f'duplicate env "{env.name}"')
+            yield no(where, f"duplicate env: {env.name}")
         seen.add(env.name)
-        if env.value_from == "HOST" and env.value:
-            yield no(where, "value for env must be empty when valueFrom is HOST")
-        elif env.value_from == "INLINE" and env.name and not ENV.fullmatch(env.name):
-            yield no(where, f'spec.vmConfig.env invalid: "{env.name}" is not the name of a variable')
+        if len(env.name) > MAX_ENV_NAME:
+            yield no(f"{where}.name", f"env.name field must be less than {MAX_ENV_NAME} characters long")
+        if len(env.value) > MAX_ENV_VALUE:
+            yield no(f"{where}.value", f"env.value field must be less than {MAX_ENV_VALUE} characters long")
+        if env.value_from != "INLINE" and env.value:
+            yield no(where, f"value may only be set when valueFrom is INLINE, is {env.value_from}")
 
 
 def _match(selectors: tuple[x.TrafficSelector, ...]) -> Findings:

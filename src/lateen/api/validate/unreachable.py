@@ -29,11 +29,12 @@ class Unreachable(NamedTuple):
     unused: list[tuple[str, str]]
     """(path of the rule, sentence)"""
     rules: list[tuple[str, str, str]]
-    """(path, how the rule is called, reason)"""
+    """(path, how messages name the rule, reason)"""
     matches: list[Ineffective]
 
 
 LAST, SHADOWED = "only the last rule can have no matches", "all matches used by prior rules"
+AFTER = "route without matches defined before"
 
 
 _SAYS = "virtualService rule {} match {} is not used (duplicate/overlapping match in rule {})"
@@ -67,15 +68,6 @@ def _key(match: Config) -> bytes:
     return msgspec.json.encode(plain, order="sorted")
 
 
-def _covers_all(match: Config) -> bool:
-    """Whether a match has no condition beyond its gateways (or a path prefix of ``/``)."""
-    plain = msgspec.to_builtins(match)
-    plain.pop("name", None)
-    if plain.get("uri") == {"prefix": "/"}:
-        plain.pop("uri")
-    return not plain
-
-
 def _walk(kind: str, rules: Sequence[n.HTTPRoute | n.TLSRoute | n.TCPRoute], out: Unreachable) -> None:
     seen: dict[bytes, int] = {}
     catch_all: int | None = None
@@ -87,10 +79,13 @@ def _walk(kind: str, rules: Sequence[n.HTTPRoute | n.TLSRoute | n.TCPRoute], out
                 out.rules.append((path, name, LAST))
             catch_all = i if catch_all is None else catch_all
             continue
+        if catch_all is not None:
+            out.rules.append((path, name, AFTER))
+            continue
         taken: list[tuple[int, str, int]] = []
         for j, match in enumerate(rule.match):
             key = _key(match)
-            earlier = catch_all if catch_all is not None else seen.get(key)
+            earlier = seen.get(key)
             if earlier is None and isinstance(match, n.HTTPMatchRequest):
                 earlier = _below(match, prefixes)
             if earlier is not None and (earlier != i or key in seen):

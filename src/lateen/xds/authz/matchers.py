@@ -118,6 +118,14 @@ def identity(value: str) -> Any:
     return _named(string_pb2.StringMatcher(exact=f"spiffe://{value}"))
 
 
+def trust_domain(value: str) -> Any:
+    """A domain, or one with ``*`` at one of its ends; ``*`` alone is any."""
+    if "*" not in value or value == "*":
+        return identity(value if value == "*" else f"{value}/*")
+    pattern = "[^/]*".join(quoted(part) for part in value.split("*"))
+    return _named(_regex(f"spiffe://{pattern}/.*"))
+
+
 def namespace(value: str) -> Any:
     pattern = ".*".join(quoted(part) for part in value.split("*"))
     return _named(_regex(f".*/ns/{pattern}/.*"))

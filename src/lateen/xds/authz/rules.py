@@ -73,13 +73,9 @@ def _source(src: sec.Source, scope: Scope) -> list[Any]:
     if (src.request_principals or src.not_request_principals) and not _left_out(scope):
         out += _both(m.request_principal, src.request_principals, src.not_request_principals, False)
     out += _both(m.namespace, src.namespaces, src.not_namespaces, False)
-    out += _both(_domain, src.trust_domains, src.not_trust_domains, False)
+    out += _both(m.trust_domain, src.trust_domains, src.not_trust_domains, False)
     out += _both(m.remote_ip, src.remote_ip_blocks, src.not_remote_ip_blocks, False)
     return out + _both(m.direct_ip, src.ip_blocks, src.not_ip_blocks, False)
-
-
-def _domain(value: str) -> Any:
-    return m.identity(f"{value}/*" if not value.endswith("*") else value)
 
 
 def _identities(values: tuple[str, ...], but: tuple[str, ...], scope: Scope) -> list[Any]:
@@ -114,7 +110,7 @@ def _condition(c: sec.Condition, scope: Scope) -> tuple[list[Any], list[Any]]:
         "remote.ip": m.remote_ip,
         "source.namespace": m.namespace,
         "source.serviceAccount": partial(m.account, own_namespace=scope.namespace),
-        "source.trustDomain": _domain,
+        "source.trustDomain": m.trust_domain,
     }
     if key in principals:
         return [], _both(principals[key], c.values, c.not_values, False)

@@ -140,7 +140,7 @@ def redirect_action(r: api.HTTPRedirect, port: int, scheme: str) -> Any:
         307: "TEMPORARY_REDIRECT",
         308: "PERMANENT_REDIRECT",
     }
-    out = rc.RedirectAction(response_code=codes[r.redirect_code or 301])
+    out = rc.RedirectAction(response_code=codes.get(r.redirect_code or 301, codes[301]))
     if r.uri is not None:
         out.path_redirect = r.uri
     elif r.prefix_rewrite is not None:

@@ -1,6 +1,7 @@
-"""Envoy's access log operators: a format with one that Envoy does not know would make it refuse every listener.
+"""Envoy's command operators (``%REQ(X)%``) in access logs and in headers. Envoy refuses a whole listener or route
+configuration for one that it does not know.
 
-Source: https://www.envoyproxy.io/docs/envoy/latest/configuration/observability/access_log/usage, and what Envoy 1.40
+Source: https://www.envoyproxy.io/docs/envoy/latest/configuration/advanced/substitution_formatter, and what Envoy 1.40
 accepts of each with and without an argument.
 """
 
@@ -71,12 +72,15 @@ EITHER = _words(
     """
 )
 
+HEADERS = frozenset(("PER_REQUEST_STATE",))
+"""Operators with an argument that only headers have."""
+
 _OPERATOR = re.compile(r"%(?:%|([A-Z0-9_]+)(?:\(([^%]*?(?:%[^%]*?)*?)\))?(?::[0-9]+)?%)")
 _EXAMPLE = "%RESPONSE_CODE% or %REQ(:METHOD)%"
 
 
-def problems(text: str) -> Iterator[str]:
-    """What Envoy would refuse in a format; ``%%`` is a percent sign."""
+def problems(text: str, more: frozenset[str] = frozenset()) -> Iterator[str]:
+    """What Envoy would refuse in a format; ``%%`` is a percent sign. ``more``: operators that are known besides."""
     at = 0
     while (start := text.find("%", at)) >= 0:
         m = _OPERATOR.match(text, start)
@@ -85,16 +89,16 @@ def problems(text: str) -> Iterator[str]:
             return
         at = m.end()
         if m[1] is not None:
-            yield from _operator(m[1], m[2] is not None)
+            yield from _operator(m[1], m[2] is not None, more)
 
 
-def _operator(name: str, argument: bool) -> Iterator[str]:
-    known = PLAIN | WITH_ARGUMENT | EITHER
+def _operator(name: str, argument: bool, more: frozenset[str]) -> Iterator[str]:
+    known = PLAIN | WITH_ARGUMENT | EITHER | more
     if name not in known:
         near = difflib.get_close_matches(name, sorted(known), 1)
-        hint = f'did you mean "%{near[0]}%"?' if near else "see Envoy's documentation of access logs"
+        hint = f'did you mean "%{near[0]}%"?' if near else "see Envoy's documentation of command operators"
         yield f"Envoy has no operator %{name}%; {hint}"
     elif argument and name in PLAIN:
         yield f"the operator %{name}% takes no argument"
-    elif not argument and name in WITH_ARGUMENT:
+    elif not argument and name in WITH_ARGUMENT | more:
         yield f"the operator %{name}% needs an argument, as in %{name}(NAME)%"

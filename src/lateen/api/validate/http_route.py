@@ -1,0 +1,353 @@
+"""The rules of a VirtualService's HTTP routes between their fields.
+
+Source: istio.io/istio ``pkg/config/validation/virtualservice.go`` and ``validation.go``. What Envoy would refuse is
+refused beyond that.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from lateen.api import networking as n
+from lateen.api.validate import scalars as s
+from lateen.api.validate.common import destination
+from lateen.api.validate.findings import Findings, no, warn
+from lateen.api.validate.names import gateways
+
+METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
+RETRY_ON = {
+    "5xx",
+    "gateway-error",
+    "reset",
+    "reset-before-request",
+    "connect-failure",
+    "envoy-ratelimited",
+    "retriable-4xx",
+    "refused-stream",
+    "retriable-status-codes",
+    "retriable-headers",
+    "http3-post-connect-failure",
+    "cancelled",
+    "deadline-exceeded",
+    "internal",
+    "resource-exhausted",
+    "unavailable",
+}
+LARGE_BODY, MAX_BODY = 100 * 1024, 1 << 20
+REDIRECTS = (301, 302, 303, 307, 308)
+
+
+def http_route(http: n.HTTPRoute, at: str, delegate: bool, mesh: bool) -> Findings:
+    """``delegate``: the route is lent to other VirtualServices. ``mesh``: sidecars have it."""
+    if http.delegate is not None and not delegate:
+        yield from _root(http, http.delegate, at)
+    else:
+        if http.delegate is not None:
+            yield no(f"{at}.delegate", "delegate HTTP route cannot contain delegate")
+        yield from _action(http, at)
+    for i, m in enumerate(http.match):
+        yield from _match(m, f"{at}.match[{i}]", mesh)
+    yield from _headers(http.headers, f"{at}.headers")
+    yield from _cors(http.cors_policy, f"{at}.corsPolicy")
+    yield from _fault(http.fault, f"{at}.fault")
+    yield from _mirrors(http, at)
+    yield from s.duration(http.timeout, f"{at}.timeout")
+    yield from retries(http.retries, f"{at}.retries")
+    yield from _rewrite(http, at)
+    yield from _destinations(http, at)
+    yield from _authorities(http, at)
+
+
+# --- what happens to requests ----------------------------------------------------------------------------------------
+
+
+def _root(http: n.HTTPRoute, delegate: n.Delegate, at: str) -> Findings:
+    if not delegate.name:
+        yield no(f"{at}.delegate.name", "must be specified")
+    name = f" {http.name}" if http.name else ""
+    for field, value in (("route", http.route), ("redirect", http.redirect)):
+        if value:
+            yield no(f"{at}.{field}", f"root HTTP route{name} must not specify {field}: its delegate does")
+    if http.direct_response:
+        yield warn(f"{at}.directResponse", "it has no effect beside delegate, which says what happens to requests")
+
+
+def _action(http: n.HTTPRoute, at: str) -> Findings:
+    actions = (("route", http.route), ("redirect", http.redirect), ("direct_response", http.direct_response))
+    given = [name for name, value in actions if value]
+    if not given:
+        yield no(at, "HTTP route, redirect or direct_response is required")
+    elif len(given) > 1:
+        kind = "route" if "route" in given else "route rule"
+        first, second = given[:2] if "route" in given else ("direct_response", "redirect")
+        yield no(at, f"HTTP {kind} cannot contain both {first} and {second}")
+    for name, value in actions[1:]:
+        if value and http.fault:
+            yield no(f"{at}.fault", f"HTTP route cannot contain both fault and {name}")
+        if value and http.rewrite:
+            yield no(f"{at}.rewrite", f"HTTP route rule cannot contain both rewrite and {name}")
+    if r := http.redirect:
+        yield from _redirect(r, http, f"{at}.redirect")
+    if d := http.direct_response:
+        yield from s.status(d.status, f"{at}.directResponse.status")
+        yield from _body(d.body, f"{at}.directResponse.body")
+
+
+def _body(body: n.HTTPBody | None, at: str) -> Findings:
+    if body is None:
+        return
+    if body.string is not None and body.bytes is not None:
+        yield no(at, "has string and bytes; give only one")
+    try:
+        raw = (body.string or "").encode() or base64.b64decode(body.bytes or "", validate=True)
+    except binascii.Error:
+        yield no(f"{at}.bytes", "it is not Base64")
+        return
+    if len(raw) > MAX_BODY:
+        yield no(at, "large direct_responses may impact control plane performance, must be less than 1MB")
+    elif len(raw) > LARGE_BODY:
+        yield warn(at, "large direct_responses may impact control plane performance")
+
+
+def _redirect(r: n.HTTPRedirect, http: n.HTTPRoute, at: str) -> Findings:
+    if not any((r.uri, r.authority, r.port is not None, r.scheme, r.derive_port, r.prefix_rewrite)):
+        yield no(at, "redirect must specify URI, authority, scheme, or port")
+    if r.port is not None and r.derive_port is not None:
+        yield no(at, "has port and derivePort; give only one")
+    if r.uri and r.prefix_rewrite:
+        yield no(at, "uri and prefix_rewrite are mutually exclusive in redirect")
+    if r.prefix_rewrite and any(m.uri and m.uri.prefix is None for m in http.match):
+        yield no(f"{at}.prefixRewrite", "prefix_rewrite requires a match on a URI prefix")
+    if r.redirect_code and not 300 <= r.redirect_code <= 399:
+        yield no(f"{at}.redirectCode", f"{r.redirect_code} is not a valid redirect code, must be 3xx")
+    elif r.redirect_code and r.redirect_code not in REDIRECTS:
+        known = ", ".join(map(str, REDIRECTS))
+        yield warn(f"{at}.redirectCode", f"Envoy redirects with 301 instead of {r.redirect_code}; it knows {known}")
+    if r.scheme and r.scheme not in ("http", "https"):
+        yield no(f"{at}.scheme", f'invalid redirect scheme, must be "http" or "https", is "{r.scheme}"')
+    if r.port:
+        yield from s.port(r.port, f"{at}.port")
+
+
+def _rewrite(http: n.HTTPRoute, route: str) -> Findings:
+    w, at = http.rewrite, f"{route}.rewrite"
+    if w is None:
+        return
+    if not w.uri and not w.uri_regex_rewrite and not w.authority:
+        says = "rewrite must specify at least one of URI, UriRegexRewrite, or authority"
+        yield no(at, says)
+    if w.uri and w.uri_regex_rewrite:
+        yield no(at, "rewrite may only contain one of URI or UriRegexRewrite")
+    if r := w.uri_regex_rewrite:
+        if not r.match or not r.rewrite:
+            says = "UriRegexRewrite requires both Rewrite and Match fields to be specified"
+            yield no(f"{at}.uriRegexRewrite", says)
+        yield from s.regex(r.match, f"{at}.uriRegexRewrite.match")
+
+
+def _destinations(http: n.HTTPRoute, at: str) -> Findings:
+    for i, r in enumerate(http.route):
+        where = f"{at}.route[{i}]"
+        yield from destination(r.destination, f"{where}.destination")
+        yield from _headers(r.headers, f"{where}.headers")
+    if len(http.route) > 1 and not sum(r.weight or 0 for r in http.route):
+        yield no(f"{at}.route", "total destination weight = 0")
+    if len(http.route) == 1 and http.route[0].weight == 0:
+        yield warn(f"{at}.route[0].weight", "a single destination with weight 0 gets all requests")
+
+
+def _mirrors(http: n.HTTPRoute, at: str) -> Findings:
+    if http.mirror and http.mirrors:
+        yield no(at, "HTTP route cannot contain both mirror and mirrors")
+    if http.mirror:
+        yield from destination(http.mirror, f"{at}.mirror")
+    old = http.mirror_percent if http.mirror_percent is not None else http.mirror_percent_old
+    if old is not None:
+        if old > 100:
+            yield no(f"{at}.mirrorPercent", f"mirror_percent must have a max value of 100 (it has {old})")
+        says = 'using deprecated setting "mirrorPercent", use "mirrorPercentage" instead'
+        yield warn(f"{at}.mirrorPercent", says)
+    yield from _share(http.mirror_percentage, "mirror_percentage", f"{at}.mirrorPercentage")
+    for i, m in enumerate(http.mirrors):
+        yield from destination(m.destination, f"{at}.mirrors[{i}].destination")
+        yield from _share(m.percentage, "mirror percentage", f"{at}.mirrors[{i}].percentage")
+
+
+def _share(p: n.Percent | None, what: str, at: str) -> Findings:
+    if p and p.value > 100:
+        yield no(f"{at}.value", f"{what} must have a max value of 100 (it has {p.value:g})")
+    elif p and p.value < 0:
+        yield no(f"{at}.value", f"{what} must have a min value of 0 (it has {p.value:g})")
+
+
+# --- headers ---------------------------------------------------------------------------------------------------------
+
+
+def _headers(headers: n.Headers | None, at: str) -> Findings:
+    for side, ops in (("request", headers.request), ("response", headers.response)) if headers else ():
+        for field, pairs in (("set", ops.set), ("add", ops.add)) if ops else ():
+            for name, value in pairs.items():
+                yield from _operated(name, f"{at}.{side}.{field}[{name}]", authority=side == "request")
+                yield from s.header_value(value, f"{at}.{side}.{field}[{name}]")
+        for i, name in enumerate(ops.remove if ops else ()):
+            yield from _operated(name, f"{at}.{side}.remove[{i}]", authority=False)
+
+
+def _is_authority(name: str) -> bool:
+    return name.lower() in (":authority", "host")
+
+
+def _operated(name: str, at: str, authority: bool) -> Findings:
+    """The name of a header that is set, added or removed; only ``authority`` may be changed of those that route."""
+    if not name:
+        yield no(at, "header name cannot be empty")
+    elif authority and _is_authority(name):
+        return
+    elif name.lower() == "host":
+        yield no(at, f'invalid header "{name}": cannot set Host header')
+    elif name.startswith(":"):
+        yield no(at, f'invalid header "{name}": header cannot have ":" prefix')
+    elif any(c.isspace() or ord(c) < 32 for c in name):
+        yield no(at, f'header name "{name}" is not a valid header name')
+
+
+def _authorities(http: n.HTTPRoute, at: str) -> Findings:
+    """What a destination sets is stronger than what its route sets; at one place it can be set only once."""
+    for where, headers, rewrite in (
+        (at, http.headers, http.rewrite),
+        *((f"{at}.route[{i}]", r.headers, None) for i, r in enumerate(http.route)),
+    ):
+        given = [rewrite.authority] if rewrite and rewrite.authority else []
+        if headers and headers.request:
+            both = (*headers.request.set.items(), *headers.request.add.items())
+            given += [v for k, v in both if _is_authority(k)]
+        if len(given) > 1:
+            says = f'authority header cannot be set multiple times: have "{given[0]}", attempting to set "{given[1]}"'
+            yield no(where, says)
+
+
+# --- which requests --------------------------------------------------------------------------------------------------
+
+
+def _string_match(m: n.StringMatch | None, at: str, prefix: bool = False, present: bool = False) -> Findings:
+    """``prefix``: whether an empty prefix, which matches everything, is allowed. ``present``: whether ``*`` in place
+    of a regular expression asks for presence."""
+    if m is None:
+        return
+    given = [k for k in ("exact", "prefix", "regex") if getattr(m, k) is not None]
+    if len(given) > 1:
+        yield no(at, f"has {' and '.join(given)}; give only one")
+    if m.prefix == "" and not prefix:
+        yield no(f"{at}.prefix", "prefix string match should not be empty")
+    if m.regex == "":
+        yield no(f"{at}.regex", "regex string match should not be empty")
+    elif m.regex and not (present and m.regex == "*"):
+        yield from s.regex(m.regex, f"{at}.regex")
+
+
+def _match(m: n.HTTPMatchRequest, at: str, mesh: bool) -> Findings:
+    for field, given in (("headers", m.headers), ("withoutHeaders", m.without_headers)):
+        for name, match in given.items():
+            where = f"{at}.{field}[{name}]"
+            if mesh and s.JWT_CLAIM.fullmatch(name):
+                says = f"JWT claim based routing (key: {name}) is only supported for gateway"
+                yield no(where, f"{says}; name them in spec.gateways, without mesh")
+            yield from s.matched_header(name, where)
+            yield from _string_match(match, where, present=field == "withoutHeaders")
+    for name, match in m.query_params.items():
+        if not name:
+            yield no(f"{at}.queryParams", "a query parameter's name must not be empty")
+        yield from _string_match(match, f"{at}.queryParams[{name}]")
+    for field in ("uri", "scheme", "method", "authority"):
+        yield from _string_match(getattr(m, field), f"{at}.{field}", prefix=field == "uri")
+    if m.port:
+        yield from s.port(m.port, f"{at}.port")
+    yield from s.labels(m.source_labels, f"{at}.sourceLabels")
+    yield from gateways(m.gateways, f"{at}.gateways")
+    if m.source_namespace and not s.is_label(m.source_namespace):
+        says = f"sourceNamespace match {m.source_namespace[:80]} is invalid: it is not the name of a namespace"
+        yield no(f"{at}.sourceNamespace", says)
+
+
+# --- settings --------------------------------------------------------------------------------------------------------
+
+
+def _cors(cors: n.CorsPolicy | None, at: str) -> Findings:
+    if cors is None:
+        return
+    for i, origin in enumerate(cors.allow_origins):
+        where = f"{at}.allowOrigins[{i}]"
+        if not (origin.exact or origin.prefix or origin.regex):
+            yield no(where, "'' is not a valid match type for CORS allow origins; give exact, prefix or regex")
+        else:
+            yield from _string_match(origin, where)
+    for i, method in enumerate(cors.allow_methods):
+        if method not in METHODS and method != "*":
+            yield no(f"{at}.allowMethods[{i}]", f'"{method}" is not a supported HTTP method')
+    for field, names in (("allowHeaders", cors.allow_headers), ("exposeHeaders", cors.expose_headers)):
+        for i, name in enumerate(names):
+            if name != "*":
+                yield from s.header_name(name, f"{at}.{field}[{i}]")
+    if cors.max_age:
+        yield from s.duration(cors.max_age, f"{at}.maxAge")
+        if cors.max_age.nanoseconds % 10**9:
+            yield no(f"{at}.maxAge", "max_age duration is accurate only to seconds precision")
+
+
+def _fault(fault: n.HTTPFaultInjection | None, at: str) -> Findings:
+    if fault is None:
+        return
+    if not fault.delay and not fault.abort:
+        yield no(at, "HTTP fault injection must have an abort and/or a delay")
+    if fault.abort:
+        yield from _abort(fault.abort, f"{at}.abort")
+    if fault.delay:
+        yield from _delay(fault.delay, f"{at}.delay")
+
+
+def _abort(a: n.FaultAbort, at: str) -> Findings:
+    yield from _percentage(a.percentage, f"{at}.percentage")
+    known = (("httpStatus", a.http_status), ("grpcStatus", a.grpc_status), ("http2Error", a.http2_error))
+    given = [name for name, value in known if value is not None]
+    if not given:
+        yield warn(at, "abort configured, but error type not set: nothing is aborted; give httpStatus or grpcStatus")
+    elif len(given) > 1:
+        yield no(at, f"has {' and '.join(given)}; give only one")
+    if a.http_status is not None:
+        yield from s.status(a.http_status, f"{at}.httpStatus")
+    if a.grpc_status is not None and a.grpc_status not in n.GRPC_STATUS:
+        yield no(f"{at}.grpcStatus", f'gRPC status "{a.grpc_status}" is not supported; use a name such as NOT_FOUND')
+    if a.http2_error is not None:
+        yield no(f"{at}.http2Error", "HTTP/2 abort fault injection not supported yet")
+
+
+def _delay(d: n.FaultDelay, at: str) -> Findings:
+    yield from _percentage(d.percentage, f"{at}.percentage")
+    if d.percent is not None:
+        yield from s.percent(d.percent, f"{at}.percent")
+        yield warn(f"{at}.percent", "percent is deprecated, use percentage")
+    if d.exponential_delay is not None:
+        yield no(f"{at}.exponentialDelay", "exponentialDelay not supported yet; use fixedDelay")
+    elif d.fixed_delay is None:
+        yield warn(at, "delay configured, but fixedDelay not set: nothing is delayed")
+    yield from s.duration(d.fixed_delay, f"{at}.fixedDelay")
+
+
+def _percentage(p: n.Percent | None, at: str) -> Findings:
+    if p and not (p.value == 0 or 0.0001 <= p.value <= 100):
+        yield no(f"{at}.value", f"percentage {p.value:g} is neither 0.0, nor in range [0.0001, 100.0]")
+
+
+def retries(r: n.HTTPRetry | None, at: str) -> Findings:
+    if r is None:
+        return
+    if not r.attempts and (r.per_try_timeout is not None or r.retry_on or r.retry_remote_localities is not None):
+        yield no(at, "http retry policy configured when attempts are set to 0 (disabled)")
+    yield from s.duration(r.per_try_timeout, f"{at}.perTryTimeout")
+    yield from s.duration(r.backoff, f"{at}.backoff")
+    for part in r.retry_on.split(",") if r.retry_on else ():
+        if part not in RETRY_ON and not (part.isascii() and part.isdigit() and int(part) in s.STATUS_CODES):
+            hint = ", without spaces between them" if part.strip() in RETRY_ON else ""
+            known = "names of Envoy's (5xx, reset, connect-failure, …) and status codes"
+            yield no(f"{at}.retryOn", f'"{part}" is not a valid retryOn policy; write {known}{hint}')
