@@ -12,7 +12,6 @@ from lateen.api import objects as o
 from lateen.control.world import World
 from lateen.kit import certs, times
 from lateen.mesh.model import Mesh
-from lateen.mesh.shadow import gateway_conflicts
 from lateen.wire import names
 
 CA = certs.authority("clients", times.now())
@@ -192,10 +191,11 @@ spec: {hosts: [open.example.com], gateways: [first], http: [{directResponse: {st
 
 
 def test_a_port_is_what_the_older_gateway_says_and_the_other_one_is_told():
-    found = Mesh(mesh.objects(TWO))
-    assert gateway_conflicts(found) == {
-        "Gateway default/second": ["port 80 is HTTP by the older Gateway default/first; the server of TCP is left out"]
-    }
+    (outcome,) = Mesh(mesh.objects(TWO)).outcomes()
+    assert str(outcome.of) == "Gateway default/second"
+    assert [p.says for p in outcome.problems] == [
+        "port 80 is HTTP by the older Gateway default/first; the server of TCP is left out"
+    ]
 
 
 def test_a_rule_that_is_exported_to_its_namespace_alone_is_not_at_a_gateway_elsewhere():

@@ -26,7 +26,6 @@ from lateen.kube.client import Client, KubeError, Unreachable
 from lateen.kube.informer import Informer, Key
 from lateen.mesh.model import Mesh
 from lateen.mesh.objects import Objects
-from lateen.mesh.shadow import gateway_conflicts
 
 log = logging.getLogger("lateen.control.status")
 
@@ -251,8 +250,10 @@ def _bare(c: Json) -> Json:
 def _extras(mesh: Mesh, patches: dict[str, list[str]]) -> dict[str, list[Json]]:
     """Conditions that only some objects have, by object."""
     out: dict[str, list[Json]] = {}
-    for ref, says in gateway_conflicts(mesh).items():
-        out.setdefault(ref, []).append(conditions.conflicted(says))
+    for outcome in mesh.outcomes():
+        if outcome.of.group_kind == kinds.GATEWAY.id:
+            says = [problem.says for problem in outcome.problems]
+            out.setdefault(str(outcome.of), []).append(conditions.conflicted(says))
     for ref, says in patches.items():
         out.setdefault(ref, []).append(conditions.patched(says))
     return out

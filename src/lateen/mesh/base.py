@@ -15,15 +15,13 @@ from lateen.api.networking import (
     VirtualService,
 )
 from lateen.kit.queries import Queries, Table
+from lateen.mesh.dialects.gateway import SERVICE as GATEWAY_SERVICE
 from lateen.mesh.objects import Key, Objects, Tables
 from lateen.mesh.policy import asks_for_place
 from lateen.mesh.registry import inline
 from lateen.mesh.settings import IngressSettings, MeshConfig, Observability, OutboundPolicy, Transport, Trust
 from lateen.mesh.source import asks
 from lateen.mesh.spelling import spellings
-
-GATEWAY_SERVICE = "internal.istio.io/gateway-service"
-"""The annotation by which a Gateway names its services, and then serves only their ports."""
 
 
 class Registry:
@@ -125,6 +123,7 @@ class Base:
         self._labels_of_rules = t.virtual_services.index(lambda _, vs: asks(vs)[0])
         self._labels_of_traffic = t.destination_rules.index(_traffic_labels)
         self._gateways_by_label = t.gateways.index(_gateway_labels)
+        self._gateways_alike = t.gateways.index(lambda _, g: (tuple(sorted(g.spec.selector.items())),))
         self._peers_in = t.peer_authentications.index(in_namespace)
         self._authorization_in = t.authorization_policies.index(in_namespace)
         self._sidecars_in = t.sidecars.index(in_namespace)

@@ -17,15 +17,14 @@ from lateen.api.networking import DestinationRule, ServerTLS, TrafficPolicy
 from lateen.kit.derived import derived
 from lateen.mesh import policy
 from lateen.mesh.model import Mesh
-from lateen.mesh.view import ENDS_TLS
 
 Rule = o.Resource[DestinationRule]
 
 
 def of_server(mesh: Mesh, namespace: str, tls: ServerTLS | None) -> list[o.Credential] | None:
-    """What a gateway's server needs; None where one is missing: without its certificate the server cannot be there,
-    and the port's other servers must not wait for it."""
-    if tls is None or tls.mode not in ENDS_TLS or not tls.secrets:
+    """What a listener needs that terminates TLS; None where one is missing: without its certificate the listener cannot
+    be there, and the port's other listeners must not wait for it."""
+    if tls is None or not tls.secrets:
         return []
     out = []
     for name in tls.secrets:

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lateen.mesh.attachments import Attachments
 from lateen.mesh.objects import Key
-from lateen.mesh.policies import Policies
 
 
-class Mesh(Policies):
-    """Services (``services``), their instances (``endpoints``), the rules for hosts (``rules``), and the policies of
-    workloads (``policies``)."""
+class Mesh(Attachments):
+    """Services (``services``), their instances (``endpoints``), the rules for hosts (``rules``), the policies of
+    workloads (``policies``), and what gateways serve (``attachments``)."""
 
 
 def differing(old: Mapping[Key, Any], new: Mapping[Key, Any]) -> list[Key]:

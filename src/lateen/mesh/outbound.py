@@ -12,9 +12,10 @@ from lateen.kit.queries import Queries, query
 from lateen.mesh import hosts
 from lateen.mesh.clients import Client
 from lateen.mesh.model import Mesh
+from lateen.mesh.patterns import covers
 from lateen.mesh.protocols import protocol
 from lateen.mesh.rules import Interest, Seen
-from lateen.mesh.scope import Scope, bound, covers, scope
+from lateen.mesh.scope import Scope, bound, scope
 from lateen.mesh.settings import OutboundPolicy
 from lateen.mesh.spelling import spellings
 from lateen.mesh.view import (

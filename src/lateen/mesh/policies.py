@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from lateen.api import objects as o
-from lateen.api.networking import EnvoyFilter, Gateway, ProxyConfig, Sidecar
+from lateen.api.networking import EnvoyFilter, ProxyConfig, Sidecar
 from lateen.api.security import AuthorizationPolicy, PeerAuthentication
 from lateen.kit.queries import Index
-from lateen.mesh import ingress
 from lateen.mesh.base import has_labels
 from lateen.mesh.objects import Key
 from lateen.mesh.rules import Rules
@@ -117,18 +116,6 @@ class Policies(Rules):
             (self.transport.trust_domain, *aliases) if aliases else (),
             self.trust.providers if asks else (),
         )
-
-    # --- gateways ----------------------------------------------------------------------------------------------
-
-    def gateways_for(self, pod: o.Pod) -> tuple[o.Resource[Gateway], ...]:
-        """Those that select a pod, or that name one of its services, oldest first."""
-        labels = pod.label_map
-        buckets: Iterable[tuple[str, str] | None] = (*labels.items(), None)
-        found = [g for b in buckets for g in self._gateways_by_label.get(b) if has_labels(g.spec.selector, labels)]
-        root, selector = self.root_namespace, self.ingress.selector
-        if labels.get("istio") == selector and self.objects.ingresses:
-            found += [ingress.gateway(i, root, selector) for i in self.ingresses()]
-        return tuple(sorted(found, key=lambda g: g.age_order))
 
 
 def _selector_labels(p: Any) -> Mapping[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lateen.api import objects as o
-from lateen.api.networking import Headers, HTTPMatchRequest, HTTPRoute, Percent
+from lateen.api.networking import Headers, HTTPMatchRequest, HTTPRoute, Percent, ServerTLS
 from lateen.mesh.cached import Cached
 from lateen.wire import names
 
@@ -26,7 +26,8 @@ class Backend:
     """Relative to the other backends of the same route."""
     headers: Headers | None = field(default=None, compare=False)
     broken: str = ""
-    """Why there is no such backend: its share of the requests is answered with status 500."""
+    """Why there is no such backend: its share of the requests is answered with ``status``."""
+    status: int = 500
 
     @property
     def cluster(self) -> str:
@@ -47,6 +48,9 @@ class Route(Cached):
     name: str = field(kw_only=True)
     match: HTTPMatchRequest | None = field(kw_only=True)
     """None for all requests. Its gateways, port and sources have been taken care of."""
+    below: str = field(default="", kw_only=True)
+    """A path that requests must be for, by whole elements: /a takes /a and /a/b, not /ab. Empty where ``match`` says
+    which paths."""
     settings: HTTPRoute = field(kw_only=True)
     """Redirect, direct response, rewrite, timeout, retries, fault, CORS, headers; backends and mirrors are below."""
     backends: tuple[Backend, ...] = field(kw_only=True)
@@ -84,3 +88,65 @@ class PortRoutes:
 
 
 NO_ROUTES = PortRoutes(0)
+
+
+# --- gateways ----------------------------------------------------------------------------------------------------
+
+Age = tuple[str, str, str]
+"""(created, namespace, name): the oldest object has precedence."""
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A port of a gateway workload, as one object asks for it."""
+
+    source: o.Ref
+    age: Age
+    port: int
+    """As clients of the gateway's Service know it."""
+    label: str
+    """``port's name.object's name.namespace``, by which its own route configuration is called."""
+    hosts: tuple[str, ...]
+    """Names that it is for, maybe with a wildcard; ``*`` for all."""
+    bind: str = ""
+    name: str = ""
+    requests: bool = True
+    """Whether requests are routed; else connections are."""
+    secure: bool = False
+    """Whether clients begin with TLS."""
+    tls: ServerTLS | None = None
+    """How TLS is terminated; None where it passes through, or where there is none."""
+    automatic: bool = False
+    """Whether the name that clients ask for says which cluster (AUTO_PASSTHROUGH)."""
+    redirects: bool = False
+    """Whether requests are sent to HTTPS instead of being routed."""
+    services: tuple[str, ...] = ()
+    """Hosts of the only Services whose ports count; none for all of the workload's."""
+
+    @property
+    def family(self) -> str:
+        """Listeners of one port must be of one family."""
+        return "tls" if self.secure else "http" if self.requests else "tcp"
+
+    @property
+    def plain(self) -> bool:
+        """Plain HTTP: all such listeners of a port share their routes."""
+        return self.requests and not self.secure
+
+
+@dataclass(frozen=True)
+class HostRoutes:
+    """The requests for a host at a listener."""
+
+    host: str
+    port: int
+    """Of the listener that it belongs to."""
+    routes: tuple[Route, ...]
+
+
+@dataclass(frozen=True)
+class Attached:
+    """What one object, or several that are merged, have routed at a listener."""
+
+    age: Age
+    hosts: tuple[HostRoutes, ...]

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from lateen.api import objects as o
-from lateen.api.ingress import Ingress
 from lateen.api.networking import Destination, DestinationRule, VirtualService
 from lateen.kit.queries import query
-from lateen.mesh import delegates, ingress, policy, source
+from lateen.mesh import policy, source
 from lateen.mesh.base import has_labels
+from lateen.mesh.dialects import delegates
 from lateen.mesh.endpoints import Endpoints
-from lateen.mesh.objects import Key, Labels
+from lateen.mesh.objects import Labels
 from lateen.mesh.spelling import as_written, written
 
 Rule = o.Resource[VirtualService]
@@ -71,11 +71,6 @@ class Rules(Endpoints):
             made = self.whole(vs.ref.namespace, vs.ref.name)
             if made is not None:
                 yield made
-
-    def virtual_services(self) -> tuple[Rule, ...]:
-        """All of them, also those that stand for Ingresses, oldest first."""
-        found = (*self._wholes(self.objects.virtual_services.values()), *self.ingress_rules())
-        return tuple(sorted(found, key=lambda v: v.age_order))
 
     @query
     def rules_named(self, host: str) -> tuple[Rule, ...]:
@@ -276,38 +271,6 @@ class Rules(Endpoints):
                 namespaces = frozenset((dr.ref.namespace,)) | exported(dr.ref.namespace, dr.spec.export_to)
                 out |= Interest(namespaces, keys | more, place=place, secrets=bool(policy.secrets(dr.spec)))
         return out
-
-    # --- Ingress -----------------------------------------------------------------------------------------------
-
-    @query
-    def ingresses(self) -> list[o.Resource[Ingress]]:
-        """Those that the mesh's gateway serves."""
-        classes = {name: c.spec.controller for (_, name), c in self.objects.ingress_classes.items()}
-        name, mode = self.ingress.class_name, self.ingress.mode
-        return [i for i in self.objects.ingresses.values() if ingress.ours(i, classes, name, mode)]
-
-    @query
-    def ingress_rules(self) -> tuple[Rule, ...]:
-        if not self.objects.ingresses:
-            return ()
-        return tuple(ingress.rules(self.ingresses(), self.root_namespace, self._port_number))
-
-    def _port_number(self, namespace: str, service: str, name: str) -> int:
-        found = self.objects.services.get((namespace, service))
-        return next((p.port for p in found.ports if p.name == name), 0) if found else 0
-
-    @query
-    def gateway_rules(self, gateway: Key, viewer: str) -> tuple[Rule, ...]:
-        """VirtualServices bound to a gateway (namespace, name) and visible from its workload's namespace, oldest
-        first."""
-        found = [
-            vs
-            for vs in self._wholes(self._rules_of_gateway.get(gateway))
-            if self.visible_to(vs.spec.export_to, vs.ref.namespace, viewer)
-        ]
-        spelled = "/".join(gateway)
-        found += [vs for vs in self.ingress_rules() if spelled in vs.spec.gateways]
-        return tuple(sorted(found, key=lambda v: v.age_order))
 
 
 def wildcards(host: str) -> list[str]:

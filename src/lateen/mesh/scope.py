@@ -11,22 +11,12 @@ from dataclasses import dataclass
 from lateen.api import objects as o
 from lateen.api.networking import IstioEgressListener, Sidecar
 from lateen.mesh.model import Mesh
+from lateen.mesh.patterns import covers, overlap
 
 Pattern = tuple[str, str]
 """(namespace or ``*``, host pattern)"""
 Members = tuple[tuple[str, frozenset[int]], ...]
 """(host, the only ports that are seen; none for all), by host"""
-
-
-def covers(pattern: str, host: str) -> bool:
-    """Whether ``*``, ``*.example.com`` or a name stands for a host (which may itself have a wildcard)."""
-    if pattern in ("*", host):
-        return True
-    return pattern.startswith("*.") and host.removeprefix("*").endswith(pattern[1:])
-
-
-def overlap(a: str, b: str) -> bool:
-    return covers(a, b) or covers(b, a)
 
 
 @dataclass(frozen=True)

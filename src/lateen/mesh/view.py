@@ -17,15 +17,13 @@ from lateen.api.networking import (
     ConnectionPool,
     DestinationRule,
     EnvoyConfigObjectPatch,
-    Gateway,
     LocalityLb,
-    Server,
     ServerTLS,
 )
 from lateen.api.security import AuthorizationPolicy
 from lateen.mesh.cached import Cached
 from lateen.mesh.proxies import Place
-from lateen.mesh.routing import NO_ROUTES, ConnectionRoute, PortRoutes, Route
+from lateen.mesh.routing import NO_ROUTES, ConnectionRoute, HostRoutes, PortRoutes
 from lateen.mesh.settings import DEFAULTS, Observability, OutboundPolicy, Transport
 from lateen.mesh.workloads import Instances
 
@@ -226,21 +224,6 @@ class InboundView(Cached):
     origins: tuple[str, ...] = field(kw_only=True)
 
 
-HTTP_SERVERS = ("HTTP", "HTTP2", "GRPC", "GRPC-WEB")
-ENDS_TLS = ("SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL", "ISTIO_MUTUAL")
-Bound = tuple[o.Resource[Gateway], Server]
-
-
-@dataclass(frozen=True)
-class GatewayHost:
-    """The requests for a host at a gateway's server."""
-
-    host: str
-    port: int
-    """Of the server that it belongs to."""
-    routes: tuple[Route, ...]
-
-
 @dataclass(frozen=True, eq=False)
 class GatewayServer(Cached):
     """One port of a gateway workload with what is routed there."""
@@ -264,7 +247,7 @@ class GatewayServer(Cached):
     """(host, port) whose plain requests are sent to HTTPS."""
     hosts: tuple[str, ...] = field(kw_only=True)
     origins: tuple[str, ...] = field(kw_only=True)
-    requests: tuple[GatewayHost, ...] = field(kw_only=True)
+    requests: tuple[HostRoutes, ...] = field(kw_only=True)
     """In order of precedence; several may be for the same host."""
     connections: tuple[ConnectionRoute, ...] = field(kw_only=True)
     authorization: Authorization = field(kw_only=True)

@@ -28,12 +28,13 @@ def _header(name: str, m: api.StringMatch, invert: bool = False) -> Any:
     )
 
 
-def route_match(m: api.HTTPMatchRequest | None) -> Any:
-    if m is None:
-        return rc.RouteMatch(prefix="/")
+def route_match(m: api.HTTPMatchRequest | None, below: str = "") -> Any:
+    """``below``: a path that is taken by whole elements, instead of the match's own."""
     out = rc.RouteMatch()
-    uri = m.uri
-    if uri is None:
+    uri = m.uri if m else None
+    if below:
+        out.path_separated_prefix = below
+    elif uri is None:
         out.prefix = "/"
     elif uri.exact is not None:
         out.path = uri.exact
@@ -41,7 +42,9 @@ def route_match(m: api.HTTPMatchRequest | None) -> Any:
         out.prefix = uri.prefix
     else:
         regex = uri.regex or ".*"
-        out.safe_regex.regex = f"(?i){regex}" if m.ignore_uri_case else regex
+        out.safe_regex.regex = f"(?i){regex}" if m and m.ignore_uri_case else regex
+    if m is None:
+        return out
     if m.ignore_uri_case and uri is not None and uri.regex is None:
         out.case_sensitive.value = False
     for pseudo, found in ((":method", m.method), (":authority", m.authority), (":scheme", m.scheme)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
@@ -12,10 +13,11 @@ from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import dynamic_forward_proxy_pb2 as forward_pb2
 
 from lateen.api.domain import service_host
+from lateen.api.kinds import Ref
 from lateen.kit.derived import derived
+from lateen.mesh.patterns import covers
 from lateen.mesh.protocols import HTTP
 from lateen.mesh.routing import Route
-from lateen.mesh.scope import covers
 from lateen.mesh.settings import OutboundPolicy
 from lateen.mesh.spelling import spellings
 from lateen.mesh.view import DomainSpace, GatewayServer, HostSpace, HostView, OutboundView, Port, Spaces
@@ -75,21 +77,36 @@ def routes(found: Iterable[Route]) -> list[Any]:
 
 
 def _broken_share(route: Route) -> list[Any]:
-    """Requests that would go to backends that are not there are answered with 500: their share of all."""
-    broken = sum(b.weight for b in route.backends if b.broken)
-    if not broken:
-        return []
-    out = rc.Route(name=route.name, match=match.route_match(route.match))
-    out.direct_response.status = 500
-    total = sum(b.weight for b in route.backends)
-    if broken < total:
-        out.match.runtime_fraction.default_value.CopyFrom(pb.percent(100 * broken / total))
-    return [out]
+    """Requests that would go to backends that are not there are answered at once: their share of all."""
+    broken = [b for b in route.backends if b.broken]
+    left = sum(b.weight for b in route.backends)
+    out = []
+    for status in dict.fromkeys(b.status for b in broken):
+        share = sum(b.weight for b in broken if b.status == status)
+        answer = _named(route)
+        answer.direct_response.status = status
+        if share < left:
+            answer.match.runtime_fraction.default_value.CopyFrom(pb.percent(100 * share / left))
+        out.append(answer)
+        left -= share  # the next one is asked for what is left
+    return out
+
+
+def _named(route: Route) -> Any:
+    out = rc.Route(name=route.name, match=match.route_match(route.match, route.below))
+    out.metadata.CopyFrom(pb.metadata(istio={"config": _config(route.rule)}))
+    return out
+
+
+def _config(rule: Ref) -> str:
+    """The user's object, in the form in which Istio's tools read it from dumps."""
+    kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", rule.kind).lower()
+    return f"/apis/{rule.group}/v1/namespaces/{rule.namespace}/{kind}/{rule.name}"
 
 
 def _route(route: Route) -> Any:
     http = route.settings
-    out = rc.Route(name=route.name, match=match.route_match(route.match))
+    out = _named(route)
     if http.redirect:
         out.redirect.CopyFrom(action.redirect_action(http.redirect, route.port, route.scheme))
     elif http.direct_response:
@@ -100,8 +117,6 @@ def _route(route: Route) -> Any:
     if len(route.backends) == 1:
         action.header_operations(out, route.backends[0].headers)
     action.filters(http, out)
-    config = f"/apis/networking.istio.io/v1/namespaces/{route.rule.namespace}/virtual-service/{route.rule.name}"
-    out.metadata.CopyFrom(pb.metadata(istio={"config": config}))
     if route.match and route.match.stat_prefix:
         out.stat_prefix = route.match.stat_prefix
     return out

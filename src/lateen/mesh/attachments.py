@@ -1,0 +1,138 @@
+"""What gateways serve: the listeners that users' objects ask for, and the routes that are attached to them.
+
+Each dialect has its own objects; here they come together. ``Listener`` and ``Attached`` are the same for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from lateen.api import kinds
+from lateen.api import objects as o
+from lateen.api.domain import service_host
+from lateen.api.ingress import Ingress
+from lateen.api.networking import Gateway
+from lateen.kit.queries import query
+from lateen.mesh import source
+from lateen.mesh.base import has_labels
+from lateen.mesh.dialects import gateway, ingress
+from lateen.mesh.objects import Key
+from lateen.mesh.outcomes import Outcome, Problem
+from lateen.mesh.policies import Policies
+from lateen.mesh.routing import Attached, ConnectionRoute, Listener
+from lateen.mesh.rules import Rule
+
+Chosen = tuple[tuple[str, str], ...]
+"""A Gateway's selector"""
+
+
+class Attachments(Policies):
+    def listeners_of(self, pod: o.Pod) -> list[Listener]:
+        """All that a workload is asked for, those of the oldest objects first."""
+        found = [li for gw in self.gateways_for(pod) for li in gateway.listeners(gw)]
+        if pod.label_map.get("istio") == self.ingress.selector and self.objects.ingresses:
+            found += [li for own in self.ingresses() for li in ingress.listeners(own)]
+        return sorted(found, key=lambda li: li.age)
+
+    def requests_at(self, listeners: Sequence[Listener], pod: o.Pod) -> list[Attached]:
+        """What is routed at listeners of one port of a workload, in order of precedence."""
+
+        def find(host: str, namespace: str) -> tuple[str, tuple[int, ...]]:
+            return self.destination(host, namespace, pod.namespace)
+
+        of_ingress = [(li, own) for li in listeners if (own := self._ingress_of(li)) is not None]
+        of_gateway = [(li, self._rules_at(li, pod)) for li in listeners if li.source.kind == kinds.GATEWAY.kind]
+        found = [*gateway.requests(of_gateway, find)]
+        if of_ingress:
+            found += ingress.requests(of_ingress, self._ingresses_by_host(), self._service_named)
+        return sorted(found, key=lambda a: a.age)
+
+    def connections_at(self, listener: Listener, pod: o.Pod) -> tuple[ConnectionRoute, ...]:
+        """Where a listener's connections go."""
+
+        def find(host: str, namespace: str) -> tuple[str, tuple[int, ...]]:
+            return self.destination(host, namespace, pod.namespace)
+
+        return gateway.connections(listener, self._rules_at(listener, pod), find)
+
+    # --- Istio's Gateways --------------------------------------------------------------------------------------
+
+    def gateways_for(self, pod: o.Pod) -> tuple[o.Resource[Gateway], ...]:
+        """Those that select a pod, or that name one of its services, oldest first."""
+        labels = pod.label_map
+        buckets: Iterable[tuple[str, str] | None] = (*labels.items(), None)
+        found = [g for b in buckets for g in self._gateways_by_label.get(b) if has_labels(g.spec.selector, labels)]
+        return tuple(sorted(found, key=lambda g: g.age_order))
+
+    @query
+    def gateway_rules(self, gateway: Key, viewer: str) -> tuple[Rule, ...]:
+        """VirtualServices bound to a gateway (namespace, name) and visible from its workload's namespace, oldest
+        first."""
+        found = [
+            vs
+            for vs in self._wholes(self._rules_of_gateway.get(gateway))
+            if self.visible_to(vs.spec.export_to, vs.ref.namespace, viewer)
+        ]
+        return tuple(sorted(found, key=lambda v: v.age_order))
+
+    def _rules_at(self, listener: Listener, pod: o.Pod) -> list[Rule]:
+        """Those that are bound to the listener's Gateway, as the workload has them."""
+        found = self.gateway_rules((listener.source.namespace, listener.source.name), pod.namespace)
+        return [source.narrowed(vs, pod.namespace, pod.label_map) for vs in found]
+
+    # --- Ingresses ---------------------------------------------------------------------------------------------
+
+    @query
+    def ingresses(self) -> tuple[o.Resource[Ingress], ...]:
+        """Those that the mesh's gateway serves, oldest first."""
+        classes = {name: c.spec.controller for (_, name), c in self.objects.ingress_classes.items()}
+        name, mode = self.ingress.class_name, self.ingress.mode
+        found = (i for i in self.objects.ingresses.values() if ingress.ours(i, classes, name, mode))
+        return tuple(sorted(found, key=lambda i: i.age_order))
+
+    @query
+    def _ingresses_by_host(self) -> dict[str, list[o.Resource[Ingress]]]:
+        out: dict[str, list[o.Resource[Ingress]]] = {}
+        for own in self.ingresses():
+            for host in ingress.hosts(own):
+                out.setdefault(host, []).append(own)
+        return out
+
+    def _ingress_of(self, listener: Listener) -> o.Resource[Ingress] | None:
+        if listener.source.kind != kinds.INGRESS.kind:
+            return None
+        found: o.Resource[Ingress] | None = self.objects.ingresses.get(
+            (listener.source.namespace, listener.source.name)
+        )
+        return found
+
+    def _service_named(self, name: str, namespace: str) -> o.Service | None:
+        return self.service(self.stands_for(service_host(name, namespace)))
+
+    # --- outcomes ----------------------------------------------------------------------------------------------
+
+    @query
+    def ingress_outcome(self, namespace: str, name: str) -> Outcome:
+        found = self.objects.ingresses[namespace, name]
+        return ingress.outcome(found, self._service_named)
+
+    def outcomes(self) -> list[Outcome]:
+        """Of all objects that could not be served as they ask for. Only what has changed is worked out again."""
+        found = [self.ingress_outcome(i.ref.namespace, i.ref.name) for i in self.ingresses()]
+        for chosen in self._gateways_alike.buckets():
+            found += self.gateway_outcomes(chosen)
+        return [outcome for outcome in found if outcome.problems]
+
+    @query
+    def gateway_outcomes(self, chosen: Chosen) -> tuple[Outcome, ...]:
+        """Of Gateways with one selector: their servers are left out where an older one uses the port otherwise."""
+        out: dict[o.Ref, tuple[Problem, ...]] = {}
+        first: dict[tuple[str, int], Listener] = {}
+        found = [li for gw in self._gateways_alike.get(chosen) for li in gateway.listeners(gw)]
+        for li in sorted(found, key=lambda li: li.age):
+            older = first.setdefault((li.bind, li.port), li)
+            if older.family != li.family:
+                text = f"port {li.port} is {older.family.upper()} by the older {older.source}"
+                problem = Problem("OlderGateway", f"{text}; the server of {li.family.upper()} is left out")
+                out[li.source] = (*out.get(li.source, ()), problem)
+        return tuple(Outcome(ref, problems) for ref, problems in out.items())
