@@ -5,6 +5,7 @@ import meshes as mesh
 import pytest
 from test_gateways import pair
 
+from lateen.analysis import Snapshot, Source, analyze, load
 from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.mesh.model import Mesh
@@ -101,7 +102,7 @@ def test_a_backend_that_is_not_there_answers_503_and_the_outcome_says_why(wanted
     (outcome,) = Mesh(mesh.objects(text)).outcomes()
     assert str(outcome.of) == "Ingress default/web"
     (problem,) = outcome.problems
-    assert problem.says == f"{says}: requests get status 503"
+    assert problem.says == says
     assert problem.path == ("spec", "rules", 0, "http", "paths", 1, "backend")
 
 
@@ -110,7 +111,7 @@ def test_a_missing_service_that_comes_later_is_no_problem_any_more():
     assert model.outcomes()
     service = o.Service("default", "later", "10.96.1.1", (o.ServicePort("http", 9080, 9080, "TCP"),))
     model.advance(model.instant.put(kinds.SERVICE, ("default", "later"), service))
-    assert model.outcomes() == []
+    assert model.outcomes() == ()
 
 
 def test_routes_and_resources_name_the_ingress():
@@ -142,3 +143,13 @@ def test_what_another_controller_serves_has_no_routes():
     text = ingress(path("/")).replace("ingressClassName: istio", "ingressClassName: nginx")
     view = mesh.view(mesh.objects(text), "ingress", "istio-system")
     assert view.gateway.servers == ()
+
+
+def test_the_analysis_names_backends_that_are_not_there_and_the_line():
+    text = f"apiVersion: networking.k8s.io/v1{ingress(path('/', service='nobody'))}"
+    text = text.replace("name: web}", "name: web, namespace: default}", 1)
+    (document,) = load.yamldoc.documents(text)
+    found = analyze(Snapshot([Source(document.value, "web.yaml", document.position)]))
+    (m,) = [m for m in found if m.kind.code == "LAT0108"]
+    assert m.text == "Requests get status 503: there is no Service default/nobody."
+    assert m.reference == "web.yaml:10:43"

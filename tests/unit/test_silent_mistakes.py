@@ -79,6 +79,15 @@ def test_routes_of_the_wrong_kind_for_their_server_are_told(server, routes, kind
     assert [t.startswith(f"The {kind} routes are not used") for _, t in found] == ([True] if kind else [])
 
 
+def test_a_server_whose_port_an_older_gateway_uses_otherwise_is_told():
+    dated = 'name: {}, creationTimestamp: "2026-0{}-01T00:00:00Z"'
+    first = DOOR.replace("name: door", dated.format("door", 1)) % HTTP
+    other = DOOR.replace("name: door", dated.format("other", 2)) % TCP.replace("31400", "80")
+    (told,) = said(first + other, "LAT0109")
+    assert told[0] == "other"
+    assert "port 80 is HTTP by the older Gateway shop/door" in told[1]
+
+
 ROOT = "http: [{match: [{uri: {prefix: /a}}], delegate: {name: part}}]"
 
 

@@ -400,5 +400,12 @@ _ALL = (
         "Warning",
         "portLevelMtls names port {}, which is no port of the selected workloads, and has no effect{}. Its keys are the workloads' own ports.",
     ),
+    Kind("LAT0108", "BackendNotFound", "Warning", "Requests get status 503: {}."),
+    Kind(
+        "LAT0109",
+        "ListenerConflict",
+        "Warning",
+        "A listener is not there: {}. Give it another port, or other workloads.",
+    ),
 )
 CATALOGUE = {k.code: k for k in _ALL}

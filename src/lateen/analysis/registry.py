@@ -27,6 +27,7 @@ _MODULES = (
     "injection",
     "mesh",
     "mesh_config",
+    "outcomes",
     "policy",
     "routing",
     "schema",

@@ -120,6 +120,8 @@ class Snapshot:
         self._given = {"mesh": mesh, "meshNetworks": networks}
         self.root, self.unread, self.secrets = root, frozenset(unread), secrets
         self.read: set[str] = set()
+        self.kept: dict[str, Any] = {}
+        """What goes on from one snapshot to the next (``replaced``)."""
         self.incomplete: dict[str, list[str]] = {}
         """Analyzers that could not run, with the kinds that each lacks."""
         for s in sources:
@@ -129,6 +131,7 @@ class Snapshot:
     def replaced(self, changes: Mapping[Key, Source | None], secrets: frozenset[str] | None = None) -> Snapshot:
         """With objects put in the place of others, or (None) taken away. Indexes over other kinds are kept."""
         out = Snapshot((), self._given["mesh"], self._given["meshNetworks"], self.root, self.unread, secrets)
+        out.kept = self.kept
         touched = {kind for kind, _, _ in changes}
         out._by_kind = {k: dict(v) if k in touched else v for k, v in self._by_kind.items()}
         for (kind, namespace, name), source in changes.items():

@@ -116,12 +116,14 @@ class Attachments(Policies):
         found = self.objects.ingresses[namespace, name]
         return ingress.outcome(found, self._service_named)
 
-    def outcomes(self) -> list[Outcome]:
+    @query
+    def outcomes(self) -> tuple[Outcome, ...]:
         """Of all objects that could not be served as they ask for. Only what has changed is worked out again."""
         found = [self.ingress_outcome(i.ref.namespace, i.ref.name) for i in self.ingresses()]
         for chosen in self._gateways_alike.buckets():
             found += self.gateway_outcomes(chosen)
-        return [outcome for outcome in found if outcome.problems]
+        found += [self.delegation_outcome(vs.ref.namespace, vs.ref.name) for vs in self._delegations.get(True)]
+        return tuple(outcome for outcome in found if outcome.problems)
 
     @query
     def gateway_outcomes(self, chosen: Chosen) -> tuple[Outcome, ...]:

@@ -15,6 +15,7 @@ from lateen.api.networking import (
     VirtualService,
 )
 from lateen.kit.queries import Queries, Table
+from lateen.mesh.dialects import delegates
 from lateen.mesh.dialects.gateway import SERVICE as GATEWAY_SERVICE
 from lateen.mesh.objects import Key, Objects, Tables
 from lateen.mesh.policy import asks_for_place
@@ -118,6 +119,9 @@ class Base:
         self._workloads_in = t.workload_entries.index(in_namespace)
         self._rules_of_host = t.virtual_services.index(_mesh_hosts)
         self._rules_in = t.virtual_services.index(in_namespace)
+        self._delegating = t.virtual_services.index(lambda _, vs: dict.fromkeys(delegates.names(vs)))
+        """VirtualServices by the names of their delegates."""
+        self._delegations = t.virtual_services.index(lambda _, vs: (True,) if delegates.concerned(vs) else ())
         self._rules_of_gateway = t.virtual_services.index(_of_gateways)
         self._traffic_of_host = t.destination_rules.index(lambda key, dr: _written((dr.spec.host,), key[0]))
         self._labels_of_rules = t.virtual_services.index(lambda _, vs: asks(vs)[0])

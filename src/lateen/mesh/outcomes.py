@@ -17,6 +17,8 @@ class Problem(NamedTuple):
     says: str
     path: Path = ()
     """Where in the object."""
+    about: str = ""
+    """``namespace/name`` of the other object that it is about, where there is one."""
 
 
 class Outcome(NamedTuple):

@@ -13,6 +13,7 @@ from lateen.mesh.base import has_labels
 from lateen.mesh.dialects import delegates
 from lateen.mesh.endpoints import Endpoints
 from lateen.mesh.objects import Labels
+from lateen.mesh.outcomes import Outcome
 from lateen.mesh.spelling import as_written, written
 
 Rule = o.Resource[VirtualService]
@@ -65,6 +66,12 @@ class Rules(Endpoints):
     def _delegate(self, name: str, namespace: str, viewer: str) -> Rule | None:
         found: Rule | None = self.objects.virtual_services.get((namespace, name))
         return found if found and self.visible_to(found.spec.export_to, namespace, viewer) else None
+
+    @query
+    def delegation_outcome(self, namespace: str, name: str) -> Outcome:
+        found = self.objects.virtual_services[namespace, name]
+        used = self._delegating.has((namespace, name))
+        return delegates.outcome(found, lambda *key: self.objects.virtual_services.get(key), self._delegate, used)
 
     def _wholes(self, found: Iterable[Rule]) -> Iterator[Rule]:
         for vs in found:

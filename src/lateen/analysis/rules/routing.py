@@ -1,5 +1,5 @@
-"""Routes that are accepted and never used: shadowed by older ones, of a kind that their server has no use for, and
-delegates that do not fit. Istio is silent about all of them.
+"""Routes that are accepted and never used: shadowed by older ones, or of a kind that their server has no use for. Istio
+is silent about them.
 """
 
 from __future__ import annotations
@@ -7,56 +7,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lateen.analysis.bindings import MESH, age, meetings, served
+from lateen.analysis.model import model
 from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import Message, Path, Snapshot, Source, message
 from lateen.kit.jsons import Json
+from lateen.mesh.dialects import istio
 
 HTTP = ("HTTP", "HTTP2", "GRPC", "GRPC-WEB")
 ENDS_TLS = ("SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL", "ISTIO_MUTUAL")
-NARROW = (
-    "scheme",
-    "method",
-    "authority",
-    "headers",
-    "withoutHeaders",
-    "queryParams",
-    "port",
-    "sourceLabels",
-    "sourceNamespace",
-    "gateways",
-)
 
 
-def _everything(match: Json) -> bool:
-    uri = match.get("uri")
-    return not any(match.get(k) for k in NARROW) and (not uri or uri.get("prefix") == "/")
-
-
-def _catch_all(snapshot: Snapshot, vs: Source, depth: int = 0) -> bool:
-    """Whether no HTTP request to its hosts gets past a VirtualService."""
-    for rule in vs.spec.get("http") or []:
-        if not isinstance(rule, dict):
-            continue
-        found = rule.get("match") or []
-        if found and not any(isinstance(m, dict) and _everything(m) for m in found):
-            continue
-        wanted = rule.get("delegate")
-        if not wanted:
-            return True
-        delegate = snapshot.get("VirtualService", str(wanted.get("namespace") or vs.namespace), str(wanted.get("name")))
-        if delegate is not None and depth == 0 and _catch_all(snapshot, delegate, 1):
-            return True
-    return False
+def _takes(snapshot: Snapshot, vs: Source, kind: str) -> bool:
+    """Whether no request, or no TCP connection, to its hosts gets past a VirtualService."""
+    found = model(snapshot).whole(vs.namespace, vs.name)
+    if found is None:
+        return False
+    return istio.takes_requests(found.spec) if kind == "http" else istio.takes_connections(found.spec)
 
 
 def _public(vs: Source) -> bool:
     given = vs.spec.get("exportTo") or ["*"]
     return "*" in given
-
-
-def _takes_connections(vs: Source, kind: str) -> bool:
-    """Whether no connection gets past its ``tcp`` routes; ``tls`` routes are told apart by their names."""
-    return kind == "tcp" and any(not rule.get("match") for rule in vs.spec.get("tcp") or [] if isinstance(rule, dict))
 
 
 @analyzer("virtualservice.ShadowedRulesAnalyzer", "Checks for virtual services that an older one shadows")
@@ -70,7 +41,7 @@ def shadowed(snapshot: Snapshot) -> Iterator[Message]:
                     continue
                 if first is not None:
                     yield message("LAT0101", vs, _where(place), host, first.full, path=("spec", "hosts"))
-                elif _public(vs) and (_catch_all(snapshot, vs) if kind == "http" else _takes_connections(vs, kind)):
+                elif _public(vs) and _takes(snapshot, vs, kind):
                     first = vs
     yield from _shared_ports(snapshot)
 
@@ -92,7 +63,7 @@ def _shared_ports(snapshot: Snapshot) -> Iterator[Message]:
                     mine.append(vs)
     for (place, port), found in users.items():
         first = found[0]
-        if not _takes_connections(first, "tcp"):
+        if not _takes(snapshot, first, "tcp"):
             continue
         for vs in found[1:]:
             if not set(vs.spec.get("hosts") or []) & set(first.spec.get("hosts") or []):  # else it is told by its host
@@ -109,7 +80,7 @@ def hidden(snapshot: Snapshot) -> Iterator[Message]:
     if not any(host.startswith("*") for _, host in found):
         return
     for (place, host), many in found.items():
-        if any(_catch_all(snapshot, vs) for vs in many) or not any(vs.spec.get("http") for vs in many):
+        if any(_takes(snapshot, vs, "http") for vs in many) or not any(vs.spec.get("http") for vs in many):
             continue
         wider = next(
             (w for at in range(1, len(host) + 1) if (w := f"*{host[at:]}") != host and (place, w) in found), ""
@@ -157,72 +128,3 @@ def kinds_of_routes(snapshot: Snapshot) -> Iterator[Message]:
                 at, wanted, words = servers[0]
                 path: Path = ("spec", kind)
                 yield message("LAT0103", vs, kind, gateway, at, words, wanted, path=path)
-
-
-@analyzer("virtualservice.DelegateAnalyzer", "Checks whether the delegates of virtual services can be used")
-def delegates(snapshot: Snapshot) -> Iterator[Message]:
-    used: set[str] = set()
-    for vs in snapshot.all("VirtualService"):
-        for i, rule in enumerate(vs.spec.get("http") or []):
-            wanted = rule.get("delegate") if isinstance(rule, dict) else None
-            if not wanted:
-                continue
-            name, namespace = str(wanted.get("name")), str(wanted.get("namespace") or vs.namespace)
-            path: Path = ("spec", "http", i, "delegate")
-            found = snapshot.get("VirtualService", namespace, name)
-            if found is None:
-                yield message("IST0101", vs, "delegate", f"{namespace}/{name}", path=path)
-                continue
-            used.add(found.full)
-            if why := _unfit(vs, rule, found):
-                yield message("LAT0104", vs, found.full, why, path=path)
-    for vs in snapshot.all("VirtualService"):
-        if not vs.spec.get("hosts") and vs.full not in used and vs.spec.get("http"):
-            yield message("LAT0104", vs, vs.full, "no VirtualService delegates to it, and it has no hosts of its own")
-
-
-def _unfit(root: Source, rule: Json, delegate: Source) -> str:
-    """Why nothing, or not all, of a delegate is used; empty where it fits."""
-    exported = delegate.spec.get("exportTo") or ["*"]
-    own = delegate.namespace == root.namespace
-    if not ("*" in exported or root.namespace in exported or ("." in exported and own)):
-        return f"it is not exported to namespace {root.namespace}"
-    if delegate.spec.get("hosts"):
-        return "it has hosts of its own, which a delegate must not have"
-    rules = [r for r in delegate.spec.get("http") or [] if isinstance(r, dict)]
-    if not rules:
-        return "it has no http routes"
-    if any(r.get("delegate") for r in rules):
-        return "it delegates again; there is one level of delegates only"
-    outside = [i for i, r in enumerate(rules) if not _fits(rule.get("match") or [], r.get("match") or [])]
-    if outside:
-        shown = ", ".join(f"spec.http[{i}]" for i in outside)
-        return f"the matches of {shown} exclude those of VirtualService {root.full}, so that they are never used"
-    return ""
-
-
-def _fits(root: list[Json], own: list[Json]) -> bool:
-    return not root or not own or any(not _excluded(r, m) for r in root for m in own)
-
-
-def _excluded(root: Json, own: Json) -> bool:
-    """Whether two matches cannot both hold; the facts are those of Istio's documentation of ``delegate``."""
-    for field in ("uri", "scheme", "method", "authority"):
-        if _conflict(root.get(field), own.get(field)):
-            return True
-    for field in ("headers", "queryParams", "withoutHeaders"):
-        known = root.get(field) or {}
-        if any(_conflict(known.get(k), v) for k, v in (own.get(field) or {}).items()):
-            return True
-    port, other = root.get("port"), own.get("port")
-    return bool(port and other and port != other)
-
-
-def _conflict(root: Json | None, own: Json | None) -> bool:
-    if not root or not own:
-        return False
-    if "regex" in root or "regex" in own:
-        return True
-    if "exact" in root:
-        return bool(own.get("exact") != root["exact"])
-    return not str(own.get("exact") or own.get("prefix") or "").startswith(str(root.get("prefix") or ""))

@@ -15,6 +15,7 @@ import msgspec
 
 from lateen.api import objects as o
 from lateen.api.networking import Destination, HTTPMatchRequest, HTTPRoute, StringMatch, VirtualService
+from lateen.mesh.outcomes import Outcome, Problem
 
 Rule = o.Resource[VirtualService]
 Find = Callable[[str, str, str], Rule | None]
@@ -126,3 +127,55 @@ def whole(vs: Rule, find: Find, resolve: Resolve) -> Rule:
             routes += _merged(route, found, resolve)
     version = " ".join(versions)
     return replace(vs, version=version, parts=tuple(parts), spec=msgspec.structs.replace(vs.spec, http=tuple(routes)))
+
+
+# --- outcomes ----------------------------------------------------------------------------------------------------
+
+
+def names(vs: Rule) -> Iterator[tuple[str, str]]:
+    """(namespace, name) of its delegates."""
+    for route in vs.spec.http:
+        if route.delegate is not None:
+            yield (route.delegate.namespace or vs.ref.namespace, route.delegate.name)
+
+
+def concerned(vs: Rule) -> bool:
+    """Whether it has delegates, or can only be one."""
+    return not vs.spec.hosts or any(route.delegate for route in vs.spec.http)
+
+
+def outcome(vs: Rule, find: Callable[[str, str], Rule | None], exported: Find, used: bool) -> Outcome:
+    """Which delegates are not there, or not used in full. ``exported`` finds only those that the rule may use;
+    ``used``: whether some rule delegates to this one."""
+    problems = []
+    for i, route in enumerate(vs.spec.http):
+        if route.delegate is None:
+            continue
+        namespace, name = route.delegate.namespace or vs.ref.namespace, route.delegate.name
+        path = ("spec", "http", i, "delegate")
+        delegate = find(namespace, name)
+        if delegate is None:
+            problems.append(Problem("DelegateNotFound", "it is not there", path, f"{namespace}/{name}"))
+        elif why := _unfit(vs, route, delegate, exported(name, namespace, vs.ref.namespace) is not None):
+            problems.append(Problem("DelegateUnused", why, path, f"{namespace}/{name}"))
+    if not vs.spec.hosts and vs.spec.http and not used:
+        why = "no VirtualService delegates to it, and it has no hosts of its own"
+        problems.append(Problem("DelegateUnused", why, about=f"{vs.ref.namespace}/{vs.ref.name}"))
+    return Outcome(vs.ref, tuple(problems))
+
+
+def _unfit(root: Rule, route: HTTPRoute, delegate: Rule, exported: bool) -> str:
+    """Why nothing, or not all, of a delegate is used; empty where it fits."""
+    if not exported:
+        return f"it is not exported to namespace {root.ref.namespace}"
+    if delegate.spec.hosts:
+        return "it has hosts of its own, which a delegate must not have"
+    if not delegate.spec.http:
+        return "it has no http routes"
+    if any(own.delegate for own in delegate.spec.http):
+        return "it delegates again; there is one level of delegates only"
+    outside = [i for i, own in enumerate(delegate.spec.http) if _matches(route.match, own.match) is None]
+    if outside:
+        shown = ", ".join(f"spec.http[{i}]" for i in outside)
+        return f"the matches of {shown} exclude those of {root.ref}, so that they are never used"
+    return ""

@@ -163,5 +163,5 @@ def outcome(ingress: Object, find: Find) -> Outcome:
         at = ("spec", "rules", i, "http", "paths", j, "backend") if i >= 0 else ("spec", "defaultBackend")
         broken = _backend(wanted, ingress.ref.namespace, find).broken
         if broken:
-            problems.append(Problem("BackendNotFound", f"{broken}: requests get status {UNAVAILABLE}", at))
+            problems.append(Problem("BackendNotFound", broken, at))
     return Outcome(ingress.ref, tuple(problems))

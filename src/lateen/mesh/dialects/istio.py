@@ -78,6 +78,20 @@ def takes_all(m: api.HTTPMatchRequest | None) -> bool:
     return not any(narrow) and (m.uri is None or m.uri.prefix == "/")
 
 
+def takes_requests(spec: api.VirtualService) -> bool:
+    """Whether no request to its hosts is left for rules that come after it, wherever it applies."""
+    return any(not http.match or any(map(_unconditional, http.match)) for http in spec.http)
+
+
+def takes_connections(spec: api.VirtualService) -> bool:
+    """The same of ``tcp`` routes; ``tls`` routes are told apart by their names."""
+    return any(not route.match for route in spec.tcp)
+
+
+def _unconditional(m: api.HTTPMatchRequest) -> bool:
+    return takes_all(m) and not any((m.port, m.source_labels, m.source_namespace, m.gateways))
+
+
 def _weighted(http: api.HTTPRoute) -> list[api.HTTPRouteDestination]:
     """A weight of 0 gets nothing, unless no other has one."""
     return [r for r in http.route if r.weight != 0] or list(http.route)

@@ -1,0 +1,70 @@
+"""The mesh's own reading of a snapshot: what its dialects make of the objects, and what they could not do. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lateen.analysis.bindings import NEW
+from lateen.analysis.snapshot import Snapshot, Source
+from lateen.api import decoding, kinds
+from lateen.api import mesh as api
+from lateen.api.config import DecodeError, decode
+from lateen.api.mesh.reading import Invalid
+from lateen.mesh.configuration import settings
+from lateen.mesh.model import Mesh
+from lateen.mesh.objects import Objects
+from lateen.mesh.settings import MeshConfig
+
+READ = (
+    kinds.SERVICE,
+    kinds.SERVICE_ENTRY,
+    kinds.VIRTUAL_SERVICE,
+    kinds.GATEWAY,
+    kinds.INGRESS,
+    kinds.INGRESS_CLASS,
+)
+"""Kinds that routes depend on."""
+
+
+def model(snapshot: Snapshot) -> Mesh:
+    """The mesh of all objects that it could read; for the others there are findings about their schema."""
+    return snapshot.index("the mesh's reading", lambda: _made(snapshot))
+
+
+def _made(snapshot: Snapshot) -> Mesh:
+    objects = Objects(_settings(snapshot))
+    for kind in READ:
+        found = ((s, _value(kind, s)) for s in snapshot.all(kind))
+        objects = objects.replaced(kind, {(s.namespace, s.name): v for s, v in found if v is not None})
+    before: Mesh | None = snapshot.kept.get("mesh")
+    if before is not None:
+        before.advance(objects)  # what has not changed is not worked out again
+        return before
+    made = snapshot.kept["mesh"] = Mesh(objects)
+    return made
+
+
+def _settings(snapshot: Snapshot) -> MeshConfig:
+    try:
+        return settings(decode(api.MeshConfig, snapshot.mesh), snapshot.root)
+    except (DecodeError, Invalid):
+        return MeshConfig(root_namespace=snapshot.root)
+
+
+def _value(kind: kinds.Kind, source: Source) -> Any:
+    """Decoded once; None for what cannot be."""
+    if "value" not in source.memo:
+        source.memo["value"] = _decoded(kind, source)
+    return source.memo["value"]
+
+
+def _decoded(kind: kinds.Kind, source: Source) -> Any:
+    try:
+        if kind is kinds.SERVICE:
+            return decoding.service(source.obj)
+        assert kind.spec is not None
+        spec = decode(kind.spec, source.spec)
+    except (DecodeError, KeyError, TypeError, ValueError, AttributeError):
+        return None  # files have what no API server has looked at
+    aged = {"creationTimestamp": NEW, **source.meta}
+    return decoding.resource(kind.ref(source.namespace, source.name), {**source.obj, "metadata": aged}, spec)
