@@ -12,7 +12,7 @@ from test_webhooks import answer
 
 from lateen.analysis import Snapshot, Source, analyze, load
 from lateen.analysis.standing import Standing
-from lateen.api import crds, effective, kinds, validate
+from lateen.api import crds, effective, kind, kinds, validate
 from lateen.api.config import Config
 from lateen.api.validate.findings import no
 from lateen.cli.analyze import validate as validate_command
@@ -60,8 +60,10 @@ def row(monkeypatch):
         owned=True,
         watched=True,
     )
-    monkeypatch.setitem(kinds.TABLE, made.id, made)
-    return made
+    for part in ("TABLE", "_FIRST"):
+        monkeypatch.setattr(kind, part, dict(getattr(kind, part)))
+    monkeypatch.setattr(kinds, "TABLE", kind.TABLE)
+    return kinds.row(made)
 
 
 def installed():

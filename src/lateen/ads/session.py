@@ -117,6 +117,11 @@ class Session:
         state = self._types.get(type_url)
         return (state.sent, state.taken) if state else ("", "")
 
+    @property
+    def refusing(self) -> bool:
+        """Whether the proxy has refused resources that it shall still have."""
+        return any(state.refused for state in self._types.values())
+
     def missing(self, type_url: str) -> tuple[frozenset[str], frozenset[str]]:
         """(names of resources that are on their way, names of those that it refused)."""
         state = self._types.get(type_url)

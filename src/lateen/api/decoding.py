@@ -25,11 +25,14 @@ def resource(ref: Ref, obj: Json, spec: Any) -> Resource[Any]:
         dry_run=_is_dry_run(meta),
         labels=tuple(sorted((meta.get("labels") or {}).items())),
         notes=notes(meta),
-        healthy=not any(
-            c.get("type") == "Healthy" and c.get("status") == "False"
-            for c in dig(obj, "status", "conditions", default=[])
-        ),
+        healthy=is_healthy(obj),
     )
+
+
+def is_healthy(obj: Json) -> bool:
+    """By the ``Healthy`` condition, which the probe of a WorkloadEntry writes."""
+    conditions = dig(obj, "status", "conditions", default=[])
+    return not any(c.get("type") == "Healthy" and c.get("status") == "False" for c in conditions)
 
 
 def _is_dry_run(meta: Json) -> bool:

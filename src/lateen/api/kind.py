@@ -107,11 +107,14 @@ class Kind:
 
 
 TABLE: dict[GroupKind, Kind] = {}
+_FIRST: dict[str, str] = {}
+"""The group of the first kind of each name."""
 
 
 def row(kind: Kind) -> Kind:
     """Puts a kind into the table."""
     TABLE[kind.id] = kind
+    _FIRST.setdefault(kind.kind, kind.group)
     return kind
 
 
@@ -122,7 +125,7 @@ def _resolve(at: str) -> Any:
 
 def _first(kind: str) -> str:
     """The group of the first kind of this name in the table; for a name that is not there the core's."""
-    return next((k.group for k in TABLE.values() if k.kind == kind), "")
+    return _FIRST.get(kind, "")
 
 
 def find(group: str, kind: str) -> Kind | None:

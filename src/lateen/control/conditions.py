@@ -1,23 +1,88 @@
-"""The conditions of one object's status, as JSON. Pure.
+"""One object's status, as JSON. Pure.
 
-``Accepted``: whether the mesh takes it. ``Analyzed``: what the analysis finds. ``Reconciled``: whether the proxies that
-it concerns have this generation of it. How many these are is not written here, else every proxy that comes or goes
-would change every object: ``lateen x wait`` and ``lateen proxy-status`` ask istiod.
+``Accepted``: whether the mesh takes the object. ``Analyzed``: what the analysis finds. ``Reconciled``: whether the
+proxies that it concerns have this generation of it. How many these are is not written, else every proxy that comes or
+goes would change every object: ``lateen x wait`` and ``lateen proxy-status`` ask istiod.
+
+Every object of the mesh gets a status, also one that nothing is wrong with, so that ``kubectl wait
+--for=condition=Reconciled`` works on all of them. Istio writes none unless its analysis is enabled
+(``PILOT_ENABLE_ANALYSIS``), and then validation messages only, which have the same form here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from lateen.analysis.messages import documentation
 from lateen.api import kinds
 from lateen.control.analyst import Found
 from lateen.control.reach import Reach
-from lateen.kit.jsons import Json
+from lateen.kit.jsons import Json, dig
 
 SHADOWED = "LAT0101"
+OF_ANALYSIS = ("Analyzed", "Shadowed")
+"""Conditions that come from the analysis."""
 SHOWN, MESSAGES = 5, 20
 """How many findings a condition names, and how many are listed as messages."""
+
+
+class Facts(NamedTuple):
+    """What is known about one object."""
+
+    bad: str = ""
+    """Why it is left out of the mesh; empty where it is not."""
+    far: Reach = Reach()
+    found: Sequence[Found] | None = ()
+    """None as long as the analysis has not answered: then its part of the status stays as it is."""
+    extras: Sequence[Json] = ()
+    """Conditions that only some objects have."""
+    addresses: Sequence[Json] = ()
+    """The addresses that were made for a ServiceEntry's hosts."""
+
+
+class Outcome(NamedTuple):
+    status: Json | None
+    """What to write; None where it is written already."""
+    settled: bool
+    """Whether nothing that proxies still have to answer can change it."""
+
+
+def outcome(kind: kinds.Kind, obj: Json, facts: Facts, now: str) -> Outcome:
+    """The status of an object. ``now``: RFC 3339, for conditions whose status changes."""
+    generation = dig(obj, "metadata", "generation")
+    status: Json = obj.get("status") or {}
+    old: list[Json] = status.get("conditions") or []
+    done = any(
+        c.get("type") == "Reconciled" and c.get("status") == "True" and c.get("observedGeneration") == generation
+        for c in old
+    )
+    far = reconciled(kind, facts.far, done)
+    made = [accepted(kind, facts.bad), *_of_analysis(facts.found), far, *facts.extras]
+    new = [c | {"observedGeneration": generation} for c in made]
+    kept = ("Healthy",) if facts.found is not None else ("Healthy", *OF_ANALYSIS)  # the first is the probe's, not ours
+    new += [_bare(c) for c in old if c.get("type") in kept]
+    before: list[Json] = status.get("validationMessages") or []
+    messages = before if facts.found is None else validation_messages(facts.found)
+    settled = far["status"] == "True" or far["reason"] == "NoProxy"
+    same = before == messages and (status.get("addresses") or []) == list(facts.addresses)
+    if same and len(old) == len(new) and {c.get("type"): _bare(c) for c in old} == {c["type"]: c for c in new}:
+        return Outcome(None, settled)
+    written = {
+        "conditions": merged(old, new, now),
+        "observedGeneration": generation,
+        "validationMessages": messages,
+        **({"addresses": list(facts.addresses)} if facts.addresses or status.get("addresses") else {}),
+    }
+    return Outcome(written, settled)
+
+
+def _of_analysis(found: Sequence[Found] | None) -> list[Json]:
+    return [] if found is None else [analyzed(found), *shadowed(found)]
+
+
+def _bare(c: Json) -> Json:
+    return {k: v for k, v in c.items() if k != "lastTransitionTime"}
 
 
 def condition(kind: str, status: str, reason: str, text: str) -> Json:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from lateen.ads.server import Connection
+from lateen.api import kinds
 from lateen.wire.resource import ResourceSet
 
 
@@ -19,7 +20,9 @@ class Reach(NamedTuple):
     """(proxy, its words)"""
 
 
+_GATEWAY = f"{kinds.GATEWAY.id} "
 _origins: weakref.WeakKeyDictionary[ResourceSet, dict[str, frozenset[str]]] = weakref.WeakKeyDictionary()
+_served: weakref.WeakKeyDictionary[ResourceSet, frozenset[str]] = weakref.WeakKeyDictionary()
 
 
 def origins(resources: ResourceSet) -> dict[str, frozenset[str]]:
@@ -34,8 +37,8 @@ def origins(resources: ResourceSet) -> dict[str, frozenset[str]]:
     return found
 
 
-def reach(connections: Iterable[Connection]) -> dict[str, Reach]:
-    """Of every object that some proxy's resources are made from."""
+def reach(connections: Iterable[Connection], wanted: Collection[str] | None = None) -> dict[str, Reach]:
+    """Of every object that some proxy's resources are made from, or of those that are ``wanted``."""
     concerned: dict[str, int] = {}
     have: dict[str, int] = {}
     refused: dict[str, list[tuple[str, str]]] = {}
@@ -49,11 +52,11 @@ def reach(connections: Iterable[Connection]) -> dict[str, Reach]:
         key = tuple(id(s) for sets in c.session.sets().values() for s in sets)
         alike[key] = (c, alike[key][1] + 1 if key in alike else 1)
     for c, number in alike.values():
-        for ref in {r for sets in c.session.sets().values() for s in sets for r in origins(s)}:
+        for ref in {r for sets in c.session.sets().values() for s in sets for r in _among(origins(s), wanted)}:
             concerned[ref] = concerned.get(ref, 0) + number
             have[ref] = have.get(ref, 0) + number
     for c in different:
-        for ref, (there, says) in _of_one(c).items():
+        for ref, (there, says) in _of_one(c, wanted).items():
             concerned[ref] = concerned.get(ref, 0) + 1
             have[ref] = have.get(ref, 0) + there
             if says:
@@ -61,7 +64,29 @@ def reach(connections: Iterable[Connection]) -> dict[str, Reach]:
     return {ref: Reach(n, have[ref], tuple(sorted(refused.get(ref, ())))) for ref, n in concerned.items()}
 
 
-def _of_one(c: Connection) -> dict[str, tuple[bool, str]]:
+def refused(connections: Iterable[Connection]) -> set[str]:
+    """The objects that some proxy has refused."""
+    return {ref for c in connections if c.session.refusing for ref, (_, says) in _of_one(c, None).items() if says}
+
+
+def served(connections: Iterable[Connection]) -> set[str]:
+    """The Gateways that some proxy serves."""
+    sets = {s for c in connections for given in c.session.sets().values() for s in given}
+    return {ref for s in sets for ref in _gateways(s)}
+
+
+def _gateways(resources: ResourceSet) -> frozenset[str]:
+    found = _served.get(resources)
+    if found is None:
+        found = _served[resources] = frozenset(r for r in origins(resources) if r.startswith(_GATEWAY))
+    return found
+
+
+def _among(made: dict[str, frozenset[str]], wanted: Collection[str] | None) -> Iterable[str]:
+    return made if wanted is None else made.keys() & wanted
+
+
+def _of_one(c: Connection, wanted: Collection[str] | None) -> dict[str, tuple[bool, str]]:
     """Object -> (whether the proxy has all that is made from it, its words where it refused some of it)."""
     out: dict[str, tuple[bool, str]] = {}
     for type_url, sets in c.session.sets().items():
@@ -69,7 +94,9 @@ def _of_one(c: Connection) -> dict[str, tuple[bool, str]]:
         rejection = c.session.rejections.get(type_url)
         says = (rejection.message.strip() if rejection else "") or "refused"
         for resources in sets:
-            for ref, made in origins(resources).items():
+            every = origins(resources)
+            for ref in _among(every, wanted):
+                made = every[ref]
                 there, before = out.get(ref, (True, ""))
                 out[ref] = (there and not made & waiting and not made & bad, before or (says if made & bad else ""))
     return out

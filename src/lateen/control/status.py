@@ -1,7 +1,10 @@
-"""Writes the status of the mesh's objects: after every change has settled, and only what differs from what is written.
+"""Writes the status of the mesh's objects: after every change has settled, only of objects that it concerns, and only
+what differs from what is written.
 
 Only the istiod that holds the lease writes. The analysis runs in a process of its own (``control/analyst``); what is
-written never waits for it but once, at the start, so that a cluster with many objects is not written twice.
+written waits for it only at the first start, so that a cluster with many objects is not written twice. A status is at
+most 5 s old: a change waits ``QUIET_S``, and where the leader dies, another istiod has the lease after
+``leadership.TAKEOVER_S``.
 """
 
 from __future__ import annotations
@@ -16,13 +19,15 @@ from lateen.ads.server import AdsServer
 from lateen.api import kinds
 from lateen.control import conditions
 from lateen.control.analyst import Analyst, Found
+from lateen.control.due import Due, Place
 from lateen.control.leadership import NAME, Leadership
 from lateen.control.patching import Patching
-from lateen.control.reach import Reach, reach
+from lateen.control.reach import Reach, reach, refused, served
 from lateen.control.world import World
 from lateen.kit import tasks, times
 from lateen.kit.jsons import Json, dig
-from lateen.kube.client import Client, KubeError, Unreachable
+from lateen.kube.bulk import Change
+from lateen.kube.client import Client, KubeError
 from lateen.kube.informer import Informer, Key
 from lateen.mesh.model import Mesh
 from lateen.mesh.objects import Objects
@@ -31,13 +36,14 @@ log = logging.getLogger("lateen.control.status")
 
 QUIET_S = 0.3
 """Nothing is written before this long after a change."""
-FIRST_S = 4.0
+FIRST_S = 3.0
 """How long the first statuses wait for the first findings."""
-AT_ONCE = 8
+AGAIN_S = 2.0
+"""When a status that could not be written is tried again."""
 
 
 class StatusWriter:
-    """Marks itself dirty by ``changed`` and ``pushed``; ``run`` writes."""
+    """Is told of changes by ``changed`` and ``pushed``; ``run`` writes."""
 
     def __init__(
         self,
@@ -56,6 +62,10 @@ class StatusWriter:
         self._client, self._world, self._ads, self._patching = client, world, ads, patching
         self._mesh, self._offered, self._secrets, self._root = mesh, offered, secrets, root
         self._dirty, self._stale = asyncio.Event(), asyncio.Event()
+        self._due = Due()
+        self._ingresses_due, self._first = True, ""
+        self._written: dict[Place, Json] = {}
+        """Statuses that the informers have not reported back yet."""
         self._found: dict[str, list[Found]] = {}
         self._analyzed = asyncio.Event()
         self._analyst = Analyst(root, self._everything, lambda: self._secrets())
@@ -69,23 +79,40 @@ class StatusWriter:
         return (self._root, istiod) in self._world.objects.pods
 
     def _gained(self) -> None:
-        self._analyst.stop()  # it has not heard of changes while another istiod had the lease
+        """Nothing was kept up to date while another istiod had the lease."""
+        self._analyst.stop()
+        self._analyzed.clear()
+        self._found, self._written = {}, {}
+        self._mark_all()
         self._stale.set()
         self._dirty.set()
 
+    def _mark_all(self) -> None:
+        self._due.mark((i.kind, key) for i in self.informers if i.kind.owned for key in i.objects)
+        self._ingresses_due = True
+
     def pushed(self) -> None:
         """Proxies have been offered another mesh."""
+        self._ingresses_due = True
         self._dirty.set()
 
-    def changed(self, kind: kinds.Kind, _: Key, old: Json | None, new: Json | None) -> None:
-        """An informer's report; changes of a status are not changes."""
+    def changed(self, kind: kinds.Kind, key: Key, old: Json | None, new: Json | None) -> None:
+        """An informer's report."""
         if old is not None and new is not None and _substance(kind, old) == _substance(kind, new):
+            if kind.owned and self._written.pop((kind, key), None) != (new.get("status") or {}):
+                self._due.mark([(kind, key)])  # somebody else has written a status
+                self._dirty.set()
             return
         obj = new or old
         if kind is not kinds.ENDPOINT_SLICE and obj is not None and self.leadership.held:
             self._analyst.changed(_typed(kind, obj), gone=new is None)
             self._stale.set()
-        if kind.owned or kind in (kinds.SERVICE, kinds.INGRESS):
+        if kind.owned:
+            self._written.pop((kind, key), None)
+            self._due.mark([(kind, key)])
+            self._dirty.set()
+        elif kind in (kinds.SERVICE, kinds.INGRESS, kinds.INGRESS_CLASS):
+            self._ingresses_due = True
             self._dirty.set()
 
     async def run(self) -> None:
@@ -105,14 +132,17 @@ class StatusWriter:
         while True:
             await self._dirty.wait()
             await asyncio.sleep(QUIET_S)
+            self._dirty.clear()
             if not self.leadership.held:
-                self._dirty.clear()  # whoever becomes the leader looks at everything
-                continue
-            if not self._analyzed.is_set():
+                continue  # whoever becomes the leader looks at everything
+            if not self._analyzed.is_set() and self._is_first_start():
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._analyzed.wait(), FIRST_S)
-            self._dirty.clear()
-            await self._write()
+            await self.write()
+
+    def _is_first_start(self) -> bool:
+        """Whether no object has a status yet."""
+        return not any(o.get("status") for i in self.informers if i.kind.owned for o in i.objects.values())
 
     async def _analyse(self) -> None:
         while True:
@@ -126,125 +156,110 @@ class StatusWriter:
             except BaseException:
                 self._stale.set()
                 raise
-            for ref, found in report.items():
-                self._found.pop(ref, None)
-                if found:
-                    self._found[ref] = found
+            self.analyzed(report)
+
+    def analyzed(self, report: dict[str, list[Found]]) -> None:
+        """The findings that are others than before, by object."""
+        for ref, found in report.items():
+            self._found.pop(ref, None)
+            if found:
+                self._found[ref] = found
+        self._due.mark_refs(report)
+        if not self._analyzed.is_set():
             self._analyzed.set()
-            if report:
-                self._dirty.set()
+            self._mark_all()
+        self._dirty.set()
 
     def _everything(self) -> Iterator[Json]:
         for informer in (*self.informers, *self._secrets().values()):
             if informer.kind is not kinds.ENDPOINT_SLICE:
                 yield from (_typed(informer.kind, obj) for obj in informer.objects.values())
 
-    async def _write(self) -> None:
-        wanted = self._wanted()
-        gate = asyncio.Semaphore(AT_ONCE)
+    async def write(self) -> None:
+        """Write the statuses of all objects that are due."""
+        changes = self._wanted()
+        for c in changes:
+            if c.kind.owned:
+                self._written[c.kind, (c.namespace, c.name)] = c.body["status"]
+        failed = await self._client.patch_all(changes, "status")
+        for c, e in failed:
+            where = (c.kind, (c.namespace, c.name))
+            self._written.pop(where, None)
+            if isinstance(e, KubeError) and e.code in (404, 409):
+                continue  # the object is gone, or an informer reports the change
+            log.warning("status of %s %s/%s: %s", c.kind.kind, c.namespace, c.name, e)
+            self._due.mark([where])
+            self._ingresses_due |= c.kind is kinds.INGRESS
+            asyncio.get_running_loop().call_later(AGAIN_S, self._dirty.set)
 
-        async def one(kind: kinds.Kind, obj: Json, status: Json) -> None:
-            meta = obj["metadata"]
-            async with gate:
-                try:
-                    await self._client.patch(kind, meta["namespace"], meta["name"], {"status": status}, "status")
-                except (KubeError, Unreachable) as e:
-                    if not isinstance(e, KubeError) or e.code not in (404, 409):
-                        log.warning("status of %s %s/%s: %s", kind.kind, meta["namespace"], meta["name"], e)
-
-        await asyncio.gather(*(one(*w) for w in wanted))
-
-    def _wanted(self) -> list[tuple[kinds.Kind, Json, Json]]:
-        """(kind, object, its status) of each whose status is not written yet."""
-        far = reach(self._ads.connections)
-        mesh = self._mesh()
-        extras = _extras(mesh, self._patching.report(self._ads.connections))
-        addresses, ours = mesh.automatic(), self._world.writes()
-        out: list[tuple[kinds.Kind, Json, Json]] = []
-        for informer in self.informers:
-            if not informer.kind.owned:
-                continue
-            for key, obj in informer.objects.items():
-                if not ours(obj) or self._ahead(informer.kind, key):
-                    continue  # the push that brings it to proxies has its status written, too
-                status = self._status(informer.kind, obj, far, extras, addresses)
+    def _wanted(self) -> list[Change]:
+        """The statuses that differ from what is written, among those that are due."""
+        mesh, connections = self._mesh(), self._ads.connections
+        if self._world.first_revision() != self._first:
+            self._first = self._world.first_revision()
+            self._mark_all()
+        self._due.sessions(refused(connections), served(connections))
+        self._due.conditions(_extras(mesh, self._patching.report(connections)))
+        addresses = mesh.automatic()
+        self._due.addresses(addresses, mesh.objects.service_entries)
+        due = self._due.take()
+        far = reach(connections, {str(kind.ref(*key)) for kind, key in due}) if due else {}
+        objects = {i.kind: i.objects for i in self.informers}
+        now = times.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        out: list[Change] = []
+        for kind, key in due:
+            obj = objects.get(kind, {}).get(key)
+            if obj is None or not self._world.writes(obj):
+                self._due.settle((kind, key), True)
+            elif self._ahead(kind, key):
+                self._due.mark([(kind, key)])  # the push that brings it to proxies has its status written, too
+            else:
+                obj = {**obj, "status": self._written.get((kind, key), obj.get("status"))}
+                facts = self._facts(kind, key, obj, far, addresses)
+                status, settled = conditions.outcome(kind, obj, facts, now)
+                self._due.settle((kind, key), settled)
                 if status is not None:
-                    out.append((informer.kind, obj, status))
-        return out + self._ingresses(mesh)
+                    out.append(Change(kind, *key, {"status": status}))
+        return out + (self._ingresses(mesh, objects) if self._ingresses_due else [])
+
+    def _facts(
+        self, kind: kinds.Kind, key: Key, obj: Json, far: dict[str, Reach], addresses: dict[Key, str]
+    ) -> conditions.Facts:
+        identity = kind.ref(*key)
+        ref = str(identity)
+        extras = self._due.extras.get(ref, ())
+        hosts = dig(obj, "spec", "hosts", default=[]) if kind is kinds.SERVICE_ENTRY else []
+        return conditions.Facts(
+            self._world.bad.get(identity, ""),
+            far.get(ref, Reach()),
+            self._found.get(ref, []) if self._analyzed.is_set() else None,
+            (*extras, conditions.patched([])) if kind is kinds.ENVOY_FILTER and not extras else extras,
+            [{"host": h, "value": ip} for h in hosts if (ip := addresses.get((key[0], h)))],
+        )
 
     def _ahead(self, kind: kinds.Kind, key: Key) -> bool:
         """Whether the object is another one than what proxies have been offered."""
         known, pushed = self._world.objects, self._offered()
         return known is not pushed and known.of(kind).get(key) is not pushed.of(kind).get(key)
 
-    def _ingresses(self, mesh: Mesh) -> list[tuple[kinds.Kind, Json, Json]]:
+    def _ingresses(self, mesh: Mesh, objects: dict[kinds.Kind, dict[Key, Json]]) -> list[Change]:
         """An Ingress is reached where its gateway is."""
-        objects = {i.kind: i.objects for i in self.informers}
-        ours = {(i.ref.namespace, i.ref.name) for i in mesh.ingresses()}
-        found = [
+        self._ingresses_due = False
+        ours = {(i.ref.namespace, i.ref.name) for i in mesh.ingresses()}  # others are other controllers'
+        if not ours:
+            return []
+        gateways = [
             s
-            for s in objects[kinds.SERVICE].values()
-            if s["metadata"]["namespace"] == mesh.root_namespace
-            and dig(s, "spec", "selector", "istio") == mesh.ingress.selector
+            for (namespace, _), s in objects[kinds.SERVICE].items()
+            if namespace == mesh.root_namespace and dig(s, "spec", "selector", "istio") == mesh.ingress.selector
         ]
-        at: list[Json] = [{"ip": i["ip"]} if "ip" in i else i for s in found for i in _addresses(s)]
-        out: list[tuple[kinds.Kind, Json, Json]] = []
-        for obj in objects[kinds.INGRESS].values():
-            mine = (obj["metadata"]["namespace"], obj["metadata"]["name"]) in ours  # others are other controllers'
-            if mine and dig(obj, "status", "loadBalancer", "ingress", default=[]) != at:
-                out.append((kinds.INGRESS, obj, {"loadBalancer": {"ingress": at}}))
-        return out
-
-    def _status(
-        self,
-        kind: kinds.Kind,
-        obj: Json,
-        far: dict[str, Reach],
-        extras: dict[str, list[Json]],
-        addresses: dict[Key, str],
-    ) -> Json | None:
-        """What to write; None where it is written already."""
-        meta = obj["metadata"]
-        identity = kind.ref(meta["namespace"], meta["name"])
-        ref = str(identity)
-        generation, found = meta.get("generation"), self._found.get(ref, [])
-        status: Json = dig(obj, "status", default={})
-        old = status.get("conditions") or []
-        done = any(
-            c.get("type") == "Reconciled" and c.get("status") == "True" and c.get("observedGeneration") == generation
-            for c in old
-        )
-        new = [
-            conditions.accepted(kind, self._world.bad.get(identity, "")),
-            conditions.analyzed(found),
-            conditions.reconciled(kind, far.get(ref, Reach()), done),
-            *conditions.shadowed(found),
-            *extras.get(ref, ()),
+        at: list[Json] = [{"ip": i["ip"]} if "ip" in i else i for s in gateways for i in _addresses(s)]
+        status = {"loadBalancer": {"ingress": at}}
+        return [
+            Change(kinds.INGRESS, *key, {"status": status})
+            for key, obj in objects[kinds.INGRESS].items()
+            if key in ours and dig(obj, "status", "loadBalancer", "ingress", default=[]) != at
         ]
-        if kind is kinds.ENVOY_FILTER and ref not in extras:
-            new.append(conditions.patched([]))
-        new = [c | {"observedGeneration": generation} for c in new]
-        new += [_bare(c) for c in old if c.get("type") == "Healthy"]  # the probe's, not ours
-        messages = conditions.validation_messages(found)
-        given = [
-            {"host": h, "value": ip}
-            for h in (dig(obj, "spec", "hosts", default=[]) if kind is kinds.SERVICE_ENTRY else [])
-            if (ip := addresses.get((meta["namespace"], h)))
-        ]
-        same = (status.get("validationMessages") or []) == messages and (status.get("addresses") or []) == given
-        if same and [_bare(c) for c in old] == new:
-            return None
-        now = times.now().strftime("%Y-%m-%dT%H:%M:%SZ")
-        return {
-            "conditions": conditions.merged(old, new, now),
-            "observedGeneration": generation,
-            "validationMessages": messages,
-            **({"addresses": given} if given or status.get("addresses") else {}),
-        }
-
-
-def _bare(c: Json) -> Json:
-    return {k: v for k, v in c.items() if k != "lastTransitionTime"}
 
 
 def _extras(mesh: Mesh, patches: dict[str, list[str]]) -> dict[str, list[Json]]:

@@ -31,16 +31,28 @@ class World:
         self.objects = Objects(self.mesh_config.settings)
         self.bad: dict[o.Ref, str] = {}
         self._root, self._on_change = root_namespace, on_change
+        self._first: tuple[Any, str] = (None, "")
+        """The pods that ``first_revision`` was read off, and what it is."""
         self._places: dict[str, str] = {}
         """Node -> its locality."""
 
-    def writes(self) -> Callable[[Json], bool]:
-        """Of which objects this revision writes the status: its own, and the first running revision those of none."""
-        pods = (p for (namespace, _), p in self.objects.pods.items() if namespace == self._root)
-        running = {p.label_map.get(LABEL, DEFAULT) for p in pods if p.label_map.get("app") == "istiod"}
-        first = min(running | {self.revision.name}, key=lambda r: (r != DEFAULT, r))
-        mine = self.revision.name
-        return lambda obj: dig(obj, "metadata", "labels", LABEL, default=first) == mine
+    def writes(self, obj: Json) -> bool:
+        """Whether this revision writes the status of an object: of its own ones; the first running revision, of those
+        that name none."""
+        return bool(dig(obj, "metadata", "labels", LABEL, default=self.first_revision()) == self.revision.name)
+
+    def first_revision(self) -> str:
+        """Of those that run; the default one comes first."""
+        pods = self.objects.pods
+        if pods is not self._first[0]:
+            running = {
+                p.label_map.get(LABEL, DEFAULT)
+                for (namespace, _), p in pods.items()
+                if namespace == self._root and p.label_map.get("app") == "istiod"
+            }
+            first = min(running | {self.revision.name}, key=lambda r: (r != DEFAULT, r))
+            self._first = (pods, first)
+        return self._first[1]
 
     def changed(self, kind: Kind, key: Key, old: Json | None, new: Json | None) -> None:
         """An informer's report."""
@@ -89,7 +101,7 @@ class World:
         if kind.spec is None:
             return
         ref = kind.ref(*key)
-        if old and new and old.get("spec") == new.get("spec") and resource(ref, old, None) == resource(ref, new, None):
+        if old and new and _alike(old, new):
             return  # only its status is another one, which we wrote
         self.bad.pop(ref, None)
         mine = not kind.owned or self.revision.owns(dig(new, "metadata", "labels", default={}))
@@ -132,3 +144,13 @@ class World:
             self.bad[ref] = self.mesh_config.problem
         if self.mesh_config.settings != self.objects.config:
             self.objects = replace(self.objects, config=self.mesh_config.settings)
+
+
+def _alike(old: Json, new: Json) -> bool:
+    """Whether both make the same object of the mesh, which is so after each status that we have written."""
+    before, after = old["metadata"], new["metadata"]
+    if any(before.get(k) != after.get(k) for k in ("uid", "generation", "creationTimestamp", "labels", "annotations")):
+        return False
+    if decoding.is_healthy(old) != decoding.is_healthy(new):
+        return False
+    return bool(old.get("spec") == new.get("spec"))

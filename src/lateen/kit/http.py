@@ -97,17 +97,78 @@ async def fetch(
                 host, port, ssl=ssl, server_hostname=server_hostname, limit=MAX_BODY
             )
         try:
-            head = {"host": host, "connection": "close", "content-length": str(len(body)), **(headers or {})}
-            lines = [f"{method} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in head.items())]
-            writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
-            await writer.drain()
-            first, got = _head(await reader.readuntil(b"\r\n\r\n"))
-            status = int(first.split(" ", 2)[1])
-            return Response(status, await _body(reader, got), got)
+            head = {"host": host, "connection": "close", **(headers or {})}
+            return await _ask(reader, writer, method, path, head, body)
         except (asyncio.IncompleteReadError, ValueError) as e:
             raise OSError(f"{host}:{port} answered no valid HTTP") from e
         finally:
             writer.close()
+
+
+class Connection:
+    """A connection that carries one request after another, and is opened again where the server has closed it.
+
+    Requests must be such that sending one twice does no harm.
+    """
+
+    def __init__(self, host: str, port: int, *, ssl: object = None, server_hostname: str | None = None) -> None:
+        self._host, self._port, self._ssl, self._server_hostname = host, port, ssl, server_hostname
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def ask(
+        self, method: str, path: str, headers: dict[str, str], body: bytes = b"", timeout: float = 30.0
+    ) -> Response:
+        """Raises OSError or TimeoutError."""
+        async with asyncio.timeout(timeout):
+            if self._streams is not None:
+                try:
+                    return await self._ask(self._streams, method, path, headers, body)
+                except (OSError, EOFError, ValueError):
+                    self.close()  # it was idle for too long
+            self._streams = await asyncio.open_connection(
+                self._host, self._port, ssl=self._ssl, server_hostname=self._server_hostname, limit=MAX_BODY
+            )
+            try:
+                return await self._ask(self._streams, method, path, headers, body)
+            except (EOFError, ValueError) as e:
+                self.close()
+                raise OSError(f"{self._host}:{self._port} answered no valid HTTP") from e
+
+    async def _ask(
+        self,
+        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: bytes,
+    ) -> Response:
+        response = await _ask(*streams, method, path, {"host": f"{self._host}:{self._port}", **headers}, body)
+        if response.headers.get("connection", "").lower() == "close":
+            self.close()
+        return response
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None
+
+
+async def _ask(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    method: str,
+    path: str,
+    headers: dict[str, str],
+    body: bytes,
+) -> Response:
+    """Raises OSError, asyncio.IncompleteReadError (an EOFError) and ValueError."""
+    head = {"content-length": str(len(body)), **headers}
+    lines = [f"{method} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in head.items())]
+    writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+    await writer.drain()
+    first, got = _head(await reader.readuntil(b"\r\n\r\n"))
+    status = int(first.split(" ", 2)[1])
+    return Response(status, await _body(reader, got), got)
 
 
 async def _body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:

@@ -22,7 +22,9 @@ from lateen.api.kinds import POD, Kind
 from lateen.kit import jsons, tasks
 from lateen.kit.jsons import Json
 from lateen.kit.spdy import Session
+from lateen.kube import bulk
 from lateen.kube.auth import Auth, AuthError, Fixed
+from lateen.kube.bulk import Change
 
 MERGE = "application/merge-patch+json"
 MAX_LINE = 8 * 1024 * 1024
@@ -44,6 +46,9 @@ class Unreachable(OSError):
     """No API server answered; the message says where it was looked for."""
 
 
+Failures = list[tuple[Change, KubeError | Unreachable]]
+
+
 class Client(Protocol):
     """Raises KubeError, and Unreachable where nobody answers."""
 
@@ -59,6 +64,9 @@ class Client(Protocol):
 
     async def patch(self, kind: Kind, namespace: str, name: str, change: Json, subresource: str = "") -> Json:
         """A JSON merge patch."""
+
+    async def patch_all(self, changes: Sequence[Change], subresource: str = "") -> Failures:
+        """Merge patches whose answers do not matter; those that failed."""
 
     async def delete(self, kind: Kind, namespace: str, name: str, grace: int | None = None) -> bool:
         """False where there was no such object."""
@@ -79,6 +87,7 @@ class HttpClient:
     ) -> None:
         """``tls_name``: the name in the server's certificate, where it is not the host's."""
         url = URL(base)
+        self._url, self._tls_name = url, tls_name
         self._resolver = _Elsewhere(tls_name, str(url.host)) if tls_name else None
         self._base = str(url.with_host(tls_name) if tls_name else url).rstrip("/")
         self._context, self._auth, self._proxy = context, auth or Fixed(), proxy or None
@@ -207,6 +216,22 @@ class HttpClient:
     async def patch(self, kind: Kind, namespace: str, name: str, change: Json, subresource: str = "") -> Json:
         out: Json = await self.call("PATCH", kind.path(namespace, name, subresource), change, content_type=MERGE)
         return out
+
+    async def patch_all(self, changes: Sequence[Change], subresource: str = "") -> Failures:
+        if self._proxy or len(changes) <= bulk.FEW:
+            return [f for f in await asyncio.gather(*(self._patched(c, subresource) for c in changes)) if f]
+        headers = await self._headers({"Content-Type": MERGE})
+        failed = await bulk.patch_all(self._url, self._context, self._tls_name, headers, changes, subresource)
+        if any(not isinstance(e, OSError) and e.status == 401 for _, e in failed):
+            self._auth.refused()
+        return [(c, self._silent(e) if isinstance(e, OSError) else _error(e.status, e.body)) for c, e in failed]
+
+    async def _patched(self, c: Change, subresource: str) -> tuple[Change, KubeError | Unreachable] | None:
+        try:
+            await self.patch(c.kind, c.namespace, c.name, c.body, subresource)
+        except (KubeError, Unreachable) as e:
+            return c, e
+        return None
 
     async def delete(self, kind: Kind, namespace: str, name: str, grace: int | None = None) -> bool:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 from lateen.api.kinds import Kind
 from lateen.cluster.apiserver.api import Api
@@ -11,7 +11,8 @@ from lateen.cluster.apiserver.auth import ADMIN
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.errors import ApiError
 from lateen.kit.jsons import Json
-from lateen.kube.client import KubeError
+from lateen.kube.bulk import Change
+from lateen.kube.client import Failures, KubeError
 
 
 class DirectClient:
@@ -58,6 +59,15 @@ class DirectClient:
         call.patch_type = "application/merge-patch+json"
         with _translated():
             return await self._api.patch(call)
+
+    async def patch_all(self, changes: Sequence[Change], subresource: str = "") -> Failures:
+        failed: Failures = []
+        for c in changes:
+            try:
+                await self.patch(c.kind, c.namespace, c.name, c.body, subresource)
+            except KubeError as e:
+                failed.append((c, e))
+        return failed
 
     async def delete(self, kind: Kind, namespace: str, name: str, grace: int | None = None) -> bool:
         try:

@@ -1,0 +1,75 @@
+"""Which objects' statuses have to be looked at again: those that a change concerns. Pure.
+
+What a status is made of comes from several places that know only what is true now (sessions, the mesh, the patches), so
+the last answer of each is kept, and an object is due where the next one differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from lateen.api import kinds
+from lateen.api.objects import Ref
+from lateen.kit.jsons import Json
+from lateen.kube.informer import Key
+
+Place = tuple[kinds.Kind, Key]
+"""An object: its kind, and its namespace and name."""
+
+
+def place(ref: str) -> Place | None:
+    """Where the object is that is spelled so (``Gateway default/web``); None for a kind without a status of ours."""
+    name, _, where = ref.partition(" ")
+    kind = kinds.named(name)
+    namespace, _, of = where.partition("/")
+    return (kind, (namespace, of)) if kind is not None and kind.owned else None
+
+
+class Due:
+    def __init__(self) -> None:
+        self._marked: dict[Place, None] = {}
+        self._unsettled: dict[Place, None] = {}
+        self._refused: set[str] = set()
+        self._served: set[str] = set()
+        self._addresses: Mapping[Key, str] = {}
+        self.extras: dict[str, list[Json]] = {}
+        """Conditions that only some objects have, by object."""
+
+    def mark(self, places: Iterable[Place]) -> None:
+        self._marked.update(dict.fromkeys(places))
+
+    def mark_refs(self, refs: Iterable[str | Ref]) -> None:
+        self.mark(p for ref in refs if (p := place(str(ref))))
+
+    def settle(self, where: Place, settled: bool) -> None:
+        """An unsettled object is due until proxies have answered."""
+        if settled:
+            self._unsettled.pop(where, None)
+        else:
+            self._unsettled[where] = None
+
+    def sessions(self, refused: set[str], served: set[str]) -> None:
+        """The objects that some proxy refuses, and the Gateways that some proxy serves."""
+        self.mark_refs(refused ^ self._refused)
+        self.mark_refs(served ^ self._served)
+        self._refused, self._served = refused, served
+
+    def conditions(self, extras: dict[str, list[Json]]) -> None:
+        """Conditions that only some objects have."""
+        self.mark_refs(r for r in extras.keys() | self.extras.keys() if extras.get(r) != self.extras.get(r))
+        self.extras = extras
+
+    def addresses(self, given: Mapping[Key, str], entries: Iterable[Key]) -> None:
+        """The addresses that were made for hosts of ServiceEntries, by (namespace, host), and all ServiceEntries.
+        ``given`` is replaced, never changed."""
+        if given is not self._addresses:
+            changed = {k for k in given.keys() | self._addresses.keys() if given.get(k) != self._addresses.get(k)}
+            namespaces = {namespace for namespace, _ in changed}
+            self.mark((kinds.SERVICE_ENTRY, key) for key in entries if key[0] in namespaces)
+            self._addresses = given
+
+    def take(self) -> list[Place]:
+        """The objects that are due; they are not any more."""
+        out = list(self._marked | self._unsettled)
+        self._marked = {}
+        return out

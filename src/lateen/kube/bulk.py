@@ -1,0 +1,66 @@
+"""Many merge patches in a row, whose answers nobody reads.
+
+A request through aiohttp's client costs about 0.5 ms of CPU time, which is most of what the statuses of a large cluster
+cost at istiod's first start; on plain connections (``kit.http``) it costs a third of that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from yarl import URL
+
+from lateen.api.kinds import Kind
+from lateen.kit import http, jsons
+from lateen.kit.jsons import Json
+
+CONNECTIONS = 8
+FEW = 16
+"""Up to this many patches, connections that are open already cost less than new ones."""
+
+
+class Change(NamedTuple):
+    """A merge patch of one object."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    body: Json
+
+
+async def patch_all(
+    url: URL,
+    context: ssl.SSLContext,
+    tls_name: str,
+    headers: dict[str, str],
+    changes: Sequence[Change],
+    subresource: str,
+) -> list[tuple[Change, http.Response | OSError]]:
+    """The changes that did not come through, each with the API's answer, or with why there was none."""
+    host, port, base = str(url.host), int(url.port or 443), url.raw_path.rstrip("/")
+    secure = url.scheme == "https"
+    failed: list[tuple[Change, http.Response | OSError]] = []
+    left: Iterator[Change] = iter(changes)
+
+    async def work() -> None:
+        connection = http.Connection(
+            host, port, ssl=context if secure else None, server_hostname=(tls_name or host) if secure else None
+        )
+        try:
+            for change in left:
+                path = base + change.kind.path(change.namespace, change.name, subresource)
+                try:
+                    answer = await connection.ask("PATCH", path, headers, jsons.dumps(change.body))
+                except OSError as e:
+                    failed.append((change, e))
+                else:
+                    if answer.status >= 400:
+                        failed.append((change, answer))
+        finally:
+            connection.close()
+
+    await asyncio.gather(*(work() for _ in range(min(CONNECTIONS, len(changes)))))
+    return failed
