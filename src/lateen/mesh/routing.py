@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lateen.api import objects as o
-from lateen.api.networking import Headers, HTTPMatchRequest, HTTPRoute, Percent, ServerTLS
+from lateen.api.networking.http import Headers, Percent, RequestMatch, RouteSettings
+from lateen.api.networking.server_tls import ServerTLS
 from lateen.mesh.cached import Cached
 from lateen.wire import names
 
@@ -46,13 +47,13 @@ class Route(Cached):
     """What happens to requests that a match takes. The key names the rule, its version, and the place in it."""
 
     name: str = field(kw_only=True)
-    match: HTTPMatchRequest | None = field(kw_only=True)
-    """None for all requests. Its gateways, port and sources have been taken care of."""
+    match: RequestMatch | None = field(kw_only=True)
+    """None for all requests."""
     below: str = field(default="", kw_only=True)
     """A path that requests must be for, by whole elements: /a takes /a and /a/b, not /ab. Empty where ``match`` says
     which paths."""
-    settings: HTTPRoute = field(kw_only=True)
-    """Redirect, direct response, rewrite, timeout, retries, fault, CORS, headers; backends and mirrors are below."""
+    settings: RouteSettings = field(kw_only=True)
+    """The user's own; one with a redirect or a direct response has no backends."""
     backends: tuple[Backend, ...] = field(kw_only=True)
     mirrors: tuple[Mirror, ...] = field(kw_only=True)
     port: int = field(kw_only=True)

@@ -13,13 +13,10 @@ from typing import Generic, TypeVar
 
 from lateen.api import objects as o
 from lateen.api.mesh import ExtensionProvider
-from lateen.api.networking import (
-    ConnectionPool,
-    DestinationRule,
-    EnvoyConfigObjectPatch,
-    LocalityLb,
-    ServerTLS,
-)
+from lateen.api.networking.destination_rule import DestinationRule
+from lateen.api.networking.envoy_filter import EnvoyConfigObjectPatch
+from lateen.api.networking.server_tls import ServerTLS
+from lateen.api.networking.traffic_policy import ConnectionPool, LocalityLb
 from lateen.api.security import AuthorizationPolicy
 from lateen.mesh.cached import Cached
 from lateen.mesh.proxies import Place

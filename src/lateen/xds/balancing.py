@@ -14,7 +14,7 @@ from envoy.extensions.load_balancing_policies.common.v3 import common_pb2
 from envoy.extensions.load_balancing_policies.maglev.v3 import maglev_pb2
 from envoy.extensions.load_balancing_policies.ring_hash.v3 import ring_hash_pb2
 
-from lateen.api import networking as api
+from lateen.api.networking import traffic_policy as api
 from lateen.xds import pb
 
 RING = 1024

@@ -9,7 +9,7 @@ from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_de
 from envoy.config.core.v3 import address_pb2, protocol_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
-from lateen.api import networking as api
+from lateen.api.networking import traffic_policy as api
 from lateen.kit.derived import derived
 from lateen.mesh import policy
 from lateen.mesh.protocols import HTTP

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lateen.api.networking import ServerTLS
+from lateen.api.networking.server_tls import ServerTLS
 from lateen.api.objects import Credential
 from lateen.kit.derived import Shared, derived
 from lateen.mesh import policy

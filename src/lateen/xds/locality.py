@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from lateen.api.networking import Distribute, LocalityLb
+from lateen.api.networking.traffic_policy import Distribute, LocalityLb
 from lateen.mesh.view import Locality
 from lateen.mesh.workloads import Instance, Instances
 

@@ -15,7 +15,8 @@ from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tl
 from envoy.type.matcher.v3 import string_pb2
 
 from lateen.api import objects as o
-from lateen.api.networking import CIPHER_SUITES, ECDH_CURVES, ClientTLS, ServerTLS
+from lateen.api.networking.server_tls import CIPHER_SUITES, ECDH_CURVES, ServerTLS
+from lateen.api.networking.traffic_policy import ClientTLS
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb

@@ -6,7 +6,7 @@ from typing import Literal
 
 from lateen.api.config import Config
 from lateen.api.networking.common import Destination, LabelSelector
-from lateen.api.networking.gateway import ServerTLS
+from lateen.api.networking.server_tls import ServerTLS
 from lateen.api.networking.traffic_policy import ConnectionPool
 
 

@@ -24,17 +24,9 @@ Resolve = Callable[[str, str], str]
 
 _TEXTS = ("uri", "scheme", "method", "authority")
 _MAPS = ("headers", "without_headers", "query_params")
-_SETTINGS = (
-    "rewrite",
-    "timeout",
-    "retries",
-    "fault",
-    "mirror",
-    "mirror_percentage",
-    "mirrors",
-    "cors_policy",
-    "headers",
-)
+_OWN = ("name", "match", "route", "delegate", "redirect", "direct_response")
+_INHERITED = tuple(f for f in HTTPRoute.__struct_fields__ if f not in _OWN)
+"""Settings that a delegate's route takes from the root's where it has none."""
 
 
 def _conflict(root: StringMatch | None, own: StringMatch | None) -> bool:
@@ -105,7 +97,7 @@ def _merged(root: HTTPRoute, delegate: Rule, resolve: Resolve) -> Iterator[HTTPR
         if match is None or route.delegate:  # one level only
             continue
         own = _absolute(route, delegate.ref.namespace, resolve)
-        inherited = {k: getattr(root, k) for k in _SETTINGS if not getattr(own, k)}
+        inherited = {k: getattr(root, k) for k in _INHERITED if not getattr(own, k)}
         name = "-".join(n for n in (root.name, route.name) if n)
         yield msgspec.structs.replace(own, name=name, match=match, **inherited)
 

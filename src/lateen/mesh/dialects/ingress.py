@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from lateen.api import objects as o
 from lateen.api.ingress import Backend as Wanted
 from lateen.api.ingress import Ingress, Path
-from lateen.api.networking import HTTPMatchRequest, HTTPRoute, ServerTLS, StringMatch
+from lateen.api.networking.http import RequestMatch, RouteSettings, StringMatch
+from lateen.api.networking.server_tls import ServerTLS
 from lateen.mesh.outcomes import Outcome, Problem
 from lateen.mesh.patterns import meet, narrowness
 from lateen.mesh.routing import Attached, Backend, HostRoutes, Listener, Route
@@ -22,7 +23,7 @@ Object = o.Resource[Ingress]
 Find = Callable[[str, str], o.Service | None]
 """(name, namespace) -> the Service; one of type ExternalName is what it stands for"""
 UNAVAILABLE = 503
-_ANY = HTTPRoute()
+_PLAIN = RouteSettings()
 
 
 def ours(ingress: Object, classes: Mapping[str, str], name: str, mode: str) -> bool:
@@ -121,7 +122,7 @@ def _route(ingress: Object, place: _Place, path: Path | None, backend: Backend, 
         name=f"ingress/{ref.namespace}/{ref.name}",
         match=match,
         below=below,
-        settings=_ANY,
+        settings=_PLAIN,
         backends=(backend,),
         mirrors=(),
         port=port,
@@ -131,15 +132,15 @@ def _route(ingress: Object, place: _Place, path: Path | None, backend: Backend, 
     )
 
 
-def _match(path: Path) -> tuple[HTTPMatchRequest | None, str]:
+def _match(path: Path) -> tuple[RequestMatch | None, str]:
     """(match, path by elements). Prefix goes by elements: /a takes /a and /a/b, not /ab."""
     if path.path_type == "Prefix":
         return None, path.path.rstrip("/")
     if path.path_type == "ImplementationSpecific" and path.path in ("", "/"):
         return None, ""
     if path.path_type == "ImplementationSpecific" and path.path.endswith("*"):
-        return HTTPMatchRequest(uri=StringMatch(prefix=path.path.rstrip("*").removesuffix("."))), ""
-    return HTTPMatchRequest(uri=StringMatch(exact=path.path)), ""
+        return RequestMatch(uri=StringMatch(prefix=path.path.rstrip("*").removesuffix("."))), ""
+    return RequestMatch(uri=StringMatch(exact=path.path)), ""
 
 
 def _backend(wanted: Wanted, namespace: str, find: Find) -> Backend:

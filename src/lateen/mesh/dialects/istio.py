@@ -70,7 +70,7 @@ def requests(vs: Rule, at: At, find: Find) -> list[Route]:
     return out
 
 
-def takes_all(m: api.HTTPMatchRequest | None) -> bool:
+def takes_all(m: api.RequestMatch | None) -> bool:
     """Whether no request is left for later routes."""
     if m is None:
         return True

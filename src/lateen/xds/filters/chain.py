@@ -8,7 +8,7 @@ from typing import Any, Literal
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 
-from lateen.api import networking as api
+from lateen.api.networking import traffic_policy as api
 from lateen.mesh.settings import Observability
 from lateen.mesh.view import UNRESTRICTED, Authorization
 from lateen.xds import pb, telemetry

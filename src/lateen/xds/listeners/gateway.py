@@ -51,7 +51,7 @@ def _connections(server: GatewayServer, seen: Observability) -> list[Found]:
         chain = lc.FilterChain(name=server.name, filters=filters)
         if server.tls:
             chain.transport_socket.CopyFrom(tls.gateway(server.tls, (), server.trust_domain))
-        out.append((route.sni if server.passthrough else server.sni, route.subnets, chain))
+        out.append((route.sni if server.passthrough or route.sni else server.sni, route.subnets, chain))
     return out
 
 

@@ -11,7 +11,7 @@ from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
 from envoy.extensions.filters.listener.proxy_protocol.v3 import proxy_protocol_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 
-from lateen.api import networking as api
+from lateen.api.networking import traffic_policy as api
 from lateen.mesh import policy
 from lateen.mesh.settings import Observability
 from lateen.mesh.view import UNRESTRICTED, Authorization, HostView

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lateen.api import networking as api
+from lateen.api.networking import envoy_filter as api
 from lateen.wire import names
 
 HCM = ("envoy.filters.network.http_connection_manager", "envoy.http_connection_manager")

@@ -1,7 +1,8 @@
-"""What a VirtualService route does, as Envoy's actions."""
+"""What a route does, as Envoy's actions."""
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +17,7 @@ from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as 
 from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2 as priorities_pb2
 from envoy.type.matcher.v3 import regex_pb2
 
-from lateen.api import networking as api
+from lateen.api.networking import http as api
 from lateen.mesh.routing import Route
 from lateen.xds import pb
 from lateen.xds.routes.match import string
@@ -108,12 +109,13 @@ def route_action(route: Route) -> Any:
             entry = out.weighted_clusters.clusters.add(name=b.cluster, weight=pb.u32(b.weight))
             header_operations(entry, b.headers)
     if settings.rewrite:
-        _rewrite(out, settings.rewrite, route.match)
+        _rewrite(out, settings.rewrite, route)
     out.request_mirror_policies.extend(_mirrors(route))
     return out
 
 
-def _rewrite(out: Any, rewrite: api.HTTPRewrite, m: api.HTTPMatchRequest | None) -> None:
+def _rewrite(out: Any, rewrite: api.HTTPRewrite, route: Route) -> None:
+    m = route.match
     if rewrite.authority:
         out.host_rewrite_literal = rewrite.authority
     if rewrite.uri_regex_rewrite:
@@ -124,15 +126,24 @@ def _rewrite(out: Any, rewrite: api.HTTPRewrite, m: api.HTTPMatchRequest | None)
             out.regex_rewrite.pattern.CopyFrom(regex_pb2.RegexMatcher(regex=".*"))
             out.regex_rewrite.substitution = rewrite.uri
         else:
-            out.prefix_rewrite = rewrite.uri
+            _set_prefix(out, rewrite.uri, route.below)
+
+
+def _set_prefix(out: Any, prefix: str, below: str) -> None:
+    """In the place of the prefix that has matched. One that matches whole elements leaves the slash after it, so that
+    without an element in its place only a regular expression can take it away."""
+    if below and not prefix.rstrip("/"):
+        out.regex_rewrite.pattern.regex = f"^{re.escape(below)}/*"
+        out.regex_rewrite.substitution = "/"
+    else:
+        out.prefix_rewrite = prefix.rstrip("/") if below else prefix
 
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-def redirect_action(r: api.HTTPRedirect, port: int, scheme: str) -> Any:
-    """Of requests to a port. A port that is the scheme's own is not written; FROM_PROTOCOL_DEFAULT is what Envoy does
-    anyway."""
+def redirect_action(r: api.HTTPRedirect, route: Route) -> Any:
+    """A port that is the scheme's own is not written; FROM_PROTOCOL_DEFAULT is what Envoy does anyway."""
     codes = {
         301: "MOVED_PERMANENTLY",
         302: "FOUND",
@@ -144,13 +155,13 @@ def redirect_action(r: api.HTTPRedirect, port: int, scheme: str) -> Any:
     if r.uri is not None:
         out.path_redirect = r.uri
     elif r.prefix_rewrite is not None:
-        out.prefix_rewrite = r.prefix_rewrite
+        _set_prefix(out, r.prefix_rewrite, route.below)
     if r.authority:
         out.host_redirect = r.authority
     if r.scheme:
         out.scheme_redirect = r.scheme
-    wanted = r.port or (port if r.derive_port == "FROM_REQUEST_PORT" else 0)
-    if wanted != _DEFAULT_PORTS.get(r.scheme or scheme):
+    wanted = r.port or (route.port if r.derive_port == "FROM_REQUEST_PORT" else 0)
+    if wanted != _DEFAULT_PORTS.get(r.scheme or route.scheme):
         out.port_redirect = wanted
     return out
 
@@ -194,7 +205,7 @@ def _set_host(target: Any, value: str) -> None:
         target.route.host_rewrite_literal = value
 
 
-def filters(route: api.HTTPRoute, target: Any) -> None:
+def filters(route: api.RouteSettings, target: Any) -> None:
     """Fault injection and CORS are filters' settings on the route."""
     if route.fault:
         fault = fault_pb2.HTTPFault()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from lateen.mesh.routing import ConnectionRoute
+from lateen.wire import names
 
 
 def clusters(route: ConnectionRoute) -> tuple[tuple[str, int], ...]:
-    """(cluster, weight); a connection cannot be answered, so that what is broken is left out."""
-    return tuple((b.cluster, b.weight) for b in route.backends if not b.broken)
+    """(cluster, weight); a connection cannot be answered, so that the share of what is broken is closed at once."""
+    return tuple((names.BLACK_HOLE if b.broken else b.cluster, b.weight) for b in route.backends)

@@ -1,4 +1,4 @@
-"""VirtualService matches as Envoy's."""
+"""Matches of requests as Envoy's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from envoy.config.route.v3 import route_components_pb2 as rc
 from envoy.type.matcher.v3 import regex_pb2, string_pb2
 
-from lateen.api import networking as api
+from lateen.api.networking import http as api
 
 
 def string(m: api.StringMatch, ignore_case: bool = False) -> Any:
@@ -28,7 +28,7 @@ def _header(name: str, m: api.StringMatch, invert: bool = False) -> Any:
     )
 
 
-def route_match(m: api.HTTPMatchRequest | None, below: str = "") -> Any:
+def route_match(m: api.RequestMatch | None, below: str = "") -> Any:
     """``below``: a path that is taken by whole elements, instead of the match's own."""
     out = rc.RouteMatch()
     uri = m.uri if m else None

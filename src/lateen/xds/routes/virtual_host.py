@@ -108,7 +108,7 @@ def _route(route: Route) -> Any:
     http = route.settings
     out = _named(route)
     if http.redirect:
-        out.redirect.CopyFrom(action.redirect_action(http.redirect, route.port, route.scheme))
+        out.redirect.CopyFrom(action.redirect_action(http.redirect, route))
     elif http.direct_response:
         out.direct_response.CopyFrom(action.direct_response(http.direct_response))
     else:

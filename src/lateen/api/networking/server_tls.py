@@ -1,0 +1,65 @@
+"""How servers terminate TLS: https://istio.io/latest/docs/reference/config/networking/gateway/#ServerTLSSettings"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from lateen.api.config import Config
+
+
+class ServerCertificate(Config):
+    server_certificate: str = ""
+    private_key: str = ""
+    ca_certificates: str = ""
+
+
+CIPHER_SUITES = frozenset(
+    (
+        "ECDHE-ECDSA-AES128-GCM-SHA256",
+        "ECDHE-RSA-AES128-GCM-SHA256",
+        "ECDHE-ECDSA-AES256-GCM-SHA384",
+        "ECDHE-RSA-AES256-GCM-SHA384",
+        "ECDHE-ECDSA-CHACHA20-POLY1305",
+        "ECDHE-RSA-CHACHA20-POLY1305",
+        "ECDHE-ECDSA-AES128-SHA",
+        "ECDHE-RSA-AES128-SHA",
+        "ECDHE-ECDSA-AES256-SHA",
+        "ECDHE-RSA-AES256-SHA",
+        "AES128-GCM-SHA256",
+        "AES256-GCM-SHA384",
+        "AES128-SHA",
+        "AES256-SHA",
+        "DES-CBC3-SHA",
+    )
+)
+
+ECDH_CURVES = frozenset(("P-256", "P-384", "P-521", "X25519", "X25519MLKEM768"))
+"""What the proxy's TLS library knows."""
+
+
+class ServerTLS(Config):
+    https_redirect: bool = False
+    mode: Literal["PASSTHROUGH", "SIMPLE", "MUTUAL", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL", "OPTIONAL_MUTUAL"] = (
+        "PASSTHROUGH"
+    )
+    server_certificate: str = ""
+    private_key: str = ""
+    ca_certificates: str = ""
+    ca_crl: str = ""
+    credential_name: str = ""
+    credential_names: tuple[str, ...] = ()
+    ca_cert_credential_name: str = ""
+    tls_certificates: tuple[ServerCertificate, ...] = ()
+    subject_alt_names: tuple[str, ...] = ()
+    verify_certificate_spki: tuple[str, ...] = ()
+    verify_certificate_hash: tuple[str, ...] = ()
+    min_protocol_version: str = ""
+    max_protocol_version: str = ""
+    cipher_suites: tuple[str, ...] = ()
+    ecdh_curves: tuple[str, ...] = ()
+    insecure_skip_verify: bool | None = None
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Names of the Secrets with the server's own certificates; none where they are in files."""
+        return self.credential_names or ((self.credential_name,) if self.credential_name else ())
