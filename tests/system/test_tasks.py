@@ -382,13 +382,22 @@ spec:
       paths:
       - {{path: /status, pathType: Prefix, backend: {{service: {{name: httpbin, port: {{number: 8000}}}}}}}}
       - {{path: /get, pathType: Exact, backend: {{service: {{name: httpbin, port: {{name: http}}}}}}}}
+      - {{path: /gone, pathType: Prefix, backend: {{service: {{name: gone, port: {{number: 80}}}}}}}}
 """
+    default = "  defaultBackend: {service: {name: httpbin, port: {number: 8000}}}\n"
     tasks.mesh.apply(text)
     try:
         tasks.until(lambda: ingress(tasks, "web.example.com", "/status/200")[0] == 200, what="the Ingress")
         assert ingress(tasks, "web.example.com", "/get")[0] == 200
         assert ingress(tasks, "web.example.com", "/getx")[0] == 404
         assert ingress(tasks, "web.example.com", "/statusx")[0] == 404
+        assert ingress(tasks, "web.example.com", "/status")[0] == 404  # the application's own answer
+        assert ingress(tasks, "web.example.com", "/gone/away")[0] == 503
+        told = tasks.mesh.lateen("analyze", "-n", NS)
+        assert f"there is no Service {NS}/gone" in told.stdout + told.stderr
+        tasks.mesh.apply(text + default)
+        tasks.until(lambda: ingress(tasks, "web.example.com", "/headers")[0] == 200, what="the default backend")
+        assert ingress(tasks, "other.example.com", "/headers")[0] == 200
         shown = tasks.mesh.get("ingress", "-n", NS)
         assert "web.example.com" in shown
         other = text.replace("name: web,", "name: other,").replace("ingress.class: istio", "ingress.class: nginx")

@@ -4,6 +4,9 @@ import pytest
 
 from lateen.analysis import Snapshot, Source, analyze, analyzers, load, registry
 from lateen.analysis.messages import CATALOGUE
+from lateen.analysis.snapshot import EVERYTHING
+from lateen.api import kinds
+from lateen.cli.analyze import LIVE
 from lateen.cli.precheck import gateway_api_findings
 from lateen.kit import yamldoc
 
@@ -45,6 +48,12 @@ def found(text, **options):
 
 def test_a_mesh_without_mistakes_has_no_findings():
     assert found(GOOD) == []
+
+
+def test_all_that_analyzers_read_is_read_from_a_cluster():
+    snapshot = Snapshot([Source(d.value) for d in load.yamldoc.documents(GOOD)])
+    read = frozenset().union(*(registry.run_one(a, snapshot)[1] for a in analyzers().values()))
+    assert read - {EVERYTHING} <= {str(k.id) for k in (*LIVE, *kinds.owned())}
 
 
 @pytest.mark.parametrize(

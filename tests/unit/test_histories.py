@@ -204,15 +204,18 @@ def envoy_filter(rng, version):
 
 def ingress(rng, version):
     namespace, name = rng.choice(SPACES), rng.choice("pq")
+    port = rng.choice(({"number": 80}, {"number": 9080}, {"name": "http"}))
     path = {
-        "path": "/",
-        "pathType": "Prefix",
-        "backend": {"service": {"name": rng.choice(NAMES), "port": {"number": 80}}},
+        "path": rng.choice(("/", "/a")),
+        "pathType": rng.choice(("Prefix", "Exact")),
+        "backend": {"service": {"name": rng.choice(NAMES), "port": port}},
     }
     spec = {
         "ingressClassName": "istio",
         "rules": [{"host": rng.choice(("a.example", "b.example")), "http": {"paths": [path]}}],
     }
+    if rng.random() < 0.3:
+        spec["defaultBackend"] = path["backend"]
     if rng.random() < 0.4:
         spec["tls"] = [{"hosts": ["a.example"], "secretName": "c"}]
     made = o.Resource(

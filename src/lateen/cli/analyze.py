@@ -38,7 +38,10 @@ LIVE = (
     kinds.MUTATING_WEBHOOK,
     kinds.VALIDATING_WEBHOOK,
     kinds.KUBERNETES_GATEWAY,
+    kinds.INGRESS,
+    kinds.INGRESS_CLASS,
 )
+"""Kinds beside the mesh's own that analyzers read."""
 
 level = click.Choice(LEVELS, case_sensitive=False)
 

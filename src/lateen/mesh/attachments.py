@@ -1,4 +1,4 @@
-"""What gateways serve: the listeners that users' objects ask for, and the routes that are attached to them.
+"""Routes at their places: of hosts of the mesh, and of the listeners that gateways are asked for.
 
 Each dialect has its own objects; here they come together. ``Listener`` and ``Attached`` are the same for all.
 """
@@ -15,11 +15,11 @@ from lateen.api.networking import Gateway
 from lateen.kit.queries import query
 from lateen.mesh import source
 from lateen.mesh.base import has_labels
-from lateen.mesh.dialects import gateway, ingress
-from lateen.mesh.objects import Key
+from lateen.mesh.dialects import gateway, ingress, istio
+from lateen.mesh.objects import Key, Labels
 from lateen.mesh.outcomes import Outcome, Problem
 from lateen.mesh.policies import Policies
-from lateen.mesh.routing import Attached, ConnectionRoute, Listener
+from lateen.mesh.routing import Attached, ConnectionRoute, Listener, PortRoutes
 from lateen.mesh.rules import Rule
 
 Chosen = tuple[tuple[str, str], ...]
@@ -36,12 +36,9 @@ class Attachments(Policies):
 
     def requests_at(self, listeners: Sequence[Listener], pod: o.Pod) -> list[Attached]:
         """What is routed at listeners of one port of a workload, in order of precedence."""
-
-        def find(host: str, namespace: str) -> tuple[str, tuple[int, ...]]:
-            return self.destination(host, namespace, pod.namespace)
-
+        find = self._finder(pod.namespace)
         of_ingress = [(li, own) for li in listeners if (own := self._ingress_of(li)) is not None]
-        of_gateway = [(li, self._rules_at(li, pod)) for li in listeners if li.source.kind == kinds.GATEWAY.kind]
+        of_gateway = [(li, self._rules_at(li, pod)) for li in listeners if li.source.group_kind == kinds.GATEWAY.id]
         found = [*gateway.requests(of_gateway, find)]
         if of_ingress:
             found += ingress.requests(of_ingress, self._ingresses_by_host(), self._service_named)
@@ -49,11 +46,21 @@ class Attachments(Policies):
 
     def connections_at(self, listener: Listener, pod: o.Pod) -> tuple[ConnectionRoute, ...]:
         """Where a listener's connections go."""
-
-        def find(host: str, namespace: str) -> tuple[str, tuple[int, ...]]:
-            return self.destination(host, namespace, pod.namespace)
-
+        find = self._finder(pod.namespace)
         return gateway.connections(listener, self._rules_at(listener, pod), find)
+
+    def routes_of(
+        self, rules: tuple[Rule, ...], ports: tuple[int, ...], namespace: str, labels: Labels
+    ) -> tuple[PortRoutes, ...]:
+        """The routes of a mesh host's ports, as rules for it give them to some clients."""
+        if not rules:
+            return ()
+        find = self._finder(namespace)
+        mine = tuple(source.narrowed(vs, namespace, dict(labels)) for vs in rules)
+        return tuple(istio.of_host(mine, port, find) for port in ports)
+
+    def _finder(self, viewer: str) -> istio.Find:
+        return lambda host, namespace: self.destination(host, namespace, viewer)
 
     # --- Istio's Gateways --------------------------------------------------------------------------------------
 
@@ -99,7 +106,7 @@ class Attachments(Policies):
         return out
 
     def _ingress_of(self, listener: Listener) -> o.Resource[Ingress] | None:
-        if listener.source.kind != kinds.INGRESS.kind:
+        if listener.source.group_kind != kinds.INGRESS.id:
             return None
         found: o.Resource[Ingress] | None = self.objects.ingresses.get(
             (listener.source.namespace, listener.source.name)

@@ -6,21 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lateen.api import objects as o
-from lateen.api.networking import DestinationRule, VirtualService
+from lateen.api.networking import DestinationRule
 from lateen.kit.derived import Shared
-from lateen.mesh import credentials, places, policy, registry, source
+from lateen.mesh import credentials, places, policy, registry
 from lateen.mesh.clients import Client
-from lateen.mesh.dialects import istio
 from lateen.mesh.model import Mesh
 from lateen.mesh.protocols import HTTP, protocol
 from lateen.mesh.routing import PortRoutes
-from lateen.mesh.rules import Seen, connection_targets
+from lateen.mesh.rules import Rule, Seen
 from lateen.mesh.view import EndpointsView, HostView, Locality, Port, Security
 from lateen.mesh.workloads import Instances
 
 Made = tuple[HostView, tuple[EndpointsView, ...]]
 Traffic = tuple[o.Resource[DestinationRule], ...]
-Virtual = tuple[o.Resource[VirtualService], ...]
 
 
 def of_service(
@@ -28,11 +26,12 @@ def of_service(
 ) -> Made:
     """The host, and those of its endpoints that are told apart. ``only``: its visible ports; all where empty."""
     rules = _traffic(mesh, service.host, client)
-    virtual = _narrowed(mesh.mesh_rules(service.host, client.namespace, seen), client)
+    virtual = mesh.mesh_rules(service.host, client.namespace, seen)
     aliases = tuple(a for a in mesh.aliases(service.host) if not mesh.mesh_rules(a.host, client.namespace, seen))
     ports = [p for p in service.ports if p.port in only] if only else list(service.ports)
     behind = [mesh.endpoints(service, p) for p in ports]
     shown, security, endpoints, weighted = _clusters(mesh, shared, client, service, rules, ports, behind)
+    routes = mesh.routes_of(virtual, tuple(p.number for p in shown), client.namespace, client.labels)
     headless = service.headless
     named = service.resolution in registry.KNOWN_BY_NAME
     instances = [
@@ -53,9 +52,9 @@ def of_service(
         "sans": service.sans,
         "aliases": tuple((a.namespace, a.name) for a in aliases),
         "security": security,
-        "routes": _routes(mesh, client, virtual, shown),
+        "routes": routes,
         "rules": rules,
-        "onward": _onward(mesh, client, virtual),
+        "onward": _onward(mesh, client, routes),
         "inline": endpoints if named else (),
         "instances": tuple(dict.fromkeys(instances)),
         "weighted": weighted,
@@ -70,12 +69,11 @@ def of_rules(
     shared: Shared,
     client: Client,
     host: str,
-    found: Virtual,
+    found: tuple[Rule, ...],
     ports: tuple[Port, ...],
     alias: o.Service | None,
 ) -> HostView:
     """A host that rules name and no visible service has."""
-    virtual = _narrowed(found, client)
     values: dict[str, Any] = {
         "transport": mesh.transport,
         "host": host,
@@ -88,7 +86,7 @@ def of_rules(
         "sans": (),
         "aliases": (),
         "security": (),
-        "routes": _routes(mesh, client, virtual, ports),
+        "routes": mesh.routes_of(found, tuple(p.number for p in ports), client.namespace, client.labels),
         "rules": (),
         "onward": (),
         "inline": (),
@@ -108,21 +106,6 @@ def _traffic(mesh: Mesh, host: str, client: Client) -> Traffic:
     """Sidecars have no secrets, unless a rule has chosen their workloads."""
     rules = mesh.destination_rule(host, client.namespace, client.labels)
     return rules if client.gateway else tuple(map(credentials.for_sidecars, rules))
-
-
-def _narrowed(found: Virtual, client: Client) -> Virtual:
-    labels = client.label_map
-    return tuple(source.narrowed(vs, client.namespace, labels) for vs in found)
-
-
-def _routes(mesh: Mesh, client: Client, virtual: Virtual, ports: tuple[Port, ...]) -> tuple[PortRoutes, ...]:
-    if not virtual:
-        return ()
-
-    def find(written: str, namespace: str) -> tuple[str, tuple[int, ...]]:
-        return mesh.destination(written, namespace, client.namespace)
-
-    return tuple(istio.of_host(virtual, p.number, find) for p in ports)
 
 
 def _clusters(
@@ -188,11 +171,15 @@ def _meshed(instances: Instances, service: o.Service, mesh: Mesh) -> str:
     return "some" if len(modes) == 2 else "none" if modes == {False} else "all"
 
 
-def _onward(mesh: Mesh, client: Client, rules: Virtual) -> tuple[tuple[str, tuple[int, ...], Traffic], ...]:
+def _onward(
+    mesh: Mesh, client: Client, routes: tuple[PortRoutes, ...]
+) -> tuple[tuple[str, tuple[int, ...], Traffic], ...]:
     """The ports and DestinationRules of the hosts that connections are routed to."""
-    out = {}
-    for vs in rules:
-        for written in connection_targets(vs.spec):
-            host, ports = mesh.destination(written, vs.ref.namespace, client.namespace)
-            out[host] = (ports, mesh.destination_rule(host, client.namespace, client.labels))
-    return tuple((host, ports, found) for host, (ports, found) in sorted(out.items()) if found)
+    found = {b.host for p in routes for r in (*p.by_name, *p.by_place) for b in r.backends if not b.broken}
+    out = []
+    for host in sorted(found):
+        _, ports = mesh.destination(host, "", client.namespace)
+        rules = mesh.destination_rule(host, client.namespace, client.labels)
+        if rules:
+            out.append((host, ports, rules))
+    return tuple(out)
