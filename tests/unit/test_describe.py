@@ -1,6 +1,8 @@
 """What lateen x describe says of a service."""
 
 from lateen.analysis.effective import PeerModes
+from lateen.analysis.model import model
+from lateen.analysis.snapshot import Snapshot, Source
 from lateen.cli import describe
 
 
@@ -47,6 +49,19 @@ def test_routes_are_shown_with_weights_subsets_and_conditions():
 def test_a_route_of_another_namespaces_service_of_that_name_is_not_shown():
     other = obj("reviews", {"hosts": ["reviews"], "http": [{"route": []}]}, "elsewhere")
     assert "VirtualService" not in described([other])
+
+
+def test_an_ingress_that_leads_to_the_service_is_shown_with_its_paths():
+    backend = {"service": {"name": "reviews", "port": {"number": 9080}}}
+    rule = {"host": "a.test", "http": {"paths": [{"path": "/r", "pathType": "Prefix", "backend": backend}]}}
+    spec = {"ingressClassName": "istio", "rules": [rule], "defaultBackend": backend}
+    found = Source({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", **obj("web", spec)})
+    other = Source({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", **obj("far", spec, "elsewhere")})
+    ingresses = model(Snapshot([found, other])).ingresses()
+    modes = PeerModes([], "istio-system")
+    text = "\n".join(describe.of_service(SERVICE, [], describe.Found([], [], [], [], modes, ingresses)))
+    assert "Ingress: web\n   a.test/r -> reviews:9080\n   whatever no rule takes -> reviews:9080" in text
+    assert "Ingress: far" not in text
 
 
 def test_the_mode_is_the_mesh_s_own_reading_with_ports_and_the_policy_that_decides():

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import click
 
 from lateen.analysis.effective import PeerModes
 from lateen.analysis.hosts import destinations
+from lateen.analysis.model import model
+from lateen.analysis.snapshot import Snapshot, Source
 from lateen.api import kinds
 from lateen.api.domain import service_host
+from lateen.api.ingress import Ingress
+from lateen.api.objects import Resource
 from lateen.api.reading import full_host, has_proxy, is_terminating, names_protocol
 from lateen.cli import pods
 from lateen.cli.base import Group, command
@@ -31,6 +36,8 @@ class Found(NamedTuple):
     destination_rules: list[Json]
     gateways: list[Json]
     modes: PeerModes
+    ingresses: Sequence[Resource[Ingress]] = ()
+    """Those that the mesh's gateway serves."""
 
 
 @click.group(
@@ -48,7 +55,19 @@ def describe() -> None:
 async def _objects(client: HttpClient, root: str) -> Found:
     wanted = (kinds.SERVICE, kinds.VIRTUAL_SERVICE, kinds.DESTINATION_RULE, kinds.GATEWAY, kinds.PEER_AUTHENTICATION)
     lists = [found for found, _ in await asyncio.gather(*(client.list(k) for k in wanted))]
-    return Found(lists[0], lists[1], lists[2], lists[3], PeerModes(lists[4], root))
+    ingresses = await _ingresses(client, root)
+    return Found(lists[0], lists[1], lists[2], lists[3], PeerModes(lists[4], root), ingresses)
+
+
+async def _ingresses(client: HttpClient, root: str) -> Sequence[Resource[Ingress]]:
+    sources = []
+    for kind in (kinds.INGRESS, kinds.INGRESS_CLASS):
+        found, _ = await client.list(kind)
+        sources += [Source({"apiVersion": kind.api_version, "kind": kind.kind, **obj}) for obj in found]
+    settings = await client.get(kinds.CONFIG_MAP, root, "istio")
+    if settings is not None:
+        sources.append(Source({"apiVersion": "v1", "kind": "ConfigMap", **settings}))
+    return model(Snapshot(sources, root=root)).ingresses()
 
 
 def _host(service: Json) -> str:
@@ -148,7 +167,7 @@ def of_service(service: Json, behind: list[Json], found: Found) -> list[str]:
         LINE,
         "Effective PeerAuthentication:",
         *_modes(meta["namespace"], behind, found),
-        *_exposed(host, found),
+        *_exposed(service, found),
     ]
 
 
@@ -243,9 +262,10 @@ def _modes(namespace: str, behind: list[Json], found: Found) -> list[str]:
     return list(out)
 
 
-def _exposed(host: str, found: Found) -> list[str]:
-    """The gateways' rules that lead to the service."""
+def _exposed(service: Json, found: Found) -> list[str]:
+    """The gateways' rules that lead to the service, and Ingresses."""
     out: list[str] = []
+    host = _host(service)
     for vs in found.virtual_services:
         meta = vs["metadata"]
         leads = any(
@@ -253,10 +273,25 @@ def _exposed(host: str, found: Found) -> list[str]:
         )
         if not leads or not [g for g in dig(vs, "spec", "gateways", default=[]) if g != "mesh"]:
             continue
-        if not out:
-            out += [LINE, f"Exposed on Ingress Gateway {_address(found.services)}"]
         out += [f"VirtualService: {meta['name']}", *_routes(vs)]
-    return out
+    for ingress in found.ingresses:
+        paths = list(_paths(ingress, service["metadata"]))
+        out += [f"Ingress: {ingress.ref.name}", *paths] if paths else []
+    return [LINE, f"Exposed on Ingress Gateway {_address(found.services)}", *out] if out else []
+
+
+def _paths(ingress: Resource[Ingress], service: Json) -> Iterator[str]:
+    """A line for each path that leads to a service."""
+    if ingress.ref.namespace != service["namespace"]:
+        return
+    spec = ingress.spec
+    given = [(f"{r.host or '*'}{p.path or '/'}", p.backend) for r in spec.rules if r.http for p in r.http.paths]
+    if spec.default_backend:
+        given.append(("whatever no rule takes", spec.default_backend))
+    for taken, backend in given:
+        if backend.service is not None and backend.service.name == service["name"]:
+            port = backend.service.port
+            yield f"   {taken} -> {backend.service.name}:{port.name or port.number}"
 
 
 def _address(services: list[Json]) -> str:
