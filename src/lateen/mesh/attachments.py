@@ -13,9 +13,8 @@ from lateen.api.domain import service_host
 from lateen.api.ingress import Ingress
 from lateen.api.networking import Gateway
 from lateen.kit.queries import query
-from lateen.mesh import source
 from lateen.mesh.base import has_labels
-from lateen.mesh.dialects import gateway, ingress, istio
+from lateen.mesh.dialects import gateway, ingress, istio, source
 from lateen.mesh.objects import Key, Labels
 from lateen.mesh.outcomes import Outcome, Problem
 from lateen.mesh.policies import Policies

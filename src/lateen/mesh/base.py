@@ -17,11 +17,11 @@ from lateen.api.networking import (
 from lateen.kit.queries import Queries, Table
 from lateen.mesh.dialects import delegates
 from lateen.mesh.dialects.gateway import SERVICE as GATEWAY_SERVICE
+from lateen.mesh.dialects.source import asks
 from lateen.mesh.objects import Key, Objects, Tables
 from lateen.mesh.policy import asks_for_place
 from lateen.mesh.registry import inline
 from lateen.mesh.settings import IngressSettings, MeshConfig, Observability, OutboundPolicy, Transport, Trust
-from lateen.mesh.source import asks
 from lateen.mesh.spelling import spellings
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from lateen.mesh.dialects.istio import destinations_of
 from lateen.mesh.model import Mesh, differing
 from lateen.mesh.objects import Objects
-from lateen.mesh.rules import destinations_of
 
 
 def dangling(before: Objects, mesh: Mesh) -> bool:

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from lateen.api import objects as o
-from lateen.api.networking import Destination, DestinationRule, VirtualService
+from lateen.api.networking import DestinationRule, VirtualService
 from lateen.kit.queries import query
-from lateen.mesh import policy, source
+from lateen.mesh import policy
 from lateen.mesh.base import has_labels
-from lateen.mesh.dialects import delegates
+from lateen.mesh.dialects import delegates, source
+from lateen.mesh.dialects.istio import connection_targets, destinations_of
 from lateen.mesh.endpoints import Endpoints
 from lateen.mesh.objects import Labels
 from lateen.mesh.outcomes import Outcome
@@ -284,26 +285,6 @@ def wildcards(host: str) -> list[str]:
     """Every wildcard that covers a name, the narrowest first."""
     parts = host.split(".")
     return ["*." + ".".join(parts[i:]) for i in range(1, len(parts))] + ([] if host == "*" else ["*"])
-
-
-def destinations_of(spec: VirtualService) -> Iterator[Destination]:
-    """All destinations of a rule, mirrors too."""
-    for http in spec.http:
-        yield from (r.destination for r in http.route)
-        yield from (m.destination for m in http.mirrors)
-        if http.mirror:
-            yield http.mirror
-    for tls in spec.tls:
-        yield from (r.destination for r in tls.route)
-    for tcp in spec.tcp:
-        yield from (r.destination for r in tcp.route)
-
-
-def connection_targets(spec: VirtualService) -> Iterator[str]:
-    """Hosts that connections are routed to, as written."""
-    for routes in (spec.tls, spec.tcp):
-        for route in routes:
-            yield from (r.destination.host for r in route.route)
 
 
 def _selected(dr: Traffic, namespace: str, labels: Mapping[str, str]) -> bool:

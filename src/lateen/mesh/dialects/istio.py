@@ -28,6 +28,26 @@ class At(NamedTuple):
 MESH = ("mesh",)
 
 
+def destinations_of(spec: api.VirtualService) -> Iterator[api.Destination]:
+    """All destinations of a rule, mirrors too."""
+    for http in spec.http:
+        yield from (r.destination for r in http.route)
+        yield from (m.destination for m in http.mirrors)
+        if http.mirror:
+            yield http.mirror
+    for tls in spec.tls:
+        yield from (r.destination for r in tls.route)
+    for tcp in spec.tcp:
+        yield from (r.destination for r in tcp.route)
+
+
+def connection_targets(spec: api.VirtualService) -> Iterator[str]:
+    """Hosts that connections are routed to, as written."""
+    for routes in (spec.tls, spec.tcp):
+        for route in routes:
+            yield from (r.destination.host for r in route.route)
+
+
 def of_host(rules: tuple[Rule, ...], port: int, find: Find) -> PortRoutes:
     """Of a mesh host's port, for sidecars. Rules of one host are asked one after the other, the oldest first (Istio
     takes the oldest only)."""
