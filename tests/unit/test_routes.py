@@ -90,6 +90,12 @@ def test_requests_are_mirrored_by_their_fraction_and_backends_have_headers_of_th
     assert not second.request_headers_to_add
 
 
+def test_the_only_backend_that_is_left_keeps_its_headers():
+    headers = http.Headers(request=http.HeaderOperations(set={"x": "1"}))
+    _, route = made(Backend("a.test", 80, headers=headers), Backend("", 0, broken="not there"))
+    assert [h.header.key for h in route.request_headers_to_add] == ["x"]
+
+
 def test_connections_to_what_is_broken_are_closed_for_their_share():
     broken = Backend("", 0, weight=3, broken="not there")
     found = connections.clusters(ConnectionRoute((), (), (GOOD, broken), RULE))

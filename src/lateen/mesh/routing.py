@@ -63,6 +63,11 @@ class Route(Cached):
     origins: tuple[str, ...] = field(kw_only=True)
     """The user's objects that the route comes from."""
 
+    @property
+    def there(self) -> tuple[Backend, ...]:
+        """The backends that are not broken."""
+        return tuple(b for b in self.backends if not b.broken)
+
 
 @dataclass(frozen=True)
 class ConnectionRoute:

@@ -101,11 +101,10 @@ def route_action(route: Route) -> Any:
     set_timeout(out, settings.timeout.seconds if settings.timeout else 0)
     if policy := retry_policy(settings.retries):
         out.retry_policy.CopyFrom(policy)
-    backends = [b for b in route.backends if not b.broken]
-    if len(backends) == 1:
-        out.cluster = backends[0].cluster
+    if len(route.there) == 1:
+        out.cluster = route.there[0].cluster
     else:
-        for b in backends:
+        for b in route.there:
             entry = out.weighted_clusters.clusters.add(name=b.cluster, weight=pb.u32(b.weight))
             header_operations(entry, b.headers)
     if settings.rewrite:

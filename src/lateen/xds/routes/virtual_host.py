@@ -71,7 +71,7 @@ def routes(found: Iterable[Route]) -> list[Any]:
     out = []
     for route in found:
         out += _broken_share(route)
-        if not route.backends or any(not b.broken for b in route.backends):
+        if not route.backends or route.there:
             out.append(_route(route))
     return out
 
@@ -114,8 +114,8 @@ def _route(route: Route) -> Any:
     else:
         out.route.CopyFrom(action.route_action(route))
     action.header_operations(out, http.headers)
-    if len(route.backends) == 1:
-        action.header_operations(out, route.backends[0].headers)
+    if len(route.there) == 1:
+        action.header_operations(out, route.there[0].headers)
     action.filters(http, out)
     if route.match and route.match.stat_prefix:
         out.stat_prefix = route.match.stat_prefix
