@@ -8,10 +8,13 @@ from test_gateways import pair
 from lateen.analysis import Snapshot, Source, analyze, load
 from lateen.api import kinds
 from lateen.api import objects as o
+from lateen.mesh.dialects.ingress import SUFFIX
 from lateen.mesh.model import Mesh
 from lateen.wire import names
 
 PATH = "{path: %s, pathType: %s, backend: {service: {name: %s, port: {%s}}}}"
+
+BUCKET = "{path: /, pathType: Prefix, backend: {resource: {kind: Bucket, name: b}}}"
 
 
 def path(path, kind="Prefix", service="productpage", port="number: 9080"):
@@ -87,18 +90,23 @@ def test_a_port_may_be_named():
 
 
 @pytest.mark.parametrize(
-    ("wanted", "says"),
+    ("wanted", "answer", "says"),
     [
-        (path("/", service="nobody"), "there is no Service default/nobody"),
-        (path("/", port="number: 81"), "Service default/productpage has no port 81"),
-        (path("/", port="name: other"), "Service default/productpage has no port other"),
-        ("{path: /, pathType: Prefix, backend: {resource: {kind: Bucket, name: b}}}", "its backend is not a Service"),
+        (path("/", service="nobody"), "nobody", "there is no Service default/nobody"),
+        (path("/", port="number: 81"), "productpage", "Service default/productpage has no port 81"),
+        (path("/", port="name: other"), 503, "Service default/productpage has no port other"),
+        (
+            "{path: /, pathType: Prefix, backend: {resource: {kind: Bucket, name: b}}}",
+            503,
+            "its backend is not a Service",
+        ),
     ],
 )
-def test_a_backend_that_is_not_there_answers_503_and_the_outcome_says_why(wanted, says):
+def test_a_backend_that_is_not_there_answers_503_and_the_outcome_says_why(wanted, answer, says):
+    """A cluster that no proxy knows answers so by itself."""
     text = ingress(path("/a"), wanted)
     (host,) = configuration(text).virtual_hosts
-    assert shown(host) == [("/a(/...)", "productpage"), ("/...", 503)]
+    assert shown(host) == [("/a(/...)", "productpage"), ("/...", answer)]
     (outcome,) = Mesh(mesh.objects(text)).outcomes()
     assert str(outcome.of) == "Ingress default/web"
     (problem,) = outcome.problems
@@ -135,7 +143,9 @@ def test_tls_is_for_the_hosts_of_its_secret_and_exact_hosts_go_before_the_defaul
     messages = judge.messages(found)
     (chain,) = messages[names.LDS]["0.0.0.0_443"].filter_chains
     assert list(chain.filter_chain_match.server_names) == ["web.example.com"]
-    (host,) = judge.routes(messages, "https.443.ingress-0.web.default").virtual_hosts
+    (host,) = judge.routes(
+        messages, f"https.443.https-443-ingress-web-default-0.web-{SUFFIX}-default.istio-system"
+    ).virtual_hosts
     assert shown(host)[:2] == [("/a(/...)", "productpage"), ("/...", "reviews")]
 
 

@@ -30,7 +30,7 @@ class Attachments(Policies):
         """All that a workload is asked for, those of the oldest objects first."""
         found = [li for gw in self.gateways_for(pod) for li in gateway.listeners(gw)]
         if pod.label_map.get("istio") == self.ingress.selector and self.objects.ingresses:
-            found += [li for own in self.ingresses() for li in ingress.listeners(own)]
+            found += [li for own in self.ingresses() for li in ingress.listeners(own, self.root_namespace)]
         return sorted(found, key=lambda li: li.age)
 
     def requests_at(self, listeners: Sequence[Listener], pod: o.Pod) -> list[Attached]:
