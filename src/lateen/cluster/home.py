@@ -1,4 +1,4 @@
-"""The state directory of the embedded cluster: what lies where."""
+"""The layout of the embedded cluster's state directory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Home:
         return cls(Path(state).expanduser() / "lateen")
 
     def create(self) -> None:
-        """Raises OSError with the path in it."""
+        """Create the directory, readable by its owner only. Raises OSError, which names the path."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         for path in (self.pki, self.pods, self.bin):
             path.mkdir(exist_ok=True, mode=0o700)

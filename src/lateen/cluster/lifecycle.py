@@ -1,8 +1,8 @@
 """Starting, stopping and finding the embedded cluster.
 
-``start`` leaves two processes on the host: the portal (this module's ``portal_main``), and below it ``unshare``,
-which holds the private user, mount, PID and network namespaces with everything else in them. Whatever dies, the
-kernel takes the rest: no rule, link or mount of the host is ever touched, so nothing can be left behind.
+``start`` leaves two processes on the host: the portal (``portal_main`` in this module) and, below it, ``unshare``,
+which holds the private user, mount, PID and network namespaces with everything in them. Whichever of them dies, the
+kernel kills the rest. No rule, link or mount of the host is ever touched, so nothing can be left behind.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ClusterError(Exception):
 
 
 def _identity(pid: int) -> str:
-    """The process's start time, so that a reused id is not taken for ours. Empty where there is none."""
+    """The process's start time, which tells it apart from a later process with the same PID; empty if there is none."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return "" if fields[0] in "ZX" else fields[19]  # a zombie is not a running process
@@ -40,7 +40,7 @@ def _identity(pid: int) -> str:
 
 
 def running(home: Home) -> int | None:
-    """The portal's process id."""
+    """The portal's PID."""
     try:
         pid, identity = home.pid.read_text().split()
     except (OSError, ValueError):
@@ -55,7 +55,7 @@ def missing_tools() -> list[str]:
 
 
 def check_machine() -> None:
-    """Raises ClusterError where the embedded cluster cannot run here."""
+    """Raises ClusterError if the embedded cluster cannot run on this machine."""
     if not sys.platform.startswith("linux"):
         raise ClusterError("the embedded cluster needs Linux; use --kubeconfig with a real cluster instead")
     if missing := missing_tools():
@@ -69,7 +69,7 @@ def check_machine() -> None:
     probe = subprocess.run([*_unshare(), "true"], capture_output=True, text=True, timeout=20, check=False)
     if probe.returncode != 0:
         raise ClusterError(
-            f"this user cannot make namespaces ({probe.stderr.strip()}); run as root, or allow it with: "
+            f"this user cannot create namespaces ({probe.stderr.strip()}); run as root, or allow it with: "
             "sysctl -w user.max_user_namespaces=15000 kernel.unprivileged_userns_clone=1 "
             "(on Ubuntu also kernel.apparmor_restrict_unprivileged_userns=0)"
         )
@@ -89,8 +89,8 @@ def start(home: Home) -> None:
         home.create()
     except OSError as e:
         raise ClusterError(
-            f"the state directory {home.root} cannot be made: {e.strerror}; set LATEEN_HOME to a "
-            "directory that you may write"
+            f"the state directory {home.root} cannot be created: {e.strerror}; set LATEEN_HOME to a "
+            "directory that you may write to"
         ) from e
     home.kubeconfig.unlink(missing_ok=True)
     with home.log.open("ab") as log:
@@ -107,20 +107,20 @@ def start(home: Home) -> None:
         if process.poll() is not None or time.monotonic() > deadline:
             if process.poll() is None:
                 process.terminate()
-            raise ClusterError(f"the cluster did not start: {_last_words(home)} (all of it: {home.log})")
+            raise ClusterError(f"the cluster did not start: {_last_words(home)} (full log: {home.log})")
         time.sleep(0.02)
 
 
 def _last_words(home: Home) -> str:
     try:
         lines = [line for line in home.log.read_text(errors="replace").splitlines() if line.strip()]
-        return lines[-1] if lines else "it said nothing"
+        return lines[-1] if lines else "it printed nothing"
     except OSError:
-        return "it said nothing"
+        return "it printed nothing"
 
 
 def stop(home: Home) -> bool:
-    """End every process of the cluster; its objects stay. False where none ran."""
+    """End every process of the cluster and keep its objects. False if none was running."""
     pid = running(home)
     if pid is None:
         home.pid.unlink(missing_ok=True)
@@ -139,7 +139,7 @@ def stop(home: Home) -> bool:
 
 
 def delete(home: Home) -> bool:
-    """Stop, and remove the state directory with everything in it."""
+    """Stop the cluster and remove its state directory."""
     was = stop(home)
     existed = home.root.exists()
     marker = home.database.exists() or home.log.exists() or home.pki.exists()
@@ -149,14 +149,14 @@ def delete(home: Home) -> bool:
 
 
 def portal_main() -> None:
-    """The portal process: it holds the lock, starts the namespaces, and answers requests for host sockets."""
+    """The portal process: holds the lock, starts the namespaces, and answers requests for host sockets."""
     home = Home.default()
     lock = home.lock.open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as e:
         if e.errno in (errno.EAGAIN, errno.EACCES):
-            sys.exit(f"another cluster of this user already runs from {home.root}")
+            sys.exit(f"another cluster of this user is already running from {home.root}")
         raise
     write_atomic(home.pid, f"{os.getpid()} {_identity(os.getpid())}", 0o600)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -172,7 +172,7 @@ def portal_main() -> None:
     os.close(life_read)
 
     def end(*_: object) -> None:
-        os.close(life_write)  # the runtime sees it and takes everything with it
+        os.close(life_write)  # the runtime notices and takes everything with it
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(5)
         child.kill()

@@ -1,4 +1,4 @@
-"""The node daemon: API server, controllers, kubelet, DNS and service addresses in one process, wired top to bottom."""
+"""The node daemon: API server, controllers, kubelet, DNS and service addresses in one process."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ HOST_PORT = 6443
 
 
 class Pki:
-    """The cluster's own certificates and the token key, made once."""
+    """The cluster's own certificates and the token key, created once."""
 
     def __init__(self, directory: Path) -> None:
         self.ca_file, self.ca_key = directory / "ca.crt", directory / "ca.key"
@@ -114,7 +114,7 @@ class Pki:
 
 
 async def bootstrap(client: DirectClient) -> None:
-    """The objects that a fresh cluster has."""
+    """Create the objects of a fresh cluster."""
     for name in NAMESPACES:
         if await client.get(kinds.NAMESPACE, "", name) is None:
             await client.create(kinds.NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
@@ -161,7 +161,7 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
 
-    # What the cluster knows: SQLite below, all objects in memory, the API's verbs above.
+    # Storage: SQLite, all objects in memory, and the API's verbs on top.
     database = Sqlite(home.database)
     rv, rows = database.load()
     store = Store(database.write, rv, rows)
@@ -190,7 +190,7 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
     )
     kubelet = Kubelet(node)
 
-    # The API's face: inside for pods, and on the host through the portal.
+    # The API server: inside for pods, and on the host through the portal.
     ports = portal.HostPorts(socket.socket(fileno=portal_fd))
     server = http.Server(api, Access(kubelet))
     context = http.tls(str(pki.server), str(pki.server_key), str(pki.ca_file))
@@ -208,8 +208,8 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
         tasks.spawn(tasks.forever(work, name), name)
         for name, work in (("kubelet", kubelet.run), ("controllers", loop_of_controllers.run), ("proxy", proxy.run))
     ]
-    tasks.spawn(kubelet.collect(), "garbage of earlier pods")
-    logger.info("the API serves at https://127.0.0.1:%d", port)
+    tasks.spawn(kubelet.collect(), "leftovers of earlier pods")
+    logger.info("the API server is listening at https://127.0.0.1:%d", port)
     await stop.wait()
     await tasks.cancel(*running)
     await webhooks.close()
@@ -217,12 +217,12 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
 
 
 async def _host_listener(ports: portal.HostPorts) -> tuple[socket.socket, int]:
-    """6443 where it is free, else any free port; the kubeconfig says which."""
+    """6443 if it is free, else any free port; the kubeconfig has the actual one."""
     wanted = int(os.environ.get("LATEEN_API_PORT", HOST_PORT))
     try:
         sock = await ports.bind("127.0.0.1", wanted)
     except OSError as e:
-        logger.warning("%s; another one is taken", portal.explain(e, "127.0.0.1", wanted))
+        logger.warning("%s; using another port", portal.explain(e, "127.0.0.1", wanted))
         sock = await ports.bind("127.0.0.1", 0)
     return sock, int(sock.getsockname()[1])
 
@@ -232,7 +232,7 @@ def main() -> None:
     log.setup()
     try:
         asyncio.run(run(Home.default(), int(sys.argv[1]), int(sys.argv[2])))
-    except OSError as e:  # the disk, the network, a tool: one sentence, and no use in trying again at once
+    except OSError as e:  # the disk, the network or a tool: one sentence, and retrying at once would not help
         print(f"{type(e).__name__}: {e}" if not str(e) else str(e), file=sys.stderr)
         sys.exit(70)
 

@@ -1,4 +1,4 @@
-"""Logs, exec and connections for the API server (it defines the protocol that this fulfils)."""
+"""Logs, exec and connections for the API server, whose protocol this implements."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from lateen.cluster.runtime.client import NotStarted
 
 T = TypeVar("T")
 EXIT_CODES = {errno.ENOENT: 127, errno.ENOTDIR: 127}
-"""Of commands that cannot be run, as shells have them; otherwise 126."""
+"""Exit code of a command that could not be run, by errno, as shells have it; 126 otherwise."""
 NOT_STARTED = {errno.ENOENT: 127, errno.EACCES: 126, errno.ENOEXEC: 126, errno.ENOTDIR: 127}
-"""Exit codes of commands that cannot be run, as shells have them."""
+"""Exit codes of commands that could not be run, as shells have them."""
 
 
 class Options(Protocol):
-    """The API server's log options."""
+    """The log options of the Kubernetes API."""
 
     @property
     def follow(self) -> bool: ...
@@ -51,7 +51,7 @@ class Options(Protocol):
 
 
 def _socket_in(netns: str) -> socket.socket:
-    """A socket of another network namespace; the calling thread is lost to that namespace."""
+    """A socket in another network namespace; the calling thread stays in that namespace for good."""
     kernel.enter_network(netns)
     made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     made.setblocking(False)
@@ -59,13 +59,13 @@ def _socket_in(netns: str) -> socket.socket:
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """In a thread of its own, which ends with the work."""
+    """Run ``work`` in a thread of its own, which exits afterwards."""
     with ThreadPoolExecutor(1) as pool:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
 
 
 class Command:
-    """A command running inside a container, with its streams on this side."""
+    """A command running in a container, and our ends of its streams."""
 
     def __init__(self, kubelet: Kubelet, key: str, done: asyncio.Future[int], stdin: int, terminal: int) -> None:
         self._kubelet, self._key, self._done, self._stdin, self._terminal = kubelet, key, done, stdin, terminal
@@ -74,7 +74,7 @@ class Command:
         self.transports: list[asyncio.ReadTransport] = []
 
     def not_started(self, why: str) -> Command:
-        """This command, as one that could not be run."""
+        """This command as one that could not be started."""
         self.err = asyncio.StreamReader()
         self.err.feed_data(f"exec failed: unable to start container process: {why}\n".encode())
         self.err.feed_eof()
@@ -141,7 +141,8 @@ class Access:
         return pod, found
 
     async def connect(self, namespace: str, pod: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """To a port of the pod's own loopback interface, as kubelets do; to its address where only that is bound."""
+        """Connect to a port on the pod's loopback interface, as kubelets do, or on its address if only that is
+        bound."""
         found = self._pod(namespace, pod)
         async with asyncio.timeout(10):
             inside = await in_thread(lambda: _socket_in(links.path(found.uid)))
@@ -222,7 +223,7 @@ def _connection() -> tuple[list[int], list[int]]:
 
 
 def _terminal(connection: int) -> list[int]:
-    """The terminal that the runtime has made in the container and sent over ``connection``, which is closed."""
+    """The terminal that the runtime has allocated in the container and sent over ``connection``, which is closed."""
     with socket.socket(fileno=connection) as peer:
         peer.setblocking(False)
         _, fds, _, _ = socket.recv_fds(peer, 1, 1)
@@ -230,7 +231,8 @@ def _terminal(connection: int) -> list[int]:
 
 
 def _attempt(c: Container, pod: str, previous: bool) -> int:
-    """Whose log is meant, as Kubernetes decides: that of the state, or of the last end while it waits."""
+    """Which run's log is meant, decided as in Kubernetes: the current one, or the last one while the container
+    waits."""
     now = c.state.id if not isinstance(c.state, Waiting) else ""
     last = c.last.id if c.last else ""
     if previous and not last:
@@ -248,7 +250,7 @@ class _Reader(asyncio.StreamReaderProtocol):
         super().__init__(reader)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """EIO is how the master of a terminal says that nobody holds its other side any more."""
+        """The master of a terminal reports EIO once nobody holds the slave any more."""
         super().connection_lost(None if isinstance(exc, OSError) and exc.errno == errno.EIO else exc)
 
 
@@ -262,7 +264,7 @@ def _wanted(line: bytes, earliest: float) -> bool:
 
 
 async def _read(path: Path, options: Options, alive: object) -> AsyncIterator[bytes]:
-    """Log lines of one file, rotated or not; with ``follow`` until the container has ended."""
+    """The lines of one log, including its rotated file; with ``follow`` until the container exits."""
     earliest = time.time() - options.since if options.since else 0.0
     lines: deque[bytes] | list[bytes] = deque(maxlen=options.tail) if options.tail is not None else []
     for part in (path.with_suffix(".old"), path):

@@ -1,4 +1,4 @@
-"""The image catalogue: which image stands for a name, whatever registry, mirror, tag or digest it has."""
+"""The image catalogue: finds the image for a name, whatever registry, mirror, tag or digest the name has."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lateen.kit import jsons
 from lateen.kit.files import write_atomic
 
 ISTIO_FOLDERS = ("istio", "release", "testing", "istio-release", "istio-testing")
-"""Istio's images are at docker.io/istio, gcr.io/istio-release and, today, registry.istio.io/release."""
+"""Istio publishes images to docker.io/istio, gcr.io/istio-release and, today, registry.istio.io/release."""
 
 
 def without_version(image: str) -> str:
-    """Without tag and digest."""
+    """The name without tag and digest."""
     head, slash, tail = image.partition("@")[0].rpartition("/")
     return f"{head}{slash}{tail.partition(':')[0]}"
 
@@ -31,8 +31,8 @@ def repository(image: str) -> str:
 
 
 def candidates(image: str) -> Iterator[str]:
-    """The names that ``image`` may be known by, the most exact one first: as it is, without its digest, its tag, its
-    registry, and without the folders that a mirror puts before them."""
+    """The names that ``image`` may be registered under, the most exact one first: as given, without digest, without
+    tag, without registry, and without the folders that a mirror prepends."""
     yield image
     yield image.partition("@")[0]
     yield without_version(image)
@@ -49,8 +49,8 @@ def candidates(image: str) -> Iterator[str]:
 class Catalogue:
     """Built-in images and those that ``lateen image add`` has written to ``images.json``.
 
-    The file has, by name: ``command``, ``mounts`` (paths, or ``source``, ``target`` and ``readOnly``), ``env``,
-    ``user`` (uid, gid or null), ``directory``, and ``replaceable`` (the command is what a pod's args replace).
+    The file maps names to ``command``, ``mounts`` (paths, or ``source``, ``target`` and ``readOnly``), ``env``,
+    ``user`` (uid, gid or null), ``directory``, and ``replaceable`` (a pod's args replace the command's arguments).
     """
 
     def __init__(self, own: Path, home_bin: Path) -> None:
@@ -74,7 +74,7 @@ class Catalogue:
         return self.entry(image)[1]
 
     def entry(self, image: str) -> tuple[str, Image]:
-        """With the name that it is known by. Raises UnknownImage."""
+        """The image and the name that it is registered under. Raises UnknownImage."""
         own = self.added()
         for name in candidates(image):
             if name in own:
@@ -90,7 +90,7 @@ class Catalogue:
         write_atomic(self._own, jsons.dumps(self.added() | {name: entry}), 0o600)
 
     def remove(self, name: str) -> bool:
-        """False where ``name`` was not added."""
+        """False if ``name`` had not been added."""
         entries = self.added()
         if name not in entries:
             return False

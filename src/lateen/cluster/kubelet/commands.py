@@ -1,4 +1,4 @@
-"""Short commands inside running containers: exec probes and hooks."""
+"""Short commands in running containers: exec probes and lifecycle hooks."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ OUTPUT_LIMIT = 10 * 1024
 
 
 def finish(done: asyncio.Future[int], message: Json) -> None:
-    """A command inside a container has ended."""
+    """A command in a container has exited."""
     if not done.done():
         done.set_result(int(message["code"]))
 
 
 async def execute(sandbox: Sandbox, c: Container, command: list[str], timeout: float) -> tuple[int, str]:
-    """(exit code, the beginning of its output). Raises OSError, TimeoutError."""
+    """Returns the exit code and the beginning of the output. Raises OSError, TimeoutError."""
     if c.running is None:
         raise OSError(f'container "{c.name}" is not running')
     runtime = sandbox.node.runtime
@@ -51,7 +51,7 @@ async def execute(sandbox: Sandbox, c: Container, command: list[str], timeout: f
 
 
 async def _drained(done: asyncio.Future[int], read: int) -> tuple[int, bytes]:
-    """Read on while the command runs, so that one that prints much does not stop; only the beginning is kept."""
+    """Keep reading while the command runs, so that it never blocks on a full pipe; only the beginning is kept."""
     os.set_blocking(read, False)
     output = bytearray()
     while True:

@@ -1,4 +1,4 @@
-"""One container's state: waiting, running or terminated, with the attempts counted and the last end kept.
+"""One container's state: waiting, running or terminated, with a count of its starts and its last termination.
 
 Waiting ──started──▶ Running ──ended──▶ Terminated ──waits/started──▶ Waiting/Running
    └──────────────could not be started────────▲
@@ -60,7 +60,7 @@ class Container:
         self.state: State = Waiting()
         self.last: Terminated | None = None
         self.attempt = -1
-        """The number of the newest start; -1 before the first."""
+        """The number of the latest start; -1 before the first."""
         self._moved = asyncio.Event()
 
     @property
@@ -69,7 +69,7 @@ class Container:
 
     @property
     def ended(self) -> Terminated | None:
-        """How it ended, also while it waits for its next start."""
+        """The last termination, also while the container waits to be restarted."""
         if isinstance(self.state, Terminated):
             return self.state
         return self.last if isinstance(self.state, Waiting) else None
@@ -87,7 +87,7 @@ class Container:
         return isinstance(self.state, Terminated) and self.state.code == 0
 
     def restarts(self, policy: str) -> bool:
-        """Whether it is started again after the end that it has come to."""
+        """Whether the restart policy starts it again after the way it ended."""
         if self.role is Role.SIDECAR or (self.role is Role.MAIN and policy == "Always"):
             return True
         return policy != "Never" and not self.succeeded
@@ -103,7 +103,7 @@ class Container:
 
     def waits(self, reason: str, message: str = "") -> None:
         if isinstance(self.state, Running):
-            raise ValueError(f"{self.name} runs; it cannot wait")
+            raise ValueError(f"{self.name} is running; it cannot wait")
         self._to(Waiting(reason, message))
 
     def starts(self, attempt: int, key: str, at: float) -> None:
@@ -124,18 +124,18 @@ class Container:
             self._to(Terminated(self.state.id, code, self.state.started_at, at, reason, message))
 
     def fails_to_start(self, attempt: int, at: float, message: str) -> None:
-        """Its command could not be run: Kubernetes counts that as a run that ended with 128."""
+        """Its command could not be run, which Kubernetes reports as a run that exited with 128."""
         self.attempt = attempt
         self._to(Terminated("", 128, 0.0, at, "StartError", message))
 
     def restore(self, state: Terminated | None, last: Terminated | None, attempt: int) -> None:
-        """What a status has said before the node daemon was started again."""
+        """Restore what the pod's status said before the node daemon was restarted."""
         self.last, self.attempt = last, attempt
         if state is not None:
             self.state = state
 
     async def until(self, test: Callable[[Container], bool]) -> None:
-        """Wait for a state that passes ``test``."""
+        """Wait for a state for which ``test`` is true."""
         while not test(self):
             self._moved.clear()
             await self._moved.wait()

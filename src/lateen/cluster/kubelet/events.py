@@ -1,4 +1,4 @@
-"""Events about pods and services; repeats count up instead of piling up."""
+"""Events about pods and services; a repeated event increases a count instead of making another object."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Recorder:
         self._seen: dict[tuple[str, str, str], Json] = {}
 
     def event(self, obj: Json, type_: str, reason: str, message: str, path: str = "") -> None:
-        """Record in the background; losing an event never hurts the caller."""
+        """Record in the background; a lost event never affects the caller."""
         tasks.spawn(self._record(obj, type_, reason, message[:1000], path), f"event {reason}")
 
     async def _record(self, obj: Json, type_: str, reason: str, message: str, path: str) -> None:

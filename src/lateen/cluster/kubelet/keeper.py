@@ -1,4 +1,4 @@
-"""Runs one container: starts it (with back-off), watches its probes, starts it again, ends it gracefully."""
+"""Runs one container: starts it (with back-off), probes it, restarts it, and stops it gracefully."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from lateen.kube.client import KubeError
 
 BACKOFF = (0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 STEADY_S = 600.0
-"""One that ran this long begins again without back-off."""
+"""Seconds that a container must run for its back-off to be reset."""
 RETRY = (2.0, 4.0, 8.0, 16.0, 30.0)
-"""Pauses after an image that is not known, or a container that could not be made."""
+"""Seconds to wait after an unknown image or a container that could not be created."""
 HOOK_LIMIT_S = 600.0
 EAGER_S = 1.0
-"""A container that has not been ready yet is asked this often, as the kubelet asks at once when its state changes."""
+"""Seconds between readiness probes until the first success; the kubelet probes at once on each change of state."""
 
 
 class Keeper:
-    """``launched``: the first start has been tried, with its postStart hook; the next container may start."""
+    """``launched``: the first start has been attempted, including its postStart hook; the next container may start."""
 
     def __init__(self, sandbox: Sandbox, c: Container, adopted: Json | None, grace: Callable[[], float]) -> None:
         self._sandbox, self._c, self._adopted, self._grace = sandbox, c, adopted, grace
@@ -35,7 +35,7 @@ class Keeper:
         self.launched = asyncio.Event()
 
     async def keep(self) -> None:
-        """Until the container has ended for good."""
+        """Run until the container has exited for good."""
         c = self._c
         while True:
             await self._start()
@@ -124,7 +124,7 @@ class Keeper:
         self.launched.set()
 
     def _adopt(self, found: Json) -> None:
-        """It outlived the node daemon that had started it."""
+        """Take over a container that has outlived the node daemon which started it."""
         key, self._adopted = str(found["id"]), None
         attempt = int(key.rpartition("/")[2])
         self._runtime.on_exit[key] = lambda message: self._ended(attempt, message)
@@ -215,13 +215,14 @@ class Keeper:
     async def _kill_failed(self, probe: Json, kind: str) -> None:
         grace = probe.get("terminationGracePeriodSeconds")
         message = f"Container {self._c.name} failed {kind} probe, will be restarted"
-        # Not awaited by the probes themselves, which end when the container does.
+        # The probes do not await this, because they end together with the container.
         tasks.spawn(self.kill(float(grace) if grace is not None else self._grace(), message), f"kill after {kind}")
 
     # --- the end ---------------------------------------------------------------------------------------------
 
     async def kill(self, grace: float, why: str) -> None:
-        """preStop, SIGTERM, and SIGKILL when ``grace`` (seconds) is over or none is left for the pod."""
+        """preStop, SIGTERM, and SIGKILL after ``grace`` seconds, or sooner when the pod's own grace period is used
+        up."""
         c = self._c
         if not c.running:
             return

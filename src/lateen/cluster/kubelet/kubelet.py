@@ -1,4 +1,4 @@
-"""The kubelet: every Pod of this node gets a worker; pods that are gone are ended; the node reports itself."""
+"""The kubelet: a worker for every Pod of this node; deleted pods are stopped; the node's status is reported."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ class Kubelet:
             group.create_task(self._schedule_pending(), name="scheduler")
 
     async def _adopt(self) -> None:
-        """Containers that outlived a previous node daemon, by pod and container name; the newest attempt counts."""
+        """Containers that have outlived a previous node daemon, by pod and container name; the latest attempt of
+        each."""
         found = (await self.node.runtime.call("list"))["containers"]
         for state in sorted(found, key=lambda c: int(str(c["id"]).rpartition("/")[2]) if "/" in c["id"] else 0):
             if str(state["id"]).startswith("exec/"):
@@ -58,7 +59,7 @@ class Kubelet:
                 await self.node.runtime.call("forget", id=state["id"])
 
     async def _register(self) -> None:
-        """The Node object, with this machine's facts."""
+        """The Node object, with this machine's data."""
         memory = f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 1024}Ki"
         capacity = {"cpu": str(os.cpu_count() or 1), "memory": memory, "pods": str(MAX_PODS)}
         now = times.stamp()
@@ -140,7 +141,7 @@ class Kubelet:
         tasks.spawn(self._work(uid, worker), f"pod {key[0]}/{key[1]}")
 
     async def _refuse(self, pod: Json, why: str) -> None:
-        """A pod of which nothing is made here: it has failed; deleting it only removes the object."""
+        """Fail a pod that cannot be run; nothing has been created for it, so deleting it only removes the object."""
         namespace, name = str(pod["metadata"].get("namespace")), str(pod["metadata"]["name"])
         try:
             if pod["metadata"].get("deletionTimestamp"):
@@ -162,8 +163,8 @@ class Kubelet:
     # --- the scheduler ---------------------------------------------------------------------------------------
 
     async def _schedule_pending(self) -> None:
-        """There is one node, so scheduling is naming it, or saying why not. What waits is looked at again whenever
-        a pod comes or goes, and now and then."""
+        """With one node, scheduling means to name it or to say why it does not fit. Pending pods are tried again
+        whenever a pod comes or goes, and periodically."""
         while True:
             self._schedule_soon.clear()
             waiting, self._pending = self._pending, {}
@@ -185,7 +186,7 @@ class Kubelet:
                 continue
 
     async def _unfit(self, pod: Json) -> str:
-        """In kube-scheduler's words; empty where the node takes the pod."""
+        """Why the node does not fit, in kube-scheduler's words; empty if it does."""
         node = await self.node.client.get(kinds.NODE, "", self.node.name) or {}
         labels = dig(node, "metadata", "labels", default={})
         wanted = dig(pod, "spec", "nodeSelector", default={}) or {}
@@ -198,7 +199,7 @@ class Kubelet:
         return ""
 
     def _scheduled_now(self) -> int:
-        """Pods that have their node but no worker yet."""
+        """Pods that are assigned to this node but have no worker yet."""
         return sum(
             1
             for p in self._informer.objects.values()
@@ -237,7 +238,7 @@ class Kubelet:
                 log.warning("scheduling %s/%s: %s", namespace, name, e)
 
     async def collect(self) -> None:
-        """End what is left of pods that are not in the API any more (after a crash)."""
+        """Stop what is left of pods that no longer exist in the API (after a crash)."""
         await self._informer.synced.wait()
         known = {str(p["metadata"]["uid"]) for p in self._informer.objects.values()}
         for uid, states in self._adopted.items():

@@ -1,7 +1,7 @@
-"""What a pod's names and paths must be before the kubelet makes files, commands and options of them.
+"""Checks a pod's names and paths before the kubelet turns them into files, commands and options.
 
-The API server validates pods, too; these checks do not rely on it, because what fails them would be written outside
-of the pod's own directory. Pure.
+The API server validates pods as well; these checks do not rely on that, because whatever got past them would be written
+outside of the pod's own directory. Pure.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_VOLUMES = 256
 
 
 class Refused(Exception):
-    """The pod cannot be run as it is; the message names the field."""
+    """The pod cannot be run as specified; the message names the field."""
 
 
 def _match(pattern: re.Pattern[str], value: object, path: str) -> str:
@@ -40,7 +40,7 @@ def relative(value: object, path: str) -> str:
 
 
 def absolute(value: object, path: str) -> str:
-    """A path in a container or on the node; the root directory itself is none."""
+    """An absolute path in a container or on the node, other than the root directory."""
     if (
         not isinstance(value, str)
         or not value.startswith("/")
@@ -58,7 +58,7 @@ def variable(name: object) -> bool:
 
 
 def check(pod: Json) -> None:
-    """Raises Refused for the first name or path that must not be used."""
+    """Raises Refused for the first unsafe name or path."""
     meta, spec = pod["metadata"], pod["spec"]
     _match(UID, meta.get("uid"), "metadata.uid")
     _match(LABEL, meta.get("namespace"), "metadata.namespace")
@@ -98,7 +98,7 @@ def _container(container: Json, path: str, volumes: set[str], seen: set[str]) ->
         raise Refused(f'{path}.name: there are two containers "{name}"')
     seen.add(name)
     if not isinstance(container.get("image"), str) or not container["image"]:
-        raise Refused(f"{path}.image: a name is needed")
+        raise Refused(f"{path}.image: an image name is required")
     for field in ("command", "args"):
         _words(container.get(field) or [], f"{path}.{field}")
     if container.get("terminationMessagePath"):
@@ -122,7 +122,7 @@ def _container(container: Json, path: str, volumes: set[str], seen: set[str]) ->
 def _words(words: Any, path: str) -> None:
     for i, word in enumerate(words):
         if not isinstance(word, str) or "\0" in word:
-            raise Refused(f"{path}[{i}]: a text without NUL characters is needed")
+            raise Refused(f"{path}[{i}]: must be a string without NUL characters")
 
 
 def _host_alias(alias: Json, path: str) -> None:

@@ -1,4 +1,4 @@
-"""One pod's life: network, volumes, init containers and sidecars in order, containers, and the end of it all."""
+"""One pod's life cycle: network, volumes, init containers and sidecars in order, main containers, termination."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ log = logging.getLogger("lateen.kubelet")
 
 REFRESH_S = 30.0
 SIDECAR_GRACE_S = 2.0
-"""What sidecars have at least to end, where the application has used the pod's grace up."""
+"""Seconds that sidecars get at least to stop when the application has used up the pod's grace period."""
 
 
 class Pod:
-    """Runs as one task; ``end`` ends it gracefully. ``adopted``: containers that outlived a node daemon, by name."""
+    """Runs as one task; ``end`` stops it gracefully. ``adopted``: containers that outlived a node daemon, by name."""
 
     def __init__(self, node: Node, pod: Json, adopted: dict[str, Json]) -> None:
         self.sandbox = Sandbox(node, pod)
@@ -56,13 +56,13 @@ class Pod:
         return next((c for c in [*self.main, *self.init] if c.name == name), None)
 
     def update(self, pod: Json) -> None:
-        """The object has changed."""
+        """A newer version of the object."""
         self.sandbox.update(pod)
         if pod["metadata"].get("deletionTimestamp"):
             self.end(float(pod["metadata"].get("deletionGracePeriodSeconds") or 0))
 
     def end(self, grace: float) -> None:
-        """Called again with less grace, it hurries."""
+        """Stop the pod gracefully; another call with a shorter grace period speeds it up."""
         self.grace = grace
         self._deleting.set()
         if grace <= 0:
@@ -72,7 +72,7 @@ class Pod:
         self._dirty.set()
 
     def _restore(self) -> None:
-        """What the status has said before the node daemon was started again."""
+        """Restore what the status said before the node daemon was restarted."""
         before = {
             s["name"]: s
             for k in ("containerStatuses", "initContainerStatuses")
@@ -139,7 +139,7 @@ class Pod:
         return max(times.parse(self._started_at).timestamp() + float(limit) - time.time(), 0.0)
 
     async def _contain(self) -> None:
-        """Everything from the sandbox to the end of the last container that ends."""
+        """Everything from the sandbox until the last container has exited."""
         await self._until_done(self.sandbox.connect, "FailedCreatePodSandBox")
         self._dirty.set()
         await self._until_done(lambda: self.sandbox.volumes.prepare(self.sandbox.pod), "FailedMount")
@@ -158,7 +158,7 @@ class Pod:
             await c.until(lambda c: isinstance(c.state, Terminated) and not c.restarts(policy))
 
     async def _initialize(self, c: Container) -> bool:
-        """False where the pod has failed by it. A sidecar has done its part when it has started."""
+        """False if its failure fails the pod. A sidecar counts as done when it has started."""
         if c.role is Role.SIDECAR:
             self._keep(c)
             await c.until(lambda c: c.started)
@@ -199,7 +199,8 @@ class Pod:
         return [c for c in self.init if c.role is Role.SIDECAR]
 
     async def _stop_all(self) -> None:
-        """Containers together, then sidecars, the last one first: they serve the application until it has ended."""
+        """Stop the main containers together, then sidecars in reverse order: they serve the application until it
+        exits."""
         deadline = asyncio.get_running_loop().time() + self.grace
         first = [*self.main, *(c for c in self.init if c.role is Role.INIT)]
         await self._kill(first, self.grace)
@@ -208,7 +209,7 @@ class Pod:
 
     async def _stop(self, sidecars: list[Container], grace: float | None = None) -> None:
         keeping = [t for t in self._tasks if t.get_name().startswith("container ")]
-        await tasks.cancel(*keeping)  # nothing is started again
+        await tasks.cancel(*keeping)  # nothing is restarted
         for c in reversed(sidecars):
             await self._kill([c], self.grace if grace is None else grace)
 
@@ -243,7 +244,7 @@ class Pod:
             await asyncio.sleep(0.01)
 
     async def _publish(self, status: Json) -> bool:
-        """False when the pod is gone."""
+        """False when the pod no longer exists."""
         try:
             await self.sandbox.node.client.patch(kinds.POD, *self.key, {"status": status}, "status")
             self._published = status

@@ -1,4 +1,4 @@
-"""A pod's status, from the states of its containers. Pure; after Kubernetes' pod lifecycle documentation."""
+"""A pod's status, computed from the states of its containers. Pure; follows Kubernetes' pod lifecycle documentation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OWN_CONDITIONS = ("Initialized", "Ready", "ContainersReady", "PodScheduled")
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a pod besides its containers. ``failure``: why it was ended as a whole (reason, message)."""
+    """A pod's state apart from its containers. ``failure``: reason and message if it was stopped as a whole."""
 
     policy: str
     started_at: str
@@ -41,7 +41,7 @@ def phase(facts: Facts, init: Sequence[Container], main: Sequence[Container]) ->
     if any(c.restarts(facts.policy) or not isinstance(c.state, Terminated) for c in main):
         return "Running"
     if any(c.running for c in init):
-        return "Running"  # its sidecars are still to end
+        return "Running"  # its sidecars have yet to stop
     return "Succeeded" if all(c.succeeded for c in main) else "Failed"
 
 
@@ -60,7 +60,7 @@ def terminated(t: Terminated) -> Json:
 
 
 def parse(found: Json | None) -> Terminated | None:
-    """The opposite of ``terminated``, of a ``state`` or ``lastState``."""
+    """The inverse of ``terminated``: reads a ``state`` or ``lastState``."""
     t = (found or {}).get("terminated")
     if not isinstance(t, dict):
         return None
@@ -70,7 +70,7 @@ def parse(found: Json | None) -> Terminated | None:
 
 
 def container_status(c: Container, initialized: bool, over: bool = False) -> Json:
-    """``over``: the pod has come to its end."""
+    """``over``: the pod has terminated."""
     state: Json = {}
     match c.state:
         case Running(started_at=at):
@@ -98,7 +98,7 @@ def container_status(c: Container, initialized: bool, over: bool = False) -> Jso
 
 
 def conditions(pod: Json, init: Sequence[Container], main: Sequence[Container], facts: Facts, now: str) -> list[Json]:
-    """The kubelet's own, and those of others (readiness gates among them) as they are."""
+    """The kubelet's own conditions; those of others (readiness gates among them) are kept as they are."""
     before = {c["type"]: c for c in dig(pod, "status", "conditions", default=[])}
     waited = [c.name for c in init if not (c.succeeded or c.started)]
     unready = [c.name for c in [*init, *main] if c.role is not Role.INIT and not c.ready]
@@ -129,7 +129,7 @@ def _condition(ok: bool, reason: str, what: str, names: list[str]) -> Json:
 
 
 def status(pod: Json, init: Sequence[Container], main: Sequence[Container], facts: Facts, now: str) -> Json:
-    """``now``: the time stamp of conditions that change."""
+    """``now``: the timestamp for conditions that change."""
     is_over = phase(facts, init, main) in ("Succeeded", "Failed")
     out: Json = {
         "phase": phase(facts, init, main),
@@ -150,7 +150,7 @@ def status(pod: Json, init: Sequence[Container], main: Sequence[Container], fact
 
 
 def qos(pod: Json) -> str:
-    """Guaranteed: cpu and memory limits for all, and no other requests; BestEffort: nothing at all."""
+    """Guaranteed: cpu and memory limits everywhere, with requests equal to them; BestEffort: neither anywhere."""
     containers = [*pod["spec"]["containers"], *(pod["spec"].get("initContainers") or [])]
     some, all_limited = False, True
     for c in containers:

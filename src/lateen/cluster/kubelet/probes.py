@@ -21,11 +21,11 @@ HEALTH = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 
 
 class BadProbe(Exception):
-    """The probe cannot be carried out; the message says why."""
+    """The probe cannot be run; the message says why."""
 
 
 def port_number(container: Json, port: int | str) -> int:
-    """A number, also as text, or the name of one of the container's ports. Raises BadProbe."""
+    """The port as a number, given as a number, as text, or by the name of a container port. Raises BadProbe."""
     number = port if isinstance(port, int) else int(port) if str(port).isdigit() else None
     if number is None:
         found = [p.get("containerPort") for p in container.get("ports") or [] if p.get("name") == port]
@@ -38,7 +38,7 @@ def port_number(container: Json, port: int | str) -> int:
 
 
 async def check(probe: Json, container: Json, address: str, execute: Exec) -> str | None:
-    """None where the check passed, else what failed."""
+    """None if the check passed, otherwise what failed."""
     timeout = float(probe.get("timeoutSeconds") or 1)
     try:
         if get := probe.get("httpGet"):
@@ -75,7 +75,7 @@ async def _tcp(host: str, port: int, timeout: float) -> str | None:
 
 
 def _dial(host: str, port: int, e: OSError) -> str:
-    """In the words of Go, which people look for."""
+    """The failure in Go's words, which users search for."""
     known = {errno.ECONNREFUSED: "connection refused", errno.EHOSTUNREACH: "no route to host"}
     why = known.get(e.errno or 0) or (os.strerror(e.errno).lower() if e.errno else str(e))
     return f"dial tcp {host}:{port}: connect: {why}"
@@ -126,12 +126,12 @@ async def _fetch(url: str, headers: dict[str, str], timeout: float) -> http.Resp
 
 
 async def _grpc(address: str, port: int, service: str, timeout: float) -> str | None:
-    """The standard health protocol. Its two messages have one field each, so they are written by hand here."""
-    import grpc  # 15 MB that only clusters with such probes need
+    """Ask the standard health service. Its two messages have one field each, so they are encoded by hand here."""
+    import grpc  # imported late: 15 MB that only clusters with such probes need
 
     name = service.encode()
     if len(name) > 127:
-        return f"the name of the service is longer than 127 bytes: {service:.80}"
+        return f"the service name is longer than 127 bytes: {service:.80}"
     request = b"\x0a" + bytes([len(name)]) + name if name else b""
     options = [("grpc.primary_user_agent", AGENT), ("grpc.enable_http_proxy", 0)]
     async with grpc.aio.insecure_channel(f"{address}:{port}", options) as channel:
@@ -153,7 +153,7 @@ def _grpc_error(code: str, details: str, address: str, port: int, timeout: float
 
 
 class Threshold:
-    """Counts results until they are a verdict: True, False, or None while undecided."""
+    """Counts results until a threshold is reached: True, False, or None while undecided."""
 
     def __init__(self, probe: Json) -> None:
         self._need = (int(probe.get("failureThreshold") or 3), int(probe.get("successThreshold") or 1))

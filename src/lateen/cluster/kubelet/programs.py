@@ -1,4 +1,4 @@
-"""What a program of this machine needs to be seen in a container: where links, scripts and venvs lead to."""
+"""What a host program needs to be visible in a container: the targets of links, interpreters, virtual environments."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import os
 from pathlib import Path
 
 VISIBLE = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-"""What every container sees of this machine (``runtime.root``)."""
+"""The host directories that every container sees (``runtime.root``)."""
 MAX_STEPS = 20
 
 
 class Missing(Exception):
-    """Something that the program needs is not there; the message names it."""
+    """Something that the program needs does not exist; the message names it."""
 
 
 def needs(command: list[str]) -> list[str]:
-    """The directories and files outside of VISIBLE that ``command`` needs, outer ones only. Raises Missing."""
+    """The outermost directories and files beyond VISIBLE that ``command`` needs. Raises Missing."""
     found: list[str] = []
     program = Path(command[0])
     if program.is_absolute():
@@ -28,7 +28,7 @@ def needs(command: list[str]) -> list[str]:
 
 def _program(program: Path, found: list[str], step: int) -> None:
     if step > MAX_STEPS:
-        raise Missing(f"{program} is a link or script that leads to itself")
+        raise Missing(f"{program} is a link or script that leads back to itself")
     if program.is_symlink():
         target = program.parent / program.readlink()
         _tree(program, found)
@@ -48,7 +48,7 @@ def _program(program: Path, found: list[str], step: int) -> None:
 
 
 def _tree(program: Path, found: list[str]) -> None:
-    """A program in ``bin`` belongs to what is beside it (a venv, ~/.pyenv/versions/…, a Node in ~/.nvm)."""
+    """A program in ``bin`` needs what is next to that directory (a venv, ~/.pyenv/versions/…, a Node in ~/.nvm)."""
     if _seen(program):
         return
     tree = program.parent.parent if program.parent.name in ("bin", "sbin") else program
@@ -59,7 +59,7 @@ def _tree(program: Path, found: list[str]) -> None:
 
 
 def _venv_home(tree: Path) -> Path | None:
-    """Where the interpreter of a virtual environment lives, with its standard library."""
+    """Where the base interpreter of a virtual environment lives, with its standard library."""
     try:
         lines = (tree / "pyvenv.cfg").read_text(errors="replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""From a container's specification and its image to what the runtime starts."""
+"""Turns a container's specification and its image into what the runtime starts."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ MESSAGE_PATH = "/dev/termination-log"
 
 
 async def of(sandbox: Sandbox, c: Container) -> Json:
-    """For a new container, and without its root for a command in a running one. Raises UnknownImage, NotReady,
-    Misconfigured, OSError, KubeError."""
+    """What the runtime needs to start the container, its log apart. Raises UnknownImage, NotReady, Misconfigured,
+    OSError, KubeError."""
     image = sandbox.node.images.find(str(c.spec["image"]))
     user = _privileges(sandbox, c, image)
     env = await _environment(sandbox, c, image, user)
@@ -39,7 +39,7 @@ async def of(sandbox: Sandbox, c: Container) -> Json:
         "sysctls": security.sysctls(sandbox.pod, sandbox.node.rootless),
         "etc": volumes.etc_files(sandbox.pod, sandbox.address)
         | security.accounts(passwd, group, user.uid, user.gid, user.home),
-        # Outer directories first: a volume on /tmp must not hide programs that lie below it.
+        # Outer directories first: a volume on /tmp must not hide programs below it.
         "mounts": sorted(mounts, key=lambda m: str(m["target"]).rstrip("/").split("/")),
         **user.spec(),
     }
@@ -50,7 +50,7 @@ async def of_command(sandbox: Sandbox, c: Container, command: list[str]) -> Json
 
 
 async def of_start(sandbox: Sandbox, c: Container, attempt: int) -> Json:
-    """With its log and the file for its termination message."""
+    """Add the log and the file for the termination message."""
     spec = await of(sandbox, c)
     message = {
         "source": str(sandbox.open_message(c)),
@@ -88,7 +88,7 @@ def _privileges(sandbox: Sandbox, c: Container, image: Image) -> security.Privil
 
 
 def notes(sandbox: Sandbox, c: Container) -> tuple[str, ...]:
-    """What of its securityContext cannot be had here."""
+    """The settings of a securityContext that have no effect here."""
     return _privileges(sandbox, c, sandbox.node.images.find(str(c.spec["image"]))).notes
 
 

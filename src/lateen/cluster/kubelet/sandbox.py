@@ -17,7 +17,7 @@ from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client
 
 MESSAGE_LIMIT, LOG_TAIL = 4096, 2048
-"""Bytes of a termination message, and of the log that stands in for one (Kubernetes' limits)."""
+"""Bytes of a termination message, and of the log output that replaces it (Kubernetes' limits)."""
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Node:
 
 
 class Sandbox:
-    """``pod`` is the newest object; ``hurry`` is set when no grace is left."""
+    """``pod`` is the latest object; ``hurry`` is set once the grace period is used up."""
 
     def __init__(self, node: Node, pod: Json) -> None:
         self.node, self.pod = node, pod
@@ -56,7 +56,7 @@ class Sandbox:
         return str(self.pod["spec"].get("restartPolicy") or "Always")
 
     def update(self, pod: Json) -> None:
-        """A newer object; the address is ours to say."""
+        """Take a newer object; the address in its status is ours to set, not the API's."""
         known = {"podIP": self.address, "hostIP": plan.NODE_IP} if self.address else {}
         self.pod = {**pod, "status": {**(pod.get("status") or {}), **known}}
 
@@ -69,7 +69,7 @@ class Sandbox:
     # --- network ---------------------------------------------------------------------------------------------
 
     async def connect(self) -> None:
-        """The pod's network namespace and address; one that exists is kept. Raises OSError."""
+        """The pod's network namespace and address; an existing one is kept. Raises OSError."""
         existing = dig(self.pod, "status", "podIP", default="")
         if existing and (found := await links.address_of(self.uid)):
             self.address = self.node.addresses.take(found)
@@ -85,7 +85,7 @@ class Sandbox:
         self.update(self.pod)
 
     async def disconnect(self) -> None:
-        """Give the network back; the address stays in the status alone."""
+        """Release the network; only the status keeps the address."""
         await links.remove_pod(self.uid)
         if self.address:
             self.node.addresses.free(self.address)
@@ -94,14 +94,15 @@ class Sandbox:
     # --- files -----------------------------------------------------------------------------------------------
 
     def open_message(self, c: Container) -> Path:
-        """An empty file for the container's termination message."""
+        """Create an empty file for the container's termination message."""
         path = f"termination/{c.name}"
         with beneath.Directory.open(self.directory) as own:
             own.write(path, b"", 0o666)
         return self.directory / path
 
     def message(self, c: Container, attempt: int, failed: bool) -> str:
-        """What the container has left as its termination message; its log's end where it asks for that."""
+        """The container's termination message, or the end of its log if its terminationMessagePolicy falls back to
+        that."""
         try:
             with beneath.Directory.open(self.directory) as own:
                 found = own.read(f"termination/{c.name}", MESSAGE_LIMIT) or b""
@@ -113,7 +114,7 @@ class Sandbox:
         return found.decode(errors="replace")
 
     def drop_logs(self, c: Container, before: int) -> None:
-        """Remove the logs of attempts that nobody can ask for any more."""
+        """Remove the logs of attempts that can no longer be requested."""
         try:
             with beneath.Directory.open(self.directory) as own, own.directory(f"logs/{c.name}") as logs:
                 for name in list(logs.files()):

@@ -1,7 +1,7 @@
-"""A container's privileges, from its pod's and its own securityContext, as Kubernetes reads them. Pure.
+"""A container's privileges, from its own and its pod's securityContext, as Kubernetes interprets them. Pure.
 
-Without root on the host there is one user: uid 0 inside is that user outside. Another uid is then had by a user
-namespace of the container's own; what cannot be had is told in ``notes``.
+Without root on the host there is only one user, who is uid 0 in the containers. Another uid then takes a user namespace
+of the container's own; what cannot be provided is listed in ``notes``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DEFAULT_CAPABILITIES = frozenset(
         *("NET_BIND_SERVICE", "SYS_CHROOT", "AUDIT_WRITE", "SETFCAP"),
     )
 )
-"""What container engines give by default, without NET_RAW (forged packets) and MKNOD (there is no device cgroup)."""
+"""The defaults of container engines, without NET_RAW (forged packets) and MKNOD (there is no device cgroup)."""
 
 SYSCTLS = frozenset(
     {
@@ -32,11 +32,11 @@ SYSCTLS = frozenset(
         "net.ipv4.tcp_syncookies",
     }
 )
-"""Those that Kubernetes calls safe and that belong to the pod's network."""
+"""The sysctls that Kubernetes considers safe and that belong to the pod's network."""
 
 
 class Misconfigured(Exception):
-    """The container cannot be made as it is specified (CreateContainerConfigError)."""
+    """The container cannot be created as specified (CreateContainerConfigError)."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Privileges:
-    """``groups``: None leaves them as they are; ``nested``: in a user namespace of its own."""
+    """``groups``: None leaves the groups as they are; ``nested``: in a user namespace of its own."""
 
     uid: int = 0
     gid: int = 0
@@ -64,7 +64,7 @@ class Privileges:
     notes: tuple[str, ...] = ()
 
     def spec(self) -> Json:
-        """As the runtime reads it."""
+        """The form that the runtime reads."""
         return {
             "uid": self.uid,
             "gid": self.gid,
@@ -78,7 +78,7 @@ class Privileges:
 
 
 def capabilities(wanted: Json, every: frozenset[str]) -> tuple[str, ...]:
-    """``add`` and ``drop`` on top of the default set; ALL stands for every one. Raises Misconfigured."""
+    """Apply ``add`` and ``drop`` to the default set; ALL stands for all of them. Raises Misconfigured."""
     sets = []
     for field in ("add", "drop"):
         names = {str(n).upper().removeprefix("CAP_") for n in wanted.get(field) or []}
@@ -100,8 +100,8 @@ def decide(
     rootless: bool,
     keeps_root: bool = False,
 ) -> Privileges:
-    """``every``: all capabilities' names; ``image_user``: the image's uid and gid; ``keeps_root``: without root, the
-    program needs the capabilities that another uid would not have. Raises Misconfigured."""
+    """``every``: the names of all capabilities; ``image_user``: the image's uid and gid; ``keeps_root``: without root,
+    the program needs capabilities that another uid would not have. Raises Misconfigured."""
     shared = pod["spec"].get("securityContext") or {}
     own = container.get("securityContext") or {}
     both = {**shared, **own}
@@ -141,9 +141,9 @@ def decide(
 def _without_root(wanted: Privileges, shared: Json, keeps_root: bool) -> Privileges:
     notes = []
     if shared.get("supplementalGroups"):
-        notes.append("supplementalGroups have no effect: the cluster runs as an ordinary user, who has one group")
+        notes.append("supplementalGroups have no effect: the cluster runs as an ordinary user, who has only one group")
     if keeps_root and wanted.uid:
-        caps = ("NET_ADMIN",)  # to mark its own connections, in place of the owner match that needs other uids
+        caps = ("NET_ADMIN",)  # to mark its own connections, instead of the owner match, which needs different uids
         return replace(wanted, uid=0, gid=0, groups=None, capabilities=caps, notes=tuple(notes))
     if wanted.uid == 0:
         return replace(wanted, gid=0, groups=None, notes=tuple(notes))
@@ -151,8 +151,8 @@ def _without_root(wanted: Privileges, shared: Json, keeps_root: bool) -> Privile
 
 
 def sysctls(pod: Json, rootless: bool) -> dict[str, str]:
-    """File below /proc/sys -> value. As containerd does, ping works for everybody, and low ports need no
-    capability. Raises Misconfigured for what is not safe."""
+    """File below /proc/sys -> value. As in containerd, everybody may ping, and low ports need no capability. Raises
+    Misconfigured for a sysctl that is not safe."""
     out = {
         "net/ipv4/ping_group_range": "0 0" if rootless else "0 2147483647",
         "net/ipv4/ip_unprivileged_port_start": "0",
@@ -165,7 +165,7 @@ def sysctls(pod: Json, rootless: bool) -> dict[str, str]:
 
 
 def accounts(passwd: str, group: str, uid: int, gid: int, home: str) -> dict[str, str]:
-    """The container's /etc/passwd and /etc/group: the host's, with the user added that has no entry there."""
+    """The container's /etc/passwd and /etc/group: the host's, plus the user if it has no entry there."""
     users = {line.split(":")[2] for line in passwd.splitlines() if line.count(":") >= 6}
     if str(uid) not in users:
         passwd += f"user{uid}:x:{uid}:{gid}::{home}:/bin/sh\n"

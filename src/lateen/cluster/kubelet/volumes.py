@@ -17,18 +17,18 @@ from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client
 
 Files = dict[str, tuple[bytes, int]]
-"""Path in the volume -> content and mode."""
+"""Path in the volume -> contents and mode."""
 
 _FIELD = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]$")
 _VARIABLE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
 
 
 class NotReady(Exception):
-    """Something that the pod refers to is not there (yet); the message names it."""
+    """Something that the pod refers to does not exist (yet); the message names it."""
 
 
 def field(pod: Json, path: str) -> str:
-    """The downward API's field reference as text."""
+    """The value of a field reference of the downward API."""
     if m := _FIELD.match(path):
         return str(dig(pod, "metadata", m[1], m[2], default=""))
     if path in ("metadata.labels", "metadata.annotations"):
@@ -59,7 +59,7 @@ def quantity(text: str) -> float:
 
 
 def expand(text: str, env: dict[str, str]) -> str:
-    """``$(NAME)`` with a known variable; ``$$`` is a dollar."""
+    """Expand ``$(NAME)`` for known variables; ``$$`` is a literal dollar sign."""
     return _VARIABLE.sub(lambda m: "$" if m[0] == "$$" else env.get(m[1], m[0]), text)
 
 
@@ -112,14 +112,15 @@ async def _object(client: Client, kind: kinds.Kind, namespace: str, ref: Json) -
 
 
 class Volumes:
-    """The volumes of one pod below a directory of its own.
+    """The volumes of one pod, below a directory of its own.
 
-    Containers write to emptyDir volumes, and keys of ConfigMaps become file names, so everything below is opened by
-    ``kit.beneath``.
+    Containers write to emptyDir volumes, and keys of ConfigMaps become file names, so everything below it is opened
+    through ``kit.beneath``.
     """
 
     def __init__(self, client: Client, root: Path, one_group: bool = False) -> None:
-        """``one_group``: without root on the host there is no other group to give files to, and none is needed."""
+        """``one_group``: without root on the host there is no other group that files could belong to, and none is
+        needed."""
         self._client, self._root, self._one_group = client, root, one_group
         self._tokens: dict[tuple[str, str], tuple[float, bytes]] = {}
 
@@ -127,7 +128,7 @@ class Volumes:
         return self._root / "volumes" / volume
 
     async def prepare(self, pod: Json) -> None:
-        """Make or refresh every volume; call it again now and then. Raises NotReady, OSError."""
+        """Create or refresh every volume; called again periodically. Raises NotReady, OSError."""
         self._root.mkdir(parents=True, exist_ok=True)
         group = -1 if self._one_group else int(dig(pod, "spec", "securityContext", "fsGroup", default=-1))
         for volume in pod["spec"].get("volumes") or []:
@@ -179,7 +180,7 @@ class Volumes:
                 if not names.KEY.fullmatch(key) or key in (".", ".."):
                     raise NotReady(
                         f"{kind.kind.lower()} {source.get('name') or source.get('secretName')!r}: "
-                        f"the key {key!r:.80} cannot be the name of a file"
+                        f"the key {key!r:.80} cannot be used as a file name"
                     )
             return {k: (v, default) for k, v in data.items()}
         out: Files = {}
@@ -220,7 +221,7 @@ class Volumes:
         return {path: (await self._token(pod, wanted, (volume["name"], path)), _mode(mode))}
 
     async def _token(self, pod: Json, wanted: Json, key: tuple[str, str]) -> bytes:
-        """Asked for again after four fifths of its lifetime."""
+        """Requested again after four fifths of its lifetime."""
         until, token = self._tokens.get(key, (0.0, b""))
         if until > time.time():
             return token
@@ -245,7 +246,7 @@ class Volumes:
         return token
 
     def mounts(self, pod: Json, container: Json) -> list[Json]:
-        """As the runtime reads them. What the API fills is read-only, as in Kubernetes."""
+        """The form that the runtime reads. Volumes filled from the API are read-only, as in Kubernetes."""
         volumes = {v["name"]: v for v in pod["spec"].get("volumes") or []}
         out: list[Json] = []
         for m in container.get("volumeMounts") or []:
@@ -280,7 +281,7 @@ def _owned(directory: beneath.Directory, mode: int, group: int) -> None:
 
 
 def _write(directory: beneath.Directory, files: Files, group: int) -> None:
-    """Make the directory have these files and no others."""
+    """Make the directory contain exactly these files."""
     for path, (data, mode) in files.items():
         if directory.read(path) != data:
             directory.write(path, data, mode | (0o040 if group >= 0 else 0), group)
@@ -290,7 +291,7 @@ def _write(directory: beneath.Directory, files: Files, group: int) -> None:
 
 
 def host_path(source: Json) -> None:
-    """The types of hostPath as Kubernetes checks them. Raises NotReady, OSError."""
+    """Check the type of a hostPath as Kubernetes does. Raises NotReady, OSError."""
     path, kind = Path(source["path"]), source.get("type") or ""
     if kind in ("", "DirectoryOrCreate") and not path.exists():
         path.mkdir(parents=True, exist_ok=True)
@@ -310,7 +311,7 @@ def host_path(source: Json) -> None:
 
 
 def etc_files(pod: Json, address: str) -> dict[str, str]:
-    """The files in /etc that belong to the pod."""
+    """The pod's own files in /etc."""
     namespace = pod["metadata"]["namespace"]
     host, subdomain = hostname(pod), pod["spec"].get("subdomain")
     full = f"{host}.{subdomain}.{namespace}.svc.{plan.DOMAIN}\t{host}" if subdomain else host
@@ -325,7 +326,7 @@ def hostname(pod: Json) -> str:
 
 
 def resolv_conf(pod: Json, namespace: str) -> str:
-    """The cluster's DNS, and what the pod's dnsConfig adds; with dnsPolicy None, only that."""
+    """resolv.conf: the cluster's DNS plus the pod's dnsConfig; with dnsPolicy None, only the latter."""
     config = pod["spec"].get("dnsConfig") or {}
     own = pod["spec"].get("dnsPolicy") == "None"
     servers = [] if own else [plan.DNS_IP]

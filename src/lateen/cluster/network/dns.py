@@ -1,4 +1,4 @@
-"""The cluster's DNS: services and headless endpoints under cluster.local; no other names exist in here."""
+"""The cluster's DNS server: services and headless endpoints under cluster.local; other names do not exist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dnslib import AAAA, PTR, QTYPE, RCODE, RR, SRV, A, DNSRecord
 
 TTL = 5
 Lookup = Callable[[str], list[str] | None]
-"""A full name in lower case without its final dot -> addresses; None where the name does not exist."""
+"""A fully qualified name in lower case, without its final dot -> addresses; None if the name does not exist."""
 Reverse = Callable[[str], str | None]
 Ports = Callable[[str], list[tuple[int, str]]]
 
@@ -21,12 +21,12 @@ class Resolver:
         self._lookup, self._reverse, self._ports = lookup, reverse, ports
 
     def answer(self, packet: bytes) -> bytes:
-        """The answer to one query; raises ValueError for what is no query."""
+        """The answer to one query. Raises ValueError for anything that is not a query."""
         try:
             query = DNSRecord.parse(packet)
             name = str(query.q.qname).rstrip(".").lower()
             kind = QTYPE[query.q.qtype]
-        except Exception as e:  # dnslib raises its own errors and struct's
+        except Exception as e:  # dnslib raises errors of its own and struct's
             raise ValueError("not a DNS query") from e
         reply = query.reply(ra=1)
         if name.endswith(".in-addr.arpa"):
@@ -52,7 +52,7 @@ class Resolver:
         return bytes(reply.pack())
 
     async def serve(self, address: str, port: int = 53) -> None:
-        """UDP and TCP; returns when both listen."""
+        """Serve UDP and TCP; returns once both are listening."""
         loop = asyncio.get_running_loop()
         await loop.create_datagram_endpoint(lambda: _Udp(self), local_addr=(address, port))
         await asyncio.start_server(self._tcp, address, port)
@@ -66,7 +66,7 @@ class Resolver:
                     writer.write(struct.pack(">H", len(answer)) + answer)
                     await writer.drain()
         except (asyncio.IncompleteReadError, TimeoutError, OSError, ValueError):
-            pass  # the peer is done, gone or no resolver
+            pass  # the peer has finished, gone away, or is not a resolver
         finally:
             writer.close()
 
@@ -84,4 +84,4 @@ class _Udp(asyncio.DatagramProtocol):
         try:
             self._transport.sendto(self._resolver.answer(data), addr)  # type: ignore[arg-type]
         except ValueError:
-            pass  # not a query: nothing to answer
+            pass  # not a query: there is nothing to answer

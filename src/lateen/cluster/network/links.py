@@ -1,6 +1,6 @@
-"""Pod network namespaces: one veth pair each, routed (no bridge), so that service rules see every packet.
+"""Pod network namespaces: a veth pair for each, routed (no bridge), so that service rules see every packet.
 
-A pod has a /32 address and reaches everything through 169.254.1.1, which every host end of a pair answers for.
+A pod has a /32 address and reaches everything through 169.254.1.1, for which the host end of every pair answers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lateen.kit import jsons
 
 
 class NetworkError(OSError):
-    """An ``ip`` command failed; the message has its own words."""
+    """An ``ip`` command failed; the message is its output."""
 
 
 async def _run(*argv: str, stdin: str = "") -> str:
@@ -29,17 +29,17 @@ async def _run(*argv: str, stdin: str = "") -> str:
 
 
 async def setup_node() -> None:
-    """Addresses and forwarding of the node's own namespace; repeating it changes nothing."""
+    """Configure addresses and forwarding in the node's own namespace; idempotent."""
     lines = ["link set lo up"]
     have = await _run("ip", "-o", "addr", "show", "dev", "lo")
     for address in (plan.NODE_IP, plan.DNS_IP):
         if f" {address}/" not in have:
             lines.append(f"addr add {address}/32 dev lo")
-    # The node's own connections to service addresses need a route before their rules can turn them.
+    # The node's own connections to service addresses need a route before DNAT can rewrite them.
     lines.append(f"route replace {plan.SERVICE_NET} dev lo src {plan.NODE_IP}")
     await _run("ip", "-batch", "-", stdin="\n".join(lines) + "\n")
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-    # A pod that connects to its own service leaves and comes back with its own address.
+    # A pod that connects to its own service leaves and returns with its own address.
     Path("/proc/sys/net/ipv4/conf/all/rp_filter").write_text("0")
     Path("/proc/sys/net/ipv4/conf/all/accept_local").write_text("1")
 
@@ -57,7 +57,7 @@ def _veth(pod_uid: str) -> str:
 
 
 async def add_pod(pod_uid: str, address: str) -> None:
-    """Make the namespace with its link. Raises NetworkError."""
+    """Create the namespace and its link. Raises NetworkError."""
     name, veth = namespace(pod_uid), _veth(pod_uid)
     await _run("ip", "netns", "add", name)
     inside = (
@@ -73,7 +73,7 @@ async def add_pod(pod_uid: str, address: str) -> None:
 
 
 async def address_of(pod_uid: str) -> str:
-    """The address of a pod whose namespace exists already; empty where there is none."""
+    """The address of a pod whose namespace already exists; empty if there is none."""
     if not Path(path(pod_uid)).exists():
         return ""
     try:
@@ -88,12 +88,12 @@ async def remove_pod(pod_uid: str) -> None:
         try:
             await _run("ip", "link", "del", _veth(pod_uid))
         except NetworkError:
-            pass  # the link goes with its namespace
+            pass  # deleting the namespace deletes the link
         await _run("ip", "netns", "del", namespace(pod_uid))
 
 
 class Addresses:
-    """Pod addresses in use; the one freed last is reused last."""
+    """Pod addresses in use; a freed address is reused as late as possible."""
 
     def __init__(self) -> None:
         self._net = ipaddress.ip_network(plan.POD_NET)

@@ -1,4 +1,4 @@
-"""The embedded cluster's addresses. The node's namespace is private, so they cannot collide with the host's."""
+"""The embedded cluster's addresses. The node's network namespace is private, so they cannot collide with the host's."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The portal: the part of the cluster that stays in the host's network namespace and hands out sockets of it.
+"""The portal: the part of the cluster that stays in the host's network namespace and opens sockets there.
 
-The node daemon asks for a listening socket over a socket pair and gets the file descriptor; it then accepts
-connections of the host while it lives in a private namespace itself. Nothing of the host's network is changed.
+The node daemon asks for a listening socket over a socket pair and receives the file descriptor; it then accepts the
+host's connections although it runs in a private namespace. Nothing in the host's network is changed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_CONNECTIONS = 4096
 
 
 def serve_request(portal: socket.socket) -> bool:
-    """Answer one request of the node daemon; False when it has closed the socket."""
+    """Answer one request of the node daemon; False once it has closed the socket."""
     raw = portal.recv(65536)
     if not raw:
         return False
@@ -41,7 +41,7 @@ def serve_request(portal: socket.socket) -> bool:
 
 
 class HostPorts:
-    """The node daemon's end."""
+    """The node daemon's end of the socket pair."""
 
     def __init__(self, portal: socket.socket) -> None:
         self._portal = portal
@@ -75,7 +75,7 @@ class HostPorts:
 
 
 class Forwarder:
-    """Host ports that lead to addresses inside."""
+    """Host ports that are forwarded to addresses in the cluster."""
 
     def __init__(self, ports: HostPorts) -> None:
         self._ports = ports
@@ -83,7 +83,7 @@ class Forwarder:
         self._open = 0
 
     async def open(self, host: str, port: int, target: tuple[str, int]) -> int:
-        """Listen on the host (0: any free port) and give the port; an open port only gets a new target.
+        """Listen on the host (0: any free port) and return the port; if it is open already, only its target changes.
         Raises OSError."""
         key = (host, port)
         if key in self._servers:
@@ -116,7 +116,7 @@ class Forwarder:
                 inner_reader, inner_writer = await asyncio.open_connection(*self._servers[key][1])
             await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
         except (OSError, TimeoutError):
-            pass  # nobody listens inside, or one side is gone: the client sees the connection close
+            pass  # nothing listens inside, or one side has gone away: the client sees the connection close
         finally:
             self._open -= 1
             writer.close()
@@ -134,7 +134,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 def explain(error: OSError, address: str, port: int) -> str:
-    """One sentence with the remedy for a host port that could not be opened."""
+    """One sentence with the remedy, for a host port that could not be opened."""
     if error.errno == errno.EADDRINUSE:
         return f"port {port} on {address} is in use by another program (see `ss -ltnp 'sport = :{port}'`)"
     if error.errno == errno.EACCES:

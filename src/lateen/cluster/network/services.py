@@ -1,4 +1,4 @@
-"""Service addresses as NAT rules in the node's namespace, written whole with iptables-restore when they change."""
+"""Service addresses as NAT rules in the node's namespace, replaced as a whole with iptables-restore on each change."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 
 from lateen.cluster.network.links import NetworkError
 
-# A pod that reaches itself through its service must be answered by way of the node: such packets are marked.
+# A pod that reaches itself through its service must be answered by way of the node, so such packets are marked.
 HAIRPIN = "0x4000/0x4000"
 
 
 @dataclass(frozen=True)
 class ServicePort:
-    """One port of one service address and where it leads: (address, port) pairs, possibly none."""
+    """One port of one service address and its endpoints: (address, port) pairs, possibly none."""
 
     address: str
     protocol: str
@@ -25,9 +25,9 @@ class ServicePort:
 
 
 def rules(ports: list[ServicePort]) -> str:
-    """The nat and filter tables as iptables-restore reads them. Pure.
+    """The nat and filter tables in the format of iptables-restore. Pure.
 
-    A service without endpoints is refused at once, as kube-proxy does.
+    Connections to a service without endpoints are rejected at once, as by kube-proxy.
     """
     nat = [
         "*nat",
@@ -69,8 +69,8 @@ def rules(ports: list[ServicePort]) -> str:
 
 
 def _checked(p: ServicePort) -> ServicePort | None:
-    """Without what is no IPv4 address or port: endpoints are objects that users write, and one line that
-    iptables-restore cannot read would take the rules of all services along."""
+    """Leave out invalid IPv4 addresses and ports: users can write endpoints, and a single line that iptables-restore
+    cannot parse would discard the rules of all services."""
     if p.protocol not in ("TCP", "UDP", "SCTP") or not _is_end(p.address, p.port):
         return None
     return replace(p, backends=tuple(b for b in p.backends if _is_end(*b)))

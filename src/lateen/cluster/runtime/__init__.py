@@ -1,1 +1,1 @@
-"""PID 1 of the node's namespaces: forks containers, reports exits, keeps their logs."""
+"""PID 1 of the node's namespaces: forks containers, reports their exits, keeps their logs."""

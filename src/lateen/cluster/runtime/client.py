@@ -14,11 +14,11 @@ MESSAGE_LIMIT = 256 * 1024
 
 
 class ContainerError(OSError):
-    """The runtime could not do it; the message says why."""
+    """The runtime could not carry out a request; the message says why."""
 
 
 class NotStarted(ContainerError):
-    """The command cannot be run: it, its interpreter or its directory is missing, or it is no program."""
+    """The command cannot be run: it, its interpreter or its directory is missing, or it is not executable."""
 
 
 class RuntimeClient:
@@ -38,7 +38,7 @@ class RuntimeClient:
         except BlockingIOError:
             return
         if not raw:
-            raise SystemExit("the runtime is gone")
+            raise SystemExit("the runtime has exited")
         message = jsons.loads(raw)
         if "reply" in message:
             future = self._waiting.pop(message["reply"], None)

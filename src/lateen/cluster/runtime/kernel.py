@@ -1,4 +1,4 @@
-"""The system calls that Python's standard library does not have (before 3.12), and their constants."""
+"""System calls that Python's standard library does not have (before 3.12), and their constants."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _check(result: int, what: str) -> None:
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "", shown: str = "") -> None:
-    """Raises OSError; ``shown`` is what its message calls the target."""
+    """Raises OSError; ``shown`` replaces the source and target in its message."""
     _check(
         _libc.mount(
             source.encode(), target.encode(), kind.encode() or None, ctypes.c_ulong(flags), data.encode() or None
@@ -50,8 +50,8 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = 
 
 
 def restrict(target: str, flags: int, shown: str = "") -> None:
-    """Add flags (read-only, no devices, …) to an existing mount. Those that it has must be given again, as an outer
-    user namespace may have locked them."""
+    """Add flags (read-only, no devices, …) to an existing mount. Its present flags are repeated, because an outer user
+    namespace may have locked them."""
     have = os.statvfs(target).f_flag
     kept = have & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | os.ST_NOATIME | os.ST_NODIRATIME)
     kept |= MS_RELATIME if have & _ST_RELATIME else 0
@@ -59,7 +59,7 @@ def restrict(target: str, flags: int, shown: str = "") -> None:
 
 
 def pivot_root(root: str) -> None:
-    """Make ``root``, a mount point, this process's root directory and let go of the old one."""
+    """Make ``root``, a mount point, this process's root directory and unmount the old one."""
     os.chdir(root)
     _check(_libc.pivot_root(b".", b"."), "pivot_root")
     _check(_libc.umount2(b".", MNT_DETACH), "umount of the old root")
@@ -88,13 +88,13 @@ def prctl(option: int, value: int) -> None:
 
 
 def set_name(name: str) -> None:
-    """What ``ps`` shows for this process."""
+    """Set the name that ``ps`` shows for this process."""
     _libc.prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
 
 def capset(capabilities: set[int]) -> None:
-    """Have exactly these capabilities, none of them inheritable."""
+    """Set exactly these capabilities, none of them inheritable."""
     low, high = (sum(1 << c - base for c in capabilities if base <= c < base + 32) for base in (0, 32))
     header = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0))
-    data = struct.pack("=6I", low, low, 0, high, high, 0)  # effective, permitted, inheritable: twice 32 bits
+    data = struct.pack("=6I", low, low, 0, high, high, 0)  # effective, permitted, inheritable: two words each
     _check(_libc.capset(header, data), "capset")

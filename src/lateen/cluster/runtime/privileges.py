@@ -1,4 +1,4 @@
-"""What a container's process may do: user, groups, capabilities. The kubelet decides; this carries it out."""
+"""What a container's process may do: user, groups, capabilities. The kubelet decides; this module applies it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE A
 MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE
 """
 CAPABILITIES = {name: number for number, name in enumerate(_NAMES.split())}
-"""By their names without ``CAP_``, in the order of the kernel's numbers (linux/capability.h)."""
+"""Names without ``CAP_`` -> the kernel's numbers (linux/capability.h)."""
 
 
 def _last() -> int:
@@ -25,15 +25,15 @@ def _last() -> int:
         return max(CAPABILITIES.values())
 
 
-LAST = _last()  # read by the runtime before it forks: a container's /proc is not asked
+LAST = _last()  # read by the runtime before it forks, so that a container's /proc is never consulted
 
 
 def apply(spec: dict[str, Any], user_namespace: int = -1) -> None:
-    """Bounding set, groups, user, and capabilities, as ``spec`` has them.
+    """Apply the bounding set, groups, user and capabilities of ``spec``.
 
-    ``nested`` (only without root): the uid cannot be had in the node's user namespace, which maps one user. A
-    namespace of its own maps that same user to the uid that is wanted. ``user_namespace`` is a descriptor of the one
-    to join, where the container has made it.
+    ``nested`` (only without root): the uid does not exist in the node's user namespace, which maps a single user, so a
+    user namespace of the container's own maps that same user to the wanted uid. ``user_namespace`` is a descriptor of
+    the one to join, if the container has already created it.
     """
     keep = {CAPABILITIES[c] for c in spec["capabilities"] if CAPABILITIES[c] <= LAST}
     if spec["nested"]:
@@ -46,7 +46,7 @@ def apply(spec: dict[str, Any], user_namespace: int = -1) -> None:
             os.setgroups(spec["groups"])
         os.setgid(spec["gid"])
         os.setuid(spec["uid"])
-    # Another user than root has lost all capabilities by now; a nested one has them in its own namespace alone.
+    # Any user but root has lost all capabilities by now; a nested one has them only in its own namespace.
     kernel.capset(keep if spec["uid"] == 0 else set())
     if spec["noNewPrivileges"]:
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)

@@ -1,7 +1,7 @@
-"""A container's root directory: a tmpfs with the host's programs read-only, and everything else the pod's own.
+"""A container's root directory: a tmpfs with the host's programs, read-only, and everything else the pod's own.
 
-Runs in a freshly forked child of the runtime, in mount and PID namespaces of its own. Containers of the same pod may
-write to its volumes meanwhile, so sources and targets of mounts are walked without following links and mounted by
+Runs in a freshly forked child of the runtime, in its own mount and PID namespaces. Containers of the same pod may write
+to its volumes at the same time, so sources and targets of mounts are resolved without following links and mounted by
 descriptor.
 """
 
@@ -47,7 +47,7 @@ DIRECTORIES = (
     ("proc", 0o555),
     ("dev", 0o755),
     ("etc", 0o755),
-    ("root", 0o755),  # programs may lie below it (a Python in ~/.pyenv)
+    ("root", 0o755),  # programs may be below it (a Python in ~/.pyenv)
     ("home", 0o755),
     ("opt", 0o755),
     ("srv", 0o755),
@@ -60,14 +60,14 @@ DIRECTORIES = (
 )
 LINKS = {"var/run": "../run"}
 
-# What a container engine keeps from containers in /proc: root in here is root of the machine as far as these files
-# know (kernel.core_pattern alone would run any command outside).
+# What container engines hide from containers in /proc: to these files, root in the container is root of the machine
+# (writing kernel.core_pattern would be enough to run any command on the host).
 PROC_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 PROC_HIDDEN = ("acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list")
 
 
 def build(spec: dict[str, Any]) -> None:
-    """Make the root that ``spec`` describes and move into it. Raises OSError with a sentence."""
+    """Create the root directory that ``spec`` describes and move into it. Raises OSError."""
     root = f"{spec['directory']}/root"
     os.makedirs(root, exist_ok=True)
     kernel.mount("none", "/", "", MS_REC | MS_PRIVATE)
@@ -81,7 +81,8 @@ def build(spec: dict[str, Any]) -> None:
     _etc(root, spec["etc"])
     _dev(root)
     with beneath.Directory.open(root) as top:
-        # Volumes that the API fills become read-only when all is mounted: others may lie inside of them.
+        # Volumes filled from the API become read-only after everything is mounted: other volumes may be mounted in
+        # them.
         for mount in spec["mounts"]:
             _mount(top, links, mount)
             if not mount.get("own"):
@@ -96,7 +97,7 @@ def build(spec: dict[str, Any]) -> None:
 
 
 def bind(source: str, target: str, flags: int = 0) -> None:
-    """Bind a file or directory of ours; the target is made."""
+    """Bind-mount a file or directory of ours; the target is created."""
     if os.path.isdir(source):
         os.makedirs(target, exist_ok=True)
     else:
@@ -107,7 +108,7 @@ def bind(source: str, target: str, flags: int = 0) -> None:
 
 
 def _host_programs(root: str) -> dict[str, str]:
-    """The directories of programs; the links among them (``bin`` -> ``usr/bin``)."""
+    """Mount the host's program directories; returns the links among them (``bin`` -> ``usr/bin``)."""
     links = {}
     for name in HOST_DIRS:
         host = Path("/") / name
@@ -167,8 +168,8 @@ def _proc(root: str, privileged: bool) -> None:
 
 
 def _mount(top: beneath.Directory, links: dict[str, str], mount: dict[str, Any]) -> None:
-    """``source`` (trusted), ``sub`` (a path below it, made where it is missing), ``target``, ``readOnly``, ``own``
-    (a directory of the pod itself, in which mount points may be made)."""
+    """``source`` (trusted), ``sub`` (a path below it, created if missing), ``target``, ``readOnly``, ``own``
+    (a directory of the pod itself, in which mount points may be created)."""
     source = _source(mount["source"], mount.get("sub") or "")
     try:
         names = _inside(mount["target"], links)
@@ -216,7 +217,7 @@ def _source(path: str, sub: str) -> int:
 
 
 def _inside(target: str, links: dict[str, str]) -> list[str]:
-    """The target's components below the root; of links, only those that lie directly in it and are ours."""
+    """The target's path components. Only links directly below the root that we have created are resolved."""
     names = beneath.parts(target.lstrip("/"))
     for link, leads in links.items():
         if names[0] == link:

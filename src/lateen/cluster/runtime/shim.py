@@ -1,4 +1,4 @@
-"""The last step from a fork to a container: its command takes this process's place, or a Python entry runs in it."""
+"""The last step from a fork to a container: execute its command, or run a Python entry in the forked process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class NotStarted(OSError):
-    """The command cannot be run; errno is ENOENT or EACCES as a shell would tell them apart."""
+    """The command cannot be run; errno is ENOENT or EACCES, which shells tell apart."""
 
 
 def reset_signals() -> None:
@@ -27,7 +27,7 @@ def reset_signals() -> None:
 
 
 def become(spec: dict[str, Any], entries: dict[str, Callable[[], None]], report: int) -> None:
-    """Replace this process by the container's command; never returns. A failure is written to ``report``."""
+    """Replace this process with the container's command; never returns. A failure is written to ``report``."""
     try:
         os.makedirs(spec["cwd"], exist_ok=True)
         os.chdir(spec["cwd"])
@@ -40,7 +40,7 @@ def become(spec: dict[str, Any], entries: dict[str, Callable[[], None]], report:
 
 
 def _exec(argv: list[str], env: dict[str, str]) -> None:
-    """Raises NotStarted in the words of the Go library that container engines use, which scripts look for."""
+    """Raises NotStarted with the wording of the Go library that container engines use, which scripts look for."""
     try:
         os.execve(_find(argv[0], env.get("PATH") or DEFAULT_PATH), argv, env)
     except NotStarted:
@@ -62,7 +62,7 @@ def _find(program: str, path: str) -> str:
             raise NotStarted(
                 errno.ENOENT,
                 f'exec: "{program}": it is a symbolic link to {os.path.realpath(program)}, which this container '
-                "does not see (an image that `lateen image add` made needs --mount for it)",
+                "cannot see (an image made by `lateen image add` needs --mount for it)",
             )
         return program
     for directory in path.split(":"):
@@ -73,7 +73,7 @@ def _find(program: str, path: str) -> str:
 
 
 def _interpreter(program: str) -> str:
-    """The kernel says "no such file" also where a script's first line names an interpreter that is not there."""
+    """The kernel also reports "no such file" if the interpreter that a script's first line names is missing."""
     try:
         with open(program, "rb") as f:
             first = f.readline(256)
@@ -103,7 +103,7 @@ def _run(entry: Callable[[], None], argv: list[str], env: dict[str, str], report
         code = e.code if isinstance(e.code, int) else 0 if e.code is None else 1
         if isinstance(e.code, str):
             print(e.code, file=sys.stderr)
-    except BaseException:  # noqa: BLE001 - the last frame of a process: print it and leave
+    except BaseException:  # noqa: BLE001 - the outermost frame of a process: print it and exit
         traceback.print_exc()
     finally:
         with contextlib.suppress(OSError, ValueError):
