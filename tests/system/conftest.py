@@ -10,7 +10,7 @@ def mesh(tmp_path_factory):
     found = Mesh(tmp / "home", tmp)
     try:
         started = found.lateen("demo", ok=False, timeout=180)
-        if "cannot make namespaces" in started.stderr:
+        if "cannot create namespaces" in started.stderr:
             pytest.skip(started.stderr.strip())
         assert started.returncode == 0, started.stderr
         found.lateen("addons", "delete")  # the tests that need them apply them

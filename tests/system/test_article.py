@@ -103,7 +103,7 @@ def test_the_article_from_install_to_uninstall(kubectl, tmp_path):
     started = subprocess.run(
         ["bash", "-c", "lateen cluster start"], env=shell.environment, capture_output=True, text=True, check=False
     )
-    if "cannot make namespaces" in started.stderr:
+    if "cannot create namespaces" in started.stderr:
         pytest.skip(started.stderr)
     assert started.returncode == 0, started.stderr
     try:

@@ -400,7 +400,7 @@ def test_without_namespaces_the_message_says_what_to_allow(tmp_path):
         check=False,
     )
     assert done.returncode == 1
-    assert "cannot make namespaces" in done.stderr
+    assert "cannot create namespaces" in done.stderr
     assert "user.max_user_namespaces" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -412,4 +412,4 @@ def test_an_interrupted_demo_is_repaired_by_the_next(other):
     process.wait(20)
     assert b"Traceback" not in process.stderr.read()
     done = other.lateen("demo", timeout=180)
-    assert "Bookinfo runs in the mesh" in done.stderr
+    assert "Bookinfo is running in the mesh" in done.stderr

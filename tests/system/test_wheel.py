@@ -64,7 +64,7 @@ def test_the_demo_runs_from_the_wheel_alone_and_its_console_shows_a_page(install
     mesh.environment.pop("PYTHONPATH", None)
     try:
         started = mesh.run(lateen, "demo", ok=False, timeout=180)
-        if "cannot make namespaces" in started.stderr:
+        if "cannot create namespaces" in started.stderr:
             pytest.skip(started.stderr.strip())
         assert started.returncode == 0, started.stderr
         assert mesh.page()[0] == 200

@@ -219,7 +219,8 @@ def test_arguments_go_to_envoy_and_to_the_log(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"), [(["nothing"], "no kind of proxy"), (["--nosuch=1"], "--nosuch"), (["--domain"], "a value")]
+    ("arguments", "says"),
+    [(["nothing"], "not a kind of proxy"), (["--nosuch=1"], "--nosuch"), (["--domain"], "a value")],
 )
 def test_an_argument_that_does_not_exist_is_named(monkeypatch, tmp_path, arguments, says):
     with pytest.raises(options.UsageError, match=says):

@@ -103,5 +103,5 @@ def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(programs.Missing, match="not executable"):
         programs.needs([str(tmp_path / "data")])
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(programs.Missing, match="leads to itself"):
+    with pytest.raises(programs.Missing, match="leads back to itself"):
         programs.needs([str(tmp_path / "loop")])

@@ -271,7 +271,7 @@ spec:
         ("{{ if }}", "line 1"),
         ("a: {{ nosuch 1 }}", 'no function "nosuch"'),
         ("{{ range .Spec.Containers }}", "no {{ end }}"),
-        ('{{ define "a" }}{{ template "a" . }}{{ end }}{{ template "a" . }}', "without an end"),
+        ('{{ define "a" }}{{ template "a" . }}{{ end }}{{ template "a" . }}', "endlessly"),
         ("- a", "mapping"),
         ("{{ fail `stop here` }}", "stop here"),
     ],

@@ -89,7 +89,7 @@ def test_other_probes():
     assert well is None
     assert ill
     assert asyncio.run(health.once({"exec": {"command": ["true"]}})) is None
-    assert asyncio.run(health.once({"exec": {"command": ["false"]}})) == "false ended with 1"
+    assert asyncio.run(health.once({"exec": {"command": ["false"]}})) == "false exited with 1"
     assert "within" in asyncio.run(health.once({"exec": {"command": ["sleep", "5"]}, "timeoutSeconds": 0.1}))
 
 

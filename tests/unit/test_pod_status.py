@@ -60,7 +60,7 @@ def test_the_last_end_is_kept_while_a_container_waits_and_runs_again():
 
 
 def test_a_running_container_does_not_wait():
-    with pytest.raises(ValueError, match="runs"):
+    with pytest.raises(ValueError, match="is running"):
         running().waits("X")
 
 

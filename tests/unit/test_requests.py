@@ -213,7 +213,7 @@ def test_a_yaml_body_of_nested_aliases_is_refused(cluster):
     bomb = "\n".join(["a0: &a0 x"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10)])
     code, answer = cluster.ask("POST", PODS, bomb.encode(), content="application/yaml")
     assert code == 400
-    assert "aliases written out" in answer["message"]
+    assert "aliases expanded" in answer["message"]
 
 
 def test_deep_nesting_is_a_bad_request(cluster):

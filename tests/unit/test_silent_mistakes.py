@@ -45,7 +45,7 @@ def test_two_virtual_services_for_one_host_the_younger_is_said_to_get_nothing(ga
     text = DOOR % HTTP + vs("red", "lab.test", ROUTE, gateways) + vs("blue", "lab.test", ROUTE, gateways, 2)
     names = said(text, "LAT0101")
     assert {n for n, _ in names} == {"blue"}
-    assert "the older VirtualService shop/red takes everything" in names[0][1]
+    assert "it is shadowed by the older VirtualService shop/red" in names[0][1]
 
 
 def test_a_rule_behind_one_with_a_condition_is_not_shadowed():

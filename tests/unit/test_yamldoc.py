@@ -24,7 +24,7 @@ def test_aliases_of_aliases_are_refused_before_they_are_written_out():
         f"a{i}: &a{i} {{{', '.join(f'k{j}: *a{i - 1}' for j in range(9))}}}" for i in range(1, 10)
     ]
     for bomb in (levels, merged):
-        with pytest.raises(YamlError, match="aliases written out") as e:
+        with pytest.raises(YamlError, match="aliases expanded") as e:
             yamldoc.documents("\n".join(bomb))
         assert e.value.line in (6, 7)
 
@@ -57,7 +57,7 @@ def test_a_key_given_twice_is_an_error_with_its_position():
     with pytest.raises(YamlError) as e:
         yamldoc.documents("a: 1\nb: 2\na: 3\n")
     assert (e.value.line, e.value.column) == (3, 1)
-    assert "given twice" in str(e.value)
+    assert "duplicate key" in str(e.value)
 
 
 def test_python_tags_are_refused():

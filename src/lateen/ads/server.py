@@ -1,4 +1,4 @@
-"""The gRPC server of delta ADS: it moves bytes between streams and sessions and knows nothing of their content."""
+"""The gRPC server of delta ADS: moves bytes between streams and sessions without knowing their contents."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger("lateen.ads")
 
 MAX_MESSAGE = 4 * 1024 * 1024
 SLICE_S = 0.005
-"""A push lets other work go on after this time: messages leave while it goes on."""
+"""Seconds after which a push yields to other work, so that messages leave while it is going on."""
 
 
 @dataclass(eq=False)
@@ -35,7 +35,7 @@ class Connection:
     identity: str
     version: str
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """What the proxy says of itself, as far as it is text."""
+    """What the proxy reports about itself, limited to text values."""
     session: Session = field(default_factory=Session)
     connected_at: float = field(default_factory=time.time)
     outbox: asyncio.Queue[Response | None] = field(default_factory=lambda: asyncio.Queue(maxsize=64))
@@ -43,11 +43,11 @@ class Connection:
     sent_at: dict[str, float] = field(default_factory=dict)
     """When the last response of each type left, in seconds since the epoch."""
     view: object = None
-    """What the last offer was made of, kept so that the next one shares what has not changed."""
+    """What the last offer was made from, kept so that the next one shares what has not changed."""
 
     def send(self, responses: list[Response]) -> None:
         for response in responses:
-            self.outbox.put_nowait(response)  # at most one per type is in flight, so it cannot overflow
+            self.outbox.put_nowait(response)  # at most one response per type is in flight, so it cannot overflow
 
 
 @dataclass(eq=False)
@@ -63,14 +63,14 @@ class Proxyless:
             self.outbox.put_nowait(response)
 
     def drop(self) -> None:
-        """End the stream, whatever is waiting."""
+        """End the stream, even if something is waiting."""
         while not self.outbox.empty():
             self.outbox.get_nowait()
         self.outbox.put_nowait(None)
 
 
 Allow = Callable[[NodeId, str, dict[str, str]], str | None]
-"""(who it says it is, what its certificate says, its metadata) -> why it may not, or None."""
+"""(claimed identity, the certificate's identity, metadata) -> why it is not admitted, or None."""
 Sets_ = Callable[[Connection], Mapping[str, Sets]]
 ProxylessSets = Callable[[NodeId], Mapping[str, Sets]]
 OnRejection = Callable[[Connection, Rejection], None]
@@ -85,7 +85,7 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         self.joined: Callable[[Connection], None] = lambda _: None
         self.left: Callable[[Connection], None] = lambda _: None
         self.answered: Callable[[], None] = lambda: None
-        """Called whenever a proxy has acknowledged or refused something, has come or gone."""
+        """Called whenever a proxy has acknowledged or rejected something, connected or disconnected."""
         self.questions: Questions | None = None
         """Who answers questions of clients with a certificate about the control plane."""
         self.pushes: dict[str, int] = {}
@@ -205,15 +205,15 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         self.answered()
 
     async def push(self) -> None:
-        """Offer every proxy what it shall have now; a failure with one does not touch the others. Other work goes on in
-        between."""
+        """Offer every proxy what it should have now; a failure with one does not affect the others. Yields to other
+        work in between."""
         last = time.monotonic()
         for connection in tuple(self.connections):
             if connection not in self.connections:
-                continue  # left meanwhile
+                continue  # disconnected in the meantime
             try:
                 connection.send(connection.session.offer(self._sets(connection)))
-            except Exception:  # isolation: the last good configuration of this proxy stays
+            except Exception:  # isolation: this proxy keeps its last good configuration
                 log.exception("no push to %s", connection.node)
             if time.monotonic() - last > SLICE_S:
                 await asyncio.sleep(0)
@@ -221,7 +221,7 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         for stream in tuple(self.proxyless):
             try:
                 stream.send(stream.session.offer(self._proxyless_sets(stream.node)))
-            except Exception:  # also a client that does not read: it is dropped and comes back
+            except Exception:  # including a client that does not read: it is disconnected and reconnects
                 log.exception("no push to %s", stream.node)
                 self.proxyless.discard(stream)
                 stream.drop()
@@ -252,7 +252,7 @@ async def _node(first: Any, context: grpc.aio.ServicerContext) -> NodeId:
 
 
 def encode(response: Response) -> bytes:
-    """A DeltaDiscoveryResponse; the resources are joined as the bytes they already are (field 2)."""
+    """A DeltaDiscoveryResponse; its resources are joined as the serialized bytes that they already are (field 2)."""
     head = discovery_pb2.DeltaDiscoveryResponse(
         type_url=response.type_url, nonce=response.nonce, removed_resources=response.removed
     )
@@ -262,7 +262,7 @@ def encode(response: Response) -> bytes:
 
 
 def _identity(context: grpc.aio.ServicerContext) -> str:
-    """The SPIFFE id of the verified client certificate; empty where there is none."""
+    """The SPIFFE ID in the verified client certificate; empty if there is none."""
     for value in context.auth_context().get("x509_subject_alternative_name", ()) or ():
         text = value.decode()
         if text.startswith("spiffe://"):

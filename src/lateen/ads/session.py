@@ -1,10 +1,10 @@
-"""One proxy's conversation in the incremental protocol: what it has, what it wants, what it refused. No I/O, no clock.
+"""One proxy's conversation in the incremental protocol: what it has, wants and has rejected. No I/O, no clock.
 
 Rules (envoyproxy.io, xDS protocol): a resource that was asked for is sent even if unchanged; unknown names are
-remembered; an unchanged resource is not sent again; one response per type is in flight, later changes are merged
-into the next; clusters leave last, when no answer to what named them is awaited; a refusal (``error_detail``) keeps
-the last good configuration, and the same bytes are not offered again; clusters that changed get their endpoints again,
-or Envoy waits for them.
+remembered; an unchanged resource is not sent again; one response per type is in flight, and later changes are merged
+into the next; clusters are removed last, when no acknowledgement of what referred to them is pending; a rejection
+(``error_detail``) keeps the last good configuration, and the same bytes are not offered again; changed clusters get
+their endpoints again, because Envoy waits for them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WILDCARD = "*"
 
 @dataclass(frozen=True)
 class Request:
-    """A DeltaDiscoveryRequest without its protobuf."""
+    """A DeltaDiscoveryRequest, independent of protobuf."""
 
     type_url: str
     nonce: str = ""
@@ -42,7 +42,7 @@ class Response:
 
 @dataclass(frozen=True)
 class Rejection:
-    """What a proxy refused: its own words, and the resources of that response with their origins."""
+    """What a proxy has rejected: its own message, and the resources of that response with their origins."""
 
     type_url: str
     message: str
@@ -51,8 +51,8 @@ class Rejection:
 
 
 def _without_culprits(every: list[str], named: tuple[str, ...]) -> list[frozenset[str]]:
-    """What to offer again after a refusal: the resources that Envoy does not complain of; where it names none of
-    several, each half by itself."""
+    """What to offer again after a rejection: the resources that Envoy does not complain about; if it names none of
+    several, each half separately."""
     if len(named) < len(every):
         return [frozenset(every) - frozenset(named)]
     half = len(every) // 2
@@ -64,17 +64,17 @@ class _Type:
     wildcard: bool = False
     names: set[str] = field(default_factory=set)
     acked: dict[str, str] = field(default_factory=dict)
-    """Versions that the proxy has (or was sent and has not refused)."""
+    """Versions that the proxy has (or was sent and has not rejected)."""
     offered: Sets = ()
     pending: Response | None = None
     forced: set[str] = field(default_factory=set)
     subscribed: bool = False
     refused: dict[str, str] = field(default_factory=dict)
-    """Versions that it refused; they are not offered again."""
+    """Versions that it has rejected; they are not offered again."""
     batches: list[frozenset[str]] = field(default_factory=list)
-    """Parts of a refused response that are offered again by themselves, until the culprits are alone."""
+    """Parts of a rejected response that are offered again separately, until the culprits are isolated."""
     held: set[str] = field(default_factory=set)
-    """Clusters that are gone, while routes that name them may still be on their way out."""
+    """Removed clusters to which routes in flight may still refer."""
     acks: int = 0
     nacks: int = 0
     sent: str = ""
@@ -95,7 +95,7 @@ class Session:
         return tuple(t for t, state in self._types.items() if state.subscribed)
 
     def synced(self, type_url: str) -> str:
-        """NOT SENT, SYNCED, STALE (sent, not acknowledged) or ERROR, as proxy-status says it."""
+        """NOT SENT, SYNCED, STALE (sent, not acknowledged) or ERROR, as shown by proxy-status."""
         state = self._types.get(type_url)
         if state is None or not (state.acks or state.nacks or state.pending):
             return "NOT SENT"
@@ -104,11 +104,11 @@ class Session:
         return "STALE" if state.pending else "SYNCED"
 
     def sets(self) -> Mapping[str, Sets]:
-        """What the proxy shall have."""
+        """What the proxy should have."""
         return self._sets
 
     def names(self, type_url: str) -> tuple[str, ...]:
-        """What the proxy asked for by name."""
+        """The names that the proxy asked for."""
         state = self._types.get(type_url)
         return tuple(sorted(state.names)) if state else ()
 
@@ -123,7 +123,7 @@ class Session:
         return any(state.refused for state in self._types.values())
 
     def missing(self, type_url: str) -> tuple[frozenset[str], frozenset[str]]:
-        """(names of resources that are on their way, names of those that it refused)."""
+        """(names of resources in flight, names of those that it has rejected)"""
         state = self._types.get(type_url)
         if state is None:
             return frozenset(), frozenset()
@@ -131,7 +131,7 @@ class Session:
         return frozenset(waiting.union(*state.batches)), frozenset(state.refused)
 
     def receive(self, request: Request) -> tuple[list[Response], Rejection | None]:
-        """A request of the proxy; what to send now, and what it refused."""
+        """Handle a request of the proxy; returns what to send now, and what it has rejected."""
         state = self._types.setdefault(request.type_url, _Type())
         rejection = None
         if request.nonce:
@@ -170,7 +170,7 @@ class Session:
             state.offered = ()
 
     def _own_name(self, type_url: str, name: str) -> str:
-        """The same text as one object for all sessions, where the resource is known: names are most of a session."""
+        """The same string object for all sessions if the resource is known: most of a session's memory is names."""
         found = next((s.resources[name] for s in self._sets.get(type_url, ()) if name in s.resources), None)
         return found.name if found else name
 
@@ -204,12 +204,13 @@ class Session:
         return rejection
 
     def offer(self, sets: Mapping[str, Sets]) -> list[Response]:
-        """The resources that the proxy shall have now; what to send."""
+        """Set the resources that the proxy should have now; returns what to send."""
         self._sets = dict(sets)
         return self.flush()
 
     def flush(self) -> list[Response]:
-        """Responses for every type with news and none in flight, what is referred to before what refers."""
+        """Responses for every type with changes and none in flight; resources are sent before those that refer to
+        them."""
         out: list[Response] = []
         for type_url in names.ORDER:
             state = self._types.get(type_url)
@@ -229,7 +230,7 @@ class Session:
         return [*out, *self._removals()]
 
     def _removals(self) -> list[Response]:
-        """Clusters that are gone leave last: after everything that named them has been taken."""
+        """Removed clusters are withdrawn last: after everything that referred to them has been acknowledged."""
         clusters = self._types.get(names.CDS)
         if clusters is None or not clusters.held or any(t.pending for t in self._types.values()):
             return []
@@ -243,18 +244,18 @@ class Session:
 
     @staticmethod
     def _hosts(state: _Type, sets: Sets, changed: set[str]) -> set[str]:
-        """Virtual hosts are subscribed to by the name of their route configuration, which prefixes theirs."""
+        """Virtual hosts are subscribed to by the name of their route configuration, which is a prefix of theirs."""
         if state.forced:
             state.forced |= {n for s in sets for n in s.resources if n.partition("/")[0] in state.forced}
         return {n for n in changed if n.partition("/")[0] in state.names} | state.forced
 
     def _waits_for_clusters(self, type_url: str) -> bool:
-        """Routes must not name clusters that are not there yet; Envoy does not wait for them by itself."""
+        """Routes must not refer to clusters that are not there yet; Envoy does not wait for them by itself."""
         clusters = self._types.get(names.CDS)
         return type_url in (names.RDS, names.VHDS) and clusters is not None and clusters.pending is not None
 
     def _nothing(self, type_url: str) -> Response:
-        """The answer to a first request for which there is nothing: Envoy waits for one."""
+        """The empty response to a first request for which there is nothing: Envoy waits for one."""
         self._nonce += 1
         return Response(type_url, str(self._nonce), (), ())
 

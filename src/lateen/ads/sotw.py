@@ -1,4 +1,4 @@
-"""The state-of-the-world protocol, which gRPC's own xDS client speaks: every response has all that is subscribed to.
+"""The state-of-the-world protocol, which gRPC's own xDS client speaks: every response has all subscribed resources.
 
 Pure, like ``session``: requests in, responses out.
 """
@@ -39,7 +39,7 @@ class SotwSession:
     _nonce: int = 0
 
     def receive(self, type_url: str, wanted: tuple[str, ...], nonce: str) -> list[Response]:
-        """A request: a first one, an acknowledgement, or a change of subscription."""
+        """A request: the first one, an acknowledgement, or a change of subscriptions."""
         state = self._types.setdefault(type_url, _Type())
         if nonce and nonce != state.nonce:
             return []

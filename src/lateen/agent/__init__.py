@@ -1,1 +1,1 @@
-"""pilot-agent: one beside each Envoy."""
+"""pilot-agent, which runs beside each Envoy."""

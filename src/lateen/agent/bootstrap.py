@@ -1,4 +1,4 @@
-"""Envoy's bootstrap: who it is, where its control plane is, health and metrics listeners, limits."""
+"""Envoy's bootstrap: its identity, the address of its control plane, health and metrics listeners, limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DIRECTORY = "/etc/istio/proxy"
 
 @dataclass(frozen=True)
 class Proxy:
-    """What the agent knows of its pod."""
+    """What the agent knows about its pod."""
 
     node: NodeId
     metadata: Json
@@ -53,7 +53,7 @@ def _file_secret(name: str) -> Json:
 
 
 def _tls(host: str) -> Json:
-    """To istiod: mutual TLS with the workload's certificate; istiod is known by its DNS name."""
+    """The cluster for istiod: mutual TLS with the workload's certificate; istiod is verified by its DNS name."""
     return {
         "name": "envoy.transport_sockets.tls",
         "typed_config": {
@@ -61,7 +61,7 @@ def _tls(host: str) -> Json:
             "sni": host,
             "common_tls_context": {
                 "alpn_protocols": ["h2"],
-                # Without a maximum, an Envoy that is the client stops at TLS 1.2.
+                # Without a maximum, Envoy as a client does not go beyond TLS 1.2.
                 "tls_params": {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"},
                 "tls_certificate_sds_secret_configs": [_file_secret("default")],
                 "combined_validation_context": {
@@ -106,7 +106,7 @@ def _listener(name: str, port: int, route: Json, cluster: str) -> Json:
     }
 
 
-# Istio's default: Envoy keeps a few series of its own; all else costs memory for each cluster.
+# Istio's default: keep few of Envoy's own series; the others cost memory for each cluster.
 _KEPT_PREFIXES = (
     "cluster_manager",
     "listener_manager",
@@ -117,7 +117,7 @@ _KEPT_PREFIXES = (
 )
 _KEPT_SUFFIXES = ("downstream_cx_active", "ssl.handshake")
 _KEPT_PARTS = ("rbac.",)
-"""What authorization policies allow and refuse, or would refuse in a dry run."""
+"""Statistics of what authorization policies allow and deny, or would deny in a dry run."""
 
 
 def bootstrap(p: Proxy) -> Json:

@@ -1,7 +1,7 @@
-"""istio-iptables: the redirect rules of a pod, as data and as one iptables-restore.
+"""istio-iptables: a pod's redirection rules, as data and as input of a single iptables-restore.
 
-The rules are Istio's: everything that leaves goes to 15001, everything that comes goes to 15006; what the proxy
-itself sends goes out untouched. The proxy is known by its user id, or by a socket mark where ids cannot differ.
+The rules are Istio's: outgoing connections are redirected to 15001 and incoming ones to 15006; what the proxy itself
+sends passes unchanged. The proxy is identified by its user id, or by a socket mark where ids cannot differ.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class Capture:
     exclude_outbound_ports: str = ""
     include_outbound_ports: str = ""
     kubevirt_interfaces: str = ""
-    """Interfaces of virtual machines in the pod: what comes from them is outbound."""
+    """Interfaces of virtual machines in the pod: what arrives on them is outbound traffic."""
     exclude_interfaces: str = ""
     dns: int = 0
     """The port that DNS is redirected to; 0 for none."""
     tproxy: bool = False
-    """Asked for; the rules are those of REDIRECT."""
+    """TPROXY was asked for; the rules are those of REDIRECT."""
     validate: bool = False
-    """A CNI plugin has written the rules; only look whether they hold."""
+    """A CNI plugin has written the rules; only check that they work."""
 
 
 class UsageError(ValueError):
@@ -57,7 +57,7 @@ _FLAGS = {
 
 
 def parse(arguments: list[str], mark: int | None = None, dns: bool = False) -> Capture:
-    """Istio's short flags; ``dns`` is what holds where no flag says whether DNS is redirected. Raises UsageError."""
+    """Parse Istio's short flags; ``dns`` is the default for whether DNS is redirected. Raises UsageError."""
     values: dict[str, object] = {"mark": mark, "dns": ports.DNS if dns else 0}
     rest = list(arguments)
     while rest:
@@ -75,7 +75,7 @@ def parse(arguments: list[str], mark: int | None = None, dns: bool = False) -> C
         value = rest.pop(0)
         if flag == "-m":
             if value not in ("REDIRECT", "TPROXY"):
-                raise UsageError(f"-m {value}: it can be REDIRECT or TPROXY")
+                raise UsageError(f"-m {value}: must be REDIRECT or TPROXY")
             values["tproxy"] = value == "TPROXY"
         elif flag in _FLAGS:
             name = _FLAGS[flag]
@@ -90,7 +90,7 @@ def _items(text: str) -> list[str]:
 
 
 def rules(c: Capture) -> str:
-    """The nat table as iptables-restore reads it. Pure."""
+    """The nat table in the format of iptables-restore. Pure."""
     own = f"-m mark --mark {c.mark}" if c.mark is not None else f"-m owner --uid-owner {c.uid}"
     other = f"-m mark ! --mark {c.mark}" if c.mark is not None else f"-m owner ! --uid-owner {c.uid}"
     out = [
@@ -120,7 +120,7 @@ def rules(c: Capture) -> str:
         else:
             out += [f"-A ISTIO_INBOUND -p tcp --dport {p} -j ISTIO_IN_REDIRECT" for p in _items(c.include_ports)]
     if c.dns:
-        # By UDP and by TCP; what the proxy and the agent themselves ask goes to the real servers.
+        # Over UDP and TCP; queries of the proxy and the agent themselves go to the real servers.
         for kind in ("udp", "tcp"):
             out.append(f"-A OUTPUT -p {kind} --dport 53 {own} -j RETURN")
             out.append(f"-A OUTPUT -p {kind} --dport 53 -j REDIRECT --to-ports {c.dns}")
@@ -128,7 +128,7 @@ def rules(c: Capture) -> str:
     out += [f"-A ISTIO_OUTPUT -p tcp --dport {p} -j RETURN" for p in _items(c.exclude_outbound_ports)]
     out += [
         "-A ISTIO_OUTPUT -s 127.0.0.6/32 -o lo -j RETURN",
-        # the proxy calls its own workload by its address: back in through the inbound side
+        # the proxy connects to its own workload by its address: redirect to the inbound listener
         f"-A ISTIO_OUTPUT ! -d 127.0.0.1/32 -o lo -p tcp ! --dport 15008 {own} -j ISTIO_IN_REDIRECT",
         f"-A ISTIO_OUTPUT -o lo {other} -j RETURN",
         f"-A ISTIO_OUTPUT {own} -j RETURN",
@@ -148,7 +148,7 @@ def rules(c: Capture) -> str:
 
 
 def install(c: Capture) -> None:
-    """Raises SystemExit with a sentence where the rules cannot be written."""
+    """Write the rules. Raises SystemExit with a sentence if that fails."""
     try:
         done = subprocess.run(
             ["iptables-restore", "-w", "10", "--noflush"],
@@ -164,12 +164,12 @@ def install(c: Capture) -> None:
         sys.exit(f"istio-iptables: {done.stderr.strip()} (the container needs the capability NET_ADMIN)")
     if c.tproxy:
         print("TPROXY: connections are redirected as with REDIRECT; the application does not see the client's address")
-    print(f"redirected: outbound to {c.outbound}, inbound to {c.inbound}, except what the proxy itself sends")
+    print(f"redirected: outbound to {c.outbound}, inbound to {c.inbound}, except for what the proxy itself sends")
 
 
 def validate(c: Capture) -> None:
-    """Whether the pod's rules hold, which a CNI plugin has written: a connection of the proxy's own user to the pod
-    itself must come in by the inbound port. Raises SystemExit with a sentence where it does not."""
+    """Check that the rules written by a CNI plugin work: a connection of the proxy's own user to the pod itself must
+    arrive at the inbound port. Raises SystemExit with a sentence if it does not."""
     with socket.socket() as server, socket.socket() as client:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.bind(("0.0.0.0", c.inbound))
@@ -183,4 +183,4 @@ def validate(c: Capture) -> None:
             sys.exit(
                 f"istio-iptables: the pod's traffic is not redirected ({e}); is the CNI plugin ready on this node?"
             )
-    print("the redirection of the CNI plugin holds")
+    print("the CNI plugin's redirection works")

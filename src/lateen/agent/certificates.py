@@ -1,4 +1,4 @@
-"""The workload's certificate: asked of istiod, written where Envoy or a gRPC library watches, renewed in time."""
+"""The workload's certificate: requested from istiod, written where Envoy or a gRPC library watches, renewed in time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SYSTEM_ROOTS = (
     "/etc/ssl/ca-bundle.pem",  # SUSE
     "/etc/ssl/cert.pem",
 )
-"""Where systems keep the authorities that they trust."""
+"""Where distributions keep the certificate authorities that they trust."""
 Write = Callable[[Path, str, str, str], None]
 """(directory, certificate chain, key, root), all PEM."""
 
@@ -33,13 +33,13 @@ class Certificates:
         self._istiod, self._directory, self._write = istiod, directory, write
 
     async def get(self) -> float:
-        """Get a new certificate and write it; the seconds until its renewal. Raises istiod.FAILURES."""
+        """Request a certificate and write it; returns the seconds until its renewal. Raises istiod.FAILURES."""
         key = certs.new_key()
         found = await self._istiod.ask("/certificates", {"csr": certs.request(key)})
         self._write(self._directory, found["certificate"], certs.key_pem(key), found["root"])
         _, end = certs.validity(found["certificate"])
         log.info("certificate for %s until %s", found["identity"], end.isoformat())
-        # At half of its life, not all proxies at once.
+        # At about half of its lifetime, so that not all proxies renew at once.
         return max(1.0, (end - times.now()).total_seconds() * random.uniform(RENEW_AT - 0.01, RENEW_AT + 0.01))
 
     async def first(self) -> float:
@@ -53,7 +53,7 @@ class Certificates:
 
 
 def write_files(directory: Path, certificate: str, key: str, root: str) -> None:
-    """As files of their own, as gRPC libraries want them; the key is readable by the proxy's user alone."""
+    """Write separate files, as gRPC libraries need them; only the proxy's user can read the key."""
     write_atomic(directory / "cert-chain.pem", certificate, 0o644)
     write_atomic(directory / "key.pem", key, 0o600)
     write_atomic(directory / "root-cert.pem", root, 0o644)
@@ -65,7 +65,7 @@ def _inline(pem: str) -> dict[str, str]:
 
 
 def write_secrets(directory: Path, certificate: str, key: str, root: str) -> None:
-    """Certificate, key and root as file SDS; the key is readable by the proxy's user alone."""
+    """Certificate, key and root as file SDS; only the proxy's user can read the key."""
 
     def secret(name: str, body: dict[str, object]) -> str:
         return json.dumps(
@@ -81,7 +81,7 @@ def write_secrets(directory: Path, certificate: str, key: str, root: str) -> Non
         )
 
     system = next((p for p in SYSTEM_ROOTS if Path(p).exists()), None)
-    trusted = {"filename": system} if system else _inline(root)  # none: then nobody outside is trusted
+    trusted = {"filename": system} if system else _inline(root)  # no file: then no external server is trusted
     write_atomic(
         directory / "sds-system.json", secret("system", {"validation_context": {"trusted_ca": trusted}}), 0o644
     )

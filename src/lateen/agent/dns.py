@@ -1,7 +1,8 @@
-"""DNS for the pod (15053): hosts that only the mesh knows are answered here, everything else by the pod's own servers.
+"""DNS for the pod (15053): answers for hosts that only the mesh knows, and forwards all other queries unchanged to the
+pod's own nameservers.
 
-Facts: https://istio.io/latest/docs/ops/configuration/traffic-management/dns-proxy/. Answers come from a table that
-istiod gives; what is forwarded is forwarded as it came.
+Source: https://istio.io/latest/docs/ops/configuration/traffic-management/dns-proxy/. The table of names comes from
+istiod.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ log = logging.getLogger("lateen.agent.dns")
 TTL_S = 30
 TIMEOUT_S = 5.0
 AT_ONCE = 256
-"""Forwarded questions that may wait for their answers; more are refused, which clients repeat."""
+"""Forwarded queries that may be pending; more are refused, and clients retry."""
 Table = Mapping[str, tuple[str, ...]]
-"""Host in lower case (or ``*.suffix``) -> its addresses"""
+"""Host in lower case (or ``*.suffix``) -> its addresses."""
 
 
 def servers(text: str) -> tuple[str, ...]:
-    """The nameservers of a resolv.conf."""
+    """The nameservers in a resolv.conf."""
     return tuple(parts[1] for line in text.splitlines() if len(parts := line.split()) > 1 and parts[0] == "nameserver")
 
 
 def lookup(table: Table, name: str) -> tuple[str, ...] | None:
-    """Addresses of a name; None where the mesh does not know it."""
+    """A name's addresses; None if the mesh does not know it."""
     host = name.rstrip(".").lower()
     if host in table:
         return table[host]
@@ -47,7 +48,7 @@ def lookup(table: Table, name: str) -> tuple[str, ...] | None:
 
 
 def answer(table: Table, raw: bytes) -> bytes | None:
-    """The answer to a question; None where somebody else has to answer. Raises DNSError for what is no question."""
+    """The response to a query; None if it has to be forwarded. Raises DNSError for anything that is not a query."""
     question = DNSRecord.parse(raw)
     if len(question.questions) != 1 or question.q.qtype not in (QTYPE.A, QTYPE.AAAA):
         return None
@@ -71,7 +72,7 @@ def failure(raw: bytes) -> bytes:
 
 
 class Server:
-    """``mark`` is the socket mark of the proxy's own connections, where there is one."""
+    """``mark`` is the socket mark of the proxy's own connections, if they have one."""
 
     def __init__(self, upstream: tuple[str, ...], mark: int | None) -> None:
         self.table: Table = {}
@@ -147,7 +148,7 @@ async def _exactly(loop: asyncio.AbstractEventLoop, sock: socket.socket, size: i
     while len(out) < size:
         more = await loop.sock_recv(sock, size - len(out))
         if not more:
-            raise OSError("the server hung up")
+            raise OSError("the server closed the connection")
         out += more
     return out
 

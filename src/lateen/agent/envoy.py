@@ -1,4 +1,4 @@
-"""Running Envoy: its bootstrap and environment, restarts, readiness, and a graceful end."""
+"""Running Envoy: bootstrap and environment, restarts, readiness, graceful shutdown."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ log = logging.getLogger("lateen.agent.envoy")
 
 DIRECTORY = Path(bootstrap.DIRECTORY)
 DRAIN_S, TERMINATION_S = 45.0, 5.0
-"""Istio's defaults of ``drainDuration`` and ``terminationDrainDuration``, for when istiod does not say any."""
+"""Istio's defaults of ``drainDuration`` and ``terminationDrainDuration``, used if istiod sends none."""
 OVERRIDE = "ISTIO_BOOTSTRAP_OVERRIDE"
-"""The variable with the path of a partial bootstrap, which Envoy merges over its own."""
+"""The variable with the path of a partial bootstrap that Envoy merges into its own."""
 
 
 class Envoy:
@@ -37,7 +37,7 @@ class Envoy:
         self._drain_s, self._termination_s = DRAIN_S, TERMINATION_S
 
     async def _bootstrap(self) -> dict[str, Any]:
-        """With the patches that EnvoyFilters have for it; without them where istiod does not answer."""
+        """The bootstrap with the patches of its EnvoyFilters; without patches if istiod does not answer."""
         o = self._options
         plain = bootstrap.bootstrap(
             bootstrap.Proxy(
@@ -70,7 +70,7 @@ class Envoy:
         return out
 
     async def run(self) -> None:
-        """Start it, and start it again when it dies, with a pause that grows."""
+        """Start Envoy, and restart it when it dies, with growing pauses."""
         config = await self._bootstrap()
         path = DIRECTORY / "envoy-rev.json"
         write_atomic(path, json.dumps(config), 0o600)
@@ -86,11 +86,11 @@ class Envoy:
                 return
             self._metrics.restarts += 1
             wait = 0.1 if time.monotonic() - started > 30 else min(wait * 2, 10.0)
-            log.error("Envoy exited with %s; starting it again in %.1f s", code, wait)
+            log.error("Envoy exited with %s; restarting it in %.1f s", code, wait)
             await asyncio.sleep(wait)
 
     async def ready(self) -> str | None:
-        """None where Envoy serves with configuration from istiod, else what is missing."""
+        """None if Envoy serves configuration from istiod, otherwise what is missing."""
         if self._draining:
             return "draining"
         try:
@@ -104,7 +104,7 @@ class Envoy:
         return None if self._configured else "Envoy has not accepted listeners from istiod yet"
 
     async def drain(self) -> None:
-        """Tell clients to go elsewhere, and give requests in flight their time."""
+        """Tell clients to go elsewhere, and give requests in flight time to finish."""
         if self._draining:
             return
         self._draining = True
@@ -126,7 +126,7 @@ class Envoy:
 
 
 def environment(o: Options) -> dict[str, str]:
-    """What Envoy says of itself in metrics and to its peers."""
+    """What Envoy reports about itself in metrics and to its peers."""
     labels = o.labels
     workload = o.env.get("ISTIO_META_WORKLOAD_NAME", o.pod)
     app = labels.get("app") or labels.get("app.kubernetes.io/name") or ""
@@ -148,7 +148,7 @@ def environment(o: Options) -> dict[str, str]:
 
 
 async def accepted_listeners() -> bool:
-    """Whether Envoy has taken clusters and listeners once: before that nothing goes through it, though it runs."""
+    """Whether Envoy has ever accepted clusters and listeners: before that, no traffic passes although it is running."""
     wanted = "/stats?filter=%5E(cluster_manager%5C.cds%7Clistener_manager%5C.lds)%5C.update_success%24"
     try:
         return updated((await http.fetch("127.0.0.1", ports.ADMIN, wanted, timeout=2)).body)
@@ -157,6 +157,6 @@ async def accepted_listeners() -> bool:
 
 
 def updated(counters: bytes) -> bool:
-    """Whether Envoy's ``update_success`` of clusters and of listeners both count something."""
+    """Whether Envoy's ``update_success`` counters of both clusters and listeners are above zero."""
     counts = [line.rpartition(b":")[2].strip() for line in counters.splitlines() if line.strip()]
     return len(counts) == 2 and all(c != b"0" for c in counts)

@@ -1,7 +1,7 @@
-"""One call of ``grpc.health.v1.Health/Check``, without a gRPC library: the agent shall stay small.
+"""One call of ``grpc.health.v1.Health/Check`` without a gRPC library, because the agent has to stay small.
 
-HTTP/2 with one stream. The request's headers are literals that need no table (RFC 7541 §6.2.2); of the answer only the
-data frames are read, since a health check that succeeds has one, and one that fails has none.
+HTTP/2 with a single stream. The request's headers are literals that need no table (RFC 7541 §6.2.2); of the response
+only the data frames are read: a successful health check has one, a failed one has none.
 Source: RFC 9113, https://github.com/grpc/grpc/blob/master/doc/health-checking.md
 """
 
@@ -19,7 +19,7 @@ MAX_FRAME, MAX_FRAMES = 16384, 200
 
 
 async def check(sock: socket.socket, service: str) -> str:
-    """Empty where the service is SERVING, else what is wrong. Closes the connection. Raises OSError."""
+    """Empty if the service is SERVING, otherwise what is wrong. Closes the connection. Raises OSError."""
     reader, writer = await asyncio.open_connection(sock=sock)
     try:
         writer.write(_request(service))
@@ -57,7 +57,7 @@ def _request(service: str) -> bytes:
 
 
 def _text(value: bytes) -> bytes:
-    """A literal without Huffman coding; all of ours are shorter than 127."""
+    """A literal without Huffman coding; all of ours are shorter than 127 bytes."""
     return bytes((len(value),)) + value
 
 
@@ -75,7 +75,7 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
         head = await reader.readexactly(9)
         length, kind, flags = int.from_bytes(head[:3], "big"), head[3], head[4]
         if length > MAX_FRAME:
-            return "it does not speak HTTP/2" if not data else "a frame is too long"
+            return "the server does not speak HTTP/2" if not data else "a frame is too long"
         body = await reader.readexactly(length)
         if kind == _SETTINGS and not flags & _ACK:
             writer.write(_frame(_SETTINGS, _ACK, 0))

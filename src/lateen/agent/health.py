@@ -1,4 +1,4 @@
-"""Whether a machine's application is well, as its WorkloadGroup's probe asks: HTTP, TCP or a command."""
+"""The health of a machine's application, by the probe of its WorkloadGroup: HTTP, TCP or a command."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from lateen.kit import http
 
 AGAIN = 6
-"""Every so many probes the state is told again, should it have been lost."""
+"""The state is reported again after this many probes, in case a report was lost."""
 Report = Callable[[bool, str], Awaitable[None]]
 
 
 async def once(probe: dict[str, Any]) -> str | None:
-    """None where it is well, else what is wrong."""
+    """None if the application is healthy, otherwise what is wrong."""
     limit = float(probe.get("timeoutSeconds") or 1)
     try:
         if get := probe.get("httpGet"):
@@ -35,7 +35,7 @@ async def once(probe: dict[str, Any]) -> str | None:
             except TimeoutError:
                 process.kill()
                 raise
-            return None if code == 0 else f"{command[0]} ended with {code}"
+            return None if code == 0 else f"{command[0]} exited with {code}"
     except TimeoutError:
         return f"no answer within {limit:g} s"
     except OSError as e:
@@ -45,7 +45,7 @@ async def once(probe: dict[str, Any]) -> str | None:
 
 async def _get(get: dict[str, Any], limit: float) -> str | None:
     context = None
-    if str(get.get("scheme") or "").upper() == "HTTPS":  # as the kubelet: the certificate is not looked at
+    if str(get.get("scheme") or "").upper() == "HTTPS":  # as the kubelet: the certificate is not verified
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     answer = await http.fetch(
@@ -60,8 +60,8 @@ async def _get(get: dict[str, Any], limit: float) -> str | None:
 
 
 async def watch(probe: dict[str, Any], report: Report) -> None:
-    """Report each turn from well to ill and back, as often in a row as the probe asks; and the same again from time to
-    time. Never returns."""
+    """Report each change between healthy and unhealthy once the probe's thresholds are reached, and repeat the last
+    report periodically. Never returns."""
     await asyncio.sleep(float(probe.get("initialDelaySeconds") or 0))
     well: bool | None = None
     row, last = 0, None
@@ -75,5 +75,5 @@ async def watch(probe: dict[str, Any], report: Report) -> None:
                 await report(wrong is None, wrong or "the probe succeeds")
                 well = wrong is None
             except (OSError, TimeoutError, ValueError):
-                pass  # istiod does not answer: with the next probe
+                pass  # istiod does not answer: report with the next probe
         await asyncio.sleep(float(probe.get("periodSeconds") or 10))

@@ -1,4 +1,4 @@
-"""Asking istiod: certificates, bootstraps, tables of names. HTTPS, with the pod's own token."""
+"""Requests to istiod for certificates, bootstrap patches and the name table: HTTPS, with the pod's token."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ log = logging.getLogger("lateen.agent.istiod")
 ROOT = Path("/var/run/secrets/istio/root-cert.pem")
 TOKEN = Path("/var/run/secrets/tokens/istio-token")
 FAILURES = (OSError, TimeoutError, ValueError, KeyError)
-"""What a question to istiod can raise."""
+"""What a request to istiod can raise."""
 T = TypeVar("T")
 
 
 class Istiod:
-    """``mark``: the socket mark by which the proxy's own connections are known; None where the user id tells."""
+    """``mark``: the socket mark that identifies the proxy's own connections; None if the user id does."""
 
     def __init__(self, host: str, mark: int | None) -> None:
         self.host, self.mark = host, mark
@@ -66,7 +66,7 @@ class Istiod:
 
 
 async def until_answered(step: Callable[[], Awaitable[T]], what: str, first: float = 0.1, longest: float = 10.0) -> T:
-    """``step`` again and again until it does not fail, with pauses that grow; each failure is logged."""
+    """Repeat ``step`` until it succeeds, with growing pauses; each failure is logged."""
     wait = first
     while True:
         try:

@@ -25,20 +25,20 @@ USAGE = """usage: pilot-agent COMMAND
 
   proxy sidecar|router   run Envoy and serve its agent (--help lists the flags)
   istio-iptables         write the pod's redirection rules
-  wait                   until the proxy is ready
-  request METHOD PATH    ask Envoy's admin interface, or --debug-port=N the agent
+  wait                   wait until the proxy is ready
+  request METHOD PATH    call Envoy's admin interface, or the agent with --debug-port=N
   grpc-bootstrap         write certificate and bootstrap file for a gRPC library
   version                print the version"""
 
 
 def mark() -> int | None:
-    """The socket mark of the proxy's own connections; None where its user id tells them apart."""
+    """The socket mark of the proxy's own connections; None if its user id identifies them."""
     text = os.environ.get("LATEEN_SOCKET_MARK", "")
     return int(text) if text else None
 
 
 def main() -> None:
-    """Never a traceback: a failure is one sentence on stderr and an exit code."""
+    """The entry point: a failure is one sentence on stderr and an exit code, never a traceback."""
     command, arguments = (sys.argv[1:2] or [""])[0], sys.argv[2:]
     match command:
         case "proxy":
@@ -83,7 +83,7 @@ def _proxy(arguments: list[str]) -> None:
 
 
 def read_options(arguments: list[str]) -> tuple[options_of.Options, options_of.Log]:
-    """One sentence and an exit code for what cannot be read."""
+    """Parse arguments and environment; exit with one sentence if they are invalid."""
     try:
         return options_of.read(arguments, mark())
     except options_of.UsageError as e:
@@ -94,7 +94,7 @@ def read_options(arguments: list[str]) -> tuple[options_of.Options, options_of.L
 
 
 async def _wait(arguments: list[str]) -> int:
-    """``wait [--timeoutSeconds=N] [--periodMillis=N] [--url=URL]``: until the proxy is ready."""
+    """``wait [--timeoutSeconds=N] [--periodMillis=N] [--url=URL]``: wait until the proxy is ready."""
     given = dict(a.removeprefix("--").partition("=")[::2] for a in arguments)
     if unknown := given.keys() - {"timeoutSeconds", "periodMillis", "requestTimeoutMillis", "url"}:
         print(f"pilot-agent: wait has no flag --{min(unknown)}", file=sys.stderr)
@@ -128,7 +128,7 @@ def _status_port() -> int:
 
 
 async def _request(arguments: list[str]) -> int:
-    """``request [--debug-port=N] METHOD PATH``: Envoy's admin interface, or the agent's own port."""
+    """``request [--debug-port=N] METHOD PATH``: call Envoy's admin interface, or the agent's own port."""
     port = ports.ADMIN
     rest = []
     for a in arguments:

@@ -1,4 +1,4 @@
-"""Metrics of Envoy under Istio's names, of the agent itself, and of the application: one answer for Prometheus."""
+"""Envoy's metrics under Istio's names, the agent's own and the application's, in one response for Prometheus."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lateen.wire import ports
 
 METRIC = re.compile(rb"^(# (?:TYPE|HELP) )?envoy_istio_", re.MULTILINE)
 ABSENT = re.compile(rb'(?<!response_flags)(?<!grpc_response_status)="-?"(?=[,}])')
-"""A request that reached no endpoint has no destination: Istio says unknown, Envoy leaves it empty."""
+"""A request that reached no endpoint has no destination: Istio writes "unknown", Envoy leaves it empty."""
 _GRAPH = "/stats/prometheus?usedonly&filter=%5Eistio%5C.%28requests_total%7Ctcp_%7Crequest_duration%29"
 
 
@@ -36,12 +36,12 @@ class Metrics:
         return b"\n".join(p.rstrip(b"\n") for p in parts if p) + b"\n"
 
     async def graph(self) -> bytes:
-        """Only what edges of the graph are made of: cheap enough for a look every second."""
+        """Only the metrics that edges of the graph are made of: cheap enough to be read every second."""
         return istio_names(await _get("127.0.0.1", ports.ADMIN, _GRAPH))
 
 
 async def _get(host: str, port: int, path: str) -> bytes:
-    """Nothing where nobody answers: what else there is shall not get lost."""
+    """Empty if nobody answers, so that the other metrics are not lost."""
     with contextlib.suppress(OSError, TimeoutError, ValueError):
         return (await http.fetch(host, port, path, timeout=5)).body
     return b""

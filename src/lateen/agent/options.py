@@ -1,4 +1,4 @@
-"""What the agent is told: arguments, environment, and the labels and annotations of its pod. Read once."""
+"""The agent's settings: arguments, environment, and its pod's labels and annotations. Read once."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PODINFO = Path("/etc/istio/pod")
 STATUS_PORT = "status.sidecar.istio.io/port"
 _FLAGS = {
     "--domain": "the DNS domain of the pod's namespace",
-    "--concurrency": "threads of Envoy; 0 for one for each core",
-    "--proxyLogLevel": "level of Envoy's log",
-    "--proxyComponentLogLevel": "levels of parts of Envoy, as in misc:error",
-    "--log_output_level": "level of the agent's log: default:info, or scope:level separated by commas",
+    "--concurrency": "Envoy's worker threads; 0 for one per core",
+    "--proxyLogLevel": "Envoy's log level",
+    "--proxyComponentLogLevel": "log levels of Envoy's components, as in misc:error",
+    "--log_output_level": "the agent's log level: default:info, or scope:level separated by commas",
     "--log_as_json": "write the log as JSON",
 }
 _BARE = ("--log_as_json",)
@@ -30,7 +30,7 @@ _KINDS = ("sidecar", "router")
 
 
 class UsageError(ValueError):
-    """Arguments that ``pilot-agent proxy`` does not have."""
+    """Arguments that ``pilot-agent proxy`` does not accept."""
 
 
 def usage() -> str:
@@ -46,9 +46,9 @@ class Options:
     log_level: str = "warning"
     component_log_level: str = "misc:error,config:error"
     mark: int | None = None
-    """The mark of the proxy's own connections; None where its user id tells them apart."""
+    """The socket mark of the proxy's own connections; None if its user id identifies them."""
     status_port: int = ports.MERGED_METRICS
-    """Where the agent listens; 0: only inside its pod, on the usual port."""
+    """The port that the agent listens on; 0: the usual port, but only inside its pod."""
     env: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     probers: Mapping[str, Any] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class Options:
 
     @property
     def proxyless(self) -> bool:
-        """The application speaks xDS itself: there is an agent, but no Envoy."""
+        """The application speaks xDS itself: it needs an agent, but no Envoy."""
         return self.env.get("DISABLE_ENVOY") == "true"
 
     @property
@@ -91,7 +91,7 @@ class Options:
 
     @property
     def probe_address(self) -> str:
-        """Where applications are asked: at the pod's address, as the kubelet would, or at localhost where inbound
+        """The address at which the application is probed: the pod's, as the kubelet would, or localhost if inbound
         traffic goes there too."""
         local = self.env.get("REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION") == "true"
         return "127.0.0.1" if local else self.address
@@ -103,7 +103,7 @@ class Options:
 
     @property
     def metadata(self) -> dict[str, object]:
-        """The node metadata that istiod sees."""
+        """The node metadata for istiod."""
         out: dict[str, object] = {
             k.removeprefix("ISTIO_META_"): v for k, v in self.env.items() if k.startswith("ISTIO_META_")
         }
@@ -124,8 +124,8 @@ class Log:
 
 
 def read(arguments: list[str], mark: int | None) -> tuple[Options, Log]:
-    """Of ``pilot-agent proxy`` in this process's environment. Raises UsageError, and ValueError for variables that
-    cannot be read."""
+    """The options of ``pilot-agent proxy`` in this process's environment. Raises UsageError, and ValueError for
+    variables that cannot be parsed."""
     kind, flags = _parse(arguments)
     env = dict(os.environ)
     config = _object(env.get("PROXY_CONFIG"), "PROXY_CONFIG")
@@ -152,7 +152,7 @@ def _parse(arguments: list[str]) -> tuple[str, dict[str, str]]:
     if rest and not rest[0].startswith("-"):
         kind = rest.pop(0)
         if kind not in _KINDS:
-            raise UsageError(f'"{kind}" is no kind of proxy; there are: {", ".join(_KINDS)}')
+            raise UsageError(f'"{kind}" is not a kind of proxy; there are: {", ".join(_KINDS)}')
     while rest:
         name, equals, value = rest.pop(0).partition("=")
         if name not in _FLAGS:
@@ -176,7 +176,7 @@ def _object(text: str | None, name: str) -> dict[str, Any]:
 
 
 def _podinfo(name: str) -> dict[str, str]:
-    """The downward API's file: ``key="value"`` with escapes, one a line."""
+    """Parse the downward API's file: ``key="value"`` with escapes, one per line."""
     out = {}
     try:
         lines = (PODINFO / name).read_text().splitlines()
@@ -192,7 +192,7 @@ def _podinfo(name: str) -> dict[str, str]:
 
 
 def _concurrency(given: Any, env: Mapping[str, str]) -> int:
-    """As asked for, else the CPU limit, rounded up; 0: a thread for each core."""
+    """The number given, or else the CPU limit, rounded up; 0: one thread per core."""
     text = given if given is not None else env.get("ISTIO_CPU_LIMIT") or 2
     try:
         number = math.ceil(float(text))
@@ -203,8 +203,8 @@ def _concurrency(given: Any, env: Mapping[str, str]) -> int:
 
 
 def _targets(given: Mapping[str, Any]) -> tuple[tuple[int, str], ...]:
-    """Several targets, else the one of the annotations ``prometheus.io/port`` and ``path``, as Prometheus reads them:
-    without a port it is 80, without a path /metrics."""
+    """Several targets, or else the one of the annotations ``prometheus.io/port`` and ``path``, with Prometheus'
+    defaults: port 80, path /metrics."""
     one = [given] if any(given.get(k) for k in ("scrape", "port", "path")) else []
     found = [(str(t.get("port") or "80"), str(t.get("path") or "/metrics")) for t in given.get("targets") or one]
     return tuple((int(port), path) for port, path in found if port.isdigit())

@@ -1,7 +1,7 @@
-"""Asking the application on the kubelet's behalf, past the proxy: HTTP, TCP, gRPC.
+"""Probes the application on the kubelet's behalf, bypassing the proxy: HTTP, TCP, gRPC.
 
-The connection comes from 127.0.0.6, which the redirection rules let pass (as Istio's agent does), so that neither
-mutual TLS nor a policy of the pod's own proxy has a say.
+Connections come from 127.0.0.6, which the redirection rules exempt (as those of Istio's agent do), so that neither
+mutual TLS nor a policy of the pod's own proxy applies to them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lateen.kit import http
 
 SOURCE = "127.0.0.6"
 TIMEOUT_S = 10.0
-"""Where the probe has no time of its own; the kubelet gives up by its own clock."""
+"""Seconds, for a probe without a timeout of its own; the kubelet applies its own timeout."""
 _HOP = {"host", "connection", "content-length", "transfer-encoding", "accept-encoding", "upgrade"}
 
 
@@ -28,7 +28,7 @@ class Prober:
         self._probers, self._address = probers, address
 
     async def handle(self, path: str, headers: Mapping[str, str]) -> http.Response:
-        """The application's own status for HTTP; 200 or 500 else. 404 for what is no probe of the pod."""
+        """The application's status for HTTP, otherwise 200 or 500; 404 for an unknown probe."""
         probe = self._probers.get(path)
         if probe is None:
             return http.Response(404, f"the pod has no probe {path}".encode())
@@ -57,7 +57,7 @@ class Prober:
         own = {str(h["name"]).lower(): str(h.get("value") or "") for h in get.get("httpHeaders") or []}
         sent = {"host": f"{self._address}:{port}", **{k: v for k, v in headers.items() if k not in _HOP}, **own}
         context = None
-        if str(get.get("scheme") or "").upper() == "HTTPS":  # as the kubelet: the certificate is not looked at
+        if str(get.get("scheme") or "").upper() == "HTTPS":  # as the kubelet: the certificate is not verified
             context = ssl.create_default_context()
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         async with asyncio.timeout(limit):

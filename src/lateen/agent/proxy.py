@@ -1,4 +1,4 @@
-"""One proxy's agent, wired: certificate first, then Envoy, then health, metrics, renewal and a graceful end."""
+"""Wires up one proxy's agent: the certificate first, then Envoy, then health, metrics, renewal, graceful shutdown."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lateen.wire import ports
 log = logging.getLogger("lateen.agent")
 
 NAMES_S = 30.0
-"""istiod answers a question for names after this long at most, also where nothing is new."""
+"""istiod holds a request for the name table for at most this many seconds, even if nothing changes."""
 
 
 class Agent:
@@ -45,7 +45,8 @@ class Agent:
             loop.add_signal_handler(number, self._stop.set)
         server = await self._serve()
         if self._options.dns_capture:
-            # Before anything asks for a name: where user ids cannot be told apart, our own questions come here too.
+            # Before anything resolves a name: where user ids cannot be told apart, our own queries are redirected here
+            # too.
             tasks.spawn(self._dns(), "dns")
         first = tasks.spawn(self._certificates.first(), "first certificate")
         stopped = tasks.spawn(self._stop.wait(), "stop")
@@ -68,7 +69,8 @@ class Agent:
         return 0
 
     async def _serve(self) -> asyncio.Server:
-        """With status port 0, which turns it off, only inside the pod: Envoy and ``pilot-agent wait`` ask there."""
+        """With status port 0, which turns it off, it listens inside the pod only, for Envoy and ``pilot-agent
+        wait``."""
         o = self._options
         prober = Prober(o.probers, o.probe_address)
         server = Server(self._metrics, prober, self.ready, self._envoy.drain, self._stop.set)
@@ -76,7 +78,7 @@ class Agent:
         return await http.serve(server.handle, host, o.status_port or ports.MERGED_METRICS)
 
     async def ready(self) -> str | None:
-        """None where the pod can be used, else what is missing."""
+        """None if the pod is ready, otherwise what is missing."""
         if self._options.proxyless:
             return None if self._certified else "there is no certificate yet"
         return await self._envoy.ready()
@@ -86,8 +88,8 @@ class Agent:
         write_atomic(DIRECTORY / "grpc-bootstrap.json", text)
 
     async def _dns(self) -> None:
-        """Answer the pod's DNS, with the table as istiod has it. Never returns."""
-        from lateen.agent import dns  # only where it is wanted: the agent stays small
+        """Answer the pod's DNS queries from the table that istiod sends. Never returns."""
+        from lateen.agent import dns  # imported only if enabled: the agent has to stay small
 
         server = dns.Server(dns.own_servers(), self._options.mark)
         await server.start()
@@ -102,7 +104,7 @@ class Agent:
             version = await until_answered(step, "no table of names from istiod")
 
     async def _health(self, group: str) -> None:
-        """A machine tells istiod how its application is, where its WorkloadGroup asks."""
+        """Report the health of a machine's application to istiod, if its WorkloadGroup has a probe."""
         from lateen.agent import health
 
         me = {"node": str(self._options.node), "group": group}
@@ -119,7 +121,7 @@ class Agent:
 
 
 async def grpc_bootstrap(options: Options, path: Path) -> int:
-    """``pilot-agent grpc-bootstrap``: once, for applications that look after renewal themselves."""
+    """``pilot-agent grpc-bootstrap``: runs once, for applications that handle renewal themselves."""
     try:
         await proxyless.once(options, path)
     except FAILURES as e:

@@ -1,4 +1,4 @@
-"""For gRPC clients and servers without a proxy: a certificate, and the bootstrap file that GRPC_XDS_BOOTSTRAP names.
+"""For gRPC clients and servers without a proxy: a certificate, and the bootstrap file named by GRPC_XDS_BOOTSTRAP.
 
 Source: https://github.com/grpc/proposal/blob/master/A27-xds-global-load-balancing.md, A29 and A65 for the credentials.
 """
@@ -19,7 +19,7 @@ REFRESH = "900s"
 
 
 def bootstrap(options: Options, directory: Path) -> dict[str, Any]:
-    """``directory``: of certificate, key and root, which the library reads again from time to time."""
+    """``directory`` has the certificate, key and root, which the library rereads periodically."""
     files = {
         "certificate_file": str(directory / "cert-chain.pem"),
         "private_key_file": str(directory / "key.pem"),
@@ -45,7 +45,7 @@ def bootstrap(options: Options, directory: Path) -> dict[str, Any]:
 
 
 async def once(options: Options, path: Path) -> None:
-    """A certificate and the file, beside each other. Raises istiod.FAILURES."""
+    """Write a certificate and, next to it, the bootstrap file. Raises istiod.FAILURES."""
     directory = path.parent
     await Certificates(Istiod(options.control_plane, options.mark), directory, write_files).get()
     write_atomic(path, json.dumps(bootstrap(options, directory)))

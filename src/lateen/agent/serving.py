@@ -1,4 +1,4 @@
-"""The agent's port: readiness, merged metrics, the application's probes, and orders from inside the pod."""
+"""The agent's port: readiness, merged metrics, probes of the application, and commands from inside the pod."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from lateen.agent.probing import Prober
 from lateen.kit import http
 
 LOCAL_ONLY = ("/drain", "/quitquitquit")
-"""Who reaches these paths can end the proxy."""
+"""Whoever reaches these paths can stop the proxy."""
 
 
 class Server:
-    """``ready``: None, or what is missing. ``drain`` and ``quit`` are the orders."""
+    """``ready``: None, or what is missing. ``drain`` and ``quit`` carry out the commands of these names."""
 
     def __init__(
         self,

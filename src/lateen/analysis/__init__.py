@@ -1,4 +1,5 @@
-"""Is the configuration right? Pure functions over objects, from files or from a cluster; Istio's findings and codes."""
+"""Finds mistakes in configuration: pure functions over objects from files or a cluster, with Istio's findings and
+codes."""
 
 from lateen.analysis.registry import analyze, analyzers
 from lateen.analysis.snapshot import Message, Snapshot, Source

@@ -1,4 +1,4 @@
-"""Which VirtualServices meet where: at servers of gateways and at hosts of the mesh, the oldest first."""
+"""Which VirtualServices apply where: at servers of gateways and for hosts in the mesh, the oldest first."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lateen.kit.jsons import Json
 
 MESH = "mesh"
 NEW = "9"
-"""Orders objects of files, which have no time of creation, after all that are there."""
+"""Sorts objects from files, which have no creation time, after existing ones."""
 
 
 class Served(NamedTuple):
-    """A server of a Gateway that has a VirtualService's routes."""
+    """A server of a Gateway to which a VirtualService is bound."""
 
     gateway: Source
     at: int
@@ -44,7 +44,7 @@ def gateway_name(vs: Source, name: str) -> tuple[str, str]:
 
 
 def offered(gateway: Source, server: Json, namespace: str) -> list[str]:
-    """The hosts of a server as rules of ``namespace`` may use them."""
+    """A server's hosts that rules of ``namespace`` may use."""
     out = []
     for entry in server.get("hosts") or []:
         where, slash, name = str(entry).partition("/")
@@ -68,7 +68,7 @@ def served(snapshot: Snapshot, vs: Source) -> Iterator[Served]:
 
 
 def meetings(snapshot: Snapshot) -> dict[tuple[str, str], list[Source]]:
-    """(place, host) -> the VirtualServices that are asked there, the oldest first. A place is ``mesh`` or a Gateway."""
+    """(place, host) -> the VirtualServices that apply there, the oldest first. A place is ``mesh`` or a Gateway."""
 
     def make() -> dict[tuple[str, str], list[Source]]:
         out: dict[tuple[str, str], list[Source]] = {}

@@ -1,4 +1,4 @@
-"""What holds for workloads in effect, asked of the mesh model itself, by those who have objects as JSON. Pure."""
+"""What is in effect for workloads, as the mesh model computes it, for callers that have objects as JSON. Pure."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from lateen.mesh.settings import MeshConfig
 
 
 class PeerModes:
-    """The mutual TLS modes that PeerAuthentications make: the mesh's own reading of them."""
+    """The mutual TLS modes that result from PeerAuthentications, as the mesh interprets them."""
 
     def __init__(self, policies: Iterable[Json], root_namespace: str) -> None:
-        """Policies that the mesh could not read do not count."""
+        """Policies that the mesh cannot decode are ignored."""
         found = {}
         for obj in policies:
             meta = obj["metadata"]
@@ -32,7 +32,7 @@ class PeerModes:
         self._mesh = Mesh(objects.replaced(kinds.PEER_AUTHENTICATION, found))
 
     def of(self, namespace: str, labels: Mapping[str, str]) -> tuple[str, dict[int, str], str]:
-        """Of a workload: STRICT, PERMISSIVE or DISABLE; the modes of ports that differ; ``namespace/name`` of the
-        policy that decides, empty where none does."""
+        """For a workload: STRICT, PERMISSIVE or DISABLE; the ports whose modes differ; and ``namespace/name`` of the
+        policy that decides, empty if none does."""
         mode, ports, ref = self._mesh.mtls(namespace, labels)
         return mode, dict(ports), f"{ref.namespace}/{ref.name}" if ref else ""

@@ -1,4 +1,4 @@
-"""Which hosts exist, and for whom; how host names with wildcards meet."""
+"""Which hosts exist and who can see them; how host names with wildcards overlap."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Host(NamedTuple):
 
 
 def matches(a: str, b: str) -> bool:
-    """Whether two names, each perhaps with a wildcard in front, can mean the same host."""
+    """Whether two names, each possibly starting with a wildcard, can mean the same host."""
     if a == b or a == "*" or b == "*":
         return True
     if a.startswith("*") and b.startswith("*"):
@@ -52,11 +52,11 @@ class Hosts:
 
     @staticmethod
     def of(snapshot: Snapshot) -> Hosts:
-        """The hosts of a snapshot, worked out once."""
+        """The hosts of a snapshot, computed once."""
         return snapshot.index("hosts", lambda: Hosts(snapshot))
 
     def find(self, name: str, namespace: str, readers: Iterable[str]) -> Host | None:
-        """The host that every reading namespace sees, or None."""
+        """The host, if the reading namespace can see it, or None."""
         full = full_host(name, namespace)
         wanted = set(readers)
         for host in self._candidates(full):
@@ -80,7 +80,7 @@ class Hosts:
 
 
 def destinations(spec: Json) -> Iterator[tuple[tuple[str | int, ...], Json, bool]]:
-    """(path, destination, is a mirror) of everything a VirtualService sends requests to."""
+    """(path, destination, whether it is a mirror) of everything that a VirtualService sends requests to."""
     for kind in ("http", "tls", "tcp"):
         for i, rule in enumerate(spec.get(kind) or []):
             if not isinstance(rule, dict):

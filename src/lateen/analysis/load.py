@@ -14,11 +14,11 @@ SUFFIXES = (".yaml", ".yml", ".json")
 
 
 class LoadError(ValueError):
-    """A file that cannot be read: one sentence with file, line and column."""
+    """A file that cannot be read or parsed: one sentence with file, line and column."""
 
 
 def files(given: list[str], recursive: bool) -> Iterator[Path | None]:
-    """The files meant by the arguments; None is standard input. Raises LoadError."""
+    """The files that the arguments name; None is standard input. Raises LoadError."""
     for text in given:
         if text == "-":
             yield None
@@ -34,9 +34,9 @@ def files(given: list[str], recursive: bool) -> Iterator[Path | None]:
 
 
 def sources(path: Path | None, namespace: str = "") -> Iterator[Source]:
-    """The objects of a file. Raises LoadError.
+    """The objects in a file. Raises LoadError.
 
-    ``namespace`` is given to objects of namespaced kinds that name none.
+    Objects of namespaced kinds without a namespace get ``namespace``.
     """
     name = "stdin" if path is None else str(path)
     try:
@@ -78,7 +78,7 @@ def _source(obj: object, document: yamldoc.Document, name: str, namespace: str, 
 
 
 def default_ingress() -> list[Source]:
-    """What files that are analyzed without a cluster may rely on: the ingress gateway of an installation."""
+    """What files analyzed without a cluster may refer to: an installation's ingress gateway."""
     meta = {"name": "istio-ingressgateway", "namespace": "istio-system", "labels": {"istio": "ingressgateway"}}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"containers": [{"name": "istio-proxy"}]}}
     ports = [(80, "http2"), (443, "https"), (31400, "tcp"), (15443, "tls")]

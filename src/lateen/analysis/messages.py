@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Kind(NamedTuple):
-    """One sort of finding; ``text`` has a ``{}`` for each argument."""
+    """One kind of finding; ``text`` has a ``{}`` for each argument."""
 
     code: str
     name: str
@@ -19,7 +19,7 @@ DOCUMENTS = "https://istio.io/latest/docs/reference/config/analysis"
 
 
 def documentation(code: str) -> str:
-    """Where a finding is explained: Istio's page, or the section of docs/reference-findings.md."""
+    """The URL of a finding's explanation: Istio's page, or a section of docs/reference-findings.md."""
     if code.startswith("IST"):
         return f"{DOCUMENTS}/{code.lower()}/"
     return f"docs/reference-findings.md#{code.lower()}"
@@ -367,7 +367,7 @@ _ALL = (
         "LAT0101",
         "ShadowedRule",
         "Warning",
-        "Nothing of this VirtualService is used {} for {}: the older VirtualService {} takes everything. Join the two, or give the older one a match.",
+        "Nothing of this VirtualService is used {} for {}: it is shadowed by the older VirtualService {}. Merge the two, or give the older one a match.",
     ),
     Kind(
         "LAT0102",
@@ -386,19 +386,19 @@ _ALL = (
         "LAT0105",
         "DestinationRuleUnused",
         "Warning",
-        "The DestinationRule counts only for clients of its own namespace {}, which has none in the mesh. Put it into the namespace of the service ({}), of its clients, or into {}.",
+        "The DestinationRule applies only to clients in its own namespace {}, which has none in the mesh. Move it to the namespace of the service ({}), of its clients, or to {}.",
     ),
     Kind(
         "LAT0106",
         "ServiceEntriesShareAPort",
         "Warning",
-        "Connections to port {} of any address that is not known go to the older ServiceEntry {}, also those that are meant for this one. Give both entries addresses.",
+        "Connections to port {} of any unknown address go to the older ServiceEntry {}, including those meant for this one. Give both entries addresses.",
     ),
     Kind(
         "LAT0107",
         "PortLevelMtlsPortUnknown",
         "Warning",
-        "portLevelMtls names port {}, which is no port of the selected workloads, and has no effect{}. Its keys are the workloads' own ports.",
+        "portLevelMtls names port {}, which the selected workloads do not have, so it has no effect{}. Its keys are the workloads' own ports.",
     ),
     Kind("LAT0108", "BackendNotFound", "Warning", "Requests get status 503: {}."),
     Kind(

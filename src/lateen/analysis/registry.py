@@ -38,7 +38,7 @@ _MODULES = (
 
 
 def analyzer(name: str, description: str) -> Callable[[Run], Run]:
-    """Register a function under Istio's name for what it does (``--analyzer``)."""
+    """Register a function under Istio's name for the analyzer (``--analyzer``)."""
 
     def add(run: Run) -> Run:
         _FOUND[name] = Analyzer(name, description, run)
@@ -54,9 +54,9 @@ def analyzers() -> dict[str, Analyzer]:
 
 
 def analyze(snapshot: Snapshot, names: Iterable[str] = (), suppress: Iterable[tuple[str, str]] = ()) -> list[Message]:
-    """Findings of all analyzers, or of those named, the gravest first. Raises KeyError for an unknown name.
+    """Findings of all analyzers, or of those named, the most severe first. Raises KeyError for an unknown name.
 
-    An analyzer that reads a kind which the snapshot lacks is left out, and named in ``snapshot.incomplete``.
+    An analyzer that reads a kind which the snapshot lacks is skipped and listed in ``snapshot.incomplete``.
     """
     known = analyzers()
     chosen = [known[n] for n in names] or list(known.values())
@@ -84,7 +84,7 @@ def run_one(a: Analyzer, snapshot: Snapshot) -> tuple[list[Message], frozenset[s
     snapshot.read.clear()
     try:
         found = list(a.run(snapshot))
-    except Exception as e:  # noqa: BLE001 - a mistake of ours in one analyzer must not take away all others' findings
+    except Exception as e:  # noqa: BLE001 - a bug in one analyzer must not suppress all others' findings
         source = Source({"kind": "Analyzer", "metadata": {"name": a.name}})
         found = [message("IST0001", source, f"{a.name} failed: {type(e).__name__}: {e}")]
     return found, frozenset(snapshot.read)

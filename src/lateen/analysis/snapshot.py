@@ -1,4 +1,4 @@
-"""What is analysed: objects as written, with where each came from; and lookups over all of them."""
+"""The input of the analysis: objects as written, with their origins, and indexes over all of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lateen.kit.jsons import Json, dig
 
 T = TypeVar("T")
 EVERYTHING = "*"
-"""Stands for all kinds among those that were read."""
+"""Stands for all kinds in the set of kinds read."""
 Path = tuple[str | int, ...]
 Key = tuple[str, str, str]
 """(kind as ``kind_of`` spells it, namespace, name)"""
@@ -64,7 +64,7 @@ class Source:
         spec = obj.get("spec")
         self.spec: Json = spec if isinstance(spec, dict) else {}
         self.memo: dict[str, Any] = {}
-        """What analyzers have worked out from this object alone."""
+        """What analyzers have computed from this object alone."""
 
     @property
     def kind(self) -> str:
@@ -99,12 +99,12 @@ class Message:
 
 
 class Snapshot:
-    """All objects by kind and name, and indexes over them that are made when first asked for.
+    """All objects by kind and name, and indexes over them that are built on first use.
 
     ``mesh`` and ``networks`` are the mesh's configuration as written. ``read`` collects the kinds that were looked at
-    since it was last emptied, through whichever index: so an analyzer's inputs need not be listed by hand.
-    ``unread`` names kinds whose objects are not here because they could not be read: nothing can be said about what
-    they lack. ``secrets`` are the namespaces whose Secrets are here; None stands for all.
+    since it was last emptied, through whichever index, so that an analyzer's inputs need not be listed by hand.
+    ``unread`` names kinds whose objects could not be read: nothing can be concluded from their absence. ``secrets`` are
+    the namespaces whose Secrets are included; None stands for all.
     """
 
     def __init__(
@@ -124,13 +124,13 @@ class Snapshot:
         self.kept: dict[str, Any] = {}
         """What goes on from one snapshot to the next (``replaced``)."""
         self.incomplete: dict[str, list[str]] = {}
-        """Analyzers that could not run, with the kinds that each lacks."""
+        """Analyzers that could not run, and the kinds that each lacks."""
         for s in sources:
-            if s.namespace not in SYSTEM:  # a file's object stands for the live one of the same name
+            if s.namespace not in SYSTEM:  # an object from a file replaces the live one of the same name
                 self._by_kind.setdefault(str(s.id), {})[s.namespace, s.name] = s
 
     def replaced(self, changes: Mapping[Key, Source | None], secrets: frozenset[str] | None = None) -> Snapshot:
-        """With objects put in the place of others, or (None) taken away. Indexes over other kinds are kept."""
+        """A snapshot with some objects replaced or (None) removed. Indexes over other kinds are kept."""
         out = Snapshot((), self._given["mesh"], self._given["meshNetworks"], self.root, self.unread, secrets)
         out.kept = self.kept
         touched = {kind for kind, _, _ in changes}
@@ -145,7 +145,7 @@ class Snapshot:
         return out
 
     def index(self, name: str, make: Callable[[], T]) -> T:
-        """What ``make`` returns, made once; the kinds that it reads count as read by everyone who asks for it."""
+        """What ``make`` returns, computed once; the kinds that it reads count as read for every caller."""
         if name not in self._made:
             outer, self.read = self.read, set()
             try:
@@ -178,13 +178,13 @@ class Snapshot:
         return found if isinstance(found, dict) else {}
 
     def all(self, *wanted: kinds.Kind | str) -> list[Source]:
-        """All objects of some kinds; a kind is a row of the table or spelled as ``kind_of`` does."""
+        """All objects of some kinds; a kind is a row of the table or spelled as by ``kind_of``."""
         names = [_spelled(kind) for kind in wanted]
         self.read.update(names)
         return [s for name in names for s in self._by_kind.get(name, {}).values()]
 
     def of_unknown_kinds(self) -> Iterable[Source]:
-        """Objects whose kind is not in the table: only files have such."""
+        """Objects whose kind is not in the table, which only files can contain."""
         known = {str(kind) for kind in kinds.TABLE}
         return [s for name, found in self._by_kind.items() if name not in known for s in found.values()]
 
@@ -208,7 +208,7 @@ class Snapshot:
         return self.index(f"{kind} by namespace", make).get(namespace, [])
 
     def pods(self, selector: Mapping[str, Any] | None, namespace: str = "") -> list[Source]:
-        """The pods that a selector selects, of one namespace or (with "") of all; an empty one selects all."""
+        """The pods that a selector selects, in one namespace or (with "") in all; an empty selector selects all."""
         if not selector:
             return self.of_namespace("Pod", namespace) if namespace else self.all("Pod")
         by = self.index("pods by label", self._by_label)
@@ -227,7 +227,7 @@ class Snapshot:
         """The Services of a namespace whose selector selects these labels."""
 
         def make() -> dict[tuple[str, str, str], list[Source]]:
-            """By the first label that each asks for: a workload looks at few of them."""
+            """Services by the first label of their selector: a workload only needs to check a few."""
             out: dict[tuple[str, str, str], list[Source]] = {}
             for s in self.all("Service"):
                 for k, v in list((s.spec.get("selector") or {}).items())[:1]:
@@ -278,7 +278,7 @@ def message(code: str, source: Source, *args: object, path: Path = ()) -> Messag
 
 
 def suppressed(m: Message, given: Iterable[tuple[str, str]]) -> bool:
-    """By the object's own annotation, or by ``CODE=glob`` over "Kind ns/name" (``Kind name.ns`` as well)."""
+    """Suppressed by the object's own annotation, or by ``CODE=glob`` over "Kind ns/name" (or ``Kind name.ns``)."""
     own = m.source.annotations.get(SUPPRESS)
     if own and (own == "*" or m.kind.code in [c.strip() for c in own.split(",")]):
         return True

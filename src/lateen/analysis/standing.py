@@ -1,4 +1,4 @@
-"""The analysis of objects that change: an analyzer runs again only where a kind that it has read is changed. Pure."""
+"""Incremental analysis: an analyzer runs again only if a kind that it has read has changed. Pure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from lateen.analysis.snapshot import EVERYTHING, Key, Message, Snapshot, Source,
 from lateen.kit.jsons import Json
 
 Findings = dict[str, list[Message]]
-"""Object (``Kind namespace/name``) -> its findings, the gravest first."""
+"""Object (``Kind namespace/name``) -> its findings, the most severe first."""
 
 
 class Standing:
-    """Objects are put and dropped; ``findings`` says what the analysis finds now."""
+    """Objects are put and dropped; ``findings`` returns the present findings."""
 
     def __init__(self, root: str, unread: frozenset[str]) -> None:
         self._snapshot = Snapshot((), root=root, unread=unread, secrets=frozenset())

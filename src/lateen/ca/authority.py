@@ -1,4 +1,4 @@
-"""Workload certificates: a SPIFFE identity that comes from the caller's token, never from the request."""
+"""Workload certificates: the SPIFFE identity is taken from the caller's token, never from the request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9-]+):([a-z0-9.-]+)$")
 
 
 class Refused(Exception):
-    """No certificate; the message says why."""
+    """No certificate is issued; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def parse(uri: str) -> Identity:
 
 
 def identity(review: Json, trust_domain: str) -> Identity:
-    """Who the API server says that the bearer of a token is. Raises Refused."""
+    """The identity of a token's bearer, from the API server. Raises Refused."""
     status = review.get("status") or {}
     if not status.get("authenticated") or AUDIENCE not in (status.get("audiences") or []):
         raise Refused(
@@ -55,7 +55,7 @@ def identity(review: Json, trust_domain: str) -> Identity:
 
 
 class Authority:
-    """Signs with a self-signed root that lives in the secret ``istio-ca-secret``."""
+    """Signs with a self-signed root that is kept in the Secret ``istio-ca-secret``."""
 
     def __init__(self, root: Pair) -> None:
         self._root = root
@@ -72,7 +72,7 @@ class Authority:
         return {"ca-cert.pem": self._root.certificate, "ca-key.pem": self._root.key}
 
     def sign(self, csr: str, who: Identity, now: datetime, ttl: timedelta = DEFAULT_TTL) -> str:
-        """The certificate. Raises Refused for a request that cannot be used."""
+        """Sign a request. Raises Refused for an invalid one."""
         try:
             key = certs.requested_key(csr)
         except ValueError as e:
@@ -80,5 +80,5 @@ class Authority:
         return certs.sign(self._root, key, [str(who)], now, min(ttl, MAX_TTL))
 
     def server_pair(self, names: list[str], who: Identity, now: datetime) -> Pair:
-        """For istiod's own servers."""
+        """A certificate for istiod's own servers."""
         return certs.issue(self._root, [*names, str(who)], now, DEFAULT_TTL)

@@ -1,4 +1,4 @@
-"""lateen addons, lateen samples: what is shipped beside the mesh, usable without a checkout of the sources."""
+"""lateen addons, lateen samples: what is shipped along with the mesh; works without a checkout of the sources."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ IMAGE = "docker.io/lateen/console"
     entries={
         "apply": ("lateen.cli.addons:apply_", "Install or update add-ons."),
         "delete": ("lateen.cli.addons:delete_", "Remove add-ons."),
-        "list": ("lateen.cli.addons:list_", "The add-ons and what they are for."),
-        "path": ("lateen.cli.addons:path_", "Where their manifests are, for kubectl apply -f."),
+        "list": ("lateen.cli.addons:list_", "List the add-ons and what they are for."),
+        "path": ("lateen.cli.addons:path_", "Print the directory of their manifests, for kubectl apply -f."),
     },
 )
 def addons() -> None:
-    """The console and the collector of metrics that it reads."""
+    """Manage the add-ons: the console and the metrics collector that it reads."""
 
 
 @click.group(
     cls=Group,
     entries={
-        "list": ("lateen.cli.addons:samples_list", "The manifests of the samples."),
-        "path": ("lateen.cli.addons:samples_path", "Where the samples are, for kubectl apply -f."),
+        "list": ("lateen.cli.addons:samples_list", "List the manifests of the samples."),
+        "path": ("lateen.cli.addons:samples_path", "Print the directory of the samples, for kubectl apply -f."),
     },
 )
 def samples() -> None:
@@ -50,7 +50,7 @@ def known() -> dict[str, Path]:
 
 
 def chosen(names: tuple[str, ...]) -> dict[str, Path]:
-    """Those of ``names``, all of them where there are none. Raises CliError for a name that is no add-on."""
+    """The add-ons called ``names``, or all of them if none are given. Raises CliError for an unknown name."""
     every = known()
     if wrong := [n for n in names if n not in every]:
         raise CliError(f'there is no add-on "{wrong[0]}"; there are: {", ".join(every)}', USAGE)
@@ -58,7 +58,7 @@ def chosen(names: tuple[str, ...]) -> dict[str, Path]:
 
 
 def objects(path: Path, image: str) -> list[Json]:
-    """A manifest's objects, with the installation's image in place of the one that is written there."""
+    """A manifest's objects, with its image replaced by the installation's."""
     out = list(yamldoc.objects(path.read_text()))
     for obj in out:
         for container in dig(obj, "spec", "template", "spec", "containers", default=[]):
@@ -68,10 +68,10 @@ def objects(path: Path, image: str) -> list[Json]:
 
 
 async def image_for(client: Client) -> str:
-    """The console's image beside that of the running istiod: the same registry and tag. Raises CliError, KubeError."""
+    """The console's image with the registry and tag of the running istiod's. Raises CliError, KubeError."""
     found = await client.get(kinds.DEPLOYMENT, NAMESPACE, "istiod")
     if found is None:
-        raise CliError(f"there is no istiod in {NAMESPACE} to take metrics from; install it with: lateen install -y")
+        raise CliError(f"there is no istiod in {NAMESPACE} to collect metrics from; install it with: lateen install -y")
     pilot = str(dig(found, "spec", "template", "spec", "containers", default=[{}])[0].get("image", ""))
     hub, _, rest = pilot.rpartition("/")
     _, _, tag = rest.partition(":")
@@ -95,7 +95,7 @@ async def put(client: Client, names: tuple[str, ...] = ()) -> None:
 @kubeconfig_option
 @context_option
 def apply_(names: tuple[str, ...], kubeconfig: str | None, context: str) -> None:
-    """Install or update add-ons (all of them where none is named) and wait until they are ready."""
+    """Install or update add-ons (all of them if none is named) and wait until they are ready."""
     what = ", ".join(chosen(names))
 
     async def work(client: HttpClient) -> None:
@@ -110,7 +110,7 @@ def apply_(names: tuple[str, ...], kubeconfig: str | None, context: str) -> None
 @kubeconfig_option
 @context_option
 def delete_(names: tuple[str, ...], kubeconfig: str | None, context: str) -> None:
-    """Remove add-ons, all of them where none is named."""
+    """Remove add-ons (all of them if none is named)."""
     paths = chosen(names)
 
     async def work(client: HttpClient) -> None:
@@ -125,7 +125,7 @@ def delete_(names: tuple[str, ...], kubeconfig: str | None, context: str) -> Non
 
 @command("list")
 def list_() -> None:
-    """The add-ons and what they are for."""
+    """List the add-ons and what they are for."""
     rows = [["NAME", "PURPOSE"]]
     rows += [[name, p.read_text().partition("\n")[0].removeprefix("# ")] for name, p in known().items()]
     click.echo(table(rows))
@@ -133,13 +133,13 @@ def list_() -> None:
 
 @command("path")
 def path_() -> None:
-    """The directory of the add-ons' manifests: kubectl apply -f $(lateen addons path)"""
+    """Print the directory of the add-ons' manifests: kubectl apply -f $(lateen addons path)"""
     click.echo(shipped.ADDONS)
 
 
 @command("list")
 def samples_list() -> None:
-    """The manifests of the samples, relative to the directory that ``lateen samples path`` prints."""
+    """List the manifests of the samples, relative to the directory that ``lateen samples path`` prints."""
     for path in sorted(shipped.ROOT.rglob("*.yaml")):
         if not path.is_relative_to(shipped.ADDONS):
             click.echo(path.relative_to(shipped.ROOT))
@@ -147,5 +147,5 @@ def samples_list() -> None:
 
 @command("path")
 def samples_path() -> None:
-    """The directory of the samples."""
+    """Print the directory of the samples."""
     click.echo(shipped.ROOT)

@@ -47,19 +47,19 @@ level = click.Choice(LEVELS, case_sensitive=False)
 
 
 class Live(NamedTuple):
-    """What a cluster shows us."""
+    """What was read from a cluster."""
 
     sources: list[Source]
     forbidden: dict[str, str]
-    """Kind that we may not read -> the API server's words."""
+    """Kind that this account may not read -> the API server's message."""
 
     def snapshot(self) -> Snapshot:
         return Snapshot(self.sources, unread=self.forbidden)
 
 
 async def live(client: HttpClient, timeout_s: float) -> Live:
-    """Everything that the analyzers look at; kinds that the cluster lacks have no objects. Raises CliError where none
-    of the mesh's kinds may be read, and on timeout."""
+    """Everything that the analyzers look at; kinds that the cluster does not have are empty. Raises CliError on
+    timeout, or if none of the mesh's kinds may be read."""
     forbidden: dict[str, str] = {}
 
     async def of(kind: kinds.Kind) -> list[Source]:
@@ -78,9 +78,9 @@ async def live(client: HttpClient, timeout_s: float) -> Live:
         async with asyncio.timeout(timeout_s):
             lists = await asyncio.gather(*(of(k) for k in (*LIVE, *kinds.owned())))
     except TimeoutError:
-        raise CliError(f"the cluster could not be read within {timeout_s:g} s; --timeout gives it longer") from None
+        raise CliError(f"the cluster could not be read within {timeout_s:g} s; use --timeout to allow more") from None
     if all(str(k.id) in forbidden for k in kinds.owned()):
-        raise CliError(f"the cluster does not let this account read the mesh's configuration: {forbidden['Gateway']}")
+        raise CliError(f"this account may not read the mesh's configuration: {forbidden['Gateway']}")
     return Live([s for found in lists for s in found], forbidden)
 
 
@@ -103,7 +103,7 @@ def _in_scope(m: Message, namespace: str) -> bool:
 
 
 def as_json(m: Message) -> Json:
-    """The stable form of a finding, with Istio's keys."""
+    """A finding in its stable JSON form, with Istio's keys."""
     out: Json = {
         "code": m.kind.code,
         "documentationUrl": documentation(m.kind.code),
@@ -121,19 +121,23 @@ def line(m: Message, color: bool) -> str:
 
 @command()
 @click.argument("files", nargs=-1)
-@click.option("-k", "--use-kube/--no-use-kube", "use_kube", default=True, help="Also what is in the cluster.")
+@click.option("-k", "--use-kube/--no-use-kube", "use_kube", default=True, help="Also analyze what is in the cluster.")
 @click.option("-A", "--all-namespaces", is_flag=True)
-@click.option("-R", "--recursive", is_flag=True, help="Folders with what is below them.")
+@click.option("-R", "--recursive", is_flag=True, help="Include subdirectories.")
 @click.option("-L", "--list-analyzers", is_flag=True)
-@click.option("--analyzer", "names", multiple=True, help="Only this analyzer; may be repeated.")
-@click.option("-S", "--suppress", multiple=True, help="CODE=GLOB over KIND NAMESPACE/NAME; may be repeated.")
-@click.option("--failure-threshold", type=level, default="Error", help="Findings from this level on are a failure.")
-@click.option("--output-threshold", type=level, default="Info", help="Findings from this level on are shown.")
-@click.option("--ignore-unknown", is_flag=True, help="Leave out files that cannot be read as objects.")
-@click.option("--meshConfigFile", "mesh_file", default="", help="The mesh's configuration, instead of the cluster's.")
-@click.option("--timeout", default="30s", help="For reading the cluster.")
+@click.option("--analyzer", "names", multiple=True, help="Run only this analyzer; may be repeated.")
+@click.option(
+    "-S", "--suppress", multiple=True, help="Suppress findings, as CODE=GLOB over KIND NAMESPACE/NAME; may be repeated."
+)
+@click.option(
+    "--failure-threshold", type=level, default="Error", help="Fail if there are findings of at least this level."
+)
+@click.option("--output-threshold", type=level, default="Info", help="Show only findings of at least this level.")
+@click.option("--ignore-unknown", is_flag=True, help="Skip files that cannot be parsed as objects.")
+@click.option("--meshConfigFile", "mesh_file", default="", help="A mesh configuration to use instead of the cluster's.")
+@click.option("--timeout", default="30s", help="Time limit for reading the cluster.")
 @click.option("-o", "--output", type=click.Choice(["log", "json", "yaml"]), default="log")
-@click.option("--color/--no-color", default=None, help="Colors even where it is no terminal; or none.")
+@click.option("--color/--no-color", default=None, help="Force or disable colors.")
 @target_options
 def analyze(
     files: tuple[str, ...], use_kube: bool, recursive: bool, list_analyzers: bool, target: Target, **given: Any
@@ -144,7 +148,7 @@ def analyze(
         click.echo(table(rows))
         return
     if not files and not use_kube:
-        raise CliError("there is nothing to analyze: name files, or leave --use-kube on", USAGE)
+        raise CliError("there is nothing to analyze: name files, or do not disable --use-kube", USAGE)
     unknown_names = [n for n in given["names"] if n not in known_analyzers()]
     if unknown_names:
         raise CliError(f'there is no analyzer "{unknown_names[0]}"; lateen analyze -L lists them', USAGE)
@@ -203,7 +207,7 @@ def _snapshot(files: tuple[str, ...], use_kube: bool, recursive: bool, target: T
 
 
 def _incomplete(snapshot: Snapshot, what: str) -> str:
-    """It is not known whether the configuration is right."""
+    """Whether the configuration is right could not be determined in full."""
     lacking = sorted({kind for found in snapshot.incomplete.values() for kind in found})
     return (
         f"the analysis of {what} is incomplete: {len(snapshot.incomplete)} of {len(known_analyzers())} analyzers need "
@@ -236,7 +240,7 @@ def validate(names: tuple[str, ...], more: tuple[str, ...], target: Target) -> N
     except load.LoadError as e:
         raise CliError(str(e), BAD_DATA) from e
     if bad:
-        raise CliError(f"{bad} {'error' if bad == 1 else 'errors'} found; nothing of it would be accepted", BAD_DATA)
+        raise CliError(f"{bad} {'error' if bad == 1 else 'errors'} found; these files would not be accepted", BAD_DATA)
 
 
 def _validate(path: Path | None, namespace: str) -> int:

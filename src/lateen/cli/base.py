@@ -1,5 +1,5 @@
-"""Commands and groups as istioctl's users expect them: ``--flag=false``, aliases, "did you mean"; code is imported
-when a command runs, so that ``--help`` is instant."""
+"""Commands and groups as istioctl's users expect them: ``--flag=false``, aliases, "did you mean". A command's code is
+imported only when it runs, so that ``--help`` is instant."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BOOLEAN = re.compile(r"(--?[A-Za-z][-A-Za-z]*)=(true|false)")
 
 
 class Command(click.Command):
-    """A command whose flags can also be written ``--flag=true`` and ``--flag=false``."""
+    """A command whose flags may also be written ``--flag=true`` and ``--flag=false``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, [a for arg in args for a in self._spelled(arg)])
@@ -40,7 +40,7 @@ Entry = tuple[str, str]
 
 
 class Group(click.Group):
-    """A group whose commands are named, and imported only when they run."""
+    """A group that knows its commands by name and imports them only when they run."""
 
     def __init__(
         self, *args: Any, entries: dict[str, Entry], aliases: dict[str, str] | None = None, **more: Any
@@ -74,5 +74,5 @@ class Group(click.Group):
 
 
 def command(name: str | None = None, **attributes: Any) -> Callable[[Callable[..., Any]], Command]:
-    """``click.command`` with the class above."""
+    """``click.command`` for a Command."""
     return click.command(name, cls=Command, **attributes)

@@ -1,4 +1,4 @@
-"""lateen check: the health of the mesh, with a remedy for each problem."""
+"""lateen check: the mesh's health, with a remedy for each problem."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ MARKS = {
 
 
 @command("check")
-@click.option("--pre", is_flag=True, help="Only whether the mesh can be installed.")
+@click.option("--pre", is_flag=True, help="Only check whether the mesh can be installed.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
-@click.option("-w", "--watch", is_flag=True, help="Again and again, every 5 seconds.")
+@click.option("-w", "--watch", is_flag=True, help="Repeat every 5 seconds.")
 @click.option("--wait", default=0.0, help="Seconds to wait until nothing is broken.")
 @target_options
 def check(target: Target, pre: bool, output: str, watch: bool, wait: float) -> None:
-    """Check machine, cluster, control plane, certificates, webhooks, proxies and configuration.
+    """Check the machine, the cluster, the control plane, certificates, webhooks, proxies and configuration.
 
     Exit code: 0 all is well, 1 something is broken, 2 there are only warnings.
     """

@@ -27,7 +27,7 @@ class Result(NamedTuple):
 
 
 class Wrong(Exception):
-    """A problem with its remedy; ``warning`` if the mesh works nevertheless."""
+    """A problem and its remedy; ``warning`` if the mesh works nevertheless."""
 
     def __init__(self, says: str, remedy: str, warning: bool = False) -> None:
         super().__init__(says)
@@ -36,15 +36,15 @@ class Wrong(Exception):
 
 @dataclass
 class Context:
-    """What the checks share; ``client`` is None where no cluster is configured."""
+    """What the checks share; ``client`` is None if no cluster is configured."""
 
     client: HttpClient | None
     namespace: str
     embedded: bool
-    trouble: str = "there is no cluster to ask"
+    trouble: str = "no cluster is configured"
     """Why there is no client."""
     only: str = ""
-    """The namespace whose workloads and findings are looked at; empty for all."""
+    """The namespace whose workloads and findings are checked; empty for all."""
     status: Json = field(default_factory=dict)
     pods: list[Json] = field(default_factory=list)
 
@@ -65,7 +65,7 @@ Check = Callable[[Context], Awaitable[str | None]]
 async def run(
     groups: dict[str, list[tuple[str, Check]]], context: Context, seen: Callable[[Result], None]
 ) -> list[Result]:
-    """One after another, each with its own time limit; what a failed check is needed for is skipped."""
+    """Run the checks in order, each with its own time limit; those that depend on a failed one are skipped."""
     out: list[Result] = []
     broken = ""
     for group, checks in groups.items():

@@ -1,4 +1,4 @@
-"""The checks of ``lateen check`` by group; here those of machine, cluster and control plane."""
+"""The checks of ``lateen check`` by group; this module has those of the machine, the cluster and the control plane."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def namespace_there(c: Context) -> str:
     if not c.only:
         raise Skip("all namespaces are checked")
     if await c.api().get(kinds.NAMESPACE, "", c.only) is None:
-        raise Wrong(f'namespace "{c.only}" not found', "kubectl get namespaces lists those that there are")
+        raise Wrong(f'namespace "{c.only}" not found', "kubectl get namespaces lists the existing ones")
     return c.only
 
 
@@ -144,11 +144,11 @@ async def objects_readable(c: Context) -> None:
     bad = c.status.get("bad") or {}
     if bad:
         name, why = next(iter(bad.items()))
-        raise Wrong(f"{name} is left out: {why}", "correct the object and apply it again", warning=True)
+        raise Wrong(f"{name} is ignored: {why}", "correct the object and apply it again", warning=True)
 
 
 async def secrets_readable(c: Context) -> None:
-    """Only where proxies need some."""
+    """Only checked where proxies need Secrets."""
     unread = c.status.get("unreadSecrets") or []
     if unread:
         role, namespace = "istiod-secrets", unread[0]

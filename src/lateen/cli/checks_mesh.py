@@ -18,7 +18,7 @@ from lateen.kit.jsons import Json, dig
 from lateen.kube.client import KubeError, Unreachable
 
 SOON = timedelta(days=60)
-"""A root certificate that ends within this time wants attention now."""
+"""A root certificate that expires within this time needs attention now."""
 
 
 # --- certificates ------------------------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ async def webhooks_trusted(c: Context) -> str:
                     raise Wrong(f"{name} has no caBundle yet", "check that istiod is running: it sets the bundle")
                 if wanted and bundle != wanted:
                     raise Wrong(
-                        f"{name} trusts another root", f"kubectl rollout restart -n {c.namespace} deploy/istiod"
+                        f"{name} trusts a different root", f"kubectl rollout restart -n {c.namespace} deploy/istiod"
                     )
     if not count:
         raise Wrong("no webhooks are installed", "lateen install --set profile=demo -y")
@@ -165,7 +165,7 @@ async def proxies_synced(c: Context) -> None:
         for kind, text in p["rejections"].items():
             raise Wrong(
                 f"{p['proxy']} refused {kind}: {text.strip()[:200]}",
-                "correct the object that is named; proxies keep the last accepted configuration",
+                "correct the object named; proxies keep the last configuration that they accepted",
             )
     late = [p["proxy"] for p in c.status.get("proxies", []) if "STALE" in p["types"].values()]
     if late:
@@ -173,7 +173,7 @@ async def proxies_synced(c: Context) -> None:
 
 
 async def proxies_certificates(c: Context) -> str:
-    """Of each proxy, asked at the same time."""
+    """Ask every proxy, concurrently."""
     gate = asyncio.Semaphore(8)
     now = times.now()
 
@@ -184,7 +184,7 @@ async def proxies_certificates(c: Context) -> str:
             except (KubeError, Unreachable, CliError):
                 now_ = await c.api().get(kinds.POD, pod["metadata"]["namespace"], pod["metadata"]["name"])
                 if now_ is None or is_terminating(now_) or is_finished(now_):
-                    return ""  # it has ended while it was asked
+                    return ""  # it exited while it was being asked
                 raise
         ends = [
             times.parse(x["expiration_time"])
@@ -216,5 +216,5 @@ async def analyzed(c: Context) -> str:
         )
     if snapshot.incomplete:
         lacking = ", ".join(sorted({kind for kinds_ in snapshot.incomplete.values() for kind in kinds_}))
-        raise Wrong(f"not known: this account may not read {lacking}", "use an account that may", warning=True)
+        raise Wrong(f"unknown: this account may not read {lacking}", "use an account that may", warning=True)
     return ""

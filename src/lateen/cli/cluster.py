@@ -16,15 +16,15 @@ from lateen.kube.client import Client
 
 @click.group()
 def cluster() -> None:
-    """Start, stop and inspect the embedded cluster. LATEEN_HOME moves its state directory."""
+    """Start, stop and inspect the embedded cluster, whose state directory is $LATEEN_HOME."""
 
 
 @cluster.command()
 def start() -> None:
-    """Start the cluster; one that runs already is left as it is."""
+    """Start the cluster; a running one is left as it is."""
     home = Home.default()
     if lifecycle.running(home):
-        say("the cluster runs already")
+        say("the cluster is already running")
     else:
         with step("Cluster started"):
             begin(home)
@@ -32,7 +32,7 @@ def start() -> None:
 
 
 def begin(home: Home) -> None:
-    """Start, with its failure as a sentence for users."""
+    """Start the cluster, with failures as CliError."""
     try:
         lifecycle.start(home)
     except lifecycle.ClusterError as e:
@@ -41,13 +41,13 @@ def begin(home: Home) -> None:
 
 @cluster.command()
 def stop() -> None:
-    """End every process of the cluster; its objects stay for the next start."""
+    """Stop the cluster's processes; its objects are kept for the next start."""
     say("stopped" if lifecycle.stop(Home.default()) else "the cluster was not running")
 
 
 @cluster.command()
 def status() -> None:
-    """Whether the cluster runs, where its parts are, and where gateways listen on this machine."""
+    """Show whether the cluster is running, where its parts are, and where gateways listen on this machine."""
     home = Home.default()
     pid = lifecycle.running(home)
     rows = [
@@ -64,7 +64,7 @@ def status() -> None:
 
 
 async def _addresses(client: Client) -> list[list[str]]:
-    """Where the ports of services of type LoadBalancer really are, which differs where another program has them."""
+    """The host ports of LoadBalancer services, which differ from the services' own if another program uses those."""
     services, _ = await client.list(kinds.SERVICE)
     rows = []
     for service in services:

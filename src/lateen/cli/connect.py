@@ -1,4 +1,4 @@
-"""Which cluster a command speaks to: --kubeconfig, $KUBECONFIG, the embedded one, ~/.kube/config."""
+"""Which cluster a command talks to: --kubeconfig, $KUBECONFIG, the embedded one, ~/.kube/config."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ context_option = click.option("--context", default="", help="The context of the 
 
 
 def path_of(given: str | None) -> Path:
-    """Raises CliError where there is no configuration at all."""
+    """The kubeconfig to use. Raises CliError if there is none at all."""
     if given:
         if not Path(given).is_file():
             raise CliError(f"{given}: no such file", BAD_DATA)
@@ -40,14 +40,14 @@ def path_of(given: str | None) -> Path:
     if usual.exists():
         return usual
     raise CliError(
-        "there is no cluster to speak to; start the embedded one with: lateen cluster start, or name a "
+        "there is no cluster to talk to; start the embedded one with: lateen cluster start, or name a "
         "configuration with --kubeconfig"
     )
 
 
 @dataclass(frozen=True)
 class Target:
-    """Which cluster and namespaces a command is about, as its options say."""
+    """The cluster and namespaces that a command's options name."""
 
     kubeconfig: str | None = None
     context: str = ""
@@ -56,7 +56,7 @@ class Target:
 
     @property
     def namespace(self) -> str:
-        """-n, or the one of the configuration's context, or ``default``."""
+        """-n, or the namespace of the kubeconfig's context, or ``default``."""
         if self.given_namespace:
             return self.given_namespace
         try:
@@ -69,7 +69,7 @@ class Target:
 
 
 def complete(kind: kinds.Kind) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """Completion of a word by the names of objects; nothing where the cluster does not answer at once."""
+    """Shell completion by object names; no proposals if the cluster does not answer at once."""
 
     def names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
         namespace = str(ctx.params.get("namespace") or "default") if kind.namespaced else ""
@@ -88,7 +88,7 @@ def complete(kind: kinds.Kind) -> Callable[[click.Context, click.Parameter, str]
 
 
 def target_options(command: F) -> F:
-    """-c, --context, -n, -i: handed on as the one parameter ``target``."""
+    """-c, --context, -n, -i: passed on as the single parameter ``target``."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **given: Any) -> Any:
@@ -101,7 +101,7 @@ def target_options(command: F) -> F:
         kubeconfig_option,
         context_option,
         click.option(
-            "-n", "--namespace", default="", help="Namespace to look into.", shell_complete=complete(kinds.NAMESPACE)
+            "-n", "--namespace", default="", help="The namespace to use.", shell_complete=complete(kinds.NAMESPACE)
         ),
         click.option(
             "-i", "--istioNamespace", "istio_namespace", default="istio-system", help="The control plane's namespace."
@@ -113,7 +113,7 @@ def target_options(command: F) -> F:
 
 
 def with_client(given: str | None, work: Callable[[HttpClient], Awaitable[T]], context: str = "") -> T:
-    """Run ``work`` with a client; failures of the API are sentences."""
+    """Run ``work`` with a client. Raises CliError for failures of the API."""
 
     async def main() -> T:
         async with from_file(path_of(given), context) as client:

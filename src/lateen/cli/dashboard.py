@@ -1,4 +1,4 @@
-"""lateen dashboard: a page inside the cluster, on a port of this machine."""
+"""lateen dashboard: opens a page of the cluster on a port of this machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lateen.wire import ports
 
 @dataclass(frozen=True)
 class Page:
-    """Where a dashboard is: pods by label, their port, the path of its page."""
+    """Where to find a dashboard: its pods by label, their port, the path of its page."""
 
     labels: str
     port: int
@@ -37,18 +37,18 @@ class Page:
 PAGES = {
     "kiali": Page("app=kiali", 20001, "/kiali"),
     "prometheus": Page("app=prometheus", 9090),
-    "grafana": Page("app=grafana", 3000, missing="this version of Lateen brings no Grafana; apply your own"),
-    "jaeger": Page("app=jaeger", 16686, missing="this version of Lateen brings no Jaeger; apply your own"),
-    "zipkin": Page("app=zipkin", 9411, missing="this version of Lateen brings no Zipkin; apply your own"),
+    "grafana": Page("app=grafana", 3000, missing="Lateen does not include Grafana; apply your own"),
+    "jaeger": Page("app=jaeger", 16686, missing="Lateen does not include Jaeger; apply your own"),
+    "zipkin": Page("app=zipkin", 9411, missing="Lateen does not include Zipkin; apply your own"),
 }
 HELP = {
     "controlz": "The control plane's log levels.",
     "envoy": "Envoy's admin interface of a pod.",
     "grafana": "Charts.",
-    "istiod-debug": "The control plane's own state.",
+    "istiod-debug": "Show the control plane's state.",
     "jaeger": "Traces.",
-    "kiali": "The console, with the live graph.",
-    "prometheus": "The collector of metrics.",
+    "kiali": "Open the console with the live graph.",
+    "prometheus": "Open the metrics collector.",
     "zipkin": "Traces.",
 }
 
@@ -65,7 +65,7 @@ def dashboard() -> None:
 def page_options(function: Any) -> Any:
     for option in (
         click.option("-p", "--port", type=int, default=0, help="The port on this machine."),
-        click.option("--address", default="localhost", help="The address on this machine to listen at."),
+        click.option("--address", default="localhost", help="The address on this machine to listen on."),
         click.option("--browser/--no-browser", default=True, help="Open a browser."),
     ):
         function = option(function)
@@ -99,7 +99,7 @@ kiali_, prometheus_, grafana_, jaeger_, zipkin_ = (
 @click.argument("pod", shell_complete=complete(kinds.POD))
 @page_options
 def envoy_(target: Target, pod: str, port: int, address: str, browser: bool) -> None:
-    """Envoy's admin interface of a pod."""
+    """Open Envoy's admin interface of a pod."""
 
     async def work(client: HttpClient) -> None:
         found = await pods.find(client, pod, target.namespace)
@@ -131,7 +131,7 @@ istiod_debug_ = _istiod("istiod-debug", ports.MONITORING, "/debug/list")
 async def _serve(
     client: HttpClient, pod: Json, remote: int, local: int, address: str, path: str, browser: bool
 ) -> None:
-    """Forward until interrupted. Raises CliError."""
+    """Forward connections until interrupted. Raises CliError."""
     meta = pod["metadata"]
     async with client.forwarding(meta["namespace"], meta["name"]) as session:
         ids = iter(range(1 << 30))
@@ -162,7 +162,7 @@ async def _serve(
 
 def _opened(url: str) -> bool:
     if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or os.environ.get("BROWSER")):
-        return False  # a text browser would take the terminal away
+        return False  # a text browser would take over the terminal
     with contextlib.suppress(webbrowser.Error):
         return webbrowser.open(url)
     return False
@@ -177,7 +177,7 @@ async def _ended(session: Session) -> bool:
 async def _pipe(
     session: Session, request: str, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """One connection: an error stream and a data stream, as kubectl opens them."""
+    """Forward one connection over an error stream and a data stream, as kubectl opens them."""
     head = {"port": str(port), "requestid": request}
     error = await session.open({"streamtype": "error", **head})
     await error.close()
@@ -189,7 +189,7 @@ async def _pipe(
             writer.write(chunk)
             await writer.drain()
     except ConnectionError:
-        pass  # the browser went away
+        pass  # the browser closed the connection
     finally:
         await tasks.cancel(outward, complaint)
         await data.close()
@@ -199,7 +199,7 @@ async def _pipe(
 
 
 async def _complaint(error: Stream) -> None:
-    """What the other side could not do."""
+    """The failure that the other side has reported."""
     if text := await error.incoming.get():
         say(text.decode(errors="replace"))
 

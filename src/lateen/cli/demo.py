@@ -1,4 +1,4 @@
-"""lateen demo: from nothing to Bookinfo in the mesh; a second run finds everything in place."""
+"""lateen demo: from nothing to Bookinfo in the mesh; running it again finds everything in place."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def bookinfo() -> list[Json]:
 
 @command()
 def demo() -> None:
-    """From nothing to Bookinfo in the mesh, by one command; run it again to see that all is in place."""
+    """Start a cluster, install the mesh and run Bookinfo in it; running it again changes nothing."""
     started = time.monotonic()
     home = Home.default()
     with step("Embedded cluster"):
         begin(home)
     url = with_client(str(home.kubeconfig), _in_cluster)
-    say(f"\nBookinfo runs in the mesh ({time.monotonic() - started:.1f} s): {url}")
+    say(f"\nBookinfo is running in the mesh ({time.monotonic() - started:.1f} s): {url}")
     say(
         f"\n  export KUBECONFIG={home.kubeconfig}\n\nTry next:\n"
         "  kubectl get pods\n  lateen proxy-status\n  lateen dashboard kiali\n"
@@ -70,7 +70,7 @@ def _in_default(obj: Json) -> Json:
 
 
 async def ingress_port(client: HttpClient) -> int:
-    """The port of the host that leads to port 80 of the ingress gateway."""
+    """The host port that is forwarded to port 80 of the ingress gateway."""
     for _ in range(200):
         service = await client.get(kinds.SERVICE, manifests.NAMESPACE, "istio-ingressgateway")
         given = dig(service, "metadata", "annotations", "lateen.dev/host-ports", default="")
@@ -99,4 +99,4 @@ async def _requests(client: HttpClient) -> str:
             good = 0
         if good == 0:
             await asyncio.sleep(0.1)
-    raise CliError(f"{url} does not answer with the page (last: {said}); look at: lateen proxy-status")
+    raise CliError(f"{url} does not answer with the page (last: {said}); see: lateen proxy-status")

@@ -29,7 +29,7 @@ LINE = "--------------------"
 
 
 class Found(NamedTuple):
-    """What of the cluster a description is made from."""
+    """The objects of the cluster that a description is made from."""
 
     services: list[Json]
     virtual_services: list[Json]
@@ -43,13 +43,13 @@ class Found(NamedTuple):
 @click.group(
     cls=Group,
     entries={
-        "pod": ("lateen.cli.describe:describe_pod", "Services, rules, policies of a pod."),
-        "service": ("lateen.cli.describe:describe_service", "Rules and policies of a service."),
+        "pod": ("lateen.cli.describe:describe_pod", "Describe a pod: its services, rules and policies."),
+        "service": ("lateen.cli.describe:describe_service", "Describe a service: its rules and policies."),
     },
     aliases={"po": "pod", "pods": "pod", "svc": "service"},
 )
 def describe() -> None:
-    """What the mesh does for a pod or a service."""
+    """Describe what the mesh does for a pod or a service."""
 
 
 async def _objects(client: HttpClient, root: str) -> Found:
@@ -83,7 +83,7 @@ def _labels(pod: Json) -> dict[str, str]:
 @click.argument("name", shell_complete=complete(kinds.POD))
 @target_options
 def describe_pod(target: Target, name: str) -> None:
-    """Services, rules and policies of a pod: lateen x describe pod productpage-v1-…"""
+    """Describe a pod's services, rules and policies: lateen x describe pod productpage-v1-…"""
 
     async def work(client: HttpClient) -> list[str]:
         pod = await pods.find(client, name, target.namespace)
@@ -97,7 +97,7 @@ def describe_pod(target: Target, name: str) -> None:
 @click.argument("name", shell_complete=complete(kinds.SERVICE))
 @target_options
 def describe_service(target: Target, name: str) -> None:
-    """Rules and policies of a service: lateen x describe service reviews"""
+    """Describe a service's rules and policies: lateen x describe service reviews"""
 
     async def work(client: HttpClient) -> list[str]:
         plain, _, other = name.partition(".")
@@ -148,7 +148,7 @@ def of_services(pod: Json, found: Found) -> list[str]:
 
 
 def of_service(service: Json, behind: list[Json], found: Found) -> list[str]:
-    """``behind``: the pods that are meant, one for a pod's own description."""
+    """``behind``: the pods to consider; only one if a pod is described."""
     meta = service["metadata"]
     out = [f"Service: {meta['name']}{'' if meta['namespace'] == 'default' else '.' + meta['namespace']}"]
     for port in dig(service, "spec", "ports", default=[]):
@@ -194,7 +194,7 @@ def _rules(host: str, behind: list[Json], found: Found) -> list[str]:
 
 
 def _routes(vs: Json) -> list[str]:
-    """A line for each rule: what it matches, and where it sends what share of that."""
+    """A line for each rule: what it matches and where it sends which share of the traffic."""
     out = []
     for kind in ("http", "tls", "tcp"):
         for i, rule in enumerate(dig(vs, "spec", kind, default=[])):
@@ -227,7 +227,7 @@ def _destination(d: Json) -> str:
 
 
 def _match(match: Json) -> str:
-    """The conditions of one match in words; ``/*`` where there are none."""
+    """The conditions of one match in words; ``/*`` if there are none."""
     out = []
     for field in ("uri", "scheme", "method", "authority"):
         if field in match:
@@ -252,7 +252,7 @@ def _text(value: Json) -> str:
 
 
 def _modes(namespace: str, behind: list[Json], found: Found) -> list[str]:
-    """Of each sort of pod; one line where all are alike, and the namespace's where there is none."""
+    """The mode of each group of pods: one line if all agree, and the namespace's if there are no pods."""
     out: dict[str, None] = {}
     for labels in [_labels(p) for p in behind] or [{}]:
         mode, ports, policy = found.modes.of(namespace, labels)

@@ -1,4 +1,4 @@
-"""A pod in the words of ``kubectl describe``. Pure."""
+"""A pod in the format of ``kubectl describe``. Pure."""
 
 from __future__ import annotations
 

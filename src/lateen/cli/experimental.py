@@ -1,4 +1,4 @@
-"""lateen experimental: what istioctl has under x."""
+"""lateen experimental (x): the experimental commands of istioctl."""
 
 from __future__ import annotations
 

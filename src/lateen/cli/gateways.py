@@ -1,4 +1,4 @@
-"""Where a gateway can be reached."""
+"""The addresses at which a gateway can be reached."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TRIES = 10
 
 
 async def address(client: HttpClient, namespace: str, name: str) -> str:
-    """``http://localhost:8080``; empty where the gateway has no address yet."""
+    """``http://localhost:8080``; empty if the gateway has no address yet."""
     for _ in range(_TRIES):
         service = await client.get(kinds.SERVICE, namespace, name)
         said = dig(service, "metadata", "annotations", HOST_PORTS, default="")
@@ -28,6 +28,6 @@ async def address(client: HttpClient, namespace: str, name: str) -> str:
         if at := given.get("hostname") or given.get("ip"):
             return f"http://{at}"
         if dig(service, "spec", "type", default="LoadBalancer") != "LoadBalancer":
-            return f"{dig(service, 'spec', 'clusterIP', default='')} (inside the cluster only)"
+            return f"{dig(service, 'spec', 'clusterIP', default='')} (only inside the cluster)"
         await asyncio.sleep(0.2)
     return ""

@@ -18,13 +18,13 @@ NAME = re.compile(r"[A-Za-z0-9][-A-Za-z0-9._/:@]{0,254}")
 
 @click.group()
 def image() -> None:
-    """The catalogue of images that the embedded cluster can run: which local command an image name stands for."""
+    """Manage the images that the embedded cluster can run: which local command an image name stands for."""
 
 
 @image.command("list")
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="How to print it.")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Output format.")
 def list_images(output: str) -> None:
-    """All images and their commands."""
+    """List all images and their commands."""
     found = _catalogue().all()
     if output == "json":
         click.echo(jsons.dumps({n: _shown(i) | {"origin": origin} for n, (i, origin) in sorted(found.items())}))
@@ -36,7 +36,7 @@ def list_images(output: str) -> None:
 @image.command()
 @click.argument("name")
 def show(name: str) -> None:
-    """Everything about the image that NAME (as a pod would spell it) stands for: command, variables, user, mounts."""
+    """Show the image that NAME (spelled as in a pod) stands for: command, variables, user, mounts."""
     from lateen.cluster.kubelet.images import UnknownImage
     from lateen.kit import yamldoc
 
@@ -50,7 +50,7 @@ def show(name: str) -> None:
 @image.command()
 @click.argument("name")
 def remove(name: str) -> None:
-    """Forget an image that was added."""
+    """Remove an image that was added with ``lateen image add``."""
     catalogue = _catalogue()
     if not catalogue.remove(name):
         built_in = name in catalogue.all()
@@ -65,12 +65,14 @@ def remove(name: str) -> None:
     "--mount",
     multiple=True,
     metavar="PATH[:TARGET][:rw]",
-    help="A path of this machine that the command needs to see; read-only unless :rw is there.",
+    help="A path on this machine that the command needs; read-only unless it ends in :rw.",
 )
-@click.option("--env", multiple=True, metavar="NAME=VALUE", help="A variable of its environment.")
-@click.option("--user", metavar="UID[:GID]", help="The user that it runs as (default: root of the container).")
-@click.option("--workdir", metavar="PATH", help="Its working directory.")
-@click.option("--cmd", is_flag=True, help="COMMAND is what a pod's args replace (CMD), not what they are added to.")
+@click.option("--env", multiple=True, metavar="NAME=VALUE", help="An environment variable.")
+@click.option("--user", metavar="UID[:GID]", help="The user that it runs as (default: root in the container).")
+@click.option("--workdir", metavar="PATH", help="The working directory.")
+@click.option(
+    "--cmd", is_flag=True, help="A pod's args replace COMMAND (as they replace CMD) instead of being appended to it."
+)
 def add(
     name: str,
     command: tuple[str, ...],
@@ -82,23 +84,23 @@ def add(
 ) -> None:
     """Let the image NAME stand for COMMAND: lateen image add example/app -- /usr/bin/python3 -m http.server
 
-    What COMMAND needs outside of /usr is mounted where it can be told: a virtual environment and the interpreter
-    behind it, scripts with theirs, files among the arguments.
+    What COMMAND needs outside of /usr is mounted as far as it can be found: a virtual environment and the interpreter
+    behind it, scripts and their interpreters, files among the arguments.
     """
     from lateen.cluster.kubelet import programs
 
     if not NAME.fullmatch(name):
-        raise CliError(f"{name!r} is not the name of an image", USAGE)
+        raise CliError(f"{name!r} is not a valid image name", USAGE)
     mounts = [_mount(m) for m in mount]
     try:
         needed = programs.needs(list(command))
     except programs.Missing as e:
-        raise CliError(f"the command cannot run: {e}", BAD_DATA) from e
+        raise CliError(f"the command cannot be run: {e}", BAD_DATA) from e
     seen = [str(m["target"]) for m in mounts]
     extra = [p for p in needed if not any(p == s or p.startswith(f"{s}/") for s in seen)]
     mounts += [{"source": p, "target": p, "readOnly": True} for p in extra]
     if workdir and not workdir.startswith("/"):
-        raise CliError(f"--workdir {workdir}: an absolute path is needed", USAGE)
+        raise CliError(f"--workdir {workdir}: must be an absolute path", USAGE)
     entry = {
         "command": list(command),
         "mounts": mounts,
@@ -111,7 +113,7 @@ def add(
     _catalogue().add(name, entry)
     say(f"{name} stands for: {' '.join(command)}")
     if extra:
-        say(f"mounted for it, read-only: {', '.join(extra)}")
+        say(f"mounted read-only: {', '.join(extra)}")
 
 
 def _catalogue() -> Any:
@@ -149,18 +151,18 @@ def _mount(text: str) -> dict[str, Any]:
 def _variable(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise CliError(f"--env {text}: NAME=VALUE is needed", USAGE)
+        raise CliError(f"--env {text}: must have the form NAME=VALUE", USAGE)
     return name, value
 
 
 def _user(text: str) -> tuple[int, int | None]:
-    """By number, or by a name that this machine knows."""
+    """By number, or by a name that exists on this machine."""
     user, colon, group = text.partition(":")
     if not user.isdigit():
         try:
             entry = pwd.getpwnam(user)
         except KeyError:
-            raise CliError(f"--user {text}: this machine knows no user {user!r}; give a number", USAGE) from None
+            raise CliError(f"--user {text}: there is no user {user!r} on this machine; give a number", USAGE) from None
         return entry.pw_uid, int(group) if group.isdigit() else entry.pw_gid
     if colon and not group.isdigit():
         raise CliError(f"--user {text}: the group must be a number", USAGE)

@@ -1,4 +1,4 @@
-"""lateen x check-inject, lateen x injector list: who gets a sidecar, from whom."""
+"""lateen x check-inject, lateen x injector list: which pods get a sidecar, and from which injector."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def _why(hook: Json, namespace: Json, labels: Json) -> tuple[bool, str]:
 
 @command("check-inject")
 @click.argument("name", required=False, shell_complete=complete(kinds.POD))
-@click.option("-l", "--labels", default="", help="Labels of a pod that is not there yet: a=b,c=d")
+@click.option("-l", "--labels", default="", help="Labels of a pod that does not exist yet: a=b,c=d")
 @target_options
 def check_inject(target: Target, name: str | None, labels: str) -> None:
-    """Whether a pod would get a sidecar, and why: lateen x check-inject deploy/productpage-v1"""
+    """Show whether a pod would get a sidecar, and why: lateen x check-inject deploy/productpage-v1"""
     if bool(name) == bool(labels):
         raise CliError("name a pod (or deployment/NAME), or give labels with -l", USAGE)
 
@@ -76,16 +76,17 @@ def check_inject(target: Target, name: str | None, labels: str) -> None:
 
 
 @click.group(
-    cls=Group, entries={"list": ("lateen.cli.injection:injector_list", "Namespaces and pods with their injectors.")}
+    cls=Group,
+    entries={"list": ("lateen.cli.injection:injector_list", "List namespaces and pods with their injectors.")},
 )
 def injector() -> None:
-    """The sidecar injectors."""
+    """List sidecar injectors."""
 
 
 @command("list")
 @target_options
 def injector_list(target: Target) -> None:
-    """Namespaces and pods with their injectors."""
+    """List namespaces and pods with their injectors."""
 
     async def work(client: HttpClient) -> tuple[list[list[str]], list[list[str]]]:
         (spaces, _), (every, _), found = await asyncio.gather(

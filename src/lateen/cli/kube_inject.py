@@ -24,19 +24,21 @@ from lateen.wire.revision import Revision
 
 @command("kube-inject")
 @click.option("-f", "--filename", required=True, help="A manifest; - for standard input.")
-@click.option("-o", "--output", default="", help="The file to write; standard output where it is not given.")
-@click.option("--meshConfigFile", "mesh_file", default="", help="A mesh configuration, instead of the cluster's.")
-@click.option("--injectConfigFile", "config_file", default="", help="Policy and templates, instead of the cluster's.")
-@click.option("--valuesFile", "values_file", default="", help="Installation values, instead of the cluster's.")
-@click.option("-r", "--revision", default="default", help="The revision of the control plane whose settings count.")
+@click.option("-o", "--output", default="", help="The file to write; standard output by default.")
+@click.option("--meshConfigFile", "mesh_file", default="", help="A mesh configuration to use instead of the cluster's.")
+@click.option(
+    "--injectConfigFile", "config_file", default="", help="Policy and templates to use instead of the cluster's."
+)
+@click.option("--valuesFile", "values_file", default="", help="Installation values to use instead of the cluster's.")
+@click.option("-r", "--revision", default="default", help="The revision of the control plane whose settings apply.")
 @target_options
 def kube_inject(
     target: Target, filename: str, output: str, mesh_file: str, config_file: str, values_file: str, revision: str
 ) -> None:
     """Add sidecars to the workloads of a manifest.
 
-    Settings are those of the cluster's control plane. With one of the three files, the cluster is not asked, and what
-    is not given has Istio's defaults.
+    The settings are those of the cluster's control plane. If one of the three files is given, the cluster is not asked,
+    and what the files do not set has Istio's defaults.
     """
     text = sys.stdin.read() if filename == "-" else _read(filename)
     try:

@@ -18,15 +18,15 @@ from lateen.kube.client import HttpClient, KubeError
 from lateen.wire import ports
 
 
-@click.group(cls=Group, entries={"list": ("lateen.cli.machine:config_list", "The options that have defaults.")})
+@click.group(cls=Group, entries={"list": ("lateen.cli.machine:config_list", "List the options that have defaults.")})
 def config() -> None:
-    """The defaults of this command's options."""
+    """Show the defaults of this command's options."""
 
 
 @command("list")
 @target_options
 def config_list(target: Target) -> None:
-    """The options that have defaults, and where they come from."""
+    """List the options that have defaults, and where they come from."""
     from lateen.cli.connect import path_of
 
     try:
@@ -49,17 +49,17 @@ def config_list(target: Target) -> None:
 @click.group(
     cls=Group,
     entries={
-        "group": ("lateen.cli.machine:workload_group", "Groups of workloads of one kind."),
+        "group": ("lateen.cli.machine:workload_group", "Manage groups of workloads of one kind."),
         "entry": ("lateen.cli.machine:workload_entry", "One workload."),
     },
 )
 def workload() -> None:
-    """Workloads outside of Kubernetes."""
+    """Configure workloads outside of Kubernetes."""
 
 
 @click.group(cls=Group, entries={"create": ("lateen.cli.machine:group_create", "Print a WorkloadGroup.")})
 def workload_group() -> None:
-    """Groups of workloads of one kind."""
+    """Manage groups of workloads of one kind."""
 
 
 def _pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
@@ -115,19 +115,24 @@ def workload_entry() -> None:
 
 @command("configure")
 @click.option("-f", "--file", "file", type=click.Path(exists=True, dir_okay=False), help="A WorkloadGroup.")
-@click.option("--name", default="", help="A WorkloadGroup of the cluster.")
-@click.option("-o", "--output", required=True, type=click.Path(file_okay=False), help="The directory to write into.")
-@click.option("--tokenDuration", "seconds", default=3600, help="How long the token is valid, in seconds.")
-@click.option("--ingressIP", "address", default="", help="Where the machine reaches istiod; the Service's otherwise.")
+@click.option("--name", default="", help="A WorkloadGroup in the cluster.")
+@click.option("-o", "--output", required=True, type=click.Path(file_okay=False), help="The directory to write to.")
+@click.option("--tokenDuration", "seconds", default=3600, help="The token's lifetime in seconds.")
+@click.option(
+    "--ingressIP",
+    "address",
+    default="",
+    help="The address at which the machine reaches istiod; by default, that of its Service.",
+)
 @target_options
 def entry_configure(target: Target, file: str | None, name: str, output: str, seconds: int, address: str) -> None:
-    """Files for a machine that joins the mesh: its environment, token, root certificate and hosts.
+    """Write the files that a machine needs to join the mesh: environment, token, root certificate and hosts.
 
-    On the machine, cluster.env is pilot-agent's environment, istio-token belongs to /var/run/secrets/tokens,
-    root-cert.pem to /var/run/secrets/istio, and the line in hosts to /etc/hosts.
+    On the machine, cluster.env is pilot-agent's environment, istio-token belongs in /var/run/secrets/tokens,
+    root-cert.pem in /var/run/secrets/istio, and the line in hosts in /etc/hosts.
     """
     if bool(file) == bool(name):
-        raise CliError("say which WorkloadGroup: with --file FILE or with --name NAME", USAGE)
+        raise CliError("name a WorkloadGroup with --file FILE or with --name NAME", USAGE)
 
     async def work(client: HttpClient) -> dict[str, str]:
         group = _group_of(Path(file).read_text()) if file else await client.get(
@@ -152,7 +157,7 @@ def _group_of(text: str) -> Json:
 
 
 async def _machine(client: HttpClient, group: Json, target: Target, seconds: int, address: str) -> dict[str, str]:
-    """File name -> its content."""
+    """File name -> contents."""
     name = group["metadata"]["name"]
     namespace = group["metadata"].get("namespace") or target.namespace
     account = dig(group, "spec", "template", "serviceAccount", default="") or "default"

@@ -12,14 +12,14 @@ from lateen.cli.base import Entry, Group
 from lateen.cli.output import USAGE, CliError, fail
 
 COMMANDS: dict[str, Entry] = {
-    "addons": ("lateen.cli.addons:addons", "The console and the collector of metrics."),
+    "addons": ("lateen.cli.addons:addons", "Manage the add-ons: the console and the metrics collector."),
     "admin": ("lateen.cli.support:admin", "Show and change istiod's log levels."),
     "bug-report": ("lateen.cli.support:bug_report", "Collect diagnostics for a bug report (no secrets)."),
     "check": ("lateen.cli.check:check", "Check the mesh's health and suggest fixes."),
     "completion": ("lateen.cli.support:completion", "Print a completion script for bash, zsh or fish."),
     "experimental": (
         "lateen.cli.experimental:experimental",
-        "Further commands of istioctl: describe, metrics, check-inject and more (x).",
+        "Run experimental commands, as in istioctl: describe, metrics, check-inject… (x).",
     ),
     "options": ("lateen.cli.support:options", "List the options that most commands have."),
     "profile": ("lateen.cli.manifest:profile", "List, print and compare installation profiles."),
@@ -42,7 +42,7 @@ COMMANDS: dict[str, Entry] = {
         "Show a proxy's configuration: clusters, listeners, routes…",
     ),
     "proxy-status": ("lateen.cli.mesh:proxy_status", "Show which proxies are connected and in sync."),
-    "samples": ("lateen.cli.addons:samples", "Applications and rules to try the mesh with."),
+    "samples": ("lateen.cli.addons:samples", "List or locate sample applications and rules."),
     "uninstall": ("lateen.cli.install:uninstall", "Remove control planes from a cluster."),
     "version": ("lateen.cli.version:version", "Print the versions of client, control plane and proxies."),
 }
@@ -88,7 +88,7 @@ def run() -> None:
     except OSError as e:
         fail(str(e))
         sys.exit(1)
-    except Exception as e:  # a mistake of ours: still one sentence; the details where somebody asks for them
+    except Exception as e:  # a bug of ours: still one sentence; the traceback only on request
         if os.environ.get("LATEEN_DEBUG"):
             raise
         fail(f"internal error: {type(e).__name__}: {e}; run it again with LATEEN_DEBUG=1 for the details")

@@ -28,7 +28,7 @@ from lateen.kube.client import HttpClient
     },
 )
 def manifest() -> None:
-    """Print and compare the objects that an installation consists of."""
+    """Print and compare the objects of an installation."""
 
 
 @command("generate")
@@ -38,7 +38,7 @@ def manifest() -> None:
 def generate(files: tuple[str, ...], settings: tuple[str, ...], revision: str) -> None:
     """Print all objects of an installation as YAML, for kubectl apply or kubectl delete.
 
-    The namespace istio-system is not among them, as in istioctl: create and delete it by itself.
+    As in istioctl, the namespace istio-system is not among them: create and delete it separately.
     """
     parts = manifests.render(operator(files, settings, revision))
     objects = [o for part in parts for o in part.objects if o["kind"] != "Namespace"]
@@ -53,7 +53,7 @@ def generate(files: tuple[str, ...], settings: tuple[str, ...], revision: str) -
 def verify_install(target: Target, files: tuple[str, ...], settings: tuple[str, ...], revision: str) -> None:
     """Verify that every object of the installation exists and is ready.
 
-    Without options, against the settings that the mesh was installed with.
+    Without options, it is compared with the settings that the mesh was installed with.
     """
 
     async def work(client: HttpClient) -> list[tuple[str, str, str]]:
@@ -88,7 +88,7 @@ def verify_install(target: Target, files: tuple[str, ...], settings: tuple[str, 
     click.echo(f"Checked {crds} custom resource definitions\nChecked {deployments} Istio Deployments")
     bad = [name for _, name, wrong in checked if wrong]
     if bad:
-        raise CliError(f"{len(bad)} parts of the installation are missing or not ready; mend it with: lateen install")
+        raise CliError(f"{len(bad)} parts of the installation are missing or not ready; repair it with: lateen install")
     click.echo("✔ Istio is installed and verified successfully")
 
 
@@ -146,7 +146,7 @@ def _differ(a: str, b: str, name_a: str, name_b: str, title: str) -> None:
 @click.argument("first")
 @click.argument("second")
 def manifest_diff(first: str, second: str) -> None:
-    """Show the differences between two manifests; the order of objects does not count."""
+    """Show the differences between two manifests, whatever the order of their objects."""
     texts = []
     for name in (first, second):
         try:

@@ -1,4 +1,4 @@
-"""How the command speaks: data on stdout, progress and errors on stderr, one sentence per failure."""
+"""How the command prints: data on stdout, progress and errors on stderr, one sentence per failure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ USAGE, BAD_DATA, FINDINGS = 64, 65, 79
 
 
 class CliError(Exception):
-    """A failure that the user can do something about: one sentence, and an exit code."""
+    """A failure that the user can act on: one sentence and an exit code."""
 
     def __init__(self, message: str, code: int = 1) -> None:
         super().__init__(message)
@@ -21,7 +21,7 @@ class CliError(Exception):
 
 
 def colors(stream: TextIO) -> bool:
-    """Whether colors are wanted: never with NO_COLOR or on a dumb terminal, always with FORCE_COLOR."""
+    """Whether to use colors: never with NO_COLOR or on a dumb terminal, always with FORCE_COLOR."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
@@ -48,7 +48,7 @@ def warn(text: str) -> None:
 
 
 def table(rows: list[list[str]]) -> str:
-    """Columns as kubectl aligns them: three spaces between."""
+    """Columns aligned as kubectl does, three spaces apart."""
     if not rows:
         return ""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -58,7 +58,7 @@ def table(rows: list[list[str]]) -> str:
 
 
 def wide_table(rows: list[list[str]]) -> str:
-    """Columns as istioctl aligns them: five spaces between, and after the last."""
+    """Columns aligned as istioctl does: five spaces apart, and five after the last."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "".join(cell.ljust(width + 5) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -67,7 +67,7 @@ def wide_table(rows: list[list[str]]) -> str:
 
 @contextmanager
 def step(what: str) -> Iterator[None]:
-    """One line of progress: shown while it runs on a terminal, kept with a tick and its seconds when done."""
+    """One line of progress: on a terminal it is shown at once; when done, it has a tick and the seconds it took."""
     started = time.monotonic()
     live = sys.stderr.isatty()
     if live:

@@ -1,4 +1,4 @@
-"""Pods as istioctl's users name them, and questions to the agents and proxies inside."""
+"""Finds pods by the names that istioctl's users give, and asks the agents and proxies in them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WORKLOADS = {
 
 
 async def find(client: HttpClient, text: str, namespace: str) -> Json:
-    """``pod``, ``pod.namespace``, ``pod/x``, ``deploy/x[.namespace]``, ``svc/x``. Raises CliError."""
+    """The pod of ``pod``, ``pod.namespace``, ``pod/x``, ``deploy/x[.namespace]``, ``svc/x``. Raises CliError."""
     kind, slash, name = text.rpartition("/")
     if slash and kind not in ("pod", "pods", "po"):
         if kind not in _WORKLOADS:
@@ -61,12 +61,12 @@ async def _of_workload(client: HttpClient, kind: str, name: str, namespace: str)
 
 
 async def ask(client: HttpClient, pod: Json, method: str, path: str, port: int | None = None) -> bytes:
-    """Envoy's admin interface, or another port of the proxy's container. Raises CliError."""
+    """Ask Envoy's admin interface, or another port of the proxy's container. Raises CliError."""
     meta = pod["metadata"]
     if not has_proxy(pod):
         raise CliError(
             f"pod {meta['name']}.{meta['namespace']} has no proxy; is its namespace labelled "
-            "istio-injection=enabled, and was the pod made after that?"
+            "istio-injection=enabled, and was the pod created after that?"
         )
     command = ["pilot-agent", "request", *([f"--debug-port={port}"] if port else []), method, path]
     out, err = await client.execute(meta["namespace"], meta["name"], PROXY, command, b"")

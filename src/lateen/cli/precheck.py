@@ -18,7 +18,7 @@ from lateen.kit.jsons import dig
 from lateen.kube.client import HttpClient, KubeError
 
 MINIMUM = (1, 21)
-"""Kubernetes' first version with EndpointSlices of version v1, which istiod reads."""
+"""Kubernetes' first version with EndpointSlices v1, which istiod reads."""
 NEEDED = (
     ("", "namespaces", ""),
     ("", "services", manifests.NAMESPACE),
@@ -67,7 +67,7 @@ async def permission_findings(client: HttpClient) -> list[Message]:
 
 
 def gateway_api_findings(crds: list[Source]) -> list[Message]:
-    """Definitions of Kubernetes' Gateway API that serve no version that a mesh can use, now or for much longer."""
+    """Definitions of the Gateway API that serve no version a mesh can use, now or before long."""
     out = []
     for crd in crds:
         if crd.spec.get("group") != "gateway.networking.k8s.io":
@@ -85,7 +85,7 @@ def gateway_api_findings(crds: list[Source]) -> list[Message]:
 @command("precheck")
 @target_options
 def precheck(target: Target) -> None:
-    """Whether the mesh can be installed or upgraded here."""
+    """Check whether the mesh can be installed or upgraded."""
 
     async def work(client: HttpClient) -> list[Message]:
         try:

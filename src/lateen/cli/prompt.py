@@ -1,4 +1,4 @@
-"""Questions before something is changed."""
+"""Confirmation before something is changed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ yes_option = click.option("-y", "--skip-confirmation", "yes", is_flag=True, help
 
 
 def confirm(question: str) -> None:
-    """Returns where the answer is yes; "no" ends the command without an error, no answer at all is one."""
+    """Returns if the answer is yes; "no" ends the command without an error, no answer at all is an error."""
     click.echo(f"{question} (y/N) ", nl=False, err=True)
     answer = sys.stdin.readline()
     if not answer:
         say("")
-        raise CliError("there is nobody to answer (no input); add -y to go on without confirmation", USAGE)
+        raise CliError("no input to answer the question with; add -y to proceed without confirmation", USAGE)
     if answer.strip().lower() not in ("y", "yes"):
         say("Cancelled: nothing was changed.")
         raise click.exceptions.Exit(0)

@@ -1,4 +1,4 @@
-"""lateen proxy-config: what a proxy really has, from the proxy itself or from a saved dump."""
+"""lateen proxy-config: a proxy's actual configuration, from the proxy itself or from a saved dump."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ Rows = list[tuple[list[str], Json]]
 ENTRIES = {
     name: (f"lateen.cli.proxy_config:{name.replace('-', '_')}_", text)
     for name, text in {
-        "all": "Clusters, listeners, routes, endpoints and secrets.",
-        "bootstrap": "With what Envoy was started.",
-        "cluster": "Clusters: where requests can go.",
-        "ecds": "Extensions by name.",
-        "endpoint": "Endpoints, and what Envoy thinks of them now.",
-        "listener": "Listeners: where traffic is taken in.",
+        "all": "Show clusters, listeners, routes, endpoints and secrets.",
+        "bootstrap": "Show Envoy's bootstrap configuration.",
+        "cluster": "Show clusters: the destinations of requests.",
+        "ecds": "Show extension configurations by name.",
+        "endpoint": "Show endpoints and their health.",
+        "listener": "Show listeners: where traffic enters.",
         "log": "Show or change the proxy's log levels.",
-        "rootca-compare": "Whether two proxies trust the same roots.",
-        "route": "Routes: which request goes where.",
-        "secret": "Certificates and their ends.",
+        "rootca-compare": "Compare the root certificates of two proxies.",
+        "route": "Show routes: which request goes where.",
+        "secret": "Show certificates and when they expire.",
     }.items()
 }
 ALIASES = {
@@ -57,7 +57,7 @@ ALIASES = {
 
 @click.group(cls=Group, entries=ENTRIES, aliases=ALIASES)
 def proxy_config() -> None:
-    """What a proxy really has: lateen proxy-config route deploy/productpage-v1"""
+    """Show a proxy's actual configuration: lateen proxy-config route deploy/productpage-v1"""
 
 
 def dump_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -101,7 +101,7 @@ def dump_of(target: Target, pod: str | None, file: str) -> ConfigDump:
 
 
 def show(rows: Rows, header: list[str], output: str) -> None:
-    """The rows as a table, or their resources, each once."""
+    """The rows as a table, or their resources, each of them once."""
     if output in ("json", "yaml"):
         unique = list({id(r): r for _, r in rows}.values())
         click.echo(jsons.pretty(unique) if output == "json" else yamldoc.dump(unique).rstrip())
@@ -118,7 +118,7 @@ def show(rows: Rows, header: list[str], output: str) -> None:
 def cluster_(
     target: Target, pod: str | None, file: str, output: str, fqdn: str, port: int, subset: str, direction: str | None
 ) -> None:
-    """Clusters: where requests can go."""
+    """Show clusters: the destinations of requests."""
     rows = [
         (row, c)
         for row, c in tables.clusters(dump_of(target, pod, file))
@@ -141,7 +141,7 @@ def cluster_(
 def listener_(
     target: Target, pod: str | None, file: str, output: str, address: str, port: int | None, kind: str
 ) -> None:
-    """Listeners: where traffic is taken in."""
+    """Show listeners: where traffic enters."""
     rows = [
         (row, listener)
         for row, listener in tables.listeners(dump_of(target, pod, file))
@@ -159,7 +159,7 @@ def listener_(
 @dump_options
 @click.option("--name", default="", help="Only this route configuration.")
 def route_(target: Target, pod: str | None, file: str, output: str, name: str) -> None:
-    """Routes: which request goes where."""
+    """Show routes: which request goes where."""
     rows = [(row, r) for row, r in tables.routes(dump_of(target, pod, file)) if not name or row[0] == name]
     show(rows, tables.ROUTE, output)
 
@@ -173,7 +173,7 @@ def route_(target: Target, pod: str | None, file: str, output: str, name: str) -
 def endpoint_(
     target: Target, pod: str | None, file: str, output: str, address: str, port: int, cluster: str, status: str
 ) -> None:
-    """Endpoints, and what Envoy thinks of them now."""
+    """Show endpoints and their health."""
     value = load(target, pod, file, "clusters?format=json")
     if isinstance(value, dict) and "cluster_statuses" in value:
         rows, header, at = tables.endpoints(value), tables.ENDPOINT, 3
@@ -196,7 +196,7 @@ def endpoint_(
 @command("secret")
 @dump_options
 def secret_(target: Target, pod: str | None, file: str, output: str) -> None:
-    """Certificates and their ends."""
+    """Show certificates and when they expire."""
     from lateen.dump import secrets
 
     show(secrets.rows(dump_of(target, pod, file), times.now()), tables.SECRET, output)
@@ -205,14 +205,14 @@ def secret_(target: Target, pod: str | None, file: str, output: str) -> None:
 @command("ecds")
 @dump_options
 def ecds_(target: Target, pod: str | None, file: str, output: str) -> None:
-    """Extensions by name."""
+    """Show extension configurations by name."""
     show(tables.extensions(dump_of(target, pod, file)), tables.EXTENSION, output)
 
 
 @command("bootstrap")
 @dump_options
 def bootstrap_(target: Target, pod: str | None, file: str, output: str) -> None:
-    """With what Envoy was started."""
+    """Show Envoy's bootstrap configuration."""
     dump = dump_of(target, pod, file)
     found = dump.part("BootstrapConfigDump")
     if output in ("json", "yaml"):
@@ -229,7 +229,7 @@ def bootstrap_(target: Target, pod: str | None, file: str, output: str) -> None:
 @command("all")
 @dump_options
 def all_(target: Target, pod: str | None, file: str, output: str) -> None:
-    """Clusters, listeners, routes, endpoints and secrets."""
+    """Show clusters, listeners, routes, endpoints and secrets."""
     from lateen.dump import secrets
 
     dump = dump_of(target, pod, file)
@@ -249,7 +249,7 @@ def all_(target: Target, pod: str | None, file: str, output: str) -> None:
 @command("log")
 @click.argument("names", nargs=-1, required=True, shell_complete=complete(kinds.POD))
 @click.option("--level", "levels", multiple=True, help="LEVEL, or LOGGER:LEVEL,…; as in --level http:debug")
-@click.option("-r", "--reset", is_flag=True, help="Back to the level of the installation (warning).")
+@click.option("-r", "--reset", is_flag=True, help="Reset to the installation's level (warning).")
 @click.option("-o", "--output", type=click.Choice(["short", "json"]), default="short")
 @target_options
 def log_(target: Target, names: tuple[str, ...], levels: tuple[str, ...], reset: bool, output: str) -> None:
@@ -296,7 +296,7 @@ def _parsed(text: str) -> list[tuple[str, str]]:
 @click.argument("second")
 @target_options
 def rootca_compare_(target: Target, first: str, second: str) -> None:
-    """Whether two proxies trust the same roots."""
+    """Compare the root certificates of two proxies."""
     from lateen.dump import secrets
 
     roots = [set(secrets.roots(dump_of(target, pod, ""))) for pod in (first, second)]

@@ -28,12 +28,12 @@ LEVELS = ("none", "fatal", "error", "warn", "info", "debug")
 
 @click.group(cls=Group, entries={"log": ("lateen.cli.support:admin_log", "istiod's log levels.")}, aliases={"l": "log"})
 def admin() -> None:
-    """The control plane."""
+    """Show and change settings of the running control plane."""
 
 
 @command("log")
 @click.option("--level", "levels", multiple=True, help="SCOPE:LEVEL,… as in --level ads:debug")
-@click.option("--reset", "--log-reset", "reset", is_flag=True, help="All scopes to info.")
+@click.option("--reset", "--log-reset", "reset", is_flag=True, help="Reset all scopes to info.")
 @click.option("-r", "--revision", default="", help="Only control planes of this revision.")
 @click.option("-o", "--output", type=click.Choice(["short", "json", "yaml"]), default="short")
 @target_options
@@ -98,18 +98,18 @@ COLLECTED = (
     kinds.MUTATING_WEBHOOK,
     kinds.VALIDATING_WEBHOOK,
 )
-"""Secrets are not among them, and of configuration maps only the mesh's own."""
+"""All objects except Secrets; of ConfigMaps, only the mesh's own."""
 LIMIT = 50
 Add = Callable[[str, bytes], None]
 
 
 @command("bug-report")
-@click.option("--dir", "folder", default=".", help="Where the archive is written.")
-@click.option("--include", multiple=True, help="Only proxies of this namespace; may be repeated.")
-@click.option("--timeout", "limit", default=300.0, help="Seconds for all of it.")
+@click.option("--dir", "folder", default=".", help="The directory to write the archive to.")
+@click.option("--include", multiple=True, help="Only include proxies of this namespace; may be repeated.")
+@click.option("--timeout", "limit", default=300.0, help="Time limit for everything, in seconds.")
 @target_options
 def bug_report(target: Target, folder: str, include: tuple[str, ...], limit: float) -> None:
-    """Everything that somebody who helps wants to see, in one archive: lateen bug-report"""
+    """Collect what is needed to help with a problem in one archive: lateen bug-report"""
     where = Path(folder)
     if not where.is_dir():
         raise CliError(f"{folder}: no such folder", BAD_DATA)
@@ -128,7 +128,7 @@ def bug_report(target: Target, folder: str, include: tuple[str, ...], limit: flo
 
         proxies = target.run(work)
     size = path.stat().st_size // 1024
-    say(f"✔ Done: {path} ({size} kB, {proxies} proxies). It has no secrets, but names and addresses.")
+    say(f"✔ Done: {path} ({size} kB, {proxies} proxies). It contains no secrets, but names and addresses.")
 
 
 async def _collect(client: HttpClient, target: Target, include: tuple[str, ...], add: Add) -> int:
@@ -185,7 +185,7 @@ async def _log(client: HttpClient, pod: Json, container: str) -> bytes:
 @command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print what makes a shell complete commands, options, pods and namespaces: source <(lateen completion bash)"""
+    """Print a completion script for commands, options, pods and namespaces: source <(lateen completion bash)"""
     from click.shell_completion import get_completion_class
 
     from lateen.cli.main import cli
@@ -197,13 +197,13 @@ def completion(shell: str) -> None:
 
 @command("options")
 def options() -> None:
-    """The options that most commands have."""
+    """List the options that most commands have."""
     rows = [
         ["-c, --kubeconfig", "Kubernetes configuration file."],
         ["    --context", "The context of the configuration file to use."],
-        ["-n, --namespace", "Namespace to look into."],
+        ["-n, --namespace", "The namespace to use."],
         ["-i, --istioNamespace", "The control plane's namespace."],
-        ["    NO_COLOR, FORCE_COLOR", "Variables: no colors, or colors even without a terminal."],
-        ["    LATEEN_DEBUG", "Variable: details of internal errors."],
+        ["    NO_COLOR, FORCE_COLOR", "Variables: disable colors, or force them without a terminal."],
+        ["    LATEEN_DEBUG", "Variable: show details of internal errors."],
     ]
     click.echo(wide_table(rows))

@@ -52,7 +52,7 @@ async def _installed(client: HttpClient) -> set[str]:
 
 
 async def _revision(client: HttpClient, revision: str) -> Revision:
-    """One that is installed. Raises CliError."""
+    """An installed revision. Raises CliError."""
     own = await _installed(client)
     if revision not in own:
         near = difflib.get_close_matches(revision, sorted(own), 1)
@@ -68,7 +68,7 @@ def _tag_name(name: str) -> str:
         raise CliError(f"tag {e}", BAD_DATA) from None
 
 
-revision_option = click.option("-r", "--revision", default=DEFAULT, help="The revision that the tag stands for.")
+revision_option = click.option("-r", "--revision", default=DEFAULT, help="The revision that the tag points to.")
 
 
 @command("generate")
@@ -88,8 +88,8 @@ def tag_generate(target: Target, name: str, revision: str) -> None:
 @command("set")
 @click.argument("name")
 @revision_option
-@click.option("--overwrite", is_flag=True, help="Point a tag that exists to another revision.")
-@click.option("-y", "--skip-confirmation", is_flag=True, help="Accepted as in istioctl; there is no question.")
+@click.option("--overwrite", is_flag=True, help="Point an existing tag to another revision.")
+@click.option("-y", "--skip-confirmation", is_flag=True, help="Accepted as in istioctl; this command asks no question.")
 @target_options
 def tag_set(target: Target, name: str, revision: str, overwrite: bool, skip_confirmation: bool) -> None:  # noqa: ARG001
     """Create a tag, or point it to another revision."""
@@ -99,19 +99,20 @@ def tag_set(target: Target, name: str, revision: str, overwrite: bool, skip_conf
         before = await client.get(kinds.MUTATING_WEBHOOK, "", f"istio-revision-tag-{wanted}")
         old = "" if before is None else _label(before, LABEL)
         if old and old != revision and not overwrite:
-            raise CliError(f'tag "{wanted}" stands for revision {old}; to change that, add --overwrite', USAGE)
+            raise CliError(f'tag "{wanted}" points to revision {old}; to change that, add --overwrite', USAGE)
         chosen = await _revision(client, revision)
         taken = await _installed(client)
         if wanted in taken and wanted != DEFAULT:
             raise CliError(f'"{wanted}" is the name of a revision; give the tag another name', USAGE)
         if wanted == DEFAULT and DEFAULT in taken:
             if chosen.is_default:
-                raise CliError("the revision default is the default one already; the tag is not needed", USAGE)
+                raise CliError("the revision default is already the default; it needs no tag", USAGE)
             await _step_back(client)
         trusted = [dig(h, "clientConfig", "caBundle") for c in await _injectors(client) for h in c["webhooks"]]
         known = [bundle for bundle in trusted if bundle]
         for obj in webhooks.tagged(wanted, chosen):
-            if known:  # istiod trusts one root; waiting for it to say so would leave a gap
+            # istiod trusts one root, so there is no need to wait for it to set the bundle, which would leave a gap
+            if known:
                 hooks = [{**h, "clientConfig": {**h["clientConfig"], "caBundle": known[0]}} for h in obj["webhooks"]]
                 obj["webhooks"] = hooks
             await apply(client, obj)
@@ -126,12 +127,13 @@ def tag_set(target: Target, name: str, revision: str, overwrite: bool, skip_conf
 
 
 async def _step_back(client: HttpClient) -> None:
-    """The revision "default" leaves what names no revision to the tag "default"; it keeps what names it."""
+    """The revision "default" hands namespaces that name no revision over to the tag "default"; it keeps those that name
+    it."""
     revision = Revision()
     for obj in webhooks.objects(revision):
         obj["webhooks"] = [h for h in obj["webhooks"] if h["name"].startswith(("rev.", "mesh-config."))]
         if obj["kind"] == "MutatingWebhookConfiguration":
-            # its own hooks would select "istio.io/rev=default", too, which the tag has now
+            # its own hooks would also select "istio.io/rev=default", which belongs to the tag now
             await client.delete(kinds.MUTATING_WEBHOOK, "", obj["metadata"]["name"])
         else:
             await apply(client, obj)
@@ -140,7 +142,7 @@ async def _step_back(client: HttpClient) -> None:
 
 @command("remove")
 @click.argument("name")
-@click.option("-y", "--skip-confirmation", "yes", is_flag=True, help="Also where namespaces use the tag.")
+@click.option("-y", "--skip-confirmation", "yes", is_flag=True, help="Remove it even if namespaces use it.")
 @target_options
 def tag_remove(target: Target, name: str, yes: bool) -> None:
     """Remove a tag."""

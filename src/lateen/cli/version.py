@@ -1,4 +1,4 @@
-"""lateen version. What only the remote half needs is imported there: the local half is instant."""
+"""lateen version. The imports for asking the cluster are inside the functions: the local half is instant."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from lateen.cli.output import CliError, say
 @click.option("-c", "--kubeconfig", default=None, help="Kubernetes configuration file.")
 @click.option("--context", default="", help="The context of the configuration file to use.")
 @click.option("--remote", type=bool, default=True, help="Also ask the cluster.")
-@click.option("-s", "--short", is_flag=True, help="Only the numbers.")
+@click.option("-s", "--short", is_flag=True, help="Print only the version numbers.")
 def version(kubeconfig: str | None, context: str, remote: bool, short: bool) -> None:
-    """Versions of client, control plane and proxies."""
+    """Print the versions of client, control plane and proxies."""
     client = __version__ if short else f"client version: {__version__}"
     if not remote:
         click.echo(client)
@@ -32,7 +32,7 @@ def version(kubeconfig: str | None, context: str, remote: bool, short: bool) -> 
         click.echo(client)
         if kubeconfig or context:
             raise
-        say(str(e))  # without a cluster, the client's version is an answer
+        say(str(e))  # without a cluster, the client's version is a valid answer
         return
     if found is None:
         say(f'no running Istio pods in "{NAMESPACE}"')

@@ -1,4 +1,5 @@
-"""lateen x authz, x metrics, x envoy-stats, x wait: what the proxies of workloads have, count, and have received."""
+"""lateen x authz, x metrics, x envoy-stats, x wait: the policies, statistics and configuration of workloads'
+proxies."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ _POLICY = re.compile(r"(?:istio-ext-authz-.*-)?ns\[(.*?)\]-policy\[(.*?)\]")
 # --- authz -------------------------------------------------------------------------------------------------------
 
 
-@click.group(cls=Group, entries={"check": ("lateen.cli.workloads:authz_check", "The policies that a proxy has.")})
+@click.group(cls=Group, entries={"check": ("lateen.cli.workloads:authz_check", "Show the policies that a proxy has.")})
 def authz() -> None:
     """Authorization policies."""
 
@@ -38,7 +39,7 @@ def authz() -> None:
 @click.option("-f", "--file", "file", default="", help="A saved config dump.")
 @target_options
 def authz_check(target: Target, pod: str | None, file: str) -> None:
-    """The authorization policies that a proxy has: lateen x authz check deploy/productpage-v1"""
+    """Show the authorization policies that a proxy has: lateen x authz check deploy/productpage-v1"""
     from lateen.cli.proxy_config import load
 
     dump = ConfigDump(load(target, pod, file))
@@ -76,7 +77,7 @@ def _policies(dump: ConfigDump) -> Any:
 
 
 def _filters(dump: ConfigDump) -> Iterator[Json]:
-    """Those that stand in listeners, and those whose configuration comes by itself."""
+    """Policies in listeners, and those whose configuration is delivered separately (ECDS)."""
     yield from dump.extensions()
     for listener in dump.listeners():
         for chain in listener.get("filter_chains") or []:
@@ -94,7 +95,7 @@ def _filters(dump: ConfigDump) -> Iterator[Json]:
 @click.option("-o", "--output", type=click.Choice(["short", "prom", "prom-merged", "json", "yaml"]), default="short")
 @target_options
 def envoy_stats(target: Target, pod: str, kind: str, output: str) -> None:
-    """A proxy's statistics: lateen x envoy-stats deploy/productpage-v1"""
+    """Show a proxy's statistics: lateen x envoy-stats deploy/productpage-v1"""
     path = "clusters" if kind == "clusters" else "stats"
     if output in ("json", "yaml"):
         path += "?format=json"
@@ -113,10 +114,10 @@ def envoy_stats(target: Target, pod: str, kind: str, output: str) -> None:
 
 @command("metrics")
 @click.argument("workloads", nargs=-1, required=True)
-@click.option("-d", "--duration", "span", default="1m", help="Over how much time.")
+@click.option("-d", "--duration", "span", default="1m", help="The time to average over.")
 @target_options
 def metrics(target: Target, workloads: tuple[str, ...], span: str) -> None:
-    """Rates and latencies of workloads, as their callers saw them: lateen x metrics productpage-v1"""
+    """Show rates and latencies of workloads, as measured by their callers: lateen x metrics productpage-v1"""
     try:
         seconds = duration.seconds(span)
     except ValueError as e:
@@ -126,7 +127,7 @@ def metrics(target: Target, workloads: tuple[str, ...], span: str) -> None:
         found, _ = await client.list(kinds.POD, target.istio_namespace, "app=prometheus")
         pod = next((p for p in found if dig(p, "status", "phase") == "Running"), None)
         if pod is None:
-            raise CliError("there is no collector of metrics; install it with: lateen addons apply")
+            raise CliError("there is no metrics collector; install it with: lateen addons apply")
         path = f"/api/graph?kind=workload&window={seconds}"
         return jsons.loads(await _through(client, pod, 9090, path))
 
@@ -147,7 +148,7 @@ def metrics(target: Target, workloads: tuple[str, ...], span: str) -> None:
 
 
 async def _through(client: HttpClient, pod: Json, port: int, path: str) -> bytes:
-    """GET from a port of a pod."""
+    """GET from a port of a pod, over port-forward."""
     meta = pod["metadata"]
     async with asyncio.timeout(20), client.forwarding(meta["namespace"], meta["name"]) as session:
         head = {"port": str(port), "requestid": "0"}
@@ -169,11 +170,11 @@ async def _through(client: HttpClient, pod: Json, port: int, path: str) -> bytes
 @click.argument("kind")
 @click.argument("name")
 @click.option("--for", "what", type=click.Choice(["distribution"]), default="distribution")
-@click.option("--threshold", type=float, default=1.0, help="The share of proxies that is enough.")
+@click.option("--threshold", type=float, default=1.0, help="The share of proxies that suffices.")
 @click.option("--timeout", default="30s")
 @target_options
 def wait(target: Target, kind: str, name: str, what: str, threshold: float, timeout: str) -> None:  # noqa: ARG001
-    """Until the proxies have a configuration: lateen x wait virtualservice reviews"""
+    """Wait until proxies have a configuration: lateen x wait virtualservice reviews"""
     chosen = next((k for k in kinds.owned() if kind.lower() in (k.kind.lower(), k.plural)), None)
     if chosen is None:
         raise CliError(f'"{kind}" is not a kind of the mesh', USAGE)
@@ -192,16 +193,16 @@ def wait(target: Target, kind: str, name: str, what: str, threshold: float, time
                 have, concerned = await _distribution(client, str(chosen.ref(other or target.namespace, plain)))
                 says = f"{have}/{concerned} proxies"
                 if not concerned and chosen is kinds.GATEWAY:
-                    says = "no connected proxy serves it"
+                    says = "no connected proxy uses it"
                 elif have >= threshold * concerned:
                     return says
             await asyncio.sleep(0.2)
-        raise CliError(f"{chosen.kind} {plain} is not everywhere after {timeout}: {says}")
+        raise CliError(f"{chosen.kind} {plain} has not reached every proxy after {timeout}: {says}")
 
     click.echo(f"Resource {chosen.kind} {plain} present on {target.run(work)}")
 
 
 async def _distribution(client: HttpClient, ref: str) -> tuple[int, int]:
-    """(proxies that have an object, proxies that it concerns), of all istiods together."""
+    """(proxies that have an object, proxies that it concerns), added up over all istiods."""
     answers = await ask_istiods(client, f"/debug/distribution?object={urllib.parse.quote(ref)}")
     return sum(a["have"] for a in answers.values()), sum(a["concerned"] for a in answers.values())

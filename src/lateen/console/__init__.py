@@ -1,1 +1,1 @@
-"""The collector of the proxies' metrics, and the console that draws them."""
+"""The metrics collector, and the console that shows what it has collected."""

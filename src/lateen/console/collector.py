@@ -1,4 +1,4 @@
-"""Read every proxy's metrics at an interval and keep what was added for 15 minutes."""
+"""Reads every proxy's metrics at an interval and keeps the increments for 15 minutes."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ log = logging.getLogger("lateen.console.collector")
 
 INTERVAL_S, LONGEST_S = 1.0, 15.0
 SHARE = 0.25
-"""The share of the time that looking may take; where it takes more, it is done less often."""
+"""The share of time that reading may take; beyond it, the interval grows."""
 KEEP_S = 900.0
 TIMEOUT_S = 3.0
 MAX_TEXT = 32 * 1024 * 1024
 AT_ONCE = 16
-"""Proxies that are read at the same time; with MAX_TEXT it bounds what is in memory."""
+"""Proxies that are read concurrently; together with MAX_TEXT it bounds memory."""
 POINTS = 60
 
 
@@ -60,7 +60,7 @@ class Collector:
                 await asyncio.sleep(max(0.0, self.interval - took))
 
     async def look(self) -> None:
-        """Once at every running proxy."""
+        """Read every running proxy once."""
         wanted: dict[tuple[str, str, str], Json] = {}
         for pod in self.pods.objects.values():
             if dig(pod, "status", "phase") == "Running" and dig(pod, "status", "podIP") and has_proxy(pod):
@@ -129,7 +129,7 @@ class Collector:
         return drawn
 
     def history(self, kind: str, wanted: str, window_s: float) -> shapes.History:
-        """The rate of a node or an edge (requests per second; bytes per second of TCP edges) over a window."""
+        """The rate of a node or an edge (requests per second; bytes per second for TCP edges) over a window."""
         step = max(window_s / POINTS, self.interval)
         count = max(1, int(window_s / step))
         now = time.time()
@@ -159,7 +159,7 @@ class Collector:
         return web.Response(body=jsons.dumps(self.graph(*_question(request))), content_type="application/json")
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        """Server-sent events: the graph after each look."""
+        """Server-sent events: the graph after each reading."""
         question = _question(request)
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
         await answer.prepare(request)

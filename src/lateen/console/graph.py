@@ -1,6 +1,6 @@
-"""The graph of who talks to whom, from what the proxies counted in a stretch of time. Pure.
+"""The graph of traffic between workloads, from what the proxies counted in a period of time. Pure.
 
-Both ends of a call may report it. The client's report counts; the server's tells whether it was mutual TLS, and
+Both ends of a call may report it. The client's report counts; the server's says whether the call used mutual TLS, and
 stands in where the client has no proxy.
 """
 
@@ -58,13 +58,13 @@ class Edge:
 
 class Graph:
     def __init__(self, kind: str = "versionedApp", namespaces: Iterable[str] = ()) -> None:
-        """``namespaces``: only calls that touch one of them; empty for all."""
+        """``namespaces``: only include calls that involve one of them; empty for all."""
         self._kind, self._namespaces = kind, frozenset(namespaces)
         self.nodes: dict[str, shapes.Node] = {}
         self.edges: dict[tuple[str, str, str], Edge] = {}
 
     def build(self, added: Added, window_s: float) -> shapes.Graph:
-        """The picture of a time range; the collector fills in ``at``, ``proxies``, ``failures`` and what is new."""
+        """The graph of a time range; the collector fills in ``at``, ``proxies``, ``failures`` and the current rates."""
         for sample, value in added.items():
             flow = sample.flow
             if not self._shown(flow):

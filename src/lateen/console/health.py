@@ -1,4 +1,4 @@
-"""Is it running, and where does it listen: applications, the control plane and gateways, from objects. Pure."""
+"""Health of applications and the control plane, and the addresses of gateways, from Kubernetes objects. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lateen.console.shapes import App, ControlPlane, Gateway, State
 from lateen.kit.jsons import Json, dig
 
 HOST_PORTS = "lateen.dev/host-ports"
-"""On a Service of the embedded cluster: ``80=8080,443=8443``, its ports and those of the host that lead to them."""
+"""On a Service of the embedded cluster: ``80=8080,443=8443``, its ports and the host ports forwarded to them."""
 
 
 def ready(pod: Json) -> bool:
@@ -18,7 +18,7 @@ def ready(pod: Json) -> bool:
 
 
 def applications(pods: Iterable[Json], deployments: Iterable[Json]) -> list[App]:
-    """Those of one namespace, by their label ``app``: what is wanted (Deployments) against what is ready (pods)."""
+    """The applications of one namespace, by label ``app``: wanted replicas (Deployments) against ready ones (pods)."""
     parts: dict[str, list[tuple[State, str]]] = {}
     covered = set()
     for d in deployments:
@@ -47,7 +47,7 @@ def _deployment(d: Json) -> tuple[State, str]:
 
 
 def _owner(pod: Json) -> str:
-    """The Deployment of a pod, whose ReplicaSet has its name and a hash."""
+    """The Deployment of a pod, whose ReplicaSet is named after it with a hash appended."""
     for owner in dig(pod, "metadata", "ownerReferences", default=[]):
         if owner.get("kind") == "ReplicaSet":
             return str(owner["name"]).rpartition("-")[0]
@@ -66,12 +66,13 @@ def _together(app: str, parts: list[tuple[State, str]]) -> App:
     if len(states) == 1:
         state: State = states.pop()
     else:
-        state = "degraded" if states & {"down", "degraded"} else "healthy"  # healthy and idle: a version is parked
+        # healthy and idle: a version that is scaled down
+        state = "degraded" if states & {"down", "degraded"} else "healthy"
     return {"name": app, "state": state, "says": "; ".join(says for _, says in parts if says)}
 
 
 def control_plane(deployments: Iterable[Json], root: str) -> ControlPlane:
-    """Of istiod in the namespace ``root``, all its revisions together."""
+    """The health of istiod in the namespace ``root``, all revisions together."""
     found = [
         d
         for d in deployments
@@ -93,7 +94,7 @@ _LOSS = "proxies keep their last configuration, new pods get no sidecar, certifi
 
 
 def gateways(services: Iterable[Json], rules: Iterable[Json]) -> list[Gateway]:
-    """The LoadBalancer Services of gateways, with where they listen. ``rules``: VirtualServices, for examples."""
+    """The LoadBalancer Services of gateways and where they listen. ``rules``: VirtualServices, for examples."""
     rules = list(rules)
     out: list[Gateway] = []
     for s in services:
@@ -114,7 +115,7 @@ def gateways(services: Iterable[Json], rules: Iterable[Json]) -> list[Gateway]:
 
 
 def addresses(service: Json) -> dict[str, str]:
-    """Port -> ``host:port`` by which it is reached from outside; empty while nobody has given it an address."""
+    """Port -> ``host:port`` at which it can be reached from outside; empty until an address is assigned."""
     given = dig(service, "metadata", "annotations", HOST_PORTS, default="")
     if given:
         pairs = (pair.split("=") for pair in str(given).split(",") if "=" in pair)
@@ -131,7 +132,7 @@ def _http_ports(service: Json) -> list[str]:
 
 
 def _examples(address: str, rules: list[Json]) -> dict[str, str]:
-    """Namespace -> a command that sends a request to the first path of its first rule behind a gateway."""
+    """Namespace -> a command that requests the first path of its first rule behind a gateway."""
     out: dict[str, str] = {}
     for rule in rules:
         spec = rule.get("spec") or {}

@@ -1,7 +1,7 @@
-"""Istio's metrics from the Prometheus text of many proxies: what was added since the last look. Pure.
+"""Reads Istio's metrics from the Prometheus text of many proxies, as increments since the last reading. Pure.
 
-A proxy's text is almost the same each time, so what a line's name and labels mean is worked out once and kept for as
-long as the series is there.
+A proxy's text is almost the same each time, so the meaning of a line's name and labels is computed once and kept for as
+long as the series exists.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Flow(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """What one line of text is about: ``metric`` is requests, bucket, sent, received or opened."""
+    """What one line of text measures: ``metric`` is requests, bucket, sent, received or opened."""
 
     flow: Flow
     metric: str
@@ -54,7 +54,7 @@ _DETAIL = {"requests": "response_code", "bucket": "le"}
 
 
 def meaning(line: bytes) -> Sample | None:
-    """Of a line without its value; None for what is not drawn."""
+    """Parse a line without its value; None for series that the graph does not use."""
     name, brace, rest = line.partition(b"{")
     metric = _METRICS.get(name)
     if metric is None or not brace:
@@ -86,19 +86,19 @@ Added = dict[Sample, float]
 
 @dataclass
 class Target:
-    """One proxy's counters as they were last seen."""
+    """One proxy's counters at the last reading."""
 
     fresh: bool
-    """It began after us, so that all it has counted is new."""
+    """It started after us, so everything it has counted is new."""
     _last: dict[bytes, float] = field(default_factory=dict)
     _known: dict[bytes, Sample | None] = field(default_factory=dict)
     _seen: bool = False
 
     def read(self, text: bytes, into: Added) -> None:
-        """Add what was counted since the last text; a counter that fell began anew, a series that is gone is forgotten.
+        """Add what was counted since the last text; a counter that fell was reset, a series that is gone is forgotten.
 
-        A last line without its end was cut off: its number may lack digits, so it does not count, and what did not come
-        may still be there.
+        An incomplete last line was cut off: its number may lack digits, so it does not count, and series that are
+        missing may still exist.
         """
         counted = self._seen or self.fresh
         now: dict[bytes, float] = {}
@@ -125,7 +125,7 @@ class Target:
 
 
 def quantile(q: float, buckets: dict[float, float]) -> float | None:
-    """As Prometheus' histogram_quantile: linear inside a bucket. ``buckets`` are cumulative counts by upper bound."""
+    """Like Prometheus' histogram_quantile: linear within a bucket. ``buckets`` are cumulative counts by upper bound."""
     bounds = sorted(buckets)
     total = buckets[bounds[-1]] if bounds else 0.0
     if not total:

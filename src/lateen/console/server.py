@@ -1,4 +1,4 @@
-"""The console's web server: the page, what the cluster says, and the collector's graph passed through."""
+"""The console's web server: the page, the state of the cluster, and the collector's graph, passed through."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ROOT = "/kiali"
 STATIC = Path(__file__).parent / "static"
 WATCHED = (kinds.NAMESPACE, kinds.POD, kinds.SERVICE, kinds.DEPLOYMENT, kinds.CONFIG_MAP)
 UNREAD = ("Secret", "CustomResourceDefinition", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
-"""Kinds that analyzers look at and the console may not read, or does not."""
+"""Kinds that analyzers look at and the console may not read, or does not read."""
 INSTALL = "lateen addons apply"
 LOCAL = ("localhost", "127.0.0.1", "[::1]", "kiali")
 POLICY = (
@@ -43,7 +43,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @web.middleware
 async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Only under names of this machine or this service, so that no other site's page can read it (DNS rebinding)."""
+    """Answer only under names of this machine or this service, so that no other site's page can read it (DNS
+    rebinding)."""
     host = request.host.rpartition(":")[0] or request.host
     if host not in LOCAL and not host.startswith("kiali.") and request.path != f"{ROOT}/healthz":
         raise web.HTTPForbidden(text="open the console with: lateen dashboard kiali")
@@ -117,7 +118,7 @@ class Console:
             raise web.HTTPBadGateway(text=says) from e
 
     async def _health(self) -> tuple[dict[str, Traffic], str]:
-        """Traffic by namespace, and why there is none to tell of."""
+        """Traffic by namespace, and why it is unknown if it is."""
         assert self._session is not None
         try:
             limit = aiohttp.ClientTimeout(total=3)
@@ -132,7 +133,7 @@ class Console:
         return list(self.informers[kind].objects.values())
 
     def findings(self) -> dict[str, list[Finding]]:
-        """Namespace -> findings of the analysis, of this moment."""
+        """Namespace -> the analysis' present findings."""
         if self._findings is None:
             sources = [
                 Source({"apiVersion": k.api_version, "kind": k.kind, **o})
@@ -165,7 +166,7 @@ class Console:
         failure = ""
         try:
             findings = self.findings()
-        except Exception as e:  # a fault of one analyzer must not hide what is running
+        except Exception as e:  # a bug in one analyzer must not hide what is running
             log.exception("the analysis failed")
             findings, failure = {}, f"the analysis failed ({type(e).__name__}: {e})"
         modes = PeerModes(self._objects(kinds.PEER_AUTHENTICATION), self._root)
@@ -204,7 +205,7 @@ class Console:
         }
 
     def _with_istiod(self, apps: list[App]) -> list[App]:
-        """The control plane counts as down where it is missing or scaled to 0."""
+        """The control plane counts as down if it is missing or scaled to 0."""
         plane = health.control_plane(self._objects(kinds.DEPLOYMENT), self._root)
         istiod: App = {"name": "istiod", "state": plane["state"], "says": plane["says"]}
         return [*(a for a in apps if a["name"] != "istiod"), istiod]
@@ -213,7 +214,7 @@ class Console:
         return [o for o in self._objects(kind) if o["metadata"].get("namespace") == namespace]
 
     async def _pods(self, request: web.Request) -> web.Response:
-        """The pods of ``namespace``; of a workload where ``app`` and perhaps ``version`` are given."""
+        """The pods of ``namespace``, optionally only those of a workload's ``app`` and ``version``."""
         wanted = {k: v for k in ("app", "version") if (v := request.query.get(k))}
         out: list[Pod] = [
             {
@@ -229,7 +230,7 @@ class Console:
         return web.Response(body=jsons.dumps(out), content_type="application/json")
 
     async def _log(self, request: web.Request) -> web.StreamResponse:
-        """Server-sent events: a line each."""
+        """Server-sent events, one per log line."""
         namespace, pod = request.match_info["namespace"], request.match_info["pod"]
         container = request.query.get("container", "istio-proxy")
         lines = self._client.logs(namespace, pod, container, tail=200, follow=True)
@@ -247,7 +248,7 @@ class Console:
 
 
 def _own_first(namespace: Json) -> tuple[bool, bool, str]:
-    """The user's own namespaces, then the mesh's, then the cluster's."""
+    """The user's own namespaces first, then the mesh's, then the cluster's."""
     name = str(namespace["metadata"]["name"])
     return name.startswith("kube-"), name.startswith("istio-"), name
 

@@ -1,4 +1,4 @@
-"""What the console's server tells its page. ``tools/shapes.py`` writes the page's types from these."""
+"""What the console's server sends to its page. ``tools/shapes.py`` generates the page's types from these."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Node(TypedDict):
 
 
 class Edge(TypedDict):
-    """Rates are per second, percentiles milliseconds; ``mtls`` is a share, None where no server reported it.
-    ``now`` and ``nowErrors`` are what the collector's last look found."""
+    """Rates are per second, percentiles in milliseconds; ``mtls`` is a share, or None if no server reported it.
+    ``now`` and ``nowErrors`` are the rates of the collector's last reading."""
 
     id: str
     source: str
@@ -62,7 +62,7 @@ class Graph(TypedDict):
 
 
 class History(TypedDict):
-    """Of one node or edge: its rate in steps of ``step`` seconds, the latest last."""
+    """The rate of one node or edge in steps of ``step`` seconds, the latest last."""
 
     step: float
     rates: list[float]
@@ -89,7 +89,7 @@ class App(TypedDict):
 
 
 class Namespace(TypedDict):
-    """``failure``: why this namespace could not be looked at in full; empty where it could."""
+    """``failure``: why this namespace could not be read in full; empty if it could."""
 
     name: str
     labels: dict[str, str]
@@ -121,7 +121,7 @@ class ControlPlane(TypedDict):
 
 
 class Gateway(TypedDict):
-    """``addresses``: port of the Service -> where it really listens; ``examples``: namespace -> a request to try."""
+    """``addresses``: port of the Service -> where it actually listens; ``examples``: namespace -> a request to try."""
 
     name: str
     namespace: str
@@ -130,7 +130,7 @@ class Gateway(TypedDict):
 
 
 class Mesh(TypedDict):
-    """``collector``: why there are no metrics; empty where there are."""
+    """``collector``: why there are no metrics; empty if there are."""
 
     controlPlane: ControlPlane
     gateways: list[Gateway]

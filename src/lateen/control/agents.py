@@ -1,5 +1,4 @@
-"""What agents ask for besides certificates: names that the mesh knows, patches of their bootstrap, a machine's
-probe."""
+"""What agents ask for besides certificates: the table of names, patches of their bootstrap, a machine's probe."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ from lateen.xds.patches.apply import parsed
 log = logging.getLogger("lateen.control.agents")
 
 NAMES_S = 30.0
-"""A question for names waits this long at most for something new."""
+"""Seconds that a request for names waits at most for a change."""
 
 
 Answer = Callable[[Identity, jsons.Json], Awaitable[jsons.Json]]
@@ -38,12 +37,12 @@ class Agents:
         self._changed = asyncio.Event()
 
     def changed(self) -> None:
-        """The mesh is another one now."""
+        """Called after the mesh has changed."""
         self._changed.set()
         self._changed = asyncio.Event()
 
     async def names(self, request: web.Request) -> web.Response:
-        """``{"version"}`` -> ``{"version", "names": {host: [address]}}``, at once where the version is another one."""
+        """``{"version"}`` -> ``{"version", "names": {host: [address]}}``, at once if the version differs."""
 
         async def answer(who: Identity, body: jsons.Json) -> jsons.Json:
             loop = asyncio.get_running_loop()
@@ -64,7 +63,7 @@ class Agents:
         return await self._answered(request, answer)
 
     async def probe(self, request: web.Request) -> web.Response:
-        """``{"node", "group"}`` -> ``{"probe"}`` of the machine's WorkloadGroup, null where there is none."""
+        """``{"node", "group"}`` -> ``{"probe"}`` of the machine's WorkloadGroup, null if it has none."""
 
         async def answer(who: Identity, body: jsons.Json) -> jsons.Json:
             parse(str(body["node"]))
@@ -74,7 +73,7 @@ class Agents:
         return await self._answered(request, answer)
 
     async def health(self, request: web.Request) -> web.Response:
-        """``{"node", "group", "healthy", "says"}``: what the probe of a machine says."""
+        """``{"node", "group", "healthy", "says"}``: the result of a machine's probe."""
 
         async def answer(who: Identity, body: jsons.Json) -> jsons.Json:
             node = parse(str(body["node"]))
@@ -88,7 +87,7 @@ class Agents:
         return await self._answered(request, answer)
 
     async def bootstrap(self, request: web.Request) -> web.Response:
-        """``{"node", "bootstrap"}`` -> ``{"bootstrap", "drain"}``: null where no EnvoyFilter patches it, and seconds
+        """``{"node", "bootstrap"}`` -> ``{"bootstrap", "drain"}``: null if no EnvoyFilter patches it, and seconds
         (see ``mesh.proxies.drain``)."""
 
         async def answer(who: Identity, body: jsons.Json) -> jsons.Json:

@@ -1,8 +1,8 @@
-"""The analysis in a process of its own, so that neither pushes nor istiod's end wait for it.
+"""Runs the analysis in a process of its own, so that neither pushes nor istiod's exit wait for it.
 
-``python -m lateen.control.analyst ROOT_NAMESPACE`` is that process. Each line that it reads is a batch of changes,
+``python -m lateen.control.analyst ROOT_NAMESPACE`` is that process. Each line of its input is a batch of changes,
 ``{"put": [object], "drop": [object], "secrets": [namespace]}``; it answers each with one line: every object whose
-findings are others now, with these. It ends when its input does.
+findings have changed, and its findings. It exits when its input ends.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ UNREAD = frozenset(
 NOT_OURS = {"IST0171"}
 """Findings that repeat what istiod itself writes into a status."""
 BATCH = 500
-"""Objects in one line, at most."""
+"""Objects per line, at most."""
 NICE = 5
 
 
 class Found(NamedTuple):
-    """One finding, as it goes between the processes."""
+    """One finding, as passed between the processes."""
 
     code: str
     name: str
@@ -51,11 +51,11 @@ class Found(NamedTuple):
 
 
 Report = dict[str, list[Found]]
-"""Object (``Kind namespace/name``) -> its findings now."""
+"""Object (``Kind namespace/name``) -> its present findings."""
 
 
 def trimmed(obj: Json) -> Json:
-    """What analyzers look at."""
+    """The kinds that analyzers look at."""
     meta = obj.get("metadata") or {}
     out: Json = {k: obj[k] for k in ("apiVersion", "kind", "spec", "data") if k in obj}
     wanted = ("name", "namespace", "labels", "annotations", "creationTimestamp", "deletionTimestamp")
@@ -66,12 +66,12 @@ def trimmed(obj: Json) -> Json:
 
 
 class Analyst:
-    """The parent's side. Changes are collected; ``ask`` sends them and returns what is found otherwise than before."""
+    """The parent's side. Collects changes; ``ask`` sends them and returns the findings that differ from before."""
 
     def __init__(
         self, root: str, everything: Callable[[], Iterable[Json]], secrets: Callable[[], Iterable[str]]
     ) -> None:
-        """``everything``: all objects of now, for a process that has just begun; ``secrets``: the namespaces whose
+        """``everything``: all present objects, for a process that has just started; ``secrets``: the namespaces whose
         Secrets are among them."""
         self._root, self._everything, self._secrets = root, everything, secrets
         self._process: asyncio.subprocess.Process | None = None
@@ -83,11 +83,11 @@ class Analyst:
         self._changes[key] = ("drop" if gone else "put", obj)
 
     async def ask(self) -> Report:
-        """Raises OSError where the process has ended; the next call begins another one."""
+        """Raises OSError if the process has died; the next call starts another one."""
         try:
             return await self._ask()
         except BaseException:
-            self.stop()  # in the middle of a dialogue
+            self.stop()  # in the middle of an exchange
             raise
 
     async def _ask(self) -> Report:
@@ -125,18 +125,18 @@ class Analyst:
         line = await self._process.stdout.readline()
         if not line:
             code = await self._process.wait()
-            raise OSError(f"the analysis process ended with code {code}")
+            raise OSError(f"the analysis process exited with code {code}")
         return line
 
     async def close(self) -> None:
-        """End the process at once, and see that it has ended."""
+        """Kill the process and wait for it."""
         process = self._process
         self.stop()
         if process is not None:
             await process.wait()
 
     def stop(self) -> None:
-        """End the process at once, whatever it is doing; the next question begins another one."""
+        """Kill the process, whatever it is doing; the next request starts another one."""
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
@@ -151,7 +151,7 @@ class Worker:
         self._before: dict[str, list[tuple[str, ...]]] = {}
 
     def answer(self, line: bytes) -> bytes | None:
-        """None where more lines belong to the same question."""
+        """None if more lines of the same request follow."""
         message = jsons.loads(line)
         for obj in message["put"]:
             self._standing.put(obj)
@@ -167,7 +167,7 @@ class Worker:
 
 
 def _plain(found: list[Message]) -> list[tuple[str, ...]]:
-    """Each once: two analyzers may find the same."""
+    """Without duplicates: two analyzers may report the same."""
     kept = ((m.kind.code, m.kind.name, m.kind.level, m.text) for m in found if m.kind.code not in NOT_OURS)
     return list(dict.fromkeys(kept))
 

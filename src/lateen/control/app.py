@@ -1,4 +1,4 @@
-"""istiod, wired from top to bottom: watch -> objects -> mesh -> views -> resources -> push; certificates; webhooks."""
+"""Wires up istiod: watch -> objects -> mesh -> views -> resources -> push; certificates; webhooks."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from lateen.wire import ports
 log = logging.getLogger("lateen.control")
 
 SYNC_S = 60.0
-"""How long the first lists of all kinds may take."""
+"""Seconds that the initial lists of all kinds may take."""
 
 
 class Istiod:
-    """The parts and how they hear of each other."""
+    """The parts, and how they notify each other."""
 
     def __init__(self, settings: Settings, client: Client, authority: Authority, control: Control) -> None:
         self.settings, self.client, self.authority, self.control = settings, client, authority, control
@@ -91,7 +91,7 @@ class Istiod:
         self.writer.pushed()
 
     async def learn(self) -> None:
-        """Everything that proxies may depend on. Raises TimeoutError."""
+        """Wait for everything that proxies may depend on. Raises TimeoutError."""
         for informer in self.writer.informers:
             tasks.spawn(informer.run(), f"informer {informer.kind.plural}")
         secrets = self.control.credentials.follow(self.settings.namespace)
@@ -100,7 +100,7 @@ class Istiod:
         memory.settle()
 
     async def serve(self) -> list[web.AppRunner | grpc.aio.Server]:
-        """Open all ports; what is returned is to be closed in reverse."""
+        """Open all ports; the result is to be closed in reverse order."""
         to_agents = [
             web.post("/certificates", self.ca.sign),
             web.post("/names", self.agents.names),
@@ -127,7 +127,7 @@ class Istiod:
             raise NotAnswered(grpc.StatusCode.UNAVAILABLE, f"the token cannot be checked now: {e}") from None
 
     def work(self) -> list[asyncio.Task[None]]:
-        """What goes on until the end."""
+        """The tasks that run until istiod exits."""
         control = self.control
         return [
             tasks.spawn(control.world.mesh_config.keep(self.client), "mesh configuration"),
@@ -138,7 +138,7 @@ class Istiod:
         ]
 
     async def announce(self) -> None:
-        """Let the API server trust the webhooks; it may take a few tries while the cluster starts."""
+        """Set the webhooks' CA bundle; this may take a few attempts while the cluster starts."""
         while True:
             try:
                 return await self.control.announce(self.authority.root)
@@ -179,5 +179,5 @@ def main() -> None:
     try:
         asyncio.run(run(Settings.of(os.environ)))
     except (KubeError, OSError, ValueError) as e:
-        log.error("istiod cannot go on: %s", e)
+        log.error("istiod cannot continue: %s", e)
         raise SystemExit(1) from None

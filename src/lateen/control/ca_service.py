@@ -1,4 +1,4 @@
-"""Certificates for service-account tokens, over HTTPS."""
+"""Issues certificates for service account tokens, over HTTPS."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_BODY = 256 * 1024
 
 
 async def read(request: web.Request) -> bytes:
-    """The whole body. Raises ValueError where it is too long."""
+    """The whole body. Raises ValueError if it is too long."""
     return await bodies.whole(request.content.iter_any(), MAX_BODY)
 
 
@@ -28,14 +28,14 @@ class CaService:
         self.issued = self.refused = 0
 
     async def who(self, request: web.Request) -> Identity:
-        """Whose token it is. Raises Refused, KubeError, OSError."""
+        """The identity of a token's bearer. Raises Refused, KubeError, OSError."""
         header = request.headers.get("Authorization", "")
         return await self.whose(header.removeprefix("Bearer ").strip() if header.startswith("Bearer ") else "")
 
     async def whose(self, token: str) -> Identity:
         """Raises Refused, KubeError, OSError."""
         if not token:
-            raise Refused("a service-account token is required")
+            raise Refused("a service account token is required")
         review = await self._client.request(
             kinds.TOKEN_REVIEW,
             "",

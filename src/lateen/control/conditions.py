@@ -90,7 +90,7 @@ def condition(kind: str, status: str, reason: str, text: str) -> Json:
 
 
 def accepted(kind: kinds.Kind, bad: str) -> Json:
-    """``bad`` is why the object is left out, empty where it is not."""
+    """``bad`` says why the object is left out; empty if it is not."""
     if bad:
         return condition("Accepted", "False", "Invalid", bad)
     if kind.idle:
@@ -106,8 +106,8 @@ def analyzed(found: Sequence[Found]) -> Json:
 
 
 def reconciled(kind: kinds.Kind, far: Reach, before: bool) -> Json:
-    """``before``: whether all proxies had this generation already. One that connects later gets it with everything
-    else, which is no news about the object."""
+    """``before``: whether all proxies already had this generation. A proxy that connects later gets it along with
+    everything else, which does not change the object's status."""
     if far.refused:
         proxy, text = far.refused[0]
         more = f" (and {len(far.refused) - 1} more)" if len(far.refused) > 1 else ""
@@ -120,7 +120,7 @@ def reconciled(kind: kinds.Kind, far: Reach, before: bool) -> Json:
 
 
 def shadowed(found: Sequence[Found]) -> list[Json]:
-    """A condition of its own, since a rule that is shadowed otherwise looks as if it worked."""
+    """A separate condition, because a shadowed rule otherwise looks as if it worked."""
     says = [f.text for f in found if f.code == SHADOWED][:SHOWN]
     return [condition("Shadowed", "True", "OlderRule", "; ".join(says))] if says else []
 
@@ -141,7 +141,7 @@ def patched(says: list[str]) -> Json:
 
 
 def merged(old: list[Json], new: list[Json], now: str) -> list[Json]:
-    """With the time at which each condition took its present status."""
+    """Add the time at which each condition last changed its status."""
     before = {c.get("type"): c for c in old}
     out = []
     for c in new:
@@ -152,7 +152,7 @@ def merged(old: list[Json], new: list[Json], now: str) -> list[Json]:
 
 
 def validation_messages(found: Sequence[Found]) -> list[Json]:
-    """In the form of Istio's status."""
+    """In the format of Istio's status."""
     return [
         {
             "type": {"code": f.code, "name": f.name},

@@ -1,8 +1,8 @@
-"""Secrets of the namespaces where proxies need some: istiod's own one, those that gateways connect from, and those
-whose DestinationRules name Secrets for chosen workloads.
+"""Secrets of the namespaces where proxies need some: istiod's own, those with gateways, and those whose
+DestinationRules name Secrets for selected workloads.
 
-istiod may read Secrets only where a Role says so (``lateen install`` makes one in each namespace that it puts a gateway
-into); where none does, ``lateen check`` names the namespace and the commands that make one.
+istiod may read Secrets only where a Role allows it (``lateen install`` creates one in each namespace with a gateway);
+where none does, ``lateen check`` names the namespace and the commands that create one.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ class _Followed:
         self.informer = informer
         self.task = tasks.spawn(informer.run(), "informer secrets")
         self.answered = False
-        """Whether the API has shown the Secrets, or said that it will not."""
+        """Whether the API has listed the Secrets or refused to."""
         self.known = False
-        """Whether what is pushed has them."""
+        """Whether what is pushed includes them."""
 
 
 class Credentials:
     def __init__(self, client: Client, world: World, namespace: str, on_known: Callable[[], None]) -> None:
-        """``on_known`` is called when a namespace's Secrets are known now, or it is known that they will not be."""
+        """``on_known`` is called once a namespace's Secrets are known, or known to be unreadable."""
         self._client, self._world, self._own, self._on_known = client, world, namespace, on_known
         self._followed: dict[str, _Followed] = {}
         self._gateways: dict[str, set[Connection]] = {}
         self.refused: set[str] = set()
-        """Namespaces whose Secrets are needed and may not be read."""
+        """Namespaces whose Secrets are needed but may not be read."""
         self._wanted = {namespace}
         self.changed: OnChange = lambda *_: None
-        """Told of each change of a Secret, besides the world."""
+        """Called, in addition to the world, for each change of a Secret."""
 
     def readable(self) -> dict[str, Informer]:
         """The namespaces whose Secrets are known, with their informers."""
@@ -57,7 +57,7 @@ class Credentials:
         self.changed(kind, key, old, new)
 
     def follow(self, namespace: str) -> asyncio.Event:
-        """Know the namespace's Secrets from now on; set once they are known."""
+        """Watch a namespace's Secrets from now on; the event is set once they are known."""
         if namespace not in self._followed:
             trouble = partial(self._trouble, namespace)
             made = Informer(self._client, kinds.SECRET, self._on_change, namespace, trouble)
@@ -65,12 +65,12 @@ class Credentials:
         return self._followed[namespace].informer.synced
 
     def known(self, node: NodeId) -> bool:
-        """Whether the proxy can be told what to serve: without its Secrets, it would close what it serves now."""
+        """Whether the proxy can be configured: without its Secrets, it would close the TLS servers that it has now."""
         found = self._followed.get(node.namespace)
         return found is None or found.known
 
     def pushed(self, mesh: Mesh) -> None:
-        """What is known by now is part of what is pushed."""
+        """Called when what is known by now has become part of what is pushed."""
         for found in self._followed.values():
             found.known = found.answered
         self._wanted = {self._own, *credentials.namespaces(mesh)}
@@ -88,7 +88,7 @@ class Credentials:
         self._forget()
 
     def _forget(self) -> None:
-        """Secrets that no proxy needs any more."""
+        """Stop watching Secrets that no proxy needs any more."""
         self._gateways = {n: there for n, there in self._gateways.items() if there}
         for namespace in self._followed.keys() - self._wanted - self._gateways.keys():
             gone = self._followed.pop(namespace)

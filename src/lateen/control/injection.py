@@ -1,4 +1,4 @@
-"""What istiod goes by when it injects a pod: the installation's values, the mesh configuration, ProxyConfigs, nodes."""
+"""The settings with which istiod injects a pod: the installation's values, mesh configuration, ProxyConfigs, nodes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ log = logging.getLogger("lateen.control.injection")
 
 
 class Injector:
-    """Settings for one pod after the other. ``native`` is ENABLE_NATIVE_SIDECARS: true, false, or auto, which means
-    where every node can run them."""
+    """Settings for pods. ``native`` is ENABLE_NATIVE_SIDECARS: true, false, or auto, which enables native sidecars if
+    every node can run them."""
 
     def __init__(
         self,
@@ -37,10 +37,10 @@ class Injector:
         self._nodes: dict[str, str] = {}
         self._namespaces: dict[str, Json] = {}
         self.problem = ""
-        """What is wrong with the ConfigMap; the last good one counts."""
+        """What is wrong with the ConfigMap; its last valid version stays in use."""
 
     def changed(self, kind: kinds.Kind, key: Key, new: Json | None) -> None:
-        """A report of an informer."""
+        """Take an informer's event."""
         match kind:
             case kinds.CONFIG_MAP if key == (self._root, self._revision.injector):
                 self._configure(new)
@@ -65,7 +65,7 @@ class Injector:
         return injector.native_nodes(list(self._nodes.values()), version)
 
     def settings(self, pod: Json, namespace: str, path: str = "") -> pods.Settings:
-        """``path`` is that of the webhook's address. Raises ValueError where the namespace's ids cannot be read."""
+        """``path`` is that of the webhook's URL. Raises ValueError if the namespace's id ranges cannot be parsed."""
         text = self._mesh_config()
         mesh = (yamldoc.load(text) if text else None) or {}
         out = pods.settings(
@@ -81,7 +81,7 @@ class Injector:
         return pods.with_cluster(out, pods.url_environment(path))
 
     def _proxy_config(self, pod: Json, namespace: str, mesh: Json) -> Json:
-        """The mesh's ``defaultConfig`` with the ProxyConfig that selects the workload."""
+        """The mesh's ``defaultConfig``, overridden by the ProxyConfig that selects the workload."""
         out = jsons.copy(mesh.get("defaultConfig") or {})
         found = self._mesh().proxy_config(namespace, dig(pod, "metadata", "labels", default={}))
         if found is None:

@@ -1,7 +1,7 @@
-"""Which of several istiods writes statuses: the holder of a Lease, as Kubernetes' own controllers do it.
+"""Which of several istiods writes statuses: the holder of a Lease, as in Kubernetes' own controllers.
 
-Facts: https://kubernetes.io/docs/concepts/architecture/leases/ and k8s.io/client-go/tools/leaderelection: a lease is
-free once its record has not changed for its duration, by the clock of the one who looks.
+Source: https://kubernetes.io/docs/concepts/architecture/leases/ and k8s.io/client-go/tools/leaderelection: a lease is
+free once its record has not changed for its duration, measured by the observer's clock.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ DURATION_S, RENEW_S = 15, 5.0
 
 
 class Leadership:
-    """``run`` keeps ``held`` right; ``gained`` is called when the lease has become ours."""
+    """``run`` keeps ``held`` up to date; ``gained`` is called when the lease has been acquired."""
 
     def __init__(self, client: Client, namespace: str, me: str, lives: Callable[[str], bool], name: str = NAME) -> None:
-        """``lives``: whether an istiod of that name is known to be there; the lease of one that is not is free."""
+        """``lives``: whether an istiod of that name is known to exist; the lease of one that does not is free."""
         self._client, self._namespace, self._name = client, namespace, name
         self._me, self._lives = me, lives
         self._seen: tuple[str, float] = ("", 0.0)
@@ -48,7 +48,7 @@ class Leadership:
             return await self._try()
         except (Unreachable, KubeError) as e:
             code = e.code if isinstance(e, KubeError) else 0
-            if code == 409:  # another one was faster
+            if code == 409:  # another one acquired it first
                 return False
             if code in (403, 404):
                 if not self.held:
@@ -57,7 +57,7 @@ class Leadership:
             return self.held and time.monotonic() - self._seen[1] < DURATION_S
 
     async def _try(self) -> bool:
-        """Take or renew the lease; whether it is ours. Raises KubeError 409 where another one was faster."""
+        """Acquire or renew the lease; returns whether it is ours. Raises KubeError 409 if another one was faster."""
         found = await self._client.get(kinds.LEASE, self._namespace, self._name)
         now = times.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         if found is None:
@@ -90,7 +90,7 @@ class Leadership:
         }
 
     async def release(self) -> None:
-        """So that another istiod need not wait for the end of the lease."""
+        """Release the lease, so that another istiod need not wait for it to expire."""
         if not self.held:
             return
         self.held = False

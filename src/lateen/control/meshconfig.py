@@ -1,8 +1,8 @@
-"""Which mesh configuration counts: the ConfigMap's, or the last one that could be used.
+"""Which mesh configuration is in effect: the ConfigMap's, or its last valid version.
 
-A configuration with a mistake is not used in part: a misspelt REGISTRY_ONLY would let everything out. The last good one
-is kept in a ConfigMap of its own, so that a restart of istiod does not lose it; where there is none yet, unknown hosts
-are blocked until the mistake is corrected.
+An invalid configuration is not used in part: a misspelt REGISTRY_ONLY would let everything out. The last valid one is
+stored in a ConfigMap of its own, so that a restart of istiod does not lose it; if there is none yet, unknown hosts are
+blocked until the mistake is corrected.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RETRY_S = 5.0
 
 
 class MeshConfigSource:
-    """``settings`` is what the mesh goes by; ``problem`` says what is wrong with the present ConfigMap, if anything."""
+    """``settings`` are in effect; ``problem`` says what is wrong with the present ConfigMap, if anything."""
 
     def __init__(self, root_namespace: str, revision: Revision) -> None:
         self._root, self._revision = root_namespace, revision
@@ -32,14 +32,14 @@ class MeshConfigSource:
         self.problem = ""
         self._missing = True
         self.accepted: str | None = None
-        """The text that ``settings`` are made of."""
+        """The text that ``settings`` were parsed from."""
         self.stored: str | None = None
-        """The text in the ConfigMap of the last good one."""
+        """The text in the ConfigMap of the last valid configuration."""
         self.taken = asyncio.Event()
-        """Set whenever ``accepted`` is another text."""
+        """Set whenever ``accepted`` changes."""
 
     def changed(self, key: tuple[str, str], new: Json | None) -> bool:
-        """A report on a ConfigMap; whether ``settings`` or ``problem`` may be others now."""
+        """Take an event of a ConfigMap; returns whether ``settings`` or ``problem`` may have changed."""
         namespace, name = key
         if namespace != self._root:
             return False
@@ -74,18 +74,18 @@ class MeshConfigSource:
             self.taken.set()
 
     def _fall_back(self) -> None:
-        """To what an earlier istiod went by."""
+        """Fall back to what an earlier istiod used."""
         if self.stored is None:
             self.settings = MeshConfig(root_namespace=self._root, outbound=OutboundPolicy("REGISTRY_ONLY"))
             return
         try:
             self.settings = settings(mesh_config(self.stored), self._root)
             self.accepted = self.stored
-        except Invalid as e:  # of another version of istiod
-            log.error("the last good mesh configuration cannot be used any more: %s", e)
+        except Invalid as e:  # written by another version of istiod
+            log.error("the last valid mesh configuration can no longer be used: %s", e)
 
     async def keep(self, client: Client) -> None:
-        """Store each configuration that is taken. Never returns."""
+        """Store each configuration that comes into effect. Never returns."""
         while True:
             await self.taken.wait()
             self.taken.clear()
@@ -101,6 +101,6 @@ class MeshConfigSource:
                 else:
                     await client.patch(kinds.CONFIG_MAP, self._root, name, {"data": {"mesh": text}})
             except (KubeError, OSError) as e:
-                log.warning("the mesh configuration in use is not stored yet: %s", e)
+                log.warning("the mesh configuration in use has not been stored yet: %s", e)
                 await asyncio.sleep(RETRY_S)
                 self.taken.set()

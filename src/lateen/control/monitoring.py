@@ -33,7 +33,7 @@ class Monitoring:
             web.get("/ready", self._ready),
             web.get("/metrics", self._metrics),
             web.get("/version", self._version),
-            web.get("//version", self._version),  # istioctl asks so; Go's servers clean paths
+            web.get("//version", self._version),  # istioctl asks like that; Go's servers clean paths
             web.get("/debug/{page}", self._page),
             web.get("//debug/{page}", self._page),
         ]
@@ -45,7 +45,7 @@ class Monitoring:
         return web.Response(text=self._control.metrics(self._ca, self._hooks), content_type="text/plain")
 
     async def _version(self, _: web.Request) -> web.Response:
-        """As istioctl reads it: version-commit-status."""
+        """In istioctl's format: version-commit-status."""
         return web.Response(text=f"{__version__}-lateen-Clean")
 
     async def _page(self, request: web.Request) -> web.Response:

@@ -1,7 +1,7 @@
-"""EnvoyFilters on connected proxies: what each patch does there, and taking back what an Envoy refuses.
+"""EnvoyFilters on connected proxies: what each patch does there, and withdrawing what an Envoy rejects.
 
-Where Envoy refuses a resource that several patches have changed, each of them is left out by itself until Envoy takes
-the resource; where none is the only culprit, all are left out. Only the proxy concerned loses them.
+If Envoy rejects a resource that several patches have changed, each of them is left out in turn until Envoy accepts the
+resource; if none is the only culprit, all are left out. Only the proxy concerned loses them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = logging.getLogger("lateen.control.patching")
 
 @dataclass
 class _Trial:
-    """The search for the patch that spoils one resource."""
+    """The search for the patch that breaks one resource."""
 
     candidates: tuple[Patch, ...]
     says: str
@@ -29,7 +29,7 @@ class _Trial:
 
     def left_out(self) -> tuple[Patch, ...]:
         if self.tried < len(self.candidates):
-            return (self.candidates[-1 - self.tried],)  # the last to change it is the likeliest
+            return (self.candidates[-1 - self.tried],)  # the last one to change it is the most likely
         return self.candidates
 
 
@@ -48,7 +48,7 @@ class Patching:
         self._states: weakref.WeakKeyDictionary[Connection, _State] = weakref.WeakKeyDictionary()
 
     def sets(self, connection: Connection, view: View, sets: Mapping[str, Sets]) -> Mapping[str, Sets]:
-        """The resources with the proxy's patches, without those that it has refused or that cannot be read."""
+        """The resources with the proxy's patches, except those that it has rejected or that are invalid."""
         if not view.patches:
             self._states.pop(connection, None)
             return sets
@@ -63,13 +63,13 @@ class Patching:
         return state.patched.sets
 
     def refused(self, connection: Connection, rejection: Rejection) -> bool:
-        """Whether some patch is left out now that was not before: then there is something else to offer."""
+        """Whether a patch is left out now that was not before, so that there is something else to offer."""
         state = self._states.get(connection)
         if state is None:
             return False
         before = set(state.withdrawn())
         named = [n for n in rejection.resources if n in rejection.message]
-        # Of several that Envoy does not name, the culprit is not known yet: they are offered again in halves.
+        # If Envoy names none of several, the culprit is not known yet: they are offered again in halves.
         for name in named or (rejection.resources if len(rejection.resources) == 1 else ()):
             key = (rejection.type_url, name)
             if key in state.trials:
@@ -82,7 +82,7 @@ class Patching:
         return after != before
 
     def report(self, connections: Iterable[Connection]) -> dict[str, list[str]]:
-        """EnvoyFilter -> a sentence for each of its patches that some connected proxy is concerned by."""
+        """EnvoyFilter -> a sentence for each of its patches that concerns some connected proxy."""
         proxies: dict[Patch, int] = {}
         resources: dict[Patch, set[str]] = {}
         waiting: dict[Patch, int] = {}

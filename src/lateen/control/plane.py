@@ -1,4 +1,4 @@
-"""istiod's core: what is known, what is pushed to whom, and what it tells of itself."""
+"""istiod's core: what it knows, what it pushes to which proxy, and what it reports about itself."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ from lateen.xds.generate import generate
 log = logging.getLogger("lateen.control")
 
 QUIET_S, LONGEST_S = 0.02, 1.0
-"""A push waits until nothing has changed for this long, and at most for that long."""
+"""Seconds: a push waits until nothing has changed for the first, but no longer than the second."""
 GRACE_S = 0.5
-"""How long a rule waits for a host or a subset that it leads to and that is not there."""
+"""Seconds that a new rule waits for a host or subset that it refers to and that does not exist yet."""
 
 
 class Control:
@@ -50,7 +50,7 @@ class Control:
         self.world = World(namespace, self._dirty.set, revision)
         self.views = Views(Mesh(self.world.objects))
         self.offered = self.world.objects
-        """What proxies have been offered."""
+        """The mesh that proxies have been offered."""
         self.ads = AdsServer(self._allow, self._sets, self._proxyless, self._rejected)
         self.patching = Patching()
         self.registrar = Registrar(client, self.world)
@@ -58,7 +58,7 @@ class Control:
         self.ads.joined, self.ads.left = self._joined, self._left
         self.rejections: dict[tuple[str, str], Rejection] = {}
         self.changed: Callable[[], None] = lambda: None
-        """Called when the mesh is another one."""
+        """Called after the mesh has changed."""
         self._last_push = 0.0
         self._pushes = 0
         self._started = time.monotonic()
@@ -81,7 +81,7 @@ class Control:
         return self.views.mesh
 
     def _allow(self, node: NodeId, identity: str, metadata: dict[str, str]) -> str | None:
-        """A proxy may only say that it is what its certificate says."""
+        """A proxy may only claim the identity in its certificate."""
         try:
             who = parse(identity)
         except ValueError:
@@ -106,7 +106,7 @@ class Control:
             (connection.node.namespace, connection.node.pod)
         )
         if pod is None or not self.credentials.known(connection.node):
-            return {}  # not known yet (or not any more): nothing is sent, and nothing is taken away
+            return {}  # not known yet (or no longer): nothing is sent, and nothing is removed
         view = self.views.of(pod, connection.node.kind, connection.metadata)
         made = self.patching.sets(connection, view, generate(view))
         connection.view = view
@@ -131,8 +131,8 @@ class Control:
             self._dirty.set()
 
     async def _settled(self) -> None:
-        """Bring the mesh up to date once nothing has changed for a moment; a little later where a rule leads to what is
-        not there."""
+        """Bring the mesh up to date once nothing has changed for a moment; a little later where a rule refers to
+        something that does not exist yet."""
         first = time.monotonic()
         while True:
             while self._dirty.is_set() and time.monotonic() - first < LONGEST_S:
@@ -159,7 +159,7 @@ class Control:
                 await self.ads.push()
                 self.offered = instant
                 self.changed()
-            except Exception:  # whatever one instant of the mesh does, the next one is pushed
+            except Exception:  # whatever goes wrong with one state of the mesh, the next one is pushed
                 log.exception("this state of the mesh is not pushed; proxies keep what they have")
             self._pushes += 1
             self._last_push = time.perf_counter() - started
@@ -168,7 +168,7 @@ class Control:
     # --- the certificate authority ---------------------------------------------------------------------------
 
     async def authority(self, trust_domain: str) -> Authority:
-        """The one in the secret, made on the first start."""
+        """The CA of the Secret, which is created on the first start."""
         while True:
             found = await self.client.get(kinds.SECRET, self.namespace, SECRET)
             if found:
@@ -187,14 +187,14 @@ class Control:
                         "metadata": {"name": SECRET, "namespace": self.namespace},
                     },
                 )
-                log.info("made a new root certificate (secret %s)", SECRET)
+                log.info("created a new root certificate (secret %s)", SECRET)
                 return made
             except KubeError as e:
                 if e.code != 409:
                     raise
 
     async def root_config_map(self, namespace: Json, root: str) -> None:
-        """Every namespace has the root certificate, for the proxies in it."""
+        """Write the root certificate to every namespace, for its proxies."""
         name = namespace["metadata"]["name"]
         if namespace["metadata"].get("deletionTimestamp"):
             return
@@ -218,7 +218,7 @@ class Control:
                 log.warning("root certificate for namespace %s: %s", name, e)
 
     async def announce(self, root: str) -> None:
-        """Let the API server trust our webhooks."""
+        """Set the webhooks' CA bundle, so that the API server trusts them."""
         bundle = base64.b64encode(root.encode()).decode()
         for kind in (kinds.MUTATING_WEBHOOK, kinds.VALIDATING_WEBHOOK):
             found, _ = await self.client.list(
@@ -232,7 +232,7 @@ class Control:
     # --- what it tells of itself -----------------------------------------------------------------------------
 
     def status(self) -> list[Json]:
-        """One entry for each connected proxy, as proxy-status shows them."""
+        """One entry per connected proxy, as shown by proxy-status."""
         out = []
         for c in sorted(self.ads.connections, key=lambda c: str(c.node)):
             out.append(

@@ -1,4 +1,5 @@
-"""How far objects have come: which connected proxies have what is made from each, read off their sessions. Pure."""
+"""How far objects have been distributed: which connected proxies have what is made from each. Read off their sessions.
+Pure."""
 
 from __future__ import annotations
 
@@ -12,12 +13,12 @@ from lateen.wire.resource import ResourceSet
 
 
 class Reach(NamedTuple):
-    """How far an object has come: proxies that it concerns, those that have it, and those that refused it."""
+    """An object's distribution: proxies that it concerns, those that have it, and those that rejected it."""
 
     concerned: int = 0
     have: int = 0
     refused: tuple[tuple[str, str], ...] = ()
-    """(proxy, its words)"""
+    """(proxy, its message)"""
 
 
 _GATEWAY = f"{kinds.GATEWAY.id} "
@@ -26,7 +27,7 @@ _served: weakref.WeakKeyDictionary[ResourceSet, frozenset[str]] = weakref.WeakKe
 
 
 def origins(resources: ResourceSet) -> dict[str, frozenset[str]]:
-    """User's object -> names of the resources made from it; worked out once per set."""
+    """User's object -> names of the resources made from it; computed once per set."""
     found = _origins.get(resources)
     if found is None:
         collected: dict[str, set[str]] = {}
@@ -87,7 +88,7 @@ def _among(made: dict[str, frozenset[str]], wanted: Collection[str] | None) -> I
 
 
 def _of_one(c: Connection, wanted: Collection[str] | None) -> dict[str, tuple[bool, str]]:
-    """Object -> (whether the proxy has all that is made from it, its words where it refused some of it)."""
+    """Object -> (whether the proxy has everything made from it, its message if it rejected any of it)."""
     out: dict[str, tuple[bool, str]] = {}
     for type_url, sets in c.session.sets().items():
         waiting, bad = c.session.missing(type_url)

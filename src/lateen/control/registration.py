@@ -1,8 +1,8 @@
 """Machines outside of the cluster: a proxy that names its WorkloadGroup becomes a WorkloadEntry while it is connected.
 
-Facts: https://istio.io/latest/docs/reference/config/networking/workload-group/ (auto-registration, probe). An entry
-goes some time after its proxy, so that a short interruption changes nothing; one that an earlier istiod has left behind
-goes when its proxy does not come back.
+Source: https://istio.io/latest/docs/reference/config/networking/workload-group/ (auto-registration, probe). An entry is
+deleted some time after its proxy has disconnected, so that a short interruption changes nothing; one left behind by an
+earlier istiod is deleted if its proxy does not reconnect.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def entry_name(group: str, address: str) -> str:
 
 
 def entry(group: o.Resource[WorkloadGroup], address: str) -> Json:
-    """The WorkloadEntry of one machine of a group."""
+    """The WorkloadEntry for one machine of a group."""
     template, meta = group.spec.template, group.spec.metadata
     spec: Json = {"address": address, "labels": dict(template.labels if template else {})}
     spec["labels"] |= meta.labels if meta else {}
@@ -73,7 +73,7 @@ class Registrar:
         return self._world.objects.workload_groups.get((namespace, metadata.get(GROUP, "")))
 
     def refuses(self, node: NodeId, metadata: dict[str, str], account: str) -> str | None:
-        """Why a machine may not join, where it names a group."""
+        """Why a machine that names a group may not join; None if it may."""
         name = metadata.get(GROUP)
         if not name:
             return None
@@ -86,7 +86,7 @@ class Registrar:
         return None
 
     def workload(self, connection: Connection) -> o.Pod | None:
-        """What a connected machine is in the mesh; None for pods, and until its entry is there."""
+        """A connected machine's place in the mesh; None for pods, and until its entry exists."""
         name = connection.metadata.get(GROUP)
         if not name:
             return None
@@ -110,7 +110,7 @@ class Registrar:
             tasks.spawn(self._leave(key, GRACE_S), "registration")
 
     async def sweep(self) -> None:
-        """Entries that an earlier istiod has made, and whose machines do not come back."""
+        """Delete entries that an earlier istiod has created and whose machines do not reconnect."""
         await asyncio.sleep(STALE_S)
         for key, found in list(self._world.objects.workload_entries.items()):
             if dict(found.notes).get(NOTE) and not self._here.get(key):
@@ -150,7 +150,7 @@ class Registrar:
             log.error("%s/%s cannot be removed: %s", *key, e)
 
     async def health(self, namespace: str, name: str, healthy: bool, says: str) -> None:
-        """What a machine's probe says; an unhealthy one gets no requests. Raises KubeError, Unreachable."""
+        """Record the result of a machine's probe; an unhealthy one gets no requests. Raises KubeError, Unreachable."""
         found = await self._client.get(kinds.WORKLOAD_ENTRY, namespace, name)
         if found is None:
             return

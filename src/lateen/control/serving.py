@@ -21,7 +21,7 @@ MAX_BODY = 4 * 1024 * 1024
 
 
 class Certificate:
-    """istiod's own certificate, renewed at half of its life for all of its servers."""
+    """istiod's own certificate, renewed at half of its lifetime for all of its servers."""
 
     def __init__(self, authority: Authority, names: list[str], me: Identity) -> None:
         self._authority, self._names, self._me = authority, names, me
@@ -38,7 +38,7 @@ class Certificate:
         return self._authority.server_pair(self._names, self._me, times.now())
 
     def _load(self) -> None:
-        with tempfile.NamedTemporaryFile() as f:  # the ssl module loads keys from files only; mode 0600
+        with tempfile.NamedTemporaryFile() as f:  # the ssl module can load keys only from files; mode 0600
             f.write(self.pair.certificate.encode() + b"\n" + self.pair.key.encode())
             f.flush()
             self.context.load_cert_chain(f.name)

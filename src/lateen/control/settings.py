@@ -50,7 +50,7 @@ class Settings:
 
     @property
     def host_names(self) -> list[str]:
-        """By which proxies, webhooks and clients call this istiod."""
+        """The names by which proxies, webhooks and clients reach this istiod."""
         hosts = dict.fromkeys((self.revision.istiod, "istiod"))
         return [f"{h}.{self.namespace}{end}" for h in hosts for end in (".svc", "", SERVICE_SUFFIX)]
 

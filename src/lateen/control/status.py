@@ -35,9 +35,9 @@ from lateen.mesh.objects import Objects
 log = logging.getLogger("lateen.control.status")
 
 QUIET_S = 0.3
-"""Nothing is written before this long after a change."""
+"""Seconds after a change before which nothing is written."""
 FIRST_S = 3.0
-"""How long the first statuses wait for the first findings."""
+"""Seconds that the first statuses wait for the first findings."""
 AGAIN_S = 2.0
 """When a status that could not be written is tried again."""
 
@@ -57,8 +57,8 @@ class StatusWriter:
         me: str,
         secrets: Callable[[], dict[str, Informer]],
     ) -> None:
-        """``offered``: the objects that proxies have been offered. ``secrets``: the informers of Secrets by namespace,
-        of those that are read."""
+        """``offered``: the objects that proxies have been offered. ``secrets``: the informers of readable Secrets, by
+        namespace."""
         self._client, self._world, self._ads, self._patching = client, world, ads, patching
         self._mesh, self._offered, self._secrets, self._root = mesh, offered, secrets, root
         self._dirty, self._stale = asyncio.Event(), asyncio.Event()
@@ -92,7 +92,7 @@ class StatusWriter:
         self._ingresses_due = True
 
     def pushed(self) -> None:
-        """Proxies have been offered another mesh."""
+        """Called after proxies have been offered another mesh."""
         self._ingresses_due = True
         self._dirty.set()
 
@@ -125,7 +125,7 @@ class StatusWriter:
             await tasks.cancel(analysing, leading)
 
     async def close(self) -> None:
-        """Let others write; nothing waits for the analysis."""
+        """Let another istiod write; nothing waits for the analysis."""
         await asyncio.gather(self._analyst.close(), self.leadership.release())
 
     async def _write_on(self) -> None:
@@ -134,7 +134,7 @@ class StatusWriter:
             await asyncio.sleep(QUIET_S)
             self._dirty.clear()
             if not self.leadership.held:
-                continue  # whoever becomes the leader looks at everything
+                continue  # a new leader looks at everything
             if not self._analyzed.is_set() and self._is_first_start():
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._analyzed.wait(), FIRST_S)
@@ -212,7 +212,7 @@ class StatusWriter:
             if obj is None or not self._world.writes(obj):
                 self._due.settle((kind, key), True)
             elif self._ahead(kind, key):
-                self._due.mark([(kind, key)])  # the push that brings it to proxies has its status written, too
+                self._due.mark([(kind, key)])  # its status is written after the push that brings it to proxies
             else:
                 obj = {**obj, "status": self._written.get((kind, key), obj.get("status"))}
                 facts = self._facts(kind, key, obj, far, addresses)
@@ -238,14 +238,14 @@ class StatusWriter:
         )
 
     def _ahead(self, kind: kinds.Kind, key: Key) -> bool:
-        """Whether the object is another one than what proxies have been offered."""
+        """Whether the object differs from what proxies have been offered."""
         known, pushed = self._world.objects, self._offered()
         return known is not pushed and known.of(kind).get(key) is not pushed.of(kind).get(key)
 
     def _ingresses(self, mesh: Mesh, objects: dict[kinds.Kind, dict[Key, Json]]) -> list[Change]:
-        """An Ingress is reached where its gateway is."""
+        """An Ingress has the addresses of its gateway."""
         self._ingresses_due = False
-        ours = {(i.ref.namespace, i.ref.name) for i in mesh.ingresses()}  # others are other controllers'
+        ours = {(i.ref.namespace, i.ref.name) for i in mesh.ingresses()}  # the others belong to other controllers
         if not ours:
             return []
         gateways = [
@@ -284,7 +284,7 @@ def _typed(kind: kinds.Kind, obj: Json) -> Json:
 
 
 def _substance(kind: kinds.Kind, obj: Json) -> Any:
-    """What the analysis and the status depend on in an object of the cluster."""
+    """The parts of an object that the analysis and the status depend on."""
     meta = obj["metadata"]
     common = meta.get("labels"), meta.get("annotations"), meta.get("deletionTimestamp")
     if kind is kinds.POD:

@@ -26,13 +26,13 @@ log = logging.getLogger("lateen.control.webhooks")
 
 MAX_BODY = 4 * 1024 * 1024
 NEWS_S = 0.5
-"""How long a host may take from the API server to us before its absence is worth a warning."""
+"""Seconds by which an object may reach us late, before a missing host is worth a warning."""
 
 
 class Webhooks:
     def __init__(self, injector: Injector, mesh: Callable[[], Mesh], mesh_config: str = "") -> None:
-        """``mesh``: of all objects that are known by now, pushed or not. ``mesh_config``: the name of the ConfigMap of
-        the mesh configuration."""
+        """``mesh``: the mesh of all objects known by now, pushed or not. ``mesh_config``: the name of the mesh
+        configuration's ConfigMap."""
         self._injector, self._mesh, self._mesh_config = injector, mesh, mesh_config
         self.counts = {"injected": 0, "skipped": 0, "failed": 0, "valid": 0, "invalid": 0}
 
@@ -101,14 +101,14 @@ class Webhooks:
         return _answer(answer)
 
     async def _missing_hosts(self, obj: Json) -> list[str]:
-        """A host of the same file was accepted a moment ago, and its watch event may be on its way."""
+        """A host in the same file was accepted a moment ago, and its watch event may still be on its way."""
         deadline = time.monotonic() + NEWS_S
         while (found := missing_hosts(obj, self._mesh())) and time.monotonic() < deadline:
             await asyncio.sleep(NEWS_S / 10)
         return found
 
     def _config_map(self, obj: Json) -> Json:
-        """What to answer about a ConfigMap of the control plane; only the mesh configuration has rules."""
+        """The answer for a ConfigMap of the control plane; only the mesh configuration has rules."""
         if dig(obj, "metadata", "name") != self._mesh_config:
             return {}
         text = dig(obj, "data", "mesh", default="")
@@ -123,7 +123,7 @@ class Webhooks:
 
 
 def unreadable(obj: Json) -> list[tuple[str, str]]:
-    """Values of an EnvoyFilter that are not messages of Envoy's."""
+    """Values of an EnvoyFilter that are not valid Envoy messages."""
     out = []
     for i, patch in enumerate(dig(obj, "spec", "configPatches", default=[])):
         value = dig(patch, "patch", "value")
@@ -136,7 +136,7 @@ def unreadable(obj: Json) -> list[tuple[str, str]]:
 
 
 def missing_hosts(obj: Json, mesh: Mesh) -> list[str]:
-    """Destinations that no service has: requests to them will get 503."""
+    """Destinations for which there is no service: requests to them get 503."""
     out = []
     namespace = dig(obj, "metadata", "namespace", default="default")
     for i, http in enumerate(dig(obj, "spec", "http", default=[])):

@@ -1,4 +1,4 @@
-"""From watched JSON to typed objects: what istiod knows, and what it could not read."""
+"""From watched JSON to typed objects: what istiod knows, and what it could not decode."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger("lateen.control.world")
 
 
 class World:
-    """``objects`` is replaced, never changed; ``bad`` names objects that are kept out."""
+    """``objects`` is replaced, never changed; ``bad`` names the objects that are left out."""
 
     def __init__(self, root_namespace: str, on_change: Callable[[], None], revision: Revision | None = None) -> None:
         self.revision = revision or Revision()
@@ -55,7 +55,7 @@ class World:
         return self._first[1]
 
     def changed(self, kind: Kind, key: Key, old: Json | None, new: Json | None) -> None:
-        """An informer's report."""
+        """Take an informer's event."""
         before = self.objects
         match kind:
             case kinds.SERVICE:
@@ -77,7 +77,7 @@ class World:
             self._on_change()
 
     def _placed(self, pod: o.Pod) -> o.Pod:
-        """A pod is where its node is, unless its labels say otherwise."""
+        """A pod's locality is that of its node, unless its labels override it."""
         place = self._places.get(pod.node, "")
         return pod if pod.locality or not place else replace(pod, locality=place)
 
@@ -97,12 +97,12 @@ class World:
             self.objects = self.objects.put(kind, key, value)
 
     def _resource(self, kind: Kind, key: Key, old: Json | None, new: Json | None) -> None:
-        """A kind that has a type in the table; others are not looked at."""
+        """Take an object of a kind in the table that has a type; others are ignored."""
         if kind.spec is None:
             return
         ref = kind.ref(*key)
         if old and new and _alike(old, new):
-            return  # only its status is another one, which we wrote
+            return  # only the status differs, which we have written
         self.bad.pop(ref, None)
         mine = not kind.owned or self.revision.owns(dig(new, "metadata", "labels", default={}))
         if new is None or not mine:
@@ -110,7 +110,7 @@ class World:
             return
         try:
             spec = decode(kind.spec, new.get("spec") or {})
-            # The webhook has refused it already, unless it was not there, or another version of it was.
+            # The webhook has rejected it already, unless it was not running, or was another version.
             if problems := validate.problems({"apiVersion": kind.api_version, "kind": kind.kind, **new}):
                 raise DecodeError(*problems[0])
         except DecodeError as e:
@@ -120,7 +120,7 @@ class World:
         self._put(kind, key, resource(ref, new, spec))
 
     def _credential(self, key: Key, new: Json | None) -> None:
-        """One that Envoy would refuse is left out here: it would hold up all listeners of its port."""
+        """Leave out an object that Envoy would reject: it would block all listeners of its port."""
         ref = kinds.SECRET.ref(*key)
         self.bad.pop(ref, None)
         try:

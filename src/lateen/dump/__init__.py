@@ -1,6 +1,6 @@
-"""What a proxy really has: Envoy's config dump, read into rows as istioctl's tables show them. Pure.
+"""A proxy's actual configuration: Envoy's config dump, turned into the rows of istioctl's tables. Pure.
 
-CLI and console read the same rows, so that they tell the same truth.
+CLI and console read the same rows, so that they agree.
 """
 
 from lateen.dump.config import ConfigDump, DumpError

@@ -15,22 +15,22 @@ class DumpError(ValueError):
 
 
 class ConfigDump:
-    """Raises DumpError where ``value`` is no dump. Resources are yielded as Envoy has them, dynamic ones first."""
+    """Raises DumpError if ``value`` is not a config dump. Yields resources as Envoy has them, dynamic ones first."""
 
     def __init__(self, value: Any) -> None:
         configs = value.get("configs") if isinstance(value, dict) else None
         if not isinstance(configs, list) or not all(isinstance(c, dict) for c in configs):
-            raise DumpError("is not a config dump of Envoy (there is no list of configs)")
+            raise DumpError("is not a config dump of Envoy (it has no list of configs)")
         self.value: Json = value
         self._parts = {str(c.get("@type", "")).removeprefix(_ENVOY): c for c in configs}
 
     def part(self, kind: str) -> Json:
-        """``ClustersConfigDump`` and so on; empty where the dump has none."""
+        """``ClustersConfigDump`` and so on; empty if the dump does not have it."""
         found: Json = self._parts.get(kind, {})
         return found
 
     def versions(self, kind: str, field: str, *path: str) -> dict[str, str]:
-        """Name -> version of dynamic resources; ``path`` leads to the resource, the version lies one step before."""
+        """Name -> version of dynamic resources; ``path`` leads to the resource, whose parent has the version."""
         out = {}
         for entry in self.part(kind).get(field) or []:
             holder = dig(entry, *path[:-1], default={}) if len(path) > 1 else entry

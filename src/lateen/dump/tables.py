@@ -1,4 +1,4 @@
-"""Rows of istioctl's tables. Each function gives (row, the resource that it shows)."""
+"""Rows of istioctl's tables. Each function yields (row, the resource that it shows)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CONFIG = re.compile(r"/namespaces/([^/]+)/[^/]+/([^/]+)$")
 
 
 class Cluster(NamedTuple):
-    """A cluster's name, taken apart: ``outbound|9080|v1|reviews.default.svc.cluster.local``."""
+    """The parts of a cluster's name: ``outbound|9080|v1|reviews.default.svc.cluster.local``."""
 
     direction: str
     port: str
@@ -40,7 +40,7 @@ def cluster_name(name: str) -> Cluster:
 
 
 def config_name(resource: Json) -> str:
-    """``name.namespace`` of the user's object that shaped a resource, where the resource says so."""
+    """``name.namespace`` of the user's object that shaped a resource, if the resource names one."""
     found = _CONFIG.search(str(dig(resource, "metadata", "filter_metadata", "istio", "config", default="")))
     return f"{found[2]}.{found[1]}" if found else ""
 
@@ -110,7 +110,7 @@ def _match(match: Json) -> str:
 
 
 def _istio_tls(protocols: list[str]) -> list[str]:
-    """Istio's own names for HTTP and TCP inside mutual TLS, as one word each."""
+    """Istio's names for HTTP and TCP over mutual TLS, as one word each."""
     mesh = [p for p in protocols if p.startswith("istio")]
     rest = [p for p in protocols if not p.startswith("istio")]
     return ([*mesh] if len(mesh) < 4 else ["istio TLS"]) + rest
@@ -197,7 +197,7 @@ def _route_match(match: Json) -> str:
 
 
 def endpoints(statuses: Any) -> list[tuple[list[str], Json]]:
-    """Of ``GET /clusters?format=json``: what Envoy thinks of each endpoint now."""
+    """From ``GET /clusters?format=json``: the present state of each endpoint in Envoy."""
     out = []
     for cluster in dig(statuses, "cluster_statuses", default=[]):
         for host in cluster.get("host_statuses") or []:
@@ -209,7 +209,7 @@ def endpoints(statuses: Any) -> list[tuple[list[str], Json]]:
 
 
 def endpoint_configs(dump: ConfigDump) -> list[tuple[list[str], Json]]:
-    """Of a config dump: what the control plane said."""
+    """From a config dump: what the control plane has sent."""
     out = []
     for assignment in dump.endpoints():
         for group in assignment.get("endpoints") or []:

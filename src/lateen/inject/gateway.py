@@ -1,4 +1,4 @@
-"""The template ``gateway``: a proxy that is the pod's own purpose, with no redirection around it."""
+"""The template ``gateway``: a proxy that is the pod's main container, without redirection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lateen.wire import ports
 
 
 def template(c: Context) -> Json:
-    """A partial pod. The proxy may bind every port of its pod, also those below 1024."""
+    """The template as a partial pod. The proxy may bind every port of its pod, including those below 1024."""
     annotations: Json = {"istio.io/rev": c.settings.revision or "default"}
     if len(c.applications) == 1:
         annotations |= {
@@ -45,7 +45,7 @@ def _proxy(c: Context) -> Json:
 
 
 def _environment(c: Context) -> list[Json]:
-    """As a sidecar's, in the order of Istio's gateway template."""
+    """A sidecar's variables, in the order of Istio's gateway template."""
     found = parts.environment(c)
     names = [e["name"] for e in found]
     applications = found.pop(names.index("ISTIO_META_APP_CONTAINERS"))

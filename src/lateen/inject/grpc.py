@@ -1,5 +1,5 @@
-"""The templates for applications that speak xDS themselves: ``grpc-agent`` and ``grpc-simple``. No Envoy, no
-redirection; the application's gRPC library reads the bootstrap file that GRPC_XDS_BOOTSTRAP names."""
+"""The templates for applications that speak xDS themselves: ``grpc-agent`` and ``grpc-simple``. No Envoy and no
+redirection; the application's gRPC library reads the bootstrap file named by GRPC_XDS_BOOTSTRAP."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DATA = "/var/lib/grpc/data/"
 
 
 def agent(c: Context) -> Json:
-    """An agent that keeps certificate and bootstrap file fresh."""
+    """An agent that keeps the certificate and bootstrap file up to date."""
     labels = parts.canonical(c)
     annotations = {**parts.default_containers(c), "sidecar.istio.io/rewriteAppHTTPProbers": "false"}
     spec: Json = {
@@ -69,8 +69,8 @@ def _agent(c: Context) -> Json:
 
 
 def simple(c: Context) -> Json:
-    """A bootstrap file that is written once, before the application starts. Istio's has no credentials, which istiod
-    here does not accept: this one brings a certificate along, which is valid for a day and not renewed."""
+    """A bootstrap file that is written once, before the application starts. Istio's has no credentials, which our
+    istiod does not accept: this one comes with a certificate, which is valid for a day and not renewed."""
     init: Json = {
         "name": "grpc-bootstrap-init",
         "image": parts.image(c),

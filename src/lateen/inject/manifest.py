@@ -1,4 +1,4 @@
-"""kube-inject: the workloads of a manifest, each with its pods' template injected."""
+"""kube-inject: injects the pod templates of a manifest's workloads."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _KINDS = {
 
 
 def into(obj: Json, namespace: str, settings: Settings, told: list[str]) -> Json:
-    """The object with its pods injected; other kinds as they are. Why a workload is left alone is appended to
-    ``told``. Raises ValueError.
+    """The object with its pod template injected; other kinds are returned as they are. Why a workload is skipped is
+    appended to ``told``. Raises ValueError.
 
-    A CronJob's metadata goes to its jobs, as Istio's kube-inject does: pods get it from the webhook only."""
+    A CronJob's metadata is copied to its jobs, as by Istio's kube-inject: pods get it only from the webhook."""
     kind, meta = str(obj.get("kind")), obj.get("metadata") or {}
     if kind == "List" or (kind.endswith("List") and isinstance(obj.get("items"), list)):
         return {**obj, "items": [into(i, namespace, settings, told) for i in obj.get("items") or []]}
@@ -51,7 +51,7 @@ def into(obj: Json, namespace: str, settings: Settings, told: list[str]) -> Json
 def _injected(
     pod: Json, namespace: str, settings: Settings, workload: Workload, kind: str, told: list[str]
 ) -> Json | None:
-    """None where the pod shall stay as it is."""
+    """None if the pod is to stay as it is."""
     if not pods.wanted(pod, namespace, settings):
         why = "host networking enabled" if dig(pod, "spec", "hostNetwork") else "sidecar injection disabled"
         told.append(f'Skipping injection because {kind} "{namespace}/{workload.name}" has {why}')

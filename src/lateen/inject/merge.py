@@ -1,4 +1,4 @@
-"""Strategic merge of partial pods, as Kubernetes merges a pod template's patch.
+"""Strategic merge of partial pods, as Kubernetes merges a patch of a pod template.
 
 Lists whose items have an identity (containers, environment, volumes) are merged item by item; every other list is
 replaced. Where the order of the result is free, the patch's own items come first, as in the API server.

@@ -1,4 +1,4 @@
-"""What a user is told when a pod is injected: annotations without an effect, and what the cluster cannot do."""
+"""What a user is told about an injected pod: annotations without an effect, and what the cluster cannot do."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ NATIVE = "sidecar.istio.io/nativeSidecar"
 
 
 def notes(pod: Json, settings: Settings) -> list[str]:
-    """One sentence each. Raises ValueError, with the annotation's name, for values that refuse the pod."""
+    """One sentence each. Raises ValueError, which names the annotation, for values with which the pod is rejected."""
     given = dig(pod, "metadata", "annotations", default={})
     found = problems(given)
     if errors := [str(p) for p in found if p.error]:
         raise ValueError("; ".join(errors))
     out = [str(p) for p in found]
     if str(given.get(NATIVE)).lower() == "true" and not settings.native_supported:
-        out.append(f"annotation {NATIVE}: the proxy is an ordinary container, since not every node has Kubernetes 1.29")
+        out.append(
+            f"annotation {NATIVE}: the proxy is an ordinary container, because not every node has Kubernetes 1.29"
+        )
     return out

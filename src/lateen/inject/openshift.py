@@ -1,5 +1,5 @@
-"""User ids on OpenShift, which gives each namespace ranges of its own: the proxy takes the last of them, so that it
-does not share the application's, by which the redirection tells them apart.
+"""User ids on OpenShift, which assigns a range of them to each namespace: the proxy takes the last one, so that it does
+not share the application's, because the redirection tells them apart by user id.
 
 Source: https://docs.openshift.com/container-platform/latest/authentication/managing-security-context-constraints.html
 """

@@ -1,6 +1,6 @@
-"""What the templates have in common: a proxy's environment, volumes, resources, and the readings of annotations.
+"""What the templates share: a proxy's environment, volumes, resources, and how annotations are interpreted.
 
-Names and values are Istio's, since tools and users look for them; golden cases of the conformance runner hold them.
+Names and values are Istio's, because tools and users look for them; the conformance runner's golden cases check them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DEFAULT_CONFIG: Json = {
     "proxyMetadata": {},
     "interceptionMode": "REDIRECT",
 }
-"""Values of a ProxyConfig that a pod need not be told (Istio's ``mesh.DefaultProxyConfig``)."""
+"""ProxyConfig values that need not be passed to a pod (Istio's ``mesh.DefaultProxyConfig``)."""
 _RESOURCES = (
     ("requests", "cpu", "proxyCPU"),
     ("requests", "memory", "proxyMemory"),
@@ -40,14 +40,14 @@ _RESOURCES = (
 
 @dataclass(frozen=True)
 class Context:
-    """What a template is filled from. ``pod`` is without what an earlier injection has added."""
+    """The input of a template. ``pod`` is without what an earlier injection has added."""
 
     pod: Json
     namespace: str
     workload: w.Workload
     settings: Settings
     config: Json
-    """The pod's whole ProxyConfig: the mesh's, the workload's, its annotation's."""
+    """The pod's complete ProxyConfig: the mesh's, the workload's, its annotation's."""
 
     @property
     def annotations(self) -> dict[str, str]:
@@ -66,7 +66,7 @@ class Context:
         return [str(c.get("name")) for c in self.containers if c.get("name") != PROXY]
 
     def annotation(self, name: str, default: Any) -> str:
-        """A missing value of the installation is empty text."""
+        """A missing value of the installation is an empty string."""
         return self.annotations.get(name, text(default))
 
     @property
@@ -102,14 +102,14 @@ def text(value: Any) -> str:
 
 
 def proxy_config(pod: Json, settings: Settings) -> Json:
-    """The mesh's ``defaultConfig`` with the pod's annotation on top; maps inside are merged, lists replaced.
-    Raises ValueError where the annotation cannot be read (``api.annotations`` says what is wrong with its fields)."""
+    """The mesh's ``defaultConfig`` with the pod's annotation on top; nested maps are merged, lists replaced.
+    Raises ValueError if the annotation cannot be parsed (``api.annotations`` checks its fields)."""
     out = jsons.copy(settings.default_config)
     if given := dig(pod, "metadata", "annotations", default={}).get("proxy.istio.io/config"):
         try:
             found = yamldoc.load(str(given)) or {}
         except yamldoc.YamlError as e:
-            raise ValueError(f"the annotation proxy.istio.io/config cannot be read: {e}") from e
+            raise ValueError(f"the annotation proxy.istio.io/config cannot be parsed: {e}") from e
         if not isinstance(found, dict):
             raise ValueError("the annotation proxy.istio.io/config must be a mapping")
         out = _under(out, {_camel(k): v for k, v in found.items() if v is not None})
@@ -136,7 +136,7 @@ def told(config: Json, settings: Settings) -> str:
 
 
 def pod_ports(containers: list[Json]) -> str:
-    """ISTIO_META_POD_PORTS: one port a line."""
+    """ISTIO_META_POD_PORTS: one port per line."""
     order = ("name", "hostPort", "containerPort", "protocol", "hostIP")
     found = [
         jsons.dumps({k: p[k] for k in order if p.get(k)}).decode() for c in containers for p in c.get("ports") or []
@@ -157,7 +157,7 @@ def limit_env(name: str, resource: str) -> Json:
 
 
 def identity(settings: Settings) -> list[Json]:
-    """Who the proxy is, and whom it asks for its certificate."""
+    """The proxy's identity, and where it gets its certificate."""
     return [
         env("PILOT_CERT_PROVIDER", settings.of_global("pilotCertProvider") or "istiod"),
         env("CA_ADDR", settings.istiod),
@@ -170,7 +170,7 @@ def identity(settings: Settings) -> list[Json]:
 
 
 def environment(c: Context, limits: bool = True, mode: bool = True) -> list[Json]:
-    """Of a proxy, in Istio's order."""
+    """A proxy's variables, in Istio's order."""
     s = c.settings
     out = identity(s)
     if limits:
@@ -202,7 +202,7 @@ def environment(c: Context, limits: bool = True, mode: bool = True) -> list[Json
 
 
 def _telemetry(c: Context) -> list[Json]:
-    """OTEL_RESOURCE_ATTRIBUTES, where a provider wants OpenTelemetry's semantic conventions of the resource."""
+    """OTEL_RESOURCE_ATTRIBUTES, if a provider uses OpenTelemetry's semantic conventions for resources."""
     wanted = any(
         dig(p, "opentelemetry", "serviceAttributeEnrichment") == "OTEL_SEMANTIC_CONVENTIONS"
         for p in c.settings.mesh.get("extensionProviders") or []
@@ -222,7 +222,7 @@ def _telemetry(c: Context) -> list[Json]:
 
 
 def resources(c: Context) -> Json:
-    """The pod's annotations where it has any, else the installation's; None there means none."""
+    """The pod's annotations if it has any, else the installation's; None in the latter means none."""
     asked = {(part, unit): c.annotations.get(f"sidecar.istio.io/{name}") for part, unit, name in _RESOURCES}
     if any(v is not None for v in asked.values()):
         out: Json = {}
@@ -236,7 +236,7 @@ def resources(c: Context) -> Json:
 
 
 def image(c: Context) -> str:
-    """A whole address in the annotation or in ``values.global.proxy.image``, else hub, name, tag and image type.
+    """A complete address from the annotation or ``values.global.proxy.image``, else hub, name, tag and image type.
     Source: https://istio.io/latest/docs/ops/configuration/security/harden-docker-images/."""
     s = c.settings
     name = c.annotation("sidecar.istio.io/proxyImage", s.proxy("image") or "proxyv2")
@@ -293,7 +293,7 @@ def pull(c: Context) -> Json:
 
 
 def mounts(crl: bool = False) -> list[Json]:
-    """Where the agent and Envoy keep and find things."""
+    """The volumes of the agent and Envoy."""
     out = [
         {"name": "workload-socket", "mountPath": "/var/run/secrets/workload-spiffe-uds"},
         {"name": "credential-socket", "mountPath": "/var/run/secrets/credential-uds"},
@@ -312,8 +312,8 @@ def mounts(crl: bool = False) -> list[Json]:
 
 
 def volumes(crl: bool = False, envoy: str = "istio-envoy") -> list[Json]:
-    """A sidecar's sockets have no ``emptyDir``, so that another template (SPIRE) can give them a source; the API
-    server makes that the default."""
+    """The volumes of a sidecar's sockets are not ``emptyDir``, so that another template (SPIRE) can give them a source;
+    by default, the API server makes them ``emptyDir``."""
     own: Json = {} if crl or envoy != "istio-envoy" else {"emptyDir": {}}
     out: list[Json] = [{"name": "workload-socket"}, {"name": "credential-socket", **own}]
     out.append({"name": "workload-certs", **own})
@@ -343,7 +343,7 @@ def token_volume() -> Json:
 
 
 def user_items(c: Context, name: str) -> list[Json]:
-    """``sidecar.istio.io/userVolume`` and ``userVolumeMount``: JSON, by name of the volume. Raises ValueError."""
+    """``sidecar.istio.io/userVolume`` and ``userVolumeMount``: JSON, by volume name. Raises ValueError."""
     given = c.annotations.get(f"sidecar.istio.io/{name}")
     if not given:
         return []
@@ -359,7 +359,7 @@ def pull_secrets(c: Context) -> Json:
 
 
 def default_containers(c: Context) -> Json:
-    """Which container ``kubectl logs`` and ``exec`` take."""
+    """The container that ``kubectl logs`` and ``exec`` use by default."""
     out: Json = {}
     for name in ("kubectl.kubernetes.io/default-logs-container", "kubectl.kubernetes.io/default-container"):
         if c.applications and name not in c.annotations:

@@ -32,8 +32,8 @@ _BUILT_IN: dict[str, Callable[[Context], Json]] = {
 
 
 def inject(pod: Json, namespace: str, settings: Settings, workload: Workload | None = None) -> Json:
-    """The pod with what its templates add; the given one is not changed. Raises ValueError, with the annotation's
-    name, for annotations that cannot be used, and for templates that do not exist or cannot be filled."""
+    """The pod with what its templates add; the given one is not changed. Raises ValueError for annotations that cannot
+    be used, with their names, and for templates that do not exist or fail."""
     original = jsons.copy(pod)
     for part in ("metadata", "spec"):
         original[part] = original.get(part) or {}
@@ -70,7 +70,7 @@ def _status(pod: Json) -> dict[str, list[str]]:
 
 
 def _overrides(pod: Json) -> dict[str, list[Json]]:
-    """The user's own containers as an earlier injection kept them."""
+    """The user's own containers, as an earlier injection has saved them."""
     if not (given := _annotations(pod).get(OVERRIDES)):
         return {k: [] for k in _LISTS}
     try:
@@ -81,7 +81,7 @@ def _overrides(pod: Json) -> dict[str, list[Json]]:
 
 
 def _stripped(pod: Json, status_port: int) -> Json:
-    """As the user wrote it: without what an earlier injection has added."""
+    """The pod as the user wrote it: without what an earlier injection has added."""
     out = jsons.copy(pod)
     added = _status(pod)
     if not added:
@@ -141,8 +141,8 @@ def _filled(name: str, c: Context) -> Json:
 
 
 def _agree(template: Json, found: Json) -> None:
-    """A template that adds to the proxy under ``containers`` means the native sidecar where the pod has one: two
-    containers of one name would be refused by the API server. Changes both."""
+    """A template that changes the proxy under ``containers`` means the native sidecar if the pod has one: the API
+    server would reject two containers of the same name. Changes both."""
     if not _find(template, "initContainers") or not (more := _find(found, "containers")):
         return
     for pod in (template, found):
@@ -167,9 +167,9 @@ def _move(pod: Json, container: Json) -> None:
 
 
 def _own_containers(merged: Json, original: Json, template: Json) -> Json:
-    """The user's containers of the same names, once more on top: what the user writes wins over the templates. They
-    are kept in an annotation, so that a second injection finds them; containers that an earlier injection has added
-    are not the user's."""
+    """Merge the user's containers of the same names on top once more: what the user wrote takes precedence over the
+    templates. They are saved in an annotation for a later injection; containers that an earlier injection has added are
+    not the user's."""
     added, kept = _status(original), _overrides(original)
     own: dict[str, list[Json]] = {}
     for kind in _LISTS:
@@ -191,8 +191,8 @@ def _own_containers(merged: Json, original: Json, template: Json) -> Json:
 
 
 def _user_id(merged: Json, original: Json, c: Context) -> None:
-    """The redirection knows the proxy by the user it runs as: a user's own ``runAsUser`` must reach it. In TPROXY mode
-    the proxy stays root. Changes ``merged``."""
+    """The redirection identifies the proxy by its user id, so a user's own ``runAsUser`` must be passed to it. In
+    TPROXY mode the proxy stays root. Changes ``merged``."""
     security = dig(proxy_of(original), "securityContext", default={})
     user, group = security.get("runAsUser"), security.get("runAsGroup")
     proxy = proxy_of(merged)
@@ -210,7 +210,7 @@ def _user_id(merged: Json, original: Json, c: Context) -> None:
 
 
 def _finish(pod: Json, template: Json, c: Context, before: bool) -> None:
-    """What templates cannot say. Changes the pod."""
+    """What templates cannot express. Changes the pod."""
     annotations = pod["metadata"].setdefault("annotations", {})
     proxy, status_port = proxy_of(pod), c.settings.status_port
     prometheus.apply(pod, proxy, c.settings.mesh, status_port)
@@ -238,8 +238,8 @@ def _finish(pod: Json, template: Json, c: Context, before: bool) -> None:
 
 
 def _order(spec: Json, c: Context) -> None:
-    """The proxy is last, or first where it holds the application back. Native: redirection, proxy, then the user's
-    init containers, which so are in the mesh; else the redirection is last, so that it does not cut them off."""
+    """The proxy is last, or first if it holds the application back. Native: redirection, proxy, then the user's init
+    containers, which are thereby in the mesh; otherwise the redirection is last, so that it does not cut them off."""
 
     def move(kind: str, name: str, first: bool) -> None:
         found = [i for i in spec.get(kind) or [] if i.get("name") == name]
@@ -274,8 +274,8 @@ def patch(before: Json, after: Json) -> list[Json]:
 
 
 def url_environment(path: str) -> dict[str, str]:
-    """What the webhook's address says of proxies: ``/inject/cluster/east/net/n1`` or ``/inject/:ENV:cluster=east``.
-    A slash in a value is written ``--slash--``; names that are not known become variables."""
+    """The settings in the path of the webhook's URL: ``/inject/cluster/east/net/n1`` or ``/inject/:ENV:cluster=east``.
+    A slash in a value is written ``--slash--``; unknown names become variables."""
     rest = path.rstrip("/").split("/", 2)[2:] or [""]
     known = {"cluster": "ISTIO_META_CLUSTER_ID", "net": "ISTIO_META_NETWORK"}
     if rest[0].startswith(":ENV:"):
@@ -287,7 +287,7 @@ def url_environment(path: str) -> dict[str, str]:
 
 
 def with_cluster(settings: Settings, environment: dict[str, str]) -> Settings:
-    """Cluster, network and variables of the webhook's address over the installation's."""
+    """The installation's settings, overridden by cluster, network and variables from the webhook's URL."""
     values = jsons.copy(settings.values)
     if cluster := environment.get("ISTIO_META_CLUSTER_ID"):
         values["global"].setdefault("multiCluster", {})["clusterName"] = cluster

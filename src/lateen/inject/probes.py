@@ -1,5 +1,5 @@
-"""Probes go to the agent, which asks the application past the proxy: neither mutual TLS nor policies touch them, and
-the answer is the application's own, not the redirection's. Lifecycle hooks by HTTP and TCP go the same way.
+"""Redirects probes to the agent, which asks the application without going through the proxy: neither mutual TLS nor
+policies affect them, and the answer is the application's own. Lifecycle hooks over HTTP and TCP are handled likewise.
 
 Source: https://istio.io/latest/docs/ops/configuration/mesh/app-health-check/
 """
@@ -38,8 +38,8 @@ def _handlers(pod: Json) -> Iterator[tuple[str, Json, Json]]:
 
 
 def probers(pod: Json, status_port: int) -> Json:
-    """What the agent needs to know: path -> handler with the number of its port. Probes that already point at the
-    agent, and ports by names that no port has, are left out."""
+    """What the agent needs: path -> handler with a numeric port. Probes that already point at the agent, and ports by
+    names that do not exist, are left out."""
     out = {}
     for path, handler, container in _handlers(pod):
         if found := _prober(handler, container, status_port):
@@ -79,14 +79,14 @@ def rewrite(pod: Json, status_port: int) -> None:
         get = handler.get("httpGet")
         handler["httpGet"] = {**(get or {}), "path": path, "port": status_port}
         if str((get or {}).get("scheme") or "").upper() == "HTTPS":
-            handler["httpGet"]["scheme"] = "HTTP"  # the agent speaks HTTPS to the application
+            handler["httpGet"]["scheme"] = "HTTP"  # the agent connects to the application with HTTPS
         handler.pop("tcpSocket", None)
         handler.pop("grpc", None)
 
 
 def tell(proxy: Json, found: Json, injected_before: bool) -> None:
-    """Put the probers into the proxy's environment; an earlier injection's stay, since the probes of those containers
-    already point at the agent. Changes the container."""
+    """Put the probers into the proxy's environment; those of an earlier injection are kept, because the probes of those
+    containers already point at the agent. Changes the container."""
     if not found:
         return
     env = proxy.setdefault("env", [])

@@ -21,7 +21,7 @@ TRUE, FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", 
 
 
 def given(annotations: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """``scrape``, ``port``, ``path`` -> (annotation, value), in any spelling that Prometheus knows as the same
+    """``scrape``, ``port``, ``path`` -> (annotation, value), in any spelling that is the same to Prometheus
     (``prometheus.io/port``, ``prometheus.io.port``)."""
     out = {}
     for name, value in annotations.items():
@@ -33,7 +33,7 @@ def given(annotations: Mapping[str, str]) -> dict[str, tuple[str, str]]:
 
 
 def targets(annotations: Mapping[str, str]) -> list[Json]:
-    """``8080:/metrics,9100:/custom``. Raises ValueError."""
+    """Parse ``8080:/metrics,9100:/custom``. Raises ValueError."""
     out = []
     for part in str(annotations.get(TARGETS, "")).split(","):
         if not part.strip():

@@ -1,5 +1,5 @@
-"""Whether a pod gets a proxy. The order of the rules is Istio's: the user's word, then the installation's selectors,
-then its policy."""
+"""Whether a pod gets a proxy. The rules have Istio's order: the pod's own label or annotation, then the installation's
+selectors, then its policy."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _YES, _NO = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "f
 
 
 def wanted(pod: Json, namespace: str, settings: Settings | None = None) -> bool:
-    """Once a webhook's selector, or kube-inject, has chosen the pod."""
+    """The decision once a webhook's selector, or kube-inject, has chosen the pod."""
     settings = settings or Settings()
     if dig(pod, "spec", "hostNetwork") or namespace in SKIPPED_NAMESPACES:
         return False
     labels = dig(pod, "metadata", "labels", default={})
     said = str(labels.get(INJECT, dig(pod, "metadata", "annotations", default={}).get(INJECT, "")))
-    if said in (*_YES, *_NO):  # anything else says nothing
+    if said in (*_YES, *_NO):  # any other value is ignored
         inject = said in _YES
     elif any(_selects(s, labels) for s in settings.never_inject):
         inject = False
@@ -33,7 +33,7 @@ def wanted(pod: Json, namespace: str, settings: Settings | None = None) -> bool:
 
 
 def _selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """A LabelSelector; one without terms selects nothing here, as in Istio."""
+    """Match a LabelSelector; one without terms selects nothing here, as in Istio."""
     exact, terms = selector.get("matchLabels") or {}, selector.get("matchExpressions") or []
     if not exact and not terms:
         return False

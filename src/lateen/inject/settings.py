@@ -1,4 +1,4 @@
-"""What the installation decides of proxies: Istio's Helm values, its mesh configuration, and the injector's own."""
+"""What an installation sets for proxies: Istio's Helm values, the mesh configuration, and the injector's own."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ DEFAULTS: Json = {
     },
     "pilot": {"cni": {"enabled": False, "provider": "default"}},
 }
-"""Of Istio's chart ``istio-discovery``; resources may be null there, which takes the default away."""
+"""The values of Istio's chart ``istio-discovery``; a resource may be null, which removes its default."""
 EFFECTIVE = (
     "global.hub",
     "global.tag",
@@ -92,25 +92,25 @@ EFFECTIVE = (
 
 @dataclass(frozen=True)
 class Settings:
-    """``values`` and ``mesh`` are complete: every default is filled in."""
+    """``values`` and ``mesh`` are complete, with every default filled in."""
 
     values: Json = field(default_factory=lambda: jsons.copy(DEFAULTS))
     mesh: Json = field(default_factory=dict)
     """The mesh configuration as the user wrote it."""
     revision: str = "default"
     native: bool = False
-    """Whether proxies are native sidecars where the pod says nothing."""
+    """Whether proxies are native sidecars if the pod does not say."""
     native_supported: bool = True
-    """Whether every node of the cluster can run them."""
+    """Whether every node in the cluster can run them."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """For the proxy's container: from the path of the webhook's address, or from ProxyConfig objects."""
+    """Variables for the proxy's container, from the path of the webhook's URL or from ProxyConfig objects."""
     proxy_config: Json | None = None
-    """The workload's ProxyConfig where it differs from the mesh's ``defaultConfig``; without the pod's annotation."""
+    """The workload's ProxyConfig if it differs from the mesh's ``defaultConfig``; without the pod's annotation."""
     image_type: str = ""
     uid: int = ports.PROXY_UID
     gid: int = ports.PROXY_UID
     image: str = ""
-    """The proxy's image, where it is not made of ``values.global`` (hub, proxy.image, tag)."""
+    """The proxy's image, if it is not built from ``values.global`` (hub, proxy.image, tag)."""
 
     def proxy(self, name: str) -> Any:
         return dig(self.values, "global", "proxy", name)
@@ -136,7 +136,7 @@ class Settings:
 
     @property
     def templates(self) -> Mapping[str, str]:
-        """The user's own, by name, as Go templates."""
+        """The user's own templates (Go templates) by name."""
         return dict(self.injector.get("templates") or {})
 
     @property
@@ -158,7 +158,7 @@ class Settings:
 
     @property
     def status_port(self) -> int:
-        """Where the agents of the mesh listen."""
+        """The port that the mesh's agents listen on."""
         return int(dig(self.mesh, "defaultConfig", "statusPort", default=ports.MERGED_METRICS))
 
     @property
@@ -170,12 +170,12 @@ class Settings:
 
 
 def settings(values: Json | None = None, mesh: Json | None = None, **more: Any) -> Settings:
-    """With the installation's ``values`` over the defaults. Null takes a default away."""
+    """The defaults with the installation's ``values`` on top. Null removes a default."""
     return replace(Settings(), values=overlay(DEFAULTS, values or {}), mesh=mesh or {}, **more)
 
 
 def overlay(base: Json, given: Json) -> Json:
-    """A new mapping. Helm's rule: mappings are merged, everything else is replaced, null removes."""
+    """A new mapping, by Helm's rules: mappings are merged, everything else is replaced, null removes."""
     out = jsons.copy(base)
     for key, value in given.items():
         if value is None:
@@ -188,19 +188,19 @@ def overlay(base: Json, given: Json) -> Json:
 
 
 NATIVE_SINCE, NATIVE_POSSIBLE = (1, 33), (1, 29)
-"""Kubernetes' versions from which native sidecars are stable, where Istio uses them by itself, and from which they can
-be run (KEP-753), where a pod can ask for one."""
+"""The Kubernetes version since which native sidecars are stable and Istio uses them by itself, and the one since
+which they can be run (KEP-753) and a pod can ask for one."""
 
 
 def native_nodes(kubelets: list[str], since: tuple[int, int] = NATIVE_SINCE) -> bool:
-    """Whether all nodes, of which there are the kubelets' versions (``v1.33.2+k3s1``), are of that version."""
+    """Whether all nodes have at least that version, given the kubelets' versions (``v1.33.2+k3s1``)."""
     found = [re.match(r"v?(\d+)\.(\d+)", v) for v in kubelets]
     return bool(found) and all(m is not None and (int(m[1]), int(m[2])) >= since for m in found)
 
 
 def read(config: str, values: str) -> Json:
-    """The values of the ConfigMap ``istio-sidecar-injector``: its keys ``config`` (YAML: policy, templates, selectors)
-    and ``values`` (JSON), as Istio writes it. Raises ValueError."""
+    """The values of the ConfigMap ``istio-sidecar-injector``, in Istio's format: its keys ``config`` (YAML: policy,
+    templates, selectors) and ``values`` (JSON). Raises ValueError."""
     found = jsons.loads(values) if values else {}
     given = yamldoc.load(config) if config else {}
     if not isinstance(found, dict) or not isinstance(given or {}, dict):

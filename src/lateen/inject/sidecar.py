@@ -14,7 +14,7 @@ REROUTE = "istio.io/reroute-virtual-interfaces"
 
 
 def template(c: Context) -> Json:
-    """A partial pod. Raises ValueError for annotations that cannot be read."""
+    """The template as a partial pod. Raises ValueError for annotations that cannot be parsed."""
     proxy = _proxy(c)
     init = [*([_redirection(c)] if c.mode != "NONE" else []), *([_core_dump(c)] if core_dump(c) else [])]
     if c.native:
@@ -44,7 +44,7 @@ def _excluded_inbound(c: Context) -> str:
 
 
 def _interfaces(c: Context) -> str | None:
-    """Interfaces of virtual machines inside the pod; the newer annotation wins."""
+    """Interfaces of virtual machines in the pod; the newer annotation takes precedence."""
     return c.annotations.get(REROUTE, c.annotations.get(f"{_TRAFFIC}kubevirtInterfaces"))
 
 
@@ -165,7 +165,7 @@ _BOOTSTRAP_MOUNT = {"name": "custom-bootstrap-volume", "mountPath": "/etc/istio/
 
 
 def _legacy_localhost(c: Context) -> list[Json]:
-    """Where inbound traffic goes to localhost, the agent asks there too."""
+    """Where inbound traffic goes to localhost, the agent probes there as well."""
     local = dig(c.settings.mesh, "inboundTrafficPolicy", "mode") == "LOCALHOST"
     return [parts.env("REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION", "true")] if local else []
 
@@ -174,7 +174,7 @@ def _lifecycle(c: Context) -> Json:
     if given := c.settings.proxy("lifecycle"):
         return {"lifecycle": jsons.copy(given)}
     out: Json = {}
-    if c.hold and not c.native:  # a native sidecar's startup probe holds the application back
+    if c.hold and not c.native:  # a native sidecar's startup probe keeps the application from starting
         out["postStart"] = {"exec": {"command": ["pilot-agent", "wait"]}}
     if c.native:
         drain = ["pilot-agent", "request", f"--debug-port={c.status_port}", "POST", "drain"]
@@ -208,7 +208,7 @@ def _volumes(c: Context) -> list[Json]:
 
 
 def _cni(c: Context) -> Json:
-    """What the CNI plugin reads, since there is no init container to be told."""
+    """Annotations for the CNI plugin, because there is no init container."""
     if not c.settings.cni:
         return {}
     out: Json = {}
@@ -234,7 +234,7 @@ def _cni(c: Context) -> Json:
 
 
 def multus_network(given: str, ours: str = "istio-cni") -> str:
-    """The pod's networks with Istio's; a list of names, or JSON, which is left as the user wrote it."""
+    """The pod's networks plus Istio's; a list of names, or JSON, whose formatting is kept."""
     if not given:
         return ours
     end = given.rfind("]")

@@ -1,4 +1,4 @@
-"""Which workload a pod belongs to, and what the mesh calls it."""
+"""The workload that a pod belongs to, and its name in the mesh."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CANONICAL_REVISION = "service.istio.io/canonical-revision"
 WORKLOAD_NAME = "service.istio.io/workload-name"
 MAX_LABEL = 63
 _CRON_JOB = re.compile(r"^(.+)-\d{8,10}$")
-"""The name of a Job that a CronJob has made: the CronJob's, and the minute."""
+"""The name of a Job created by a CronJob: the CronJob's name and the minute."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Workload:
 
 def of_pod(pod: Json, namespace: str) -> Workload:
     """By the controller that owns the pod. A ReplicaSet stands for its Deployment or Rollout, a Job for the CronJob
-    that made it, a ReplicationController for its DeploymentConfig: they are told by names and labels, since their own
-    objects are not at hand (Istio does the same)."""
+    that created it, a ReplicationController for its DeploymentConfig; they are recognized by names and labels, because
+    their own objects are not available (as in Istio)."""
     meta = pod.get("metadata") or {}
     labels = meta.get("labels") or {}
     name = str(meta.get("name") or str(meta.get("generateName") or "").rstrip("-"))
@@ -59,7 +59,7 @@ def of_pod(pod: Json, namespace: str) -> Workload:
 
 
 def canonical_name(labels: Mapping[str, str], workload: str) -> str:
-    """Cut to the length of a label, without a dash at the end, which a label must not have."""
+    """Cut to the maximum length of a label, without a trailing dash, which labels must not have."""
     given = next(
         (labels[k] for k in (CANONICAL_NAME, "app.kubernetes.io/name", "app", WORKLOAD_NAME) if labels.get(k)), workload
     )

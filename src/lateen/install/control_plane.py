@@ -66,7 +66,7 @@ def _container(spec: Json, k8s: Json, revision: Revision) -> Json:
 
 
 def variables(k8s: Json) -> list[Json]:
-    """Environment variables from an installation's ``k8s.env``; values are text for Kubernetes."""
+    """Environment variables from an installation's ``k8s.env``; Kubernetes requires string values."""
     return [{**e, "value": _text(e["value"])} if "value" in e else e for e in k8s.get("env") or []]
 
 

@@ -1,4 +1,4 @@
-"""What a control plane needs before it starts: definitions, permissions, and its settings."""
+"""What a control plane needs before it starts: CRDs, permissions and settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def shared() -> list[Json]:
 
 
 def permissions(revision: Revision) -> list[Json]:
-    """istiod's service account and what it may do."""
+    """istiod's service account and its permissions."""
     rules = [
         {
             "apiGroups": kinds.groups(),
@@ -61,7 +61,7 @@ def permissions(revision: Revision) -> list[Json]:
 
 
 def _watched() -> dict[str, list[str]]:
-    """API group -> the resources of other owners that istiod watches in all namespaces."""
+    """API group -> resources of other projects that istiod watches in all namespaces."""
     out: dict[str, list[str]] = {}
     for kind in (kinds.NAMESPACE, *kinds.watched()):
         if not kind.owned:
@@ -70,7 +70,7 @@ def _watched() -> dict[str, list[str]]:
 
 
 def settings(operator: Operator) -> list[Json]:
-    """The mesh configuration, the injector's values, and what the installation was asked to be."""
+    """The mesh configuration, the injector's values, and the settings that the installation was made with."""
     spec, revision = operator.spec, operator.revision
     return [
         _config_map(
@@ -84,7 +84,7 @@ def settings(operator: Operator) -> list[Json]:
 
 
 def _injector(spec: Json) -> dict[str, str]:
-    """What istiod and kube-inject go by, with the keys that Istio has for it."""
+    """The settings that istiod and kube-inject use, with Istio's keys."""
     values = jsons.copy(spec.get("values") or {})
     webhook = dict(values.get("sidecarInjectorWebhook") or {})
     names = ("templates", "defaultTemplates", "aliases", "neverInjectSelector", "alwaysInjectSelector")
@@ -115,7 +115,7 @@ def _config_map(name: str, revision: Revision, data: dict[str, str]) -> Json:
 
 
 def record(operator: Operator) -> dict[str, str]:
-    """The wishes that ``upgrade`` starts from."""
+    """The settings that ``upgrade`` starts from."""
     return {
         "profile": operator.profile,
         "overlays": yamldoc.dump(operator.overlays),

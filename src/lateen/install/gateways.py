@@ -1,4 +1,4 @@
-"""A gateway of an installation: service account, Service, Deployment."""
+"""An installation's gateways: service account, Service, Deployment."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def objects(given: Json, ingress: bool, revision: Revision, image: str) -> list[
     metadata = {"namespace": namespace, "labels": {**labels, "release": "istio", **revision.label}}
     elsewhere = []
     if namespace != NAMESPACE:
-        # istiod reads Secrets only where gateways are: in its own namespace, and in those of its gateways
+        # istiod may read Secrets only where gateways are: in its own namespace and in those of its gateways
         role = meta(revision.of("istiod-secrets"), revision, namespace)
         elsewhere = bound("Role", role, [READ_SECRETS], revision.istiod)
     pod_labels = {

@@ -1,4 +1,4 @@
-"""Carry an installation out, and take it back."""
+"""Carries out an installation, and removes it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from lateen.wire.revision import DEFAULT, LABEL, TAG_LABEL, Revision
 Step = Callable[[str], AbstractContextManager[None]]
 
 SHARED = (kinds.CRD, kinds.NAMESPACE)
-"""What all revisions need, and what holds users' objects."""
+"""What all revisions share, and what holds users' objects."""
 HOOKS = (kinds.MUTATING_WEBHOOK, kinds.VALIDATING_WEBHOOK)
 
 
 async def install(client: Client, parts: list[Part], step: Step, limit_s: float = 120.0) -> None:
-    """Apply part after part and wait for each. Raises KubeError, TimeoutError."""
+    """Apply the parts in order and wait for each. Raises KubeError, TimeoutError."""
     for part in parts:
         with step(f"{part.title} installed"):
             for obj in part.objects:
@@ -33,7 +33,7 @@ async def install(client: Client, parts: list[Part], step: Step, limit_s: float 
 
 
 async def make_default(client: Client, revision: Revision) -> bool:
-    """Let the first revision of a cluster serve what names none; whether that was to do."""
+    """Make a cluster's first revision serve what names no revision; returns whether it was the first."""
     if revision.is_default or await has_default(client):
         return False
     for obj in webhooks.tagged(DEFAULT, revision):
@@ -50,9 +50,9 @@ async def has_default(client: Client) -> bool:
 
 
 async def uninstall(client: Client, objects: Iterable[Json], revisions: list[Revision], purge: bool) -> int:
-    """Delete what belongs to the revisions, the last first; how many objects were there.
+    """Delete what belongs to the revisions, in reverse order; returns how many objects existed.
 
-    A gateway that another revision has taken over stays. ``purge`` also takes the definitions (and with them all mesh
+    A gateway that another revision has taken over is kept. ``purge`` also deletes the CRDs (and with them all mesh
     objects) and the namespace.
     """
     gone = 0
@@ -67,14 +67,14 @@ async def uninstall(client: Client, objects: Iterable[Json], revisions: list[Rev
         found = await client.get(kind, meta.get("namespace", ""), meta["name"])
         if found is not None and dig(found, "metadata", "labels", LABEL, default=DEFAULT) in names:
             gone += await client.delete(kind, meta.get("namespace", ""), meta["name"])
-    if not purge:  # with the namespace they go anyway
+    if not purge:  # deleting the namespace deletes them
         for revision in revisions:
             gone += await client.delete(kinds.CONFIG_MAP, NAMESPACE, revision.accepted_config_map)
     return gone
 
 
 async def _webhooks(client: Client, revision: Revision) -> int:
-    """The revision's own and its tags': a webhook without its istiod would refuse everything."""
+    """The revision's webhooks and those of its tags: a webhook without its istiod would reject everything."""
     gone = 0
     for kind in HOOKS:
         found, _ = await client.list(kind, labels=f"{LABEL}={revision.name}")

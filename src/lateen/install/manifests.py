@@ -1,4 +1,4 @@
-"""What an installation consists of: plain Kubernetes objects, in the order in which they are applied. Pure."""
+"""The objects of an installation: plain Kubernetes objects, in the order in which they are applied. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["NAMESPACE", "PILOT_IMAGE", "PROXY_IMAGE", "Part", "render"]
 
 @dataclass(frozen=True)
 class Part:
-    """Objects that are applied together; then the deployments are waited for."""
+    """Objects that are applied together, and whose deployments are waited for."""
 
     title: str
     objects: tuple[Json, ...]

@@ -1,4 +1,4 @@
-"""Shapes that the objects of an installation have in common."""
+"""Building blocks that the objects of an installation share."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def image(spec: Json, name: str) -> str:
 
 
 def meta(name: str, revision: Revision, namespace: str | None = NAMESPACE, **labels: str) -> Json:
-    """``namespace`` None: of the cluster."""
+    """``namespace`` is None for cluster-scoped objects."""
     app = {"app": labels.pop("app", name), **revision.label, "release": "istio", **labels}
     return {"name": name, "labels": app} | ({"namespace": namespace} if namespace else {})
 
 
 def bound(kind: str, metadata: Json, rules: list[Json], account: str) -> list[Json]:
-    """A Role or ClusterRole (``kind``) and its binding of the same name to a service account of istiod's."""
+    """A Role or ClusterRole (``kind``), and a binding of the same name to one of istiod's service accounts."""
     role = {"apiVersion": f"{RBAC}/v1", "kind": kind, "metadata": metadata, "rules": rules}
     binding = {
         "apiVersion": f"{RBAC}/v1",
@@ -56,7 +56,7 @@ def bound(kind: str, metadata: Json, rules: list[Json], account: str) -> list[Js
 
 
 def deployment(metadata: Json, selector: dict[str, str], labels: dict[str, str], scrape: Json, pod: Json) -> Json:
-    """One replica, replaced without a gap. ``scrape``: annotations for Prometheus; ``pod``: the pod's spec."""
+    """One replica, replaced without downtime. ``scrape``: annotations for Prometheus; ``pod``: the pod's spec."""
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

@@ -1,4 +1,4 @@
-"""From a profile, IstioOperator files and ``--set`` to one specification, checked before anything is touched."""
+"""Merges a profile, IstioOperator files and ``--set`` into one specification, validated before anything is changed."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ API_VERSION = "install.istio.io/v1alpha1"
 
 
 class OperatorError(ValueError):
-    """A specification that cannot be used; the message names the field and says what to write instead."""
+    """An invalid specification; the message names the field and says what to write instead."""
 
 
 @dataclass
 class Operator:
-    """The merged specification, what it was made of, and which of its fields have no effect."""
+    """The merged specification, its sources, and which of its fields have no effect."""
 
     spec: Json
     profile: str = "default"
     overlays: list[Json] = field(default_factory=list)
-    """``spec`` of each file, in order."""
+    """The ``spec`` of each file, in order."""
     settings: list[str] = field(default_factory=list)
-    """``path=value`` of each ``--set``, in order."""
+    """The ``path=value`` of each ``--set``, in order."""
 
     @property
     def revision(self) -> Revision:
@@ -43,7 +43,7 @@ class Operator:
 
 
 def specification(document: Json) -> Json:
-    """``spec`` of an IstioOperator document. Raises OperatorError."""
+    """The ``spec`` of an IstioOperator document. Raises OperatorError."""
     if not isinstance(document, dict):
         raise OperatorError("expected an IstioOperator, got something that is not an object")
     found = document.get("apiVersion"), document.get("kind")
@@ -55,7 +55,7 @@ def specification(document: Json) -> Json:
 
 
 def resolve(profile: str, overlays: list[Json], settings: list[str], mesh_config: Json | None = None) -> Operator:
-    """A profile with overlays (``spec`` of files) and ``path=value`` settings on top of it.
+    """A profile with overlays (``spec`` of files) and, on top, ``path=value`` settings.
 
     ``mesh_config`` replaces the profile's. Raises OperatorError.
     """
@@ -82,7 +82,7 @@ def resolve(profile: str, overlays: list[Json], settings: list[str], mesh_config
 
 
 def _check(spec: Any) -> None:
-    """Raises OperatorError with all that is wrong with a specification."""
+    """Raises OperatorError with everything that is wrong with a specification."""
     try:
         read(options.Operator, spec, "spec")
     except Invalid as e:
@@ -107,7 +107,7 @@ def _setting(text: str) -> tuple[list[paths.Step], Any]:
 
 
 def _literal(path: list[paths.Step], text: str) -> Any:
-    """true, false and numbers, unless the field is text."""
+    """Read true, false and numbers as such, unless the field is a string."""
     mesh = path[:1] == ["meshConfig"]
     if type_at(MeshConfig if mesh else options.Operator, path[1:] if mesh else path) is str:
         return text
@@ -117,7 +117,7 @@ def _literal(path: list[paths.Step], text: str) -> Any:
 
 
 def _merge(base: Any, over: Any) -> Any:
-    """Maps are merged, gateways by name; other lists are replaced."""
+    """Maps are merged, gateways merged by name; other lists are replaced."""
     if isinstance(base, dict) and isinstance(over, dict):
         return {**base, **{k: _merge(base.get(k), v) for k, v in over.items()}}
     if _named(base) and _named(over) and any("enabled" in v for v in base):

@@ -102,7 +102,7 @@ class Components(Config):
 
 
 class Operator(Config):
-    """``spec`` of an IstioOperator; ``meshConfig`` has types of its own (``lateen.api.mesh``)."""
+    """The ``spec`` of an IstioOperator; ``meshConfig`` has types of its own (``lateen.api.mesh``)."""
 
     profile: str = ""
     install_package_path: str = ""
@@ -129,7 +129,7 @@ _GATEWAY = {
     "k8s.env[].**": "",
     "k8s.resources{}": "",
     "k8s.service.type": "",
-    "k8s.service.ports[].**": "`targetPort` is `port` unless it is set",
+    "k8s.service.ports[].**": "`targetPort` defaults to `port`",
 }
 EFFECTIVE: dict[str, str] = {
     "hub": "registry and path of the images",
@@ -142,7 +142,7 @@ EFFECTIVE: dict[str, str] = {
     **{f"components.{k}[].{f}": note for k in ("ingressGateways", "egressGateways") for f, note in _GATEWAY.items()},
     **{f"values.{name}": "" for name in injection.EFFECTIVE},
 }
-"""Field -> a remark. Every other field of an IstioOperator but ``meshConfig`` is accepted with a warning."""
+"""Field -> remark. Every other field of an IstioOperator except ``meshConfig`` is accepted with a warning."""
 
 SAME: dict[str, tuple[Any, ...]] = {
     "namespace": ("istio-system",),
@@ -155,7 +155,7 @@ SAME: dict[str, tuple[Any, ...]] = {
     "values.gateways.istio-egressgateway.autoscaleEnabled": (False,),
     "values.global.istioNamespace": ("istio-system",),
 }
-"""Values of other fields that ask for what happens anyway; they are not warned about."""
+"""Values of other fields that ask for what happens anyway, and therefore cause no warning."""
 
 
 def has_effect(path: str) -> bool:
@@ -164,7 +164,7 @@ def has_effect(path: str) -> bool:
 
 
 def ineffective(spec: Json) -> list[str]:
-    """Paths of fields that are set in a valid specification and have no effect; ``meshConfig`` apart."""
+    """Paths of fields of a valid specification that are set and have no effect, ``meshConfig`` apart."""
     typed = {k: v for k, v in spec.items() if k not in ("meshConfig", "values", "unvalidatedValues")}
     untyped = {k: v for k, v in spec.items() if k in ("values", "unvalidatedValues") and v}
     found = [*leaves(Operator, typed), *untyped.items()]
@@ -179,7 +179,7 @@ def ineffective(spec: Json) -> list[str]:
 
 
 def _plain(path: str, value: Any) -> list[tuple[str, Any]]:
-    """Leaves of what has no types."""
+    """The leaf paths of untyped values."""
     if isinstance(value, dict) and value and not has_effect(path):
         return [leaf for k, v in value.items() for leaf in _plain(f"{path}.{k}", v)]
     return [(path, value)]

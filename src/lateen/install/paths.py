@@ -1,7 +1,7 @@
 """Paths of ``--set``: ``components.ingressGateways[0].name``, ``list[-1]``, ``list[name:web].k8s``, ``a\\.b.c``.
 
 The forms are istioctl's (istio.io/istio ``operator/pkg/values``): an index, ``-1`` for "append", ``key:value`` for the
-item that has it, and a backslash before a dot that belongs to a name.
+item with that field, and a backslash before a dot that is part of a name.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any
 from lateen.kit.jsons import Json
 
 Step = str | int | tuple[str, str]
-"""A field, an index of a list (-1: a new item), or the item of a list whose field has a value."""
+"""A field, an index of a list (-1: a new item), or the item of a list with a certain field value."""
 
 _STEP = re.compile(r"((?:[^.\[\]\\]|\\.)*)((?:\[[^\]]*\])*)(?:\.|$)")
 _INDEX = re.compile(r"\[([^\]]*)\]")
 
 
 def parse(path: str) -> list[Step]:
-    """Raises ValueError with what is wrong."""
+    """Raises ValueError, which says what is wrong."""
     out: list[Step] = []
     at = 0
     while at < len(path):
@@ -31,7 +31,7 @@ def parse(path: str) -> list[Step]:
         out += [_index(text, path) for text in _INDEX.findall(m[2])]
         at = m.end()
     if not out or path.endswith("."):
-        raise ValueError("the path ends in nothing")
+        raise ValueError("the path ends with a dot")
     return out
 
 
@@ -48,7 +48,7 @@ def _index(text: str, path: str) -> Step:
 
 
 def put(tree: Json, steps: list[Step], value: Any) -> None:
-    """Set the value in ``tree``, which is changed; what is missing on the way is made. Raises ValueError."""
+    """Set the value in ``tree``, in place; missing parents are created. Raises ValueError."""
     node: Any = tree
     for i, step in enumerate(steps):
         last = i == len(steps) - 1

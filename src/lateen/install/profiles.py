@@ -47,8 +47,8 @@ PROFILES: dict[str, Json] = {
 
 
 NOTES = {
-    "openshift": "there is no CNI plugin; allow sidecars NET_ADMIN, with which istio-init redirects their traffic",
-    "preview": "there are no experimental features in this version; the profile is the same as default",
+    "openshift": "there is no CNI plugin; grant sidecars NET_ADMIN, with which istio-init redirects their traffic",
+    "preview": "this version has no experimental features; the profile is the same as default",
     "remote": "a control plane in another cluster is not supported yet; only the CRDs are installed",
 }
 """A warning for users of a profile."""

@@ -1,4 +1,4 @@
-"""What is installed: revisions, their versions, and the wishes that they were installed with."""
+"""What is installed: revisions, their versions, and the settings that they were installed with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lateen.wire.revision import DEFAULT, LABEL, Revision
 
 @dataclass(frozen=True)
 class Installation:
-    """One revision. ``recorded`` is False for one that an earlier version has installed, which kept no record."""
+    """One revision. ``recorded`` is False if an earlier version, which kept no record, installed it."""
 
     revision: Revision
     version: str = ""
@@ -25,12 +25,12 @@ class Installation:
     overlays: tuple[Json, ...] = ()
     settings: tuple[str, ...] = ()
     mesh: Json | None = None
-    """The present content of the mesh configuration's ConfigMap, if it can be read and used."""
+    """The present contents of the mesh configuration's ConfigMap, if they are valid."""
     recorded: bool = True
     trouble: list[str] = field(default_factory=list)
 
     def operator(self, overlays: list[Json] | None = None, settings: list[str] | None = None) -> Operator:
-        """As it is now, with more on top of it. Raises OperatorError."""
+        """The present settings with others on top. Raises OperatorError."""
         edited = [] if self.mesh is None else [{"meshConfig": self.mesh}]
         own = [s for s in self.settings if not (self.mesh is not None and s.startswith("meshConfig."))]
         given = [*own, *(settings or [])]
@@ -77,7 +77,7 @@ async def _installation(client: Client, revision: Revision, version: str) -> Ins
 
 
 def changes(before: Operator, after: Operator) -> list[str]:
-    """Lines of a difference between two specifications, without context."""
+    """Lines that differ between two specifications, without context."""
     old, new = (yamldoc.dump(_sorted(o.spec)).splitlines() for o in (before, after))
     lines = difflib.unified_diff(old, new, n=2, lineterm="")
     return [line for line in lines if not line.startswith(("---", "+++", "@@"))]

@@ -1,4 +1,4 @@
-"""The admission webhooks: who gets a sidecar from which revision, and what is validated.
+"""The admission webhooks: which revision injects and validates what.
 
 Selectors are Istio's (istio.io/istio, chart istio-discovery, ``templates/mutatingwebhook.yaml``), so that the injectors
 of revisions and tags never select the same pod.
@@ -46,9 +46,9 @@ def _hook(revision: Revision, name: str, path: str, rules: list[Json], **more: A
 
 
 def injector(name: str, revision: Revision, tag: str = "") -> Json:
-    """The MutatingWebhookConfiguration of a revision, or of a tag that stands for it.
+    """The MutatingWebhookConfiguration of a revision, or of a tag that points to it.
 
-    Namespaces and pods choose by ``istio.io/rev``; those that only say ``istio-injection=enabled`` or
+    Namespaces and pods select it with ``istio.io/rev``; those that only have ``istio-injection=enabled`` or
     ``sidecar.istio.io/inject=true`` belong to the revision or tag ``default``.
     """
     chosen = tag or revision.name
@@ -82,7 +82,7 @@ def injector(name: str, revision: Revision, tag: str = "") -> Json:
 
 
 def validator(name: str, revision: Revision, default: bool, tag: str = "") -> Json:
-    """Mesh objects that name the revision, with ``default`` also those that name none; and its mesh configuration."""
+    """Mesh objects that name the revision (for ``default`` also those that name none), and its mesh configuration."""
     groups = kinds.groups()
     checked = [{"operations": ["CREATE", "UPDATE"], "apiGroups": groups, "apiVersions": ["*"], "resources": ["*"]}]
     maps = [{"operations": ["CREATE", "UPDATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}]
@@ -91,7 +91,7 @@ def validator(name: str, revision: Revision, default: bool, tag: str = "") -> Js
         hooks.append(("rev.validation.istio.io", checked, "Fail", {}, [_is(LABEL, revision.name)]))
     if default:
         hooks.append(("validation.istio.io", checked, "Fail", {}, [_unset(LABEL)]))
-    if not tag:  # without istiod nothing may keep the mesh configuration from being corrected
+    if not tag:  # without istiod, the mesh configuration must still be editable
         of_mesh = {"matchExpressions": [_is("kubernetes.io/metadata.name", NAMESPACE)]}
         hooks.append(("mesh-config.validation.istio.io", maps, "Ignore", of_mesh, [_is(LABEL, revision.name)]))
     labels = {"app": "istiod", **revision.label, "release": "istio"}
@@ -122,7 +122,7 @@ def objects(revision: Revision) -> list[Json]:
 
 
 def tagged(tag: str, revision: Revision) -> list[Json]:
-    """What a tag consists of; the tag ``default`` also validates what names no revision."""
+    """The objects of a tag; the tag ``default`` also validates what names no revision."""
     out = [injector(f"istio-revision-tag-{tag}", revision, tag)]
     return out + ([validator(DEFAULT_VALIDATOR, revision, True, tag)] if tag == DEFAULT else [])
 

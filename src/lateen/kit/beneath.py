@@ -1,8 +1,8 @@
 """Files below a directory that others write to: no name leads out of it and no symbolic link is followed.
 
-Every path is walked one component at a time from an open directory, each step with O_NOFOLLOW, so that a link that
-is put in place between two steps is refused as well. (Kubernetes opens a subPath in the same way since
-CVE-2017-1002101; openat2's RESOLVE_BENEATH would save system calls, but needs Linux 5.6.)
+Every path is walked one component at a time from an open directory, each step with O_NOFOLLOW, so that a link created
+between two steps is refused as well. (Kubernetes opens a subPath in the same way since CVE-2017-1002101; openat2's
+RESOLVE_BENEATH would save system calls, but needs Linux 5.6.)
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Unsafe(OSError):
 
 
 def parts(path: str) -> list[str]:
-    """The components of a relative path. Raises Unsafe where it is absolute, empty, or contains ``..``."""
+    """The components of a relative path. Raises Unsafe if it is absolute, empty, or contains ``..``."""
     found = [p for p in path.split("/") if p not in ("", ".")]
     if path.startswith("/") or not found or ".." in found or "\0" in path:
         raise Unsafe(f'"{path}" is not a relative path without ".."')
@@ -49,7 +49,7 @@ class Directory:
         os.close(self.fd)
 
     def open_file(self, name: str, flags: int, mode: int = 0o644) -> int:
-        """A descriptor of a file of this directory itself. Raises Unsafe for a link, OSError otherwise."""
+        """A descriptor of a file directly in this directory. Raises Unsafe for a link, OSError otherwise."""
         try:
             return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=self.fd)
         except OSError as e:
@@ -64,11 +64,11 @@ class Directory:
         return fd
 
     def directory(self, path: str, make: bool = False, mode: int = 0o755) -> Directory:
-        """A directory below, made with all its parents where ``make`` is set. Raises Unsafe, OSError."""
+        """A directory below this one, created with its parents if ``make`` is set. Raises Unsafe, OSError."""
         return self.walk(parts(path), make, mode)
 
     def walk(self, components: list[str], make: bool = False, mode: int = 0o755) -> Directory:
-        """As ``directory``, of components that ``parts`` has given; none of them is this directory."""
+        """Like ``directory``, for components returned by ``parts``; without any, this directory."""
         at = Directory(os.dup(self.fd), self._shown)
         for component in components:
             try:
@@ -90,8 +90,8 @@ class Directory:
             raise self._explained(e, component) from e
 
     def read(self, path: str, limit: int | None = None) -> bytes | None:
-        """A file's content: all, its first ``limit`` bytes, or its last ones where that is negative; None where there
-        is none. Raises Unsafe, OSError."""
+        """A file's contents: all of it, its first ``limit`` bytes, or its last ones if that is negative; None if it
+        does not exist. Raises Unsafe, OSError."""
         *above, name = parts(path)
         try:
             with self.walk(above) as where, os.fdopen(where.open_file(name, os.O_RDONLY | os.O_NONBLOCK), "rb") as f:
@@ -102,7 +102,7 @@ class Directory:
             return None
 
     def write(self, path: str, data: bytes, mode: int = 0o644, group: int = -1) -> None:
-        """Replace a file in one step (readers see the old bytes or the new); its directories are made."""
+        """Replace a file atomically (readers see the old bytes or the new); its directories are created."""
         *above, name = parts(path)
         with self.walk(above, make=True) as where:
             temporary = f".new-{os.urandom(8).hex()}"

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable
 
 
 class TooLong(ValueError):
-    """The body is longer than its reader allows."""
+    """The body exceeds its reader's limit."""
 
 
 async def whole(parts: AsyncIterable[bytes], limit: int) -> bytes:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 SKEW = timedelta(minutes=2)
-"""Certificates are valid from a little before now: clocks differ."""
+"""Certificates are valid from a little before the present, because clocks differ."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def sign(
     client: bool = True,
     server: bool = True,
 ) -> str:
-    """A leaf certificate that never outlives its CA."""
+    """A leaf certificate that does not outlive its CA."""
     issuer = x509.load_pem_x509_certificate(ca.certificate.encode())
     issuer_key = serialization.load_pem_private_key(ca.key.encode(), None)
     assert isinstance(issuer_key, ec.EllipticCurvePrivateKey)
@@ -130,7 +130,7 @@ def issue(
 
 
 def request(key: ec.EllipticCurvePrivateKey) -> str:
-    """A certificate request without names: the identity comes from the caller's token."""
+    """A certificate request without names: the identity is taken from the caller's token."""
     return (
         x509.CertificateSigningRequestBuilder()
         .subject_name(x509.Name([]))
@@ -141,7 +141,7 @@ def request(key: ec.EllipticCurvePrivateKey) -> str:
 
 
 def requested_key(csr: str) -> ec.EllipticCurvePublicKey:
-    """The key of a request whose signature proves its possession. Raises ValueError."""
+    """The public key of a request, whose signature proves possession of the private one. Raises ValueError."""
     if len(csr) > 16384:
         raise ValueError("the certificate request is too large")
     try:
@@ -162,7 +162,7 @@ def validity(pem: str) -> tuple[datetime, datetime]:
 
 
 def check_pair(chain: str, key: str) -> None:
-    """A certificate chain and its key belong together and can be read. Raises ValueError."""
+    """Check that a certificate chain and a key can be parsed and belong together. Raises ValueError."""
     try:
         leaf = x509.load_pem_x509_certificates(chain.encode())[0]
     except ValueError as e:
@@ -176,7 +176,7 @@ def check_pair(chain: str, key: str) -> None:
 
 
 def check_authorities(text: str) -> None:
-    """Certificates by which others are verified. Raises ValueError."""
+    """Check certificates by which others are verified. Raises ValueError."""
     try:
         x509.load_pem_x509_certificates(text.encode())
     except ValueError as e:

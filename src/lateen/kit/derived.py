@@ -1,4 +1,4 @@
-"""Values that are worked out from an immutable object once, and that are gone with it."""
+"""Values that are computed from an immutable object once and freed together with it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ T = TypeVar("T")
 
 
 def derived(function: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
-    """Keeps the result in the first argument itself, by the others: no capacity to guess, nothing outlives its subject.
+    """Cache a function's result in its first argument, keyed by the others: no capacity to guess, and nothing outlives
+    its subject.
 
     The first argument is an instance of a class with a ``__dict__``; the others are hashable.
     """
@@ -31,14 +32,14 @@ def derived(function: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S,
 
 
 class Shared:
-    """Equal values become one object, for as long as somebody has it."""
+    """Turns equal values into one object, for as long as something refers to it."""
 
     def __init__(self) -> None:
         self._known: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDictionary()
 
     def __call__(self, key: Hashable, make: Callable[[], T]) -> T:
-        """The value that is known by ``key``, else a new one. The key must say everything that is in the value; ids of
-        objects that the value holds are as good as the objects."""
+        """The existing value for ``key``, or else a new one. The key must cover everything in the value; ids of objects
+        that the value refers to are as good as the objects."""
         found: T | None = self._known.get(key)
         if found is None:
             found = make()

@@ -9,7 +9,7 @@ _PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
 
 
 def nanoseconds(text: str) -> int:
-    """Raises ValueError for anything that Go's time.ParseDuration refuses."""
+    """Raises ValueError for anything that Go's time.ParseDuration rejects."""
     sign, rest = (-1, text[1:]) if text[:1] == "-" else (1, text.removeprefix("+"))
     if rest == "0":
         return 0
@@ -29,7 +29,7 @@ def seconds(text: str) -> float:
 
 
 def age(total_seconds: float) -> str:
-    """kubectl's short ages: 42s, 3m10s, 5h, 2d3h, 17d."""
+    """Ages in kubectl's short form: 42s, 3m10s, 5h, 2d3h, 17d."""
     s = max(0, int(total_seconds))
     if s < 120:
         return f"{s}s"

@@ -1,7 +1,7 @@
 """A minimal HTTP/1.1 server and client on asyncio streams, for processes that must stay small.
 
-The agent serves a handful of probes and scrapes; aiohttp would double its memory. Bodies are bounded, every
-connection has a deadline, and each response closes its connection.
+The agent serves a handful of probes and scrapes; aiohttp would double its memory. Bodies are bounded, every connection
+has a deadline, and connections are closed after one response.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 async def serve(handler: Handler, host: str, port: int) -> asyncio.Server:
-    """Listen and answer; an exception of the handler is a 500."""
+    """Listen and answer requests; an exception in the handler becomes a 500."""
 
     async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(30):
                 await _answer(handler, reader, writer)
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
-            pass  # the peer went away or spoke nonsense: nobody is left to tell
+            pass  # the peer went away or sent something invalid: there is nobody to answer
         finally:
             writer.close()
 
@@ -100,7 +100,7 @@ async def fetch(
             head = {"host": host, "connection": "close", **(headers or {})}
             return await _ask(reader, writer, method, path, head, body)
         except (asyncio.IncompleteReadError, ValueError) as e:
-            raise OSError(f"{host}:{port} answered no valid HTTP") from e
+            raise OSError(f"{host}:{port} did not answer with valid HTTP") from e
         finally:
             writer.close()
 

@@ -14,11 +14,11 @@ MAX_TEMPLATE = 64 * 1024
 
 
 class PathError(ValueError):
-    """The template cannot be read; one sentence."""
+    """The template is invalid; one sentence."""
 
 
 def render(template: str, value: Any) -> str:
-    """Raises PathError for a template that cannot be read, and for a path that leads nowhere."""
+    """Raises PathError for an invalid template, and for a path that does not exist."""
     if len(template) > MAX_TEMPLATE:
         raise PathError("the template is too long")
     parts = _parts(template)
@@ -43,7 +43,7 @@ def _parts(template: str) -> list[tuple[bool, str]]:
 
 
 def _run(parts: list[tuple[bool, str]], at: int, value: Any, out: list[str]) -> int:
-    """Until the end, or to behind the ``end`` of the range that is open."""
+    """Render up to the end, or to just after the ``end`` of the open range."""
     while at < len(parts):
         expression, text = parts[at]
         at += 1
@@ -84,7 +84,7 @@ def find(path: str, value: Any) -> list[Any]:
             break
         m = _STEP.match(path, at)
         if m is None:
-            raise PathError(f"cannot read the path {path} at {path[at:]}")
+            raise PathError(f"cannot parse the path {path} at {path[at:]}")
         found = [w for v in found for w in _step(m, v)]
         at = m.end()
     return found

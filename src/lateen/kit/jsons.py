@@ -15,12 +15,12 @@ def dumps(value: Any) -> bytes:
 
 
 def pretty(value: Any) -> str:
-    """For people and for files: indented by two, keys in their order."""
+    """For people and files: indented by two spaces, keys in their order."""
     return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
 
 
 def canonical(value: Any) -> bytes:
-    """The same bytes for equal values, whatever order their keys were written in."""
+    """The same bytes for equal values, in whatever order their keys are."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 

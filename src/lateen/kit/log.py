@@ -1,4 +1,4 @@
-"""Logging in the shape that Istio's components use: time, level, scope, message, separated by tabs."""
+"""Logging in the format of Istio's components: time, level, scope and message, separated by tabs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def setup(level: int = logging.INFO, as_json: bool = False) -> None:
 
 
 SCOPES = {
-    "ads": "pushes to proxies, and what they refuse",
+    "ads": "pushes to proxies, and what they reject",
     "ca": "certificates of workloads",
     "control": "the control plane as a whole",
     "control.webhooks": "injection and validation",
@@ -51,7 +51,7 @@ SCOPES = {
     "kube": "the Kubernetes API",
     "tasks": "failures of background work",
 }
-"""Parts of a program whose level can be changed while it runs."""
+"""Parts of a program whose log levels can be changed at run time."""
 _LEVELS = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -63,7 +63,7 @@ _LEVELS = {
 
 
 def parse_levels(text: str) -> dict[str, int]:
-    """``default:info,agent:debug`` -> level by scope; a level alone is the default's. Raises ValueError."""
+    """``default:info,agent:debug`` -> level by scope; a bare level is the default's. Raises ValueError."""
     out = {}
     for part in filter(None, (p.strip() for p in text.split(","))):
         scope, _, level = part.rpartition(":")
@@ -84,7 +84,7 @@ def scopes() -> list[dict[str, str]]:
 
 
 def set_level(scope: str, level: str) -> None:
-    """Of one scope, or of ``all``. Raises ValueError."""
+    """Set the level of one scope, or of ``all``. Raises ValueError."""
     if level not in _LEVELS:
         raise ValueError(f'there is no level "{level}"; there are: {", ".join(_LEVELS)}')
     if scope != "all" and scope not in SCOPES:

@@ -7,14 +7,14 @@ import os
 
 
 def settle() -> None:
-    """Make the collector of cycles rare. The mesh is hundreds of thousands of objects that live long and are freed by
-    their counts of references; with Python's defaults, most of the time of a build went into looking through them."""
+    """Run the cyclic garbage collector rarely. The mesh is hundreds of thousands of long-lived objects that are freed
+    by reference counting; with Python's defaults, most of a build's time was spent scanning them."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
 
 
 def resident_mb() -> int:
-    """Of this process, by /proc."""
+    """This process's memory, from /proc."""
     with open("/proc/self/statm") as f:
         return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 2**20

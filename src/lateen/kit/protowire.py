@@ -1,4 +1,4 @@
-"""The two pieces of protobuf's wire format that are needed where messages are joined as bytes."""
+"""The two parts of protobuf's wire format that are needed to join messages as bytes."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ def varint(n: int) -> bytes:
 
 
 def message(number: int, body: bytes) -> bytes:
-    """A length-delimited field: a message, a string or bytes."""
+    """A length-delimited field: a message, string or bytes."""
     return varint(number << 3 | 2) + varint(len(body)) + body

@@ -1,14 +1,14 @@
-"""Incremental computation: queries remember what they read, and are worked out again only when that has changed.
+"""Incremental computation: queries remember what they read and are recomputed only when that has changed.
 
-Inputs are ``Table`` objects; a query is a method that is decorated with ``query``. While it runs, every table entry and
-every other query that it reads is recorded as a source of its value. Replacing the content of a table marks the queries
-that depend on a changed entry, directly or not; such a query is verified the next time somebody asks for it: it is
-worked out again if one of its sources has another value by then, and if the result equals the former value, the former
-object is kept, so that whatever depends on it stays as it is. The work is therefore in proportion to the change.
+Inputs are ``Table`` objects; a query is a method decorated with ``query``. While it runs, every table entry and every
+other query that it reads is recorded as a source of its value. Replacing the contents of a table marks the queries that
+depend on a changed entry, directly or indirectly. A marked query is verified the next time it is asked for: it is
+recomputed if one of its sources has a different value by then, and if the result equals the former value, the former
+object is kept, so that whatever depends on it stays as it is. The work is therefore proportional to the change.
 
 The ideas are those of Salsa (https://salsa-rs.github.io/salsa/reference/algorithm.html) and Adapton; marking runs
-forward along recorded readers, so that nothing unaffected is looked at. Queries must be pure, must not depend on
-themselves, and must read inputs through tables alone. Not safe for threads.
+forward along recorded readers, so that nothing unaffected is visited. Queries must be pure, must not depend on
+themselves, and must read inputs through tables only. Not thread-safe.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 UNUSED_STEPS = 8
-"""A value that nothing depends on is forgotten when nobody has asked for it for this many steps."""
+"""A value that nothing depends on is dropped if nobody has asked for it for this many steps."""
 
 
 class Node:
@@ -33,11 +33,11 @@ class Node:
 
     def __init__(self) -> None:
         self.changed = 0
-        """The step in which its value became what it is."""
+        """The step in which it got its present value."""
         self.readers: set[Memo] = set()
 
     def touch(self, step: int) -> None:
-        """Its value is another one from this step on."""
+        """From this step on it has a different value."""
         self.changed = step
         marks: list[tuple[Memo, Node]] = [(reader, self) for reader in self.readers]
         while marks:
@@ -49,7 +49,7 @@ class Node:
                 reader.suspects.add(source)
 
     def unread(self) -> None:
-        """Nothing depends on it any more."""
+        """Called when nothing depends on it any more."""
 
 
 class Memo(Node):
@@ -64,7 +64,7 @@ class Memo(Node):
         self.queries, self.home, self.owner, self.function, self.args = queries, home, owner, function, args
         self.sources: dict[Node, None] = {}
         self.suspects: set[Node] | None = None
-        """Sources that may have another value than when this one was worked out."""
+        """Sources that may have changed since this value was computed."""
         self.checked = -1
         self.used = 0
         self.value: Any = None
@@ -75,7 +75,7 @@ class Memo(Node):
             if isinstance(source, Memo) and source.suspects is not None:
                 try:
                     source.verify()
-                except Exception:  # noqa: BLE001 - what cannot be worked out any more may not be asked for any more: see by asking
+                except Exception:  # noqa: BLE001 - a query that now fails may no longer be needed: recompute its reader to find out
                     self.compute()
                     return
             if source.changed > self.checked:
@@ -114,13 +114,13 @@ class Memo(Node):
 
 
 class Queries:
-    """All values that are worked out from one set of tables."""
+    """All values computed from one set of tables."""
 
     def __init__(self) -> None:
         self.step = 0
         self.running: list[dict[Node, None]] = []
         self.asked: set[Memo] = set()
-        """Values that somebody has asked for who is not a query."""
+        """Values that were asked for from outside of any query."""
         self._memos: dict[Any, dict[Any, Memo]] = {}
 
     def ask(self, owner: Any, function: Callable[..., Any], args: Any) -> Any:
@@ -142,7 +142,7 @@ class Queries:
         return memo.value
 
     def read(self, node: Node) -> None:
-        """Called by tables while a query runs."""
+        """Record a read; called by tables while a query runs."""
         self.running[-1][node] = None
 
     @staticmethod
@@ -167,7 +167,7 @@ class Queries:
             change.table.apply(change, self.step)
 
     def __len__(self) -> int:
-        """How many values are kept."""
+        """The number of values kept."""
         return sum(map(len, self._memos.values()))
 
 
@@ -180,7 +180,8 @@ O = TypeVar("O", bound=HasQueries)  # noqa: E741 - the owner
 
 
 def query(function: Callable[Concatenate[O, P], T]) -> Callable[Concatenate[O, P], T]:
-    """A method whose result is kept. Arguments must be hashable, and are best small: strings and frozen values."""
+    """Decorates a method whose result is cached. Arguments must be hashable and should be small: strings, frozen
+    values."""
 
     def ask(self: O, *args: Any) -> T:
         return cast(T, self.queries.ask(self, function, args))
@@ -216,7 +217,7 @@ class Change(Generic[K, V]):
 
 
 class Table(Mapping[K, V]):
-    """Objects by key, as queries read them: by one key, all of them, or by a bucket of an index."""
+    """Objects by key. Queries read single keys, all objects, or a bucket of an index."""
 
     def __init__(self, queries: Queries, content: Mapping[K, V]) -> None:
         self._queries, self._content = queries, content
@@ -225,7 +226,7 @@ class Table(Mapping[K, V]):
         self._indexes: list[Index[Any, K, V]] = []
 
     def index(self, buckets: Callable[[K, V], Iterable[T]]) -> Index[T, K, V]:
-        """Objects by what ``buckets`` says of each."""
+        """An index of the objects by the buckets that ``buckets`` assigns to each."""
         made: Index[T, K, V] = Index(self._queries, buckets)
         made.update(made.moves({}, self._content, self._content), 0)
         self._indexes.append(made)
@@ -296,7 +297,7 @@ class Table(Mapping[K, V]):
 
 
 class Index(Generic[T, K, V]):
-    """Objects of a table by bucket; each bucket is in the order of the objects' keys."""
+    """A table's objects by bucket; each bucket is in the order of the objects' keys."""
 
     def __init__(self, queries: Queries, buckets: Callable[[K, V], Iterable[T]]) -> None:
         self._queries, self._of = queries, buckets
@@ -357,13 +358,13 @@ class Index(Generic[T, K, V]):
         return bool(self.get(bucket))
 
     def several(self) -> frozenset[T]:
-        """Buckets that have more than one object."""
+        """Buckets with more than one object."""
         if self._queries.running:
             self._queries.read(self._several_node)
         return self._several
 
     def buckets(self) -> KeysView[T]:
-        """Those that have objects; the view is valid until the table changes."""
+        """Buckets that are not empty; the view is valid until the table changes."""
         if self._queries.running:
             self._queries.read(self._names)
         return self._found.keys()

@@ -1,7 +1,7 @@
-"""SPDY/3.1 as kubectl up to 1.29 speaks it for exec, attach, cp and port-forward: framing and streams.
+"""SPDY/3.1 as kubectl up to 1.29 uses it for exec, attach, cp and port-forward: framing and streams.
 
-Only what the Kubernetes clients use is here: SYN_STREAM, SYN_REPLY, RST_STREAM, PING, GOAWAY, data frames and
-WINDOW_UPDATE. The header dictionary is the one of the SPDY/3 specification (section 2.6.10.1).
+Implements only what Kubernetes clients use: SYN_STREAM, SYN_REPLY, RST_STREAM, PING, GOAWAY, data frames and
+WINDOW_UPDATE. The header dictionary is that of the SPDY/3 specification (section 2.6.10.1).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ WINDOW = 64 * 1024 * 1024
 
 
 class Stream:
-    """One stream of a session: what arrives is in ``incoming`` (b"" at its end)."""
+    """One stream of a session; ``incoming`` has what arrives (b"" at its end)."""
 
     def __init__(self, session: Session, number: int, headers: dict[str, str]) -> None:
         self.number, self.headers = number, headers
@@ -62,7 +62,7 @@ class Stream:
 
 
 class Session:
-    """Either side of one connection: a server waits for ``opened``, a client calls ``open``."""
+    """Either side of one connection: a server awaits ``opened``, a client calls ``open``."""
 
     def __init__(self, reader: asyncio.StreamReader, write: Callable[[bytes], Awaitable[None]]) -> None:
         self._reader, self._write = reader, write
@@ -73,7 +73,7 @@ class Session:
         self._next = 1
 
     async def open(self, headers: dict[str, str]) -> Stream:
-        """A new stream of ours; clients have the odd numbers."""
+        """Open a stream; clients use odd numbers."""
         number, self._next = self._next, self._next + 2
         stream = Stream(self, number, headers)
         self.streams[number] = stream
@@ -85,7 +85,7 @@ class Session:
         return stream
 
     async def run(self) -> None:
-        """Read frames until the peer goes away."""
+        """Read frames until the peer closes the connection."""
         try:
             while True:
                 head = await self._reader.readexactly(8)
@@ -117,7 +117,7 @@ class Session:
                 _offer(stream.incoming, b"")
             await self.opened.put(stream)
         elif kind == 2:
-            self._headers(body[4:])  # nothing in it for us, but the dictionary of what follows depends on it
+            self._headers(body[4:])  # of no interest, but decompressing later headers depends on it
         elif kind == 3:
             number = struct.unpack(">I", body[:4])[0] & 0x7FFFFFFF
             if stream_ := self.streams.pop(number, None):

@@ -1,4 +1,4 @@
-"""Named asyncio tasks that are kept alive and whose failures are always heard."""
+"""Named asyncio tasks that are kept alive and whose failures are always logged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _done(task: asyncio.Task[Any]) -> None:
 
 
 async def forever(step: Callable[[], Awaitable[None]], name: str, pause: float = 1.0) -> None:
-    """Run ``step`` again and again; a failure is logged, then retried after ``pause`` seconds (doubling to 30)."""
+    """Repeat ``step``; a failure is logged, then retried after ``pause`` seconds (doubling up to 30)."""
     wait = pause
     while True:
         try:
@@ -35,14 +35,14 @@ async def forever(step: Callable[[], Awaitable[None]], name: str, pause: float =
             wait = pause
         except asyncio.CancelledError:
             raise
-        except Exception as e:  # noqa: BLE001 - a supervised loop must outlive any single failure
+        except Exception as e:  # noqa: BLE001 - a supervised loop must survive any single failure
             log.warning("%s: %s: %s (again in %.0f s)", name, type(e).__name__, e, wait)
             await asyncio.sleep(wait)
             wait = min(wait * 2, 30.0)
 
 
 async def cancel(*tasks: asyncio.Task[Any] | None) -> None:
-    """Cancel and wait until they have ended."""
+    """Cancel tasks and wait until they have finished."""
     live = [t for t in tasks if t is not None]
     for task in live:
         task.cancel()

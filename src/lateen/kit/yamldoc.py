@@ -20,9 +20,9 @@ MAX_DEPTH = 100
 MAX_BYTES = 10 * 1024 * 1024
 MAX_ALIASES = 100
 MAX_NODES = 250_000
-"""Values of one document: every use of an alias counts with all that it stands for."""
+"""Values in one document; every use of an alias counts with everything that it stands for."""
 MAX_ALL_NODES = 1_000_000
-"""Values of all documents of a stream."""
+"""Values in all documents of a stream."""
 
 _INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)$")
 _OCTAL = re.compile(r"0o?[0-7]+$")
@@ -54,7 +54,7 @@ Path = tuple[str | int, ...]
 
 
 class YamlError(ValueError):
-    """A document that cannot be read; the message says where and why, in one sentence."""
+    """A document that cannot be parsed; the message says where and why, in one sentence."""
 
     def __init__(self, says: str, line: int = 0, column: int = 0) -> None:
         super().__init__(f"line {line}, column {column}: {says}" if line else says)
@@ -131,7 +131,7 @@ _Dumper.add_representer(str, _string)
 
 
 def _guard(text: str) -> None:
-    """Refuse a stream that would take too much depth, time or memory, before any of it is built."""
+    """Reject a stream that would take too much depth, time or memory, before any of it is constructed."""
     count = _Count()
     try:
         for event in yaml.parse(text, Loader=yaml.CSafeLoader):
@@ -144,7 +144,7 @@ def _guard(text: str) -> None:
 
 
 class _Count:
-    """The size of each document with its aliases written out, from its events alone."""
+    """The size of each document with its aliases expanded, computed from its events alone."""
 
     def __init__(self) -> None:
         self._open: list[tuple[str | None, int]] = []
@@ -152,7 +152,7 @@ class _Count:
         self._nodes = self._aliases = self._all = 0
 
     def see(self, event: yaml.Event) -> str:
-        """What is wrong, or nothing."""
+        """What is wrong, or an empty string."""
         match event:
             case yaml.DocumentStartEvent():
                 self._open, self._sizes, self._nodes, self._aliases = [], {}, 0, 0
@@ -178,14 +178,14 @@ class _Count:
         if self._aliases > MAX_ALIASES:
             return f"more than {MAX_ALIASES} aliases"
         if any(anchor == name for name, _ in self._open):
-            return f"the alias *{anchor} stands inside of what it refers to"
+            return f"the alias *{anchor} is inside of what it refers to"
         return self._add(self._sizes.get(anchor or "", 1))
 
     def _add(self, nodes: int) -> str:
         self._nodes += nodes
         self._all += nodes
         if self._nodes > MAX_NODES:
-            return f"the document has more than {MAX_NODES} values, aliases written out"
+            return f"the document has more than {MAX_NODES} values, with aliases expanded"
         return f"the documents have more than {MAX_ALL_NODES} values together" if self._all > MAX_ALL_NODES else ""
 
 
@@ -216,20 +216,20 @@ def _value(node: yaml.Node | None, path: Path, marks: dict[Path, tuple[int, int]
     for key_node, child in node.value:
         line, column = key_node.start_mark.line + 1, key_node.start_mark.column + 1
         if not isinstance(key_node, yaml.ScalarNode):
-            raise YamlError("a mapping key must be a plain word", line, column)
+            raise YamlError("a mapping key must be a plain scalar", line, column)
         key = str(key_node.value)
         if key == "<<" and not key_node.style:
             merged = _merged(child, path, marks) | merged
             continue
         if key in out:
-            raise YamlError(f'the key "{key}" is given twice', line, column)
+            raise YamlError(f'duplicate key "{key}"', line, column)
         marks[(*path, key)] = (line, column)
         out[key] = _value(child, (*path, key), marks)
     return {**merged, **out}
 
 
 def _merged(node: yaml.Node, path: Path, marks: dict[Path, tuple[int, int]]) -> Json:
-    """What a merge key brings in: a mapping, or several of which the first ones win."""
+    """The values of a merge key: a mapping, or several, of which earlier ones take precedence."""
     parts = node.value if isinstance(node, yaml.SequenceNode) else [node]
     out: Json = {}
     for part in parts:

@@ -1,4 +1,4 @@
-"""Bring objects into being: create, or merge onto what is there; wait; delete."""
+"""Create objects or merge into existing ones; wait for them; delete them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 def kind_of(obj: Json) -> Kind:
-    """Raises LookupError for a kind that is not in our table."""
+    """The kind of an object. Raises LookupError for a kind that is not in our table."""
     found = kinds.of(obj)
     if found is None:
         raise LookupError(f"{obj.get('apiVersion')} {obj.get('kind')} is not known")
@@ -22,7 +22,7 @@ def kind_of(obj: Json) -> Kind:
 
 
 def declared(obj: Json) -> Json:
-    """With the annotation by which ``kubectl apply`` knows what was applied before."""
+    """The object with the annotation in which ``kubectl apply`` records what was applied."""
     meta = obj["metadata"]
     bare = {**obj, "metadata": {**meta, "annotations": meta.get("annotations") or {}}}
     annotations = {**bare["metadata"]["annotations"], LAST_APPLIED: jsons.dumps(bare).decode() + "\n"}
@@ -50,7 +50,7 @@ async def apply(client: Client, obj: Json) -> str:
 
 
 def _with_bundles(wanted: list[Json], found: list[Json]) -> list[Json]:
-    """A webhook's trust is filled in by its server; applying its configuration again must not take it away."""
+    """A webhook's CA bundle is set by its server; applying its configuration again must not remove it."""
     bundles = {h["name"]: dig(h, "clientConfig", "caBundle") for h in found}
     return [
         {
@@ -65,7 +65,8 @@ def _with_bundles(wanted: list[Json], found: list[Json]) -> list[Json]:
 
 
 async def wait_available(client: Client, namespace: str, names: list[str], limit_s: float = 120.0) -> None:
-    """Until every deployment has all its replicas ready. Raises TimeoutError with the names of those that are not."""
+    """Wait until every deployment has all its replicas ready. Raises TimeoutError with the names of those that do
+    not."""
     left = list(names)
     try:
         async with asyncio.timeout(limit_s):
@@ -77,7 +78,7 @@ async def wait_available(client: Client, namespace: str, names: list[str], limit
                     await asyncio.sleep(0.05)
     except TimeoutError:
         raise TimeoutError(
-            f"not ready after {limit_s:.0f} s: {', '.join(left)}; look at: kubectl describe pods -n {namespace}"
+            f"not ready after {limit_s:.0f} s: {', '.join(left)}; see: kubectl describe pods -n {namespace}"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""How a client says who it is: tokens, files, basic auth, plugins, impersonation.
+"""How a client authenticates: tokens, files, basic auth, plugins, impersonation.
 
 Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins
 """
@@ -21,31 +21,31 @@ from lateen.kit.jsons import Json, dig
 API_GROUP = "client.authentication.k8s.io"
 VERSIONS = (f"{API_GROUP}/v1", f"{API_GROUP}/v1beta1")
 PLUGIN_S = 60.0
-"""How long a plugin may take; some open a browser."""
+"""Seconds that a plugin may take; some open a browser."""
 
 
 class AuthError(ValueError):
-    """Who the user is cannot be said; the message says why and what to do."""
+    """The user cannot be authenticated; the message says why and what to do."""
 
 
 class Auth(Protocol):
     async def headers(self) -> dict[str, str]:
-        """For one request. Raises AuthError."""
+        """The headers for one request. Raises AuthError."""
 
     def refused(self) -> bool:
-        """The API answered 401; whether it is worth trying once more."""
+        """Called when the API answered 401; returns whether another attempt makes sense."""
 
 
 @dataclass
 class Fixed:
-    """A token, a file with one (read for each request, since kubelets renew it), or a name and a password."""
+    """A token, a file with one (read for each request, because kubelets renew it), or a name and a password."""
 
     token: str = ""
     token_file: str = ""
     username: str = ""
     password: str = ""
     more: dict[str, str] = field(default_factory=dict)
-    """Headers besides ``Authorization``: impersonation."""
+    """Headers other than ``Authorization``: impersonation."""
 
     async def headers(self) -> dict[str, str]:
         if self.username:
@@ -64,10 +64,10 @@ class Fixed:
 
 
 class Plugin:
-    """A command that prints an ExecCredential, as the clouds' kubeconfigs have it."""
+    """A command that prints an ExecCredential, as used in the kubeconfigs of cloud providers."""
 
     def __init__(self, spec: Json, cluster: Json, context: ssl.SSLContext, more: dict[str, str]) -> None:
-        """``context`` gets the plugin's client certificate, if it prints one. Raises AuthError."""
+        """``context`` receives the plugin's client certificate, if it prints one. Raises AuthError."""
         self._spec, self._cluster, self._context, self._more = spec, cluster, context, more
         self._version = str(spec.get("apiVersion"))
         if self._version not in VERSIONS:
@@ -140,14 +140,14 @@ class Plugin:
 
 def load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
     """Raises ssl.SSLError."""
-    with tempfile.NamedTemporaryFile() as pair:  # the ssl module loads keys from files only; mode 0600
+    with tempfile.NamedTemporaryFile() as pair:  # the ssl module can load keys only from files; mode 0600
         pair.write(certificate + b"\n" + key)
         pair.flush()
         context.load_cert_chain(pair.name)
 
 
 def impersonation(user: Json) -> dict[str, str]:
-    """The headers of ``as``, ``as-uid``, ``as-groups``. Raises AuthError for more groups than a header can carry."""
+    """The headers for ``as``, ``as-uid``, ``as-groups``. Raises AuthError for more groups than a header can carry."""
     out = {}
     if user.get("as"):
         out["Impersonate-User"] = str(user["as"])

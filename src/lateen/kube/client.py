@@ -1,6 +1,6 @@
 """The verbs of the Kubernetes API: a protocol, and its implementation over HTTP.
 
-Dicts go in, dicts come out. The embedded cluster's own controllers use the same protocol without a socket.
+Dicts go in and dicts come out. The embedded cluster's controllers use the same protocol without a socket.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from lateen.kube.bulk import Change
 MERGE = "application/merge-patch+json"
 MAX_LINE = 8 * 1024 * 1024
 PAGE = 500
-"""Objects that a list asks for at once, as kubectl does."""
+"""Objects per page of a list, as in kubectl."""
 WATCH_S, SILENCE_S = 1800, 90.0
-"""How long a watch goes on, and how long it may be silent: API servers send a bookmark each minute."""
+"""Seconds that a watch lasts, and that it may be silent: API servers send a bookmark each minute."""
 
 
 class KubeError(Exception):
-    """The API refused: code, reason and sentence of its Status."""
+    """The API refused a request: code, reason and message of its Status."""
 
     def __init__(self, code: int, reason: str, message: str) -> None:
         super().__init__(message)
@@ -43,20 +43,20 @@ class KubeError(Exception):
 
 
 class Unreachable(OSError):
-    """No API server answered; the message says where it was looked for."""
+    """No API server answered; the message has its address."""
 
 
 Failures = list[tuple[Change, KubeError | Unreachable]]
 
 
 class Client(Protocol):
-    """Raises KubeError, and Unreachable where nobody answers."""
+    """Every method raises KubeError, and Unreachable if nobody answers."""
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
-        """None where there is no such object."""
+        """None if there is no such object."""
 
     async def list(self, kind: Kind, namespace: str = "", labels: str = "") -> tuple[list[Json], str]:
-        """The objects and the resource version of the list."""
+        """The objects, and the list's resource version."""
 
     async def create(self, kind: Kind, obj: Json) -> Json: ...
 
@@ -69,14 +69,14 @@ class Client(Protocol):
         """Merge patches whose answers do not matter; those that failed."""
 
     async def delete(self, kind: Kind, namespace: str, name: str, grace: int | None = None) -> bool:
-        """False where there was no such object."""
+        """False if there was no such object."""
 
     async def request(self, kind: Kind, namespace: str, name: str, subresource: str, body: Json) -> Json:
-        """POST to a subresource, or (with empty name) a question such as TokenReview."""
+        """POST to a subresource, or (with an empty name) a review such as TokenReview."""
 
     def watch(self, kind: Kind, namespace: str, version: str) -> AsyncIterator[tuple[str, Json]]:
-        """(ADDED | MODIFIED | DELETED | BOOKMARK, object) after ``version``; KubeError 410 where that is too old. A
-        BOOKMARK has a newer version and nothing else. Ends now and then; watch on from the last version."""
+        """(ADDED | MODIFIED | DELETED | BOOKMARK, object) after ``version``; KubeError 410 if that is too old. A
+        BOOKMARK has a newer version and nothing else. Ends from time to time; continue from the last version."""
 
 
 class HttpClient:
@@ -85,7 +85,7 @@ class HttpClient:
     def __init__(
         self, base: str, context: ssl.SSLContext, auth: Auth | None = None, proxy: str = "", tls_name: str = ""
     ) -> None:
-        """``tls_name``: the name in the server's certificate, where it is not the host's."""
+        """``tls_name``: the name in the server's certificate, if it is not the host's."""
         url = URL(base)
         self._url, self._tls_name = url, tls_name
         self._resolver = _Elsewhere(tls_name, str(url.host)) if tls_name else None
@@ -127,13 +127,14 @@ class HttpClient:
         timeout: float = 30.0,
         accept: str = "application/json",
     ) -> Any:
-        """One request; the decoded answer. Raises KubeError and Unreachable."""
+        """Send one request; returns the decoded response. Raises KubeError and Unreachable."""
         try:
             return await self._call(method, path, body, query, content_type, timeout, accept)
         except KubeError as e:
             if e.code != 401 or not self._auth.refused():
                 raise
-        return await self._call(method, path, body, query, content_type, timeout, accept)  # with new credentials
+        # once more with new credentials
+        return await self._call(method, path, body, query, content_type, timeout, accept)
 
     async def _call(
         self,
@@ -167,7 +168,7 @@ class HttpClient:
         return Unreachable(f"the Kubernetes API at {self._base} does not answer: {str(e) or 'timeout'}")
 
     async def clock(self) -> datetime | None:
-        """What time it is for the API, to the second; None where it does not say."""
+        """The API's time, in whole seconds; None if it does not send it."""
         try:
             limit = aiohttp.ClientTimeout(total=10)
             async with self.session().get(
@@ -198,7 +199,7 @@ class HttpClient:
                 if e.code != 410 or "continue" not in query:
                     raise
                 items, query = [], {k: v for k, v in query.items() if k not in ("continue", "limit")}
-                continue  # the pages have expired meanwhile: all at once
+                continue  # the pages have expired in the meantime: list everything at once
             items += found.get("items") or []
             if not (more := found["metadata"].get("continue")):
                 return items, found["metadata"]["resourceVersion"]
@@ -279,7 +280,7 @@ class HttpClient:
     async def logs(
         self, namespace: str, pod: str, container: str, tail: int = 100, follow: bool = False
     ) -> AsyncIterator[bytes]:
-        """Lines of a container's log, as they come with ``follow``. Raises KubeError and Unreachable."""
+        """Lines of a container's log; with ``follow``, as they are written. Raises KubeError and Unreachable."""
         params = {"container": container, "tailLines": str(tail), "follow": "true" if follow else "false"}
         limit = aiohttp.ClientTimeout(total=None, connect=10, sock_read=None if follow else 30)
         url = self._base + POD.path(namespace, pod, "log")
@@ -341,13 +342,14 @@ class HttpClient:
                         raise KubeError(status.get("code", 500), status.get("reason", ""), status.get("message", ""))
                     yield event["type"], event["object"]
         except (TimeoutError, aiohttp.ServerTimeoutError):
-            return  # nothing for longer than bookmarks take: the connection may be dead; the caller watches on
+            # silent for longer than the interval of bookmarks: the connection may be dead; the caller watches again
+            return
         except (aiohttp.ClientError, ValueError) as e:
             raise Unreachable(f"the watch of {kind.plural} ended: {e}") from e
 
 
 class _Elsewhere(AbstractResolver):
-    """Resolves one name to where another host is."""
+    """Resolves one name to the address of another host."""
 
     def __init__(self, name: str, host: str) -> None:
         self._name, self._host, self._inner = name, host, aiohttp.DefaultResolver()

@@ -1,4 +1,4 @@
-"""A local copy of all objects of a kind, kept current by list and watch, with each change reported once."""
+"""A local copy of all objects of a kind, kept up to date by list and watch; each change is reported once."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ Key = tuple[str, str]
 OnChange = Callable[[Kind, Key, Json | None, Json | None], None]
 """(kind, (namespace, name), before, after); ``after`` is None for a deletion."""
 OnTrouble = Callable[[KubeError | None], None]
-"""Told that the API refuses to show the objects, and with None that it shows them (again)."""
+"""Called when the API refuses to show the objects, and with None when it shows them (again)."""
 
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 5.0
 LASTING_S = 10.0
-"""A watch that has lasted this long was a good one: the next try waits as little as the first."""
+"""After a watch that lasted this many seconds, the next attempt is made without back-off."""
 
 
 class Outages:
-    """Of one client's API: all of its informers lose it at once, which is said once, and so is its end."""
+    """The state of one client's API: all of its informers lose it at once, and the outage and its end are logged
+    once."""
 
     of: ClassVar[weakref.WeakKeyDictionary[Client, Outages]] = weakref.WeakKeyDictionary()
 
@@ -40,9 +41,9 @@ class Outages:
     def lost(self, e: Unreachable, again: bool) -> None:
         if self._since is None:
             self._since = time.monotonic()
-        if again and not self._said:  # a single connection that ends is no outage
+        if again and not self._said:  # a single connection that closes is not an outage
             self._said = True
-            log.warning("the Kubernetes API is lost; what is known stays in force: %s", e)
+            log.warning("the Kubernetes API is unreachable; the last known state stays in force: %s", e)
 
     def reached(self) -> None:
         if self._said and self._since is not None:
@@ -68,7 +69,7 @@ class Informer:
         self._on_trouble = on_trouble or self._warn
 
     async def run(self) -> None:
-        """Never returns; reconnects for as long as it takes, with the last known objects in place."""
+        """Run for ever; reconnects for as long as it takes, and keeps the last known objects meanwhile."""
         wait = FIRST_WAIT_S
         outages = Outages.of.setdefault(self._client, Outages())
         while True:
@@ -82,7 +83,7 @@ class Informer:
                 while True:
                     version = await self._follow(version)
             except KubeError as e:
-                if e.code != 410:  # 410: the version is too old, which a list mends
+                if e.code != 410:  # 410: the version is too old; a new list is needed
                     self._on_trouble(e)
             except Unreachable as e:
                 outages.lost(e, again=wait > FIRST_WAIT_S)

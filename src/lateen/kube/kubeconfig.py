@@ -1,6 +1,6 @@
 """Clients from kubeconfig files or from inside a pod.
 
-Source: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/. Every field is honoured or refused by name.
+Source: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/. Every field is honoured or rejected by name.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ class ConfigError(ValueError):
 
 
 def in_cluster() -> HttpClient:
-    """With the pod's service account. Raises ConfigError outside a pod."""
+    """A client with the pod's service account. Raises ConfigError outside of a pod."""
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     if not host:
-        raise ConfigError("this process does not run in a pod (KUBERNETES_SERVICE_HOST is not set)")
+        raise ConfigError("this process is not running in a pod (KUBERNETES_SERVICE_HOST is not set)")
     context = ssl.create_default_context(cafile=str(TOKEN_DIR / "ca.crt"))
     return HttpClient(f"https://{host}:{port}", context, Fixed(token_file=str(TOKEN_DIR / "token")))
 
 
 def from_file(path: Path, context_name: str = "") -> HttpClient:
-    """Raises ConfigError for a file that is missing, malformed or incomplete, or that asks for what we cannot do."""
+    """Raises ConfigError for a file that is missing, malformed or incomplete, or that uses something unsupported."""
     config = _load(path)
     name = context_name or str(config.get("current-context") or "")
     if not name:
@@ -76,7 +76,7 @@ def from_file(path: Path, context_name: str = "") -> HttpClient:
 
 
 def namespace_of(path: Path, context_name: str = "") -> str:
-    """The namespace that a context stands in; ``default`` where it names none or cannot be read."""
+    """The namespace of a context; ``default`` if it names none or cannot be read."""
     try:
         config = _load(path)
         chosen = _named(path, config, "contexts", "context", context_name or str(config.get("current-context")))
@@ -153,7 +153,7 @@ def _known(section: Json, names: set[str], what: str) -> None:
 
 
 def _material(section: Json, key: str, folder: Path) -> bytes | None:
-    """From the data, or from the file, whose path starts at the kubeconfig's folder."""
+    """From the data, or from the file, whose path is relative to the kubeconfig's folder."""
     if data := section.get(f"{key}-data"):
         return base64.b64decode(data)
     return (folder / section[key]).read_bytes() if section.get(key) else None

@@ -1,1 +1,1 @@
-"""The world at one instant: immutable, indexed, without protobuf."""
+"""The mesh at one instant: immutable, indexed, without protobuf."""

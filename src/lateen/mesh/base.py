@@ -33,10 +33,10 @@ class Registry:
         self.services_of_host = objects.services.index(lambda _, s: (s.host,))
         self.services_in = objects.services.index(lambda key, _: (key[0],))
         self.selecting = objects.services.index(lambda key, s: ((key[0], s.selector[0]),) if s.selector else ())
-        """By namespace and the first label that they ask for: a pod looks at few of them."""
+        """By namespace and the first label of the selector: a pod only needs to check a few."""
         self.standing_for = objects.services.index(lambda _, s: (s.external_name,) if s.external_name else ())
         self.claims = objects.services.index(_service_claims)
-        """By its addresses and every spelling of its name but the bare one, which its namespace's clients use."""
+        """By its addresses and every spelling of its name but the bare one, which clients of its own namespace use."""
         self.bare = objects.services.index(lambda key, _: (key[1],))
         self.slices_of = objects.slices.index(lambda key, found: ((key[0], found[0]),))
         self.pods_in = objects.pods.index(lambda key, _: (key[0],))
@@ -47,7 +47,8 @@ def _service_claims(_: Key, s: o.Service) -> Iterable[str]:
 
 
 Written = str | tuple[str, str]
-"""A host as rules write it; a bare name is also found by (the rule's namespace, name), as whose service it is meant."""
+"""A host as rules write it; a bare name can also be found by (the rule's namespace, name), because it means a
+    service of that namespace."""
 
 
 def _written(hosts: Iterable[str], namespace: str) -> Iterable[Written]:
@@ -66,14 +67,14 @@ def _of_gateways(_: Key, vs: o.Resource[VirtualService]) -> Iterable[Key]:
 
 
 def _gateway_labels(_: Key, gateway: o.Resource[Gateway]) -> Iterable[tuple[str, str] | None]:
-    """A Gateway is found by its first label; without any, only one that names its services counts."""
+    """A Gateway is indexed by its first label; without labels, only if it names its services."""
     if gateway.spec.selector:
         return (min(gateway.spec.selector.items()),)
     return (None,) if GATEWAY_SERVICE in dict(gateway.notes) else ()
 
 
 def _traffic_labels(_: Key, dr: o.Resource[DestinationRule]) -> Iterable[str]:
-    """Of clients: those of selectors, and any that places may be compared by."""
+    """Labels of clients: those in selectors, and any that locality settings may compare."""
     chosen = dr.spec.workload_selector.match_labels if dr.spec.workload_selector else ()
     return {*chosen, *asks_for_place(dr.spec, None)[1]}
 
@@ -92,18 +93,18 @@ _PARTS = tuple(f.name for f in fields(MeshConfig))
 
 
 def _parts(config: MeshConfig) -> dict[str, Any]:
-    """Every part of the settings is an entry by itself, so that queries depend on those that they read."""
+    """Each part of the settings is a separate entry, so that queries depend only on the parts that they read."""
     return {name: getattr(config, name) for name in _PARTS}
 
 
 class Base:
-    """The mesh's inputs. ``Mesh`` adds the lookups, one group of them per module."""
+    """The mesh's inputs. ``Mesh`` adds the lookups, one module per group."""
 
     def __init__(self, objects: Objects, others: Mapping[str, Objects] | None = None) -> None:
-        """``others``: services, slices and pods of other clusters, by the cluster's name."""
+        """``others``: services, slices and pods of other clusters, by cluster name."""
         self.queries = Queries()
         self.instant = objects
-        """What the tables hold now, as the immutable value."""
+        """The present contents of the tables as an immutable value."""
         self._settings = Table[str, Any](self.queries, _parts(objects.config))
         self.objects = t = Tables(self.queries, objects)
         self.registries = [Registry("", t)]

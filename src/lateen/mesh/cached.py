@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, eq=False)
 class Cached:
-    """A frozen value that is compared by its ``key``, whose hash is worked out once."""
+    """A frozen value that is compared by its ``key``, whose hash is computed once."""
 
     key: tuple[object, ...]
     _hash: int = field(init=False, repr=False)

@@ -14,11 +14,11 @@ class Client:
     namespace: str = ""
     """Empty for a namespace that no object names."""
     labels: tuple[tuple[str, str], ...] = ()
-    """Those that some rule asks for."""
+    """The labels that some rule matches on."""
     sidecar: o.Ref | None = None
     locality: str = ""
     dns: bool = False
-    """Whether hosts without an address have one that was made for them."""
+    """Whether hosts without an address are given an automatic one."""
     gateway: bool = False
 
     @property
@@ -26,7 +26,7 @@ class Client:
         return dict(self.labels)
 
     def reduced(self, interest: Interest) -> Client:
-        """Without what makes no difference: clients that see the same are the same client."""
+        """Without what makes no difference: clients that see the same things are equal."""
         return Client(
             self.namespace if self.namespace in interest.namespaces or (self.sidecar and interest.rules) else "",
             tuple(item for item in self.labels if item[0] in interest.labels) if interest.labels else (),

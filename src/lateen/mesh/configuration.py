@@ -1,4 +1,4 @@
-"""From Istio's MeshConfig, as users write it, to the settings that the mesh goes by."""
+"""Converts Istio's MeshConfig, as users write it, to the settings that the mesh uses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lateen.mesh.settings import IngressSettings, MeshConfig, Observability, Out
 
 
 def settings(config: api.MeshConfig, root_namespace: str) -> MeshConfig:
-    """Fields without a value take Istio's defaults."""
+    """Fields without a value have Istio's defaults."""
     proxy = config.default_config or api.ProxyConfig()
     ours = config.lateen or api.Lateen()
     outbound = config.outbound_traffic_policy

@@ -1,6 +1,6 @@
-"""Secrets by which proxies end and begin TLS: always those of the proxy's own namespace.
+"""Secrets with which proxies terminate and originate TLS, always those in the proxy's own namespace.
 
-Facts: https://istio.io/latest/docs/reference/config/networking/gateway/#ServerTLSSettings and
+Source: https://istio.io/latest/docs/reference/config/networking/gateway/#ServerTLSSettings and
 https://istio.io/latest/docs/reference/config/networking/destination-rule/#ClientTLSSettings.
 """
 
@@ -43,8 +43,8 @@ def of_server(mesh: Mesh, namespace: str, tls: ServerTLS | None) -> list[o.Crede
 
 
 def of_rules(mesh: Mesh, namespace: str, labels: Mapping[str, str], gateway: bool) -> list[o.Credential]:
-    """Those that DestinationRules name for TLS that begins at the proxy, as far as they are there: at gateways, and at
-    sidecars that a rule has chosen."""
+    """The Secrets that DestinationRules name for TLS origination, as far as they exist: at gateways, and at sidecars
+    that a rule selects."""
     out = []
     for dr in mesh.secret_rules():
         mine = _chosen(dr, namespace, labels) if dr.spec.workload_selector else gateway
@@ -59,7 +59,7 @@ def of_rules(mesh: Mesh, namespace: str, labels: Mapping[str, str], gateway: boo
 
 
 def namespaces(mesh: Mesh) -> set[str]:
-    """Whose sidecars need Secrets; gateways are known by their connections."""
+    """Workloads whose sidecars need Secrets; gateways are known by their connections."""
     return {dr.ref.namespace for dr in mesh.secret_rules() if dr.spec.workload_selector}
 
 
@@ -70,7 +70,7 @@ def _chosen(dr: Rule, namespace: str, labels: Mapping[str, str]) -> bool:
 
 @derived
 def for_sidecars(dr: Rule) -> Rule:
-    """Without the secrets' names, unless the rule has chosen its workloads; most rules are what they are."""
+    """The rule without the names of Secrets, unless it selects workloads; most rules stay the same."""
     if dr.spec.workload_selector or not policy.secrets(dr.spec):
         return dr
     subsets = tuple(msgspec.structs.replace(s, traffic_policy=_without(s.traffic_policy)) for s in dr.spec.subsets)

@@ -1,4 +1,4 @@
-"""Rules that are there before what they lead to: in one apply, objects come one after the other."""
+"""Rules that exist before what they refer to: one apply creates objects one after the other."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from lateen.mesh.objects import Objects
 
 
 def dangling(before: Objects, mesh: Mesh) -> bool:
-    """Whether a VirtualService that has changed since ``before`` leads to a host or a subset that nobody has defined
-    yet: worth a short wait, since the missing object may be on its way."""
+    """Whether a VirtualService that has changed since ``before`` refers to a host or subset that does not exist yet:
+    worth a short wait, because the missing object may be on its way."""
     now = mesh.instant.virtual_services
     for key in differing(before.virtual_services, now):
         vs = now.get(key)

@@ -32,7 +32,7 @@ class Endpoints(Services):
         return tuple(sorted(found, key=lambda i: (i.address, i.port)))
 
     def _listed(self, r: Registry, service: o.Service, port: o.ServicePort) -> Iterator[Instance]:
-        """Those of Kubernetes' EndpointSlices, in one cluster."""
+        """The instances in Kubernetes' EndpointSlices of one cluster."""
         for _, ports in r.slices_of.get((service.namespace, service.name)):
             for e in ports.get(port.name, ()):
                 pod = r.objects.pods.get((service.namespace, e.pod)) if e.pod else None
@@ -63,7 +63,7 @@ class Endpoints(Services):
             out += registry.of_entry(entry, service.host, port, pods, workloads)
         if service.resolution in registry.KNOWN_BY_NAME:
             return out
-        return [i for i in out if registry.numeric(i.address)]  # Envoy looks up all of a host's or none
+        return [i for i in out if registry.numeric(i.address)]  # Envoy resolves all of a host's endpoints, or none
 
     def _workloads(self, namespace: str) -> list[o.Pod]:
         return [registry.of_workload_entry(w) for w in self._workloads_in.get(namespace)]
@@ -78,7 +78,7 @@ class Endpoints(Services):
         return sorted((s for s in found if has_labels(dict(s.selector), labels)), key=lambda s: s.name)
 
     def entries_of(self, pod: o.Pod) -> list[tuple[o.Service, o.ServicePort, int]]:
-        """Ports of ServiceEntries that lead to a pod: (service, port, port of the pod)."""
+        """Ports of ServiceEntries that lead to a pod: (service, port, the pod's port)."""
         out = []
         for entry in sorted(self._entries_listing.get(pod.address), key=lambda e: e.age_order):
             for s in registry.services(entry):

@@ -24,7 +24,7 @@ Traffic = tuple[o.Resource[DestinationRule], ...]
 def of_service(
     mesh: Mesh, shared: Shared, client: Client, service: o.Service, only: frozenset[int], seen: Seen
 ) -> Made:
-    """The host, and those of its endpoints that are told apart. ``only``: its visible ports; all where empty."""
+    """The host, with the endpoints that differ from others. ``only``: its visible ports; empty for all."""
     rules = _traffic(mesh, service.host, client)
     virtual = mesh.mesh_rules(service.host, client.namespace, seen)
     aliases = tuple(a for a in mesh.aliases(service.host) if not mesh.mesh_rules(a.host, client.namespace, seen))
@@ -73,7 +73,7 @@ def of_rules(
     ports: tuple[Port, ...],
     alias: o.Service | None,
 ) -> HostView:
-    """A host that rules name and no visible service has."""
+    """A host that rules name without a visible service."""
     values: dict[str, Any] = {
         "transport": mesh.transport,
         "host": host,
@@ -103,7 +103,7 @@ def _shared(shared: Shared, values: dict[str, Any]) -> HostView:
 
 
 def _traffic(mesh: Mesh, host: str, client: Client) -> Traffic:
-    """Sidecars have no secrets, unless a rule has chosen their workloads."""
+    """Sidecars have no Secrets, unless a rule selects their workloads."""
     rules = mesh.destination_rule(host, client.namespace, client.labels)
     return rules if client.gateway else tuple(map(credentials.for_sidecars, rules))
 
@@ -117,7 +117,7 @@ def _clusters(
     ports: Sequence[o.ServicePort],
     behind: Sequence[Instances],
 ) -> tuple[tuple[Port, ...], tuple[Security, ...], tuple[EndpointsView, ...], bool]:
-    """The ports, what is known of each cluster's servers, their endpoints, and whether places have a say."""
+    """The ports, what is known about each cluster's servers, their endpoints, and whether localities matter."""
     subsets: dict[str, Mapping[str, str]] = {"": {}} | {
         s.name: s.labels for dr in reversed(rules) for s in dr.spec.subsets
     }
@@ -159,7 +159,7 @@ def _select(found: Instances, labels: Mapping[str, str]) -> Instances:
 
 
 def _meshed(instances: Instances, service: o.Service, mesh: Mesh) -> str:
-    """An empty cluster of Kubernetes counts as meshed: its first endpoints most likely will be, and are waited for."""
+    """An empty Kubernetes cluster counts as meshed: its first endpoints most likely will be, and are waited for."""
     modes = {
         i.workload is not None
         and i.workload.meshed

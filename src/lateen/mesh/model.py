@@ -1,7 +1,7 @@
-"""The mesh at one instant, as the translator and others ask about it.
+"""The mesh at one instant, and the queries over it.
 
-``Mesh.advance`` makes it the mesh of the next instant; what the change does not concern stays the same objects, so that
-what was made of them is still valid. Each group of lookups has a module of its own; all of them are queries over the
+``Mesh.advance`` makes it the mesh of the next instant; what the change does not affect stays the same objects, so that
+what was derived from them is still valid. Each group of lookups has its own module; all of them are queries over the
 same tables (``kit.queries``).
 """
 

@@ -79,10 +79,10 @@ _NONE: Mapping[Key, Any] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Objects(_ByKind):
-    """Every typed object that the mesh is made of, by kind and (namespace, name).
+    """Every typed object of the mesh, by kind and (namespace, name).
 
-    Never changed; ``put`` and ``replaced`` give another one, which shares the mappings of all other kinds, so that
-    ``a.of(kind) is b.of(kind)`` says that nothing of the kind differs.
+    Never changed; ``put`` and ``replaced`` return a new one, which shares the mappings of all other kinds, so that
+    ``a.of(kind) is b.of(kind)`` means that nothing of that kind differs.
     """
 
     config: MeshConfig = DEFAULTS

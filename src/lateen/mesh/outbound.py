@@ -32,7 +32,7 @@ from lateen.mesh.view import (
 )
 
 RULES_ONLY = (Port(80, "http", "http"),)
-"""Where hosts are routed that only rules name, as in Istio."""
+"""The port for hosts that only rules name, as in Istio."""
 
 
 class Outbound:
@@ -57,7 +57,7 @@ class Outbound:
 
     @query
     def _placed(self, client: Client) -> tuple[tuple[str, int, Client], ...]:
-        """The groups that a client sees, each with the client as far as it makes a difference there."""
+        """The groups that a client sees, each with the properties of the client that make a difference there."""
         groups = self._groups(client)
         if client.sidecar is not None:
             return tuple((n, i, client) for n, i in groups)
@@ -109,7 +109,8 @@ class Outbound:
 
     @query
     def _members(self, namespace: str, group: int, client: Client) -> tuple[tuple[str, frozenset[int], Client], ...]:
-        """(host, the only ports that are seen, the client as far as it makes a difference) of what clients reach."""
+        """(host, its only visible ports, the properties of the client that make a difference) for what clients
+        reach."""
         if client.sidecar is not None:
             members = self._scope(client).groups.get((namespace, group), ())
             return tuple((h, only, self._of(client, h)) for h, only in members)
@@ -137,12 +138,12 @@ class Outbound:
         return self.shared(("endpoint space", key), lambda: EndpointSpace(key, members=members))
 
     def _of(self, client: Client, host: str) -> Client:
-        """The client as far as it makes a difference for a host."""
+        """The properties of a client that make a difference for a host."""
         return client.reduced(self.mesh.interest(host))
 
     @query
     def _host(self, host: str, only: frozenset[int], client: Client) -> HostView | None:
-        """Stays the same while only endpoints change that the host itself does not show."""
+        """Stays the same when only endpoints change that the host itself does not contain."""
         return self._made(host, only, client)[0]
 
     @query
@@ -183,8 +184,8 @@ class Outbound:
 
     @query
     def _rule_space(self, client: Client) -> HostSpace:
-        """Hosts that rules name and no visible service has. A wildcard that covers services stands for these alone. An
-        alias with rules of its own is on its service's ports."""
+        """Hosts that rules name without a visible service. A wildcard that covers services is added for the other names
+        it covers. An alias with rules of its own is on its service's ports."""
         mesh = self.mesh
         known = self._known(client)
         members = []
@@ -215,8 +216,8 @@ class Outbound:
         return self.shared(("domains", key), lambda: DomainSpace(key, hosts=part, viewer=viewer, silenced=silenced))
 
     def _silenced(self, part: HostSpace, client: Client, contested: frozenset[str]) -> frozenset[tuple[str, str]]:
-        """(host, spelling) of spellings that a host must not claim, since Envoy allows each of them once. A full name
-        stays with its host, an address with the first host; a bare short name means a service of the client's own
+        """(host, spelling) of spellings that a host must not claim, because Envoy allows each of them once. A full name
+        belongs to its host, an address to the first host; a bare short name means a service of the client's own
         namespace, as in its DNS."""
         out = []
         for h, spelling in _claims(part, contested):
@@ -238,7 +239,7 @@ def _claims(part: HostSpace, contested: frozenset[str]) -> tuple[tuple[HostView,
 
 
 def all_spellings(view: HostView) -> list[str]:
-    """Names by which clients call a host, whoever they are."""
+    """The names by which clients call a host, independent of the client."""
     out = list(spellings(view.host, view.namespace, view.name))
     for namespace, name in view.aliases:
         out += spellings(service_host(name, namespace), namespace, name)

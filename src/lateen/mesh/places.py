@@ -1,4 +1,4 @@
-"""Whether, and how, it matters where a client is."""
+"""Whether, and how, a client's locality matters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lateen.mesh.view import Locality
 
 
 def place(here: str, labels: Labels, settings: TrafficPolicy, mesh: Mesh) -> Locality | None:
-    """None where places have no say: nothing is known of the client's, it is switched off, or nothing asks for it."""
+    """None if localities do not matter: the client's is unknown, they are disabled, or nothing uses them."""
     own = settings.load_balancer.locality_lb_setting if settings.load_balancer else None
     setting = own or mesh.locality
     if setting is not None and setting.enabled is False:

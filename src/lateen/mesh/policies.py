@@ -1,4 +1,4 @@
-"""Which policies and settings hold for a workload."""
+"""Which policies and settings apply to a workload."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from lateen.mesh.view import UNRESTRICTED, Authorization
 
 C = TypeVar("C")
 Chosen = Callable[[Any], Mapping[str, str]]
-"""The labels that an object's selector asks for; none for all workloads of its namespace"""
+"""The labels in an object's selector; none for all workloads of its namespace"""
 
 
 class Policies(Rules):
     def _levels(
         self, found: Index[str, Key, C], chosen: Chosen, namespace: str, labels: Mapping[str, str]
     ) -> tuple[list[C], list[C], list[C]]:
-        """A workload's objects of a kind: its own, its namespace's, and the root namespace's, each oldest first. In
-        the root namespace, objects with a selector are for that namespace alone."""
+        """A workload's objects of a kind: its own, its namespace's, and the root namespace's, each oldest first. In the
+        root namespace, objects with a selector apply to that namespace only."""
         own: list[C] = []
         shared: list[C] = []
         mesh: list[C] = []
@@ -42,15 +42,15 @@ class Policies(Rules):
         return next((p for level in self._levels(found, chosen, namespace, labels) for p in level), None)
 
     def sidecar(self, namespace: str, labels: Mapping[str, str]) -> o.Resource[Sidecar] | None:
-        """A workload's: its own, else its namespace's, else the root namespace's."""
+        """The workload's own, else its namespace's, else the root namespace's."""
         return self._first(self._sidecars_in, _sidecar_labels, namespace, labels)
 
     def proxy_config(self, namespace: str, labels: Mapping[str, str]) -> o.Resource[ProxyConfig] | None:
-        """A workload's: its own, else its namespace's, else the mesh's."""
+        """The workload's own, else its namespace's, else the mesh's."""
         return self._first(self._proxy_configs_in, _selector_labels, namespace, labels)
 
     def envoy_filters(self, namespace: str, labels: Mapping[str, str]) -> tuple[o.Resource[EnvoyFilter], ...]:
-        """The patches for a workload: the root namespace's, then its own's; each by priority, then oldest first."""
+        """The patches for a workload: the root namespace's, then its own's; each by priority, then by age."""
         if not self.objects.envoy_filters:
             return ()
         root = self.root_namespace
@@ -69,8 +69,8 @@ class Policies(Rules):
         return dict(ports).get(port, mode)
 
     def mtls(self, namespace: str, labels: Mapping[str, str]) -> tuple[str, tuple[tuple[int, str], ...], o.Ref | None]:
-        """STRICT, PERMISSIVE or DISABLE for a workload; the modes of single ports that differ; and the policy that
-        says so: its own policy, else its namespace's, else the mesh's."""
+        """STRICT, PERMISSIVE or DISABLE for a workload; the ports whose modes differ; and the policy that decides: the
+        workload's own, else its namespace's, else the mesh's."""
         if not self.objects.peer_authentications:
             return "PERMISSIVE", (), None
         levels = self._levels(self._peers_in, _selector_labels, namespace, labels)
@@ -94,7 +94,7 @@ class Policies(Rules):
     # --- authorization -----------------------------------------------------------------------------------------
 
     def authorization(self, namespace: str, labels: Mapping[str, str]) -> tuple[o.Resource[AuthorizationPolicy], ...]:
-        """The policies of a workload: the mesh's, then its namespace's. Those with targets are for gateways of
+        """The policies for a workload: the mesh's, then its namespace's. Those with targetRefs are for gateways of
         Kubernetes' Gateway API."""
         root = self.root_namespace
         found = [

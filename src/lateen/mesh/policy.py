@@ -1,6 +1,6 @@
-"""Which settings of DestinationRules hold for one port and subset of a service.
+"""Which settings of DestinationRules apply to one port and subset of a service.
 
-Facts: https://istio.io/latest/docs/reference/config/networking/destination-rule/ (TrafficPolicy, PortTrafficPolicy).
+Source: https://istio.io/latest/docs/reference/config/networking/destination-rule/ (TrafficPolicy, PortTrafficPolicy).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lateen.api import objects as o
 from lateen.api.networking import ClientTLS, DestinationRule, LocalityLb, PortTrafficPolicy, TrafficPolicy
 
 _BY_PORT = ("load_balancer", "connection_pool", "outlier_detection", "tls")
-"""Settings that a port has a say in; all of them fall back to defaults where the port's own entry leaves one out."""
+"""Settings that a port's entry can have; those that it leaves out have their defaults, not the rule's values."""
 _GROUPS = (*_BY_PORT, "tunnel", "proxy_protocol", "retry_budget")
 NOTHING = TrafficPolicy()
 
@@ -45,19 +45,19 @@ def merged(rules: tuple[o.Resource[DestinationRule], ...], subset: str, port: in
 
 
 def tls(spec: DestinationRule) -> list[ClientTLS]:
-    """Of every level of the rule."""
+    """Every level of the rule."""
     found = [p for p in (spec.traffic_policy, *(s.traffic_policy for s in spec.subsets)) if p]
     levels = [p.tls for p in found] + [port.tls for p in found for port in p.port_level_settings]
     return [t for t in levels if t]
 
 
 def secrets(spec: DestinationRule) -> tuple[str, ...]:
-    """Names of the Secrets that some level of the rule names."""
+    """The Secrets named at any level of the rule."""
     return tuple(dict.fromkeys(t.credential_name for t in tls(spec) if t.credential_name))
 
 
 def asks_for_place(spec: DestinationRule, default: LocalityLb | None) -> tuple[bool, frozenset[str]]:
-    """(whether the rule's load balancing asks where its client is, labels of clients that it asks for)"""
+    """(whether the rule's load balancing depends on the client's locality, client labels that it uses)"""
     keys: set[str] = set()
     wanted = False
     levels: list[Any] = [p for p in (spec.traffic_policy, *(s.traffic_policy for s in spec.subsets)) if p]

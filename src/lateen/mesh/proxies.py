@@ -1,4 +1,4 @@
-"""Settings of single proxies: the mesh's ``defaultConfig``, and a pod's annotation ``proxy.istio.io/config`` before it.
+"""Settings of individual proxies: the mesh's ``defaultConfig``, overridden by ``proxy.istio.io/config`` on the pod.
 
 Source: https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/#ProxyConfig.
 """
@@ -18,25 +18,25 @@ from lateen.kit import yamldoc
 
 ANNOTATION = "proxy.istio.io/config"
 DRAIN_S, TERMINATION_S = 45.0, 5.0
-"""Istio's defaults: how long connections of a replaced listener may go on, and those of a proxy that ends."""
+"""Istio's defaults: seconds that connections of a replaced listener may go on, and those of a terminating proxy."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a gateway stands: what is between it and its clients."""
+    """A gateway's topology: what is between it and its clients."""
 
     trusted_proxies: int = 0
-    """Proxies in front whose X-Forwarded-For is believed."""
+    """The number of proxies in front whose X-Forwarded-For is trusted."""
     client_certificate: str = "SANITIZE_SET"
-    """What is done with X-Forwarded-Client-Cert, in Envoy's words."""
+    """How X-Forwarded-Client-Cert is handled, in Envoy's terms."""
     proxy_protocol: bool = False
-    """Connections begin with the PROXY protocol."""
+    """Whether connections begin with the PROXY protocol."""
 
 
 @lru_cache(maxsize=1024)
 def _read(text: str) -> ProxyConfig:
-    """An annotation; one that cannot be read counts for nothing, since injection has refused it."""
+    """An annotation; an invalid one is ignored, because injection has rejected it."""
     try:
         return read(ProxyConfig, yamldoc.load(text), ANNOTATION)
     except (Invalid, yamldoc.YamlError):
@@ -53,7 +53,7 @@ def _first(levels: tuple[ProxyConfig, ...], field: Callable[[ProxyConfig], T | N
 
 
 def place(defaults: ProxyConfig, pod: o.Pod) -> Place:
-    """``gatewayTopology``; each of its fields is overridden by itself."""
+    """``gatewayTopology``; each of its fields can be overridden separately."""
     found = [level.gateway_topology or Topology() for level in _levels(defaults, pod.notes)]
     details = [t.forward_client_cert_details for t in found]
     return Place(
@@ -64,7 +64,7 @@ def place(defaults: ProxyConfig, pod: o.Pod) -> Place:
 
 
 def drain(defaults: ProxyConfig, notes: tuple[tuple[str, str], ...] = ()) -> tuple[float, float]:
-    """Seconds for the connections of a replaced listener, and for those of a proxy that ends."""
+    """Drain time, in seconds, of a replaced listener's connections, and of a terminating proxy's."""
     levels = _levels(defaults, notes)
     replaced = _first(levels, lambda c: c.drain_duration)
     ended = _first(levels, lambda c: c.termination_drain_duration)

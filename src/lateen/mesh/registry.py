@@ -1,8 +1,8 @@
-"""What can be called: Kubernetes' services and those that ServiceEntries add, with the workloads behind them.
+"""What can be called: Kubernetes' services and those of ServiceEntries, with the workloads behind them.
 
-A ServiceEntry gives one service for each of its hosts. Several entries of one namespace for the same host are one
-service: their ports and addresses are joined. Behind an entry stand its own endpoints, or the pods and WorkloadEntries
-that its selector takes; a Kubernetes service takes WorkloadEntries by its selector too. Facts:
+A ServiceEntry defines one service for each of its hosts. Several entries in one namespace for the same host are one
+service, with their ports and addresses merged. An entry's endpoints are its own, or the pods and WorkloadEntries that
+its selector selects; a Kubernetes service can select WorkloadEntries, too. Source:
 https://istio.io/latest/docs/reference/config/networking/service-entry/ and workload-entry/.
 """
 
@@ -55,12 +55,13 @@ def services(entry: Entry) -> tuple[o.Service, ...]:
 
 
 def _transport(protocol: str) -> str:
-    """An entry says the protocol itself; where it does not, the bytes are looked at."""
+    """An entry specifies the protocol itself; otherwise it is detected."""
     return "UDP" if protocol.upper() == "UDP" else "TCP"
 
 
 def joined(first: o.Service, more: o.Service) -> o.Service:
-    """Two entries of one namespace for the same host: the older one's settings, both one's ports and addresses."""
+    """Merges two entries of one namespace for the same host: the older one's settings, the ports and addresses of
+    both."""
     known = {p.port for p in first.ports}
     return replace(
         first,
@@ -75,8 +76,8 @@ def joined(first: o.Service, more: o.Service) -> o.Service:
 
 
 def workload(namespace: str, name: str, we: WorkloadEntry, labels: Mapping[str, str]) -> o.Pod:
-    """A WorkloadEntry, or an endpoint inside a ServiceEntry, as the mesh sees workloads. It has mutual TLS where a
-    label says so, or where it has a service account."""
+    """A WorkloadEntry, or an endpoint in a ServiceEntry, as a workload. It has mutual TLS if a label says so, or if it
+    has a service account."""
     merged = {**labels, **we.labels}
     if we.service_account:
         merged.setdefault("security.istio.io/tlsMode", "istio")
@@ -116,7 +117,7 @@ def _port(w: o.Pod, port: o.ServicePort, selected_pod: bool) -> int:
 
 @lru_cache(maxsize=65536)
 def numeric(address: str) -> bool:
-    """An address that need not be looked up."""
+    """Whether it is an address that need not be resolved."""
     if address.startswith("unix://"):
         return True
     try:
@@ -129,7 +130,7 @@ def numeric(address: str) -> bool:
 def of_entry(
     entry: Entry, host: str, port: o.ServicePort, pods: Iterable[o.Pod], workloads: Iterable[o.Pod]
 ) -> list[Instance]:
-    """The instances of one port. ``pods`` and ``workloads`` are all of the entry's namespace."""
+    """The instances of one port. ``pods`` and ``workloads`` are all those in the entry's namespace."""
     spec = entry.spec
     if spec.resolution in ("NONE", "DYNAMIC_DNS"):
         return []
@@ -158,8 +159,8 @@ def of_entry(
 def automatic(entries: Iterable[Entry]) -> dict[tuple[str, str], str]:
     """(namespace, host) -> an address of its own, for entries without one whose host can be resolved.
 
-    The place is found by the host's hash, the older entry keeping it, so that an address stays what it is while other
-    hosts come and go.
+    Addresses are assigned by the host's hash, and the older entry keeps it, so that an address stays the same while
+    other hosts come and go.
     """
     out: dict[tuple[str, str], str] = {}
     taken: set[int] = set()

@@ -1,7 +1,7 @@
 """How requests and connections are routed, in the mesh's own terms.
 
-Dialects (``mesh.dialects``) turn what users write into these types; the translator sees nothing else. What a route does
-is not said again in other words: ``Route`` refers to the user's own typed leaves (matches, retries, faults, …).
+Dialects (``mesh.dialects``) turn what users write into these types; the translator sees nothing else. A route does not
+restate its settings: ``Route`` refers to the user's own typed values (matches, retries, faults, …).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Backend:
     """Where a share of the traffic goes."""
 
     host: str
-    """Full name; an ExternalName service is replaced by what it stands for."""
+    """Full name; an ExternalName service is replaced by the host that it is an alias for."""
     port: int
     subset: str = ""
     weight: int = 100
@@ -39,12 +39,12 @@ class Backend:
 class Mirror:
     backend: Backend
     share: Percent | None = field(default=None, compare=False)
-    """All requests where it is None."""
+    """None matches all requests."""
 
 
 @dataclass(frozen=True, eq=False)
 class Route(Cached):
-    """What happens to requests that a match takes. The key names the rule, its version, and the place in it."""
+    """What happens to requests that match. The key identifies the rule, its version, and the position in it."""
 
     name: str = field(kw_only=True)
     match: RequestMatch | None = field(kw_only=True)
@@ -57,7 +57,7 @@ class Route(Cached):
     backends: tuple[Backend, ...] = field(kw_only=True)
     mirrors: tuple[Mirror, ...] = field(kw_only=True)
     port: int = field(kw_only=True)
-    """The port that clients ask for."""
+    """The port that clients use."""
     scheme: str = field(kw_only=True)
     rule: o.Ref = field(kw_only=True)
     origins: tuple[str, ...] = field(kw_only=True)
@@ -71,12 +71,12 @@ class Route(Cached):
 
 @dataclass(frozen=True)
 class ConnectionRoute:
-    """Where connections go."""
+    """The destination of connections."""
 
     sni: tuple[str, ...]
-    """Names that a client must ask for (TLS); empty for all connections."""
+    """Server names (SNI) to match; empty for all connections."""
     subnets: tuple[str, ...]
-    """Where the client must want to go; empty for everywhere."""
+    """Destination addresses to match; empty for all."""
     backends: tuple[Backend, ...]
     rule: o.Ref
 
@@ -90,7 +90,7 @@ class PortRoutes:
     by_name: tuple[ConnectionRoute, ...] = ()
     by_place: tuple[ConnectionRoute, ...] = ()
     ruled: bool = False
-    """Whether some rule is about requests, even if none of its routes applies here."""
+    """Whether some rule concerns requests, even if none of its routes applies here."""
 
 
 NO_ROUTES = PortRoutes(0)

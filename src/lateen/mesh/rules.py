@@ -25,13 +25,13 @@ Seen = frozenset[o.Ref] | None
 
 @dataclass(frozen=True)
 class Interest:
-    """What of a client makes a difference to how it sees a host."""
+    """The properties of a client that make a difference to how it sees a host."""
 
     namespaces: frozenset[str] = frozenset()
-    """Namespaces that see something else than those that no object names."""
+    """Namespaces that see something different from namespaces that no object names."""
     labels: frozenset[str] = frozenset()
     rules: bool = False
-    """Whether VirtualServices are concerned, which Sidecars may hide."""
+    """Whether VirtualServices, which Sidecars may hide, are involved."""
     place: bool = False
     dns: bool = False
     secrets: bool = False
@@ -60,7 +60,7 @@ class Rules(Endpoints):
 
     @query
     def whole(self, namespace: str, name: str) -> Rule | None:
-        """A VirtualService with its delegates' routes in place."""
+        """A VirtualService with its delegates' routes merged in."""
         found = self.objects.virtual_services.get((namespace, name))
         return delegates.whole(found, self._delegate, self.resolve) if found else None
 
@@ -82,7 +82,8 @@ class Rules(Endpoints):
 
     @query
     def rules_named(self, host: str) -> tuple[Rule, ...]:
-        """VirtualServices for the mesh that name a host (full, or a wildcard) in just this form, oldest first."""
+        """VirtualServices for the mesh that name a host (full, or a wildcard) in exactly this form, the oldest
+        first."""
         out: dict[o.Ref, Rule] = {}
         for spelling in written(host):
             for vs in self._rules_of_host.get(spelling):
@@ -91,7 +92,7 @@ class Rules(Endpoints):
         return tuple(sorted(self._wholes(out.values()), key=lambda v: v.age_order))
 
     def _rule_levels(self, host: str) -> tuple[tuple[Rule, ...], ...]:
-        """Those for a host: by its name first, then by ever wider wildcards."""
+        """The VirtualServices for a host: first by its name, then by ever wider wildcards."""
         return self._levels_of_rules(host) if self.objects.virtual_services else ()
 
     @query
@@ -99,12 +100,12 @@ class Rules(Endpoints):
         return tuple(found for name in (host, *wildcards(host)) if (found := self.rules_named(name)))
 
     def mesh_rules(self, host: str, namespace: str, seen: Seen = None) -> tuple[Rule, ...]:
-        """The rules for a host, visible from ``namespace``: those that name it most closely, oldest first."""
+        """The rules for a host that are visible from ``namespace``: the most specific ones, the oldest first."""
         levels = self._rule_levels(host)
         return next((found for level in levels if (found := self._visible(level, namespace, seen))), ())
 
     def visible_rules(self, name: str, namespace: str, seen: Seen = None) -> tuple[Rule, ...]:
-        """Those of ``rules_named`` that clients of a namespace see."""
+        """Those of ``rules_named`` that are visible to a namespace's clients."""
         return self._visible(self.rules_named(name), namespace, seen)
 
     def _visible(self, found: tuple[Rule, ...], namespace: str, seen: Seen) -> tuple[Rule, ...]:
@@ -123,17 +124,17 @@ class Rules(Endpoints):
 
     @query
     def _named_by(self, spelling: str) -> frozenset[str]:
-        """What hosts rules mean by a spelling."""
+        """The hosts that rules mean by a spelling."""
         return frozenset(self.resolve(spelling, vs.ref.namespace) for vs in self._rules_of_host.get(spelling))
 
     @query
     def unserved_hosts(self) -> frozenset[str]:
-        """Hosts that only rules name: nobody has a service of that name."""
+        """Hosts that only rules name: there is no service of that name."""
         return frozenset(h for h in self.ruled_hosts() if not self.knows(h))
 
     @query
     def contested(self) -> frozenset[str]:
-        """Spellings and addresses that several hosts of the mesh may claim."""
+        """Spellings and addresses that more than one host of the mesh may claim."""
         first = self.registries[0]
         unserved = self.unserved_hosts()
         entries = self._entry_claims.buckets()
@@ -166,7 +167,7 @@ class Rules(Endpoints):
 
     @query
     def rule_spaces(self) -> tuple[str, ...]:
-        """Namespaces that have VirtualServices."""
+        """Namespaces with VirtualServices."""
         return tuple(sorted(self._rules_in.buckets()))
 
     # --- DestinationRules ------------------------------------------------------------------------------------
@@ -189,9 +190,9 @@ class Rules(Endpoints):
         return tuple(found for name in (host, *wildcards(host)) if (found := self._traffic_named(name)))
 
     def destination_rule(self, host: str, namespace: str, labels: Labels = ()) -> tuple[Traffic, ...]:
-        """The rules that apply to a host for clients of ``namespace``: of the client's namespace, else of the
-        service's, else of the root; several of one namespace are merged, the oldest first. A rule for some workloads
-        of its namespace goes before those for all of them."""
+        """The rules that apply to a host for clients in ``namespace``: those of the client's namespace, else of the
+        service's, else of the root; several of one namespace are merged, the oldest first. A rule for selected
+        workloads of its namespace precedes those for all of them."""
         levels = self._traffic_levels(host)
         if not levels:
             return ()
@@ -218,8 +219,8 @@ class Rules(Endpoints):
 
     @query
     def destination(self, written: str, namespace: str, viewer: str) -> tuple[str, tuple[int, ...]]:
-        """A destination's host in a rule of ``namespace`` -> (the full host, its ports) as ``viewer``'s clients reach
-        it. An ExternalName service is what it stands for."""
+        """A destination's host in a rule of ``namespace`` -> (the full host, its ports), as clients in ``viewer`` reach
+        it. An ExternalName service is resolved to its target."""
         host = self.stands_for(self.resolve(written, namespace))
         found = self.service(host, viewer) if viewer else self.public_service(host)
         found = found or self.service(host)
@@ -227,7 +228,7 @@ class Rules(Endpoints):
 
     @query
     def asked_labels(self) -> frozenset[str]:
-        """Labels of clients that some rule asks for."""
+        """Labels of clients that some rule matches on."""
         default = self.locality
         places = {f.partition("=")[0] for f in default.failover_priority} if default else set()
         return frozenset((*self._labels_of_rules.buckets(), *self._labels_of_traffic.buckets(), *places))
@@ -236,7 +237,7 @@ class Rules(Endpoints):
 
     @query
     def interest(self, host: str) -> Interest:
-        """What of a client makes a difference to how it sees a service of the mesh."""
+        """The properties of a client that make a difference to how it sees a service."""
         found = self.candidates(host)
         namespaces = frozenset(s.namespace for s in found) if len(found) > 1 else frozenset()
         for s in found:
@@ -288,6 +289,6 @@ def wildcards(host: str) -> list[str]:
 
 
 def _selected(dr: Traffic, namespace: str, labels: Mapping[str, str]) -> bool:
-    """Whether a client is one of those that a rule with a workloadSelector is for."""
+    """Whether a rule with a workloadSelector applies to a client."""
     chosen = dr.spec.workload_selector
     return chosen is not None and dr.ref.namespace == namespace and has_labels(chosen.match_labels, labels)

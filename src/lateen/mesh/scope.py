@@ -1,6 +1,6 @@
-"""What a Sidecar lets a workload see: which services and rules, and the listeners of its own.
+"""What a Sidecar lets a workload see: which services and rules; and its own listeners.
 
-Facts: https://istio.io/latest/docs/reference/config/networking/sidecar/ (IstioEgressListener).
+Source: https://istio.io/latest/docs/reference/config/networking/sidecar/ (IstioEgressListener).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lateen.mesh.patterns import covers, overlap
 Pattern = tuple[str, str]
 """(namespace or ``*``, host pattern)"""
 Members = tuple[tuple[str, frozenset[int]], ...]
-"""(host, the only ports that are seen; none for all), by host"""
+"""(host, the only visible ports; none for all), by host"""
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Scope:
     """What a Sidecar's egress lets clients of a namespace see."""
 
     groups: Mapping[tuple[str, int], Members]
-    """By namespace and group (``chunks_in``): services that are seen, also those that a visible rule leads to."""
+    """By namespace and group (``chunks_in``): visible services, including those that a visible rule leads to."""
     rules: frozenset[o.Ref]
-    """The VirtualServices for the mesh that are seen."""
+    """The visible VirtualServices for the mesh."""
 
 
 def _patterns(sidecar: Sidecar, namespace: str) -> list[tuple[IstioEgressListener, list[Pattern]]]:
@@ -66,7 +66,7 @@ def scope(mesh: Mesh, sidecar: Sidecar, namespace: str) -> Scope:
 
 
 def bound(mesh: Mesh, sidecar: Sidecar, namespace: str) -> list[tuple[IstioEgressListener, list[o.Service]]]:
-    """Listeners that have an address of their own, with the services behind them."""
+    """Listeners with an address of their own, and the services behind them."""
     return [
         (listener, sorted(_matching(mesh, patterns, namespace), key=lambda s: s.host))
         for listener, patterns in _patterns(sidecar, namespace)
@@ -94,7 +94,7 @@ def _matching(mesh: Mesh, patterns: list[Pattern], namespace: str) -> Iterator[o
 
 
 def _rules(mesh: Mesh, patterns: list[Pattern]) -> Iterator[tuple[o.Ref, tuple[str, ...]]]:
-    """The VirtualServices that some pattern lets through, with the hosts that they lead to."""
+    """The VirtualServices that some pattern admits, with the hosts that they lead to."""
     for space in _spaces(mesh.rule_spaces(), patterns):
         mine = [p for n, p in patterns if n in ("*", space)]
         for ref, hosts, targets in mesh.rules_in(space):

@@ -1,4 +1,4 @@
-"""Which hosts there are, who sees them, and what their names stand for."""
+"""Which hosts exist, who sees them, and what their names refer to."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from lateen.mesh.objects import Key
 class Services(Base):
     @query
     def candidates(self, host: str) -> tuple[o.Service, ...]:
-        """Services of a host, at most one of each namespace: Kubernetes' first, then by the age of their entries. The
-        same service of several clusters is one."""
+        """A host's services, at most one per namespace: Kubernetes' first, then by the age of their entries. The same
+        service in several clusters is one."""
         out: dict[str, o.Service] = {}
         for r in self.registries:
             for s in r.services_of_host.get(host):
@@ -42,7 +42,7 @@ class Services(Base):
 
     @query
     def hosts_in(self, namespace: str) -> tuple[str, ...]:
-        """Hosts that a namespace has services of."""
+        """Hosts with services in a namespace."""
         found = {s.host for r in self.registries for s in r.services_in.get(namespace)}
         found |= {h for e in self._entries_in.get(namespace) for h in e.spec.hosts}
         return tuple(sorted(found))
@@ -55,8 +55,8 @@ class Services(Base):
 
     @query
     def chunks_in(self, namespace: str) -> tuple[tuple[str, ...], ...]:
-        """The hosts of a namespace in groups of some dozens, each host in the group that its name says: what is made
-        of a group is made again when one of its hosts changes."""
+        """The hosts of a namespace in groups of some dozens, assigned by name: what is derived from a group is computed
+        again when one of its hosts changes."""
         found = self.hosts_in(namespace)
         out: list[list[str]] = [[] for _ in range(_groups(len(found)))]
         for host in found:
@@ -68,14 +68,14 @@ class Services(Base):
 
     @query
     def service(self, host: str, viewer: str = "") -> o.Service | None:
-        """The one that clients of a namespace reach: their own, else the first that they may see. Without a viewer,
-        the first of all."""
+        """The service that clients in a namespace reach: their own, else the first that is visible to them. Without a
+        viewer, the first of all."""
         found = self.candidates(host)
         return self._seen(found, viewer) if viewer else found[0] if found else None
 
     @query
     def public_service(self, host: str) -> o.Service | None:
-        """The one that clients reach whose namespace no object names."""
+        """The service that clients reach from a namespace that no object names."""
         return self._seen(self.candidates(host), "")
 
     def _seen(self, found: tuple[o.Service, ...], viewer: str) -> o.Service | None:
@@ -83,7 +83,7 @@ class Services(Base):
         return next((s for s in mine if s.namespace == viewer), mine[0] if mine else None)
 
     def visible(self, viewer: str) -> list[o.Service]:
-        """All that clients of a namespace may call, by host."""
+        """All services that clients in a namespace may call, by host."""
         hosts = sorted({h for n in self.spaces() for h in self.hosts_in(n)})
         found = (self.service(h, viewer) if viewer else self.public_service(h) for h in hosts)
         return [s for s in found if s is not None]
@@ -91,7 +91,7 @@ class Services(Base):
     # --- names -----------------------------------------------------------------------------------------------
 
     def resolve(self, name: str, namespace: str) -> str:
-        """A host as written in a rule of ``namespace`` -> the full name (Istio: short names are of the rule's own
+        """A host as written in a rule of ``namespace`` -> the full name (in Istio, short names belong to the rule's own
         namespace)."""
         if name == "*" or name.startswith("*."):
             return name
@@ -104,7 +104,7 @@ class Services(Base):
 
     @query
     def stands_for(self, host: str) -> str:
-        """The host that an ExternalName service leads to, where that is a host of the mesh; else the host itself."""
+        """The target of an ExternalName service, if that is a host of the mesh; else the host itself."""
         target, seen = host, {host}
         while (found := self.service(target)) is not None and found.external_name:
             target = found.external_name
@@ -119,7 +119,7 @@ class Services(Base):
 
     @query
     def aliases(self, host: str) -> tuple[o.Service, ...]:
-        """The ExternalName services that stand for a host, directly or through others."""
+        """The ExternalName services that are aliases of a host, directly or through others."""
         out: dict[Key, o.Service] = {}
         todo = [host]
         while todo:
@@ -137,7 +137,7 @@ class Services(Base):
     # --- addresses -------------------------------------------------------------------------------------------
 
     def addresses(self, service: o.Service, automatic: bool) -> tuple[str, ...]:
-        """``automatic``: with the address that a host gets which has none."""
+        """``automatic``: including the address assigned to a host without one."""
         own = service.all_addresses
         if own or not automatic or not service.resolution:
             return own
@@ -146,7 +146,7 @@ class Services(Base):
 
     @query
     def automatic(self) -> dict[Key, str]:
-        """(namespace, host) -> the address that was made for it."""
+        """(namespace, host) -> its automatic address"""
         return registry.automatic(self.objects.service_entries.values())
 
     @query
@@ -158,7 +158,7 @@ GROUP = 48
 
 
 def _groups(hosts: int) -> int:
-    """A power of two, so that a growing namespace is seldom grouped anew."""
+    """A power of two, so that a growing namespace is rarely regrouped."""
     out = 1
     while hosts > GROUP * out:
         out *= 2

@@ -1,6 +1,6 @@
-"""The parts of Istio's MeshConfig that have an effect, by what they have an effect on, and Lateen's own switches.
+"""The parts of Istio's MeshConfig that have an effect, grouped by what they affect, and Lateen's own switches.
 
-Each part is an input of its own: what is worked out from one does not change with another.
+Each part is a separate input: what is derived from one does not change with another.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Transport:
     http2: bool = True
     """HTTP/2 between sidecars (Istio's default is HTTP/1.1)."""
     h2_upgrade: bool = False
-    """HTTP/2 to every service whose rule does not forbid it."""
+    """HTTP/2 to every service unless its rule forbids it."""
     connect_timeout_s: float = 10.0
     dns_refresh_s: float = 60.0
     redis: bool = False
@@ -29,7 +29,7 @@ class Transport:
 
 @dataclass(frozen=True)
 class OutboundPolicy:
-    """What becomes of requests and connections to destinations that the mesh does not know."""
+    """What happens to requests and connections to destinations that the mesh does not know."""
 
     mode: str = "ALLOW_ANY"
     egress_proxy: str = ""
@@ -48,12 +48,12 @@ class Observability:
 
 @dataclass(frozen=True)
 class Trust:
-    """Whose identities count, and who else is asked."""
+    """Whose identities are trusted, and which external authorizers there are."""
 
     aliases: tuple[str, ...] = ()
-    """Other names of the trust domain."""
+    """Aliases of the trust domain."""
     providers: tuple[ExtensionProvider, ...] = field(default=(), hash=False)
-    """Who is asked by AuthorizationPolicies with action CUSTOM."""
+    """The providers of AuthorizationPolicies with action CUSTOM."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ class MeshConfig:
     trust: Trust = Trust()
     ingress: IngressSettings = IngressSettings()
     locality: LocalityLb | None = field(default=None, hash=False)
-    """For services whose rules say nothing of localities."""
+    """For services whose rules do not configure localities."""
     proxy: ProxyConfig = field(default=ProxyConfig(), hash=False)
-    """``defaultConfig``; what it means for one proxy is in ``mesh.proxies``."""
+    """``defaultConfig``; how it applies to one proxy is in ``mesh.proxies``."""
     root_namespace: str = "istio-system"
 
 

@@ -1,4 +1,4 @@
-"""How clients spell the names of hosts, and how rules do."""
+"""How clients and rules spell the names of hosts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ CLUSTER = f".{CLUSTER_DOMAIN}"
 
 
 def spellings(host: str, namespace: str, name: str) -> tuple[str, ...]:
-    """Every way in which clients write a service's name. The full name also stands with the dot of an absolute DNS
-    name, as in Istio (``ENABLE_ABSOLUTE_FQDN_VHOST_DOMAIN``)."""
+    """Every way in which clients write a service's name. The full name is included with the trailing dot of an absolute
+    DNS name, as in Istio (``ENABLE_ABSOLUTE_FQDN_VHOST_DOMAIN``)."""
     own = (host,) if host == "*" or _is_address(host) or host.endswith(".") else (host, f"{host}.")
     if host == service_host(name, namespace):
         return (*own, name, f"{name}.{namespace}", f"{name}.{namespace}.svc")
@@ -21,8 +21,8 @@ def _is_address(host: str) -> bool:
 
 
 def written(host: str) -> tuple[str | tuple[str, str], ...]:
-    """Every way in which rules may write a host (or a wildcard). A bare name is the service of the rule's own
-    namespace: it is given as (namespace, name)."""
+    """Every way in which rules may write a host (or a wildcard). A bare name means a service of the rule's own
+    namespace, so it is included as (namespace, name)."""
     if host.startswith("*") or not host.endswith(CLUSTER):
         return (host,)
     if not host.endswith(SERVICE_SUFFIX):

@@ -1,8 +1,8 @@
-"""What the translator may know: frozen values, which are also what its results are kept by.
+"""The input of the translator: frozen values, which also serve as the keys of its results.
 
 Values are shared between proxies, and between instants of the mesh, for as long as nothing in them changes. The
-services that a proxy may call come in parts, one for each namespace, and apart by what is made of them: hosts (clusters
-and listeners), endpoints, domains (virtual hosts). So a change makes few new values, whoever is concerned.
+services that a proxy may call are divided by namespace, and by what is made from them: hosts (clusters and listeners),
+endpoints, domains (virtual hosts). A change therefore makes few new values, however many proxies it concerns.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class Security:
 
 @dataclass(frozen=True)
 class Locality:
-    """Where the client is, and what the service's rules say of places."""
+    """The client's locality, and the service's rules about localities."""
 
     here: str
     labels: tuple[tuple[str, str], ...]
     """The client's labels that ``failoverPriority`` names."""
     setting: LocalityLb | None = field(hash=False)
     failover: bool
-    """Only where failing hosts are ejected can another place take over."""
+    """Another locality can take over only if failing hosts are ejected."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,35 +67,35 @@ class EndpointsView(Cached):
 
 @dataclass(frozen=True, eq=False)
 class HostView(Cached):
-    """One service as some clients see it, or (without ports' clusters) a host that only rules name."""
+    """One service as some clients see it, or (without clusters for its ports) a host that only rules name."""
 
     transport: Transport = field(kw_only=True)
     host: str = field(kw_only=True)
     namespace: str = field(kw_only=True)
     name: str = field(kw_only=True)
     addresses: tuple[str, ...] = field(kw_only=True)
-    """Addresses that clients call it by, also ranges; empty where it has none."""
+    """Addresses and ranges that clients call it by; empty if it has none."""
     ports: tuple[Port, ...] = field(kw_only=True)
     resolution: str = field(kw_only=True)
     """As of ServiceEntries; HEADLESS, and RULES for a host that only rules name."""
     external: bool = field(kw_only=True)
     sans: tuple[str, ...] = field(kw_only=True)
     aliases: tuple[tuple[str, str], ...] = field(kw_only=True)
-    """(namespace, name) of ExternalName services that stand for it."""
+    """(namespace, name) of ExternalName services that are aliases of it."""
     security: tuple[Security, ...] = field(kw_only=True)
     routes: tuple[PortRoutes, ...] = field(kw_only=True)
-    """By port; empty where no rule says anything."""
+    """By port; empty if there are no rules for it."""
     rules: tuple[o.Resource[DestinationRule], ...] = field(kw_only=True)
     onward: tuple[tuple[str, tuple[int, ...], tuple[o.Resource[DestinationRule], ...]], ...] = field(kw_only=True)
     """(host, its ports, its DestinationRules) of other hosts that connections are routed to."""
     inline: tuple[EndpointsView, ...] = field(kw_only=True)
-    """Endpoints that stand in the clusters themselves: names that Envoy looks up."""
+    """Endpoints that are part of the clusters themselves: names that Envoy resolves."""
     instances: tuple[tuple[int, str], ...] = field(kw_only=True)
     """(port, address) of a headless service's endpoints, which clients call directly."""
     weighted: bool = field(kw_only=True)
-    """Whether localities have a say in its load balancing."""
+    """Whether localities matter for its load balancing."""
     origins: tuple[str, ...] = field(kw_only=True)
-    """The user's objects that it comes from."""
+    """The user's objects that it is made from."""
 
     def secured(self, port: int, subset: str) -> Security:
         return next((s for s in self.security if s.port == port and s.subset == subset), Security(port, subset, "none"))
@@ -128,14 +128,14 @@ class DomainSpace(Cached):
 
     hosts: HostSpace = field(kw_only=True)
     viewer: str = field(kw_only=True)
-    """The namespace whose bare short names count, where the hosts have some there; else empty."""
+    """The namespace whose bare short names apply, if the hosts have some there; else empty."""
     silenced: frozenset[tuple[str, str]] = field(kw_only=True)
-    """(host, spelling) that belongs to another host: Envoy allows each spelling once."""
+    """(host, spelling) pairs where the spelling belongs to another host: Envoy allows each spelling once."""
 
 
 @dataclass(frozen=True, eq=False)
 class Spaces(Cached, Generic[P]):
-    """All namespaces' parts; compared by the parts."""
+    """The parts of all namespaces; compared part by part."""
 
     parts: tuple[P, ...] = field(kw_only=True)
 
@@ -147,7 +147,7 @@ class Bind:
     port: int
     address: str
     captured: bool
-    """Reached through redirection; else Envoy listens there itself."""
+    """Whether it is reached through redirection; otherwise Envoy binds its address."""
     protocol: str
     hosts: tuple[HostView, ...]
 
@@ -182,24 +182,24 @@ class InboundPort:
     port: Port
     service: o.Service | None = None
     target: str = ""
-    """Where the application listens, where a Sidecar says so; else where the client wanted to go."""
+    """Where the application listens, if a Sidecar says so; otherwise the connection's original destination."""
     tls: ServerTLS | None = None
     pool: ConnectionPool | None = field(default=None, hash=False)
     bind: str = ""
-    """Envoy's own address for it, where it is not captured."""
+    """Envoy's own address for it, if it is not captured."""
     scoped: bool = False
     """From a Sidecar."""
 
 
 @dataclass(frozen=True)
 class Authorization:
-    """Who may reach a workload, and what its policies are read with."""
+    """Who may reach a workload, and what is needed to evaluate its policies."""
 
     policies: tuple[o.Resource[AuthorizationPolicy], ...] = ()
     domains: tuple[str, ...] = ()
     """The trust domain and its aliases, where it has any."""
     providers: tuple[ExtensionProvider, ...] = field(default=(), hash=False)
-    """Who may be asked; empty where no policy asks."""
+    """The providers that policies may ask; empty if no policy asks one."""
 
 
 UNRESTRICTED = Authorization()
@@ -207,7 +207,7 @@ UNRESTRICTED = Authorization()
 
 @dataclass(frozen=True, eq=False)
 class InboundView(Cached):
-    """What is particular to one workload."""
+    """What is specific to one workload."""
 
     transport: Transport = field(kw_only=True)
     pod: o.Pod = field(kw_only=True)
@@ -215,7 +215,7 @@ class InboundView(Cached):
     mtls_ports: tuple[tuple[int, str], ...] = field(kw_only=True)
     """Ports with a mode of their own."""
     policy: o.Ref | None = field(kw_only=True)
-    """The PeerAuthentication that ``mtls`` comes from."""
+    """The PeerAuthentication that ``mtls`` is from."""
     authorization: Authorization = field(kw_only=True)
     ports: tuple[InboundPort, ...] = field(kw_only=True)
     origins: tuple[str, ...] = field(kw_only=True)
@@ -230,18 +230,18 @@ class GatewayServer(Cached):
     target: int = field(kw_only=True)
     bind: str = field(kw_only=True)
     name: str = field(kw_only=True)
-    """The server's own; its filter chain is called so."""
+    """The server's own name, which is that of its filter chain."""
     route: str = field(kw_only=True)
     """The name of its route configuration; empty where connections are forwarded, not requests."""
     tls: ServerTLS | None = field(kw_only=True)
-    """How the gateway ends TLS; None for plain text and for TLS that passes through."""
+    """How the gateway terminates TLS; None for plain text and for TLS that passes through."""
     passthrough: bool = field(kw_only=True)
     automatic: bool = field(kw_only=True)
-    """AUTO_PASSTHROUGH: by names that say which cluster (``outbound_.80_._.host``)."""
+    """AUTO_PASSTHROUGH: the server name selects the cluster (``outbound_.80_._.host``)."""
     sni: tuple[str, ...] = field(kw_only=True)
-    """Names by which clients choose this server; empty for all."""
+    """Server names by which clients select this server; empty for all."""
     redirects: tuple[tuple[str, int], ...] = field(kw_only=True)
-    """(host, port) whose plain requests are sent to HTTPS."""
+    """(host, port) whose plain-text requests are redirected to HTTPS."""
     hosts: tuple[str, ...] = field(kw_only=True)
     origins: tuple[str, ...] = field(kw_only=True)
     requests: tuple[HostRoutes, ...] = field(kw_only=True)
@@ -255,12 +255,12 @@ class GatewayView(Cached):
     pod: o.Pod = field(kw_only=True)
     place: Place = field(kw_only=True)
     servers: tuple[GatewayServer, ...] = field(kw_only=True)
-    """Without those whose certificate is missing."""
+    """The servers whose certificates exist."""
 
 
 @dataclass(frozen=True)
 class Patch:
-    """One entry of an EnvoyFilter. Compared by where it stands."""
+    """One entry of an EnvoyFilter. Compared by its position."""
 
     ref: o.Ref
     version: str
@@ -270,13 +270,13 @@ class Patch:
 
 @dataclass(frozen=True)
 class View:
-    """Everything for one proxy. Exactly one of ``inbound`` and ``gateway`` is there."""
+    """Everything for one proxy. Exactly one of ``inbound`` and ``gateway`` is set."""
 
     outbound: OutboundView
     inbound: InboundView | None = None
     gateway: GatewayView | None = None
     credentials: tuple[o.Credential, ...] = ()
-    """Of a gateway's servers that end TLS, and of the rules that begin it."""
+    """Secrets of a gateway's servers that terminate TLS, and of the rules that originate it."""
     observability: Observability = DEFAULTS.observability
     patches: tuple[Patch, ...] = ()
-    """On the finished resources, in their order."""
+    """Applied to the finished resources, in order."""

@@ -1,4 +1,4 @@
-"""The views of all proxies of one mesh: queries over it, so that a change makes new only what it concerns."""
+"""The views of all proxies of one mesh: queries over it, so that a change recomputes only what it affects."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Views(Outbound):
         self.mesh.advance(objects, others)
 
     def of(self, pod: o.Pod, kind: str, metadata: Mapping[str, str] | None = None) -> View:
-        """``metadata``: what the proxy says of itself. The same view is the same object."""
+        """``metadata``: what the proxy reports about itself. An unchanged view is the same object."""
         dns = (metadata or {}).get("DNS_CAPTURE") == "true"
         gateway = kind == ROUTER
         out = self.outbound_view(self._client(pod, dns, gateway))
@@ -53,7 +53,7 @@ class Views(Outbound):
         return Client(pod.namespace, chosen, sidecar.ref if sidecar else None, pod.locality, dns, gateway)
 
     def outbound(self, namespace: str) -> OutboundView:
-        """What clients of a namespace see of whom no more is known."""
+        """What clients in a namespace see that have no other known properties."""
         sidecar = self.mesh.sidecar(namespace, {})
         return self.outbound_view(Client(namespace, sidecar=sidecar.ref if sidecar else None))
 
@@ -71,7 +71,7 @@ class Views(Outbound):
         return workload_view.inbound(self.mesh, pod, self.shared)
 
     def names(self, namespace: str) -> dict[str, list[str]]:
-        """Hosts that ServiceEntries add for clients of a namespace, with their addresses: what their DNS answers."""
+        """Hosts that ServiceEntries add for clients in a namespace, with their addresses: what their DNS answers."""
         return dict(self._names(namespace))
 
     @query
@@ -86,13 +86,13 @@ class Views(Outbound):
 
 
 def _by_name(found: Iterable[o.Credential]) -> tuple[o.Credential, ...]:
-    """Each once, in an order of their own; what a server names goes before what a rule names."""
+    """Without duplicates, in a fixed order; a server's come before a rule's."""
     named = {c.name: c for c in reversed(list(found))}
     return tuple(named[n] for n in sorted(named))
 
 
 def patches(found: tuple[o.Resource[EnvoyFilter], ...], metadata: Mapping[str, str]) -> tuple[Patch, ...]:
-    """Those for a proxy of this version and with this metadata."""
+    """The patches that apply to a proxy of this version and with this metadata."""
     return tuple(
         Patch(f.ref, f.version, i, spec)
         for f in found

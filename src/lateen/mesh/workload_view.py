@@ -1,4 +1,4 @@
-"""What is particular to one workload: the ports that it serves, and the policies that hold for it."""
+"""What is specific to one workload: the ports that it serves, and the policies that apply to it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _served(mesh: Mesh, pod: o.Pod) -> list[tuple[Port, o.Service]]:
     for service, p, number in found:
         kind = protocol(p)
         known = out.get(number)
-        # A service that says its protocol goes before one that does not.
+        # A service with an explicit protocol precedes one without.
         if number and kind != "udp" and (known is None or (known[0].protocol == "auto" and kind != "auto")):
             out[number] = (Port(number, p.name, kind), service)
     return list(out.values())

@@ -1,4 +1,4 @@
-"""Where requests end: the instances of services, and the workloads that they belong to."""
+"""Where requests end: instances of services, and the workloads that they belong to."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Instance:
     address: str
     port: int
     workload: Workload | None = None
-    """None for an address that nothing more is known of."""
+    """None for an address about which nothing else is known."""
     cluster: str = ""
-    """The cluster that it was found in; empty for the mesh's own."""
+    """The cluster that it was found in; empty for the mesh's own cluster."""
     network: str = ""
     locality: str = ""
     """region/zone/subzone"""

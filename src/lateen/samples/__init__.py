@@ -1,4 +1,4 @@
-"""Manifests to try the mesh with, and the programs behind their images; ``samples/`` of a checkout leads here."""
+"""Manifests to try the mesh with, and the programs behind their images; a checkout's ``samples/`` links to it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What our own processes and Envoy say to each other: ports, names, paths, node identity."""
+"""What our own processes and Envoy exchange: ports, names, paths, node identity."""

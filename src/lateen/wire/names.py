@@ -1,4 +1,4 @@
-"""How Envoy resources are called, so that they find each other. The names are Istio's."""
+"""The names of Envoy resources, by which they refer to each other. They are Istio's."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def sni(host: str, port: int, subset: str = "") -> str:
 
 
 def host(port: int, name: str) -> str:
-    """A virtual host that is a resource of its own, of the route configuration of a port."""
+    """A virtual host that is a resource of its own, in the route configuration of a port."""
     return f"{port}/{name}"
 
 
 def plain_host(name: str) -> str:
-    """As users know it, and as Istio calls it."""
+    """Names of resource types as users know them, and as Istio spells them."""
     head, slash, rest = name.partition("/")
     return rest if slash and head.isdigit() else name
 
@@ -32,22 +32,22 @@ INBOUND_PASSTHROUGH = "InboundPassthroughCluster"
 
 
 def credential(name: str) -> str:
-    """A gateway's certificate, by its secret."""
+    """A gateway's certificate, from its Secret."""
     return f"kubernetes://{name}"
 
 
 def file_certificate(chain: str, key: str) -> str:
-    """A certificate in the pod's files."""
+    """A certificate in files of the pod."""
     return f"file-cert:{chain}~{key}"
 
 
 def file_authorities(ca: str, crl: str = "") -> str:
-    """What others are verified with, in the pod's files."""
+    """CA certificates in files of the pod, for verifying peers."""
     return f"file-root:{ca}" + (f"~{crl}" if crl else "")
 
 
 def client_ca(name: str) -> str:
-    """What a gateway verifies its clients with."""
+    """The CA certificates with which a gateway verifies its clients."""
     return f"kubernetes://{name}-cacert"
 
 
@@ -62,7 +62,7 @@ VHDS = "type.googleapis.com/envoy.config.route.v3.VirtualHost"
 SDS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 ECDS = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
 ORDER = (CDS, EDS, SDS, ECDS, LDS, RDS, VHDS)
-"""Make before break: a resource is sent before what refers to it."""
+"""Make before break: a resource is sent before those that refer to it."""
 SHORT = {CDS: "CDS", EDS: "EDS", SDS: "SDS", ECDS: "ECDS", LDS: "LDS", RDS: "RDS", VHDS: "VHDS"}
 DEBUG = "istio.io/debug"
 """Type URL of questions about the control plane; also a prefix of some (istioctl's protocol)."""

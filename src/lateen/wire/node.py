@@ -1,11 +1,11 @@
-"""How a proxy introduces itself: the node id and metadata of its bootstrap."""
+"""How a proxy identifies itself: the node id and metadata of its bootstrap."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 ISTIO_VERSION = "1.32.0"
-"""The version of Istio whose API proxies have, for EnvoyFilters that ask for one."""
+"""The Istio version that proxies report, for EnvoyFilters that match on one."""
 SIDECAR, ROUTER = "sidecar", "router"
 """Kinds of proxies; a router is a gateway."""
 
@@ -42,15 +42,15 @@ PEER_HEADERS = (
     ("version", "x-lateen-peer-version"),
 )
 """What the client's sidecar tells the server's about its workload: (key, request header). The last two are sent only
-where they differ from service and revision: every header costs both proxies."""
+where they differ from service and revision, because every header costs both proxies."""
 PEER_FALLBACK = {"app": "service", "version": "revision"}
 
 
 def own_variable(key: str) -> str:
-    """The environment variable of Envoy with its own workload's value, for metrics."""
+    """The environment variable with the value of Envoy's own workload, for metrics."""
     return f"LATEEN_{key.upper()}"
 
 
 def peer_variable(key: str) -> str:
-    """The environment variable with the value of a peer header; empty where the header is not sent."""
+    """The environment variable with the value of a peer header; empty if the header is not sent."""
     return f"LATEEN_PEER_{key.upper()}"

@@ -18,14 +18,14 @@ class Resource:
 
 
 Changes = tuple[frozenset[str], frozenset[str]]
-"""(names that are new or changed, names that are gone)"""
+"""(names that are new or changed, names that are removed)"""
 
 
 class ResourceSet:
     """Resources of one type, shared by every proxy with an equal view; compared by identity.
 
-    A set can be the union of parts whose names do not overlap. What has changed between two unions is then looked for
-    in the parts that are not the same.
+    A set can be the union of parts whose names do not overlap; changes between two unions are then looked for only in
+    the parts that differ.
     """
 
     __slots__ = ("__weakref__", "_last", "_resources", "parts")
@@ -50,7 +50,7 @@ class ResourceSet:
         return self._resources
 
     def changes_since(self, old: ResourceSet | None) -> Changes:
-        """Worked out once for all proxies that had ``old``, which is not kept alive by it."""
+        """The difference to ``old``, computed once for all proxies that had it; does not keep ``old`` alive."""
         if old is None:
             return frozenset(self.resources), frozenset()
         if old is self:

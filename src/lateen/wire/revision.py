@@ -1,6 +1,7 @@
-"""A revision of the control plane, and the names of what belongs to it.
+"""A revision of the control plane, and the names of the objects that belong to it.
 
-Names are Istio's: the revision ``default`` has none in them. https://istio.io/latest/docs/setup/upgrade/canary/
+The names are Istio's: those of the revision ``default`` have no suffix.
+https://istio.io/latest/docs/setup/upgrade/canary/
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ class Revision:
     name: str = DEFAULT
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a name that cannot be part of Kubernetes' names."""
+        """Raises ValueError for a name that cannot be part of the names of Kubernetes objects."""
         if len(self.name) > _LONGEST or not _NAME.match(self.name):
             raise ValueError(
-                f'"{self.name}" is not a revision; write lower-case letters, digits and hyphens, at most {_LONGEST}: '
+                f'"{self.name}" is not a revision; use lower-case letters, digits and hyphens, at most {_LONGEST}: '
                 "1-21-0 instead of 1.21.0"
             )
 
@@ -37,31 +38,31 @@ class Revision:
 
     @property
     def istiod(self) -> str:
-        """Of the Service, the Deployment and the service account."""
+        """The name of the Service, the Deployment and the service account."""
         return self.of("istiod")
 
     @property
     def config_map(self) -> str:
-        """The mesh configuration."""
+        """The name of the ConfigMap with the mesh configuration."""
         return self.of("istio")
 
     @property
     def accepted_config_map(self) -> str:
-        """The last mesh configuration that could be used."""
+        """The name of the ConfigMap with the last valid mesh configuration."""
         return self.of("istio-accepted-config")
 
     @property
     def injector(self) -> str:
-        """Of the MutatingWebhookConfiguration and of the ConfigMap with its settings."""
+        """The name of the MutatingWebhookConfiguration and of the ConfigMap with its settings."""
         return self.of("istio-sidecar-injector")
 
     @property
     def installation(self) -> str:
-        """Of the ConfigMap that says what the installation was asked to be."""
+        """The name of the ConfigMap with the settings that the installation was made with."""
         return self.of("istio-installation")
 
     def validator(self, namespace: str) -> str:
-        """Of the ValidatingWebhookConfiguration."""
+        """The name of the ValidatingWebhookConfiguration."""
         return f"{self.of('istio-validator')}-{namespace}"
 
     def host(self, namespace: str) -> str:
@@ -72,5 +73,5 @@ class Revision:
         return {LABEL: self.name}
 
     def owns(self, labels: dict[str, str]) -> bool:
-        """Whether an object with these labels is this revision's: its own, or nobody's."""
+        """Whether an object with these labels belongs to this revision: it names it, or names none."""
         return labels.get(LABEL, self.name) == self.name

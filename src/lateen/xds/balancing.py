@@ -66,7 +66,7 @@ def by_locality(cluster: Any) -> None:
 
 
 def _utilized(found: api.BackendUtilization) -> extension_pb2.TypedExtensionConfig:
-    """By the load that backends report (ORCA)."""
+    """Balance by the load that backends report (ORCA)."""
     out = weighted_pb2.ClientSideWeightedRoundRobin(
         metric_names_for_computing_utilization=found.metric_names_for_computing_utilization
     )

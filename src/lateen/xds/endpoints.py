@@ -1,4 +1,4 @@
-"""Endpoints with what telemetry and transport selection need to know of each."""
+"""Endpoints, with the metadata that telemetry and transport selection need for each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lateen.xds import locality, pb
 
 
 def workload(pod: o.Pod) -> dict[str, str]:
-    """What metrics say of a workload; the keys are those of ``wire.node.PEER_HEADERS``."""
+    """What metrics record about a workload; the keys are those of ``wire.node.PEER_HEADERS``."""
     labels = pod.label_map
     app = labels.get("app") or labels.get("app.kubernetes.io/name") or ""
     service = labels.get("service.istio.io/canonical-name") or app or pod.owner
@@ -56,7 +56,7 @@ def _endpoint(i: Instance, mtls: bool) -> Any:
 
 
 def assignment(view: EndpointsView) -> Any:
-    """Endpoints by place; without a say of places all are in one group."""
+    """Endpoints by locality; in a single group if localities do not matter."""
     out = endpoint_pb2.ClusterLoadAssignment(cluster_name=view.cluster)
     for group in locality.groups(view.endpoints, view.locality):
         made = out.endpoints.add(load_balancing_weight=pb.u32(group.weight), priority=group.priority)
@@ -73,7 +73,7 @@ def of_cluster(view: EndpointsView) -> Resource:
 
 @derived
 def by_sni(view: EndpointsView) -> Resource:
-    """The same endpoints, of the cluster for AUTO_PASSTHROUGH."""
+    """The same endpoints for the cluster for AUTO_PASSTHROUGH."""
     found = assignment(view)
     _, port, subset, host = view.cluster.split("|")
     found.cluster_name = names.sni(host, int(port), subset)

@@ -1,6 +1,6 @@
 """A view in, resource sets out. Pure; equal parts of views give the same set objects, with the same bytes.
 
-What is made of a view, or of a part of it, is kept in the view and goes with it (``kit.derived``).
+What is derived from a view, or from a part of it, is stored in the view and freed with it (``kit.derived``).
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _listeners(view: OutboundView, seen: Observability) -> ResourceSet:
 
 
 def _known(kind: str, made: tuple[Resource, ...]) -> ResourceSet:
-    """Known by its contents: a set that a proxy still has outlives the view that it was made of."""
+    """Identified by its contents: a set that a proxy still has outlives the view that it was made from."""
     return _shared((kind, tuple((r.name, r.version) for r in made)), lambda: _set(made))
 
 
@@ -175,7 +175,7 @@ def _gateway_authorization(view: GatewayView) -> ResourceSet:
 
 @derived
 def generate(view: View) -> dict[str, Sets]:
-    """Type URL -> the sets whose union the proxy shall have."""
+    """Type URL -> the sets whose union the proxy should have."""
     out = view.outbound
     shared_clusters = (_fixed_clusters(out), _all_clusters(out.host_spaces))
     shared_endpoints = _all_endpoints(out.endpoint_spaces)

@@ -1,6 +1,6 @@
 """Locality load balancing: failover by priorities, distribution by weights.
 
-Facts: https://istio.io/latest/docs/reference/config/networking/destination-rule/#LocalityLoadBalancerSetting.
+Source: https://istio.io/latest/docs/reference/config/networking/destination-rule/#LocalityLoadBalancerSetting.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _rank(i: Instance, asked: Locality, setting: LocalityLb) -> int:
 
 
 def _by_labels(instance: Instance, asked: Locality, setting: LocalityLb) -> int:
-    """The fewer labels (from the first on) are alike, the later; ``label=value`` stands for the client's."""
+    """Priority by the number of leading labels that agree with the client's; ``label=value`` overrides the client's."""
     mine = dict(zip(TOPOLOGY, _parts(asked.here), strict=True)) | dict(asked.labels)
     theirs = dict(zip(TOPOLOGY, _parts(instance.locality), strict=True)) | instance.labels
     for i, text in enumerate(setting.failover_priority):

@@ -39,7 +39,7 @@ def address(host: str, port: int) -> address_pb2.Address:
 
 @lru_cache(maxsize=8)
 def ads(patience_s: float = 0) -> config_source_pb2.ConfigSource:
-    """A resource by ADS. Envoy goes on without it after ``patience_s`` seconds; 0 waits without a limit."""
+    """A resource by ADS. Envoy continues without it after ``patience_s`` seconds; 0 waits without limit."""
     return config_source_pb2.ConfigSource(
         ads=config_source_pb2.AggregatedConfigSource(),
         initial_fetch_timeout=duration(patience_s),

@@ -40,7 +40,7 @@ def access_log(seen: Observability) -> tuple[Any, ...]:
     text = seen.access_log_format or FORMAT
     source = substitution_format_string_pb2.SubstitutionFormatString()
     source.text_format_source.inline_string = text if text.endswith("\n") else text + "\n"
-    if "%REQ_WITHOUT_QUERY(" in text:  # the only operator of Istio's documents that Envoy does not have built in
+    if "%REQ_WITHOUT_QUERY(" in text:  # the only operator in Istio's documentation that Envoy does not have built in
         formatter = req_without_query_pb2.ReqWithoutQuery()
         source.formatters.add(name="envoy.formatter.req_without_query", typed_config=pb.any_of(formatter))
     log = file_pb2.FileAccessLog(path=seen.access_log_file, log_format=source)

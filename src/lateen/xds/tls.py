@@ -43,8 +43,8 @@ CIPHER_LIST = (
     "AES256-GCM-SHA384",
     "AES128-GCM-SHA256",
 )
-"""What a server of the mesh accepts with TLS 1.2, in Istio's order; the suites of TLS 1.3 cannot be chosen. Facts:
-``SupportedCiphers`` in pilot/pkg/security/authn/utils.go."""
+"""Cipher suites that a server of the mesh accepts for TLS 1.2, in Istio's order; those of TLS 1.3 cannot be chosen.
+Source: ``SupportedCiphers`` in pilot/pkg/security/authn/utils.go."""
 CURVES = ("X25519", "P-256")
 
 
@@ -113,9 +113,9 @@ _VERSIONS = {"TLSV1_0": "TLSv1_0", "TLSV1_1": "TLSv1_1", "TLSV1_2": "TLSv1_2", "
 
 
 PATIENCE_S = 1.0
-"""A host or server whose certificate is missing fails by itself after this time (``Secret is not supplied by SDS``); it
-must not hold up the proxy's start. It works once the Secret is there; a file that is missing is refused by Envoy, and
-looked for again when the proxy connects anew."""
+"""Seconds after which a host or server whose certificate is missing fails by itself (``Secret is not supplied by
+SDS``), so that it does not hold up the proxy's start. It works once the Secret exists; a missing file is rejected by
+Envoy, and looked for again when the proxy reconnects."""
 
 
 def _by_ads(name: str, patience_s: float = PATIENCE_S) -> secret_pb2.SdsSecretConfig:

@@ -1,5 +1,5 @@
-"""Istio's annotations: known, in the right place, with values that can be read. The table is of facts: names, the
-kinds they belong on, and how settled they are."""
+"""Istio's annotations: whether they are known, on the right kind of object, and have valid values. The table lists
+their names, the kinds that they belong on, and their stability."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ WRITTEN_BY_US = {"sidecar.istio.io/status", "sidecar.istio.io/interceptionMode",
 
 
 def _annotated(snapshot: Snapshot) -> Iterator[tuple[Source, str, Mapping[str, str]]]:
-    """(object, the kind that its annotations are for, annotations); a Deployment's pods as well as itself."""
+    """(object, the kind that its annotations are for, annotations); a Deployment's pod template as well as itself."""
     for s in snapshot.all("Namespace", "Service", "Pod", "Deployment"):
         yield s, s.kind, s.annotations
         if s.kind == "Deployment":

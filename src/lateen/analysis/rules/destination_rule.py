@@ -1,4 +1,4 @@
-"""DestinationRules: do they verify servers, and do their hosts and subsets have anything behind them?"""
+"""DestinationRules: whether they verify servers, and whether their hosts and subsets select anything."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def ca_certificates(snapshot: Snapshot) -> Iterator[Message]:
 
 
 def _unverified(tls: Json | None, dr: Source) -> str:
-    """The mode, where TLS is begun without anything to check the server with.
+    """The mode, if TLS is originated without anything to verify the server with.
 
-    A credential is used by sidecars only in rules with a workloadSelector.
+    Sidecars use a credential only in rules with a workloadSelector.
     """
     if not tls or tls.get("mode") not in ("SIMPLE", "MUTUAL") or tls.get("caCertificates"):
         return ""
@@ -63,7 +63,7 @@ def subsets(snapshot: Snapshot) -> Iterator[Message]:
 
 
 def _has(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool:
-    """Topology labels that are empty are of no place, and match nothing."""
+    """Empty topology labels denote no place and match nothing."""
     return all(labels.get(k) == v and not (k in TOPOLOGY and not v) for k, v in wanted.items())
 
 

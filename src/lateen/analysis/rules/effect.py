@@ -1,4 +1,4 @@
-"""Objects that are accepted and have less effect than their authors may think. Istio is silent about them."""
+"""Objects that are accepted but have less effect than their authors may expect. Istio does not report these."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONNECTIONS = ("", "TCP", "MONGO", "MYSQL", "REDIS")
     "destinationrule.NamespaceAnalyzer", "Checks for destination rules in namespaces where no client looks for them"
 )
 def namespaces(snapshot: Snapshot) -> Iterator[Message]:
-    """A rule counts for clients of its own namespace; that of the service's and the root namespace for others, too."""
+    """A rule applies to clients in its own namespace; one in the service's or the root namespace also to others."""
     hosts = Hosts.of(snapshot)
     root = str(snapshot.mesh.get("rootNamespace") or snapshot.root)
     for dr in snapshot.all("DestinationRule"):
@@ -37,7 +37,7 @@ def namespaces(snapshot: Snapshot) -> Iterator[Message]:
     "serviceentry.SharedPortAnalyzer", "Checks for service entries whose connections cannot be told from another's"
 )
 def shared_ports(snapshot: Snapshot) -> Iterator[Message]:
-    """Without an address, all that tells connections apart is the port: the oldest entry gets all of them."""
+    """Without an address, connections can be told apart only by port: the oldest entry gets all of them."""
     first: dict[object, Source] = {}
     for se in sorted(snapshot.all("ServiceEntry"), key=age):
         if se.spec.get("addresses") or se.spec.get("resolution") in (None, "NONE"):
@@ -78,7 +78,7 @@ def ports(snapshot: Snapshot) -> Iterator[Message]:
 
 
 def _target(pod: Source, port: Json) -> str:
-    """The number of the pod's port that a Service's port leads to."""
+    """The pod port that a port of a Service leads to."""
     target = port.get("targetPort") or port.get("port")
     if isinstance(target, int):
         return str(target)

@@ -1,4 +1,4 @@
-"""EnvoyFilters whose patches can miss, or never apply."""
+"""EnvoyFilters whose patches may not match, or never apply."""
 
 from __future__ import annotations
 

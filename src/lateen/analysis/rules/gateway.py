@@ -1,4 +1,4 @@
-"""Gateways: ports, certificates and conflicts; gateways of Kubernetes' Gateway API."""
+"""Gateways: ports, certificates and conflicts; and gateways of the Gateway API."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CRD_MINIMUM = {
     "tlsroutes": "v1.5.0",
     "tcproutes": "v1.6.0",
 }
-"""From which release of the Gateway API on a kind is read; facts from Istio's notes on the kinds that it serves."""
+"""The first release of the Gateway API in which each kind is supported, from Istio's notes on supported kinds."""
 CA = ("ca.crt", "cacert")
 MUTUAL = ("MUTUAL", "OPTIONAL_MUTUAL")
 BUNDLE = "gateway.networking.k8s.io/bundle-version"
@@ -90,7 +90,7 @@ def secrets(snapshot: Snapshot) -> Iterator[Message]:
 
 
 def _without_authority(snapshot: Snapshot, gw: Source, secret: Source, tls: Json, path: Path) -> Iterator[Message]:
-    """A server that verifies its clients needs the certificates to verify them with, else istiod leaves it out."""
+    """A server that verifies clients needs CA certificates to verify them with, or else istiod leaves it out."""
     name = str(tls.get("caCertCredentialName") or f"{secret.name}-cacert")
     other = snapshot.get("Secret", secret.namespace, name)
     if other is None and tls.get("caCertCredentialName"):
@@ -102,7 +102,7 @@ def _without_authority(snapshot: Snapshot, gw: Source, secret: Source, tls: Json
 
 
 def _value(secret: Json, *names: str) -> bytes:
-    """The first of these keys that a Secret has, decoded; ``stringData`` is what a file may have instead."""
+    """The first of these keys that a Secret has, decoded; in a file, it may be in ``stringData``."""
     data: Mapping[str, Any] = secret.get("data") or {}
     plain: Mapping[str, Any] = secret.get("stringData") or {}
     for name in names:
@@ -117,7 +117,7 @@ def _value(secret: Json, *names: str) -> bytes:
 
 
 def _is_certificate(secret: Source) -> bool:
-    """A certificate chain and its key, in either of the two spellings, or only CA certificates."""
+    """A certificate chain and its key, in either spelling, or only CA certificates."""
     if "certificate" not in secret.memo:
         certificate, key = _value(secret.obj, "tls.crt", "cert"), _value(secret.obj, "tls.key", "key")
         alone = bool(_value(secret.obj, *CA)) if not certificate and not key else _readable(certificate, key)
@@ -126,7 +126,7 @@ def _is_certificate(secret: Source) -> bool:
 
 
 def _readable(certificate: bytes, key: bytes) -> bool:
-    """As far as Istio's own check goes; whether the two belong together is Envoy's to say."""
+    """Checks as much as Istio does; whether certificate and key belong together is left to Envoy."""
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
 

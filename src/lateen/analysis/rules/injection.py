@@ -82,7 +82,7 @@ def images(snapshot: Snapshot) -> Iterator[Message]:
 
 
 def _plain(image: str) -> str:
-    """Without the variant, which the workload's own configuration may choose."""
+    """The image without its variant, which the workload's own configuration may choose."""
     for variant in ("-distroless", "-debug"):
         image = image.removesuffix(variant)
     return image
@@ -93,7 +93,7 @@ def _plain(image: str) -> str:
 )
 def image_auto(snapshot: Snapshot) -> Iterator[Message]:
     for pod in snapshot.all("Pod"):
-        if _auto(pod.spec):  # the injector has had its turn and left it
+        if _auto(pod.spec):  # the injector has run and left it as it is
             yield message("IST0147", pod, "Pod", pod.name, path=("spec", "containers"))
     hooks = [
         hook

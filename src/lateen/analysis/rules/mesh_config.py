@@ -1,4 +1,4 @@
-"""What istiod would say of the mesh configuration."""
+"""Problems that istiod would report about the mesh configuration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lateen.api.mesh import reading
 from lateen.kit.jsons import dig
 
 NAME = "istio"
-"""Of the ConfigMap; that of a revision has its name behind a hyphen, and a label that says which."""
+"""The revision of a ConfigMap: its name ends with a hyphen and the revision, and a label names it."""
 
 
 @analyzer("meshconfig.MeshConfigAnalyzer", "Checks the mesh configuration in the control plane's ConfigMaps")

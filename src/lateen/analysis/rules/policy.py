@@ -27,7 +27,7 @@ def _in_mesh(pod: Source) -> bool:
 def _conflicts(
     snapshot: Snapshot, chosen: list[tuple[Source, Mapping[str, Any]]], code: str, path: Path
 ) -> Iterator[Message]:
-    """Objects of one namespace that select the same pod: each reported once, with the first such pod."""
+    """Objects of one namespace that select the same pod: each is reported once, with the first such pod."""
     selecting: dict[str, list[Source]] = {}
     for s, labels in chosen:
         for pod in snapshot.pods(labels, s.namespace):

@@ -32,7 +32,7 @@ def _public(vs: Source) -> bool:
 
 @analyzer("virtualservice.ShadowedRulesAnalyzer", "Checks for virtual services that an older one shadows")
 def shadowed(snapshot: Snapshot) -> Iterator[Message]:
-    """For each VirtualService and host, where an older one of the same host takes everything."""
+    """For each VirtualService and host that is shadowed by an older VirtualService."""
     for (place, host), found in meetings(snapshot).items():
         for kind in ("http", "tcp"):
             first = None
@@ -51,7 +51,7 @@ def _where(place: str) -> str:
 
 
 def _shared_ports(snapshot: Snapshot) -> Iterator[Message]:
-    """A plain TCP port does not tell hosts apart: of several VirtualServices with other hosts, the oldest has it."""
+    """A plain TCP port cannot distinguish hosts: of several VirtualServices, the oldest one gets it."""
     users: dict[tuple[str, object], list[Source]] = {}
     for vs in sorted(snapshot.all("VirtualService"), key=age):
         if not vs.spec.get("tcp"):
@@ -66,7 +66,8 @@ def _shared_ports(snapshot: Snapshot) -> Iterator[Message]:
         if not _takes(snapshot, first, "tcp"):
             continue
         for vs in found[1:]:
-            if not set(vs.spec.get("hosts") or []) & set(first.spec.get("hosts") or []):  # else it is told by its host
+            # otherwise it is distinguished by host
+            if not set(vs.spec.get("hosts") or []) & set(first.spec.get("hosts") or []):
                 yield message("LAT0101", vs, _where(place), f"TCP port {port}", first.full, path=("spec", "tcp"))
 
 
@@ -75,7 +76,7 @@ def _shared_ports(snapshot: Snapshot) -> Iterator[Message]:
     "Checks for virtual services whose exact host keeps requests from one with a wildcard",
 )
 def hidden(snapshot: Snapshot) -> Iterator[Message]:
-    """A proxy takes the most specific host first and does not go back to a wider one: what it does not match is 404."""
+    """A proxy takes the most specific host and does not fall back to a wider one: what that does not match gets 404."""
     found = meetings(snapshot)
     if not any(host.startswith("*") for _, host in found):
         return
@@ -92,12 +93,12 @@ def hidden(snapshot: Snapshot) -> Iterator[Message]:
 
 
 def _wider(host: str) -> Iterator[str]:
-    """The patterns with a wildcard that contain a host, the narrowest first."""
+    """The wildcard patterns that contain a host, the narrowest first."""
     yield from (f"*{host[at:]}" for at in range(2 if host.startswith("*") else 0, len(host) + 1))
 
 
 def _uses(server: Json) -> tuple[str, str]:
-    """(kind of routes that a server uses, what it is in words)"""
+    """(the kind of routes that a server uses, the server in words)"""
     protocol = str((server.get("port") or {}).get("protocol") or "").upper()
     mode = str((server.get("tls") or {}).get("mode") or "PASSTHROUGH")
     if protocol in HTTP:
@@ -123,7 +124,7 @@ def kinds_of_routes(snapshot: Snapshot) -> Iterator[Message]:
             used = {kind for _, kind, _ in servers}
             given = [k for k in ("http", "tls", "tcp") if vs.spec.get(k)]
             if used & set(given):
-                continue  # routes for its other servers are no mistake
+                continue  # not a mistake: they are for its other servers
             for kind in given:
                 at, wanted, words = servers[0]
                 path: Path = ("spec", kind)

@@ -1,4 +1,4 @@
-"""What the validating webhook would say."""
+"""Problems that the validating webhook would report."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _unreachable(source: Source) -> Iterator[Message]:
 
 
 def path_of(text: str) -> Path:
-    """``spec.http[0].match[1].headers[x-y]`` -> its parts."""
+    """The components of ``spec.http[0].match[1].headers[x-y]``."""
     out: list[str | int] = []
     for part in text.split("."):
         name, *rest = part.split("[")

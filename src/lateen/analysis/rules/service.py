@@ -107,7 +107,7 @@ def addresses(snapshot: Snapshot) -> Iterator[Message]:
     "Checks if multiple ServiceEntries define the same host and port with different protocols",
 )
 def conflicting_protocols(snapshot: Snapshot) -> Iterator[Message]:
-    """Where some namespace sees both entries."""
+    """Only reported if some namespace sees both entries."""
     found: dict[tuple[str, int], list[tuple[Source, str, set[str]]]] = {}
     for se in snapshot.all("ServiceEntry"):
         seen = snapshot.visible(se, se.spec.get("exportTo") or [])

@@ -1,4 +1,4 @@
-"""VirtualServices: do their hosts, subsets, gateways and ports exist, and do they contradict each other?"""
+"""VirtualServices: whether their hosts, subsets, gateways and ports exist, and whether they conflict."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _mesh_subsets(snapshot: Snapshot) -> Iterator[tuple[str, Source]]:
 
 
 def _without_subset(vs: Source, split: dict[str, list[Source]]) -> Iterator[Message]:
-    """A gateway does not follow the mesh's rules for a host: its own rule must name the subset."""
+    """A gateway does not follow the mesh's rules for a host: its own rule has to name the subset."""
     if for_mesh(vs):
         return
     for path, d, mirror in destinations(vs.spec):

@@ -1,4 +1,4 @@
-"""Webhooks: do injectors exist and keep out of each other's way, and where are external control planes?"""
+"""Webhooks: whether injectors exist and do not overlap, and the addresses of external control planes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ def webhooks(snapshot: Snapshot) -> Iterator[Message]:
 
 
 def _injector(hook: Json) -> tuple[str, ...]:
-    """Who is asked. Two webhooks of one injector do not inject twice: it leaves pods alone that have its proxy."""
+    """The service that is called. Two webhooks of one injector do not inject twice: it skips pods that have its
+    proxy."""
     client = hook.get("clientConfig") or {}
     service = client.get("service") or {}
     return tuple(str(v) for v in (service.get("namespace"), service.get("name"), client.get("url")))
@@ -68,7 +69,7 @@ def _matches(hook: Json, namespace: dict[str, str], labels: dict[str, str]) -> b
 
 
 def _situations(hooks: list[tuple[Source, int, Json]]) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
-    """Every combination of the labels that injectors select by, on a namespace and on a pod."""
+    """Every combination, on a namespace and on a pod, of the labels that injectors select by."""
     revisions = {"default"}
     for _, _, hook in hooks:
         for field in ("namespaceSelector", "objectSelector"):

@@ -16,15 +16,15 @@ __all__ = ["render", "render_pod"]
 
 
 def render_pod(text: str, c: Context) -> Json:
-    """The partial pod that a template makes. Raises ValueError."""
+    """The partial pod that a template produces. Raises ValueError."""
     out = yamldoc.load(render(text, _data(c))) or {}
     if not isinstance(out, dict):
-        raise ValueError("it makes no YAML mapping")
+        raise ValueError("it does not produce a YAML mapping")
     return out
 
 
 def _data(c: Context) -> Json:
-    """SidecarTemplateData, with objects as JSON; ``.Spec.Containers`` finds ``containers``."""
+    """Istio's SidecarTemplateData, with objects as JSON; ``.Spec.Containers`` finds ``containers``."""
     meta = {"annotations": {}, "labels": {}, "name": "", "namespace": c.namespace, **(c.pod.get("metadata") or {})}
     config = {"interceptionMode": "REDIRECT", "proxyMetadata": {}, **c.config}
     mesh = {"trustDomain": c.settings.trust_domain, **c.settings.mesh}

@@ -1,4 +1,4 @@
-"""The functions that templates call: Go's own, Istio's, and those of Sprig that injection templates use."""
+"""The functions available to templates: Go's own, Istio's, and those of Sprig that injection templates use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def truth(value: Any) -> bool:
 
 
 def go_text(value: Any) -> str:
-    """As Go's ``fmt`` prints it, roughly: JSON for mappings."""
+    """Roughly as Go's ``fmt`` prints it: JSON for mappings."""
     match value:
         case None:
             return ""
@@ -82,12 +82,12 @@ def _exclude_port(port: Any, ports: str) -> str:
 
 
 def _indent(spaces: int, text: str) -> str:
-    """Sprig's: every line."""
+    """Sprig's indent: every line."""
     return "\n".join(" " * min(int(spaces), 200) + line for line in text.split("\n"))
 
 
 def _istio_indent(spaces: int, text: str) -> str:
-    """Istio's: every line but the first, which the template has indented."""
+    """Istio's indent: every line but the first, which the template has indented."""
     first, *rest = text.split("\n")
     return "\n".join([first, *(" " * min(int(spaces), 200) + line for line in rest)])
 
@@ -123,7 +123,7 @@ def _fail(text: Any) -> None:
 
 def _repeat(count: int, text: str) -> str:
     if count * len(text) > MAX_TEXT:
-        raise ValueError("the text gets too long")
+        raise ValueError("the text becomes too long")
     return text * count
 
 
@@ -147,7 +147,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "applicationPorts": _ports_of,
     "contains": lambda needle, text: go_text(needle) in go_text(text),
     "directory": lambda path: path.rpartition("/")[0] + "/" if "/" in path else "",
-    "env": lambda *named: named[-1],  # the default: a template does not see istiod's environment
+    "env": lambda *named: named[-1],  # the default: templates have no access to istiod's environment
     "excludeInboundPort": _exclude_port,
     "formatDuration": go_text,
     "fromJSON": lambda text: jsons.loads(text),

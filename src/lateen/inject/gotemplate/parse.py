@@ -1,4 +1,4 @@
-"""From the text of a Go template to a tree."""
+"""Parses the text of a Go template into a tree."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_DEPTH = 100
 
 
 class TemplateError(ValueError):
-    """A template that cannot be read or filled; one sentence with the line."""
+    """A template that cannot be parsed or executed; one sentence with the line."""
 
 
 @dataclass
@@ -51,12 +51,12 @@ def parse(text: str) -> Tree:
     parser = _Parser(_pieces(text))
     body, end = parser.block(0)
     if end:
-        raise TemplateError(f"line {parser.line}: {{{{ {end} }}}} without a beginning")
+        raise TemplateError(f"line {parser.line}: unexpected {{{{ {end} }}}}")
     return Tree(body, parser.defined)
 
 
 def _pieces(text: str) -> list[tuple[str, str, int]]:
-    """(text or action, content, line), with the spaces that dashes take away taken away."""
+    """(text or action, contents, line), with the whitespace trimmed that dashes trim."""
     out: list[tuple[str, str, int]] = []
     at, trim = 0, False
     for found in _ACTION.finditer(text):
@@ -152,7 +152,7 @@ def tokens_of(text: str, line: int) -> list[Token]:
     while at < len(text.rstrip()):
         found = _TOKEN.match(text, at)
         if found is None or found.end() == at:
-            raise TemplateError(f'line {line}: "{text[at:].strip()[:40]}" cannot be read')
+            raise TemplateError(f'line {line}: "{text[at:].strip()[:40]}" cannot be parsed')
         kind = str(found.lastgroup)
         value: Any = found[kind]
         if kind == "text":

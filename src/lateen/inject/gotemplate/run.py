@@ -1,4 +1,4 @@
-"""Filling a Go template: a tree and data in, text out. Bounded, so that no template can hold istiod up."""
+"""Executes a Go template: a tree and data in, text out. Bounded, so that no template can block istiod."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_TEXT = 4 * 1024 * 1024
 
 
 def render(text: str, data: Any) -> str:
-    """Raises TemplateError, with the line."""
+    """Raises TemplateError, which has the line."""
     run = _Run(parse(text))
     run.nodes(run.tree.body, data, {"$": data})
     return "".join(run.out)
@@ -26,11 +26,11 @@ class _Run:
     def nodes(self, nodes: list[Node], dot: Any, variables: dict[str, Any]) -> None:
         self.depth += 1
         if self.depth > 100:
-            raise TemplateError("templates call each other without an end")
+            raise TemplateError("templates call each other endlessly")
         for node in nodes:
             self.steps += 1
             if self.steps > MAX_STEPS or self.size > MAX_TEXT:
-                raise TemplateError(f"line {node.line}: it makes too much")
+                raise TemplateError(f"line {node.line}: it produces too much output")
             try:
                 self._node(node, dot, variables)
             except TemplateError:
@@ -114,7 +114,7 @@ class _Run:
         if callable(value):
             return value(*(self._operand(t, dot, variables, line) for t in command[1:]), *last)
         if len(command) > 1 or last:
-            raise TemplateError(f"line {line}: {go_text(name)!r} is no function")
+            raise TemplateError(f"line {line}: {go_text(name)!r} is not a function")
         return value
 
     def _operand(self, token: Any, dot: Any, variables: dict[str, Any], line: int) -> Any:
@@ -138,7 +138,7 @@ class _Run:
 
 
 class _Scope(dict[str, Any]):
-    """Variables of a block; those of the blocks around it are seen and can be set."""
+    """Variables of a block; those of enclosing blocks are visible and can be set."""
 
     def __init__(self, outer: dict[str, Any]) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ def _set(variables: dict[str, Any], name: str, value: Any, declares: bool) -> No
 
 
 def _fields(value: Any, chain: str) -> Any:
-    """``.Spec.Containers`` over JSON: Go's name, or JSON's. What is not there is nothing; ``.GetX`` reads X."""
+    """Resolve ``.Spec.Containers`` in JSON, by Go's name or JSON's. What does not exist is nil; ``.GetX`` reads X."""
     for name in filter(None, chain.split(".")):
         value = _field(value, name)
     return value

@@ -1,1 +1,1 @@
-"""What users write, turned into the mesh's own routes (``mesh.routing``): one module for each family of kinds."""
+"""Turns what users write into the mesh's own routes (``mesh.routing``): one module for each family of kinds."""

@@ -1,8 +1,8 @@
 """VirtualServices whose routes are written in another VirtualService (``delegate``).
 
-A delegate has no hosts and no gateways of its own. Its routes take the place of the root's route: with both matches
-at once, and with the root's settings where they have none. Where two matches cannot both hold, there is no route.
-Facts: https://istio.io/latest/docs/reference/config/networking/virtual-service/#Delegate.
+A delegate has no hosts and no gateways of its own. Its routes replace the root's route, with both matches combined, and
+with the root's settings where they have none. Where two matches are mutually exclusive, there is no route.
+Source: https://istio.io/latest/docs/reference/config/networking/virtual-service/#Delegate.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lateen.mesh.outcomes import Outcome, Problem
 
 Rule = o.Resource[VirtualService]
 Find = Callable[[str, str, str], Rule | None]
-"""(name, namespace, who asks) -> the delegate, if it is there and exported to whoever asks"""
+"""(name, namespace, who asks) -> the delegate, if it exists and is exported to whoever asks"""
 Resolve = Callable[[str, str], str]
 
 _TEXTS = ("uri", "scheme", "method", "authority")
@@ -70,7 +70,7 @@ def _both(root: HTTPMatchRequest, own: HTTPMatchRequest) -> HTTPMatchRequest:
 def _matches(
     root: tuple[HTTPMatchRequest, ...], own: tuple[HTTPMatchRequest, ...]
 ) -> tuple[HTTPMatchRequest, ...] | None:
-    """None where a match of the delegate fits none of the root's."""
+    """None if no match of the delegate is compatible with one of the root's."""
     if not root or not own:
         return root or own
     found = tuple(_both(r, m) for r in root for m in own if not _excluded(r, m))
@@ -78,7 +78,7 @@ def _matches(
 
 
 def _absolute(route: HTTPRoute, namespace: str, resolve: Resolve) -> HTTPRoute:
-    """Short names are of the delegate's own namespace."""
+    """Short names belong to the delegate's own namespace."""
 
     def full(d: Destination) -> Destination:
         return msgspec.structs.replace(d, host=resolve(d.host, namespace))
@@ -103,7 +103,7 @@ def _merged(root: HTTPRoute, delegate: Rule, resolve: Resolve) -> Iterator[HTTPR
 
 
 def whole(vs: Rule, find: Find, resolve: Resolve) -> Rule:
-    """The rule with its delegates' routes in place. A delegate that is not there has no routes."""
+    """The rule with its delegates' routes merged in. A missing delegate has no routes."""
     if not any(r.delegate for r in vs.spec.http):
         return vs
     routes: list[HTTPRoute] = []

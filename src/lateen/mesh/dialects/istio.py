@@ -1,6 +1,6 @@
 """Istio's VirtualService as routes.
 
-Facts: https://istio.io/latest/docs/reference/config/networking/virtual-service/.
+Source: https://istio.io/latest/docs/reference/config/networking/virtual-service/.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Find = Callable[[str, str], tuple[str, tuple[int, ...]]]
 
 
 class At(NamedTuple):
-    """Where rules apply: gateways by all their spellings, and the port and scheme that clients ask for."""
+    """Where rules apply: gateways in all their spellings, and the port and scheme that clients use."""
 
     gateways: tuple[str, ...]
     port: int
@@ -49,8 +49,8 @@ def connection_targets(spec: api.VirtualService) -> Iterator[str]:
 
 
 def of_host(rules: tuple[Rule, ...], port: int, find: Find) -> PortRoutes:
-    """Of a mesh host's port, for sidecars. Rules of one host are asked one after the other, the oldest first (Istio
-    takes the oldest only)."""
+    """The routes of a mesh host's port, for sidecars. Several rules for one host are tried in order, the oldest first
+    (Istio uses only the oldest)."""
     if not rules:
         return PortRoutes(port)
     at = At(MESH, port)
@@ -65,7 +65,7 @@ def of_host(rules: tuple[Rule, ...], port: int, find: Find) -> PortRoutes:
 
 
 def merged(rules: Iterable[Rule], at: At, find: Find) -> Iterator[Route]:
-    """Up to the first route that takes all requests."""
+    """Routes up to the first that matches all requests."""
     for vs in rules:
         found = requests(vs, at, find)
         yield from found
@@ -86,7 +86,7 @@ def requests(vs: Rule, at: At, find: Find) -> list[Route]:
             out.append(_route(vs, (i, j), m, at, backends, mirrors))
         if not http.match:
             out.append(_route(vs, (i, -1), None, at, backends, mirrors))
-            return out  # nothing after a route without a match can be reached
+            return out  # a route after one without a match cannot be reached
     return out
 
 
@@ -113,7 +113,7 @@ def _unconditional(m: api.HTTPMatchRequest) -> bool:
 
 
 def _weighted(http: api.HTTPRoute) -> list[api.HTTPRouteDestination]:
-    """A weight of 0 gets nothing, unless no other has one."""
+    """Drop backends with weight 0, unless no other backend has a weight."""
     return [r for r in http.route if r.weight != 0] or list(http.route)
 
 
@@ -144,8 +144,8 @@ def _route(
 def _backend(
     d: api.Destination, vs: Rule, asked: int, find: Find, weight: int | None = 100, headers: api.Headers | None = None
 ) -> Backend:
-    """A destination without a port takes the service's only one, else the one that was asked for. One that nobody has
-    defined is a cluster that no proxy knows: requests get 503, as in Istio."""
+    """A destination without a port gets the service's only one, or else the requested one. One that does not exist
+    becomes a cluster that no proxy has: requests get 503, as in Istio."""
     host, ports = find(d.host, vs.ref.namespace)
     port = d.port.number if d.port and d.port.number else ports[0] if len(ports) == 1 else asked
     return Backend(host, port, d.subset, weight or 0, headers)
@@ -167,7 +167,7 @@ Bound = Iterable[tuple[Rule, tuple[str, ...]]]
 
 
 def by_name(rules: Bound, port: int, find: Find) -> Iterator[ConnectionRoute]:
-    """TLS routes: by the name that clients ask for and where they want to go, in the users' order."""
+    """TLS routes by server name and destination address, in the users' order."""
     for vs, gateways in rules:
         for route in vs.spec.tls:
             backends = _connected(route.route, vs, port, find)
@@ -195,7 +195,7 @@ def by_place(rules: Bound, port: int, find: Find) -> Iterator[ConnectionRoute]:
 
 
 def _connected(routes: tuple[api.RouteDestination, ...], vs: Rule, port: int, find: Find) -> tuple[Backend, ...]:
-    """A weight of 0 gets nothing, unless it is the only one."""
+    """Drop weights of 0, unless it is the only backend."""
     return tuple(
         _backend(r.destination, vs, port, find, r.weight or 100) for r in routes if len(routes) == 1 or r.weight
     )

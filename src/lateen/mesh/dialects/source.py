@@ -1,6 +1,6 @@
-"""Rules that are only for some clients: ``sourceLabels`` and ``sourceNamespace`` of a VirtualService's matches.
+"""Rules for some clients only: ``sourceLabels`` and ``sourceNamespace`` of a VirtualService's matches.
 
-A proxy gets a rule without the matches that are for others; a route of which none is left is not there for it.
+A proxy gets a rule without the matches that are for others; a route with no matches left is dropped for it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _matches(spec: VirtualService) -> Iterable[Any]:
 
 
 def asks(vs: o.Resource[VirtualService]) -> tuple[frozenset[str], frozenset[str]]:
-    """(labels of clients that some match looks at, namespaces that some match is for)"""
+    """(labels of clients that some match uses, namespaces that some match is for)"""
     keys: set[str] = set()
     namespaces: set[str] = set()
     for m in _matches(vs.spec):
@@ -33,7 +33,7 @@ def asks(vs: o.Resource[VirtualService]) -> tuple[frozenset[str], frozenset[str]
 
 
 def narrowed(vs: o.Resource[VirtualService], namespace: str, labels: Mapping[str, str]) -> o.Resource[VirtualService]:
-    """The rule as a client of a namespace with these labels has it."""
+    """The rule as it applies to a client in a namespace with these labels."""
     if not any(m.source_labels or m.source_namespace for m in _matches(vs.spec)):
         return vs
 
@@ -54,5 +54,5 @@ def narrowed(vs: o.Resource[VirtualService], namespace: str, labels: Mapping[str
             plain = tuple(msgspec.structs.replace(m, source_labels={}, source_namespace="") for m in mine)
             routes.append(msgspec.structs.replace(route, match=plain))
         kept[field] = tuple(routes)
-    # The same choice of matches is the same rule, whoever it is for.
+    # The same choice of matches gives the same rule object, whoever it is for.
     return replace(vs, version=f"{vs.version}/{hash(tuple(pattern)):x}", spec=msgspec.structs.replace(vs.spec, **kept))

@@ -1,4 +1,4 @@
-"""echo: answers with what it was asked, for tests. Run as ``python -m lateen.samples.bookinfo.echo PORT``."""
+"""echo: answers with the request that it got, for tests. Run as ``python -m lateen.samples.bookinfo.echo PORT``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A gRPC service that says which pod answers, and its client; for tests.
+"""A gRPC service that reports which pod answers, and its client; for tests.
 
 ``python -m lateen.samples.bookinfo.grpc_echo`` serves on port 7070;
-``python -m lateen.samples.bookinfo.grpc_echo call TARGET [TIMES]`` calls. TARGET may be
+``python -m lateen.samples.bookinfo.grpc_echo call TARGET [TIMES]`` calls it. TARGET may be
 ``xds:///host:port``; GRPC_XDS_BOOTSTRAP then names the bootstrap file.
 """
 

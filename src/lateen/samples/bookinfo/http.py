@@ -60,7 +60,7 @@ class Request:
         return {k: v[0] for k, v in parse_qs(urlsplit(self.path).query).items()}
 
     def traced(self) -> dict[str, str]:
-        """The headers that tie the calls of one request together."""
+        """The headers that link the calls made for one request, for tracing."""
         return {k: self.headers[k] for k in TRACE_HEADERS if k in self.headers}
 
 
@@ -100,7 +100,7 @@ async def _connection(handler: Handler, reader: asyncio.StreamReader, writer: as
             method, path, _ = first.split(" ", 2)
             try:
                 response = await handler(Request(method, path, headers, body))
-            except Exception as e:  # noqa: BLE001 - the sample answers 500 and goes on
+            except Exception as e:  # noqa: BLE001 - the sample answers 500 and continues
                 print(f"{method} {path}: {type(e).__name__}: {e}", file=sys.stderr, flush=True)
                 response = as_json({"error": "internal error"}, 500)
             lines = [
@@ -147,7 +147,7 @@ async def call(
 
 
 def serve(handler: Handler) -> None:
-    """Listen on the port in ``argv`` until SIGTERM; requests in flight are finished."""
+    """Listen on the port in ``argv`` until SIGTERM; requests in flight are completed."""
 
     async def main() -> None:
         stop = asyncio.Event()

@@ -1,4 +1,4 @@
-"""productpage: the page that brings details and reviews together; login and logout; a small JSON API."""
+"""productpage: the page that combines details and reviews; login and logout; a small JSON API."""
 
 from __future__ import annotations
 

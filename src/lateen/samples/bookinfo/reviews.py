@@ -21,7 +21,7 @@ TEXTS = (
 
 
 async def _stars(product: int, headers: dict[str, str]) -> dict[str, int]:
-    """Empty where the ratings service cannot be had."""
+    """Empty if the ratings service is unavailable."""
     try:
         status, body = await call(RATINGS, 9080, f"/ratings/{product}", headers, 10.0 if COLOR == "black" else 2.5)
         return {k: int(v) for k, v in json.loads(body)["ratings"].items()} if status == 200 else {}

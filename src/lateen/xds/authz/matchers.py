@@ -1,6 +1,6 @@
 """Single conditions of an authorization rule as permissions and principals of Envoy's RBAC.
 
-The facts are Istio's: which field becomes which condition, how ``*`` is read, how trust domain aliases multiply
+They follow Istio: which field becomes which condition, how ``*`` is interpreted, how trust domain aliases multiply
 principals. ``*`` alone means "any value, but there must be one".
 """
 

@@ -1,1 +1,1 @@
-"""The filters of connections and requests, one file each; their order stands in ``order``."""
+"""The filters of connections and requests, one file each; ``order`` has their order."""

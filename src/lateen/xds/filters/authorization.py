@@ -1,12 +1,12 @@
 """AuthorizationPolicies: CUSTOM, then DENY, then ALLOW.
 
-On requests the filters are slots whose configuration comes by itself (ECDS): a changed policy is in force for the next
-request, also on connections that are open, and no listener is drained. The slots for DENY and ALLOW are always there,
-also while they hold nothing, so that the first policy of a workload needs no other listener either; those for CUSTOM
-are there while some policy asks somebody.
+For requests the filters are slots whose configuration is delivered separately (ECDS): a changed policy applies to the
+next request, including those on open connections, and no listener is drained. The slots for DENY and ALLOW always
+exist, even if they are empty, so that a workload's first policy does not change the listener either; those for CUSTOM
+exist while some policy asks a provider.
 
-On connections the filters stand in the chain: they decide when a connection begins, so that a changed policy must end
-those that the old one has let in. Envoy drains the chains that change and leaves all others alone.
+For connections the filters are part of the chain: they decide when a connection is opened, so a changed policy has to
+close those that the old one has admitted. Envoy drains the chains that change and leaves all others alone.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _PREFIX = "type.googleapis.com/envoy.extensions.filters.http."
 _RBAC, _EXT_AUTHZ = f"{_PREFIX}rbac.v3.RBAC", f"{_PREFIX}ext_authz.v3.ExtAuthz"
 _TYPES = {
     QUESTION: (_RBAC,),  # whether a CUSTOM policy matches
-    CUSTOM: (_EXT_AUTHZ, _RBAC),  # asks its provider; holds nothing where the provider cannot be asked
+    CUSTOM: (_EXT_AUTHZ, _RBAC),  # asks its provider; empty if the provider cannot be asked
     DENY: (_RBAC,),
     ALLOW: (_RBAC,),
 }
 KINDS = {QUESTION: filters.HTTP_RBAC, CUSTOM: filters.HTTP_EXT, DENY: filters.HTTP_RBAC, ALLOW: filters.HTTP_RBAC}
-"""Slot -> the name by which EnvoyFilters know such a filter."""
+"""Slot -> the name by which EnvoyFilters refer to such a filter."""
 
 
 @lru_cache(maxsize=4)
@@ -43,7 +43,7 @@ def _slot(name: str) -> hcm.HttpFilter:
 
 
 def asks(access: Authorization) -> bool:
-    """Whether some policy asks somebody about requests."""
+    """Whether some policy asks a provider about requests."""
     return any(p.spec.action == "CUSTOM" and not p.dry_run for p in access.policies)
 
 
@@ -58,7 +58,7 @@ def network(chain: Connections) -> tuple[NetworkFilter, ...]:
 
 
 def extensions(access: Authorization) -> tuple[Resource, ...]:
-    """What the slots of a proxy hold."""
+    """The contents of a proxy's slots."""
     out = [_resource(DENY, access, _of(access, "DENY")), _resource(ALLOW, access, _of(access, "ALLOW"))]
     if asks(access):
         mine = _of(access, "CUSTOM")

@@ -1,4 +1,4 @@
-"""What decides over the filters of one filter chain."""
+"""What determines the filters of one filter chain."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ Kind = Literal["inbound", "outbound", "gateway"]
 
 @dataclass(frozen=True)
 class Requests:
-    """A chain whose requests are routed."""
+    """A chain that routes requests."""
 
     kind: Kind
     asks: bool = False
-    """Whether a CUSTOM policy asks somebody about requests."""
+    """Whether a CUSTOM policy asks a provider about requests."""
     dynamic: bool = False
     """Routes may lead to whatever name is asked for."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """What a DestinationRule says of connections to one cluster; times in seconds."""
+    """A DestinationRule's settings for connections to one cluster; times in seconds."""
 
     idle_s: float | None = None
     longest_s: float | None = None
@@ -40,7 +40,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Connections:
-    """A chain whose connections are forwarded."""
+    """A chain that forwards connections."""
 
     seen: Observability
     clusters: tuple[tuple[str, int], ...]
@@ -51,11 +51,11 @@ class Connections:
     option: Option | None = None
     access: Authorization = UNRESTRICTED
     by_sni: bool = False
-    """The name that TLS asks for is a cluster's (AUTO_PASSTHROUGH)."""
+    """The SNI is the name of a cluster (AUTO_PASSTHROUGH)."""
     redis: bool = False
     """Whether the protocol ``redis`` is balanced by commands."""
     lookup_port: int = 0
-    """The name that TLS asks for is looked up, and this port of it is meant; 0: it is not."""
+    """The SNI is resolved, and connected to at this port; 0: it is not."""
 
 
 def http_filter(name: str, config: Any, disabled: bool = False) -> hcm.HttpFilter:

@@ -1,4 +1,4 @@
-"""Cross-origin requests; who may is a setting of routes."""
+"""Cross-origin requests; the allowed origins are settings of routes."""
 
 from __future__ import annotations
 

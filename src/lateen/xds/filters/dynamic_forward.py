@@ -1,4 +1,4 @@
-"""Requests to whatever name they ask for (ServiceEntries with resolution DYNAMIC_DNS)."""
+"""Resolves the host that a request names (ServiceEntries with resolution DYNAMIC_DNS)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MongoDB's commands are counted."""
+"""Counts MongoDB commands."""
 
 from __future__ import annotations
 

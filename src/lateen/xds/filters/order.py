@@ -1,4 +1,4 @@
-"""The order of filters, with a reason for each place. A row gives a chain's filters of one kind, or none."""
+"""The order of filters, with the reason for each position. A row yields a chain's filters of one kind, if any."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from lateen.xds.filters import (
 from lateen.xds.filters.chain import Connections, HttpFilter, NetworkFilter, Requests
 
 HTTP = (
-    authorization.http,  # what is refused shall cost nothing, and no filter acts on it
-    dynamic_forward.http,  # looks up the request's host while the rest goes on
+    authorization.http,  # first: what is denied should cost nothing, and no filter should act on it
+    dynamic_forward.http,  # resolves the request's host while the other filters run
     protocol_mark.http,  # before the router connects
-    fault.http,  # a fault takes the place of the answer, preflights included, as in Istio
+    fault.http,  # a fault replaces the response, that of a preflight included, as in Istio
     cors.http,
-    router.http,  # forwards: nothing comes after it
+    router.http,  # forwards: nothing can follow it
 )
 NETWORK = (
     authorization.network,
     sni_cluster.network,  # chooses the cluster
     sni_forward.network,  # finds the address
-    mongo.network,  # only watches
-    redis.network,  # takes the place of the proxy, so that commands are balanced and not connections
-    tcp_proxy.network,  # forwards: nothing comes after it
+    mongo.network,  # only observes
+    redis.network,  # replaces the proxy, so that commands are balanced instead of connections
+    tcp_proxy.network,  # forwards: nothing can follow it
 )
 
 

@@ -1,4 +1,4 @@
-"""Requests on ports of unknown protocol tell the server's sidecar that they are requests; off for all other ports."""
+"""Marks requests on ports of unknown protocol for the server's sidecar; disabled for all other ports."""
 
 from __future__ import annotations
 

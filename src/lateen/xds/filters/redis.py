@@ -1,4 +1,5 @@
-"""Redis' own proxy balances commands, not connections, where the mesh is configured so; it has one cluster."""
+"""Envoy's Redis proxy, if the mesh is configured to use it: balances commands instead of connections; needs a single
+cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AUTO_PASSTHROUGH: the name that mesh TLS asks for (``outbound_.80_._.host``) is a cluster's."""
+"""AUTO_PASSTHROUGH: the SNI of mesh TLS (``outbound_.80_._.host``) names the cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections to whatever name TLS asks for (ServiceEntries with resolution DYNAMIC_DNS)."""
+"""Resolves the SNI of a connection (ServiceEntries with resolution DYNAMIC_DNS)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forwards connections to one cluster, or to several by their weights."""
+"""Forwards connections to one cluster, or to several by weight."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""What leaves the application: captured on 15001, handed to the listener of its destination.
+"""Outgoing traffic of the application: captured on 15001 and handed to the listener for its destination.
 
-A listener is for one address and port, or for a port at every address. Requests are routed by their host, connections
-by the name that they ask for (TLS) or by where they want to go. What nobody takes goes on to its destination, or
-nowhere (outboundTrafficPolicy).
+A listener is for one address and port, or for a port at every address. Requests are routed by host, connections by SNI
+or by destination address. What nothing matches is forwarded to its destination, or to nowhere (outboundTrafficPolicy).
 """
 
 from __future__ import annotations
@@ -185,17 +184,17 @@ Place = tuple[str, int]
 
 @dataclass(frozen=True)
 class Listening:
-    """What one namespace's hosts need of listeners; the same for as long as that is the same."""
+    """What one namespace's hosts contribute to listeners; the same object for as long as it is equal."""
 
     requests: frozenset[Place]
     """Where requests are routed by their host."""
     takers: tuple[tuple[Place, HostView], ...]
-    """Who takes connections, and where."""
+    """Which clusters connections are forwarded to."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which outbound listeners a client has, whatever they report."""
+    """Which outbound listeners a client has, independent of what they report."""
 
     policy: OutboundPolicy
     parts: tuple[Listening, ...]

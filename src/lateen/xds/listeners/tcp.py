@@ -21,8 +21,8 @@ from lateen.xds.filters import order
 from lateen.xds.filters.chain import Connections, Option
 
 ACCEPTED_AT_ONCE = 1
-"""Connections that a thread takes from a socket before it looks after its other work, as in Istio: a burst spreads over
-all threads."""
+"""Connections that a worker thread accepts from a socket before it does its other work, as in Istio: a burst spreads
+over all threads."""
 
 
 Options = dict[str, Option]

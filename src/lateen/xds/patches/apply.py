@@ -1,7 +1,7 @@
-"""The patches of a proxy on its resources.
+"""Applies a proxy's patches to its resources.
 
-Patches come in their order: the root namespace's before the workload's, by priority, then by age. What a patch has
-not touched stays the same object, with the same bytes, as everybody else's.
+Patches are ordered: the root namespace's before the workload's, by priority, then by age. A resource that no patch
+changes stays the same object, with the same bytes, as for all other proxies.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class _Work:
 
 
 def apply(sets: Mapping[str, Sets], patches: Patches, gateway: bool) -> Patched:
-    """``patches`` without those whose values ``parsed`` cannot read."""
+    """``patches`` without those whose values ``parsed`` cannot parse."""
     wanted = {t: tuple(p for p in patches if p.spec.apply_to in kinds) for t, (kinds, _) in _KINDS.items()}
     out: dict[str, Sets] = dict(sets)
     touched: dict[tuple[str, str], Patches] = {}
@@ -199,8 +199,8 @@ def _extensions(patches: Patches) -> ResourceSet:
 
 
 def _in_list(work: _Work, items: Any, patch: Patch, fits: Any, anchored: bool, end: int | None = None) -> None:
-    """One operation on a list of messages. ``fits`` says which are meant; ``anchored``: whether the patch names one;
-    ``end``: where ADD goes."""
+    """One operation on a list of messages. ``fits`` tells which are meant; ``anchored``: whether the patch names one;
+    ``end``: where ADD inserts."""
     operation = _operation(patch)
     if operation in MERGES:
         for item in items:
@@ -247,7 +247,7 @@ def _refill(items: Any, new: list[Any]) -> None:
 
 
 def _whole(work: _Work, patches: list[Patch]) -> bool:
-    """REMOVE and MERGE of the resource itself; whether it is gone."""
+    """REMOVE and MERGE of the resource itself; returns whether it has been removed."""
     for p in patches:
         if _operation(p) == "REMOVE":
             work.removed = True
@@ -326,7 +326,7 @@ def _managers(work: _Work, chain: Any, http: list[tuple[Patch, Any]], routed: Pa
 
 
 def _called(filter_: Any, name: str) -> bool:
-    """A filter whose configuration comes by itself is known by its kind, too."""
+    """A filter whose configuration is delivered separately can also be named by its kind."""
     return name in (filter_.name, authorization.KINDS.get(filter_.name))
 
 
@@ -335,8 +335,8 @@ _AUTHZ = (*_AUTHN, "envoy.filters.http.rbac")
 
 
 def _end(filters: Any, filter_class: str) -> int:
-    """Where ADD goes: after authentication or authorization where its class says so, else before the router, which
-    must be the last."""
+    """Where ADD inserts: after authentication or authorization if its filterClass says so, else before the router,
+    which must be last."""
     after = {"AUTHN": _AUTHN, "AUTHZ": _AUTHZ}.get(filter_class)
     if after is not None:
         return max(
@@ -365,7 +365,7 @@ def _routes(work: _Work, message: Any, name: str, patches: Patches) -> None:
 
 
 def _virtual_host(work: _Work, host: Any, name: str, patches: Patches) -> None:
-    """One that is a resource of its own, of the route configuration ``name``."""
+    """A virtual host that is a resource of its own, of the route configuration ``name``."""
     found = [
         (p, p.spec.match.route_configuration if p.spec.match else None) for p in patches if p.spec.apply_to in _ROUTES
     ]

@@ -1,6 +1,6 @@
-"""Which objects a patch is for.
+"""Which objects a patch applies to.
 
-Facts: https://istio.io/latest/docs/reference/config/networking/envoy-filter/ (EnvoyConfigObjectMatch).
+Source: https://istio.io/latest/docs/reference/config/networking/envoy-filter/ (EnvoyConfigObjectMatch).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""MERGE: one message into another, field by field.
+"""MERGE: merges one message into another, field by field.
 
-As Istio does it: what is set replaces, lists grow (or are replaced by MERGE_AND_REPLACE_LIST), configuration of the
-same type inside an Any is merged too, durations and wrapped values are replaced as a whole.
+As in Istio: fields that are set replace, lists grow (or are replaced with MERGE_AND_REPLACE_LIST), configuration of the
+same type inside an Any is merged as well, durations and wrapped values are replaced as a whole.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def merge(into: Any, value: Any, replace_lists: bool = False) -> None:
 
 
 def one(target: Any, given: Any, replace_lists: bool) -> None:
-    """Two messages of one kind, which may be Any."""
+    """Merge two messages of one type, which may be Any."""
     if target.DESCRIPTOR.full_name != "google.protobuf.Any":
         merge(target, given, replace_lists)
         return

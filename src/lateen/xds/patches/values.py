@@ -1,4 +1,4 @@
-"""A patch's value as Envoy's message: from the user's YAML, with every extension type that it names."""
+"""A patch's value as an Envoy message: from the user's YAML, with every extension type that it names."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _types(value: Any) -> set[str]:
 
 
 def message(apply_to: str, value: dict[str, Any]) -> Message:
-    """Raises ValueError with what is wrong, in one sentence."""
+    """Raises ValueError, which says what is wrong in one sentence."""
     for url in sorted(_types(value)):
         name = url.rpartition("/")[2]
         if name.startswith("google.protobuf."):

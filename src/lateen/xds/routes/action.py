@@ -31,8 +31,8 @@ STATE = "envoy.filters.http.set_filter_state"
 
 @lru_cache(maxsize=1)
 def as_requests() -> Any:
-    """Requests on a port of unknown protocol: mesh TLS then says that it carries HTTP, whatever its version. The rest
-    of such a port are connections, which the cluster's own ALPN says."""
+    """For requests on a port of unknown protocol: mesh TLS then announces HTTP, of whatever version. Everything else on
+    such a port is a plain connection, which the cluster's own ALPN announces."""
     value = state_value_pb2.FilterStateValue(object_key="envoy.network.application_protocols")
     value.format_string.text_format_source.inline_string = "istio-http/1.1,istio"
     value.shared_with_upstream = state_value_pb2.FilterStateValue.ONCE
@@ -42,7 +42,7 @@ def as_requests() -> Any:
 def retry_policy(r: api.HTTPRetry | None) -> Any:
     """None where requests are not repeated."""
     if r is not None and not r.attempts:
-        return None  # also where they are not given: 0 is their default
+        return None  # even if not given: 0 is their default
     out = rc.RetryPolicy(
         retry_on=DEFAULT_RETRY_ON, num_retries=pb.u32(DEFAULT_ATTEMPTS), host_selection_retry_max_attempts=5
     )
@@ -52,7 +52,7 @@ def retry_policy(r: api.HTTPRetry | None) -> Any:
             typed_config=pb.any_of(hosts_pb2.PreviousHostsPredicate()),
         )
     if r is not None and r.retry_remote_localities:
-        # After two tries, another place's endpoints.
+        # After two attempts, endpoints of another locality.
         config = priorities_pb2.PreviousPrioritiesConfig(update_frequency=2)
         out.retry_priority.name = "envoy.retry_priorities.previous_priorities"
         out.retry_priority.typed_config.CopyFrom(pb.any_of(config))
@@ -81,11 +81,11 @@ def _mirrors(route: Route) -> list[Any]:
 
 
 def set_timeout(action: Any, seconds: float) -> None:
-    """0 is no timeout at all, as in Istio; Envoy's own default would be 15 s.
+    """0 means no timeout, as in Istio; Envoy's own default would be 15 s.
 
-    ``max_grpc_timeout`` makes Envoy keep the deadline that a gRPC client sends (``grpc-timeout``), up to the route's
-    timeout. Without one the newer ``max_stream_duration`` says the same; where both are there it counts alone. Istio
-    sets them so (``setTimeout`` in pilot/pkg/networking/core/route/route.go)."""
+    ``max_grpc_timeout`` makes Envoy respect the deadline of a gRPC client (``grpc-timeout``), up to the route's
+    timeout. Without a route timeout, the newer ``max_stream_duration`` does the same; where both are set, only the
+    latter applies. Istio sets them in this way (``setTimeout`` in pilot/pkg/networking/core/route/route.go)."""
     action.timeout.CopyFrom(pb.duration(seconds))
     action.max_grpc_timeout.CopyFrom(pb.duration(seconds))
     if not seconds:
@@ -95,7 +95,7 @@ def set_timeout(action: Any, seconds: float) -> None:
 
 
 def route_action(route: Route) -> Any:
-    """Of requests that go on to backends that are there."""
+    """The action for requests that are forwarded to existing backends."""
     settings = route.settings
     out = rc.RouteAction()
     set_timeout(out, settings.timeout.seconds if settings.timeout else 0)
@@ -197,7 +197,7 @@ def header_operations(target: Any, headers: api.Headers | None) -> None:
 
 
 def _set_host(target: Any, value: str) -> None:
-    """Only of requests that go somewhere."""
+    """Only for requests that are forwarded."""
     if isinstance(target, rc.WeightedCluster.ClusterWeight):
         target.host_rewrite_literal = value
     elif target.HasField("route"):

@@ -1,4 +1,4 @@
-"""Where connections go, as Envoy's clusters."""
+"""The destinations of connections, as Envoy's clusters."""
 
 from __future__ import annotations
 

@@ -19,10 +19,10 @@ def string(m: api.StringMatch, ignore_case: bool = False) -> Any:
 
 
 def _header(name: str, m: api.StringMatch, invert: bool = False) -> Any:
-    """A match without a value, or of the regular expression ``*``, asks for presence."""
+    """A match without a value, or with the regular expression ``*``, tests for presence."""
     if (m.exact is None and m.prefix is None and m.regex is None) or m.regex == "*":
         return rc.HeaderMatcher(name=name, present_match=True, invert_match=invert)
-    # To Envoy a header that is missing does not match, inverted or not; without it the rule shall hold, as in Istio.
+    # To Envoy a missing header never matches, inverted or not; without it the rule must apply, as in Istio.
     return rc.HeaderMatcher(
         name=name, string_match=string(m), invert_match=invert, treat_missing_header_as_empty=invert
     )

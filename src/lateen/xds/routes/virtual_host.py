@@ -1,4 +1,4 @@
-"""Virtual hosts: of mesh services, of gateways, and the ones for everything else."""
+"""Virtual hosts: of mesh services, of gateways, and for everything else."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ ROUTED = (*HTTP, "auto")
 """Protocols of ports whose requests are routed."""
 ALL_HEADERS = tuple(header for _, header in PEER_HEADERS)
 OPTIONAL_HEADERS = tuple(header for key, header in PEER_HEADERS if key in PEER_FALLBACK)
-"""These are not always overwritten, so what the caller has sent under their names is taken off first."""
+"""These are not always overwritten, so they are removed from the caller's request first."""
 
 
 @lru_cache(maxsize=1)
 def _peer_headers() -> tuple[Any, ...]:
-    """Tell the server's sidecar who calls; the values are Envoy's environment, so the bytes are everybody's."""
+    """Identify the caller to the server's sidecar; the values come from Envoy's environment, so the bytes are the same
+    for every proxy."""
     return tuple(
         base_pb2.HeaderValueOption(
             header=base_pb2.HeaderValue(key=header, value=f"%ENVIRONMENT({peer_variable(key)})%"),
@@ -47,8 +48,8 @@ def _peer_headers() -> tuple[Any, ...]:
 
 
 def _tell_peers(routes: Any) -> None:
-    """Once for all hosts of a port, which is less of Envoy's memory than for each of them; those who shall not know
-    take the headers off again."""
+    """Added once for all hosts of a port, which costs Envoy less memory than adding them per host; hosts that must not
+    get the headers remove them again."""
     routes.request_headers_to_add.extend(_peer_headers())
     routes.request_headers_to_remove.extend(OPTIONAL_HEADERS)
     routes.most_specific_header_mutations_wins = True
@@ -133,7 +134,7 @@ def _plain_route(cluster: str, dynamic: bool) -> Any:
 
 
 def _forwarded(route: Any) -> None:
-    """Look up the name that the request asks for."""
+    """Resolve the host that the request names."""
     found = pb.any_of(forward_pb2.PerRouteConfig())
     route.typed_per_filter_config["envoy.filters.http.dynamic_forward_proxy"].CopyFrom(found)
 
@@ -153,7 +154,7 @@ def virtual_host(view: HostView, port: Port, viewer: str = "", silent: frozenset
         name=f"{view.host}:{port.number}",
         domains=domains(view, viewer, silent),
         include_request_attempt_count=True,
-        # Who calls is nobody's business outside of the mesh.
+        # External hosts must not learn who the caller is.
         request_headers_to_remove=ALL_HEADERS if view.external else (),
     )
     if port.protocol == "auto":
@@ -188,8 +189,8 @@ def _rest(policy: OutboundPolicy) -> Any:
 
 @lru_cache(maxsize=4096)
 def _configuration(port: int, policy: OutboundPolicy, everything: bool) -> Resource:
-    """The route configuration of a port: its hosts come one by one (VHDS), the rest is inline, unless some host stands
-    for ``everything``."""
+    """The route configuration of a port: its hosts are delivered separately (VHDS), the rest is inline, unless some
+    host matches ``everything``."""
     out = route_pb2.RouteConfiguration(
         name=str(port),
         validate_clusters=pb.boolean(False),
@@ -204,7 +205,7 @@ def _configuration(port: int, policy: OutboundPolicy, everything: bool) -> Resou
 
 @derived
 def _ports(part: HostSpace) -> tuple[frozenset[int], frozenset[int]]:
-    """(ports where requests are routed, ports where some host stands for everything) of one namespace."""
+    """(ports with routed requests, ports where some host matches everything) of one namespace."""
     found = {p.number for h in part.members if h.resolution != "RULES" for p in h.ports if p.protocol in ROUTED}
     whole = {p.number for h in part.members if h.host == "*" for p in h.ports}
     return frozenset(found), frozenset(whole)
@@ -248,8 +249,8 @@ def inbound(cluster: str, number: int) -> Any:
     route = host.routes.add(name="default", match=rc.RouteMatch(prefix="/"))
     route.route.cluster = cluster
     action.set_timeout(route.route, 0)
-    # Connections to the application may end just when a request goes out on them; such a request has not been seen.
-    # Istio does the same (``ENABLE_INBOUND_RETRY_POLICY``).
+    # The application may close a connection just when a request is sent on it; it has not seen such a request.
+    # Istio retries as well (``ENABLE_INBOUND_RETRY_POLICY``).
     route.route.retry_policy.retry_on = "reset-before-request"
     route.route.retry_policy.num_retries.value = 2
     return out
@@ -257,7 +258,7 @@ def inbound(cluster: str, number: int) -> Any:
 
 @derived
 def gateway(server: GatewayServer) -> Resource:
-    """The route configuration of a gateway's port: VirtualServices of one host are merged, oldest first."""
+    """The route configuration of a gateway's port: VirtualServices for one host are merged, the oldest first."""
     by_host: dict[str, Any] = {}
     for found in server.requests:
         _gateway_host(by_host, found.host, found.port).routes.extend(routes(found.routes))
@@ -276,7 +277,7 @@ def gateway(server: GatewayServer) -> Resource:
     )
     _tell_peers(out)
     if not by_host:
-        # Nothing is routed yet: say 404 instead of refusing connections.
+        # Nothing is routed yet: answer 404 instead of refusing connections.
         out.virtual_hosts.add(name=f"blackhole:{server.port}", domains=["*"])
     rules = dict.fromkeys(n for h in server.requests for r in h.routes for n in r.origins)
     return pb.resource(out.name, out, (*server.origins, *rules))
