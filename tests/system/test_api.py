@@ -18,14 +18,14 @@ spec:
 """
 
 
-def test_a_manifest_that_leads_out_of_its_pod_is_refused(mesh):
+def test_a_manifest_with_paths_outside_of_its_pod_is_refused(mesh):
     done = mesh.kubectl("apply", "--validate=false", "-f", "-", stdin=ESCAPE, ok=False)
     assert done.returncode == 1
     assert "spec.containers[0].volumeMounts[0].subPath: Invalid value" in done.stderr
     assert "must not contain '..'" in done.stderr
 
 
-def test_every_kubectl_acts_as_somebody_else_where_asked(mesh):
+def test_every_kubectl_can_impersonate(mesh):
     for binary in kubectls():
         secrets = mesh.kubectl("get", "secrets", "-n", "istio-system", "--as=joe", ok=False, binary=binary)
         assert 'User "joe" cannot list resource "secrets"' in secrets.stderr
@@ -50,7 +50,7 @@ def test_create_commands_send_protobuf_and_debug_gets_an_answer(mesh):
     assert "panic" not in done.stderr
 
 
-def test_a_missing_service_account_is_told_by_an_event_and_stops_nobody(mesh):
+def test_a_missing_service_account_is_an_event_and_blocks_nothing_else(mesh):
     def deployment(name, account):
         return json.dumps(
             {

@@ -91,7 +91,7 @@ def test_a_policy_in_the_root_namespace_is_for_all(mesh, policies):
     mesh.until(lambda: mesh.page()[0] == 200, what="open again")
 
 
-def test_a_dry_run_refuses_nothing(mesh, policies):
+def test_a_dry_run_denies_nothing(mesh, policies):
     dry = ', annotations: {istio.io/dry-run: "true"}'
     mesh.apply(
         POLICY.format(name="dry", annotations=dry, spec=json.dumps({**DETAILS, "action": "DENY", "rules": [{}]}))

@@ -197,7 +197,7 @@ spec: {containers: [{name: sleep, image: lateen/sleep}], terminationGracePeriodS
     mesh.kubectl("wait", "-n", "outside", "--for=condition=Ready", "pod/plain", "--timeout=30s")
 
 
-def test_strict_refuses_plain_text_and_permissive_takes_it(mesh):
+def test_strict_rejects_plain_text_and_permissive_accepts_it(mesh):
     plain_pod(mesh)
     ask = ("exec", "-n", "outside", "plain", "--", "curl", "-s", "-m", "5", "http://details.default:9080/details/0")
     assert "William" in mesh.kubectl(*ask).stdout
@@ -309,7 +309,7 @@ def test_port_forward(mesh):
         process.wait(10)
 
 
-def test_certificates_are_renewed_before_they_end_and_no_request_fails(mesh):
+def test_certificates_are_renewed_before_they_expire_and_no_request_fails(mesh):
     """With a lifetime of seconds, given by Istio's own variable, several generations pass under load."""
     mesh.kubectl("set", "env", "-n", "istio-system", "deploy/istiod", "DEFAULT_WORKLOAD_CERT_TTL=6s")
     mesh.kubectl("rollout", "status", "-n", "istio-system", "deploy/istiod", "--timeout=60s")
@@ -336,7 +336,7 @@ def test_certificates_are_renewed_before_they_end_and_no_request_fails(mesh):
         mesh.kubectl("rollout", "status", "deploy/details-v1", "--timeout=60s")
 
 
-def test_a_container_that_ends_is_restarted_with_back_off(mesh):
+def test_a_container_that_exits_is_restarted_with_back_off(mesh):
     mesh.apply("""
 apiVersion: v1
 kind: Pod
@@ -355,7 +355,7 @@ spec:
         mesh.kubectl("delete", "pod", "crasher")
 
 
-def test_probes_decide_over_readiness_and_restarts(mesh):
+def test_probes_control_readiness_and_restarts(mesh):
     mesh.apply("""
 apiVersion: v1
 kind: Pod

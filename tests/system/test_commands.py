@@ -110,7 +110,7 @@ def test_tags_inject_where_they_are_chosen(mesh):
         mesh.lateen("tag", "remove", "prod", "-y")
 
 
-def test_everything_is_well(mesh):
+def test_check_finds_no_problems(mesh):
     done = mesh.lateen("check", "--wait", "20", ok=False)
     assert done.returncode == 0, done.stdout
     assert "Status check results are √" in done.stdout
@@ -132,7 +132,7 @@ def test_check_says_what_to_do_where_there_is_no_cluster(mesh):
     assert "skipped, because of: the API answers" in done.stdout
 
 
-def test_an_object_says_how_far_it_has_come(ruled):
+def test_an_objects_status_says_how_far_it_has_been_distributed(ruled):
     def done():
         found = condition(ruled, "virtualservice", "reviews", "Reconciled")
         return found if found and found["status"] == "True" else None
@@ -242,7 +242,7 @@ def test_metrics_of_a_workload(mesh):
         mesh.kubectl("delete", "-f", str(ROOT / "samples" / "addons" / "prometheus.yaml"))
 
 
-def test_words_are_completed(mesh):
+def test_the_shell_completes_names(mesh):
     assert "_LATEEN_COMPLETE" in mesh.lateen("completion", "bash").stdout
     environment = {
         **mesh.environment,

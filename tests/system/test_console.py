@@ -120,7 +120,7 @@ def test_the_side_panel_has_rates_codes_and_percentiles_and_the_log_is_live(page
     mesh.until(lambda: log.inner_text().count("/productpage") > before, 5, "a new line of the log")
 
 
-def test_the_picture_stays_where_it_is(page, console, mesh):
+def test_the_layout_of_the_graph_is_stable(page, console, mesh):
     """Positions do not change while only rates do."""
     page.goto(f"{console}#/graph?namespaces=default&window=60")
     for _ in range(12):
@@ -145,7 +145,7 @@ def test_the_product_page_opens_in_the_browser(browser, mesh):
     found.close()
 
 
-def test_an_unknown_namespace_or_page_in_the_address_is_said(page, console):
+def test_an_unknown_namespace_or_page_in_the_address_is_reported(page, console):
     page.goto(f"{console}#/graph?namespaces=nowhere")
     page.get_by_role("alert").filter(has_text="no namespace nowhere").wait_for(timeout=5000)
     page.goto(f"{console}#/nonsense")
@@ -160,7 +160,7 @@ def test_the_example_request_leads_to_the_gateway(page, console, mesh):
     assert page.locator(".empty code").inner_text() == f"curl -s http://{where}/productpage"
 
 
-def test_a_control_plane_that_is_gone_is_not_green(page, console, mesh):
+def test_a_missing_control_plane_is_not_green(page, console, mesh):
     page.goto(console)
     plane = page.locator("[data-control-plane]")
     plane.get_by_text("healthy").wait_for(timeout=5000)

@@ -134,7 +134,7 @@ def test_tls_passes_through_to_the_server_of_that_name(mesh, secure):
     mesh.until(subject, 20, "istiod's own certificate through the gateway")
 
 
-def test_a_broken_secret_is_named_and_nothing_else_suffers(mesh, secure):
+def test_a_broken_secret_is_named_and_affects_nothing_else(mesh, secure):
     secure.tls("books", "books.example.com")
     mesh.until(lambda: secure.curl("books.example.com") == "200 2", 20, "HTTPS with the secret")
     mesh.kubectl("create", "secret", "generic", "staff", "-n", "istio-system", "--from-literal=tls.crt=x",

@@ -99,7 +99,7 @@ def test_a_probe_of_a_port_where_nobody_listens_fails_behind_the_redirection(pro
     assert not state["missing"][0]
 
 
-def test_nobody_but_the_pod_itself_can_end_its_proxy(probed):
+def test_only_the_pod_itself_can_stop_its_proxy(probed):
     address = probed.get("pod", "web", "-n", "probed", "-o", "jsonpath={.status.podIP}").strip()
     ask = ["curl", "-s", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}", "-X", "POST"]
     for path in ("quitquitquit", "drain"):
@@ -196,7 +196,7 @@ spec: {selector: {matchLabels: {istio: edge}}, rules: [{}]}
 """
 
 
-def test_a_gateway_by_injection_serves_traffic(probed):
+def test_an_injected_gateway_serves_traffic(probed):
     probed.apply(GATEWAY)
     probed.kubectl("rollout", "status", "deploy/edge", "-n", "probed", "--timeout=60s")
     jsonpath = "jsonpath={.items[0].status.podIP}"

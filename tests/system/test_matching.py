@@ -359,7 +359,7 @@ def decided(policies, asked):
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_requests_are_let_in_as_the_policies_say(seed, tmp_path):
+def test_requests_are_admitted_as_the_policies_say(seed, tmp_path):
     rng = random.Random(seed)
     sets = {}
     for n in range(MESHES):

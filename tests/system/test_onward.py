@@ -225,7 +225,7 @@ def test_connections_go_through_a_tunnel(onward):
         onward.until(lambda: onward.python(code) == "through CONNECT far.example.com:4000 HTTP/1.1", "the tunnel")
 
 
-def test_a_server_is_told_its_client_by_the_proxy_protocol(onward):
+def test_a_server_learns_its_clients_address_by_the_proxy_protocol(onward):
     with onward.tasks.applied(dr("told", HOST, "{proxyProtocol: {version: V1}}")):
         own = onward.tasks.sh("hostname -i").split()[0]
         onward.until(
@@ -233,7 +233,7 @@ def test_a_server_is_told_its_client_by_the_proxy_protocol(onward):
         )
 
 
-def test_redis_is_spoken_by_the_proxy(onward):
+def test_the_proxy_balances_redis_commands(onward):
     """The filter of ``lateen.redisFilter``: PING is answered by the proxy, and commands reach the server."""
     words = [("PING",), ("SET", "a", "42"), ("GET", "a")]
     asked = "".join(f"*{len(w)}\r\n" + "".join(f"${len(x)}\r\n{x}\r\n" for x in w) for w in words)
@@ -272,7 +272,7 @@ with socket.create_connection((%r, 15443), 5) as plain, context.wrap_socket(plai
 """
 
 
-def test_a_name_chooses_the_cluster_at_a_gateway_between_meshes(onward):
+def test_the_sni_selects_the_cluster_at_a_gateway_between_meshes(onward):
     """AUTO_PASSTHROUGH: mutual TLS between the workloads, of which the gateway sees only the name."""
     servers = "{port: {number: 15443, name: tls, protocol: TLS}, hosts: ['*.local'], tls: {mode: AUTO_PASSTHROUGH}}"
     address = onward.mesh.get("svc", "istio-ingressgateway", "-n", "istio-system", "-o", "jsonpath={.spec.clusterIP}")

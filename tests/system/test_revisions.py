@@ -68,7 +68,7 @@ def test_a_misspelt_mesh_configuration_is_refused_where_it_is_applied(mesh):
     assert "write it as {mode: REGISTRY_ONLY}" in done.stderr
 
 
-def test_no_is_no_error_and_no_answer_is_one(mesh):
+def test_answering_no_is_not_an_error_but_no_answer_is(mesh):
     done = mesh.lateen("uninstall", stdin="n\n")
     assert "nothing was changed" in done.stderr
     done = mesh.lateen("uninstall", stdin="", ok=False)

@@ -105,7 +105,7 @@ def served(tasks, code, version=""):
     return total
 
 
-def test_circuit_breaking_refuses_what_is_too_much(tasks):
+def test_circuit_breaking_rejects_excess_requests(tasks):
     pool = "{connectionPool: {tcp: {maxConnections: 1}, http: {http1MaxPendingRequests: 1, http2MaxRequests: 1, maxRequestsPerConnection: 1}}}"
     with tasks.applied(dr("httpbin", "httpbin", pool, SUBSETS)):
         script = "for i in 1 2 3 4 5 6 7 8 9 10; do curl -s -m 9 -o /dev/null -w '%{http_code}\\n' httpbin:8000/delay/0.3 & done; wait"
@@ -255,7 +255,7 @@ def test_egress_control(tasks):
     tasks.until(lambda: tasks.get(f"{address}:8080/get")[0] == 200, what="everything again")
 
 
-def test_tls_begins_at_the_sidecar(tasks):
+def test_the_sidecar_originates_tls(tasks):
     """Plain text from the application, TLS with a verified certificate on the way (istiod plays the outside)."""
     entry = (
         "{hosts: [istiod.istio-system.svc], location: MESH_EXTERNAL, resolution: DNS, ports: [{number: 80, name: http,"
@@ -343,7 +343,7 @@ def test_egress_gateway_with_mutual_tls_is_chosen_by_the_rules_sni(tasks):
         tasks.until(lambda: tasks.get(url, to)[0] == 503, what="a name that the gateway does not have")
 
 
-def test_a_name_with_a_dot_at_the_end_stays_in_the_mesh(tasks):
+def test_a_name_with_a_trailing_dot_stays_in_the_mesh(tasks):
     code, body = tasks.get("http://httpbin.tasks.svc.cluster.local.:8000/headers")
     assert (code, "X-Forwarded-Client-Cert" in body) == (200, True)
 

@@ -116,7 +116,7 @@ spec:
 """
 
 
-def test_a_delegate_may_change_alone(mesh):
+def test_a_delegate_can_change_separately(mesh):
     try:
         mesh.apply(DELEGATED % 418)
         mesh.until(lambda: code(mesh, "details") == 418, 15, "the delegate's answer")

@@ -30,7 +30,7 @@ def test_the_console_may_read_every_kind_of_the_mesh():
     assert set(kinds.groups()) <= {g for role in roles for rule in role["rules"] for g in rule["apiGroups"]}
 
 
-def test_an_installation_takes_its_images_from_its_own_registry():
+def test_an_installation_uses_images_from_its_own_registry():
     from lateen.install import manifests
     from lateen.install.operator import resolve
 

@@ -47,7 +47,7 @@ def test_an_http_probe_answers_what_the_application_answers(status):
     assert request.headers["host"] == f"127.0.0.1:{port}"
 
 
-def test_a_hosts_name_can_be_given_by_the_probe():
+def test_a_probe_can_set_the_host_header():
     seen = []
 
     async def work():
@@ -74,7 +74,7 @@ def test_a_tcp_probe_sees_a_listener():
         assert ask("/p", {"/p": {"tcpSocket": {"port": s.getsockname()[1]}}}).status == 200
 
 
-def test_what_is_no_probe_of_the_pod_is_not_found():
+def test_an_unknown_probe_is_not_found():
     assert ask("/app-health/other/readyz", {}).status == 404
 
 
@@ -150,7 +150,7 @@ def test_a_grpc_probe_of_something_else_is_not_healthy(answer):
 
 @pytest.mark.parametrize(("peer", "status"), [("127.0.0.1", 200), ("10.244.0.9", 403)])
 @pytest.mark.parametrize("path", ["/drain", "/quitquitquit"])
-def test_only_its_own_pod_can_end_a_proxy(peer, status, path):
+def test_only_its_own_pod_can_stop_a_proxy(peer, status, path):
     orders = []
 
     async def ready():
@@ -167,7 +167,7 @@ def test_only_its_own_pod_can_end_a_proxy(peer, status, path):
     assert orders == ([path] if status == 200 else [])
 
 
-def test_the_servers_peer_is_known():
+def test_a_server_knows_its_clients_address():
     async def work():
         async def say(request):
             return http.Response(200, request.peer.encode())
@@ -180,7 +180,7 @@ def test_the_servers_peer_is_known():
     assert asyncio.run(work()) == b"127.0.0.1"
 
 
-def test_metrics_of_several_places_are_one_answer():
+def test_metrics_of_several_sources_are_one_response():
     async def work():
         async def application(request):
             return http.Response(200, b"# of " + request.path.encode())
@@ -240,7 +240,7 @@ def test_the_pods_annotation_says_where_the_agent_listens(monkeypatch, tmp_path,
     assert read(monkeypatch, tmp_path, annotations=annotations, PROXY_CONFIG=config)[0].status_port == port
 
 
-def test_threads_are_as_many_as_asked_for_or_as_the_cpu_limit_allows(monkeypatch, tmp_path):
+def test_the_number_of_threads_is_configured_or_follows_the_cpu_limit(monkeypatch, tmp_path):
     assert read(monkeypatch, tmp_path, PROXY_CONFIG='{"concurrency": 7}')[0].concurrency == 7
     assert read(monkeypatch, tmp_path, ISTIO_CPU_LIMIT="1")[0].concurrency == 1
     assert read(monkeypatch, tmp_path, ["--concurrency", "5"], ISTIO_CPU_LIMIT="1")[0].concurrency == 5
@@ -255,7 +255,7 @@ def test_threads_are_as_many_as_asked_for_or_as_the_cpu_limit_allows(monkeypatch
         ("{}", ()),
     ],
 )
-def test_the_applications_metrics_are_where_its_annotations_say(monkeypatch, tmp_path, given, targets):
+def test_the_applications_metrics_are_read_where_its_annotations_say(monkeypatch, tmp_path, given, targets):
     assert read(monkeypatch, tmp_path, ISTIO_PROMETHEUS_ANNOTATIONS=given)[0].scrape_targets == targets
 
 

@@ -99,7 +99,7 @@ def test_every_message_that_an_analyzer_can_give_is_in_the_catalogue():
     assert len(analyzers()) >= 36
 
 
-def test_a_failing_analyzer_is_a_finding_and_the_others_go_on(monkeypatch):
+def test_a_failing_analyzer_is_reported_and_the_others_continue(monkeypatch):
     def broken(snapshot):
         raise TypeError("a mistake of ours")
 

@@ -109,7 +109,7 @@ def test_policies_of_other_namespaces_and_workloads_do_not_apply():
     assert chain_filters(other % ("default", "productpage")) == ["RBAC"]
 
 
-def test_a_changed_policy_touches_no_chain_of_requests():
+def test_a_changed_policy_does_not_change_http_filter_chains():
     """Envoy drains the chains that change: open requests would end."""
     deny = "kind: AuthorizationPolicy\nmetadata: {name: a}\nspec: {action: DENY, rules: [{}]}"
     allow = (
@@ -123,7 +123,7 @@ def test_a_changed_policy_touches_no_chain_of_requests():
     assert held[1] == held[2] != b""
 
 
-def test_connections_that_a_policy_has_let_in_end_when_it_changes():
+def test_connections_that_a_policy_has_admitted_close_when_it_changes():
     """Envoy decides about a connection once: the chain must be another one for it to be drained."""
     deny = "kind: AuthorizationPolicy\nmetadata: {name: a}\nspec: {action: DENY, rules: [{}]}"
     found = [judge.messages(mesh.view(mesh.objects(text, CONFIG, protocol="tcp"))) for text in ("", deny)]

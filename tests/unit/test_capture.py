@@ -58,7 +58,7 @@ def test_ports_and_interfaces_of_annotations_become_rules():
     assert "-A PREROUTING -i net0 -p tcp -j ISTIO_REDIRECT" in everything
 
 
-def test_a_cni_plugins_rules_are_looked_at_and_not_written():
+def test_a_cni_plugins_rules_are_checked_and_not_written():
     assert capture.parse(["-p", "15001", "--run-validation", "--skip-rule-apply", "--log_as_json"]).validate
 
 

@@ -40,12 +40,12 @@ def edges(graph):
     return {(e["source"], e["target"]): e for e in graph["edges"]}
 
 
-def test_only_what_was_counted_since_the_last_look_is_added():
+def test_only_increments_since_the_last_reading_are_added():
     assert sum(added(line(value=5), line(value=7)).values()) == 7
     assert sum(added(line(value=5), line(value=7), fresh=False).values()) == 2
 
 
-def test_a_counter_that_fell_began_anew():
+def test_a_counter_that_fell_was_reset():
     assert sum(added(line(value=5), line(value=2)).values()) == 7
 
 
@@ -55,7 +55,7 @@ def test_a_call_goes_through_the_service_to_the_version():
     assert all(e["rate"] == 1.0 for e in found.values())
 
 
-def test_both_reports_of_one_call_count_once_and_the_servers_tells_of_mutual_tls():
+def test_both_reports_of_a_call_count_once_and_the_servers_shows_mutual_tls():
     both = line(value=10) + line(reporter="destination", policy="mutual_tls", value=10)
     edge = edges(Graph().build(added(both), 10))["app/shop/web/v1", "service/shop/cart"]
     assert (edge["requests"], edge["mtls"]) == (10, 1.0)
@@ -103,7 +103,7 @@ def test_a_quantile_of_nothing_is_nothing():
     assert quantile(0.5, {}) is None
 
 
-def test_lines_that_are_not_metrics_are_passed_over():
+def test_lines_that_are_not_metrics_are_skipped():
     assert added(b"# HELP x\nistio_requests_total nan\nistio_build{} x\ngarbage\n\n") == {}
 
 
@@ -128,7 +128,7 @@ def test_a_last_line_that_was_cut_off_does_not_count():
     assert sum(added(whole, whole[:-3], whole).values()) == 1234
 
 
-def test_series_that_are_gone_are_forgotten():
+def test_series_that_disappear_are_dropped():
     target = Target(fresh=True)
     target.read(line(source="a") + line(source="b"), {})
     target.read(line(source="b"), {})
@@ -176,7 +176,7 @@ async def collected(text, rounds=1):
     return collector
 
 
-def test_a_long_answer_is_read_to_its_end():
+def test_a_long_response_is_read_completely():
     text = b"".join(line(source=f"web-{i}") for i in range(4000))
     assert len(text) > 1_000_000
     found = asyncio.run(collected(text))
@@ -204,13 +204,13 @@ def deployment(name, wanted, have, namespace="shop", app=None):
     }
 
 
-def test_what_is_not_healthy_is_named_with_the_reason():
+def test_what_is_unhealthy_is_named_with_the_reason():
     found = health.applications([], [deployment("cart", 2, 1), deployment("web", 1, 1), deployment("db", 1, 0)])
     assert [(a["name"], a["state"]) for a in found] == [("cart", "degraded"), ("db", "down"), ("web", "healthy")]
     assert found[0]["says"] == "cart: 1 of 2 pods ready"
 
 
-def test_a_version_scaled_to_nothing_is_no_fault_of_its_application():
+def test_an_application_with_a_version_scaled_to_zero_is_healthy():
     found = health.applications([], [deployment("web-v1", 1, 1, app="web"), deployment("web-v2", 0, 0, app="web")])
     assert [(a["name"], a["state"]) for a in found] == [("web", "healthy")]
 
@@ -226,7 +226,7 @@ def test_a_pod_without_a_deployment_counts_too():
     ("found", "state"),
     [([], "down"), ([(0, 0)], "down"), ([(1, 0)], "down"), ([(2, 1)], "degraded"), ([(1, 1)], "healthy")],
 )
-def test_a_control_plane_that_is_missing_or_scaled_to_nothing_is_not_healthy(found, state):
+def test_a_control_plane_that_is_missing_or_scaled_to_zero_is_unhealthy(found, state):
     objects = [deployment(f"istiod-{i}", w, h, "istio-system", "istiod") for i, (w, h) in enumerate(found)]
     plane = health.control_plane(objects, "istio-system")
     assert (plane["state"], bool(plane["says"])) == (state, state != "healthy")
@@ -246,7 +246,7 @@ RULE = {
 }
 
 
-def test_a_gateways_address_is_where_it_really_listens():
+def test_a_gateways_address_is_where_it_actually_listens():
     here = service(annotations={"lateen.dev/host-ports": "80=44147"})
     found = health.gateways([here], [RULE])[0]
     assert found["addresses"] == {"80": "localhost:44147"}

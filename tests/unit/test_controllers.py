@@ -96,7 +96,7 @@ def pods_of(client, app):
     return found
 
 
-def test_a_deployment_without_its_service_account_stops_nobody_else(monkeypatch):
+def test_a_deployment_without_its_service_account_does_not_block_others(monkeypatch):
     monkeypatch.setattr(loops, "FIRST_S", 0.0)
 
     async def story(client, told):
@@ -121,7 +121,7 @@ async def _said(told, reason, times):
     return sum(1 for e in told.events if e[3] == reason) >= times
 
 
-def test_pauses_grow_to_a_limit_and_no_number_of_failures_overflows():
+def test_back_off_grows_to_a_limit_and_never_overflows():
     pauses = []
 
     class Failing:
@@ -145,7 +145,7 @@ def test_pauses_grow_to_a_limit_and_no_number_of_failures_overflows():
     assert max(pauses) == pauses[-1] == loops.LONGEST_S
 
 
-def test_many_replicas_are_made_in_bounded_steps(monkeypatch):
+def test_many_replicas_are_created_in_bounded_batches(monkeypatch):
     monkeypatch.setattr("lateen.cluster.apiserver.strategies.MAX_PODS", 60)
 
     async def story(client, told):
@@ -159,7 +159,7 @@ def test_many_replicas_are_made_in_bounded_steps(monkeypatch):
     play(story)
 
 
-def test_children_of_any_kind_go_with_their_owner():
+def test_dependents_of_any_kind_are_deleted_with_their_owner():
     async def story(client, told):
         await client.create(kinds.CRD, CRD)
         owner = await client.create(WIDGET, thing("w", kind=WIDGET))
@@ -193,7 +193,7 @@ async def _absent(client, kind, name):
     return await client.get(kind, "default", name) is None
 
 
-def test_a_restart_leaves_what_a_living_custom_resource_owns():
+def test_a_restart_keeps_what_an_existing_custom_resource_owns():
     async def first(client, told):
         await client.create(kinds.CRD, CRD)
         owner = await client.create(WIDGET, thing("w", kind=WIDGET))
@@ -243,7 +243,7 @@ def test_foreground_deletion_waits_for_the_dependents():
     asyncio.run(story())
 
 
-def test_a_namespace_gets_its_root_certificate_again_and_ends_with_all_that_is_in_it():
+def test_a_namespace_gets_its_root_certificate_back_and_is_deleted_with_its_contents():
     async def story(client, told):
         await client.create(kinds.NAMESPACE, {"metadata": {"name": "n"}, "apiVersion": "v1", "kind": "Namespace"})
 
@@ -269,6 +269,6 @@ def test_a_namespace_gets_its_root_certificate_again_and_ends_with_all_that_is_i
     play(story)
 
 
-def test_the_collectors_know_every_kind_that_is_stored():
+def test_the_garbage_collector_knows_every_stored_kind():
     stored = {r.collection for r in BUILT_IN if "list" in r.verbs}
     assert stored == {collection_of(k) for k in kinds.BUILT_IN}

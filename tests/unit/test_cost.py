@@ -88,7 +88,7 @@ def sent(before, after):
         ("ingress", IngressSettings(class_name="other"), set()),
     ],
 )
-def test_a_setting_touches_what_it_is_about(part, value, wanted):
+def test_a_setting_changes_only_what_depends_on_it(part, value, wanted):
     found = wide()
     views, pods = Views(Mesh(found)), clients(found)
     before = offered(views, pods)
@@ -96,7 +96,7 @@ def test_a_setting_touches_what_it_is_about(part, value, wanted):
     assert sent(before, offered(views, pods)) == wanted
 
 
-def test_an_endpoint_touches_endpoints_alone():
+def test_an_endpoint_change_changes_endpoints_only():
     found = wide()
     views, pods = Views(Mesh(found)), clients(found)
     found = endpoints(found, "n5", ["10.5.5.1"])
@@ -121,7 +121,7 @@ def test_one_name_in_many_namespaces_is_shared_by_all_of_them():
     assert len({id(r) for r in own if r.name.startswith("80/redis.n3.")}) == 2  # as n3 sees it, and as all others do
 
 
-def test_a_route_touches_virtual_hosts_alone():
+def test_a_route_change_changes_virtual_hosts_only():
     found = mesh.add(wide(), route(1), 1)
     views, pods = Views(Mesh(found)), clients(found)
     before = offered(views, pods)

@@ -39,11 +39,11 @@ def test_a_pod_has_the_ports_of_all_its_containers_and_the_default_account():
         ({}, ""),
     ],
 )
-def test_a_pod_may_say_itself_where_it_is(labels, where):
+def test_a_pods_label_overrides_its_locality(labels, where):
     assert decoding.pod(pod(labels)).locality == where
 
 
-def test_a_node_says_where_it_is_by_its_labels():
+def test_a_nodes_locality_comes_from_its_labels():
     labels = {"topology.kubernetes.io/region": "eu", "topology.kubernetes.io/zone": "eu-1"}
     assert decoding.node_locality({"metadata": {"labels": labels}}) == "eu/eu-1"
     assert decoding.node_locality({"metadata": {"labels": {**labels, "topology.istio.io/subzone": "r"}}}) == "eu/eu-1/r"
@@ -114,7 +114,7 @@ def test_a_secret_is_a_credential_in_either_spelling():
 
 
 @pytest.mark.parametrize(("written", "dry"), [("true", True), ("T", True), ("1", True), ("no", False), (None, False)])
-def test_a_policy_may_only_count_what_it_would_do(written, dry):
+def test_a_policy_can_be_a_dry_run(written, dry):
     meta = {"name": "p", "namespace": "shop", "uid": "u", "generation": 3, "creationTimestamp": "2026"}
     if written is not None:
         meta["annotations"] = {"istio.io/dry-run": written}

@@ -38,7 +38,7 @@ def rule(extra="", host="reviews"):
     return found[0].spec if found else None
 
 
-def test_routes_of_the_delegate_stand_in_the_roots_place():
+def test_the_delegates_routes_replace_the_roots_route():
     http = rule().http
     assert [r.name for r in http] == ["root-narrower", "root", ""]
     first, second, last = http
@@ -51,7 +51,7 @@ def test_routes_of_the_delegate_stand_in_the_roots_place():
     assert not last.match
 
 
-def test_a_delegate_that_is_not_there_or_not_for_this_namespace_has_no_routes():
+def test_a_delegate_that_is_missing_or_not_exported_has_no_routes():
     assert len(rule("  exportTo: [.]").http) == 1
     assert len(rule("  hosts: [own]").http) == 1
 

@@ -16,7 +16,7 @@ def literals(path):
             yield n.lineno, n.value
 
 
-def test_no_module_but_one_spells_the_domain():
+def test_only_one_module_contains_the_cluster_domain():
     found = [
         f"{path.relative_to(SOURCE)}:{line}"
         for path in sorted(SOURCE.rglob("*.py"))

@@ -11,7 +11,7 @@ def dump(kind, **fields):
     return ConfigDump({"configs": [{"@type": TYPE + kind, **fields}]})
 
 
-def test_a_clusters_name_is_taken_apart_and_its_rule_is_named():
+def test_a_clusters_name_is_split_and_its_rule_is_named():
     meta = {"filter_metadata": {"istio": {"config": "/apis/networking.istio.io/v1/namespaces/a/destination-rule/b"}}}
     cluster = {"name": "outbound|80|v1|x.y.svc.cluster.local", "type": "EDS", "metadata": meta}
     found = dump("ClustersConfigDump", dynamic_active_clusters=[{"cluster": cluster}])
@@ -50,13 +50,13 @@ def test_a_listener_that_is_only_warming_has_no_rows():
         ({"prefix": "/", "headers": [{"name": "x", "string_match": {"exact": "1"}}]}, "/* x=1"),
     ],
 )
-def test_a_route_is_called_by_its_match(match, shown):
+def test_a_route_is_described_by_its_match(match, shown):
     host = {"name": "h", "domains": ["h"], "routes": [{"match": match}]}
     found = dump("RoutesConfigDump", dynamic_route_configs=[{"route_config": {"name": "80", "virtual_hosts": [host]}}])
     assert [r[3] for r, _ in tables.routes(found)] == [shown]
 
 
 @pytest.mark.parametrize("value", [[], {}, {"configs": 1}, {"configs": [1]}, None, "x"])
-def test_what_is_no_dump_is_refused(value):
+def test_input_that_is_not_a_dump_is_refused(value):
     with pytest.raises(DumpError):
         ConfigDump(value)

@@ -90,7 +90,7 @@ def context(found, name):
     return out
 
 
-def test_a_secret_is_only_with_the_gateway_and_goes_by_its_own_type():
+def test_a_secret_is_sent_only_to_its_gateway_as_a_resource_of_its_own():
     found = view(SIMPLE)
     assert list(judge.messages(found)[names.SDS]) == ["kubernetes://web"]
     key = judge.messages(found)[names.SDS]["kubernetes://web"].tls_certificate.private_key.inline_string
@@ -104,7 +104,7 @@ def test_client_certificates_are_required_for_mutual_tls_only():
     assert not context(view(SIMPLE), "0.0.0.0_443").require_client_certificate.value
 
 
-def test_a_server_without_its_secret_does_not_hold_up_the_others():
+def test_a_server_without_its_secret_does_not_block_the_others():
     found = view(SIMPLE, PASSTHROUGH, credentials=False)
     chains = listeners(found)["0.0.0.0_443"].filter_chains
     assert [list(c.filter_chain_match.server_names) for c in chains] == [["b.example.com"]]
@@ -158,7 +158,7 @@ def encoded(**data):
         ({"ca": "nothing"}, "CA certificates are not"),
     ],
 )
-def test_a_secret_that_cannot_be_used_leaves_the_last_good_one(data, word):
+def test_an_invalid_secret_does_not_replace_the_last_valid_one(data, word):
     world = World("istio-system", lambda: None)
     key = ("istio-system", "web")
     world.changed(kinds.SECRET, key, None, encoded(crt=CA.certificate, key=CA.key))
@@ -190,7 +190,7 @@ spec: {hosts: [open.example.com], gateways: [first], http: [{directResponse: {st
 """
 
 
-def test_a_port_is_what_the_older_gateway_says_and_the_other_one_is_told():
+def test_the_older_gateway_decides_a_port_and_the_other_is_reported():
     (outcome,) = Mesh(mesh.objects(TWO)).outcomes()
     assert str(outcome.of) == "Gateway default/second"
     assert [p.says for p in outcome.problems] == [

@@ -86,7 +86,7 @@ def documents(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_comes_out_is_what_it_was_and_envoy_takes_it(name, pem, tmp_path):
+def test_goldens_are_unchanged_and_envoy_accepts_them(name, pem, tmp_path):
     docs = documents(name)
     for doc in docs:
         assert validate.problems({"apiVersion": mesh.api_version(doc["kind"]), **doc}) == []
@@ -218,7 +218,7 @@ NEUTRAL = {
 }
 
 
-def test_every_field_that_is_taken_away_is_missed(pem):
+def test_removing_any_field_changes_the_result(pem):
     seen: dict = {}
     for name in NAMES:
         for key, hit in missed(name, pem).items():

@@ -306,7 +306,7 @@ class Proxy:
 
 
 @pytest.mark.parametrize("seed", range(24))
-def test_a_proxy_has_what_was_pushed_step_by_step(seed):
+def test_a_proxy_has_the_sum_of_all_pushes(seed):
     """The same through the protocol: after each step the proxy has just what one built from scratch would get."""
     rng = random.Random(1000 + seed)
     objects = mesh.objects("")
@@ -333,7 +333,7 @@ def test_a_proxy_has_what_was_pushed_step_by_step(seed):
 
 
 @pytest.mark.parametrize("seed", range(24))
-def test_step_by_step_is_what_it_is_from_scratch(seed):
+def test_incremental_views_equal_a_build_from_scratch(seed):
     rng = random.Random(seed)
     objects = mesh.objects("")
     views = Views(Mesh(objects))

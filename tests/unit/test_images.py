@@ -28,12 +28,12 @@ def catalogue(tmp_path):
         ("my.example.com/team/examples-bookinfo-ratings-v1", "istio/examples-bookinfo-ratings-v1"),
     ],
 )
-def test_names_of_samples_and_mirrors_lead_to_the_catalogue(catalogue, image, known):
+def test_image_names_of_samples_and_mirrors_are_found(catalogue, image, known):
     assert catalogue.entry(image)[0] == known
 
 
 @pytest.mark.parametrize("image", ["auto", "example/curl", "curl", "pilot", "evil/x;rm -rf /", "a/b:c@d"])
-def test_other_names_do_not(catalogue, image):
+def test_other_image_names_are_not_found(catalogue, image):
     with pytest.raises(UnknownImage, match="lateen image add"):
         catalogue.find(image)
 

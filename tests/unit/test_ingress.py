@@ -64,7 +64,7 @@ def test_exact_paths_go_first_and_longer_ones_before_shorter_ones():
     ]
 
 
-def test_a_prefix_takes_whole_elements_and_a_slash_at_its_end_makes_no_difference():
+def test_a_prefix_matches_whole_elements_and_a_trailing_slash_makes_no_difference():
     (host,) = configuration(ingress(path("/a/"))).virtual_hosts
     assert shown(host) == [("/a(/...)", "productpage")]
 
@@ -75,7 +75,7 @@ def test_paths_of_one_host_from_two_objects_are_one_list_and_the_older_is_first_
     assert shown(host) == [("/a/b(/...)", "productpage"), ("/a(/...)", "productpage"), ("/a(/...)", "ratings")]
 
 
-def test_the_default_backend_takes_what_no_rule_takes_also_of_hosts_that_have_rules():
+def test_the_default_backend_gets_what_no_rule_matches():
     default = "defaultBackend: {service: {name: reviews, port: {number: 9080}}}"
     hosts = {h.domains[0]: shown(h) for h in configuration(ingress(path("/a"), more=default)).virtual_hosts}
     assert hosts == {
@@ -102,7 +102,7 @@ def test_a_port_may_be_named():
         ),
     ],
 )
-def test_a_backend_that_is_not_there_answers_503_and_the_outcome_says_why(wanted, answer, says):
+def test_a_missing_backend_answers_503_and_the_outcome_says_why(wanted, answer, says):
     """A cluster that no proxy knows answers so by itself."""
     text = ingress(path("/a"), wanted)
     (host,) = configuration(text).virtual_hosts
@@ -132,7 +132,7 @@ def test_routes_and_resources_name_the_ingress():
     assert {s.origins for s in view.gateway.servers} == {("Ingress default/web",)}
 
 
-def test_tls_is_for_the_hosts_of_its_secret_and_exact_hosts_go_before_the_default(tmp_path):
+def test_tls_is_for_its_secrets_hosts_and_exact_hosts_precede_the_default(tmp_path):
     default = "defaultBackend: {service: {name: reviews, port: {number: 9080}}}"
     more = f"{default}\n  tls: [{{hosts: [web.example.com], secretName: web}}]"
     mine = pair("web.example.com")
@@ -155,7 +155,7 @@ def test_what_another_controller_serves_has_no_routes():
     assert view.gateway.servers == ()
 
 
-def test_the_analysis_names_backends_that_are_not_there_and_the_line():
+def test_the_analysis_names_missing_backends_and_their_line():
     text = f"apiVersion: networking.k8s.io/v1{ingress(path('/', service='nobody'))}"
     text = text.replace("name: web}", "name: web, namespace: default}", 1)
     (document,) = load.yamldoc.documents(text)

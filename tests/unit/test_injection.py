@@ -98,7 +98,7 @@ def test_every_annotation_that_works_changes_the_pod(name):
 
 
 @pytest.mark.parametrize("name", [n for n, a in KNOWN.items() if a.on == "Pod" and a.idle])
-def test_every_annotation_without_an_effect_is_told_by_name(name):
+def test_every_annotation_without_an_effect_is_warned_about_by_name(name):
     value = "8080" if name.endswith("applicationPorts") else "x"
     assert any(name in said and "no effect" in said for said in notes(pod({name: value}), pods.settings()))
 
@@ -136,7 +136,7 @@ def test_a_misspelt_annotation_gets_a_suggestion():
     assert notes(pod({"example.com/proxyCpu": "1"}), pods.settings()) == []
 
 
-def test_a_field_of_the_proxy_config_without_an_effect_is_told():
+def test_a_proxy_config_field_without_an_effect_is_warned_about():
     (said,) = notes(pod({"proxy.istio.io/config": "{concurrency: 1, extraStatTags: [a]}"}), pods.settings())
     assert "extraStatTags" in said
 
@@ -149,7 +149,7 @@ def test_a_template_that_does_not_exist_is_refused_with_those_that_do():
 # --- the proxy -----------------------------------------------------------------------------------------------------
 
 
-def test_the_proxy_is_told_the_meshs_and_the_pods_own_configuration():
+def test_the_proxy_gets_the_meshs_and_the_pods_own_configuration():
     settings = pods.settings(mesh={"defaultConfig": {"proxyMetadata": {"A": "1", "B": "1"}, "concurrency": 4}})
     found = proxy(injected({"proxy.istio.io/config": "proxyMetadata: {B: '2'}"}, settings))
     told = json.loads(env(found)["PROXY_CONFIG"])
@@ -183,7 +183,7 @@ def test_a_native_sidecar_comes_before_the_users_init_containers():
     assert [c["name"] for c in ordinary["spec"]["initContainers"]] == ["migrate", "istio-init"]
 
 
-def test_a_cluster_that_cannot_run_native_sidecars_gets_ordinary_ones_and_a_word():
+def test_a_cluster_without_native_sidecars_gets_ordinary_ones_and_a_warning():
     settings = pods.settings(native_supported=False)
     wish = {"sidecar.istio.io/nativeSidecar": "true"}
     assert injected(wish, settings)["spec"]["containers"][-1]["name"] == "istio-proxy"
@@ -224,7 +224,7 @@ def test_a_second_injection_changes_nothing():
     assert pods.inject(once, "shop", pods.settings()) == once
 
 
-def test_a_gateway_by_injection_has_no_redirection_and_takes_the_routers_part():
+def test_an_injected_gateway_has_no_redirection_and_runs_as_a_router():
     own = {"name": "istio-proxy", "image": "auto"}
     found = injected({"inject.istio.io/templates": "gateway"}, containers=[own])
     assert proxy(found)["args"][:2] == ["proxy", "router"]
@@ -410,7 +410,7 @@ def test_kube_inject_reaches_every_kind_of_workload_and_says_what_it_leaves_alon
         ("sometimes", {}, {}, False),
     ],
 )
-def test_the_users_word_goes_before_selectors_and_selectors_before_the_policy(policy, labels, annotations, wanted):
+def test_labels_take_precedence_over_selectors_and_selectors_over_the_policy(policy, labels, annotations, wanted):
     settings = pods.settings(
         {
             "global": {"proxy": {"autoInject": policy}},
@@ -460,7 +460,7 @@ def test_the_proxy_takes_the_last_id_of_its_namespace_on_openshift(given, ids):
         ('[{"name": "istio-cni"}]', '[{"name": "istio-cni"}]'),
     ],
 )
-def test_a_pods_own_networks_stay(given, made):
+def test_a_pods_own_networks_are_kept(given, made):
     assert sidecar.multus_network(given) == made
 
 
@@ -478,7 +478,7 @@ def test_image_types():
     assert parts.image_of("h", "p", "1-debug", "default") == "h/p:1"
 
 
-def test_a_strategic_merge_goes_by_names():
+def test_a_strategic_merge_matches_items_by_name():
     base = {"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "1"}], "args": ["a"], "x": 1}
     patch = {"env": [{"name": "B", "value": "2"}, {"name": "C", "value": "3"}], "args": ["b"], "x": None}
     assert merge(base, patch) == {

@@ -71,7 +71,7 @@ def test_istiod_reads_secrets_only_where_gateways_are():
         ({"meshConfig": {"accessLogFile": "/dev/stdout", "enableTracing": True}}, "spec.meshConfig.enableTracing"),
     ],
 )
-def test_what_has_no_effect_is_named(spec, ignored):
+def test_settings_without_effect_are_named(spec, ignored):
     said = resolve("default", [spec], []).warnings
     assert [ignored in text for text in said] == ([True] if ignored else [])
 
@@ -120,7 +120,7 @@ def test_a_file_of_another_kind_is_refused():
         operator.specification({"kind": "Pod"})
 
 
-def test_a_port_without_target_port_leads_to_itself():
+def test_target_port_defaults_to_port():
     gateway = {"name": "edge", "enabled": True, "k8s": {"service": {"ports": [{"name": "http2", "port": 80}]}}}
     found = objects(resolve("minimal", [{"components": {"ingressGateways": [gateway]}}], []))
     assert found[("Service", "edge")]["spec"]["ports"] == [
@@ -174,7 +174,7 @@ def test_items_are_appended_and_found_by_name():
     assert found.spec["components"]["ingressGateways"][0]["namespace"] == "edge"
 
 
-def test_text_stays_text():
+def test_strings_stay_strings():
     """As in Istio's documentation of DNS proxying."""
     found = resolve("default", [], ["meshConfig.defaultConfig.proxyMetadata.ISTIO_META_DNS_CAPTURE=true"])
     assert found.spec["meshConfig"]["defaultConfig"]["proxyMetadata"] == {"ISTIO_META_DNS_CAPTURE": "true"}

@@ -264,6 +264,6 @@ def test_the_webhook_names_a_kind_of_our_groups_that_it_does_not_know():
     assert response["warnings"] == ['networking.istio.io has no kind "Future"; it is stored and ignored']
 
 
-def test_kinds_of_others_are_nobodys_mistake():
+def test_kinds_of_other_groups_are_not_reported():
     for obj in ({"apiVersion": "batch/v1", "kind": "Job"}, {"apiVersion": "v1", "kind": "Pod"}, {"kind": "x"}):
         assert kinds.stranger(obj) == ""

@@ -88,17 +88,17 @@ def plugin(tmp_path, version="client.authentication.k8s.io/v1"):
 
 
 @pytest.mark.parametrize("version", ["v1", "v1beta1"])
-def test_a_clouds_plugin_is_asked_for_a_token(tmp_path, version):
+def test_a_credential_plugin_is_asked_for_a_token(tmp_path, version):
     api = Api(token="t1")
     assert ask(tmp_path, plugin(tmp_path, f"client.authentication.k8s.io/{version}"), api) == NAMES
     assert (tmp_path / "asked").read_text().count("x") == 1
 
 
-def test_a_token_that_is_refused_is_asked_for_again(tmp_path):
+def test_a_rejected_token_is_requested_again(tmp_path):
     assert ask(tmp_path, plugin(tmp_path), Api(token="t2")) == NAMES
 
 
-def test_credentials_that_stay_refused_are_an_error(tmp_path):
+def test_credentials_that_are_rejected_twice_are_an_error(tmp_path):
     with pytest.raises(KubeError, match="Unauthorized"):
         ask(tmp_path, plugin(tmp_path), Api(token="other"))
 
@@ -129,7 +129,7 @@ def test_a_plugin_that_fails_is_named(tmp_path):
         ),
     ],
 )
-def test_the_api_is_told_who_asks(tmp_path, user, headers):
+def test_requests_carry_the_users_credentials(tmp_path, user, headers):
     api = Api()
     ask(tmp_path, user, api)
     assert api.seen[0] == headers
@@ -153,7 +153,7 @@ def test_a_token_file_is_found_beside_the_kubeconfig(tmp_path, monkeypatch):
         ({}, {"server": "127.0.0.1"}, "expected an address"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused(tmp_path, user, cluster, says):
+def test_unsupported_settings_are_refused(tmp_path, user, cluster, says):
     with pytest.raises(ConfigError, match=says):
         from_file(config(tmp_path, user, **{"server": "https://127.0.0.1:1", **cluster}))
 
@@ -163,7 +163,7 @@ def test_a_context_that_does_not_exist_is_named_with_those_that_do(tmp_path):
         from_file(config(tmp_path, {}), "nope")
 
 
-def test_pages_that_expire_are_read_again_in_one(tmp_path):
+def test_a_list_whose_pages_expire_is_read_again_in_one_request(tmp_path):
     api = Api()
     api.expired = True
     assert ask(tmp_path, {}, api) == NAMES

@@ -26,7 +26,7 @@ def made(spec):
     return entry(o.Resource(ref, "u", "1", "", decode(WorkloadGroup, spec)), "10.0.0.1")
 
 
-def test_an_entry_has_what_its_group_says():
+def test_an_entry_has_its_groups_settings():
     found = made(GROUP)
     assert found["metadata"]["name"] == "group-10-0-0-1"
     assert found["spec"]["labels"] == {"app": "db", "class": "vm"}
@@ -35,7 +35,7 @@ def test_an_entry_has_what_its_group_says():
 
 
 @pytest.mark.parametrize("path", list(leaves(GROUP)), ids=lambda p: ".".join(map(str, p)))
-def test_every_field_that_is_taken_away_is_missed(path):
+def test_removing_any_field_changes_the_result(path):
     assert made(without(copy.deepcopy(GROUP), path)) != made(GROUP)
 
 

@@ -77,14 +77,14 @@ def test_a_pods_own_proxy_configuration_is_checked_alike():
 
 
 @pytest.mark.parametrize("text", [FORMAT, "%REQ_WITHOUT_QUERY(:PATH)% 100%% %START_TIME(%s.%3f)% %RESP(A?B):10%\n"])
-def test_formats_that_envoy_takes_are_taken(text):
+def test_formats_that_envoy_accepts_are_accepted(text):
     assert list(operators.problems(text)) == []
 
 
 # --- which one counts ---------------------------------------------------------------------------------------------
 
 
-def test_a_misspelt_policy_leaves_the_last_good_one():
+def test_a_misspelt_policy_keeps_the_last_valid_configuration():
     world = World("istio-system", lambda: None)
     world.changed(kinds.CONFIG_MAP, KEY, None, config_map("outboundTrafficPolicy: {mode: REGISTRY_ONLY}"))
     world.changed(kinds.CONFIG_MAP, KEY, None, config_map("outboundTrafficPolicy: REGISTRY_ONLY"))
@@ -96,7 +96,7 @@ def test_a_misspelt_policy_leaves_the_last_good_one():
 
 
 @pytest.mark.parametrize("first", [KEY, KEPT])
-def test_a_restart_does_not_lose_the_last_good_one(first):
+def test_a_restart_does_not_lose_the_last_valid_configuration(first):
     """Whichever of the two ConfigMaps istiod sees first."""
     texts = {KEY: "connectTimeout: 5 parsecs", KEPT: "accessLogFile: /dev/stdout"}
     world = World("istio-system", lambda: None)
@@ -106,7 +106,7 @@ def test_a_restart_does_not_lose_the_last_good_one(first):
     assert "connectTimeout" in world.bad[kinds.CONFIG_MAP.ref("istio-system", "istio")]
 
 
-def test_without_a_good_one_nothing_is_let_out():
+def test_without_a_valid_configuration_unknown_hosts_are_blocked():
     world = World("istio-system", lambda: None)
     world.changed(kinds.CONFIG_MAP, KEY, None, config_map("outboundTrafficPolicy: {mode: REGISTRY_ONLI}"))
     assert world.objects.config.outbound.mode == "REGISTRY_ONLY"
@@ -200,7 +200,7 @@ def test_every_field_that_is_not_in_the_ledger_has_an_effect(path):
     assert made != without
 
 
-def test_what_has_no_effect_is_said_unless_it_asks_for_what_happens_anyway():
+def test_fields_without_effect_are_warned_about_unless_they_ask_for_the_default():
     said = effect.ineffective({"enableTracing": True, "enableAutoMtls": True, "accessLogFile": "/dev/stdout"})
     assert len(said) == 1
     assert "meshConfig.enableTracing" in said[0]

@@ -119,7 +119,7 @@ def refused(docs, pem, directory):
 
 
 @pytest.mark.parametrize("seed", range(BATCHES))
-def test_what_is_accepted_is_taken_by_envoy(seed, tmp_path):
+def test_what_validation_accepts_envoy_accepts(seed, tmp_path):
     rng, known, pem = random.Random(seed), pool(), judge.certificates()
     for n, (docs, i) in enumerate(mutants(rng, known, 4)):
         says = refused(docs, pem, tmp_path / str(n))

@@ -53,7 +53,7 @@ def test_servers_accept_istios_list_of_ciphers_only():
         assert not [c for c in context.common_tls_context.tls_params.cipher_suites if "GCM" not in c]
 
 
-def test_the_rules_sni_is_asked_for():
+def test_the_rules_sni_is_sent():
     assert upstream(RULE, "named").sni == "partner.example"
     assert upstream(RULE, "port").sni == "port.example"
     assert upstream(RULE, "plain").sni == "outbound_.9080_.plain_.reviews.default.svc.cluster.local"

@@ -47,7 +47,7 @@ HTTP = "listener: {filterChain: {filter: {name: envoy.filters.network.http_conne
         ("ADD", "", -2),
     ],
 )
-def test_an_http_filter_comes_where_it_is_wanted(operation, sub, at, tmp_path):
+def test_an_http_filter_is_inserted_where_the_patch_says(operation, sub, at, tmp_path):
     text = filters(
         f"{{applyTo: HTTP_FILTER, match: {{context: SIDECAR_OUTBOUND, {HTTP % sub}}},"
         f" patch: {{operation: {operation}, value: {LUA}}}}}"
@@ -201,13 +201,13 @@ def test_priority_and_the_root_namespace_decide_the_order():
         ({"connect_timeout": 7}, "Duration"),
     ],
 )
-def test_a_value_that_is_no_message_is_refused_in_one_sentence(value, says):
+def test_a_value_that_is_not_a_message_is_refused_in_one_sentence(value, says):
     with pytest.raises(ValueError, match=says) as e:
         values.message("CLUSTER", value)
     assert "\n" not in str(e.value)
 
 
-def test_what_no_patch_touches_keeps_its_bytes():
+def test_resources_that_no_patch_changes_keep_their_bytes():
     text = filters(
         "{applyTo: CLUSTER, match: {cluster: {service: reviews.default.svc.cluster.local}},"
         " patch: {operation: MERGE, value: {connect_timeout: 3s}}}"

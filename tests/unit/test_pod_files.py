@@ -64,7 +64,7 @@ def test_a_name_that_is_a_path_is_refused(name):
 
 
 @pytest.mark.parametrize("path", ["..", "../x", "/x", "x/../../y"])
-def test_a_sub_path_that_leads_out_is_refused(path):
+def test_a_sub_path_that_leaves_its_volume_is_refused(path):
     mount = {"name": "v", "mountPath": "/v", "subPath": path}
     container = {"name": "main", "image": "x", "volumeMounts": [mount]}
     with pytest.raises(names.Refused, match=r"subPath"):
@@ -84,7 +84,7 @@ def test_a_sub_path_that_leads_out_is_refused(path):
         {"image": ""},
     ],
 )
-def test_a_container_that_cannot_be_made_safely_is_refused(container):
+def test_a_container_that_cannot_be_created_safely_is_refused(container):
     with pytest.raises(names.Refused):
         names.check(
             pod(containers=[{"name": "main", "image": "x"} | container], volumes=[{"name": "v", "emptyDir": {}}])
@@ -127,7 +127,7 @@ def test_a_key_that_is_a_path_is_refused(tmp_path, key):
 
 
 @pytest.mark.parametrize("path", ["../../../x", "/x", "a/../../x"])
-def test_an_items_path_that_leads_out_is_refused(tmp_path, path):
+def test_an_items_path_that_leaves_its_volume_is_refused(tmp_path, path):
     for source in (
         {"configMap": {"name": "c", "items": [{"key": "k", "path": path}]}},
         {"downwardAPI": {"items": [{"path": path, "fieldRef": {"fieldPath": "metadata.name"}}]}},
@@ -150,7 +150,7 @@ def test_a_volume_has_the_files_of_its_config_map_and_no_others(tmp_path):
 # --- rules -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_endpoint_that_is_no_address_does_not_reach_the_rules():
+def test_an_invalid_endpoint_address_does_not_reach_the_nat_rules():
     good = ("10.244.0.9", 80)
     bad = [("10.244.0.9\n-A INPUT -j DROP", 80), ("::1", 80), ("10.244.0.9", "80 -j ACCEPT"), ("x", 80)]
     text = services.rules([services.ServicePort("10.96.0.9", "TCP", 80, (good, *bad))])
@@ -189,7 +189,7 @@ def test_capabilities_are_the_default_ones_and_those_asked_for():
         decide({"capabilities": {"add": ["NOPE"]}})
 
 
-def test_the_container_decides_over_the_pod_and_the_pod_over_the_image():
+def test_the_container_overrides_the_pod_and_the_pod_overrides_the_image():
     assert decide(image=(7, 8)).uid == 7
     assert decide(image=(7, 8)).gid == 8
     assert decide(image=(7, 8), runAsUser=9).uid == 9
@@ -216,7 +216,7 @@ def test_without_root_on_the_host_another_user_is_a_namespace_of_its_own():
     assert decide(rootless=True, supplementalGroups=[5]).notes
 
 
-def test_sysctls_that_reach_the_whole_machine_are_refused():
+def test_sysctls_that_affect_the_whole_machine_are_refused():
     safe = {"sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "80"}]}
     assert security.sysctls(pod(securityContext=safe), False)["net/ipv4/ip_unprivileged_port_start"] == "80"
     for name in ("kernel.core_pattern", "net.ipv4.ip_forward", "../../x"):

@@ -46,7 +46,7 @@ def condition(kind, init, main, of=None, f=None):
 # --- a container's states --------------------------------------------------------------------------------------------
 
 
-def test_the_last_end_is_kept_while_a_container_waits_and_runs_again():
+def test_the_last_termination_is_kept_while_a_container_waits_and_runs_again():
     c = ended(1)
     assert c.last is None
     c.waits("CrashLoopBackOff", "back-off")
@@ -64,7 +64,7 @@ def test_a_running_container_does_not_wait():
         running().waits("X")
 
 
-def test_a_command_that_cannot_be_run_counts_as_an_end():
+def test_a_command_that_cannot_be_run_counts_as_a_termination():
     c = container()
     c.fails_to_start(0, 5.0, "no")
     assert pod_status.container_status(c, True)["state"]["terminated"]["exitCode"] == 128
@@ -83,7 +83,7 @@ def test_a_command_that_cannot_be_run_counts_as_an_end():
         (Role.SIDECAR, "Never", 0, True),
     ],
 )
-def test_what_is_started_again(role, policy, code, again):
+def test_which_containers_are_restarted(role, policy, code, again):
     assert ended(code, role=role).restarts(policy) is again
 
 
@@ -130,7 +130,7 @@ def test_a_condition_keeps_its_time_until_it_changes():
     assert condition("Ready", [], [running(ready=False)], of)["lastTransitionTime"] == NOW
 
 
-def test_a_pod_that_was_ended_as_a_whole_has_failed():
+def test_a_pod_that_was_stopped_as_a_whole_has_failed():
     status = pod_status.status(pod(), [], [running()], facts(failure=("DeadlineExceeded", "late")), NOW)
     assert (status["phase"], status["reason"], status["message"]) == ("Failed", "DeadlineExceeded", "late")
 
@@ -168,7 +168,7 @@ def test_ports_by_number_and_name():
             probes.port_number(spec, bad)
 
 
-def test_thresholds_count_in_a_row():
+def test_thresholds_count_consecutive_results():
     t = probes.Threshold({"failureThreshold": 2, "successThreshold": 2})
     assert [t.add(x) for x in (True, False, False, True, True)] == [None, None, False, None, True]
 

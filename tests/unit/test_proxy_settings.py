@@ -64,7 +64,7 @@ def gateway(annotation):
     return mesh.view(found.put(kinds.POD, ("istio-system", "ingress"), ingress), "ingress", "istio-system")
 
 
-def test_a_gateway_stands_where_its_annotation_says(tmp_path):
+def test_a_gateways_topology_comes_from_its_annotation(tmp_path):
     text = "gatewayTopology: {numTrustedProxies: 1, forwardClientCertDetails: SANITIZE, proxyProtocol: {}}"
     view = gateway(text)
     judge.validate(view, tmp_path)

@@ -36,7 +36,7 @@ def test_a_routes_timeout_is_the_longest_duration_of_a_stream_which_grpc_reads()
     assert rest.route.max_stream_duration.max_stream_duration.ToTimedelta().total_seconds() == 0
 
 
-def test_what_grpc_does_not_read_is_left_out():
+def test_fields_that_grpc_does_not_support_are_left_out():
     for route in routes(SLOW):
         assert not route.route.HasField("timeout")
         assert not route.route.HasField("max_grpc_timeout")

@@ -84,7 +84,7 @@ def unreadable(found):
     return found.put(kinds.VIRTUAL_SERVICE, KEY, replace(vs, version="2", spec=None))
 
 
-def test_a_state_of_which_no_mesh_can_be_made_is_skipped_and_the_next_one_is_pushed(caplog):
+def test_a_state_that_breaks_the_mesh_is_skipped_and_the_next_one_is_pushed(caplog):
     first = objects(ROUTE % "reviews")
     last = first.put(kinds.VIRTUAL_SERVICE, KEY, replace(first.virtual_services[KEY], version="3"))
 
@@ -118,7 +118,7 @@ def test_a_state_that_cannot_be_pushed_does_not_end_pushing(caplog):
     asyncio.run(work())
 
 
-def test_the_webhook_is_answered_from_the_last_mesh_that_could_be_made(caplog):
+def test_the_webhook_uses_the_last_mesh_that_could_be_built(caplog):
     control = Control(EmptyCluster(), "istio-system", Revision())
     first = objects(ROUTE % "reviews")
     control.world.objects = first
@@ -131,7 +131,7 @@ def test_the_webhook_is_answered_from_the_last_mesh_that_could_be_made(caplog):
 
 
 @pytest.mark.parametrize("arrives", [True, False])
-def test_a_rule_waits_a_moment_for_the_host_that_it_leads_to(arrives):
+def test_a_rule_waits_briefly_for_a_missing_destination(arrives):
     """Both are pushed at once if the host comes in time; the rule alone if it does not come."""
     empty = objects("")
     rule = objects(ROUTE % "late")

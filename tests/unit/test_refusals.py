@@ -98,7 +98,7 @@ ESCAPES = {
 
 
 @pytest.mark.parametrize("what", ESCAPES)
-def test_a_pod_cannot_leave_its_place_by(cluster, what):
+def test_a_pod_cannot_leave_its_directory_by(cluster, what):
     body, field = ESCAPES[what]
     refused(cluster, "/api/v1/namespaces/default/pods", body, field, INVALID)
     template = {"metadata": {"labels": {"a": "b"}}, "spec": body["spec"]}
@@ -115,7 +115,7 @@ def test_keys_of_config_maps_and_secrets_are_file_names(cluster, key):
     refused(cluster, "/api/v1/namespaces/default/secrets", text, f"data[{key}]", INVALID)
 
 
-def test_a_patch_gets_no_key_in_that_a_creation_would_not(cluster):
+def test_a_patch_cannot_add_a_key_that_a_creation_could_not(cluster):
     path = "/api/v1/namespaces/default/configmaps"
     cluster.must("POST", path, {"metadata": {"name": "patched"}, "data": {"a": "b"}})
     refused(cluster, f"{path}/patched", {"data": {UP: "x"}}, f"data[{UP}]", INVALID, method="PATCH")
@@ -189,7 +189,7 @@ def test_a_pod_is_refused_for(cluster, what):
     refused(cluster, "/api/v1/namespaces/default/pods", body, field, reason)
 
 
-def test_a_pod_with_everything_in_its_place_is_taken(cluster):
+def test_a_valid_pod_is_accepted(cluster):
     spec = {
         "serviceAccountName": "",
         "volumes": [
@@ -237,7 +237,7 @@ def test_a_service_is_refused_for(cluster, what):
     refused(cluster, "/api/v1/namespaces/default/services", body, field, reason)
 
 
-def test_an_endpoint_leads_to_no_machine_of_its_own(cluster):
+def test_an_endpoint_cannot_lead_to_the_local_machine(cluster):
     for address in ("127.0.0.1", "169.254.1.1", "0.0.0.0", "1.2.3.4; x"):
         body = {"metadata": {"name": "e"}, "subsets": [{"addresses": [{"ip": address}], "ports": [{"port": 1}]}]}
         refused(cluster, "/api/v1/namespaces/default/endpoints", body, "subsets[0].addresses[0].ip", INVALID)
@@ -252,7 +252,7 @@ def test_a_service_address_belongs_to_one_service(cluster):
     refused(cluster, f"{path}/first", changed, "spec.clusterIPs[0]", INVALID, method="PUT")
 
 
-def test_what_is_immutable_stays(cluster):
+def test_immutable_fields_cannot_be_changed(cluster):
     apps = "/apis/apps/v1/namespaces/default/deployments"
     template = {"metadata": {"labels": {"a": "b", "c": "d"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
     spec = {"selector": {"matchLabels": {"a": "b"}}, "template": template}

@@ -112,7 +112,7 @@ def test_the_same_identities_are_restricted_in_every_request(cluster, who):
         assert any(r["resources"] == ["pods"] for r in answer["status"]["resourceRules"]) == may
 
 
-def test_nobody_grants_what_they_do_not_have(cluster):
+def test_users_cannot_grant_permissions_that_they_lack(cluster):
     rule = {"verbs": ["create", "update", "patch"], "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["*"]}
     cluster.must("POST", f"{RBAC}/clusterroles", {"metadata": {"name": "granter"}, "rules": [rule]})
     ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "granter"}
@@ -130,7 +130,7 @@ def test_nobody_grants_what_they_do_not_have(cluster):
 
 
 @pytest.mark.parametrize("spelling", ["1", "true", "True", "TRUE", "yes", ""])
-def test_a_watch_is_asked_for_in_every_spelling(cluster, spelling):
+def test_every_spelling_of_watch_is_understood(cluster, spelling):
     code, event = cluster.ask("GET", f"{PODS}?watch={spelling}&timeoutSeconds=1&fieldSelector=metadata.name=p")
     assert (code, event["type"], event["object"]["metadata"]["name"]) == (200, "ADDED", "p")
     for no in ("0", "false", "False"):
@@ -173,7 +173,7 @@ def test_a_long_list_comes_in_pages(cluster):
     assert cluster.ask("GET", f"{path}?limit=3&continue={old}")[1]["reason"] == "Expired"
 
 
-def test_revisions_that_cannot_be_had_are_told(cluster):
+def test_unavailable_revisions_are_refused(cluster):
     assert cluster.ask("GET", f"{PODS}?watch=1&resourceVersion=999999")[1]["reason"] == "Expired"
     assert cluster.ask("GET", f"{PODS}?watch=1&resourceVersion=x")[0] == 400
     code, answer = cluster.ask("GET", f"{PODS}?resourceVersion=999999")
@@ -223,13 +223,13 @@ def test_deep_nesting_is_a_bad_request(cluster):
         assert cluster.ask("POST", path, body)[0] in (400, 422)
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(cluster, monkeypatch):
+def test_a_body_that_does_not_arrive_times_out(cluster, monkeypatch):
     monkeypatch.setattr(bodies, "TIMEOUT_S", 0.05)
     code, answer = cluster.ask("POST", PODS, b'{"half":', headers={"Content-Length": "100000"})
     assert (code, answer["reason"]) == (408, "Timeout")
 
 
-def test_bodies_on_their_way_are_bounded_together(cluster, monkeypatch):
+def test_bodies_in_transit_are_bounded_in_total(cluster, monkeypatch):
     monkeypatch.setattr(bodies, "MAX_ALL", 1000)
     code, answer = cluster.ask("POST", PODS, b"x" * 5000)
     assert (code, answer["reason"], answer["details"]["retryAfterSeconds"]) == (429, "TooManyRequests", 1)

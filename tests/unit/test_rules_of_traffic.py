@@ -380,7 +380,7 @@ def test_service_entries(spec, says):
     check("ServiceEntry", spec, says)
 
 
-def test_an_entry_that_wants_no_address_is_told_what_that_means():
+def test_an_entry_without_addresses_is_warned_about():
     _, warnings = said(
         "ServiceEntry", se(protocol="TCP"), labels={"networking.istio.io/enable-autoallocate-ip": "false"}
     )
@@ -502,7 +502,7 @@ def test_annotations_of_istio_itself(kind, spec):
     check(kind, spec, "no may not be set by users", annotations={"internal.istio.io/parents": "HTTPRoute/a.b"})
 
 
-def test_nothing_in_a_list_is_no_item():
+def test_null_in_a_list_is_reported():
     check("DestinationRule", {"host": "a", "subsets": [None]}, "no it may not be null")
     check("AuthorizationPolicy", {"rules": [None]}, "no it may not be null")
     check("AuthorizationPolicy", {"rules": [{}]}, None)

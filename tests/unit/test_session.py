@@ -42,13 +42,13 @@ def test_only_what_changed_is_sent():
     assert sent(session.offer({names.CDS: (sets(a="1", b="2", c="1"),)})) == [("CDS", {"b": "2", "c": "1"}, ())]
 
 
-def test_what_is_gone_is_removed_by_name():
+def test_removed_resources_are_withdrawn_by_name():
     session, responses = connected(a="1", b="1")
     ack(session, responses[0])
     assert sent(session.offer({names.CDS: (sets(a="1"),)})) == [("CDS", {}, ("b",))]
 
 
-def test_changes_during_a_flight_are_merged_into_the_next_response():
+def test_changes_while_a_response_is_in_flight_are_merged_into_the_next_one():
     session, responses = connected(a="1")
     assert session.offer({names.CDS: (sets(a="2"),)}) == []
     assert session.offer({names.CDS: (sets(a="3"),)}) == []
@@ -56,7 +56,7 @@ def test_changes_during_a_flight_are_merged_into_the_next_response():
     assert sent(after) == [("CDS", {"a": "3"}, ())]
 
 
-def test_a_refusal_is_kept_with_the_objects_behind_it_and_not_repeated():
+def test_a_rejection_is_recorded_with_its_objects_and_not_offered_again():
     session, responses = connected(a="1")
     ack(session, responses[0])
     bad = session.offer({names.CDS: (sets(a="2"),)})
@@ -71,7 +71,7 @@ def test_a_refusal_is_kept_with_the_objects_behind_it_and_not_repeated():
     assert session.synced(names.CDS) == "SYNCED"
 
 
-def test_one_bad_resource_among_many_does_not_keep_the_others_away():
+def test_one_bad_resource_among_many_does_not_block_the_others():
     """Envoy refuses a response whole; in the end the proxy has everything but the culprit."""
     for says in ("{}: bad value", "bad value"):
         session, has = Session(), {}
@@ -86,7 +86,7 @@ def test_one_bad_resource_among_many_does_not_keep_the_others_away():
         assert has == dict.fromkeys(("r1", "r2", "r4", "r5", "r6", "r7"), "1")
 
 
-def test_a_name_that_does_not_exist_yet_is_sent_when_it_is_born():
+def test_a_resource_subscribed_to_before_it_exists_is_sent_once_it_does():
     session = Session()
     session.offer({names.EDS: (EMPTY,)})
     first, _ = session.receive(Request(names.EDS, subscribe=("x",)))
@@ -169,7 +169,7 @@ def test_whatever_was_offered_the_proxy_ends_with_the_last(offers):
     assert has == offers[-1]
 
 
-def test_a_cluster_leaves_after_the_routes_that_named_it():
+def test_a_cluster_is_removed_after_the_routes_that_referred_to_it():
     session, responses = connected(a="1", b="1")
     ack(session, responses[0])
     both = {names.CDS: (sets(a="1", b="1"),), names.RDS: (sets(r="to-b"),)}
@@ -183,7 +183,7 @@ def test_a_cluster_leaves_after_the_routes_that_named_it():
     assert ack(session, after[0]) == ([], None)
 
 
-def test_a_cluster_that_comes_back_before_it_has_left_stays():
+def test_a_cluster_that_returns_before_its_removal_stays():
     session, responses = connected(a="1", b="1")
     ack(session, responses[0])
     session.offer({names.CDS: (sets(a="1", b="1"),), names.RDS: (sets(r="1"),)})

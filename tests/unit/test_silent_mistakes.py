@@ -41,7 +41,7 @@ NARROW = "http: [{match: [{uri: {prefix: /a}}], route: [{destination: {host: web
 
 
 @pytest.mark.parametrize("gateways", ["[door]", "[mesh]", "[mesh, door]"])
-def test_two_virtual_services_for_one_host_the_younger_is_said_to_get_nothing(gateways):
+def test_the_younger_of_two_virtual_services_for_one_host_is_reported_as_shadowed(gateways):
     text = DOOR % HTTP + vs("red", "lab.test", ROUTE, gateways) + vs("blue", "lab.test", ROUTE, gateways, 2)
     names = said(text, "LAT0101")
     assert {n for n, _ in names} == {"blue"}
@@ -52,13 +52,13 @@ def test_a_rule_behind_one_with_a_condition_is_not_shadowed():
     assert said(DOOR % HTTP + vs("red", "lab.test", NARROW) + vs("blue", "lab.test", ROUTE, at=2), "LAT0101") == []
 
 
-def test_two_databases_on_one_tcp_port_of_a_gateway():
+def test_two_virtual_services_on_one_tcp_port_of_a_gateway():
     tcp = "tcp: [{route: [{destination: {host: db}}]}]"
     text = DOOR % TCP + vs("a", "a.test", tcp) + vs("b", "b.test", tcp, at=2)
     assert [(n, "TCP port 31400" in t) for n, t in said(text, "LAT0101")] == [("b", True)]
 
 
-def test_an_exact_host_hides_the_wildcard_s_rules():
+def test_an_exact_host_shadows_a_wildcard():
     text = DOOR % HTTP + vs("one", "a.shop.test", NARROW) + vs("all", "*.shop.test", ROUTE)
     assert [n for n, _ in said(text, "LAT0102")] == ["one"]
     assert said(DOOR % HTTP + vs("one", "a.shop.test", ROUTE) + vs("all", "*.shop.test", ROUTE), "LAT0102") == []
@@ -74,12 +74,12 @@ def test_an_exact_host_hides_the_wildcard_s_rules():
         (f"{HTTP}, {PASS}", ROUTE, None),
     ],
 )
-def test_routes_of_the_wrong_kind_for_their_server_are_told(server, routes, kind):
+def test_routes_of_the_wrong_kind_for_their_server_are_reported(server, routes, kind):
     found = said(DOOR % server + vs("one", "a.apps.test", routes), "LAT0103")
     assert [t.startswith(f"The {kind} routes are not used") for _, t in found] == ([True] if kind else [])
 
 
-def test_a_server_whose_port_an_older_gateway_uses_otherwise_is_told():
+def test_a_server_on_a_port_that_an_older_gateway_uses_differently_is_reported():
     dated = 'name: {}, creationTimestamp: "2026-0{}-01T00:00:00Z"'
     first = DOOR.replace("name: door", dated.format("door", 1)) % HTTP
     other = DOOR.replace("name: door", dated.format("other", 2)) % TCP.replace("31400", "80")
@@ -101,7 +101,7 @@ ROOT = "http: [{match: [{uri: {prefix: /a}}], delegate: {name: part}}]"
         ('exportTo: ["elsewhere"], http: [{route: [{destination: {host: web}}]}]', "not exported to namespace shop"),
     ],
 )
-def test_a_delegate_that_does_not_fit_is_told(spec, why):
+def test_a_delegate_that_does_not_fit_is_reported(spec, why):
     part = f"""
 apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -126,7 +126,7 @@ spec: {{hosts: [{name}.test], ports: [{{number: 3306, name: db, protocol: MYSQL}
 """
 
 
-def test_two_databases_on_one_port_without_addresses_are_both_named():
+def test_two_service_entries_on_one_port_without_addresses_are_both_named():
     found = said(entry("a") + entry("b", at=2), "LAT0106")
     assert [n for n, _ in found] == ["b"]
     assert "go to the older ServiceEntry a/a" in found[0][1]
@@ -157,12 +157,12 @@ spec: {{host: web.shop.svc.cluster.local}}
 
 
 @pytest.mark.parametrize(("namespace", "count"), [("conf", 1), ("shop", 0), ("istio-system", 0)])
-def test_a_destination_rule_in_a_third_namespace_is_told_that_it_does_not_count(namespace, count):
+def test_a_destination_rule_in_a_third_namespace_is_reported_as_ineffective(namespace, count):
     assert len(said(SERVICE + rule(namespace), "LAT0105")) == count
 
 
 @pytest.mark.parametrize(("port", "count"), [(8000, 1), (8080, 0)])
-def test_port_level_mtls_by_the_service_s_port_is_told(port, count):
+def test_port_level_mtls_with_the_services_port_is_reported(port, count):
     policy = f"""
 apiVersion: security.istio.io/v1
 kind: PeerAuthentication
@@ -199,7 +199,7 @@ def to(**operation):
         ({"from": [{"source": {"principals": ["spiffe://cluster.local/ns/a/sa/x"]}}]}, "without spiffe://"),
     ],
 )
-def test_patterns_of_policies_that_match_nothing_are_told_at_apply(rule, words):
+def test_policy_patterns_that_match_nothing_are_warned_about_at_apply(rule, words):
     said = [text for _, text in validate.warnings(policy(**rule))]
     assert any(words in t for t in said) if words else said == []
 

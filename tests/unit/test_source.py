@@ -26,12 +26,12 @@ def clusters(name):
     return [(r.match.prefix, r.route.cluster.split("|")[3].partition(".")[0]) for r in found.routes]
 
 
-def test_a_match_is_there_only_for_the_client_that_it_names():
+def test_a_match_applies_only_to_the_client_that_it_names():
     assert clusters("ratings-v1") == [("/a", "ratings"), ("/", "productpage")]
     assert clusters("productpage-v1") == [("/", "productpage")]
 
 
-def test_clients_that_no_rule_tells_apart_share_their_view():
+def test_clients_that_no_rule_distinguishes_share_their_view():
     found = mesh.objects(RULE)
     views = Views(Mesh(found))
 

@@ -45,7 +45,7 @@ def domains(documents="", namespace="default"):
 
 
 @pytest.mark.parametrize("host", ["reviews.default.svc.cluster.local", "api.example.com", "*.wild.example.com"])
-def test_a_name_with_a_dot_at_the_end_is_the_same_host(host):
+def test_a_name_with_a_trailing_dot_is_the_same_host(host):
     assert {host, f"{host}."} <= set(domains(ABROAD)[host])
 
 

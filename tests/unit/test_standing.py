@@ -41,7 +41,7 @@ def test_a_changed_pod_does_not_have_the_virtual_services_looked_at_again():
     assert s.runs == again
 
 
-def test_a_mistake_that_is_made_and_mended_comes_and_goes():
+def test_a_finding_disappears_when_its_mistake_is_corrected():
     s = standing()
     s.put(changed("VirtualService", hosts=["cart", "cart"]))
     assert codes(s) == [("IST0106", "VirtualService shop/cart")]
@@ -58,7 +58,7 @@ def test_a_mistake_that_is_made_and_mended_comes_and_goes():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_after_any_changes_the_findings_are_those_of_an_analysis_from_nothing(seed):
+def test_incremental_findings_equal_those_of_a_full_analysis(seed):
     dice = random.Random(seed)
     s, there = standing(), {(o["kind"], o["metadata"]["name"]): o for o in OBJECTS}
     for _ in range(25):
@@ -76,7 +76,7 @@ def test_after_any_changes_the_findings_are_those_of_an_analysis_from_nothing(se
         assert codes(s) == sorted((m.kind.code, m.source.ref) for m in fresh)
 
 
-def test_an_analyzer_that_reads_what_could_not_be_read_is_left_out_and_named():
+def test_an_analyzer_that_needs_unreadable_kinds_is_skipped_and_named():
     objects = [Source(o) for o in OBJECTS if o["kind"] != "DestinationRule"]
     snapshot = Snapshot(objects, unread=["DestinationRule"])
     assert analyze(snapshot) == []  # not: there is no such subset
@@ -106,7 +106,7 @@ def secret(data):
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "noca", "namespace": "istio-system"}, **data}
 
 
-def test_a_mutual_server_whose_secret_has_no_certificates_to_verify_clients_with_is_told(pair):
+def test_a_mutual_server_without_ca_certificates_is_reported(pair):
     docs = [Source(d.value) for d in load.yamldoc.documents(GATEWAY)]
     bare = secret({"stringData": {"tls.crt": pair.certificate, "tls.key": pair.key}})
     got = analyze(Snapshot([*docs, Source(bare)]), ["gateway.SecretAnalyzer"])
@@ -121,7 +121,7 @@ def pair():
     return certs.authority("", times.now(), organization="cluster.local")
 
 
-def test_secrets_that_istiod_has_not_read_are_not_said_to_be_missing():
+def test_secrets_that_istiod_has_not_read_are_not_reported_as_missing():
     docs = [Source(d.value) for d in load.yamldoc.documents(GATEWAY)]
     assert ("IST0101", "Gateway shop/door") in found(GATEWAY)
     assert analyze(Snapshot(docs, secrets=frozenset({"elsewhere"})), ["gateway.SecretAnalyzer"]) == []
@@ -138,7 +138,7 @@ def test_secrets_that_istiod_has_not_read_are_not_said_to_be_missing():
         ({"istio.io/rev": "canary"}, {}, True),
     ],
 )
-def test_whether_a_pod_gets_a_sidecar_is_read_in_one_way(namespace, labels, expected):
+def test_there_is_one_reading_of_whether_a_pod_gets_a_sidecar(namespace, labels, expected):
     assert reading.asks_for_sidecar(namespace, labels, {}) is expected
 
 

@@ -12,7 +12,7 @@ from lateen.control.reach import Reach
 from lateen.kube.client import KubeError, Unreachable
 
 
-def test_a_proxy_that_comes_later_is_no_news_about_an_object_that_all_others_have():
+def test_a_proxy_that_connects_later_does_not_change_an_objects_status():
     everywhere = conditions.reconciled(kinds.VIRTUAL_SERVICE, Reach(3, 3), before=False)
     assert everywhere["status"] == "True"
     assert conditions.reconciled(kinds.VIRTUAL_SERVICE, Reach(4, 3), before=True) == everywhere
@@ -20,18 +20,18 @@ def test_a_proxy_that_comes_later_is_no_news_about_an_object_that_all_others_hav
     assert conditions.reconciled(kinds.VIRTUAL_SERVICE, Reach(400, 400), before=True) == everywhere
 
 
-def test_a_gateway_that_no_proxy_serves_says_so():
+def test_the_status_of_a_gateway_without_a_proxy_says_so():
     found = conditions.reconciled(kinds.GATEWAY, Reach(), before=True)
     assert (found["status"], found["reason"]) == ("Unknown", "NoProxy")
     assert "no connected proxy serves this Gateway" in found["message"]
 
 
-def test_a_proxy_that_refuses_an_object_is_named_with_its_words():
+def test_a_proxy_that_rejects_an_object_is_named_with_its_message():
     found = conditions.reconciled(kinds.GATEWAY, Reach(2, 1, (("gw-1.istio-system", "bad cipher"),)), before=True)
     assert (found["status"], found["message"]) == ("False", "proxy gw-1.istio-system refused it: bad cipher")
 
 
-def test_a_condition_keeps_the_time_at_which_it_took_its_status():
+def test_a_condition_keeps_the_time_of_its_last_transition():
     old = [{"type": "Reconciled", "status": "True", "lastTransitionTime": "then"}]
     new = [{"type": "Reconciled", "status": "True"}, {"type": "Accepted", "status": "True"}]
     assert [c["lastTransitionTime"] for c in conditions.merged(old, new, "now")] == ["then", "now"]
@@ -45,7 +45,7 @@ RULE = obj("VirtualService", "cart", {"hosts": ["cart"], "http": [{"route": [{"d
 CART = obj("Service", "cart", {"ports": [{"port": 80, "name": "http"}]}, "v1")
 
 
-def test_the_analysis_in_its_own_process_reports_what_is_found_otherwise_than_before():
+def test_the_analysis_process_reports_findings_that_have_changed():
     async def main():
         analyst = Analyst("istio-system", lambda: [RULE], list)
         first = await analyst.ask()
@@ -64,7 +64,7 @@ def test_the_analysis_in_its_own_process_reports_what_is_found_otherwise_than_be
     assert third == {}
 
 
-def test_an_analysis_process_that_ends_is_begun_again_with_everything():
+def test_an_analysis_process_that_dies_is_restarted_with_all_objects():
     async def main():
         analyst = Analyst("istio-system", lambda: [RULE, CART], list)
         assert await analyst.ask() == {}
@@ -110,7 +110,7 @@ def member(leases, name, living):
     return Leadership(leases, "istio-system", name, living.__contains__)
 
 
-def test_of_two_istiods_one_writes_and_the_other_takes_over_when_it_is_gone():
+def test_one_of_two_istiods_writes_statuses_and_the_other_takes_over():
     async def main():
         leases, living = Leases(), {"a", "b"}
         a, b = member(leases, "a", living), member(leases, "b", living)
@@ -124,7 +124,7 @@ def test_of_two_istiods_one_writes_and_the_other_takes_over_when_it_is_gone():
     asyncio.run(main())
 
 
-def test_an_istiod_that_ends_gives_the_lease_away():
+def test_an_istiod_that_stops_releases_the_lease():
     async def main():
         leases, living = Leases(), {"a", "b"}
         a, b = member(leases, "a", living), member(leases, "b", living)
@@ -137,7 +137,7 @@ def test_an_istiod_that_ends_gives_the_lease_away():
 
 
 @pytest.mark.parametrize(("error", "held"), [(KubeError(403, "Forbidden", "no"), True), (Unreachable("away"), False)])
-def test_where_leases_are_forbidden_statuses_are_written_all_the_same(error, held):
+def test_statuses_are_written_even_if_leases_are_forbidden(error, held):
     async def main():
         leases = Leases()
         leases.fails = error

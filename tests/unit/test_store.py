@@ -80,13 +80,13 @@ def test_a_write_that_is_not_durable_changes_nothing():
     assert not store.list("things")
 
 
-def test_a_watch_from_a_forgotten_revision_is_expired():
+def test_a_watch_from_a_revision_that_is_no_longer_kept_is_expired():
     store = Store(lambda *_: None, rv=100)
     with pytest.raises(Expired):
         store.watch("things", "", 50)
 
 
-def test_a_slow_watcher_is_told_and_does_not_grow_for_ever():
+def test_a_slow_watcher_is_expired_and_its_memory_is_bounded():
     store = Store(lambda *_: None)
 
     async def run():
@@ -106,7 +106,7 @@ def test_a_slow_watcher_is_told_and_does_not_grow_for_ever():
     asyncio.run(run())
 
 
-def test_large_objects_shorten_the_history_not_the_memory():
+def test_large_objects_shorten_the_history_to_bound_memory():
     store = Store(lambda *_: None)
     store.create("things", "", "a", obj("a"))
     since = store.rv
@@ -117,7 +117,7 @@ def test_large_objects_shorten_the_history_not_the_memory():
     assert store.watch("things", "", store.rv - 3)
 
 
-def test_the_store_has_a_size_that_it_does_not_exceed(monkeypatch):
+def test_the_size_of_the_store_is_bounded(monkeypatch):
     monkeypatch.setattr("lateen.cluster.store.objects.CAPACITY", 1000)
     store = Store(lambda *_: None)
     store.create("things", "", "a", obj("a", "x" * 600))
@@ -127,7 +127,7 @@ def test_the_store_has_a_size_that_it_does_not_exceed(monkeypatch):
     store.create("things", "", "b", obj("b", "x" * 600))
 
 
-def test_acknowledged_writes_are_there_after_reopening(tmp_path):
+def test_acknowledged_writes_survive_reopening(tmp_path):
     database = Sqlite(tmp_path / "db")
     store = Store(database.write, *database.load())
     for i in range(50):

@@ -116,7 +116,7 @@ def test_the_servers_identity_is_checked():
     assert b"spiffe://cluster.local/ns/default/sa/sa-ratings" in raw
 
 
-def test_a_subset_has_only_its_pods():
+def test_a_subset_has_only_its_own_pods():
     found = judge.messages(mesh.view(mesh.objects(SUBSETS)))[names.EDS]
     group = found["outbound|9080|v3|reviews.default.svc.cluster.local"].endpoints[0]
     assert len(group.lb_endpoints) == 1
@@ -197,7 +197,7 @@ def cluster_with(settings, subset=""):
         "useSourceIp: true, ringHash: {minimumRingSize: 2048}",
     ],
 )
-def test_consistent_hash_is_the_clusters_own(key, tmp_path):
+def test_a_consistent_hash_is_a_setting_of_the_cluster(key, tmp_path):
     view, found = cluster_with(f"{{loadBalancer: {{consistentHash: {{{key}}}}}}}")
     judge.validate(view, tmp_path)
     wanted = "maglev" if "maglev" in key else "ring_hash"

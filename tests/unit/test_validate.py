@@ -39,7 +39,7 @@ def test_a_mistake_is_named_with_its_path(http, path):
     assert path in [p for p, _ in found]
 
 
-def test_a_sound_rule_has_no_problems():
+def test_a_valid_rule_has_no_problems():
     assert validate.problems(virtual_service(route=ROUTE, timeout="2.5s")) == []
 
 

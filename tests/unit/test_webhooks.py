@@ -45,7 +45,7 @@ async def answer(parts, mesh=lambda: Mesh(Objects())):
 
 
 @pytest.mark.parametrize("cuts", [1, 2, 5])
-def test_a_review_that_arrives_in_parts_is_read_to_its_end(cuts):
+def test_a_review_that_arrives_in_parts_is_read_completely(cuts):
     body = json.dumps(
         {"request": {"uid": "u", "object": GATEWAY, "operation": "CREATE", "namespace": "default"}}
     ).encode()
@@ -55,7 +55,7 @@ def test_a_review_that_arrives_in_parts_is_read_to_its_end(cuts):
     assert json.loads(said)["response"]["allowed"] is True
 
 
-def test_a_review_without_end_is_refused():
+def test_an_endless_review_is_refused():
     status, said = asyncio.run(answer([b" " * (MAX_BODY // 2)] * 2 + [b" "]))
     assert (status, b"more than" in said) == (413, True)
 
@@ -69,7 +69,7 @@ RULE = {
 
 
 @pytest.mark.parametrize("comes", [True, False])
-def test_a_service_of_the_same_file_that_is_on_its_way_is_not_said_to_be_missing(comes):
+def test_a_service_applied_from_the_same_file_is_not_reported_as_missing(comes):
     service = o.Service("default", "reviews", "10.0.0.1", ())
     asked = []
 

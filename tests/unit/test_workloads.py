@@ -25,7 +25,7 @@ def deployment(replicas, surge, unavailable, image="a"):
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 6), st.integers(0, 3), st.integers(0, 2), st.randoms(use_true_random=False))
-def test_a_rollout_ends_and_never_leaves_its_limits(replicas, surge, unavailable, chance: random.Random):
+def test_a_rollout_completes_within_its_limits(replicas, surge, unavailable, chance: random.Random):
     allowed_down = unavailable or (0 if surge else 1)
     sets = []
 
@@ -57,7 +57,7 @@ def test_a_rollout_ends_and_never_leaves_its_limits(replicas, surge, unavailable
     assert alive[0]["spec"]["template"]["spec"]["containers"][0]["image"] == "b"
 
 
-def test_the_youngest_pods_go_first():
+def test_the_youngest_pods_are_deleted_first():
     rs = {"metadata": {"name": "r", "namespace": "n", "uid": "u", "generation": 1}, "spec": {"replicas": 1}}
     pods = [
         {

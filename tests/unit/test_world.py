@@ -23,7 +23,7 @@ GOOD = {"hosts": ["reviews"], "http": [{"route": [{"destination": {"host": "revi
         ({**GOOD, "hosts": ["a b"]}, "spec.hosts[0]"),
     ],
 )
-def test_an_object_that_the_webhook_would_have_refused_leaves_the_last_good_one(spec, word):
+def test_an_object_that_bypassed_the_webhook_does_not_replace_the_last_valid_one(spec, word):
     """It may come from a time before the webhook."""
     world = World("istio-system", lambda: None)
     world.changed(kinds.VIRTUAL_SERVICE, KEY, None, rule(GOOD))

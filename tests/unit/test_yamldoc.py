@@ -18,7 +18,7 @@ def test_alias_bombs_are_refused():
         yamldoc.documents(text)
 
 
-def test_aliases_of_aliases_are_refused_before_they_are_written_out():
+def test_aliases_of_aliases_are_refused_before_they_are_expanded():
     levels = ["a0: &a0 x"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10)]
     merged = ["a0: &a0 {k: v}"] + [
         f"a{i}: &a{i} {{{', '.join(f'k{j}: *a{i - 1}' for j in range(9))}}}" for i in range(1, 10)
@@ -40,7 +40,7 @@ def test_plain_documents_are_bounded_too():
         yamldoc.documents("[" + "1," * 300_000 + "]")
 
 
-def test_ordinary_aliases_are_written_out():
+def test_ordinary_aliases_are_expanded():
     assert yamldoc.load("a: &x {b: [1, 2]}\nc: *x\nd: {<<: *x, e: 3}") == {
         "a": {"b": [1, 2]},
         "c": {"b": [1, 2]},
@@ -53,7 +53,7 @@ def test_ordinary_aliases_are_written_out():
     }
 
 
-def test_a_key_given_twice_is_an_error_with_its_position():
+def test_a_duplicate_key_is_an_error_with_its_position():
     with pytest.raises(YamlError) as e:
         yamldoc.documents("a: 1\nb: 2\na: 3\n")
     assert (e.value.line, e.value.column) == (3, 1)
@@ -70,12 +70,12 @@ def test_scalars_are_read_as_kubectl_reads_them():
     assert found == {"a": "1:30", "b": 10, "c": "2024-01-01", "d": True, "e": "5", "f": 5, "g": 1.5, "h": None, "i": 31}
 
 
-def test_positions_lead_to_the_line_of_a_field():
+def test_a_path_has_the_line_of_its_field():
     doc = yamldoc.documents("kind: X\nspec:\n  http:\n  - timeout: 5s\n")[0]
     assert doc.position(("spec", "http", 0, "timeout")) == (4, 5)
     assert doc.position(("spec", "http", 0, "missing")) == (4, 5)
 
 
-def test_what_is_dumped_is_read_back():
+def test_a_dumped_document_can_be_read_back():
     value = {"a": [1, "x", {"b": None}], "text": "line\nline\n", "no": "no", "number": "012"}
     assert yamldoc.load(yamldoc.dump(value)) == value
