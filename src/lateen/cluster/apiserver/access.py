@@ -1,4 +1,4 @@
-"""What the API server needs from whoever runs the pods: logs, commands inside containers, connections."""
+"""What the API server needs from whatever runs the pods: logs, commands in containers, connections."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class LogOptions:
 
 
 class Running(Protocol):
-    """A command inside a container. ``out`` and ``err`` end when it does; with a terminal all is in ``out``."""
+    """A command in a container. ``out`` and ``err`` end when it exits; with a terminal everything is in ``out``."""
 
     out: asyncio.StreamReader
     err: asyncio.StreamReader | None
@@ -36,7 +36,7 @@ class Running(Protocol):
 
 
 class PodAccess(Protocol):
-    """Raises LookupError with a sentence where the pod or container is not running."""
+    """Raises LookupError with a sentence if the pod or container is not running."""
 
     def logs(self, namespace: str, pod: str, container: str, options: LogOptions) -> AsyncIterator[bytes]: ...
 

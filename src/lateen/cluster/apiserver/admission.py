@@ -1,4 +1,4 @@
-"""Admission webhooks: really called over HTTPS, with their selectors, timeouts and failure policy."""
+"""Admission webhooks: called over HTTPS, with their selectors, timeouts and failure policies."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Webhooks:
         self._session: aiohttp.ClientSession | None = None
 
     async def admit(self, review: Review, warnings: list[str]) -> Json | None:
-        """The object after mutation. Raises ApiError where a webhook refuses or cannot be called."""
+        """The object after mutation. Raises ApiError if a webhook refuses it or cannot be called."""
         if review.resource.group in EXEMPT_GROUPS:
             return review.obj
         obj = review.obj
@@ -112,7 +112,7 @@ class Webhooks:
             answer = await self._post(hook, body)
             response = answer["response"]
             if response.get("uid") != uid:
-                raise ValueError("the answer has another uid than the request")
+                raise ValueError("the answer's uid differs from the request's")
             warnings += [str(w) for w in response.get("warnings") or []]
             if not response.get("allowed"):
                 status = response.get("status") or {}

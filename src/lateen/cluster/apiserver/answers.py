@@ -1,4 +1,4 @@
-"""Objects and lists in the form that the client asks for: as they are, as a Table, or only their metadata."""
+"""Objects and lists in the form that the client asks for: complete, as a Table, or only their metadata."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_WARNINGS = 20
 
 
 def form(accept: str) -> str:
-    """ "Table", "Partial" or "": the first of the client's choices that is served."""
+    """ "Table", "Partial" or "": the first of the client's choices that is supported."""
     for choice in accept.split(","):
         parameters = dict(p.strip().partition("=")[::2] for p in choice.split(";")[1:])
         wanted = parameters.get("as", "")
@@ -62,7 +62,7 @@ def _list(c: Call, wanted: str, page: Listing) -> Json:
 
 
 class Lines:
-    """The lines of watches, made once for all watches that show the same thing."""
+    """The lines of watches, encoded once for all watches that show the same thing."""
 
     def __init__(self, keep: int = 16) -> None:
         self._keep, self._made = keep, dict[tuple[str, ...], bytes]()
@@ -110,7 +110,7 @@ def response(obj: Any, code: int = 200, warnings: list[str] | None = None) -> we
 def failure(e: ApiError) -> web.Response:
     out = response(e.status(), e.code)
     if e.code in (408, 413, 429):
-        out.force_close()  # the rest of the body is not wanted
+        out.force_close()  # the rest of the body is not needed
     if e.details and "retryAfterSeconds" in e.details:
         out.headers["Retry-After"] = str(e.details["retryAfterSeconds"])
     return out

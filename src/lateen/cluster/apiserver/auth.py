@@ -1,4 +1,4 @@
-"""Who is asking: client certificates and service-account tokens."""
+"""Authentication: client certificates and service account tokens."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class User:
     extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def info(self) -> Json:
-        """UserInfo, as reviews and webhooks get it."""
+        """UserInfo, as passed to reviews and webhooks."""
         out: Json = {"username": self.name, "groups": list(self.groups)}
         if self.uid:
             out["uid"] = self.uid
@@ -39,7 +39,7 @@ ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
 
 
 class Tokens:
-    """Service-account tokens: JWTs signed with a key that only the API server has (HS256)."""
+    """Service account tokens: JWTs signed with a key that only the API server has (HS256)."""
 
     def __init__(self, key: bytes, store: Store) -> None:
         self._key, self._store = key, store
@@ -69,8 +69,8 @@ class Tokens:
         return _b64(hmac.new(self._key, head.encode(), sha256).digest())
 
     def verify(self, token: str, audiences: list[str]) -> tuple[User, Json] | None:
-        """The user and the claims of a token that is genuine, in time, for one of ``audiences``, and whose
-        service account (and pod, where bound to one) still exists; None otherwise."""
+        """The user and the claims of a token that is genuine, not expired, for one of ``audiences``, and whose
+        service account (and pod, if bound to one) still exists; None otherwise."""
         head, _, signature = token.rpartition(".")
         try:
             if len(token) > 8192 or not hmac.compare_digest(signature.encode(), self._sign(head).encode()):

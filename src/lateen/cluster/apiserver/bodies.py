@@ -1,4 +1,4 @@
-"""Request bodies: bounded in size, in time and all together, and decoded by their type."""
+"""Request bodies: bounded in size, in time and in total, and decoded by content type."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lateen.kit import jsons, yamldoc
 
 MAX_BODY = 3 * 1024 * 1024
 MAX_ALL = 24 * 1024 * 1024
-"""Bytes of bodies that are being read at the same time."""
+"""Bytes of bodies that may be in transit at the same time."""
 TIMEOUT_S = 30.0
 PROTOBUF = "application/vnd.kubernetes.protobuf"
 _YAML = ("application/yaml", "application/apply-patch+yaml")
@@ -26,7 +26,7 @@ class Bodies:
         self._held = 0
 
     async def read(self, request: web.BaseRequest) -> bytes:
-        """The whole body. Raises ApiError where it is too large, too slow, or too many others are on their way."""
+        """The whole body. Raises ApiError if it is too large, too slow, or if too many others are in transit."""
         if (request.content_length or 0) > MAX_BODY:
             raise _too_large()
         out = bytearray()

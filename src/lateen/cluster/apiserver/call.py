@@ -1,4 +1,4 @@
-"""One request to the API, decoded from whatever transport it came by."""
+"""One request to the API, independent of its transport."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Call:
         return is_true(self.query.get(name))
 
     def number(self, name: str) -> int | None:
-        """A parameter that is a whole number, not negative; None where absent or empty. Raises ApiError."""
+        """A parameter that is a non-negative whole number; None if absent or empty. Raises ApiError."""
         text = self.query.get(name) or ""
         if not text:
             return None
         if not (text.isascii() and text.isdigit() and len(text) < 19):
-            raise bad_request(f'the parameter {name} must be a whole number that is not negative, not "{text[:40]}"')
+            raise bad_request(f'the parameter {name} must be a non-negative whole number, not "{text[:40]}"')
         return int(text)
 
     def on(self, **changes: Any) -> Call:
@@ -54,7 +54,7 @@ def is_true(text: str | None) -> bool:
 
 @dataclass(frozen=True)
 class Listing:
-    """One page of a collection. ``following`` continues it; ``remaining`` is None where nobody has counted."""
+    """One page of a collection. ``following`` continues it; ``remaining`` is None if it has not been counted."""
 
     items: list[Json]
     rv: str

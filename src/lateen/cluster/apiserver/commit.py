@@ -1,6 +1,6 @@
-"""The one way of an object into the store: default, admit, complete, own, check, write.
+"""The only way to write an object to the store: default, admit, complete, own, check, write.
 
-create, update, every patch and every subresource that changes an object end here, so each step holds for all of them.
+create, update, every patch and every subresource that changes an object end here, so each step applies to all of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lateen.kit import jsons, times
 from lateen.kit.jsons import Json, dig
 
 MAX_OBJECT = 1536 * 1024
-"""As etcd's limit for one request."""
+"""The same limit as etcd's for one request."""
 
 _DELETION = ("deletionTimestamp", "deletionGracePeriodSeconds")
 _SERVER_KEYS = ("uid", "creationTimestamp", "namespace", "generation", *_DELETION)
@@ -33,7 +33,8 @@ class Committer:
         self._webhooks, self._allocator = webhooks, allocator
 
     async def commit(self, c: Call, obj: Json, entry: Entry | None, expected: int | None) -> Json:
-        """Write a new object (``entry`` is None) or the successor of one; what is stored then, or would be (dry run).
+        """Write a new object (``entry`` is None) or a new version of one; returns what is stored, or would be (dry
+        run).
 
         ``obj`` has been decoded. ``expected`` is the revision that the writer has seen. Raises ApiError.
         """
@@ -53,7 +54,7 @@ class Committer:
     # --- the steps -------------------------------------------------------------------------------------------
 
     def _stamp(self, c: Call, obj: Json, old: Json | None) -> None:
-        """What only the server decides: identity, times, generation, and who may write status."""
+        """What only the server sets: identity, times, generation, and who may write the status."""
         meta, r = obj["metadata"], c.resource
         if old is None:
             for key in _NEW_KEYS:
@@ -75,7 +76,7 @@ class Committer:
             obj |= {"status": old["status"]} if "status" in old else {}
 
     async def _admit(self, c: Call, obj: Json, old: Json | None) -> Json:
-        """Defaults, webhooks, defaults of what they added, and what the server itself completes."""
+        """Defaults, webhooks, defaults for what they added, and what the server itself completes."""
         r, name = c.resource, str(obj["metadata"]["name"])
         defaults.apply(r.kind, obj)
         operation = "CREATE" if old is None else "UPDATE"
@@ -122,7 +123,7 @@ class Committer:
     # --- shared with deletion ----------------------------------------------------------------------------------
 
     def stored(self, r: Resource, name: str, write: Callable[[], Entry]) -> Entry:
-        """The store's refusals as the API's. Raises ApiError."""
+        """Translate the store's refusals to the API's. Raises ApiError."""
         try:
             return write()
         except Exists:
@@ -138,7 +139,7 @@ class Committer:
             raise unwritable(e) from e
 
     def remove(self, r: Resource, namespace: str, name: str) -> None:
-        """Let an object go; a CustomResourceDefinition takes its objects along."""
+        """Remove an object; a CustomResourceDefinition takes its objects with it."""
         try:
             self._store.delete(r.collection, namespace, name)
         except Missing:
@@ -157,7 +158,7 @@ def own(obj: Json) -> None:
 
 
 def finished(r: Resource, obj: Json) -> bool:
-    """Nobody has to do anything more before the object may go."""
+    """Nothing more has to be done before the object can be removed."""
     if obj["metadata"].get("finalizers"):
         return False
     if r.kind == "Namespace":

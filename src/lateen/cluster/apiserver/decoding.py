@@ -1,7 +1,7 @@
-"""From a body to an object of the kind that the path names: types, unknown fields, required fields.
+"""Decodes a body into an object of the kind that the path names: types, unknown fields, required fields.
 
-Nothing behind this needs to ask whether ``metadata`` is an object or a name is a text: what is not so is refused here
-with the path of the field.
+Later steps need not check whether ``metadata`` is an object or a name is a string: anything else is refused here, with
+the path of the field.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def decode(c: Call, body: Any) -> Json:
 
 
 def structure(c: Call, obj: Json) -> tuple[Json, schema.Report]:
-    """The object without unknown fields and nulls. Raises ApiError where it breaks its schema."""
+    """The object without unknown fields and nulls. Raises ApiError if it violates its schema."""
     rules = schema_of(c.resource, c.version)
     meta, found = schema.check(schema.definitions()[schema.META], obj["metadata"], at="metadata")
     _refuse(c, obj, found)
@@ -87,7 +87,7 @@ def _report_unknown(c: Call, report: schema.Report) -> None:
 
 
 def delete_options(c: Call) -> Json:
-    """DeleteOptions of the body, with what the query adds. Raises ApiError."""
+    """DeleteOptions from the body, with what the query adds. Raises ApiError."""
     given = c.body if isinstance(c.body, dict) else {}
     if c.body not in (None, b"") and not isinstance(c.body, dict):
         raise bad_request("the body of a deletion must be DeleteOptions")

@@ -12,7 +12,7 @@ from lateen.kit import jsons, times
 from lateen.kit.jsons import Json, dig
 
 FOREGROUND = "foregroundDeletion"
-"""The finalizer that the garbage collector takes away when the dependents are gone."""
+"""The finalizer that the garbage collector removes when the dependents are gone."""
 
 
 class Deleter:
@@ -20,7 +20,7 @@ class Deleter:
         self._store, self._committer, self._webhooks = store, committer, webhooks
 
     async def delete(self, c: Call) -> Json:
-        """The object while it still exists, else a Status. Raises ApiError."""
+        """The object if it still exists, else a Status. Raises ApiError."""
         entry, r = reading.entry(self._store, c), c.resource
         options = decoding.delete_options(c)
         self._preconditions(c, entry, options.get("preconditions") or {})
@@ -28,7 +28,7 @@ class Deleter:
         await self._webhooks.admit(review, c.warnings)
         if c.dry_run:
             return _deleted(c, entry.obj)
-        entry = reading.entry(self._store, c)  # webhooks took their time
+        entry = reading.entry(self._store, c)  # changed while webhooks were called
         policy = options.get("propagationPolicy")
         if policy == "Orphan":
             self._orphan(str(dig(entry.obj, "metadata", "uid")))
@@ -52,7 +52,7 @@ class Deleter:
             raise errors.conflict(c.resource.plural, c.name, c.resource.group, why)
 
     def _mark(self, r: Resource, entry: Entry, grace: int | None, foreground: bool) -> Json | None:
-        """Set the deletion timestamp where somebody must finish first; None where the object can go at once."""
+        """Set the deletion timestamp if something has to finish first; None if the object can be removed at once."""
         obj = jsons.copy(entry.obj)
         meta = obj["metadata"]
         phase = dig(obj, "status", "phase")
@@ -78,7 +78,7 @@ class Deleter:
         ).obj
 
     def _orphan(self, uid: str) -> None:
-        """Take the owner out of all that it owns."""
+        """Remove the owner from everything that it owns."""
         for collection in self._store.collections():
             for e in self._store.list(collection):
                 refs = dig(e.obj, "metadata", "ownerReferences", default=[])

@@ -1,4 +1,4 @@
-"""What the server says of itself: version, health, discovery, OpenAPI."""
+"""What the server reports about itself: version, health, discovery, OpenAPI."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GNOSTIC = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 
 
 class Documents:
-    """Made when they are first asked for, and again when the resources have changed."""
+    """Built on first use, and again when the resources have changed."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry

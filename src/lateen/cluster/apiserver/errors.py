@@ -9,14 +9,14 @@ from lateen.kit.jsons import Json
 
 
 class ApiError(Exception):
-    """A refused request: HTTP code, machine-readable reason, a sentence for people."""
+    """A refused request: HTTP code, machine-readable reason, and a message for people."""
 
     def __init__(self, code: int, reason: str, message: str, details: Json | None = None) -> None:
         super().__init__(message)
         self.code, self.reason, self.message, self.details = code, reason, message, details
 
     def status(self) -> Json:
-        """The Status object. ``details`` is always there: `kubectl debug` reads it without a test for nil."""
+        """The Status object. ``details`` is always set: `kubectl debug` reads it without checking for nil."""
         return {
             "kind": "Status",
             "apiVersion": "v1",
@@ -31,7 +31,7 @@ class ApiError(Exception):
 
 @dataclass(frozen=True)
 class Cause:
-    """One field that is wrong. ``reason`` is a metav1.CauseType such as FieldValueRequired."""
+    """One invalid field. ``reason`` is a metav1.CauseType such as FieldValueRequired."""
 
     path: str
     says: str

@@ -1,4 +1,4 @@
-"""Connections: TLS, and who speaks on them: aiohttp, or our own SPDY/3.1 after its upgrade."""
+"""Connections: TLS, and who handles them: aiohttp, or our own SPDY/3.1 after its upgrade."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from lateen.kit import tasks
 MAX_CONNECTIONS = 2000
 HEAD_S = 30.0
 STALLED_S = 600.0
-"""A client that takes nothing of what is written to it for this long is disconnected."""
+"""Seconds after which a client that does not read what is written to it is disconnected."""
 
 Spdy = Callable[[str, asyncio.Transport, asyncio.StreamReader, streams.Write], Awaitable[None]]
 
 
 class FrontDoor(asyncio.Protocol):
-    """Looks at the first request's head: aiohttp knows no upgrade but WebSocket's.
+    """Inspects the first request's head, because aiohttp supports no upgrade but WebSocket's.
 
-    A connection that does not send a whole head in time, or that comes when there are too many, is closed.
+    A connection that does not send a complete head in time, or that exceeds the limit of connections, is closed.
     """
 
     _open = 0
@@ -76,7 +76,7 @@ class FrontDoor(asyncio.Protocol):
         async def write(data: bytes) -> None:
             await self._writable.wait()
             if transport.is_closing():
-                raise ConnectionResetError("the client is gone")
+                raise ConnectionResetError("the client has gone away")
             transport.write(data)
 
         async def run() -> None:

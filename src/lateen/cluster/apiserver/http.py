@@ -1,4 +1,4 @@
-"""The HTTPS face of the API: who asks, what for, and the answer."""
+"""The API over HTTPS: who asks, what for, and the response."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class Server:
             return answers.failure(bad_request("the body is nested too deeply"))
         except (ConnectionError, asyncio.CancelledError):
             raise
-        except Exception as e:  # our own mistake: the client gets a Status, the log the traceback
+        except Exception as e:  # a bug of ours: the client gets a Status, the log the traceback
             log.exception("%s %s", request.method, request.path_qs)
             return answers.failure(ApiError(500, "InternalError", f"internal error: {type(e).__name__}"))
 
     def user(self, transport: asyncio.BaseTransport | None, headers: list[tuple[str, str]]) -> User:
-        """Who a request is carried out as: its token, else its certificate, else anonymous; then impersonation."""
+        """The identity of a request: from its token, else its certificate, else anonymous; then impersonation."""
         token = _token(headers)
         if token is not None:
             found = self._api.tokens.verify(token, [auth.DEFAULT_AUDIENCE])

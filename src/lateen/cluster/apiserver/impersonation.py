@@ -1,6 +1,6 @@
 """Impersonate-User, -Group, -Uid and -Extra-*: whoever may impersonate acts as somebody else from here on.
 
-After the API server's impersonation filter: each identity needs the verb ``impersonate`` on its own resource.
+As in the API server's impersonation filter, each identity needs the verb ``impersonate`` on its own resource.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ACCOUNT = "system:serviceaccount:"
 
 
 def effective(store: Store, user: User, headers: Iterable[tuple[str, str]]) -> User:
-    """The user that the request is carried out as. Raises ApiError where the real one may not become that."""
+    """The user that the request is executed as. Raises ApiError if the real user may not impersonate it."""
     given = [(k.lower(), v) for k, v in headers if k.lower().startswith(_PREFIX)]
     if not given:
         return user

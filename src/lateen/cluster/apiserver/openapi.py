@@ -1,7 +1,7 @@
-"""The OpenAPI documents that kubectl asks for: v3 as JSON, v2 as JSON and as gnostic's protobuf.
+"""The OpenAPI documents that kubectl requests: v3 as JSON, v2 as JSON and as gnostic's protobuf.
 
-kubectl up to 1.28 reads only the protobuf form of v2 for apply, create, edit and explain. About a dozen of
-gnostic's message types are needed; their field numbers are those of google/gnostic-models OpenAPIv2.proto.
+kubectl up to 1.28 reads only the protobuf form of v2 for apply, create, edit and explain. About a dozen of gnostic's
+message types are needed; their field numbers are those of google/gnostic-models OpenAPIv2.proto.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _query(name: str) -> Json:
 
 
 def v2(registry: Registry) -> Json:
-    """The swagger document: definitions, and for each resource the operations that kubectl looks up."""
+    """The Swagger document: definitions, and for each resource the operations that kubectl looks up."""
     paths: Json = {}
     for r in registry.all():
         for version in r.served:

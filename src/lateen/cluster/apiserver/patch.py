@@ -20,8 +20,8 @@ ORDER, DELETE_PRIMITIVE, RETAIN = "$setElementOrder/", "$deleteFromPrimitiveList
 
 
 def json_patch(obj: Json, operations: Any) -> Json:
-    """A copy with the operations carried out one by one. Raises ApiError: 400 for what is no JSON patch, 422 for an
-    operation that cannot be carried out."""
+    """A copy with the operations applied in order. Raises ApiError: 400 for something that is not a JSON patch, 422 for
+    an operation that cannot be applied."""
     if not isinstance(operations, list):
         raise bad_request("a JSON patch must be a list of operations")
     if len(operations) > MAX_OPERATIONS:
@@ -33,7 +33,7 @@ def json_patch(obj: Json, operations: Any) -> Json:
         try:
             out = jsonpatch.JsonPatch([operation]).apply(out, in_place=True)
         except jsonpatch.JsonPatchTestFailed:
-            raise _cannot(operation, "the value is another one") from None
+            raise _cannot(operation, "the value differs") from None
         except (
             jsonpatch.JsonPatchException,
             jsonpatch.JsonPointerException,
@@ -82,7 +82,7 @@ def merge(target: Any, patch: Any) -> Any:
 
 
 def strategic(target: Json, patch: Json, schema: Json) -> Json:
-    """Raises ApiError where a directive has another form than Kubernetes' documents say."""
+    """Raises ApiError if a directive does not have the form that Kubernetes documents."""
     return cast(Json, _map(jsons.copy(target), patch, schemas.resolve(schema)) or {})
 
 

@@ -1,6 +1,6 @@
-"""Whether somebody may do something: RBAC, the same for every request, whoever asks and however it comes.
+"""Authorization by RBAC, the same for every request, whoever makes it and over whatever transport.
 
-Nobody but the group system:masters is free of it.
+Only the group system:masters is exempt.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MASTERS = "system:masters"
 @dataclass(frozen=True)
 class Attributes:
     """What is asked for, in RBAC's terms. ``resource`` includes the subresource: ``pods/exec``; ``path`` is for
-    requests that are about no resource."""
+    requests that do not concern a resource."""
 
     verb: str
     group: str = ""
@@ -39,13 +39,13 @@ _BASIC: tuple[Json, ...] = (
         "nonResourceURLs": ["/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*"],
     },
 )
-"""What everybody has who is authenticated (system:basic-user, system:discovery)."""
+"""The permissions of every authenticated user (system:basic-user, system:discovery)."""
 _PUBLIC: Json = {"verbs": ["get"], "nonResourceURLs": ["/healthz", "/livez", "/readyz", "/version", "/version/"]}
-"""What everybody has (system:public-info-viewer)."""
+"""The permissions of everybody (system:public-info-viewer)."""
 
 
 def rules(store: Store, user: User, namespace: str) -> Iterator[Json]:
-    """Every rule that holds for the user in a namespace, or cluster-wide where it is empty."""
+    """Every rule that applies to the user in a namespace, or cluster-wide if it is empty."""
     if MASTERS in user.groups:
         yield {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}
         yield {"verbs": ["*"], "nonResourceURLs": ["*"]}
@@ -109,7 +109,7 @@ def _path(rule: Json, a: Attributes) -> bool:
     )
 
 
-# --- nobody grants what they do not have -----------------------------------------------------------------------------
+# --- nobody can grant what they do not have --------------------------------------------------------------------------
 
 
 def exceeding(store: Store, user: User, namespace: str, obj: Json) -> list[Json]:

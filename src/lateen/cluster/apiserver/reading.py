@@ -19,7 +19,7 @@ INITIAL_END = {"k8s.io/initial-events-end": "true"}
 
 
 def entry(store: Store, c: Call) -> Entry:
-    """Raises ApiError where the object is not there."""
+    """Raises ApiError if the object does not exist."""
     found = store.get(c.resource.collection, c.namespace, c.name)
     if found is None:
         raise errors.not_found(c.resource.plural, c.name, c.resource.group)
@@ -27,7 +27,7 @@ def entry(store: Store, c: Call) -> Entry:
 
 
 def view(c: Call, obj: Json) -> Json:
-    """The stored object in the version asked for; versions differ in name only."""
+    """The stored object in the requested version; versions differ in name only."""
     wanted = c.resource.api_version(c.version)
     if obj.get("apiVersion") == wanted and obj.get("kind") == c.resource.kind:
         return obj
@@ -62,7 +62,7 @@ def _token(rv: int, last: tuple[str, str]) -> str:
 
 
 def _position(store: Store, c: Call) -> tuple[tuple[str, str], int]:
-    """Where a continued list goes on, and its revision."""
+    """Where a continued list resumes, and its revision."""
     token = c.query.get("continue")
     if not token:
         return ("", ""), store.rv
@@ -84,7 +84,7 @@ def _position(store: Store, c: Call) -> tuple[tuple[str, str], int]:
 
 
 def _revision(store: Store, c: Call) -> None:
-    """``resourceVersion`` of a list: "at least this new", or exactly it. Raises ApiError where it cannot be had."""
+    """``resourceVersion`` of a list: "at least this new", or exactly it. Raises ApiError if it is not available."""
     match, asked = c.query.get("resourceVersionMatch", ""), c.number("resourceVersion")
     if match and match not in ("Exact", "NotOlderThan"):
         raise bad_request(f'resourceVersionMatch must be Exact or NotOlderThan, not "{match[:40]}"')
@@ -99,8 +99,8 @@ def _revision(store: Store, c: Call) -> None:
 
 
 def watch(store: Store, c: Call) -> AsyncGenerator[WatchEvent, None]:
-    """Events from ``resourceVersion`` on; with none, or 0, existing objects come first as ADDED. Raises ApiError, at
-    once for what is asked, and later where the client falls too far behind."""
+    """Events after ``resourceVersion``; without one, or with 0, existing objects come first as ADDED. Raises ApiError,
+    at once for an invalid request, and later if the client falls too far behind."""
     r, wanted = c.resource, selection.test(c)
     asked, sends = c.number("resourceVersion") or 0, c.flag("sendInitialEvents")
     initial = sends or ("sendInitialEvents" not in c.query and asked == 0)

@@ -1,7 +1,7 @@
-"""The table of resources: everything that the server knows about a kind without its schema.
+"""The table of resources: everything that the server knows about a kind apart from its schema.
 
-Only kinds that something acts upon (or that are plain data) are listed: a kind that is not served is refused by
-kubectl with "no matches for kind", which is honest; accepting it and running nothing would not be.
+Only kinds that something acts upon (or that are plain data) are listed. A kind that is not served is refused by kubectl
+with "no matches for kind", which is honest; accepting it and running nothing would not be.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ CORE_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "u
 
 @dataclass(frozen=True)
 class ScalePaths:
-    """Where the number of replicas and the selector are, as steps."""
+    """The paths of the number of replicas and of the selector."""
 
     spec: tuple[str, ...] = ("spec", "replicas")
     status: tuple[str, ...] = ("status", "replicas")

@@ -1,4 +1,4 @@
-"""Questions that are answered, not stored: TokenReview, the access reviews, who am I."""
+"""Requests that are answered but not stored: TokenReview, the access reviews, who am I."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a method and a path to a Call and its verb, and whether the user may."""
+"""From a method and a path to a Call and its verb, and whether the user is authorized."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def is_resource(parts: list[str]) -> bool:
 
 
 def call(registry: Registry, parts: list[str], query: dict[str, str], user: User) -> Call:
-    """Raises ApiError where there is nothing at the path."""
+    """Raises ApiError if there is nothing at the path."""
     group, version, rest = ("", parts[1], parts[2:]) if parts[0] == "api" else (parts[1], parts[2], parts[3:])
     namespace = ""
     if rest[0] == "namespaces" and len(rest) > 2 and rest[2] not in ("status", "finalize"):
@@ -49,7 +49,7 @@ def _subresources(r: Resource) -> set[str]:
 
 
 def verb(method: str, c: Call) -> str:
-    """The API's verb; empty for a method that no resource has."""
+    """The API's verb; empty for a method that resources do not support."""
     if c.subresource in STREAMS:
         return "create"
     found = _VERBS.get(method, "")
@@ -70,7 +70,7 @@ def authorize(store: Store, c: Call, verb: str) -> None:
 
 
 def authorize_path(store: Store, user: User, method: str, path: str) -> None:
-    """For what is about no resource. Raises ApiError."""
+    """Authorize requests that do not concern a resource. Raises ApiError."""
     verb = _VERBS.get(method, method.lower())
     if not rbac.allowed(store, user, Attributes(verb, path=path)):
         raise ApiError(403, "Forbidden", f'forbidden: User "{user.name}" cannot {verb} path "{path}"')

@@ -46,14 +46,14 @@ def resolve(schema: Json) -> Json:
 
 @dataclass
 class Report:
-    """``types``: fields of another type than the schema's; ``invalid``: all else that breaks it; ``unknown``: paths of
+    """``types``: fields with a type other than the schema's; ``invalid``: other violations; ``unknown``: paths of
     fields that the schema does not have."""
 
     types: list[Cause] = field(default_factory=list)
     invalid: list[Cause] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     go: bool = False
-    """Kubernetes' own kinds are read into Go's structures, where a list or object that is missing is an empty one."""
+    """Kubernetes' own kinds are decoded into Go structures, where a missing list or object is an empty one."""
 
     def type(self, path: str, wanted: str, value: Any) -> None:
         says = f"Invalid value: {shown(value)}: must be of type {wanted}, not {_name(value)}"
@@ -71,7 +71,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def check(schema: Json, obj: Any, at: str = "", go: bool = True) -> tuple[Json, Report]:
-    """The object without unknown fields and nulls, and what was found; ``at``: where it stands in a larger one."""
+    """The object without unknown fields and nulls, and what was found; ``at``: its path in a larger object."""
     report = Report(go=go)
     return cast(Json, _walk(schema, obj, at, report)), report
 

@@ -1,4 +1,4 @@
-"""Which objects a list or watch is about: name, labels, fields."""
+"""Which objects a list or watch selects: name, labels, fields."""
 
 from __future__ import annotations
 

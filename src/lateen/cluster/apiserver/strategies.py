@@ -17,12 +17,12 @@ from lateen.kit import jsons, times
 from lateen.kit.jsons import Json, dig
 
 MAX_PODS = 1000
-"""More than one machine runs; what a runaway controller makes stops here."""
+"""The pods share one machine with others; a runaway controller is stopped here."""
 TOKEN_DIR = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
 class Allocator:
-    """Cluster addresses and node ports that no Service has."""
+    """Cluster addresses and node ports that are not used by any Service."""
 
     def __init__(self, store: Store, service_net: str, reserved: int = 20) -> None:
         self._store = store
@@ -52,7 +52,7 @@ class Allocator:
 
 
 def permit(c: Call, obj: Json, store: Store) -> None:
-    """Nobody writes a role that has more than they have. Raises ApiError."""
+    """Nobody can write a role with more permissions than their own. Raises ApiError."""
     r = c.resource
     if r.group != rbac.GROUP:
         return
@@ -67,7 +67,7 @@ def permit(c: Call, obj: Json, store: Store) -> None:
 
 
 def complete(r: Resource, obj: Json, old: Json | None, store: Store, allocator: Allocator) -> None:
-    """Fill in what only the server knows, in place. Raises ApiError."""
+    """Fill in, in place, what only the server knows. Raises ApiError."""
     if r.kind == "Service" and not r.custom:
         _service(obj, old, allocator)
     elif r.kind == "Pod" and old is None:
@@ -82,7 +82,7 @@ def complete(r: Resource, obj: Json, old: Json | None, store: Store, allocator: 
 
 
 def check(r: Resource, obj: Json, old: Json | None, store: Store) -> Causes:
-    """What depends on other objects, or on the kind's place in the cluster."""
+    """What depends on other objects, or on the kind's role in the cluster."""
     if r.kind == "Service" and not r.custom:
         return _taken(obj, old, store)
     if r.kind == "CustomResourceDefinition":
@@ -122,7 +122,7 @@ def _service(obj: Json, old: Json | None, allocator: Allocator) -> None:
 
 
 def _taken(obj: Json, old: Json | None, store: Store) -> Causes:
-    """Addresses and node ports that another Service has; an address never changes."""
+    """Refuses addresses and node ports of other Services; an address never changes."""
     spec, was, uid = obj["spec"], (old or {}).get("spec") or {}, obj["metadata"]["uid"]
     address = spec.get("clusterIP") or ""
     out: Causes = []
@@ -188,7 +188,7 @@ def _pod_volumes(obj: Json, store: Store) -> None:
 
 
 def _names(obj: Json, old: Json | None) -> None:
-    """The names that a CustomResourceDefinition leaves out, and that they are accepted."""
+    """Default names of a CustomResourceDefinition, and the condition that they are accepted."""
     spec = obj.get("spec") or {}
     names = spec.setdefault("names", {})
     kind = str(names.get("kind") or "")

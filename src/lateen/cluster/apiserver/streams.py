@@ -39,7 +39,7 @@ async def copy(reader: asyncio.StreamReader | None, write: Write) -> None:
 
 
 async def finish(running: Running, out: Write, err: Write) -> int:
-    """Copy the outputs until the command has ended; its exit code."""
+    """Copy the output until the command exits; returns its exit code."""
     await asyncio.gather(copy(running.out, out), copy(running.err, err))
     return await running.wait()
 
@@ -49,11 +49,11 @@ def resize(running: Running, data: bytes) -> None:
         size: Json = jsons.loads(data)
         running.resize(int(size["Height"]), int(size["Width"]))
     except (ValueError, KeyError, TypeError):
-        pass  # a size we cannot read changes nothing
+        pass  # a size that cannot be parsed changes nothing
 
 
 def frame(message: WSMessage) -> tuple[int, bytes] | None:
-    """Channel and content. Clients may send text frames as well as binary ones (Python's does for ``str``)."""
+    """Channel and contents. Clients may send text frames as well as binary ones (Python's does for ``str``)."""
     data = message.data.encode() if message.type is WSMsgType.TEXT else message.data
     if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT) or not data:
         return None
@@ -91,7 +91,8 @@ async def websocket_exec(request: web.Request, running: Running) -> web.WebSocke
 
 
 async def spdy_exec(session: Session, running: Running, wanted: int) -> None:
-    """``wanted``: how many streams the client opens (error, and those of stdin, stdout, stderr, resize asked for)."""
+    """``wanted``: how many streams the client opens (error, and the requested ones of stdin, stdout, stderr,
+    resize)."""
     found: dict[str, Stream] = {}
     async with asyncio.timeout(30):
         while len(found) < wanted:
@@ -198,7 +199,7 @@ async def websocket_forward(request: web.Request, access: PodAccess, namespace: 
 
 
 async def channels_forward(request: web.Request, access: PodAccess, namespace: str, pod: str) -> web.WebSocketResponse:
-    """Port-forward by v4.channel.k8s.io (the Python client, kr8s): the ports stand in the query; port number i has
+    """Port-forward with v4.channel.k8s.io (the Python client, kr8s): the ports are in the query; port number i uses
     channel 2i for data and 2i+1 for its error, and the server begins each with the port (16 bits, little-endian)."""
     given = [p for text in request.query.getall("ports", []) for p in text.split(",")]
     if not given or len(given) > MAX_PORTS or not all(p.isdigit() and 0 < int(p) < 65536 for p in given):
@@ -211,7 +212,7 @@ async def channels_forward(request: web.Request, access: PodAccess, namespace: s
 
     async def serve() -> None:
         await asyncio.gather(*(link.carry(access, namespace, pod) for link in links))
-        await ws.close()  # the protocol has no end of one channel
+        await ws.close()  # the protocol cannot close a single channel
 
     serving = tasks.spawn(serve(), "port-forward channels")
     try:

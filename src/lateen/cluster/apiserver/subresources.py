@@ -23,7 +23,7 @@ _TOKEN = Resource("authentication.k8s.io", "v1", "serviceaccounts", "TokenReques
 _EVICTION = Resource("policy", "v1", "pods", "Eviction")
 MIN_SECONDS, MAX_SECONDS = 600, 1 << 32
 LONGEST = 24 * 3600
-"""No token is valid for longer; one that is asked for longer gets this much."""
+"""Seconds: the longest lifetime of a token; a longer one that is requested is shortened to it."""
 
 
 def scale(store: Store, c: Call) -> Json:
@@ -42,7 +42,7 @@ def scale(store: Store, c: Call) -> Json:
 
 
 async def set_scale(store: Store, committer: Committer, c: Call) -> Json:
-    """PUT and PATCH of a Scale: only spec.replicas counts."""
+    """PUT and PATCH of a Scale: only spec.replicas is used."""
     if c.patch_type == "application/json-patch+json":
         from lateen.cluster.apiserver import patch
 
@@ -67,7 +67,7 @@ async def set_scale(store: Store, committer: Committer, c: Call) -> Json:
 
 
 def finalize(store: Store, committer: Committer, c: Call) -> Json:
-    """Namespaces only: drop spec.finalizers; the namespace goes where it was being deleted."""
+    """Namespaces only: drop spec.finalizers; a namespace that is being deleted is then removed."""
     entry = reading.entry(store, c)
     asked = decoding.decode(c.on(subresource=""), c.body)
     obj = jsons.copy(entry.obj)
@@ -80,7 +80,7 @@ def finalize(store: Store, committer: Committer, c: Call) -> Json:
 
 
 def token(store: Store, tokens: Tokens, c: Call) -> Json:
-    """A TokenRequest of a ServiceAccount, bound to a pod where asked."""
+    """A TokenRequest of a ServiceAccount, bound to a pod if requested."""
     account = reading.entry(store, c).obj
     request = decoding.decode(c.on(resource=_TOKEN, version="v1"), _token_request(c.body))
     spec = request.get("spec") or {}
@@ -106,7 +106,7 @@ def token(store: Store, tokens: Tokens, c: Call) -> Json:
 
 
 def _token_request(body: Any) -> Any:
-    """Typed clients send the zero values of what they leave out: no audiences, and a status without a time."""
+    """Typed clients send the zero values of fields that are not set: no audiences, and a status without a time."""
     if not isinstance(body, dict) or not isinstance(body.get("spec") or {}, dict):
         return body
     spec = body.get("spec") or {}
@@ -131,7 +131,7 @@ def _bound_pod(store: Store, c: Call, bound: Json) -> Json:
 
 
 async def evict(deleter: Deleter, c: Call) -> Json:
-    """A deletion with a name of its own; there are no disruption budgets here."""
+    """A deletion under another name; there are no disruption budgets here."""
     eviction = decoding.decode(c.on(resource=_EVICTION, version="v1"), c.body)
     if dig(eviction, "metadata", "name", default=c.name) != c.name:
         raise bad_request(f"name in URL does not match name in Eviction object: {c.name}")

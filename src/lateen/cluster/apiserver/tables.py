@@ -1,4 +1,4 @@
-"""What ``kubectl get`` shows: objects as metav1.Table rows."""
+"""The tables of ``kubectl get``: objects as metav1.Table rows."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def _pod(o: Json) -> list[Any]:
 
 
 def pod_phase(o: Json) -> str:
-    """kubectl's STATUS column: the phase, or the most telling reason of a container."""
+    """kubectl's STATUS column: the phase, or the most informative reason of a container."""
     status = o.get("status") or {}
     reason = str(status.get("reason") or status.get("phase") or "Unknown")
     total = len(o["spec"].get("initContainers") or [])

@@ -19,7 +19,7 @@ from lateen.kit import jsons, tasks, times
 from lateen.kit.spdy import Session
 
 Identify = Callable[[asyncio.BaseTransport | None, list[tuple[str, str]]], User]
-"""Who asks, by the connection and the headers. Raises ApiError."""
+"""The user, by the connection and the headers. Raises ApiError."""
 
 
 class Upgrades:

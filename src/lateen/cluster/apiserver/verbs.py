@@ -89,7 +89,7 @@ async def _replace(store: Store, committer: Committer, c: Call, obj: Json, expec
 
 
 async def patched(store: Store, committer: Committer, c: Call) -> Json:
-    """Repeated where somebody else writes at the same time, unless the patch names a revision."""
+    """Retried if somebody else writes at the same time, unless the patch names a revision."""
     kind = _kind(c)
     asked = dig(c.body, "metadata", "resourceVersion") if isinstance(c.body, dict) else None
     for attempt in range(_ATTEMPTS):

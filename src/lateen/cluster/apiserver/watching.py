@@ -1,4 +1,4 @@
-"""Watches over HTTP: a line for each event; a client that does not read is let go."""
+"""Watches over HTTP: one line per event; a client that does not read is disconnected."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lateen.kit import jsons
 LONGEST_S = 3600
 SLICE = 64 * 1024
 STALLED_S = 30.0
-"""A watch whose client has not taken a slice for this long is closed; the client lists again."""
+"""Seconds after which a watch is closed whose client has not read a slice; the client lists again."""
 
 
 async def watch(api: Api, lines: answers.Lines, request: web.BaseRequest, c: Call) -> web.StreamResponse:
@@ -39,7 +39,7 @@ async def watch(api: Api, lines: answers.Lines, request: web.BaseRequest, c: Cal
 
 
 async def _write(request: web.BaseRequest, response: web.StreamResponse, line: bytes) -> None:
-    """In slices, each waited for: what a client does not read is one slice of a line that all watches share."""
+    """Written in slices, each of them awaited: an unread watch holds one slice of a line that all watches share."""
     view = memoryview(line)
     for at in range(0, len(line), SLICE):
         try:

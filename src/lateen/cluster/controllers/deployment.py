@@ -1,4 +1,4 @@
-"""Deployments: a ReplicaSet for each template, scaled against each other within the limits of the rollout."""
+"""Deployments: one ReplicaSet per template, scaled against each other within the limits of the rollout."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def _scale(plan: Plan, spec: Json, want: int, new: Json | None, old: list[Json])
     if olds and _count(new) <= want:
         available = _ready(new) + sum(min(_ready(s), _count(s)) for s in old)
         spare = available - (want - unavailable)
-        for s in old:  # unready old pods go first, they serve nobody
+        for s in old:  # unready old pods go first: they serve nobody
             dead = max(0, _count(s) - _ready(s))
             cut = min(_count(s), dead + max(0, min(spare, _ready(s))))
             if cut:

@@ -8,7 +8,7 @@ from lateen.kit.jsons import Json, dig
 
 
 def target_port(pod: Json, port: Json) -> int | None:
-    """The container port that a service port leads to; None where a named port is not in this pod."""
+    """The container port that a service port leads to; None if this pod does not have a port of that name."""
     target = port.get("targetPort", port["port"])
     if isinstance(target, int):
         return target

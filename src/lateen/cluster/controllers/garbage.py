@@ -1,7 +1,7 @@
-"""The garbage collector: what all owners of an object are gone for goes too, whatever kind it and they are.
+"""The garbage collector: deletes objects whose owners are all gone, whatever kinds they are.
 
-An owner counts as gone only when the API says so: a kind that is not known, or a question that fails, is no answer.
-After Kubernetes' garbage collector (absent, solid and waiting owners; foreground deletion).
+An owner counts as gone only if the API says so; an unknown kind or a failed request proves nothing.
+Follows Kubernetes' garbage collector (absent, solid and waiting owners; foreground deletion).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Garbage:
             yield key
 
     def _definition(self, old: Json | None, new: Json | None) -> None:
-        """Watch the objects of a new CustomResourceDefinition; forget those of one that is gone."""
+        """Watch the objects of a new CustomResourceDefinition; stop watching those of a deleted one."""
         kind = served.custom(new or old or {})
         if kind is None:
             return
@@ -66,7 +66,7 @@ class Garbage:
             self._dependents.setdefault(str(ref.get("uid")), set()).add(key)
 
     def _owners(self, obj: Json) -> Iterable[Key]:
-        """Owners that may wait for this dependent to go."""
+        """Owners that may wait for this dependent's deletion."""
         for ref in _refs(obj):
             if (kind := self._kind(ref)) is not None:
                 namespace = obj["metadata"].get("namespace", "") if kind.namespaced else ""
@@ -103,12 +103,12 @@ class Garbage:
             return False
         namespace = str(obj["metadata"].get("namespace", ""))
         if kind.namespaced and not namespace:
-            return False  # nobody can look it up: not garbage, but a wrong reference
+            return False  # it cannot be looked up: a wrong reference, not garbage
         owner = await self._client.get(kind, namespace if kind.namespaced else "", str(ref.get("name")))
         return owner is None or owner["metadata"]["uid"] != ref.get("uid")
 
     async def _foreground(self, kind: Kind, obj: Json) -> None:
-        """Delete the dependents of an object that waits for them; let it go when none is left."""
+        """Delete the dependents of an object that waits for them; release it when none is left."""
         meta = obj["metadata"]
         left = False
         for collection, namespace, name in list(self._dependents.get(str(meta["uid"]), ())):

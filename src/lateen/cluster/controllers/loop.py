@@ -1,7 +1,7 @@
-"""The loop that all controllers share: informers feed one queue of keys, and a key is worked on by one task at a time.
+"""The loop that all controllers share: informers feed one queue of keys, and a key is handled by one task at a time.
 
-A controller that fails is asked again later, each time twice as late up to a limit, and the object that it failed for
-says so in an event. No failure of one object keeps others waiting.
+A controller that fails is called again with exponential back-off up to a limit, and an event is recorded for the object
+that it failed for. A failure with one object does not delay others.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lateen.kube.informer import Key as ObjectKey
 log = logging.getLogger("lateen.controllers")
 
 Key = tuple[str, ...]
-"""What a controller works on, mostly (namespace, name)."""
+"""What a controller works on, usually (namespace, name)."""
 Work = tuple[str, Key]
 
 WORKERS = 4
@@ -34,7 +34,7 @@ class Events(Protocol):
 
 
 class Controller(Protocol):
-    """One control loop. ``keys``: what a change of a watched object concerns; ``old`` or ``new`` may be None."""
+    """One control loop. ``keys``: what a change of a watched object affects; ``old`` or ``new`` may be None."""
 
     name: str
 
@@ -44,7 +44,7 @@ class Controller(Protocol):
     def keys(self, kind: Kind, old: Json | None, new: Json | None) -> Iterable[Key]: ...
 
     async def reconcile(self, key: Key) -> float | None:
-        """Bring the world one step nearer to what is asked for; seconds after which to look again, or None."""
+        """Take one step towards the desired state; returns seconds after which to run again, or None."""
 
 
 class Loop:
@@ -84,7 +84,7 @@ class Loop:
     # --- informers -------------------------------------------------------------------------------------------
 
     def watch(self, controller: Controller, kind: Kind) -> None:
-        """Tell the controller of all changes of a kind from now on; what is there already comes first."""
+        """Report all changes of a kind to the controller from now on; existing objects come first."""
         collection = collection_of(kind)
         concerned = self._concerned.setdefault(collection, [])
         if controller in concerned:
@@ -100,7 +100,7 @@ class Loop:
             self._tell(controller, kind, None, obj)
 
     async def unwatch(self, kind: Kind) -> None:
-        """The kind is gone."""
+        """Stop watching a kind that no longer exists."""
         collection = collection_of(kind)
         self._concerned.pop(collection, None)
         self._informers.pop(collection, None)
@@ -129,14 +129,14 @@ class Loop:
         try:
             for key in controller.keys(kind, old, new):
                 self.add(controller.name, key)
-        except Exception:  # one object that a controller cannot read stops nobody
+        except Exception:  # an object that a controller cannot handle must not block others
             name = dig(new or old, "metadata", "name")
             log.exception("%s cannot read %s %s", controller.name, kind.kind, name)
 
     # --- work ------------------------------------------------------------------------------------------------
 
     def add(self, controller: str, key: Key) -> None:
-        """Now, or when the pause after the last failure is over."""
+        """Queue a key: now, or when the pause after its last failure is over."""
         work = (controller, key)
         if work not in self._waiting:
             self._put(work)
@@ -170,7 +170,7 @@ class Loop:
         name, key = work
         try:
             after = await self._controllers[name].reconcile(key)
-        except Exception as e:  # noqa: BLE001 - whatever it is, it is this object's failure, and only its
+        except Exception as e:  # noqa: BLE001 - whatever it is, it is only this object's failure
             self._failed(work, e)
             return
         self._failures.pop(work, None)
@@ -194,7 +194,7 @@ def collection_of(kind: Kind) -> str:
 
 
 def controller_of(owner: Kind, kind: Kind, old: Json | None, new: Json | None) -> Iterable[Key]:
-    """The key of the object itself, or of the controller of what it owns."""
+    """The key of the object itself, or of the controller of its owner."""
     obj = new or old
     if obj is None:
         return
@@ -208,7 +208,7 @@ def controller_of(owner: Kind, kind: Kind, old: Json | None, new: Json | None) -
 
 
 async def set_status(client: Client, kind: Kind, obj: Json, status: Json) -> None:
-    """Write what differs; nothing where nothing does."""
+    """Write what differs, if anything does."""
     before = obj.get("status") or {}
     if {k: before.get(k) for k in status} != status:
         meta = obj["metadata"]

@@ -12,7 +12,7 @@ from lateen.kube.client import Client
 
 
 def controllers(client: Client, events: Events, root_ca: str) -> Loop:
-    """A loop with every controller registered. ``root_ca``: the cluster's certificate, given to each namespace."""
+    """A loop with every controller registered. ``root_ca``: the cluster's CA certificate, given to each namespace."""
     loop = Loop(client)
     for controller in (
         Deployments(client, events),

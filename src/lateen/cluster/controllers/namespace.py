@@ -1,4 +1,4 @@
-"""Namespaces: what each one has from the start, and that it ends only when it is empty."""
+"""Namespaces: what each contains from the start, and its removal once it is empty."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Namespaces:
             )
 
     async def _empty(self, name: str) -> float | None:
-        """Delete everything in a namespace; when nothing is left, let it go."""
+        """Delete everything in a namespace; remove it when nothing is left."""
         left, failure = 0, None
         for kind in await self._namespaced():
             items, _ = await self._client.list(kind, name)

@@ -1,4 +1,4 @@
-"""Who owns what, and what counts as running: shared by the controllers that keep pods."""
+"""Ownership, and which pods count as running: shared by the controllers that keep pods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ReplicaSets: as many active pods as asked for."""
+"""ReplicaSets: keep the requested number of active pods."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
 
 BURST = 50
-"""Pods that one step creates; the next step follows the changes that they make."""
+"""Pods created in one step; the next step follows the events that they cause."""
 
 
 class ReplicaSets:
@@ -54,7 +54,7 @@ class ReplicaSets:
 
 
 def replica_set(rs: Json, pods: list[Json]) -> Plan:
-    """Make the number of active pods equal to spec.replicas."""
+    """Bring the number of active pods to spec.replicas."""
     plan = Plan()
     mine = [p for p in pods if owned_by(p, rs["metadata"]["uid"])]
     active = [p for p in mine if is_active(p)]

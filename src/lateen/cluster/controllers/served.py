@@ -7,7 +7,7 @@ from lateen.kit.jsons import Json, dig
 
 
 def custom(crd: Json) -> Kind | None:
-    """The kind that a CustomResourceDefinition declares; None where it serves no version."""
+    """The kind that a CustomResourceDefinition declares; None if it serves no version."""
     spec = crd["spec"]
     version = next((v["name"] for v in spec.get("versions") or [] if v.get("served", True)), None)
     if version is None:

@@ -1,4 +1,4 @@
-"""Services with a selector: their Endpoints and EndpointSlice."""
+"""Endpoints and EndpointSlices of Services with a selector."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Service addresses: NAT rules, DNS names and host ports of services, from what the API says."""
+"""Implements Services on the node: NAT rules, DNS names and host ports, from the objects in the API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger("lateen.controllers.proxy")
 HOST = "127.0.0.1"
 MAX_ALIASES = 8
 FALLBACK = 8000
-"""A LoadBalancer port below 1024 that cannot be had is tried again this much higher (80 -> 8080 is 80 + 8000)."""
+"""A LoadBalancer port below 1024 that is not available is tried again this much higher (80 -> 8080 is 80 + 8000)."""
 
 
 class Events(Protocol):
@@ -94,7 +94,7 @@ class Proxy:
         await self._host_ports()
 
     def _aliases(self, names: dict[str, list[str]]) -> dict[str, list[str]]:
-        """ExternalName services have the addresses of what they stand for, also over several steps."""
+        """ExternalName services have the addresses of their targets, also over several steps."""
         targets = {
             f"{name}.{namespace}.svc.{plan.DOMAIN}": str(dig(service, "spec", "externalName", default="")).rstrip(".")
             for (namespace, name), service in self._services.objects.items()
@@ -140,7 +140,7 @@ class Proxy:
             self._forwarder.close(host, port)
 
     async def _load_balancer(self, service: Json, target: tuple[str, int], wanted: set[tuple[str, int]]) -> int:
-        """The service's own port on the host, else one 8000 higher, else any free one; the same from then on."""
+        """The service's own port on the host, else one 8000 higher, else any free one; then always the same."""
         known = self._chosen.get(target)
         for port in (known,) if known else (target[1], target[1] + FALLBACK, 0):
             if port < 65536 and (found := await self._open(service, port, target, wanted)):
@@ -149,7 +149,7 @@ class Proxy:
         return 0
 
     async def _open(self, service: Json, port: int, target: tuple[str, int], wanted: set[tuple[str, int]]) -> int:
-        """The port that was opened; 0 where it is not to be had."""
+        """The port that was opened; 0 if it is not available."""
         if (HOST, port) in wanted:
             return 0
         try:

@@ -1,7 +1,7 @@
 """All objects of the cluster in memory, in revision order, with watches; every write goes through ``persist`` first.
 
-Invariants: revisions only grow; a watcher sees every event after its revision exactly once and in order, or is
-told ``Expired``; an event is announced only after it is durable; what is remembered of the past is bounded.
+Invariants: revisions only increase; a watcher sees every event after its revision exactly once and in order, or gets
+``Expired``; an event is announced only after it is durable; the history is bounded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lateen.kit import jsons
 from lateen.kit.jsons import Json
 
 HISTORY = 4096
-"""Events that are remembered, over all collections."""
+"""Events kept in the history, over all collections."""
 HISTORY_BYTES = 16 * 1024 * 1024
 """... and the size of their objects, as JSON."""
 CAPACITY = 128 * 1024 * 1024
@@ -27,11 +27,11 @@ EventType = Literal["ADDED", "MODIFIED", "DELETED"]
 
 
 class Conflict(Exception):
-    """The object's revision is not the one that the writer had read."""
+    """The object's revision is not the one that the writer has read."""
 
 
 class Exists(Exception):
-    """An object of this name is already there."""
+    """An object of this name already exists."""
 
 
 class Missing(Exception):
@@ -39,7 +39,7 @@ class Missing(Exception):
 
 
 class Expired(Exception):
-    """The revision asked for is older than the history that is kept, or the watcher was too slow."""
+    """The requested revision is older than the history, or the watcher was too slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """``entry`` is the object after the change, or as it last was; ``old`` the one before it."""
+    """``entry`` is the object after the change, or its last state; ``old`` the one before."""
 
     type: EventType
     entry: Entry
@@ -64,11 +64,11 @@ class Event:
 
 
 class Full(Exception):
-    """The objects together would be larger than the store may become."""
+    """All objects together would exceed the store's maximum size."""
 
 
 class Watcher:
-    """A place in the history of one collection: what nobody reads takes no memory of its own."""
+    """A position in the history of one collection: an unread watch takes no memory of its own."""
 
     def __init__(self, collection: str, namespace: str, since: int, events: deque[Event]) -> None:
         self.collection, self.namespace, self.since = collection, namespace, since
@@ -83,7 +83,7 @@ class Watcher:
         self._wake.set()
 
     async def next(self) -> list[Event]:
-        """All events since the last look, at least one. Raises Expired where some of them are forgotten."""
+        """All events since the last call, at least one. Raises Expired if some of them are no longer kept."""
         while True:
             if self.lost:
                 raise Expired
@@ -128,7 +128,7 @@ class Store:
         return self._data.get(collection, {}).get((namespace, name))
 
     def list(self, collection: str, namespace: str = "") -> list[Entry]:
-        """In name order; all namespaces where ``namespace`` is empty."""
+        """In name order; all namespaces if ``namespace`` is empty."""
         found = self._data.get(collection, {})
         return [found[k] for k in sorted(found) if not namespace or k[0] == namespace]
 
@@ -144,7 +144,7 @@ class Store:
         return self._put("ADDED", collection, namespace, name, obj, None)
 
     def update(self, collection: str, namespace: str, name: str, obj: Json, expected: int | None) -> Entry:
-        """``expected`` is the revision that the writer has read; None overwrites whatever is there."""
+        """``expected`` is the revision that the writer has read; None overwrites whatever is stored."""
         old = self.get(collection, namespace, name)
         if old is None:
             raise Missing
@@ -193,7 +193,7 @@ class Store:
                 watcher.wake()
 
     def _forget(self) -> None:
-        """Drop the oldest event; a watcher that has not seen it yet is lost."""
+        """Drop the oldest event; a watcher that has not seen it yet expires."""
         event = self._history.popleft()
         collection = event.entry.collection
         self._events[collection].popleft()
@@ -205,11 +205,11 @@ class Store:
                 watcher.wake()
 
     def knows(self, collection: str, since: int) -> bool:
-        """Whether all events of the collection after this revision are remembered."""
+        """Whether all of the collection's events after this revision are still kept."""
         return max(self._first, self._forgotten.get(collection, 0)) <= since <= self.rv
 
     def watch(self, collection: str, namespace: str, since: int) -> Watcher:
-        """Every event after revision ``since``. Raises Expired where that is no longer known."""
+        """Every event after revision ``since``. Raises Expired if some are no longer kept."""
         if not self.knows(collection, since):
             raise Expired
         watcher = Watcher(collection, namespace, since, self._events.setdefault(collection, deque()))

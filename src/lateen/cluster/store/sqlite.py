@@ -22,7 +22,7 @@ class StoreBroken(OSError):
 
 
 class Sqlite:
-    """Rows of (key, revision, body); a row is replaced, and its revision is the cluster's newest."""
+    """Rows of (key, revision, body); writing replaces a row, and its revision becomes the cluster's latest."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -46,7 +46,7 @@ class Sqlite:
         return rv, iter(self._db.execute("SELECT key, rv, body FROM objects ORDER BY rv"))
 
     def write(self, rv: int, key: str, body: bytes | None) -> None:
-        """Put a row, or delete it where ``body`` is None. Durable on return. Raises StoreFull or StoreBroken."""
+        """Write a row, or delete it if ``body`` is None. Durable on return. Raises StoreFull or StoreBroken."""
         try:
             with self._db:
                 if body is None:

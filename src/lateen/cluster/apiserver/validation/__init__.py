@@ -1,7 +1,7 @@
-"""What is refused of an object whose structure is right: one function for each kind, the metadata for all.
+"""What is refused about an object whose structure is valid: one function per kind, and the metadata of all kinds.
 
-Kubernetes' own rules and words (k8s.io/kubernetes, pkg/apis/*/validation), for the kinds that are served. An object
-is checked after defaults and admission, before it is written; the schema has been checked by then.
+Kubernetes' own rules and wording (k8s.io/kubernetes, pkg/apis/*/validation), for the kinds that are served. Objects are
+checked after defaults and admission, before they are written; the schema has been checked by then.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ _RULES: dict[tuple[str, str], Rule] = {
 
 
 def check(group: str, kind: str, obj: Json, old: Json | None) -> Causes:
-    """All that is wrong with the object; empty where it may be written."""
+    """Everything that is wrong with the object; empty if it may be written."""
     rule = _RULES.get((group, kind))
     return meta.check(group, kind, obj["metadata"]) + (rule(obj, old) if rule else [])
 
 
 def status(group: str, kind: str, obj: Json) -> Causes:
-    """What is refused of a status: addresses that become rules of the node."""
+    """What is refused about a status: addresses that become the node's NAT rules."""
     if (group, kind) != ("", "Pod"):
         return []
     found = obj.get("status") or {}

@@ -15,7 +15,7 @@ _SOURCES = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef")
 
 
 class Names:
-    """What the containers of one pod share: names are unique over all of them, mounts lead to its volumes."""
+    """What the containers of one pod share: their names are unique, and their mounts refer to its volumes."""
 
     def __init__(self, spec: Json) -> None:
         self.volumes = {str(v.get("name")) for v in spec.get("volumes") or []}
@@ -159,7 +159,7 @@ def _mounts(mounts: list[Json], path: str, known: set[str]) -> Causes:
 
 
 def security(context: Json, path: str) -> Causes:
-    """Numbers of users and groups; contradictions about privileges."""
+    """Numbers of users and groups; contradictory privileges."""
     out: Causes = []
     for key in ("runAsUser", "runAsGroup", "fsGroup"):
         value = context.get(key)
@@ -175,7 +175,7 @@ def security(context: Json, path: str) -> Causes:
 
 
 def _life(container: Json, at: str, init: bool) -> Causes:
-    """Probes, hooks and the restart policy; an init container has them where it is a sidecar."""
+    """Probes, hooks and the restart policy, which an init container has only if it is a sidecar."""
     policy = container.get("restartPolicy")
     out: Causes = []
     if policy is not None and not init:

@@ -1,4 +1,4 @@
-"""CustomResourceDefinitions: what the registry and the schema walker rely on."""
+"""CustomResourceDefinitions: what the registry and the schema walker depend on."""
 
 from __future__ import annotations
 

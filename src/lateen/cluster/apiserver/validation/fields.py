@@ -1,4 +1,4 @@
-"""Causes of refusal in the words of Kubernetes (apimachinery's field errors), which scripts and people search for."""
+"""Causes of refusal in Kubernetes' wording (apimachinery's field errors), which scripts and people search for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def duplicate(path: str, value: Any) -> Cause:
 
 
 def missing(path: str, value: Any) -> Cause:
-    """Something that the object refers to inside of itself is not there."""
+    """Something that the object refers to within itself does not exist."""
     return Cause(path, f"Not found: {shown(value)}", "FieldValueNotFound")
 
 
@@ -50,6 +50,6 @@ def immutable(path: str, value: Any) -> Cause:
 
 
 def shown(value: Any) -> str:
-    """A value as Kubernetes prints it: strings quoted, all else as JSON; long ones are cut."""
+    """A value as Kubernetes prints it: strings quoted, everything else as JSON; long ones are truncated."""
     text = jsons.dumps(value).decode()
     return text if len(text) <= 300 else f'{text[:300]}..."'

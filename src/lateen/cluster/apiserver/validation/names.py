@@ -1,6 +1,6 @@
-"""The formats of names in Kubernetes: each test returns the sentences that the value breaks, none where it is right.
+"""The formats of names in Kubernetes: each test returns the rules that a value violates, none if it is valid.
 
-After k8s.io/apimachinery's util/validation. What becomes a file, a variable or a host name is tested here first.
+Follows k8s.io/apimachinery's util/validation. What becomes a file, a variable or a host name is tested here first.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def wildcard_subdomain(value: str) -> list[str]:
 
 
 def path_segment(value: str) -> list[str]:
-    """Names of RBAC's objects, which are otherwise free."""
+    """Names of RBAC's objects, which are otherwise unrestricted."""
     if value in (".", ".."):
         return [f"may not be '{value}'"]
     return [f"may not contain '{c}'" for c in "/%" if c in value]
@@ -134,7 +134,7 @@ def port_number(value: int) -> list[str]:
 
 
 def relative_path(value: str) -> list[str]:
-    """Paths below a volume: relative, and not out of it again."""
+    """Paths below a volume: relative, and without leaving it."""
     if value.startswith("/"):
         return ["must be a relative path"]
     return no_back_steps(value)
@@ -154,7 +154,7 @@ def projected_path(value: str) -> list[str]:
 
 @lru_cache(maxsize=1024)
 def regular(pattern: str) -> re2.Regexp:
-    """A pattern of a custom schema, in RE2's language (linear in time). Raises ValueError."""
+    """A pattern of a custom schema, in RE2's syntax (linear time). Raises ValueError."""
     options = re2.Options()
     options.log_errors = False
     try:

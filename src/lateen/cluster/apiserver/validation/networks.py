@@ -1,4 +1,4 @@
-"""Services, Endpoints, EndpointSlices and Ingresses: their addresses and ports become rules of the node."""
+"""Services, Endpoints, EndpointSlices and Ingresses: their addresses and ports become NAT rules of the node."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def endpoint_slice(obj: Json) -> Causes:
 
 
 def endpoint_address(value: str, path: str) -> Causes:
-    """An address that traffic may be sent to: of nobody's own machine or link."""
+    """An address that traffic may be sent to: not one of the local machine or link."""
     found = _address(value)
     if found is None:
         return [bad(path, value, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")]

@@ -1,4 +1,4 @@
-"""Pods and templates of pods (after core validation's ValidatePodSpec and ValidatePodUpdate)."""
+"""Pods and pod templates (follows core validation's ValidatePodSpec and ValidatePodUpdate)."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _numbers(value: Json, path: str) -> Causes:
 
 
 def _sysctls(value: Json, path: str) -> Causes:
-    """Their names become paths in /proc/sys."""
+    """The names of sysctls become paths in /proc/sys."""
     out: Causes = []
     for i, item in enumerate((value.get("securityContext") or {}).get("sysctls") or []):
         name = str(item.get("name") or "")
@@ -120,7 +120,7 @@ def _claims(value: Json, path: str) -> Causes:
 
 
 def template(value: Json, path: str) -> Causes:
-    """A PodTemplateSpec of a Deployment or ReplicaSet, whose pods are always restarted."""
+    """The PodTemplateSpec of a Deployment or ReplicaSet, whose pods are always restarted."""
     found = value.get("metadata") or {}
     inner = value.get("spec") or {}
     out = meta.labels(found.get("labels") or {}, f"{path}.metadata.labels")
@@ -143,7 +143,7 @@ _UPDATE_SAYS = (
 
 
 def unchanged(new: Json, old: Json) -> Causes:
-    """What may change of a pod that exists: images, the deadline, more tolerations."""
+    """What may be changed in an existing pod: images, the deadline, additional tolerations."""
     for key in ("containers", "initContainers"):
         if len(new.get(key) or []) != len(old.get(key) or []):
             return [denied("spec." + key, "pod updates may not add or remove containers")]
@@ -153,7 +153,7 @@ def unchanged(new: Json, old: Json) -> Causes:
 
 
 def _fixed(value: Json) -> Json:
-    """The part of a pod's specification that never changes."""
+    """The part of a pod's spec that can never be changed."""
     free = ("activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds", "nodeName", "ephemeralContainers")
     out = jsons.copy({k: v for k, v in value.items() if k not in free})
     for container in [*out.get("containers", []), *out.get("initContainers", [])]:
@@ -162,7 +162,7 @@ def _fixed(value: Json) -> Json:
 
 
 def new(value: Json) -> Causes:
-    """A pod that is created."""
+    """A pod being created."""
     out = spec(value, "spec")
     if value.get("ephemeralContainers"):
         out.append(denied("spec.ephemeralContainers", "cannot be set on create"))

@@ -1,4 +1,4 @@
-"""Amounts of resources: Kubernetes' quantities."""
+"""Kubernetes' quantities: amounts of resources."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def parse(value: Any) -> Decimal:
 
 
 def requirements(value: Json, path: str, claims: set[str]) -> Causes:
-    """ResourceRequirements: names, amounts, requests that are within their limits."""
+    """ResourceRequirements: names, amounts, and requests within their limits."""
     out: Causes = []
     found: dict[str, dict[str, Decimal]] = {"limits": {}, "requests": {}}
     for part, amounts in found.items():

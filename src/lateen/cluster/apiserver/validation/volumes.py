@@ -1,4 +1,4 @@
-"""spec.volumes of pods, whose names and paths become files (after core validation's validateVolumeSource)."""
+"""spec.volumes of pods, whose names and paths become files (follows core validation's validateVolumeSource)."""
 
 from __future__ import annotations
 

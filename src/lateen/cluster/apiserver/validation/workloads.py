@@ -31,7 +31,7 @@ def replica_set(obj: Json, old: Json | None) -> Causes:
 
 
 def _scaled(spec: Json, old: Json | None) -> Causes:
-    """What everything has that keeps a number of pods: replicas, selector, template."""
+    """What all kinds that keep a number of pods have: replicas, selector, template."""
     out: Causes = []
     if spec.get("replicas", 0) < 0:
         out.append(bad("spec.replicas", spec["replicas"], "must be greater than or equal to 0"))
