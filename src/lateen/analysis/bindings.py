@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from lateen.analysis.hosts import matches
 from lateen.analysis.snapshot import Snapshot, Source
+from lateen.api import kinds
 from lateen.api.reading import full_host
 from lateen.kit.jsons import Json
 
@@ -58,7 +59,7 @@ def offered(gateway: Source, server: Json, namespace: str) -> list[str]:
 def served(snapshot: Snapshot, vs: Source) -> Iterator[Served]:
     hosts = [str(h) for h in vs.spec.get("hosts") or []]
     for name in vs.spec.get("gateways") or []:
-        gateway = None if name == MESH else snapshot.get("Gateway", *gateway_name(vs, str(name)))
+        gateway = None if name == MESH else snapshot.get(kinds.GATEWAY, *gateway_name(vs, str(name)))
         for i, server in enumerate((gateway.spec.get("servers") or []) if gateway else []):
             assert gateway is not None
             known = offered(gateway, server, vs.namespace)
@@ -72,7 +73,7 @@ def meetings(snapshot: Snapshot) -> dict[tuple[str, str], list[Source]]:
 
     def make() -> dict[tuple[str, str], list[Source]]:
         out: dict[tuple[str, str], list[Source]] = {}
-        for vs in sorted(snapshot.all("VirtualService"), key=age):
+        for vs in sorted(snapshot.all(kinds.VIRTUAL_SERVICE), key=age):
             places = {MESH} if for_mesh(vs) else set()
             places |= {f"Gateway {s.gateway.full}" for s in served(snapshot, vs)}
             for place in places:

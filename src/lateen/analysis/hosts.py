@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from lateen.analysis.snapshot import Snapshot, Source
+from lateen.api import kinds
 from lateen.api.domain import service_host
 from lateen.api.reading import full_host
 from lateen.kit.jsons import Json
@@ -36,12 +37,12 @@ class Hosts:
     def __init__(self, snapshot: Snapshot) -> None:
         self._exact: dict[str, list[Host]] = {}
         self._wild: dict[str, list[Host]] = {}
-        for s in snapshot.all("Service"):
+        for s in snapshot.all(kinds.SERVICE):
             given = [e.strip() for e in s.annotations.get(EXPORT_TO, "").split(",") if e.strip()]
             ports = tuple(p.get("port") for p in s.spec.get("ports") or [] if p.get("protocol") != "UDP")
             host = Host(s, ports, frozenset(snapshot.visible(s, given)))
             self._exact.setdefault(service_host(s.name, s.namespace), []).append(host)
-        for s in snapshot.all("ServiceEntry"):
+        for s in snapshot.all(kinds.SERVICE_ENTRY):
             ports = tuple(p.get("number") for p in s.spec.get("ports") or [])
             host = Host(s, ports, frozenset(snapshot.visible(s, s.spec.get("exportTo") or [])))
             for name in s.spec.get("hosts") or []:

@@ -170,7 +170,7 @@ class Snapshot:
         return given if given is not None else self.index(f"configuration {key}", lambda: self._written(key))
 
     def _written(self, key: str) -> Json:
-        source = self.get("ConfigMap", self.root, "istio")
+        source = self.get(kinds.CONFIG_MAP, self.root, "istio")
         try:
             found = yamldoc.load(dig(source.obj, "data", key, default="")) if source else None
         except yamldoc.YamlError:
@@ -198,26 +198,26 @@ class Snapshot:
         self.read.add(spelled)
         return self._by_kind.get(spelled, {}).get((namespace, name))
 
-    def of_namespace(self, kind: str, namespace: str) -> list[Source]:
+    def of_namespace(self, kind: kinds.Kind, namespace: str) -> list[Source]:
         def make() -> dict[str, list[Source]]:
             out: dict[str, list[Source]] = {}
             for s in self.all(kind):
                 out.setdefault(s.namespace, []).append(s)
             return out
 
-        return self.index(f"{kind} by namespace", make).get(namespace, [])
+        return self.index(f"{kind.id} by namespace", make).get(namespace, [])
 
     def pods(self, selector: Mapping[str, Any] | None, namespace: str = "") -> list[Source]:
         """The pods that a selector selects, in one namespace or (with "") in all; an empty selector selects all."""
         if not selector:
-            return self.of_namespace("Pod", namespace) if namespace else self.all("Pod")
+            return self.of_namespace(kinds.POD, namespace) if namespace else self.all(kinds.POD)
         by = self.index("pods by label", self._by_label)
         few = min((by.get((namespace, str(k), str(v)), []) for k, v in selector.items()), key=len)
         return few if len(selector) == 1 else [p for p in few if selects(selector, p.labels)]
 
     def _by_label(self) -> dict[tuple[str, str, str], list[Source]]:
         out: dict[tuple[str, str, str], list[Source]] = {}
-        for pod in self.all("Pod"):
+        for pod in self.all(kinds.POD):
             for k, v in pod.labels.items():
                 out.setdefault((pod.namespace, k, v), []).append(pod)
                 out.setdefault(("", k, v), []).append(pod)
@@ -229,7 +229,7 @@ class Snapshot:
         def make() -> dict[tuple[str, str, str], list[Source]]:
             """Services by the first label of their selector: a workload only needs to check a few."""
             out: dict[tuple[str, str, str], list[Source]] = {}
-            for s in self.all("Service"):
+            for s in self.all(kinds.SERVICE):
                 for k, v in list((s.spec.get("selector") or {}).items())[:1]:
                     out.setdefault((s.namespace, str(k), str(v)), []).append(s)
             return out
@@ -239,13 +239,13 @@ class Snapshot:
         return [s for s in found if selects(s.spec["selector"], labels)]
 
     def namespace_labels(self, name: str) -> Mapping[str, str]:
-        found = self.get("Namespace", "", name)
+        found = self.get(kinds.NAMESPACE, "", name)
         return found.labels if found else {}
 
     @property
     def services_by_host(self) -> dict[str, Source]:
         return self.index(
-            "services by host", lambda: {service_host(s.name, s.namespace): s for s in self.all("Service")}
+            "services by host", lambda: {service_host(s.name, s.namespace): s for s in self.all(kinds.SERVICE)}
         )
 
     def visible(self, source: Source, export_to: Iterable[str]) -> set[str]:

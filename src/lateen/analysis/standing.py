@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lateen.analysis.registry import Analyzer, analyzers, gravest_first, run_one
 from lateen.analysis.snapshot import EVERYTHING, Key, Message, Snapshot, Source, kind_of, suppressed
+from lateen.api import kinds
 from lateen.kit.jsons import Json
 
 Findings = dict[str, list[Message]]
@@ -34,7 +35,7 @@ class Standing:
     def findings(self) -> Findings:
         changed = {kind for kind, _, _ in self._changes}
         if self._snapshot.secrets != self.secrets:
-            changed.add("Secret")
+            changed.add(str(kinds.SECRET.id))
         self._snapshot = self._snapshot.replaced(self._changes, self.secrets)
         self._changes = {}
         out: Findings = {}

@@ -85,7 +85,7 @@ async def put(client: Client, names: tuple[str, ...] = ()) -> None:
     for path in chosen(names).values():
         for obj in objects(path, image):
             await apply(client, declared(obj))
-            if obj["kind"] == "Deployment":
+            if kinds.of(obj) is kinds.DEPLOYMENT:
                 deployments.append(obj["metadata"]["name"])
     await wait_available(client, NAMESPACE, deployments)
 

@@ -97,7 +97,7 @@ def _suppressions(given: tuple[str, ...]) -> list[tuple[str, str]]:
 def _in_scope(m: Message, namespace: str) -> bool:
     if m.source.file:
         return True
-    if m.source.kind == "Namespace":
+    if m.source.id == kinds.NAMESPACE.id:
         return m.source.name == namespace
     return m.source.namespace in ("", namespace)
 
@@ -153,7 +153,7 @@ def analyze(
     if unknown_names:
         raise CliError(f'there is no analyzer "{unknown_names[0]}"; lateen analyze -L lists them', USAGE)
     snapshot = _snapshot(files, use_kube, recursive, target, given)
-    if use_kube and target.given_namespace and snapshot.get("Namespace", "", target.given_namespace) is None:
+    if use_kube and target.given_namespace and snapshot.get(kinds.NAMESPACE, "", target.given_namespace) is None:
         raise CliError(f'namespace "{target.given_namespace}" not found')
     found = run_analysis(snapshot, given["names"], _suppressions(given["suppress"]))
     everywhere = given["all_namespaces"]

@@ -126,7 +126,7 @@ async def all_injected(c: Context) -> str:
     c.pods = [
         s.obj
         for s in seen.sources
-        if s.kind == "Pod"
+        if s.id == kinds.POD.id
         and c.only in ("", s.namespace)
         and has_proxy(s.obj)
         and not is_terminating(s.obj)

@@ -58,7 +58,9 @@ async def _in_cluster(client: HttpClient) -> str:
         for obj in yamldoc.objects((BOOKINFO / "networking/bookinfo-gateway.yaml").read_text()):
             await apply(client, _in_default(obj))
     with step("Bookinfo ready, with sidecars (2/2)"):
-        await wait_available(client, "default", [o["metadata"]["name"] for o in objects if o["kind"] == "Deployment"])
+        await wait_available(
+            client, "default", [o["metadata"]["name"] for o in objects if kinds.of(o) is kinds.DEPLOYMENT]
+        )
     with step("Console and collector ready"):
         await addons.put(client)
     with step("Requests through the ingress gateway answered"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -21,6 +23,8 @@ from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient
 from lateen.wire.revision import LABEL, TAG_LABEL, Revision
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 file_option = click.option("-f", "--filename", "files", multiple=True, help="An IstioOperator file; may be repeated.")
 set_option = click.option(
     "--set", "-s", "settings", multiple=True, help="Set a field: --set profile=demo, --set list[0].name=x"
@@ -31,6 +35,27 @@ revision_option = click.option(
 timeout_option = click.option(
     "--readiness-timeout", default=120.0, help="Seconds to wait until each part of the installation is ready."
 )
+
+
+def installation_options(dry_run: str) -> Callable[[F], F]:
+    """The options of what installs a control plane; ``dry_run`` says what --dry-run prints."""
+    options = (
+        file_option,
+        set_option,
+        revision_option,
+        kubeconfig_option,
+        context_option,
+        yes_option,
+        click.option("--dry-run", is_flag=True, help=f"{dry_run} and change nothing."),
+        timeout_option,
+    )
+
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
 
 
 def overlays(files: tuple[str, ...]) -> list[Json]:
@@ -87,14 +112,7 @@ async def _addresses(client: HttpClient, found: Operator) -> list[str]:
 
 
 @command()
-@file_option
-@set_option
-@revision_option
-@kubeconfig_option
-@context_option
-@yes_option
-@click.option("--dry-run", is_flag=True, help="Print what would be installed and change nothing.")
-@timeout_option
+@installation_options("Print what would be installed")
 def install(
     files: tuple[str, ...],
     settings: tuple[str, ...],
@@ -149,14 +167,7 @@ def chosen(found: dict[str, state.Installation], revision: str) -> state.Install
 
 
 @command("upgrade")
-@file_option
-@set_option
-@revision_option
-@kubeconfig_option
-@context_option
-@yes_option
-@click.option("--dry-run", is_flag=True, help="Print what would change and change nothing.")
-@timeout_option
+@installation_options("Print what would change")
 def upgrade(
     files: tuple[str, ...],
     settings: tuple[str, ...],

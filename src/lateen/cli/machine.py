@@ -150,7 +150,7 @@ def entry_configure(target: Target, file: str | None, name: str, output: str, se
 
 
 def _group_of(text: str) -> Json:
-    found = [d for d in yamldoc.objects(text) if d.get("kind") == "WorkloadGroup"]
+    found = [d for d in yamldoc.objects(text) if kinds.of(d) is kinds.WORKLOAD_GROUP]
     if len(found) != 1:
         raise CliError(f"the file must have one WorkloadGroup, it has {len(found)}", BAD_DATA)
     return found[0]

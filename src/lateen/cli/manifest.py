@@ -41,7 +41,7 @@ def generate(files: tuple[str, ...], settings: tuple[str, ...], revision: str) -
     As in istioctl, the namespace istio-system is not among them: create and delete it separately.
     """
     parts = manifests.render(operator(files, settings, revision))
-    objects = [o for part in parts for o in part.objects if o["kind"] != "Namespace"]
+    objects = [o for part in parts for o in part.objects if kinds.of(o) is not kinds.NAMESPACE]
     click.echo("---\n".join(yamldoc.dump(o) for o in objects), nl=False)
 
 
@@ -83,8 +83,8 @@ def verify_install(target: Target, files: tuple[str, ...], settings: tuple[str, 
     checked = target.run(work)
     for kind, name, wrong in checked:
         click.echo(f"{'✘' if wrong else '✔'} {kind}: {name} {wrong or 'checked successfully'}")
-    crds = sum(kind == "CustomResourceDefinition" for kind, *_ in checked)
-    deployments = sum(kind == "Deployment" for kind, *_ in checked)
+    crds = sum(kind == kinds.CRD.kind for kind, *_ in checked)
+    deployments = sum(kind == kinds.DEPLOYMENT.kind for kind, *_ in checked)
     click.echo(f"Checked {crds} custom resource definitions\nChecked {deployments} Istio Deployments")
     bad = [name for _, name, wrong in checked if wrong]
     if bad:

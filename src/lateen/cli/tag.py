@@ -132,7 +132,7 @@ async def _step_back(client: HttpClient) -> None:
     revision = Revision()
     for obj in webhooks.objects(revision):
         obj["webhooks"] = [h for h in obj["webhooks"] if h["name"].startswith(("rev.", "mesh-config."))]
-        if obj["kind"] == "MutatingWebhookConfiguration":
+        if kinds.of(obj) is kinds.MUTATING_WEBHOOK:
             # its own hooks would also select "istio.io/rev=default", which belongs to the tag now
             await client.delete(kinds.MUTATING_WEBHOOK, "", obj["metadata"]["name"])
         else:

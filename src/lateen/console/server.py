@@ -29,7 +29,7 @@ log = logging.getLogger("lateen.console.server")
 ROOT = "/kiali"
 STATIC = Path(__file__).parent / "static"
 WATCHED = (kinds.NAMESPACE, kinds.POD, kinds.SERVICE, kinds.DEPLOYMENT, kinds.CONFIG_MAP)
-UNREAD = ("Secret", "CustomResourceDefinition", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
+UNREAD = [str(k.id) for k in (kinds.SECRET, kinds.CRD, kinds.MUTATING_WEBHOOK, kinds.VALIDATING_WEBHOOK)]
 """Kinds that analyzers look at and the console may not read, or does not read."""
 INSTALL = "lateen addons apply"
 LOCAL = ("localhost", "127.0.0.1", "[::1]", "kiali")

@@ -73,7 +73,7 @@ class Webhooks:
         answer: Json = {"uid": review["uid"], "allowed": True}
         if not isinstance(obj, dict):
             return _answer(answer)
-        if obj.get("kind") == "ConfigMap":
+        if kinds.of(obj) is kinds.CONFIG_MAP:
             return _answer(answer | self._config_map(obj))
         findings = validate.findings(obj)
         found = [(f.path, f.says) for f in findings if not f.warning]

@@ -4,9 +4,9 @@ selectors, then its policy."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from lateen.inject.settings import Settings
+from lateen.kit import selectors
 from lateen.kit.jsons import Json, dig
 
 INJECT = "sidecar.istio.io/inject"
@@ -32,23 +32,6 @@ def wanted(pod: Json, namespace: str, settings: Settings | None = None) -> bool:
     return inject and settings.policy in ("enabled", "disabled")
 
 
-def _selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+def _selects(selector: Json, labels: Mapping[str, str]) -> bool:
     """Match a LabelSelector; one without terms selects nothing here, as in Istio."""
-    exact, terms = selector.get("matchLabels") or {}, selector.get("matchExpressions") or []
-    if not exact and not terms:
-        return False
-    return all(labels.get(k) == v for k, v in exact.items()) and all(_term(t, labels) for t in terms)
-
-
-def _term(term: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    key, values = str(term.get("key")), term.get("values") or []
-    match term.get("operator"):
-        case "In":
-            return labels.get(key) in values
-        case "NotIn":
-            return labels.get(key) not in values
-        case "Exists":
-            return key in labels
-        case "DoesNotExist":
-            return key not in labels
-    return False
+    return bool(selector.get("matchLabels") or selector.get("matchExpressions")) and selectors.matches(selector, labels)

@@ -26,7 +26,7 @@ def matches(selector: Json | None, labels: Labels) -> bool:
 
 
 def _expression(e: Json, labels: Labels) -> bool:
-    key, values = e["key"], e.get("values") or []
+    key, values = str(e.get("key")), e.get("values") or []
     match e.get("operator"):
         case "In":
             return labels.get(key) in values

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import Message, Snapshot, Source, message
+from lateen.api import kinds
 from lateen.kit import duration, jsons
 from lateen.kit.jsons import dig
 
@@ -107,10 +108,10 @@ WRITTEN_BY_US = {"sidecar.istio.io/status", "sidecar.istio.io/interceptionMode",
 
 def _annotated(snapshot: Snapshot) -> Iterator[tuple[Source, str, Mapping[str, str]]]:
     """(object, the kind that its annotations are for, annotations); a Deployment's pod template as well as itself."""
-    for s in snapshot.all("Namespace", "Service", "Pod", "Deployment"):
+    for s in snapshot.all(kinds.NAMESPACE, kinds.SERVICE, kinds.POD, kinds.DEPLOYMENT):
         yield s, s.kind, s.annotations
-        if s.kind == "Deployment":
-            yield s, "Pod", dig(s.spec, "template", "metadata", "annotations", default={})
+        if s.id == kinds.DEPLOYMENT.id:
+            yield s, kinds.POD.kind, dig(s.spec, "template", "metadata", "annotations", default={})
 
 
 @analyzer("annotations.K8sAnalyzer", "Checks for misplaced and invalid Istio annotations in Kubernetes resources")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from lateen.analysis.hosts import Hosts
 from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import Message, Snapshot, Source, message
+from lateen.api import kinds
 from lateen.api.reading import full_host
 from lateen.kit.jsons import Json, dig
 
@@ -15,7 +16,7 @@ TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "top
 
 @analyzer("destinationrule.CaCertificateAnalyzer", "Checks if caCertificates is set when TLS mode is SIMPLE/MUTUAL")
 def ca_certificates(snapshot: Snapshot) -> Iterator[Message]:
-    for dr in snapshot.all("DestinationRule"):
+    for dr in snapshot.all(kinds.DESTINATION_RULE):
         policy = dr.spec.get("trafficPolicy") or {}
         host = dr.spec.get("host")
         mode = _unverified(policy.get("tls"), dr)
@@ -44,7 +45,7 @@ def _unverified(tls: Json | None, dr: Source) -> str:
 @analyzer("destinationrule.SubsetSelectPodAnalyzer", "Checks if pods are selected by subsets in destination rules.")
 def subsets(snapshot: Snapshot) -> Iterator[Message]:
     hosts = Hosts.of(snapshot)
-    for dr in snapshot.all("DestinationRule"):
+    for dr in snapshot.all(kinds.DESTINATION_RULE):
         name = str(dr.spec.get("host") or "")
         if not name or "*" in name:
             continue
@@ -68,7 +69,7 @@ def _has(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool:
 
 
 def _with_topology(snapshot: Snapshot, pod: Source) -> Mapping[str, str]:
-    node = snapshot.get("Node", "", str(pod.spec.get("nodeName") or ""))
+    node = snapshot.get(kinds.NODE, "", str(pod.spec.get("nodeName") or ""))
     if node is None:
         return pod.labels
     return {**{k: node.labels[k] for k in TOPOLOGY if k in node.labels}, **pod.labels}

@@ -8,6 +8,7 @@ from lateen.analysis.bindings import age
 from lateen.analysis.hosts import Hosts
 from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import Message, Snapshot, Source, message
+from lateen.api import kinds
 from lateen.api.reading import containers, has_proxy
 from lateen.kit.jsons import Json, dig
 
@@ -21,14 +22,14 @@ def namespaces(snapshot: Snapshot) -> Iterator[Message]:
     """A rule applies to clients in its own namespace; one in the service's or the root namespace also to others."""
     hosts = Hosts.of(snapshot)
     root = str(snapshot.mesh.get("rootNamespace") or snapshot.root)
-    for dr in snapshot.all("DestinationRule"):
+    for dr in snapshot.all(kinds.DESTINATION_RULE):
         name = str(dr.spec.get("host") or "")
         if dr.namespace == root or not name or name.startswith("*"):
             continue
         host = hosts.find(name, dr.namespace, {dr.namespace})
         if host is None or host.source.namespace == dr.namespace:
             continue
-        if not any(has_proxy(p.obj) for p in snapshot.of_namespace("Pod", dr.namespace)):
+        if not any(has_proxy(p.obj) for p in snapshot.of_namespace(kinds.POD, dr.namespace)):
             owner = host.source.namespace
             yield message("LAT0105", dr, dr.namespace, owner, root, path=("metadata", "namespace"))
 
@@ -39,7 +40,7 @@ def namespaces(snapshot: Snapshot) -> Iterator[Message]:
 def shared_ports(snapshot: Snapshot) -> Iterator[Message]:
     """Without an address, connections can be told apart only by port: the oldest entry gets all of them."""
     first: dict[object, Source] = {}
-    for se in sorted(snapshot.all("ServiceEntry"), key=age):
+    for se in sorted(snapshot.all(kinds.SERVICE_ENTRY), key=age):
         if se.spec.get("addresses") or se.spec.get("resolution") in (None, "NONE"):
             continue
         for i, port in enumerate(se.spec.get("ports") or []):
@@ -55,7 +56,7 @@ def shared_ports(snapshot: Snapshot) -> Iterator[Message]:
     "Checks whether the ports of portLevelMtls are the workloads' own",
 )
 def ports(snapshot: Snapshot) -> Iterator[Message]:
-    for pa in snapshot.all("PeerAuthentication"):
+    for pa in snapshot.all(kinds.PEER_AUTHENTICATION):
         given = pa.spec.get("portLevelMtls") or {}
         labels = dig(pa.spec, "selector", "matchLabels", default={})
         pods = snapshot.pods(labels, pa.namespace) if given and labels else []

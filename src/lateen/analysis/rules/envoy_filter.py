@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import Message, Snapshot, Source, message
+from lateen.api import kinds
 from lateen.kit.jsons import Json, dig
 
 RELATIVE = {"INSERT_BEFORE", "INSERT_AFTER", "REPLACE", "REMOVE"}
@@ -15,7 +16,7 @@ FIXED = {"ROUTE_CONFIGURATION", "HTTP_ROUTE"}
 
 @analyzer("envoyfilter.EnvoyPatchAnalyzer", "Checks an envoyFilters ")
 def patches(snapshot: Snapshot) -> Iterator[Message]:
-    for ef in snapshot.all("EnvoyFilter"):
+    for ef in snapshot.all(kinds.ENVOY_FILTER):
         seen: set[str] = set()
         for i, patch in enumerate(ef.spec.get("configPatches") or []):
             if not isinstance(patch, dict):

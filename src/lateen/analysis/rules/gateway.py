@@ -37,7 +37,7 @@ def _pods(snapshot: Snapshot, gateway: Source) -> list[Source]:
     "gateway.IngressGatewayPortAnalyzer", "Checks a gateway's ports against the gateway's Kubernetes service ports"
 )
 def ports(snapshot: Snapshot) -> Iterator[Message]:
-    for gw in snapshot.all("Gateway"):
+    for gw in snapshot.all(kinds.GATEWAY):
         selector = gw.spec.get("selector") or {}
         pods = _pods(snapshot, gw)
         if not pods:
@@ -66,7 +66,7 @@ def _offered(snapshot: Snapshot, pods: list[Source]) -> set[int]:
 
 @analyzer("gateway.SecretAnalyzer", "Checks a gateway's referenced secrets for correctness")
 def secrets(snapshot: Snapshot) -> Iterator[Message]:
-    for gw in snapshot.all("Gateway"):
+    for gw in snapshot.all(kinds.GATEWAY):
         pods = _pods(snapshot, gw)
         if not pods:
             selector = selector_text(gw.spec.get("selector") or {})
@@ -80,7 +80,7 @@ def secrets(snapshot: Snapshot) -> Iterator[Message]:
             names = list(filter(None, [tls.get("credentialName"), *(tls.get("credentialNames") or [])]))
             path = ("spec", "servers", i, "tls", "credentialName")
             for name in names:
-                found = snapshot.get("Secret", where, str(name))
+                found = snapshot.get(kinds.SECRET, where, str(name))
                 if found is None:
                     yield message("IST0101", gw, "credentialName", name, path=path)
                 elif not _is_certificate(found):
@@ -92,7 +92,7 @@ def secrets(snapshot: Snapshot) -> Iterator[Message]:
 def _without_authority(snapshot: Snapshot, gw: Source, secret: Source, tls: Json, path: Path) -> Iterator[Message]:
     """A server that verifies clients needs CA certificates to verify them with, or else istiod leaves it out."""
     name = str(tls.get("caCertCredentialName") or f"{secret.name}-cacert")
-    other = snapshot.get("Secret", secret.namespace, name)
+    other = snapshot.get(kinds.SECRET, secret.namespace, name)
     if other is None and tls.get("caCertCredentialName"):
         yield message("IST0101", gw, "caCertCredentialName", name, path=(*path[:-1], "caCertCredentialName"))
     elif not _value(secret.obj, *CA) and not (other and _value(other.obj, *CA)):
@@ -145,11 +145,11 @@ def conflicts(snapshot: Snapshot) -> Iterator[Message]:
     chosen: dict[str, frozenset[str]] = {}
     claims: dict[tuple[object, str, str], list[Source]] = {}
     """(port, address, host) -> gateways that have it"""
-    for gw in snapshot.all("Gateway"):
+    for gw in snapshot.all(kinds.GATEWAY):
         chosen[gw.full] = frozenset(p.full for p in _pods(snapshot, gw))
         for claim in {c for s in gw.spec.get("servers") or [] for c in _claims(s)}:
             claims.setdefault(claim, []).append(gw)
-    for gw in snapshot.all("Gateway"):
+    for gw in snapshot.all(kinds.GATEWAY):
         selector = gw.spec.get("selector") or {}
         if selector and not chosen[gw.full]:
             continue
@@ -177,10 +177,10 @@ def _claims(server: Json) -> Iterator[tuple[object, str, str]]:
 @analyzer("gateway.CertificateAnalyzer", "Checks a gateway certificate")
 def certificates(snapshot: Snapshot) -> Iterator[Message]:
     users: dict[tuple[str, str], list[Source]] = {}
-    for gw in snapshot.all("Gateway"):
+    for gw in snapshot.all(kinds.GATEWAY):
         for certificate in _certificates(gw):
             users.setdefault(certificate, []).append(gw)
-    for gw in snapshot.all("Gateway"):
+    for gw in snapshot.all(kinds.GATEWAY):
         mine = gw.spec.get("selector") or {}
         names = {
             g.full
@@ -209,7 +209,7 @@ def _certificates(gw: Source) -> set[tuple[str, str]]:
     "Checks Gateway API CRDs are at the minimum version required by this Istio version",
 )
 def crd_versions(snapshot: Snapshot) -> Iterator[Message]:
-    for crd in snapshot.all("CustomResourceDefinition"):
+    for crd in snapshot.all(kinds.CRD):
         if crd.spec.get("group") != "gateway.networking.k8s.io":
             continue
         needed = CRD_MINIMUM.get(str((crd.spec.get("names") or {}).get("plural") or crd.name.partition(".")[0]))
@@ -226,7 +226,9 @@ def _version(text: str) -> tuple[int, ...]:
 @analyzer("k8sgateway.SelectorAnalyzer", "Check that selectors are effective for Kubernetes gateway")
 def policy_selectors(snapshot: Snapshot) -> Iterator[Message]:
     label = "gateway.networking.k8s.io/gateway-name"
-    for policy in snapshot.all("AuthorizationPolicy", "RequestAuthentication", "Telemetry", "WasmPlugin"):
+    for policy in snapshot.all(
+        kinds.AUTHORIZATION_POLICY, kinds.REQUEST_AUTHENTICATION, kinds.TELEMETRY, kinds.WASM_PLUGIN
+    ):
         labels = (policy.spec.get("selector") or {}).get("matchLabels")
         if not labels or policy.spec.get("targetRef") or policy.spec.get("targetRefs"):
             continue

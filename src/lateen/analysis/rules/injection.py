@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import SYSTEM, Message, Snapshot, Source, message
+from lateen.api import kinds
 from lateen.api.reading import INJECTION, PROXY, REVISION, containers, has_proxy, is_finished, is_terminating, opted
 from lateen.kit import jsons, selectors
 from lateen.kit.jsons import Json, dig
@@ -16,7 +17,7 @@ WEBHOOKS = ".sidecar-injector.istio.io"
 
 def _values(snapshot: Snapshot) -> Json:
     """The values that the injector was installed with."""
-    for config in snapshot.all("ConfigMap"):
+    for config in snapshot.all(kinds.CONFIG_MAP):
         if config.name.startswith("istio-sidecar-injector"):
             try:
                 found = jsons.loads(dig(config.obj, "data", "values", default="{}"))
@@ -35,7 +36,7 @@ def _wants(pod: Source) -> bool:
 def injection(snapshot: Snapshot) -> Iterator[Message]:
     by_default = dig(_values(snapshot), "sidecarInjectorWebhook", "enableNamespacesByDefault") is True
     enabled: set[str] = set()
-    for ns in snapshot.all("Namespace"):
+    for ns in snapshot.all(kinds.NAMESPACE):
         if ns.name in SYSTEM or ns.name == snapshot.root or ns.labels.get(MODE) == "ambient":
             continue
         injection_label, revision = ns.labels.get(INJECTION), REVISION in ns.labels
@@ -48,7 +49,7 @@ def injection(snapshot: Snapshot) -> Iterator[Message]:
             yield message("IST0148", ns, path=("metadata", "name"))
         elif injection_label is None:
             yield message("IST0102", ns, ns.name, ns.name, path=("metadata", "name"))
-    for pod in snapshot.all("Pod"):
+    for pod in snapshot.all(kinds.POD):
         if pod.namespace not in enabled or not _wants(pod):
             continue
         if not is_finished(pod.obj) and not is_terminating(pod.obj) and not has_proxy(pod.obj):
@@ -66,7 +67,7 @@ def images(snapshot: Snapshot) -> Iterator[Message]:
         return
     wanted = image if "/" in image else f"{hub}/{image}:{tag}"
     old: dict[str, list[str]] = {}
-    for pod in snapshot.all("Pod"):
+    for pod in snapshot.all(kinds.POD):
         labels = snapshot.namespace_labels(pod.namespace)
         if labels.get(INJECTION) != "enabled" and REVISION not in labels:
             continue
@@ -76,7 +77,7 @@ def images(snapshot: Snapshot) -> Iterator[Message]:
             if c.get("name") == PROXY and _plain(str(c.get("image") or "")) != _plain(wanted):
                 old.setdefault(pod.namespace, []).append(pod.name)
     for namespace, names in sorted(old.items()):
-        source = snapshot.get("Namespace", "", namespace)
+        source = snapshot.get(kinds.NAMESPACE, "", namespace)
         if source:
             yield message("IST0158", source, "[" + " ".join(sorted(names)) + "]", path=("metadata", "name"))
 
@@ -92,16 +93,16 @@ def _plain(image: str) -> str:
     "injection.ImageAutoAnalyzer", "Makes sure that Pods and Deployments with `image: auto` are going to be injected"
 )
 def image_auto(snapshot: Snapshot) -> Iterator[Message]:
-    for pod in snapshot.all("Pod"):
+    for pod in snapshot.all(kinds.POD):
         if _auto(pod.spec):  # the injector has run and left it as it is
             yield message("IST0147", pod, "Pod", pod.name, path=("spec", "containers"))
     hooks = [
         hook
-        for config in snapshot.all("MutatingWebhookConfiguration")
+        for config in snapshot.all(kinds.MUTATING_WEBHOOK)
         for hook in config.obj.get("webhooks") or []
         if str(hook.get("name", "")).endswith(WEBHOOKS) or hook.get("name") == WEBHOOKS[1:]
     ]
-    for d in snapshot.all("Deployment"):
+    for d in snapshot.all(kinds.DEPLOYMENT):
         template = d.spec.get("template") or {}
         if not _auto(template.get("spec") or {}):
             continue

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import Message, Snapshot, Source, message
+from lateen.api import kinds
 from lateen.kit.jsons import dig
 
 REGISTRIES = {"Mock", "Kubernetes", "External"}
@@ -21,7 +22,7 @@ def networks(snapshot: Snapshot) -> Iterator[Message]:
     if not found:
         return
     known = set(REGISTRIES)
-    for secret in snapshot.all("Secret"):
+    for secret in snapshot.all(kinds.SECRET):
         if secret.labels.get("istio/multiCluster") == "true":
             known |= set(secret.obj.get("data") or {}) | set(secret.obj.get("stringData") or {})
     source = Source({"kind": "MeshNetworks", "metadata": {"namespace": snapshot.root, "name": "meshnetworks"}})
@@ -34,16 +35,16 @@ def networks(snapshot: Snapshot) -> Iterator[Message]:
 
 @analyzer("deprecation.DeprecationAnalyzer", "Checks for deprecated Istio types and fields")
 def deprecated(snapshot: Snapshot) -> Iterator[Message]:
-    for vs in snapshot.all("VirtualService"):
+    for vs in snapshot.all(kinds.VIRTUAL_SERVICE):
         for i, http in enumerate(vs.spec.get("http") or []):
             if dig(http, "fault", "delay", "percent") is not None:
                 path = ("spec", "http", i, "fault", "delay", "percent")
                 yield message("IST0002", vs, _replaced("HTTPRoute.fault.delay.percent", "percentage"), path=path)
-    for s in snapshot.all("Sidecar"):
+    for s in snapshot.all(kinds.SIDECAR):
         if dig(s.spec, "outboundTrafficPolicy", "egressProxy") is not None:
             where = ("spec", "outboundTrafficPolicy", "egressProxy")
             yield message("IST0002", s, "use of egressProxy in OutboundTrafficPolicy is deprecated", path=where)
-    for crd in snapshot.all("CustomResourceDefinition"):
+    for crd in snapshot.all(kinds.CRD):
         kind = dig(crd.spec, "names", "kind")
         if kind in GONE.get(str(crd.spec.get("group")), ()):
             yield message("IST0002", crd, f"Custom resource type {kind} is removed", path=("spec",))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import Message, Snapshot, message
+from lateen.api import kinds
 from lateen.api.mesh import reading
 from lateen.kit.jsons import dig
 
@@ -15,7 +16,7 @@ NAME = "istio"
 
 @analyzer("meshconfig.MeshConfigAnalyzer", "Checks the mesh configuration in the control plane's ConfigMaps")
 def mesh_config(snapshot: Snapshot) -> Iterator[Message]:
-    for source in snapshot.all("ConfigMap"):
+    for source in snapshot.all(kinds.CONFIG_MAP):
         revision = source.labels.get("istio.io/rev", "default")
         if source.namespace != snapshot.root or source.name not in (NAME, f"{NAME}-{revision}"):
             continue

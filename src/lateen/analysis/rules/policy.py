@@ -8,6 +8,7 @@ from typing import Any
 
 from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import Message, Path, Snapshot, Source, message, selector_text
+from lateen.api import kinds
 from lateen.api.reading import has_proxy
 from lateen.kit.jsons import dig
 
@@ -33,7 +34,7 @@ def _conflicts(
         for pod in snapshot.pods(labels, s.namespace):
             selecting.setdefault(pod.full, []).append(s)
     reported: set[str] = set()
-    for pod in snapshot.all("Pod"):
+    for pod in snapshot.all(kinds.POD):
         mine = selecting.get(pod.full, ())
         if len(mine) < 2:
             continue
@@ -62,7 +63,7 @@ def _without_selector(sources: list[Source], code: str) -> Iterator[Message]:
 def sidecars(snapshot: Snapshot) -> Iterator[Message]:
     chosen: list[tuple[Source, Mapping[str, Any]]] = []
     general: list[Source] = []
-    for s in snapshot.all("Sidecar"):
+    for s in snapshot.all(kinds.SIDECAR):
         labels = dig(s.spec, "workloadSelector", "labels", default={})
         if not labels:
             if _ambient(snapshot, s.namespace):
@@ -87,7 +88,7 @@ def sidecars(snapshot: Snapshot) -> Iterator[Message]:
 def telemetries(snapshot: Snapshot) -> Iterator[Message]:
     chosen: list[tuple[Source, Mapping[str, Any]]] = []
     path = ("spec", "selector", "matchLabels")
-    for t in snapshot.all("Telemetry"):
+    for t in snapshot.all(kinds.TELEMETRY):
         labels = dig(t.spec, "selector", "matchLabels", default={})
         if not labels:
             continue
@@ -104,7 +105,7 @@ def telemetries(snapshot: Snapshot) -> Iterator[Message]:
 def default_telemetries(snapshot: Snapshot) -> Iterator[Message]:
     general = [
         t
-        for t in snapshot.all("Telemetry")
+        for t in snapshot.all(kinds.TELEMETRY)
         if not dig(t.spec, "selector", "matchLabels") and not t.spec.get("targetRef") and not t.spec.get("targetRefs")
     ]
     yield from _without_selector(general, "IST0160")
@@ -114,7 +115,7 @@ def default_telemetries(snapshot: Snapshot) -> Iterator[Message]:
 def providers(snapshot: Snapshot) -> Iterator[Message]:
     if dig(snapshot.mesh, "defaultProviders", "accessLogging"):
         return
-    for t in snapshot.all("Telemetry"):
+    for t in snapshot.all(kinds.TELEMETRY):
         for i, log in enumerate(t.spec.get("accessLogging") or []):
             if not log.get("disabled") and not log.get("providers"):
                 yield message("IST0157", t, t.name, t.namespace, path=("spec", "accessLogging", i))
@@ -123,7 +124,7 @@ def providers(snapshot: Snapshot) -> Iterator[Message]:
 @analyzer("telemetry.LightstepAnalyzer", "Validates that lightstep provider is still used")
 def lightstep(snapshot: Snapshot) -> Iterator[Message]:
     old = {p.get("name") for p in snapshot.mesh.get("extensionProviders") or [] if "lightstep" in p}
-    for t in snapshot.all("Telemetry"):
+    for t in snapshot.all(kinds.TELEMETRY):
         used = {p.get("name") for tracing in t.spec.get("tracing") or [] for p in tracing.get("providers") or []}
         if used & old:
             says = "The Lightstep provider is deprecated, please migrate to the OpenTelemetry provider."
@@ -133,7 +134,7 @@ def lightstep(snapshot: Snapshot) -> Iterator[Message]:
 @analyzer("auth.AuthorizationPoliciesAnalyzer", "Checks the validity of authorization policies")
 def authorization(snapshot: Snapshot) -> Iterator[Message]:
     root = str(snapshot.mesh.get("rootNamespace") or snapshot.root)
-    for ap in snapshot.all("AuthorizationPolicy"):
+    for ap in snapshot.all(kinds.AUTHORIZATION_POLICY):
         labels = dig(ap.spec, "selector", "matchLabels", default={})
         targeted = ap.spec.get("targetRef") or ap.spec.get("targetRefs")
         everything = ap.namespace == root and not labels
@@ -144,7 +145,7 @@ def authorization(snapshot: Snapshot) -> Iterator[Message]:
 
 
 def _namespaces(snapshot: Snapshot, ap: Source) -> Iterator[Message]:
-    known = {n.name for n in snapshot.all("Namespace")}
+    known = {n.name for n in snapshot.all(kinds.NAMESPACE)}
     for i, rule in enumerate(ap.spec.get("rules") or []):
         for j, source in enumerate((rule or {}).get("from") or []):
             for field in ("namespaces", "notNamespaces"):
@@ -159,10 +160,10 @@ def _namespaces(snapshot: Snapshot, ap: Source) -> Iterator[Message]:
     "Checks that BLOCKED_CIDRS_IN_JWKS_URIS is configured on istiod when RequestAuthentication resources exist",
 )
 def blocked_cidrs(snapshot: Snapshot) -> Iterator[Message]:
-    policies = sorted(ra.full for ra in snapshot.all("RequestAuthentication"))
+    policies = sorted(ra.full for ra in snapshot.all(kinds.REQUEST_AUTHENTICATION))
     if not policies:
         return
-    for d in snapshot.all("Deployment"):
+    for d in snapshot.all(kinds.DEPLOYMENT):
         if d.labels.get("app") != "istiod":
             continue
         containers = dig(d.spec, "template", "spec", "containers", default=[])

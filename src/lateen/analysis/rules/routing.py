@@ -10,6 +10,7 @@ from lateen.analysis.bindings import MESH, age, meetings, served
 from lateen.analysis.model import model
 from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import Message, Path, Snapshot, Source, message
+from lateen.api import kinds
 from lateen.kit.jsons import Json
 from lateen.mesh.dialects import istio
 
@@ -53,7 +54,7 @@ def _where(place: str) -> str:
 def _shared_ports(snapshot: Snapshot) -> Iterator[Message]:
     """A plain TCP port cannot distinguish hosts: of several VirtualServices, the oldest one gets it."""
     users: dict[tuple[str, object], list[Source]] = {}
-    for vs in sorted(snapshot.all("VirtualService"), key=age):
+    for vs in sorted(snapshot.all(kinds.VIRTUAL_SERVICE), key=age):
         if not vs.spec.get("tcp"):
             continue
         for s in served(snapshot, vs):
@@ -115,7 +116,7 @@ def _uses(server: Json) -> tuple[str, str]:
     "Checks whether gateways use the kinds of routes that are bound to them",
 )
 def kinds_of_routes(snapshot: Snapshot) -> Iterator[Message]:
-    for vs in snapshot.all("VirtualService"):
+    for vs in snapshot.all(kinds.VIRTUAL_SERVICE):
         by: dict[str, list[tuple[int, str, str]]] = {}
         for s in served(snapshot, vs):
             kind, words = _uses(s.server)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import SYSTEM, Message, Snapshot, Source, message
+from lateen.api import kinds
 from lateen.api.reading import asks_for_sidecar, names_protocol
 from lateen.kit.jsons import dig
 
@@ -25,7 +26,7 @@ def _control_plane(s: Source) -> bool:
 
 @analyzer("service.PortNameAnalyzer", "Checks the port names associated with each service")
 def port_names(snapshot: Snapshot) -> Iterator[Message]:
-    for s in snapshot.all("Service"):
+    for s in snapshot.all(kinds.SERVICE):
         if s.namespace in SYSTEM or _control_plane(s):
             continue
         external = s.spec.get("type") == "ExternalName"
@@ -41,7 +42,7 @@ def port_names(snapshot: Snapshot) -> Iterator[Message]:
 
 @analyzer("deployment.MultiServiceAnalyzer", "Checks association between services and pods")
 def multi_service(snapshot: Snapshot) -> Iterator[Message]:
-    for d in snapshot.all("Deployment"):
+    for d in snapshot.all(kinds.DEPLOYMENT):
         template = d.spec.get("template") or {}
         labels = dig(template, "metadata", "labels", default={})
         annotations = dig(template, "metadata", "annotations", default={})
@@ -81,8 +82,8 @@ def _targets(d: Source, services: list[Source]) -> Iterator[Message]:
 
 @analyzer("applicationUID.Analyzer", "Checks invalid application UID")
 def application_uid(snapshot: Snapshot) -> Iterator[Message]:
-    for s in snapshot.all("Pod", "Deployment"):
-        spec = s.spec if s.kind == "Pod" else dig(s.spec, "template", "spec", default={})
+    for s in snapshot.all(kinds.POD, kinds.DEPLOYMENT):
+        spec = s.spec if s.id == kinds.POD.id else dig(s.spec, "template", "spec", default={})
         apps = [c for c in spec.get("containers") or [] if c.get("name") not in OUR_CONTAINERS]
         pod = dig(spec, "securityContext", "runAsUser") == PROXY_UID
         if apps and (pod or any(dig(c, "securityContext", "runAsUser") == PROXY_UID for c in apps)):
@@ -94,7 +95,7 @@ def addresses(snapshot: Snapshot) -> Iterator[Message]:
     metadata = dig(snapshot.mesh, "defaultConfig", "proxyMetadata", default={})
     if all(str(metadata.get(f"ISTIO_META_DNS_{k}")).lower() == "true" for k in ("CAPTURE", "AUTO_ALLOCATE")):
         return
-    for se in snapshot.all("ServiceEntry"):
+    for se in snapshot.all(kinds.SERVICE_ENTRY):
         if se.spec.get("addresses"):
             continue
         for i, port in enumerate(se.spec.get("ports") or []):
@@ -109,7 +110,7 @@ def addresses(snapshot: Snapshot) -> Iterator[Message]:
 def conflicting_protocols(snapshot: Snapshot) -> Iterator[Message]:
     """Only reported if some namespace sees both entries."""
     found: dict[tuple[str, int], list[tuple[Source, str, set[str]]]] = {}
-    for se in snapshot.all("ServiceEntry"):
+    for se in snapshot.all(kinds.SERVICE_ENTRY):
         seen = snapshot.visible(se, se.spec.get("exportTo") or [])
         for host in se.spec.get("hosts") or []:
             for port in se.spec.get("ports") or []:
@@ -135,7 +136,7 @@ def _meet(a: set[str], b: set[str]) -> bool:
 @analyzer("services.MultiClusterServiceAnalyzer", "Check the validity of services in the multi-cluster environment")
 def across_clusters(snapshot: Snapshot) -> Iterator[Message]:
     found: dict[tuple[str, str], dict[str, Source]] = {}
-    for s in snapshot.all("Service"):
+    for s in snapshot.all(kinds.SERVICE):
         if s.cluster:
             found.setdefault((s.namespace, s.name), {})[s.cluster] = s
     for (namespace, name), by in found.items():

@@ -21,7 +21,7 @@ def destination_hosts(snapshot: Snapshot) -> Iterator[Message]:
     split: dict[str, list[Source]] = {}
     for host_, other in _mesh_subsets(snapshot):
         split.setdefault(host_, []).append(other)
-    for vs in snapshot.all("VirtualService"):
+    for vs in snapshot.all(kinds.VIRTUAL_SERVICE):
         export = vs.spec.get("exportTo") or []
         readers = snapshot.visible(vs, export) if export else {vs.namespace}
         for path, d, _ in destinations(vs.spec):
@@ -42,7 +42,7 @@ def destination_hosts(snapshot: Snapshot) -> Iterator[Message]:
 
 def _mesh_subsets(snapshot: Snapshot) -> Iterator[tuple[str, Source]]:
     """(full host, VirtualService) where the mesh splits a host by subsets."""
-    for vs in snapshot.all("VirtualService"):
+    for vs in snapshot.all(kinds.VIRTUAL_SERVICE):
         if for_mesh(vs):
             found = {
                 full_host(str(d.get("host") or ""), vs.namespace)
@@ -70,11 +70,11 @@ def _without_subset(vs: Source, split: dict[str, list[Source]]) -> Iterator[Mess
 def destination_rules(snapshot: Snapshot) -> Iterator[Message]:
     subsets = {
         (full_host(str(dr.spec.get("host") or ""), dr.namespace), str(s.get("name")))
-        for dr in snapshot.all("DestinationRule")
+        for dr in snapshot.all(kinds.DESTINATION_RULE)
         for s in dr.spec.get("subsets") or []
         if isinstance(s, dict)
     }
-    for vs in snapshot.all("VirtualService"):
+    for vs in snapshot.all(kinds.VIRTUAL_SERVICE):
         for path, d, _ in destinations(vs.spec):
             host, subset = str(d.get("host") or ""), d.get("subset")
             if host and subset and (full_host(host, vs.namespace), subset) not in subsets:
@@ -85,7 +85,7 @@ def destination_rules(snapshot: Snapshot) -> Iterator[Message]:
 
 @analyzer("virtualservice.GatewayAnalyzer", "Checks the gateways associated with each virtual service")
 def gateways(snapshot: Snapshot) -> Iterator[Message]:
-    for vs in snapshot.all("VirtualService"):
+    for vs in snapshot.all(kinds.VIRTUAL_SERVICE):
         for i, name in enumerate(vs.spec.get("gateways") or []):
             if name == MESH:
                 continue
@@ -94,7 +94,7 @@ def gateways(snapshot: Snapshot) -> Iterator[Message]:
                 yield message("IST0165", vs, vs.name, name, path=path)
                 continue
             where = gateway_name(vs, str(name))
-            istio = snapshot.get("Gateway", *where)
+            istio = snapshot.get(kinds.GATEWAY, *where)
             kubernetes = snapshot.get(kinds.KUBERNETES_GATEWAY, *where)
             if istio is None and kubernetes is None:
                 yield message("IST0101", vs, "gateway", name, path=path)
@@ -120,7 +120,7 @@ def _offers(istio: Source | None, kubernetes: Source | None, vs: Source) -> bool
 )
 def conflicting_hosts(snapshot: Snapshot) -> Iterator[Message]:
     entries: list[tuple[str, frozenset[str], Source, int]] = []
-    for vs in snapshot.all("VirtualService"):
+    for vs in snapshot.all(kinds.VIRTUAL_SERVICE):
         if for_mesh(vs):
             readers = frozenset(snapshot.visible(vs, vs.spec.get("exportTo") or []))
             for i, host in enumerate(vs.spec.get("hosts") or []):
@@ -151,13 +151,13 @@ def _overlap(a: frozenset[str], b: frozenset[str]) -> bool:
     "Checks the VirtualService using JWT claim based routing has corresponding RequestAuthentication",
 )
 def jwt_claims(snapshot: Snapshot) -> Iterator[Message]:
-    authentications = snapshot.all("RequestAuthentication")
-    for vs in snapshot.all("VirtualService"):
+    authentications = snapshot.all(kinds.REQUEST_AUTHENTICATION)
+    for vs in snapshot.all(kinds.VIRTUAL_SERVICE):
         key = next(_claims(vs), None)
         if key is None:
             continue
         for name in vs.spec.get("gateways") or []:
-            gateway = None if name == MESH else snapshot.get("Gateway", *gateway_name(vs, str(name)))
+            gateway = None if name == MESH else snapshot.get(kinds.GATEWAY, *gateway_name(vs, str(name)))
             if gateway is None:
                 continue
             for pod in snapshot.pods(gateway.spec.get("selector")):

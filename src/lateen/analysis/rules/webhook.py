@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import Message, Snapshot, Source, message
+from lateen.api import kinds
 from lateen.kit import selectors
 from lateen.kit.jsons import Json, dig
 
@@ -22,7 +23,7 @@ _HOST = re.compile(r"[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([-a-zA
 def webhooks(snapshot: Snapshot) -> Iterator[Message]:
     hooks = [
         (config, i, hook)
-        for config in snapshot.all("MutatingWebhookConfiguration")
+        for config in snapshot.all(kinds.MUTATING_WEBHOOK)
         for i, hook in enumerate(config.obj.get("webhooks") or [])
         if str(hook.get("name", "")).endswith(INJECTOR)
     ]
@@ -44,7 +45,7 @@ def webhooks(snapshot: Snapshot) -> Iterator[Message]:
                 path=path,
             )
         service = dig(hook, "clientConfig", "service")
-        if service and snapshot.get("Service", str(service.get("namespace")), str(service.get("name"))) is None:
+        if service and snapshot.get(kinds.SERVICE, str(service.get("namespace")), str(service.get("name"))) is None:
             name = f"{service.get('name')}.{service.get('namespace')}"
             says = f"Injector refers to a control plane service that does not exist: {name}."
             yield message("IST0139", config, says, path=path)
@@ -98,7 +99,7 @@ def _labels(given: dict[str, str | None]) -> dict[str, str]:
     "Checks that the remote IstioOperator resources reference an external control plane",
 )
 def external_control_plane(snapshot: Snapshot) -> Iterator[Message]:
-    for config in snapshot.all("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"):
+    for config in snapshot.all(kinds.VALIDATING_WEBHOOK, kinds.MUTATING_WEBHOOK):
         if not config.name.startswith(EXTERNAL):
             continue
         for i, hook in enumerate(config.obj.get("webhooks") or []):

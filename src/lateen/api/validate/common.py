@@ -5,17 +5,14 @@ from __future__ import annotations
 
 import re
 
+from lateen.api import kinds
 from lateen.api import networking as n
 from lateen.api.validate import scalars as s
 from lateen.api.validate.findings import Findings, no, warn
 
 MAX_TARGETS = 16
-TARGETS = {
-    "Gateway": "gateway.networking.k8s.io",
-    "GatewayClass": "gateway.networking.k8s.io",
-    "Service": "",
-    "ServiceEntry": "networking.istio.io",
-}
+TARGETS = (kinds.KUBERNETES_GATEWAY, kinds.GATEWAY_CLASS, kinds.SERVICE, kinds.SERVICE_ENTRY)
+"""What a policy may be attached to."""
 
 
 def selector(given: n.WorkloadSelector | None, path: str = "spec.selector") -> Findings:
@@ -54,8 +51,8 @@ def target_refs(
         if ref.namespace:
             says = "targetRef namespace must not be set; cross namespace referencing is not supported"
             yield no(f"{path}.namespace", says)
-        if TARGETS.get(ref.kind) != ("" if ref.group == "core" else ref.group):
-            known = ", ".join(f"{g or 'core'}/{k}" for k, g in TARGETS.items())
+        if kinds.find("" if ref.group == "core" else ref.group, ref.kind) not in TARGETS:
+            known = ", ".join(f"{k.group or 'core'}/{k.kind}" for k in TARGETS)
             yield no(path, f"targetRef must be to one of [{known}] but was {ref.group}/{ref.kind}")
 
 
