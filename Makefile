@@ -13,7 +13,7 @@ help: ## list the targets
 
 setup: $(VENV)/.ready ## create .venv; as root, install missing Debian packages
 
-$(VENV)/.ready: pyproject.toml requirements.lock tools/setup.sh
+$(VENV)/.ready: pyproject.toml requirements-dev.lock tools/setup.sh
 	@bash tools/setup.sh "$(PYTHON)" "$(VENV)"
 
 console: setup $(CONSOLE) ## build the console's page with Vite, into the package
@@ -59,8 +59,8 @@ bench: setup ## benchmarks, as ratios to a baseline of the same run
 wheel: setup ## dist/*.whl, with the console's page
 	@$(BIN)/python -m pip wheel -q --no-deps -w dist .
 
-lock: setup ## write the versions in use into requirements.lock
-	@$(BIN)/python tools/lock.py > requirements.lock
+lock: setup ## write the versions in use, with the hashes of their files, into the lock files
+	@$(BIN)/python tools/lock.py
 
 clean: ## remove .venv and caches
 	rm -rf console/node_modules src/lateen/console/static $(VENV) typings .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build

@@ -28,6 +28,6 @@ fi
 }
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 echo "installing Python packages into $venv" >&2
-"$venv/bin/python" -m pip install -q --disable-pip-version-check -r requirements.lock
-"$venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps -e .
+"$venv/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+"$venv/bin/python" -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
 touch "$venv/.ready"
