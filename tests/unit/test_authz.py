@@ -3,12 +3,14 @@
 import judge
 import meshes as mesh
 import pytest
+import re2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 
 from lateen.api.config import decode
 from lateen.api.mesh import ExtensionProvider
 from lateen.mesh.settings import MeshConfig, Trust
 from lateen.wire import names
+from lateen.xds.authz import matchers
 
 EVERYTHING = """
 kind: AuthorizationPolicy
@@ -24,7 +26,7 @@ spec:
         ipBlocks: [10.0.0.0/8, "::1"]
         remoteIpBlocks: [1.2.3.4]
         requestPrincipals: ["a/b", "*", "c/*", "*/d"]
-    - source: {serviceAccounts: [a/b, c], trustDomains: [td, "*"]}
+    - source: {serviceAccounts: [a/b, c], trustDomains: [td, "*", "*.test", "td-*"]}
     to:
     - operation:
         hosts: ["*.a.b", c]
@@ -33,6 +35,7 @@ spec:
         notPorts: ["1", "2"]
     when:
     - {key: "request.headers[x-y]", values: ["a*"]}
+    - {key: "request.experimental.inline.headers[x-z]", values: ["a", "b*"], notValues: ["*"]}
     - {key: "request.auth.claims[a][b]", values: [c], notValues: [d]}
     - {key: request.auth.audiences, values: [e]}
     - {key: destination.ip, values: [10.1.0.0/16]}
@@ -148,3 +151,33 @@ spec:
     assert set(by_port[9080]) == {False}
     assert set(by_port[7000]) == {False, True}
     assert set(by_port[0]) == {True}
+
+
+@pytest.mark.parametrize(
+    ("value", "header", "matches"),
+    [
+        ("b", "b", True),
+        ("b", "a, b,c", True),
+        ("b", "ab,c", False),
+        ("b*", "a,bc", True),
+        ("b*", "a,cb", False),
+        ("a.c", "abc", False),
+    ],
+)
+def test_one_item_of_a_header_that_is_a_list(value, header, matches):
+    found = matchers.listed_header("x", value).header.string_match.safe_regex.regex
+    assert (re2.fullmatch(found, header) is not None) is matches
+
+
+@pytest.mark.parametrize(
+    ("value", "identity", "matches"),
+    [
+        ("*.test", "spiffe://a.test/ns/n/sa/s", True),
+        ("*.test", "spiffe://a.other/ns/x.test/sa/s", False),
+        ("td-*", "spiffe://td-1/ns/n/sa/s", True),
+        ("td-*", "spiffe://td/ns/n/sa/s", False),
+    ],
+)
+def test_a_trust_domain_with_a_wildcard_at_an_end(value, identity, matches):
+    found = matchers.trust_domain(value).authenticated.principal_name.safe_regex.regex
+    assert (re2.fullmatch(found, identity) is not None) is matches

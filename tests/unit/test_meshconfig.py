@@ -31,7 +31,7 @@ def config_map(text):
         ("nonsense: 1", "nonsense", "unknown field"),
         ("acessLogFile: /dev/stdout", "acessLogFile", 'did you mean "accessLogFile"'),
         ("connectTimeout: 5 parsecs", "connectTimeout", "expected a duration"),
-        ("connectTimeout: 0s", "connectTimeout", "longer than zero"),
+        ("connectTimeout: 0s", "connectTimeout", "greater than 1ms"),
         ("enableTracing: 'yes'", "enableTracing", "expected true or false"),
         ("accessLogFile: {a: b}", "accessLogFile", "expected text"),
         ("trustDomain: 7", "trustDomain", 'quote it ("7")'),
@@ -158,9 +158,14 @@ SPECIAL = {
     "accessLogFormat": "%PROTOCOL%",
     "defaultConfig.gatewayTopology.forwardClientCertDetails": "SANITIZE",
     "defaultConfig.gatewayTopology.proxyProtocol": {},
+    "extensionProviders[].envoyExtAuthzGrpc.statusOnError": "503",
+    "extensionProviders[].envoyExtAuthzHttp.statusOnError": "503",
+    "extensionProviders[].envoyExtAuthzHttp.pathPrefix": "/a",
+    "localityLbSetting.distribute[].to{}": 100,
 }
 SAMPLES = {str: "sample", int: 7, bool: True, float: 0.5, Duration: "7s"}
 ENOUGH = {
+    "localityLbSetting.distribute[]": {"from": "a", "to": {"b": 100}},
     "extensionProviders[]": {"name": "a"},
     "extensionProviders[].envoyExtAuthzGrpc": {"service": "s", "port": 1},
     "extensionProviders[].envoyExtAuthzHttp": {"service": "s", "port": 1},

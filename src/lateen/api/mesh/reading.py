@@ -16,6 +16,7 @@ from lateen.api.config import Config, Duration, decode, fields, table, unwrap
 from lateen.api.mesh.config import MeshConfig
 from lateen.api.mesh.proxy import ProxyConfig
 from lateen.api.mesh.rules import RULES
+from lateen.api.validate.shapes import values
 from lateen.kit import duration, yamldoc
 from lateen.kit.jsons import Json
 
@@ -72,7 +73,8 @@ def read(kind: type[T], value: Any, path: str) -> T:
     normal = _value(kind, {} if value is None else value, path, found)
     if not found:
         out = decode(kind, normal, path)
-        found = [Problem(_join(path, where), says) for where, says in RULES.get(kind, _none)(out)]
+        found = [Problem(f.path, f.says) for f in values(kind, normal, path)]
+        found += [Problem(_join(path, where), says) for where, says in RULES.get(kind, _none)(out)]
         if not found:
             return out
     raise Invalid(found)

@@ -1,26 +1,40 @@
 """What values of a mesh configuration must fulfil beyond their types.
 
 Source: istio.io/istio ``pkg/config/validation/agent``, functions ValidateMeshConfig and ValidateMeshConfigProxyConfig.
+Parts that the mesh's kinds have as well are asked about in ``api.validate``.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from lateen.api import operators
-from lateen.api.config import Config
-from lateen.api.domain import TRUST_DOMAIN, service_host
+from lateen.api.config import Config, Duration
+from lateen.api.domain import service_host
 from lateen.api.mesh.config import MeshConfig
 from lateen.api.mesh.providers import ExtensionProvider
-from lateen.api.mesh.proxy import ProxyConfig
+from lateen.api.mesh.proxy import PrivateKeyProvider, ProxyConfig, Tracing
+from lateen.api.networking import OutlierDetection
+from lateen.api.validate import scalars
+from lateen.api.validate.client_tls import client_tls
+from lateen.api.validate.common import connection_pool
+from lateen.api.validate.destination_rule import outlier_detection
+from lateen.api.validate.findings import Finding
+from lateen.api.validate.http_route import retries
+from lateen.api.validate.locality import locality_lb
 
 Findings = Iterator[tuple[str, str]]
+"""(path below the document, sentence)"""
 
-_DOMAIN = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
 _KINDS = tuple(f for f in ExtensionProvider.__struct_fields__ if f != "name")
 _MAX_PORT = 65535
+_HOUR, _SECOND, _MILLISECOND = 3600 * 10**9, 10**9, 10**6
+_UNKNOWN_TO_ENVOY = {101, 102, 103, 418, 425, 451}
+STATUS_ON_ERROR = frozenset(scalars.STATUS_CODES) - _UNKNOWN_TO_ENVOY
+"""Status codes that Envoy has a name for."""
+_EXAMPLE = service_host("ext-authz", "default")
+HOST_IP = "$(HOST_IP)"
 
 
 def _camel(name: str) -> str:
@@ -28,55 +42,113 @@ def _camel(name: str) -> str:
     return first + "".join(r.capitalize() for r in rest)
 
 
+def _refused(found: Iterable[Finding]) -> Findings:
+    yield from ((f.path, f.says) for f in found if not f.warning)
+
+
 def _mesh(config: MeshConfig) -> Findings:
     for name in ("proxy_listen_port", "proxy_inbound_listen_port", "proxy_http_port"):
         yield from _port(_camel(name), getattr(config, name), zero=name == "proxy_http_port")
-    for name in ("connect_timeout", "dns_refresh_rate"):
-        value = getattr(config, name)
-        if value is not None and value.seconds <= 0:
-            yield _camel(name), f'must be longer than zero, got "{value}"'
-    for at, domain in (("trustDomain", config.trust_domain), *_indexed("trustDomainAliases", config)):
-        if domain and not _DOMAIN.match(domain):
-            yield at, f'"{domain}" is not a trust domain; write it like a DNS name, "{TRUST_DOMAIN}"'
+    yield from _times(config)
+    yield from _trust_domains(config)
     if config.access_log_format:
         for says in operators.problems(config.access_log_format):
             yield "accessLogFormat", says
+    yield from _traffic(config)
     seen: set[str] = set()
     for i, provider in enumerate(config.extension_providers):
         yield from _provider(provider, f"extensionProviders[{i}]")
         if provider.name in seen:
-            yield f"extensionProviders[{i}].name", f'there is another provider "{provider.name}"'
+            yield f"extensionProviders[{i}].name", f"duplicate extension provider name {provider.name}"
         seen.add(provider.name)
     if config.default_config is not None:
         for where, says in _proxy(config.default_config):
             yield f"defaultConfig.{where}", says
 
 
-def _indexed(name: str, config: MeshConfig) -> Iterator[tuple[str, str]]:
-    yield from ((f"{name}[{i}]", alias) for i, alias in enumerate(config.trust_domain_aliases))
+def _times(config: MeshConfig) -> Findings:
+    yield from _refused(scalars.duration(config.connect_timeout, "connectTimeout"))
+    if config.connect_timeout and config.connect_timeout.nanoseconds > _HOUR:
+        yield "connectTimeout", f"time {config.connect_timeout} must be >1ms and <1h0m0s"
+    if config.protocol_detection_timeout and config.protocol_detection_timeout.nanoseconds % _MILLISECOND:
+        yield "protocolDetectionTimeout", "only durations to ms precision are supported"
+    if config.dns_refresh_rate is not None and config.dns_refresh_rate.seconds <= 0:
+        yield "dnsRefreshRate", f'must be longer than zero, got "{config.dns_refresh_rate}"'
+
+
+def _trust_domains(config: MeshConfig) -> Findings:
+    given = [("trustDomain", config.trust_domain)] if config.trust_domain else []
+    given += [(f"trustDomainAliases[{i}]", alias) for i, alias in enumerate(config.trust_domain_aliases)]
+    for at, domain in given:
+        if not domain:
+            yield at, "empty domain name not allowed"
+        elif not all(map(scalars.is_label, domain.removesuffix(".").split("."))):
+            yield at, f'trust domain name "{domain}" invalid; write it like a DNS name, "cluster.local"'
+
+
+def _traffic(config: MeshConfig) -> Findings:
+    yield from _refused(locality_lb(config.locality_lb_setting, "localityLbSetting", OutlierDetection()))
+    yield from _refused(retries(config.default_http_retry_policy, "defaultHttpRetryPolicy"))
+    if policy := config.default_traffic_policy:
+        yield from _refused(connection_pool(policy.connection_pool, "defaultTrafficPolicy.connectionPool"))
+        yield from _refused(outlier_detection(policy.outlier_detection, "defaultTrafficPolicy.outlierDetection"))
+    if config.outbound_traffic_policy:
+        yield from _refused(client_tls(config.outbound_traffic_policy.tls, "outboundTrafficPolicy.tls", ""))
+    for i, settings in enumerate(config.service_settings):
+        for j, host in enumerate(settings.hosts):
+            yield from _refused(scalars.wildcard_domain(host, f"serviceSettings[{i}].hosts[{j}]"))
+    if config.mesh_mtls and config.mesh_mtls.ecdh_curves:
+        yield "meshMTLS.ecdhCurves", "mesh TLS does not support ECDH curves configuration; set tlsDefaults.ecdhCurves"
 
 
 def _port(path: str, value: int | None, zero: bool = False) -> Findings:
     if value is not None and not (0 if zero else 1) <= value <= _MAX_PORT:
-        yield path, f"{value} is not a port; ports are 1 to {_MAX_PORT}"
+        yield path, f"port number {value} must be in the range 1..{_MAX_PORT}"
+
+
+# --- extension providers ---------------------------------------------------------------------------------------------
 
 
 def _provider(provider: ExtensionProvider, path: str) -> Findings:
     if not provider.name:
-        yield f"{path}.name", "a provider needs a name, by which policies refer to it"
+        yield f"{path}.name", "empty extension provider name: policies refer to a provider by its name"
     given = [k for k in _KINDS if getattr(provider, k) is not None]
     if len(given) != 1:
         what = ", ".join(_camel(k) for k in given) or "none"
         yield path, f"exactly one provider must be set, as in envoyExtAuthzGrpc: {{…}}; set are: {what}"
     for kind in given:
         found: Any = getattr(provider, kind)
-        service = getattr(found, "service", None)
-        if service is not None and not service:
-            yield (
-                f"{path}.{_camel(kind)}.service",
-                f"a service is required, as in {service_host('ext-authz', 'default')}",
-            )
-        yield from _port(f"{path}.{_camel(kind)}.port", getattr(found, "port", None))
+        at = f"{path}.{_camel(kind)}"
+        if hasattr(found, "service"):
+            yield from _service(found.service, f"{at}.service")
+            yield from _port(f"{at}.port", found.port)
+        yield from _status(getattr(found, "status_on_error", ""), f"{at}.statusOnError")
+        prefix = getattr(found, "path_prefix", "")
+        if prefix and not prefix.startswith("/"):
+            yield f"{at}.pathPrefix", f'pathPrefix should begin with `/` but found "{prefix}"'
+        if kind == "lightstep" and not found.access_token:
+            yield f"{at}.accessToken", "access token is required"
+        if kind == "opentelemetry" and found.grpc is not None and found.http is not None:
+            yield at, "OpenTelemetryTracingProvider cannot specify both grpc and http"
+
+
+def _service(text: str, at: str) -> Findings:
+    """``host`` or ``namespace/host``."""
+    namespace, slash, host = text.rpartition("/")
+    if not text:
+        yield at, f"service must not be empty; write a host, as in {_EXAMPLE}"
+    elif slash and not scalars.is_label(namespace):
+        yield at, f'invalid namespace value "{namespace}"; write namespace/host'
+    elif not scalars.is_ip(host) and list(scalars.fqdn(host, at)):
+        yield at, f"invalid service fmt {text}: it is not a host, as in {_EXAMPLE}"
+
+
+def _status(text: str, at: str) -> Findings:
+    if text and not (text.isascii() and text.isdigit() and int(text) in STATUS_ON_ERROR):
+        yield at, f"unsupported statusOnError value {text}; write a status code of HTTP, as in 403"
+
+
+# --- proxies ---------------------------------------------------------------------------------------------------------
 
 
 def _proxy(config: ProxyConfig) -> Findings:
@@ -84,12 +156,76 @@ def _proxy(config: ProxyConfig) -> Findings:
         yield "concurrency", f"must be 0 (all processors) or a number of threads, got {config.concurrency}"
     for name in ("status_port", "proxy_admin_port"):
         yield from _port(_camel(name), getattr(config, name), zero=True)
-    for name in ("drain_duration", "termination_drain_duration"):
-        value = getattr(config, name)
-        if value is not None and value.seconds < 0:
-            yield _camel(name), f'must not be negative, got "{value}"'
+    yield from _drains(config)
+    for at, address in _addresses(config):
+        yield from _address(address, at)
+    if config.tracing:
+        yield from _tracing(config.tracing)
+    if config.private_key_provider:
+        yield from _private_keys(config.private_key_provider)
     if config.gateway_topology is not None and config.gateway_topology.num_trusted_proxies < 0:
         yield "gatewayTopology.numTrustedProxies", "must not be negative"
+
+
+def _drains(config: ProxyConfig) -> Findings:
+    drain = config.drain_duration
+    for _, says in _refused(scalars.duration(drain, "drainDuration")):
+        yield "drainDuration", f"invalid drain duration: {says}"
+    if drain is not None and drain.nanoseconds >= _MILLISECOND and drain.nanoseconds % _SECOND:
+        yield "drainDuration", f'drain time only supports durations to seconds precision, is "{drain}"'
+    last: Duration | None = config.termination_drain_duration
+    if last is not None and last.seconds < 0:
+        yield "terminationDrainDuration", f'must not be negative, got "{last}"'
+
+
+def _addresses(config: ProxyConfig) -> Iterator[tuple[str, str]]:
+    yield "discoveryAddress", config.discovery_address
+    yield "statsdUdpAddress", config.statsd_udp_address
+    yield "envoyMetricsServiceAddress", config.envoy_metrics_service_address
+    for name, service in (
+        ("envoyMetricsService", config.envoy_metrics_service),
+        ("envoyAccessLogService", config.envoy_access_log_service),
+    ):
+        if service:
+            yield f"{name}.address", service.address
+
+
+def _address(text: str, at: str) -> Findings:
+    """``host:port``; nothing where it is not set."""
+    if not text:
+        return
+    host, colon, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    known = scalars.is_ip(bare) if bare != host or ":" in host else not list(scalars.fqdn(host, at))
+    if not colon or (":" in host and bare == host) or not (known or scalars.is_ip(host)):
+        yield at, f'"{text}" is not a host and a port, as in collector.default:9411'
+    elif not (port.isascii() and port.isdigit()):
+        yield at, f"port ({port}) is not a number"
+    else:
+        yield from _port(at, int(port))
+
+
+def _tracing(tracing: Tracing) -> Findings:
+    for name, found in (("zipkin", tracing.zipkin), ("datadog", tracing.datadog), ("lightstep", tracing.lightstep)):
+        if found is None:
+            continue
+        if not found.address:
+            yield f"tracing.{name}.address", "address is required"
+        yield from _address(found.address.replace(HOST_IP, "127.0.0.1", 1), f"tracing.{name}.address")
+    if tracing.lightstep and not tracing.lightstep.access_token:
+        yield "tracing.lightstep.accessToken", "access token is required"
+    if tracing.sampling is not None and not 0 <= tracing.sampling <= 100:
+        yield "tracing.sampling", f"percentage {tracing.sampling:g} is not in range 0..100"
+    yield from _refused(client_tls(tracing.tls_settings, "tracing.tlsSettings", ""))
+
+
+def _private_keys(provider: PrivateKeyProvider) -> Findings:
+    given = [(name, found) for name in ("cryptomb", "qat") if (found := getattr(provider, name))]
+    if len(given) != 1:
+        yield "privateKeyProvider", "private key provider configuration is required: one of cryptomb, qat"
+    for name, found in given:
+        if found.poll_delay is None or not found.poll_delay.nanoseconds:
+            yield f"privateKeyProvider.{name}.pollDelay", "pollDelay is required, and must be non zero"
 
 
 RULES: dict[type[Config], Callable[[Any], Iterable[tuple[str, str]]]] = {MeshConfig: _mesh, ProxyConfig: _proxy}

@@ -37,9 +37,14 @@ REPLACED = {
     "destination.name": "deprecated attribute destination.name: only supported in v1alpha1",
     "destination.user": "deprecated attribute destination.user: only supported in v1alpha1",
 }
-MAPS = ("request.headers", "request.auth.claims", "experimental.envoy.filters.")
+MAPS = (
+    "request.headers",
+    "request.experimental.inline.headers",
+    "request.auth.claims",
+    "experimental.envoy.filters.",
+)
 MAP_KEY = re.compile(
-    r"request\.headers\[.+\]|request\.auth\.claims(\[[^\[\]]+\])+|experimental\.envoy\.filters\.[^\[]+\[.+\]"
+    r"request\.(experimental\.inline\.)?headers\[.+\]|request\.auth\.claims(\[[^\[\]]+\])+|experimental\.envoy\.filters\.[^\[]+\[.+\]"
 )
 NOT_CUSTOM = ("namespaces", "serviceAccounts", "trustDomains", "principals", "requestPrincipals")
 """Fields of a source that the external authorizer is not asked about; also with ``not``."""
@@ -310,6 +315,6 @@ def _tcp_warning(rule: sec.Rule, at: str) -> Findings:
         return
     found = [f for o in operations for f in _given(o)]
     found += [f for src in sources for f in _given(src) if "equestPrincipals" in f]
-    found += [c.key for c in rule.when if c.key.startswith(("request.headers", "request.auth."))]
+    found += [c.key for c in rule.when if c.key.startswith("request.")]
     if found and not any(c.key == "destination.port" for c in rule.when):
         yield warn(at, f"{DENIES_TCP}. The attributes are {', '.join(dict.fromkeys(found))}")

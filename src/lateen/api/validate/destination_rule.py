@@ -67,7 +67,7 @@ def _given(policy: n.TrafficPolicy | n.PortTrafficPolicy, *but: str) -> bool:
 
 def _common(p: n.TrafficPolicy | n.PortTrafficPolicy, at: str, namespace: str) -> Findings:
     """What both the policy of a host and that of one of its ports have."""
-    yield from _outlier_detection(p.outlier_detection, f"{at}.outlierDetection")
+    yield from outlier_detection(p.outlier_detection, f"{at}.outlierDetection")
     yield from connection_pool(p.connection_pool, f"{at}.connectionPool")
     yield from _load_balancer(p.load_balancer, p.outlier_detection, f"{at}.loadBalancer")
     yield from client_tls(p.tls, f"{at}.tls", namespace)
@@ -85,7 +85,7 @@ def _tunnel(t: n.Tunnel | None, at: str) -> Findings:
         yield no(f"{at}.targetPort", f"tunnel target port is invalid: {says}")
 
 
-def _outlier_detection(o: n.OutlierDetection | None, at: str) -> Findings:
+def outlier_detection(o: n.OutlierDetection | None, at: str) -> Findings:
     if o is None:
         return
     yield from s.duration(o.base_ejection_time, f"{at}.baseEjectionTime")

@@ -34,7 +34,7 @@ MOST = 2**32 - 1
 
 def shapes(kind: Kind, spec: Json, meta: Json) -> Findings:
     yield from _annotations(kind, meta)
-    yield from _walk(kind.spec, spec, "spec")
+    yield from values(kind.spec, spec, "spec")
     if kind is PEER_AUTHENTICATION and spec.get("portLevelMtls") == {}:
         yield no("spec.portLevelMtls", "port level mTLS, if defined, must have at least one element")
 
@@ -51,7 +51,8 @@ def _annotations(kind: Kind, meta: Json) -> Findings:
             yield no(f"metadata.annotations[{name}]", f'"{name}" annotation found, this may not be set by users')
 
 
-def _walk(kind: Any, value: Any, path: str) -> Findings:
+def values(kind: Any, value: Any, path: str) -> Findings:
+    """Nulls and numbers in a decoded document of a type."""
     kind = unwrap(kind)
     origin = typing.get_origin(kind)
     if origin is tuple and isinstance(value, list):
@@ -60,15 +61,15 @@ def _walk(kind: Any, value: Any, path: str) -> Findings:
             at = f"{path}[{i}]"
             if v is None and general(at) not in NULLABLE:
                 yield no(at, "it may not be null")
-            yield from _walk(item, v, at)
+            yield from values(item, v, at)
     elif origin is dict and isinstance(value, dict):
         for key, v in value.items():
-            yield from _walk(typing.get_args(kind)[1], v, f"{path}[{key}]")
+            yield from values(typing.get_args(kind)[1], v, f"{path}[{key}]")
     elif isinstance(kind, type) and issubclass(kind, Config) and isinstance(value, dict):
         known = fields(kind)
         for name, v in value.items():
             if name in known:
-                yield from _walk(known[name], v, f"{path}.{name}")
+                yield from values(known[name], v, f"{path}.{name}" if path else name)
     elif kind is int and isinstance(value, int):
         yield from _number(value, path)
 

@@ -11,6 +11,7 @@ import urllib.parse
 
 from lateen.api import extensions as x
 from lateen.api import telemetry as t
+from lateen.api.validate import cel
 from lateen.api.validate.common import selector, target_refs
 from lateen.api.validate.findings import Findings, no, warn
 from lateen.kit.jsons import Json
@@ -32,6 +33,9 @@ def telemetry(tl: t.Telemetry, _: Json) -> Findings:
         yield from _metrics(m, f"spec.metrics[{i}]")
     for i, log in enumerate(tl.access_logging):
         yield from _providers(log.providers, f"spec.accessLogging[{i}]")
+        if log.filter and (says := cel.problem(log.filter.expression)):
+            at = f"spec.accessLogging[{i}].filter.expression"
+            yield no(at, f"must be a valid CEL expression, {says}")
 
 
 def _providers(providers: tuple[t.ProviderRef, ...], at: str) -> Findings:

@@ -149,6 +149,15 @@ def request_header(name: str, value: str) -> rbac_pb2.Principal:
     return rbac_pb2.Principal(header=header(name, value))
 
 
+def listed_header(name: str, value: str) -> rbac_pb2.Principal:
+    """A header whose value is a list with commas, of which one item is ``value``."""
+    if value == "*":
+        return request_header(name, value)
+    item = "[^,]*".join(quoted(part) for part in value.split("*"))
+    matcher = rc.HeaderMatcher(name=name, string_match=_regex(rf"(?:.*,)?\s*{item}\s*(?:,.*)?"))
+    return rbac_pb2.Principal(header=matcher)
+
+
 def _metadata(name: str, keys: list[str], value: Any) -> metadata_pb2.MetadataMatcher:
     segments = [metadata_pb2.MetadataMatcher.PathSegment(key=k) for k in keys]
     return metadata_pb2.MetadataMatcher(filter=name, path=segments, value=value)

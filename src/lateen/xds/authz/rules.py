@@ -27,6 +27,7 @@ class Scope(NamedTuple):
 
 
 One = Callable[[str], Any]
+LISTED = "request.experimental.inline.headers["
 
 
 def _permissions(given: Iterable[Any]) -> rbac_pb2.Permission:
@@ -123,6 +124,8 @@ def _about_request(c: sec.Condition) -> list[Any]:
     key = c.key
     if key.startswith("request.headers["):
         return _both(partial(m.request_header, key[len("request.headers[") : -1]), c.values, c.not_values, False)
+    if key.startswith(LISTED):
+        return _both(partial(m.listed_header, key[len(LISTED) : -1]), c.values, c.not_values, False)
     if key == "request.auth.principal":
         return _both(m.request_principal, c.values, c.not_values, False)
     path = {"request.auth.audiences": ["aud"], "request.auth.presenter": ["azp"]}.get(key)
