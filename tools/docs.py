@@ -22,7 +22,8 @@ def fields() -> str:
         "# Fields without an effect",
         "",
         f"{NOTE} All other fields of Istio's kinds work as Istio's documents say. These are",
-        "stored, and `kubectl apply` prints a warning that names them. `.**` stands for everything below.",
+        'stored, and `kubectl apply` prints a warning that names them; those with "refused" are errors, as in Istio.',
+        "`.**` stands for everything below.",
         "",
     ]
     for kind in (k for k in kinds.owned() if not k.idle):

@@ -108,7 +108,9 @@ def test_every_annotation_without_an_effect_is_warned_about_by_name(name):
     [
         ("traffic.sidecar.istio.io/excludeOutboundPorts", "abc", '"abc" is not a port'),
         ("traffic.sidecar.istio.io/includeOutboundIPRanges", "10.0.0.0/99", '"10.0.0.0/99" is not a range'),
+        ("traffic.sidecar.istio.io/includeOutboundIPRanges", "10.0.0.0/255.0.0.0", "is not a range"),
         ("traffic.sidecar.istio.io/includeInboundPorts", "80,70000", '"70000" is not a port'),
+        ("traffic.sidecar.istio.io/includeInboundPorts", "٣", '"٣" is not a port'),
         ("sidecar.istio.io/interceptionMode", "tproxy", 'did you mean "TPROXY"?'),
         ("sidecar.istio.io/proxyCPU", "a lot", "not a quantity"),
         ("sidecar.istio.io/userVolume", "[1]", "expected an object"),

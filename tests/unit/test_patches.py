@@ -11,6 +11,7 @@ from lateen.wire import names
 from lateen.xds.generate import generate
 from lateen.xds.patches import values
 from lateen.xds.patches.apply import apply
+from lateen.xds.patches.check import verdict
 
 LUA = """{name: lua, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua,
   default_source_code: {inline_string: "function envoy_on_request(h) end"}}}"""
@@ -196,7 +197,6 @@ def test_priority_and_the_root_namespace_decide_the_order():
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ({"no_such_field": 1}, "no_such_field"),
         ({"transport_socket": {"typed_config": {"@type": "type.googleapis.com/envoy.no.such.Type"}}}, "is unknown"),
         ({"connect_timeout": 7}, "Duration"),
     ],
@@ -205,6 +205,25 @@ def test_a_value_that_is_not_a_message_is_refused_in_one_sentence(value, says):
     with pytest.raises(ValueError, match=says) as e:
         values.message("CLUSTER", value)
     assert "\n" not in str(e.value)
+
+
+def envoy_filter(value):
+    patch = {"applyTo": "CLUSTER", "patch": {"operation": "MERGE", "value": value}}
+    api = {"apiVersion": "networking.istio.io/v1alpha3", "kind": "EnvoyFilter"}
+    return {**api, "metadata": {"name": "a", "namespace": "b"}, "spec": {"configPatches": [patch]}}
+
+
+def test_a_field_that_this_envoy_does_not_have_is_warned_about_and_the_rest_counts():
+    (found,) = verdict(envoy_filter({"no_such_field": 1, "alt_stat_name": "a"}))
+    assert (found.path, found.warning) == ("spec.configPatches[0].patch.value", True)
+    assert "no_such_field" in found.says
+    assert values.message("CLUSTER", {"no_such_field": 1, "alt_stat_name": "a"}).alt_stat_name == "a"
+
+
+def test_a_value_of_the_wrong_shape_is_refused_where_it_is_applied():
+    (found,) = verdict(envoy_filter({"connect_timeout": 7}))
+    assert (found.path, found.warning) == ("spec.configPatches[0].patch.value", False)
+    assert verdict(envoy_filter({"connect_timeout": "7s"})) == []
 
 
 def test_resources_that_no_patch_changes_keep_their_bytes():

@@ -1,4 +1,4 @@
-"""Istio's annotations of pods: what each does here, and which of their values are mistakes. Pure; the injection
+"""Istio's annotations of pods: whether each has an effect, and which of their values are invalid. Pure; the injection
 webhook, ``kube-inject`` and ``analyze`` ask the same functions, and docs/ has the table.
 
 Source: https://istio.io/latest/docs/reference/config/annotations/
@@ -46,14 +46,14 @@ class Annotation(NamedTuple):
     on: str = "Pod"
 
 
-def _port(text: str, what: str = "a port") -> int:
-    if not text.strip().isdigit() or not 0 <= int(text) < 65536:
+def _is_number(text: str) -> bool:
+    """ASCII digits alone: what passes here becomes an argument of iptables."""
+    return text.isascii() and text.isdigit()
+
+
+def _port(text: str, what: str = "a port") -> None:
+    if not _is_number(text.strip()) or int(text) > 65535:
         raise ValueError(f'"{text}" is not {what} (0 to 65535)')
-    return int(text)
-
-
-def _status_port(text: str) -> None:
-    _port(text)
 
 
 def _ports(text: str) -> None:
@@ -69,9 +69,10 @@ def _ports_or_all(text: str) -> None:
 def _ranges(text: str) -> None:
     for part in text.split(",") if text else ():
         try:
-            ipaddress.ip_network(part.strip(), strict=False)
-            if "/" not in part:
+            _, slash, length = part.strip().partition("/")
+            if not slash or not _is_number(length):
                 raise ValueError
+            ipaddress.ip_network(part.strip(), strict=False)
         except ValueError:
             raise ValueError(f'"{part}" is not a range of addresses such as 10.0.0.0/8') from None
 
@@ -82,7 +83,7 @@ def _ranges_or_all(text: str) -> None:
 
 
 def _count(text: str) -> None:
-    if not text.isdigit() or int(text) >= 2**31:
+    if not _is_number(text) or int(text) >= 2**31:
         raise ValueError(f'"{text}" is not a number of seconds or times')
 
 
@@ -150,7 +151,7 @@ def _mounts(text: str) -> None:
 def _targets(text: str) -> None:
     for part in filter(None, (p.strip() for p in text.split(","))):
         port, _, path = part.partition(":")
-        if not port.isdigit() or not 0 < int(port) < 65536 or not path.startswith("/"):
+        if not _is_number(port) or not 0 < int(port) < 65536 or not path.startswith("/"):
             raise ValueError(f'"{part}" is not port:/path')
 
 
@@ -238,7 +239,7 @@ KNOWN: dict[str, Annotation] = {
     "sidecar.istio.io/status": Annotation(),
     "sidecar.istio.io/userVolume": Annotation(check=_volumes),
     "sidecar.istio.io/userVolumeMount": Annotation(check=_mounts),
-    "status.sidecar.istio.io/port": Annotation(check=_status_port),
+    "status.sidecar.istio.io/port": Annotation(check=_port),
     "traffic.sidecar.istio.io/excludeInboundPorts": Annotation(check=_ports),
     "traffic.sidecar.istio.io/excludeInterfaces": Annotation(check=_interfaces),
     "traffic.sidecar.istio.io/excludeOutboundIPRanges": Annotation(check=_ranges),
@@ -274,8 +275,8 @@ KNOWN: dict[str, Annotation] = {
 
 
 def problems(annotations: Mapping[str, Any]) -> list[Problem]:
-    """What is wrong with a pod's annotations, and what of them has no effect, by name. Annotations that are not
-    Istio's are nobody's business."""
+    """What is wrong with a pod's annotations, and which of them have no effect, by name. Annotations of other domains
+    than istio.io are ignored."""
     out = []
     for name, value in annotations.items():
         if not _istio(name):

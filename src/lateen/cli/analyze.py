@@ -243,6 +243,15 @@ def validate(names: tuple[str, ...], more: tuple[str, ...], target: Target) -> N
         raise CliError(f"{bad} {'error' if bad == 1 else 'errors'} found; these files would not be accepted", BAD_DATA)
 
 
+def _rules(obj: Json) -> list[rules.Finding]:
+    """What the webhook would say; Envoy's messages are loaded for EnvoyFilters alone."""
+    if kinds.of(obj) is not kinds.ENVOY_FILTER:
+        return rules.findings(obj)
+    from lateen.xds.patches.check import verdict
+
+    return verdict(obj)
+
+
 def _validate(path: Path | None, namespace: str) -> int:
     from lateen.analysis.rules.schema import path_of
 
@@ -255,7 +264,7 @@ def _validate(path: Path | None, namespace: str) -> int:
         else:
             found = [("apiVersion", stranger, False)] if stranger else []
             found += [(p, f'unknown field "{p}"', False) for p in unknown(kind.spec, source.spec)]
-        found += [(f.path, f"{f.path}: {f.says}", f.warning) for f in rules.findings(source.obj)]
+        found += [(f.path, f"{f.path}: {f.says}", f.warning) for f in _rules(source.obj)]
         for where, says, warning in found:
             row, column = source.position(path_of(where))
             text = f"{source.file}:{row}:{column}: {source.ref}: {says}"

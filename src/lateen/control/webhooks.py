@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from lateen.api import kinds, validate
+from lateen.api import kinds
 from lateen.api.effective import ineffective
 from lateen.api.mesh import effect, reading
 from lateen.control.injection import Injector
@@ -20,7 +20,7 @@ from lateen.inject.notes import notes
 from lateen.kit import bodies, jsons, yamldoc
 from lateen.kit.jsons import Json, dig
 from lateen.mesh.model import Mesh
-from lateen.xds.patches import values
+from lateen.xds.patches.check import verdict
 
 log = logging.getLogger("lateen.control.webhooks")
 
@@ -75,13 +75,10 @@ class Webhooks:
             return _answer(answer)
         if kinds.of(obj) is kinds.CONFIG_MAP:
             return _answer(answer | self._config_map(obj))
-        findings = validate.findings(obj)
-        found = [(f.path, f.says) for f in findings if not f.warning]
-        if kinds.of(obj) is kinds.ENVOY_FILTER and not found:
-            found = unreadable(obj)
-        if found:
+        findings = verdict(obj)
+        if found := [f"{f.path}: {f.says}" for f in findings if not f.warning]:
             self.counts["invalid"] += 1
-            message = "; ".join(f"{path}: {says}" for path, says in found)
+            message = "; ".join(found)
             return _answer(
                 {
                     **answer,
@@ -120,19 +117,6 @@ class Webhooks:
             return {"allowed": False, "status": {"code": 400, "reason": "BadRequest", "message": message}}
         self.counts["valid"] += 1
         return {"warnings": [f"data.mesh: {w}" for w in effect.ineffective(yamldoc.load(text) or {}, "mesh")]}
-
-
-def unreadable(obj: Json) -> list[tuple[str, str]]:
-    """Values of an EnvoyFilter that are not valid Envoy messages."""
-    out = []
-    for i, patch in enumerate(dig(obj, "spec", "configPatches", default=[])):
-        value = dig(patch, "patch", "value")
-        if value and patch.get("applyTo") in values.KINDS:
-            try:
-                values.message(patch["applyTo"], value)
-            except ValueError as e:
-                out.append((f"spec.configPatches[{i}].patch.value", str(e)))
-    return out
 
 
 def missing_hosts(obj: Json, mesh: Mesh) -> list[str]:

@@ -55,8 +55,9 @@ def _types(value: Any) -> set[str]:
     return set()
 
 
-def message(apply_to: str, value: dict[str, Any]) -> Message:
-    """Raises ValueError, which says what is wrong in one sentence."""
+def message(apply_to: str, value: dict[str, Any], strict: bool = False) -> Message:
+    """Fields that Envoy does not have are left out, or with ``strict`` refused. Raises ValueError with what is wrong,
+    in one sentence."""
     for url in sorted(_types(value)):
         name = url.rpartition("/")[2]
         if name.startswith("google.protobuf."):
@@ -64,12 +65,15 @@ def message(apply_to: str, value: dict[str, Any]) -> Message:
         try:
             load(name.rpartition(".")[0])
         except ImportError:
-            raise ValueError(f'the type "{name}" is unknown; it must be one of Envoy\'s v3 API') from None
+            hint = " (hint: try using the v3 XDS API)" if ".v2." in name else ""
+            says = f'referenced type unknown{hint}: "{name}" is unknown; it must be one of Envoy\'s v3 API'
+            raise ValueError(says) from None
     out: Message = KINDS[apply_to]()
     try:
-        json_format.ParseDict(value, out)
+        json_format.ParseDict(value, out, ignore_unknown_fields=not strict)
     except json_format.ParseError as e:
-        raise ValueError(str(e).replace("\n", " ")) from None
+        says = str(e).partition("  Available Fields")[0]  # all of them, which are some dozens
+        raise ValueError(says.replace("\n", " ")) from None
     except (TypeError, KeyError, AttributeError) as e:
         raise ValueError(f"not a {out.DESCRIPTOR.name}: {e}") from None
     return out
