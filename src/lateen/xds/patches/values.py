@@ -72,8 +72,8 @@ def message(apply_to: str, value: dict[str, Any], strict: bool = False) -> Messa
     try:
         json_format.ParseDict(value, out, ignore_unknown_fields=not strict)
     except json_format.ParseError as e:
-        says = str(e).partition("  Available Fields")[0]  # all of them, which are some dozens
-        raise ValueError(says.replace("\n", " ")) from None
+        says = str(e).partition("Available Fields")[0]  # which are some dozens
+        raise ValueError(says.strip().replace("\n", " ")) from None
     except (TypeError, KeyError, AttributeError) as e:
         raise ValueError(f"not a {out.DESCRIPTOR.name}: {e}") from None
     return out
