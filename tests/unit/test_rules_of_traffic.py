@@ -4,6 +4,12 @@ is accepted."""
 import pytest
 from rules import check, said, table
 
+from lateen.api import kinds
+from lateen.api.config import decode
+from lateen.api.networking import ServiceEntry
+from lateen.api.objects import Resource
+from lateen.mesh.registry import automatic
+
 
 def dr(**policy):
     return {"host": "reviews", "trafficPolicy": policy}
@@ -506,3 +512,13 @@ def test_null_in_a_list_is_reported():
     check("DestinationRule", {"host": "a", "subsets": [None]}, "no it may not be null")
     check("AuthorizationPolicy", {"rules": [None]}, "no it may not be null")
     check("AuthorizationPolicy", {"rules": [{}]}, None)
+
+
+def test_a_host_gets_an_address_unless_its_entry_says_no():
+    def entry(name, **labels):
+        ref = kinds.SERVICE_ENTRY.ref("shop", name)
+        spec = decode(ServiceEntry, se("DNS", [f"{name}.test"], "TCP"))
+        return Resource(ref, name, "1", "", spec, labels=tuple(labels.items()))
+
+    refused = entry("b", **{"networking.istio.io/enable-autoallocate-ip": "False"})
+    assert {host for _, host in automatic([entry("a"), refused])} == {"a.test"}

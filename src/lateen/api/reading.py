@@ -14,6 +14,7 @@ from lateen.kit.jsons import Json, dig
 
 PROXY = "istio-proxy"
 INJECT, INJECTION, REVISION = "sidecar.istio.io/inject", "istio-injection", "istio.io/rev"
+ALLOCATION = "networking.istio.io/enable-autoallocate-ip"
 PROTOCOLS = (
     "http",
     "http2",
@@ -38,6 +39,11 @@ WELL_KNOWN = (22, 25, 53, 3306, 27017)
 def full_host(host: str, namespace: str, domain: str = CLUSTER_DOMAIN) -> str:
     """A host as a rule of ``namespace`` writes it: a short name is a service of the rule's own namespace."""
     return host if "." in host or host == "*" else service_host(host, namespace, domain)
+
+
+def allocates(labels: Mapping[str, str]) -> bool:
+    """Whether the hosts of a ServiceEntry with these labels get addresses where they have none."""
+    return str(labels.get(ALLOCATION, "")).lower() != "false"
 
 
 def containers(pod_spec: Json) -> Iterator[Json]:

@@ -17,6 +17,7 @@ from functools import lru_cache
 from lateen.api import objects as o
 from lateen.api.domain import SERVICE_SUFFIX
 from lateen.api.networking import ServiceEntry, WorkloadEntry
+from lateen.api.reading import allocates
 from lateen.kit.derived import derived
 from lateen.mesh.workloads import Instance, instance
 
@@ -165,7 +166,7 @@ def automatic(entries: Iterable[Entry]) -> dict[tuple[str, str], str]:
     out: dict[tuple[str, str], str] = {}
     taken: set[int] = set()
     for entry in sorted(entries, key=lambda e: e.age_order):
-        if entry.spec.addresses or entry.spec.resolution == "NONE":
+        if entry.spec.addresses or entry.spec.resolution == "NONE" or not allocates(dict(entry.labels)):
             continue
         for host in entry.spec.hosts:
             key = (entry.ref.namespace, host)

@@ -6,14 +6,13 @@ Source: istio.io/istio ``pkg/config/validation/validation.go``, ValidateServiceE
 from __future__ import annotations
 
 from lateen.api import networking as n
+from lateen.api.reading import allocates
 from lateen.api.validate import scalars as s
 from lateen.api.validate.common import label_selector
 from lateen.api.validate.findings import Findings, no, warn
 from lateen.api.validate.workload import endpoint
 from lateen.kit.jsons import Json
 
-ALLOCATION = "networking.istio.io/enable-autoallocate-ip"
-"""A label; ``false`` on an entry: its hosts get no address of their own."""
 ADDRESSES = (
     "addresses are required for ports serving TCP (or unset) protocol when IP Autoallocation is not enabled: without "
     "one, all connections of the port go to the oldest such entry"
@@ -32,7 +31,7 @@ def service_entry(se: n.ServiceEntry, meta: Json) -> Findings:
     if se.resolution not in ("NONE", "STATIC") and any("/" in a for a in se.addresses):
         says = f"CIDR addresses are allowed only for NONE/STATIC resolution types, not {se.resolution}"
         yield no("spec.addresses", says)
-    yield from _ports(se, str((meta.get("labels") or {}).get(ALLOCATION, "")).lower() != "false")
+    yield from _ports(se, allocates(meta.get("labels") or {}))
     match se.resolution:
         case "NONE":
             yield from _none(se)

@@ -73,7 +73,7 @@ def message(apply_to: str, value: dict[str, Any], strict: bool = False) -> Messa
         json_format.ParseDict(value, out, ignore_unknown_fields=not strict)
     except json_format.ParseError as e:
         says = str(e).partition("Available Fields")[0]  # which are some dozens
-        raise ValueError(says.strip().replace("\n", " ")) from None
+        raise ValueError(says.rstrip(". \n").replace("\n", " ")) from None
     except (TypeError, KeyError, AttributeError) as e:
         raise ValueError(f"not a {out.DESCRIPTOR.name}: {e}") from None
     return out
