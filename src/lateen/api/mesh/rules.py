@@ -11,7 +11,7 @@ from typing import Any
 
 from lateen.api import operators
 from lateen.api.config import Config, Duration
-from lateen.api.domain import service_host
+from lateen.api.domain import TRUST_DOMAIN, service_host
 from lateen.api.mesh.config import MeshConfig
 from lateen.api.mesh.providers import ExtensionProvider
 from lateen.api.mesh.proxy import PrivateKeyProvider, ProxyConfig, Tracing
@@ -83,7 +83,7 @@ def _trust_domains(config: MeshConfig) -> Findings:
         if not domain:
             yield at, "empty domain name not allowed"
         elif not all(map(scalars.is_label, domain.removesuffix(".").split("."))):
-            yield at, f'trust domain name "{domain}" invalid; write it like a DNS name, "cluster.local"'
+            yield at, f'trust domain name "{domain}" invalid; write it like a DNS name, "{TRUST_DOMAIN}"'
 
 
 def _traffic(config: MeshConfig) -> Findings:
