@@ -1,6 +1,6 @@
-"""Run all benchmarks, or those that are named: python bench/run.py [cli] [demo] [effect] [fanout] [pods] [dataplane].
+"""Run all benchmarks, or those that are named: python bench/run.py [NAME]... (cli, demo, effect, ...).
 
-Each prints one JSON line of figures; those with a baseline measure it in the same run and print ratios.
+Each prints lines of figures in JSON; those with a baseline measure it in the same run and print ratios.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ALL = ("cli", "demo", "effect", "fanout", "scale", "memory", "pods", "dataplane")
+ALL = ("cli", "demo", "effect", "fanout", "scale", "memory", "status", "pods", "dataplane")
 
 
 def main() -> None:

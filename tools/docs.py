@@ -100,7 +100,7 @@ def annotations() -> str:
         "| --- | --- | --- |",
     ]
     for name, known in sorted(KNOWN.items()):
-        out.append(f"| `{name}` | {known.on} | {f'no effect: {known.idle}' if known.idle else 'works'} |")
+        out.append(f"| `{name}` | {', '.join(known.on)} | {f'no effect: {known.idle}' if known.idle else 'works'} |")
     out += ["", "## Fields of `proxy.istio.io/config` without an effect", "", "| field | why |", "| --- | --- |"]
     for path, why in effect.IDLE.items():
         if path.startswith("defaultConfig."):

@@ -216,7 +216,7 @@ def test_an_envoy_filter_says_what_each_patch_does(more):
         more.until(lambda: '"X-Patched"' in more.get("httpbin:8000/get")[1], what="the patch")
         more.until(lambda: patched(more, "good")[0] == "NotMatched", what="the status")
         says = patched(more, "good")[1]
-        assert "configPatches[0] (HTTP_FILTER): applied to 1 resources on 1 proxies" in says
+        assert "configPatches[0] (HTTP_FILTER): applied to 1 resources on the connected proxies" in says
         assert "configPatches[1] (CLUSTER): matches nothing" in says
 
 

@@ -85,7 +85,7 @@ VALUES = {
 PROBED = {"name": "app", "image": "app:1", "readinessProbe": {"httpGet": {"port": 80}}}
 
 
-@pytest.mark.parametrize("name", [n for n, a in KNOWN.items() if a.on == "Pod" and not a.idle])
+@pytest.mark.parametrize("name", [n for n, a in KNOWN.items() if "Pod" in a.on and not a.idle])
 def test_every_annotation_that_works_changes_the_pod(name):
     value = VALUES[name]
     if value is None:
@@ -97,7 +97,7 @@ def test_every_annotation_that_works_changes_the_pod(name):
     assert not [p for p in problems({name: value}) if p.error]
 
 
-@pytest.mark.parametrize("name", [n for n, a in KNOWN.items() if a.on == "Pod" and a.idle])
+@pytest.mark.parametrize("name", [n for n, a in KNOWN.items() if "Pod" in a.on and a.idle])
 def test_every_annotation_without_an_effect_is_warned_about_by_name(name):
     value = "8080" if name.endswith("applicationPorts") else "x"
     assert any(name in said and "no effect" in said for said in notes(pod({name: value}), pods.settings()))

@@ -6,7 +6,8 @@ import pytest
 
 from lateen.api import kinds
 from lateen.control import conditions
-from lateen.control.analyst import Analyst, Found
+from lateen.control.analyst import Analyst
+from lateen.control.findings import Found
 from lateen.control.leadership import NAME, Leadership
 from lateen.control.reach import Reach
 from lateen.kube.client import KubeError, Unreachable

@@ -65,8 +65,10 @@ class Hosts:
                 return host
         return None
 
-    def exists(self, name: str, namespace: str) -> bool:
-        return next(self._candidates(full_host(name, namespace)), None) is not None
+    def entry(self, name: str, namespace: str) -> Source | None:
+        """The Service or ServiceEntry that has the host, whoever sees it."""
+        found = next(self._candidates(full_host(name, namespace)), None)
+        return found.source if found else None
 
     def _candidates(self, full: str) -> Iterator[Host]:
         yield from self._exact.get(full, ())

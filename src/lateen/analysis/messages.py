@@ -407,5 +407,6 @@ _ALL = (
         "Warning",
         "A listener is not there: {}. Give it another port, or other workloads.",
     ),
+    Kind("LAT0110", "AnnotationNotice", "Warning", "Annotation {}: {}"),
 )
 CATALOGUE = {k.code: k for k in _ALL}

@@ -15,6 +15,8 @@ class Analyzer(NamedTuple):
     name: str
     description: str
     run: Run
+    on_demand: bool = False
+    """Runs only where it is asked for by name: its findings would be noise to most users."""
 
 
 _FOUND: dict[str, Analyzer] = {}
@@ -37,11 +39,11 @@ _MODULES = (
 )
 
 
-def analyzer(name: str, description: str) -> Callable[[Run], Run]:
+def analyzer(name: str, description: str, on_demand: bool = False) -> Callable[[Run], Run]:
     """Register a function under Istio's name for the analyzer (``--analyzer``)."""
 
     def add(run: Run) -> Run:
-        _FOUND[name] = Analyzer(name, description, run)
+        _FOUND[name] = Analyzer(name, description, run, on_demand)
         return run
 
     return add
@@ -53,13 +55,18 @@ def analyzers() -> dict[str, Analyzer]:
     return _FOUND
 
 
+def usual() -> list[Analyzer]:
+    """Those that run where none is named."""
+    return [a for a in analyzers().values() if not a.on_demand]
+
+
 def analyze(snapshot: Snapshot, names: Iterable[str] = (), suppress: Iterable[tuple[str, str]] = ()) -> list[Message]:
-    """Findings of all analyzers, or of those named, the most severe first. Raises KeyError for an unknown name.
+    """Findings of the analyzers named, or of the usual ones, the most severe first. KeyError for an unknown name.
 
     An analyzer that reads a kind which the snapshot lacks is skipped and listed in ``snapshot.incomplete``.
     """
     known = analyzers()
-    chosen = [known[n] for n in names] or list(known.values())
+    chosen = [known[n] for n in names] or usual()
     given = list(suppress)
     found = [m for m in _run(chosen, snapshot) if not suppressed(m, given)]
     return sorted(found, key=gravest_first)

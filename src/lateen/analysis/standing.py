@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lateen.analysis.registry import Analyzer, analyzers, gravest_first, run_one
-from lateen.analysis.snapshot import EVERYTHING, Key, Message, Snapshot, Source, kind_of, suppressed
+from lateen.analysis.registry import Analyzer, gravest_first, run_one, usual
+from lateen.analysis.snapshot import EVERYTHING, Key, Message, Snapshot, Source, suppressed
 from lateen.api import kinds
 from lateen.kit.jsons import Json
 
@@ -25,12 +25,12 @@ class Standing:
 
     def put(self, obj: Json) -> None:
         source = Source(obj)
-        self._changes[kind_of(obj), source.namespace, source.name] = source
+        self._changes[str(source.id), source.namespace, source.name] = source
 
     def drop(self, obj: Json) -> None:
         """``obj`` needs no more than apiVersion, kind and name."""
         source = Source(obj)
-        self._changes[kind_of(obj), source.namespace, source.name] = None
+        self._changes[str(source.id), source.namespace, source.name] = None
 
     def findings(self) -> Findings:
         changed = {kind for kind, _, _ in self._changes}
@@ -39,7 +39,7 @@ class Standing:
         self._snapshot = self._snapshot.replaced(self._changes, self.secrets)
         self._changes = {}
         out: Findings = {}
-        for a in analyzers().values():
+        for a in usual():
             for m in self._of(a, changed):
                 out.setdefault(m.source.ref, []).append(m)
         return {ref: sorted(found, key=gravest_first) for ref, found in out.items()}

@@ -1,5 +1,5 @@
-"""Istio's annotations of pods: whether each has an effect, and which of their values are invalid. Pure; the injection
-webhook, ``kube-inject`` and ``analyze`` ask the same functions, and docs/ has the table.
+"""Istio's annotations: what each does here, what it may stand on, and which of its values are mistakes. Pure; the
+injection webhook, ``kube-inject`` and ``analyze`` ask the same functions, and docs/ has the table.
 
 Source: https://istio.io/latest/docs/reference/config/annotations/
 """
@@ -23,6 +23,11 @@ _LEVELS = ("trace", "debug", "info", "warning", "warn", "error", "critical", "of
 _INTERFACE = re.compile(r"[^\s/,]{1,15}$")
 PROXY_CONFIG = "proxy.istio.io/config"
 PROBERS = "sidecar.istio.io/rewriteAppHTTPProbers"
+ANY = "any object"
+_SERVICE = ("Service",)
+_GATEWAY = ("Gateway",)
+_OF_GATEWAYS = ("Gateway", "Service", "Deployment", "Pod")
+_AMBIENT_KINDS = ("Pod", "Namespace")
 
 
 class Problem(NamedTuple):
@@ -43,7 +48,11 @@ class Annotation(NamedTuple):
     """Raises ValueError for a value that cannot be used; the pod is refused."""
     tell: Callable[[str], str] | None = None
     """What somebody who uses it must know; empty where there is nothing."""
-    on: str = "Pod"
+    on: tuple[str, ...] = ("Pod",)
+    """Kinds that it may stand on."""
+    alpha: bool = True
+    """Whether Istio calls it a feature that may change."""
+    deprecated: bool = False
 
 
 def _is_number(text: str) -> bool:
@@ -168,7 +177,7 @@ def _mode(text: str) -> str:
 
 
 def _inject(text: str) -> str:
-    if text.lower() in ("true", "false"):
+    if text in ("true", "false", ""):
         return ""
     return f'"{text}" is neither "true" nor "false", so the namespace\'s and the installation\'s settings decide'
 
@@ -201,10 +210,10 @@ _RESOURCE = Annotation(check=_quantity)
 KNOWN: dict[str, Annotation] = {
     "inject.istio.io/templates": Annotation(check=_names, tell=_grpc_simple),
     "istio.io/reroute-virtual-interfaces": Annotation(check=_interfaces),
-    "istio.io/rev": Annotation(),
+    "istio.io/rev": Annotation(alpha=False),
     "prometheus.istio.io/merge-metrics": Annotation(check=_bool),
     "prometheus.istio.io/scrape-targets": Annotation(check=_targets),
-    PROXY_CONFIG: Annotation(),
+    PROXY_CONFIG: Annotation(alpha=False),
     "proxy.istio.io/overrides": Annotation(),
     "readiness.status.sidecar.istio.io/applicationPorts": Annotation(_GONE, _ports),
     "readiness.status.sidecar.istio.io/failureThreshold": _SECONDS,
@@ -214,11 +223,11 @@ KNOWN: dict[str, Annotation] = {
     "sidecar.istio.io/bootstrapOverride": Annotation(),
     "sidecar.istio.io/capNetBindService": Annotation(check=_bool),
     "sidecar.istio.io/componentLogLevel": Annotation(check=_components),
-    "sidecar.istio.io/controlPlaneAuthPolicy": Annotation(_GONE),
-    "sidecar.istio.io/discoveryAddress": Annotation("proxies connect to the istiod of their revision"),
+    "sidecar.istio.io/controlPlaneAuthPolicy": Annotation(_GONE, deprecated=True),
+    "sidecar.istio.io/discoveryAddress": Annotation("proxies connect to the istiod of their revision", deprecated=True),
     "sidecar.istio.io/enableCoreDump": Annotation(check=_bool, tell=_core_dump),
     "sidecar.istio.io/extraStatTags": Annotation("metrics have Istio's standard labels"),
-    "sidecar.istio.io/inject": Annotation(tell=_inject),
+    "sidecar.istio.io/inject": Annotation(tell=_inject, alpha=False, deprecated=True),
     "sidecar.istio.io/interceptionMode": Annotation(check=_one_of("REDIRECT", "TPROXY", "NONE"), tell=_mode),
     "sidecar.istio.io/logLevel": Annotation(check=_LOG_LEVEL),
     "sidecar.istio.io/nativeSidecar": Annotation(check=_bool),
@@ -233,9 +242,9 @@ KNOWN: dict[str, Annotation] = {
     "sidecar.istio.io/statsEvictionInterval": Annotation(_STATS),
     "sidecar.istio.io/statsFlushInterval": Annotation(_STATS),
     "sidecar.istio.io/statsHistogramBuckets": Annotation(_STATS),
-    "sidecar.istio.io/statsInclusionPrefixes": Annotation(_STATS),
-    "sidecar.istio.io/statsInclusionRegexps": Annotation(_STATS),
-    "sidecar.istio.io/statsInclusionSuffixes": Annotation(_STATS),
+    "sidecar.istio.io/statsInclusionPrefixes": Annotation(_STATS, deprecated=True),
+    "sidecar.istio.io/statsInclusionRegexps": Annotation(_STATS, deprecated=True),
+    "sidecar.istio.io/statsInclusionSuffixes": Annotation(_STATS, deprecated=True),
     "sidecar.istio.io/status": Annotation(),
     "sidecar.istio.io/userVolume": Annotation(check=_volumes),
     "sidecar.istio.io/userVolumeMount": Annotation(check=_mounts),
@@ -250,26 +259,28 @@ KNOWN: dict[str, Annotation] = {
     "traffic.sidecar.istio.io/kubevirtInterfaces": Annotation(check=_interfaces),
     "istio.io/workload-controller": Annotation("istiod sets it itself"),
     "security.istio.io/autoMTLS": Annotation("mutual TLS between sidecars is always automatic"),
-    "ambient.istio.io/bypass-inbound-capture": Annotation(_AMBIENT),
-    "ambient.istio.io/dns-capture": Annotation(_AMBIENT),
-    "ambient.istio.io/redirection": Annotation(_AMBIENT),
-    "ambient.istio.io/waypoint-inbound-binding": Annotation(_AMBIENT),
-    "galley.istio.io/analyze-suppress": Annotation(on="any object"),
-    "istio.io/dry-run": Annotation(on="AuthorizationPolicy"),
-    "networking.istio.io/exportTo": Annotation(on="Service"),
-    "networking.istio.io/traffic-distribution": Annotation("set localityLbSetting in a DestinationRule", on="Service"),
-    "networking.istio.io/address-type": Annotation(_GATEWAY_API, on="Gateway"),
-    "networking.istio.io/service-type": Annotation(_GATEWAY_API, on="Gateway"),
-    "alpha.istio.io/canonical-serviceaccounts": Annotation(_GONE, on="Service"),
-    "alpha.istio.io/identity": Annotation(_GONE, on="Service"),
-    "alpha.istio.io/kubernetes-serviceaccounts": Annotation(_GONE, on="Service"),
-    "gateway.istio.io/controller-version": Annotation(_GATEWAY_API, on="Gateway"),
-    "gateway.istio.io/defaults-for-class": Annotation(_GATEWAY_API, on="ConfigMap"),
-    "gateway.istio.io/name-override": Annotation(_GATEWAY_API, on="Gateway"),
-    "gateway.istio.io/service-account": Annotation(_GATEWAY_API, on="Gateway"),
-    "gateway.istio.io/tls-terminate-mode": Annotation(_GATEWAY_API, on="Gateway"),
-    "topology.istio.io/controlPlaneClusters": Annotation("there is one cluster", on="Namespace"),
-    "traffic.istio.io/nodeSelector": Annotation("there is one network", on="Service"),
+    "ambient.istio.io/bypass-inbound-capture": Annotation(_AMBIENT, on=_AMBIENT_KINDS),
+    "ambient.istio.io/dns-capture": Annotation(_AMBIENT, on=_AMBIENT_KINDS),
+    "ambient.istio.io/redirection": Annotation(_AMBIENT, on=_AMBIENT_KINDS, alpha=False),
+    "ambient.istio.io/waypoint-inbound-binding": Annotation(_AMBIENT, on=_AMBIENT_KINDS),
+    "galley.istio.io/analyze-suppress": Annotation(on=(ANY,), alpha=False),
+    "istio.io/dry-run": Annotation(on=("AuthorizationPolicy",)),
+    "networking.istio.io/exportTo": Annotation(on=_SERVICE),
+    "networking.istio.io/traffic-distribution": Annotation(
+        "set localityLbSetting in a DestinationRule", on=("Service", "ServiceEntry", "Namespace")
+    ),
+    "networking.istio.io/address-type": Annotation(_GATEWAY_API, on=_GATEWAY),
+    "networking.istio.io/service-type": Annotation(_GATEWAY_API, on=_GATEWAY),
+    "alpha.istio.io/canonical-serviceaccounts": Annotation(_GONE, on=_SERVICE),
+    "alpha.istio.io/identity": Annotation(_GONE, on=_SERVICE),
+    "alpha.istio.io/kubernetes-serviceaccounts": Annotation(_GONE, on=_SERVICE),
+    "gateway.istio.io/controller-version": Annotation(_GATEWAY_API, on=_OF_GATEWAYS),
+    "gateway.istio.io/defaults-for-class": Annotation(_GATEWAY_API, on=_OF_GATEWAYS),
+    "gateway.istio.io/name-override": Annotation(_GATEWAY_API, on=_OF_GATEWAYS),
+    "gateway.istio.io/service-account": Annotation(_GATEWAY_API, on=_OF_GATEWAYS),
+    "gateway.istio.io/tls-terminate-mode": Annotation(_GATEWAY_API, on=_OF_GATEWAYS),
+    "topology.istio.io/controlPlaneClusters": Annotation("there is one cluster", on=("Namespace",)),
+    "traffic.istio.io/nodeSelector": Annotation("there is one network", on=_SERVICE),
 }
 """A test holds that every annotation of a pod without ``idle`` changes the injected pod."""
 
@@ -279,7 +290,7 @@ def problems(annotations: Mapping[str, Any]) -> list[Problem]:
     than istio.io are ignored."""
     out = []
     for name, value in annotations.items():
-        if not _istio(name):
+        if not is_istio(name):
             continue
         known = KNOWN.get(name)
         if known is None:
@@ -293,7 +304,8 @@ def problems(annotations: Mapping[str, Any]) -> list[Problem]:
     return out
 
 
-def _istio(name: str) -> bool:
+def is_istio(name: str) -> bool:
+    """Whether an annotation is one of Istio's, or looks like one; those of its operator are not users'."""
     domain = name.partition("/")[0]
     ours = domain == "istio.io" or domain.endswith(".istio.io")
     return ours and not domain.startswith(("operator.", "install.operator.", "internal."))
@@ -305,7 +317,7 @@ def _one(name: str, known: Annotation, value: str) -> list[Problem]:
             known.check(value)
     except ValueError as e:
         return [Problem(name, str(e), True)]
-    if known.on == "Pod" and known.idle:
+    if "Pod" in known.on and known.idle:
         return [Problem(name, f"it has no effect in this version of Lateen: {known.idle}", False)]
     said = known.tell(value) if known.tell else ""
     return [Problem(name, said, False)] if said else []

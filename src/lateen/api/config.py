@@ -95,24 +95,50 @@ def fields(kind: type[Config]) -> dict[str, Any]:
     return table(kind).types
 
 
+class Form(typing.NamedTuple):
+    """How values of a type are built."""
+
+    how: str
+    """``list``, ``map``, ``message`` or ``leaf``"""
+    inner: Any
+    """The type of its items, of its values, or (of a message or a leaf) itself."""
+
+
+@functools.cache
+def form(kind: Any) -> Form:
+    """Of a type, whether or not it may be None; looked at once per type, since walks over values ask for each value."""
+    bare = unwrap(kind)
+    origin = typing.get_origin(bare)
+    if origin is tuple:
+        return Form("list", typing.get_args(bare)[0])
+    if origin is dict:
+        return Form("map", typing.get_args(bare)[1])
+    return Form("message" if _message(bare) else "leaf", bare)
+
+
 def unknown(kind: Any, value: Any, path: str = "spec") -> list[str]:
     """Paths of fields that the type does not have."""
-    kind = unwrap(kind)
-    if isinstance(value, list) and typing.get_origin(kind) is tuple:
-        item = typing.get_args(kind)[0]
-        return [p for i, v in enumerate(value) for p in unknown(item, v, f"{path}[{i}]")]
-    if not isinstance(value, dict):
-        return []
-    if typing.get_origin(kind) is dict:
-        return [p for k, v in value.items() for p in unknown(typing.get_args(kind)[1], v, f"{path}[{k}]")]
-    if not (isinstance(kind, type) and issubclass(kind, Config)):
-        return []
-    known = fields(kind)
-    out = []
-    for key, child in value.items():
-        at = f"{path}.{key}"
-        out += unknown(known[key], child, at) if key in known else [at]
+    how, inner = form(kind)
+    out: list[str] = []
+    if how == "list" and isinstance(value, list):
+        for i, v in enumerate(value):
+            if isinstance(v, NESTED):
+                out += unknown(inner, v, f"{path}[{i}]")
+    elif how == "map" and isinstance(value, dict):
+        for k, v in value.items():
+            if isinstance(v, NESTED):
+                out += unknown(inner, v, f"{path}[{k}]")
+    elif how == "message" and isinstance(value, dict):
+        known = fields(inner)
+        for key, v in value.items():
+            if key not in known:
+                out.append(f"{path}.{key}")
+            elif isinstance(v, NESTED):
+                out += unknown(known[key], v, f"{path}.{key}")
     return out
+
+
+NESTED = (dict, list)
 
 
 _ZERO: dict[Any, Any] = {str: "", int: 0, bool: False, float: 0.0}
@@ -121,19 +147,19 @@ _ZERO: dict[Any, Any] = {str: "", int: 0, bool: False, float: 0.0}
 def complete(kind: Any, value: Any) -> Any:
     """The value with zero values for required fields that are missing, and empty messages for nulls in lists, as
     protobuf's JSON reads it: so that rules about the values can say what is wrong with all of them at once."""
-    kind = unwrap(kind)
-    origin = typing.get_origin(kind)
-    if isinstance(value, list) and origin is tuple:
-        item = typing.get_args(kind)[0]
-        return [complete(item, {} if v is None and item is unwrap(item) and _message(item) else v) for v in value]
-    if not isinstance(value, dict):
+    how, inner = form(kind)
+    if how == "list" and isinstance(value, list):
+        empty = inner is unwrap(inner) and _message(inner)
+        return [complete(inner, {} if v is None and empty else v) for v in value]
+    if how not in ("map", "message") or not isinstance(value, dict):
         return value
-    if origin is dict:
-        return {k: complete(typing.get_args(kind)[1], v) for k, v in value.items()}
-    if not _message(kind):
-        return value
-    known = table(kind)
-    out = {k: complete(known.declared[k], v) if k in known.declared else v for k, v in value.items()}
+    if how == "map":
+        return {k: complete(inner, v) for k, v in value.items()}
+    known = table(inner)
+    out = {
+        k: complete(known.declared[k], v) if isinstance(v, NESTED) and k in known.declared else v
+        for k, v in value.items()
+    }
     for name in known.required:
         if name not in out:
             wanted = known.declared[name]

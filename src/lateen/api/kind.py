@@ -167,13 +167,13 @@ def stranger(obj: Json) -> str:
     """What is wrong with the kind or version of an object of one of our groups; empty where nothing is, and for
     objects of other groups."""
     group, name = group_kind(obj)
-    if group not in groups():
-        return ""
-    known = of(obj)
-    version = str(obj.get("apiVersion")).partition("/")[2]
-    if known is not None:
+    known = TABLE.get(GroupKind(group, name))
+    if known is not None and known.owned:
+        version = str(obj.get("apiVersion")).partition("/")[2]
         served = ", ".join(known.versions)
         return "" if version in known.versions else f'{group} has no version "{version}" of {name}; it has {served}'
+    if group not in groups():
+        return ""
     elsewhere = next((k for k in owned() if k.kind == name), None)
     if elsewhere is not None:
         return f"{name} is a kind of {elsewhere.group}, not of {group}; write apiVersion: {elsewhere.api_version}"

@@ -66,9 +66,9 @@ def is_finished(pod: Json) -> bool:
 
 
 def opted(labels: Mapping[str, str], annotations: Mapping[str, str]) -> bool | None:
-    """What a pod itself says about injection, its label before its annotation; None where it says nothing."""
-    own = labels.get(INJECT) or annotations.get(INJECT)
-    return None if own is None else str(own).lower() not in ("false", "n", "no", "off")
+    """What a pod itself says about injection, its label before its annotation; None where it says nothing. Like Istio
+    (``pkg/kube/inject``), this takes "true" and "false" spelled so; anything else says nothing."""
+    return {"true": True, "false": False}.get(str(labels.get(INJECT, annotations.get(INJECT, ""))))
 
 
 def asks_for_sidecar(namespace: Mapping[str, str], labels: Mapping[str, str], annotations: Mapping[str, str]) -> bool:

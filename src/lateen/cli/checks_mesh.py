@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from lateen.analysis import analyze
 from lateen.api import kinds
-from lateen.api.reading import PROXY, has_proxy, is_finished, is_terminating
+from lateen.api.reading import PROXY, asks_for_sidecar, has_proxy, is_finished, is_terminating
 from lateen.cli import pods
 from lateen.cli.analyze import live
 from lateen.cli.checking import LIMIT_S, Context, Wrong
@@ -100,9 +100,7 @@ async def webhooks_valid(c: Context) -> None:
 async def some_namespace(c: Context) -> str:
     spaces, _ = await c.api().list(kinds.NAMESPACE)
     names = [
-        n["metadata"]["name"]
-        for n in spaces
-        if dig(n, "metadata", "labels", "istio-injection") == "enabled" or dig(n, "metadata", "labels", "istio.io/rev")
+        n["metadata"]["name"] for n in spaces if asks_for_sidecar(dig(n, "metadata", "labels", default={}), {}, {})
     ]
     if not names:
         raise Wrong(

@@ -7,7 +7,7 @@ import asyncio
 import click
 
 from lateen.api import kinds
-from lateen.api.reading import PROXY, has_proxy
+from lateen.api.reading import INJECTION, PROXY, has_proxy, opted
 from lateen.cli import pods
 from lateen.cli.base import Group, command
 from lateen.cli.connect import Target, complete, target_options
@@ -32,10 +32,10 @@ def revision_of(config: Json) -> str:
 
 def _why(hook: Json, namespace: Json, labels: Json) -> tuple[bool, str]:
     of = dig(namespace, "metadata", "labels", default={})
-    if str(labels.get("sidecar.istio.io/inject", "")).lower() == "false":
+    if opted(labels, {}) is False:
         return False, "Pod label sidecar.istio.io/inject=false"
     if not selectors.matches(hook.get("namespaceSelector") or {}, of):
-        if of.get("istio-injection") == "disabled":
+        if of.get(INJECTION) == "disabled":
             return False, "Namespace label istio-injection=disabled"
         return False, "No matching namespace labels"
     if not selectors.matches(hook.get("objectSelector") or {}, labels):

@@ -1,55 +1,21 @@
-"""Runs the analysis in a process of its own, so that neither pushes nor istiod's exit wait for it.
-
-``python -m lateen.control.analyst ROOT_NAMESPACE`` is that process. Each line of its input is a batch of changes,
-``{"put": [object], "drop": [object], "secrets": [namespace]}``; it answers each with one line: every object whose
-findings have changed, and its findings. It exits when its input ends.
-"""
+"""Runs the analysis in its own process (``control/findings``), so that neither pushes nor istiod's exit wait for it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
-from lateen.analysis import Message
-from lateen.analysis.standing import Standing
-from lateen.api import kinds
+from lateen.control.findings import Found
 from lateen.kit import jsons
 from lateen.kit.jsons import Json, dig
 
 log = logging.getLogger("lateen.control.analyst")
 
-UNREAD = frozenset(
-    str(kind.id)
-    for kind in (
-        kinds.DEPLOYMENT,
-        kinds.CRD,
-        kinds.MUTATING_WEBHOOK,
-        kinds.VALIDATING_WEBHOOK,
-        kinds.KUBERNETES_GATEWAY,
-    )
-)
-"""Kinds that analyzers look at and istiod does not watch."""
-NOT_OURS = {"IST0171"}
-"""Findings that repeat what istiod itself writes into a status."""
 BATCH = 500
 """Objects per line, at most."""
-NICE = 5
-
-
-class Found(NamedTuple):
-    """One finding, as passed between the processes."""
-
-    code: str
-    name: str
-    level: str
-    text: str
-
-
 Report = dict[str, list[Found]]
 """Object (``Kind namespace/name``) -> its present findings."""
 
@@ -106,7 +72,7 @@ class Analyst:
         return report
 
     async def _start(self) -> None:
-        command = (sys.executable, "-m", "lateen.control.analyst", self._root)
+        command = (sys.executable, "-m", "lateen.control.findings", self._root)
         pipe = asyncio.subprocess.PIPE
         self._process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=64 << 20)
         self._changes = {}
@@ -141,47 +107,3 @@ class Analyst:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
         self._process = None
-
-
-class Worker:
-    """The process's side: lines in, lines out."""
-
-    def __init__(self, root: str) -> None:
-        self._standing = Standing(root, UNREAD)
-        self._before: dict[str, list[tuple[str, ...]]] = {}
-
-    def answer(self, line: bytes) -> bytes | None:
-        """None if more lines of the same request follow."""
-        message = jsons.loads(line)
-        for obj in message["put"]:
-            self._standing.put(obj)
-        for obj in message["drop"]:
-            self._standing.drop(obj)
-        if message["more"]:
-            return None
-        self._standing.secrets = frozenset(message["secrets"])
-        now = {ref: kept for ref, found in self._standing.findings().items() if (kept := _plain(found))}
-        report = {ref: now.get(ref, []) for ref in now.keys() | self._before if now.get(ref) != self._before.get(ref)}
-        self._before = now
-        return jsons.dumps(report) + b"\n"
-
-
-def _plain(found: list[Message]) -> list[tuple[str, ...]]:
-    """Without duplicates: two analyzers may report the same."""
-    kept = ((m.kind.code, m.kind.name, m.kind.level, m.text) for m in found if m.kind.code not in NOT_OURS)
-    return list(dict.fromkeys(kept))
-
-
-def main() -> None:
-    os.nice(NICE)  # pushes come first
-    worker = Worker(sys.argv[1])
-    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
-        for line in sys.stdin.buffer:
-            answer = worker.answer(line)
-            if answer is not None:
-                sys.stdout.buffer.write(answer)
-                sys.stdout.buffer.flush()
-
-
-if __name__ == "__main__":
-    main()

@@ -92,6 +92,7 @@ class Istiod:
 
     async def learn(self) -> None:
         """Wait for everything that proxies may depend on. Raises TimeoutError."""
+        memory.settle()  # what is read now stays, so that looking for cycles in it would be in vain
         for informer in self.writer.informers:
             tasks.spawn(informer.run(), f"informer {informer.kind.plural}")
         secrets = self.control.credentials.follow(self.settings.namespace)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from lateen.analysis.messages import documentation
 from lateen.api import kinds
-from lateen.control.analyst import Found
+from lateen.control.findings import Found
 from lateen.control.reach import Reach
 from lateen.kit.jsons import Json, dig
 

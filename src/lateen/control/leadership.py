@@ -19,14 +19,26 @@ from lateen.kube.client import Client, KubeError, Unreachable
 log = logging.getLogger("lateen.control.leadership")
 
 NAME = "lateen-status"
-DURATION_S, RENEW_S = 15, 5.0
+DURATION_S, RENEW_S = 3, 1.0
+"""Short, since a status may not be older than 5 s, also after its writer's death: the lease of an istiod whose pod is
+gone is free at once, that of one that does not answer any more after ``TAKEOVER_S``."""
+TAKEOVER_S = DURATION_S + RENEW_S
 
 
 class Leadership:
     """``run`` keeps ``held`` up to date; ``gained`` is called when the lease has been acquired."""
 
-    def __init__(self, client: Client, namespace: str, me: str, lives: Callable[[str], bool], name: str = NAME) -> None:
+    def __init__(
+        self,
+        client: Client,
+        namespace: str,
+        me: str,
+        lives: Callable[[str], bool],
+        name: str = NAME,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """``lives``: whether an istiod of that name is known to exist; the lease of one that does not is free."""
+        self._clock = clock
         self._client, self._namespace, self._name = client, namespace, name
         self._me, self._lives = me, lives
         self._seen: tuple[str, float] = ("", 0.0)
@@ -54,7 +66,7 @@ class Leadership:
                 if not self.held:
                     log.warning("lease %s cannot be used: %s; statuses are written whatever others do", self._name, e)
                 return True
-            return self.held and time.monotonic() - self._seen[1] < DURATION_S
+            return self.held and self._clock() - self._seen[1] < DURATION_S
 
     async def _try(self) -> bool:
         """Acquire or renew the lease; returns whether it is ours. Raises KubeError 409 if another one was faster."""
@@ -67,8 +79,8 @@ class Leadership:
         holder = str(dig(found, "spec", "holderIdentity", default=""))
         renewed = str(dig(found, "spec", "renewTime", default=""))
         if renewed != self._seen[0]:
-            self._seen = (renewed, time.monotonic())
-        expired = time.monotonic() - self._seen[1] >= DURATION_S
+            self._seen = (renewed, self._clock())
+        expired = self._clock() - self._seen[1] >= DURATION_S
         if holder not in ("", self._me) and not expired and self._lives(holder):
             return False
         changes = int(dig(found, "spec", "leaseTransitions", default=0)) + (holder != self._me)
@@ -77,7 +89,7 @@ class Leadership:
         return self._mine(now)
 
     def _mine(self, renewed: str) -> bool:
-        self._seen = (renewed, time.monotonic())
+        self._seen = (renewed, self._clock())
         return True
 
     def _spec(self, since: str, now: str, changes: int) -> Json:

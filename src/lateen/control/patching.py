@@ -82,8 +82,9 @@ class Patching:
         return after != before
 
     def report(self, connections: Iterable[Connection]) -> dict[str, list[str]]:
-        """EnvoyFilter -> a sentence for each of its patches that concerns some connected proxy."""
-        proxies: dict[Patch, int] = {}
+        """EnvoyFilter -> a sentence for each of its patches that concerns some connected proxy. It does not say how
+        many these are, else each that comes or goes would change it."""
+        proxies: set[Patch] = set()
         resources: dict[Patch, set[str]] = {}
         waiting: dict[Patch, int] = {}
         bad: dict[Patch, str] = {}
@@ -91,8 +92,7 @@ class Patching:
             state = self._states.get(c)
             if state is None:
                 continue
-            for p in state.patches:
-                proxies[p] = proxies.get(p, 0) + 1
+            proxies.update(state.patches)
             for (type_url, name), found in state.patched.touched.items():
                 late = name in c.session.missing(type_url)[0]
                 for p in found:
@@ -108,13 +108,13 @@ class Patching:
             elif p in bad:
                 says = bad[p]
             elif p.spec.apply_to == "BOOTSTRAP":
-                says = f"merged into the bootstrap of each of {proxies[p]} proxies when it starts"
+                says = "merged into the bootstrap of each proxy when it starts"
             elif p not in resources:
-                says = f"matches nothing on {proxies[p]} proxies"
+                says = "matches nothing on the connected proxies"
             elif waiting.get(p):
                 says = f"matched {len(resources[p])} resources, not yet applied everywhere"
             else:
-                says = f"applied to {len(resources[p])} resources on {proxies[p]} proxies"
+                says = f"applied to {len(resources[p])} resources on the connected proxies"
             out.setdefault(str(p.ref), []).append(f"{_label(p)}: {says}")
         return out
 

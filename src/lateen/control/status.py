@@ -18,8 +18,9 @@ from typing import Any
 from lateen.ads.server import AdsServer
 from lateen.api import kinds
 from lateen.control import conditions
-from lateen.control.analyst import Analyst, Found
+from lateen.control.analyst import Analyst
 from lateen.control.due import Due, Place
+from lateen.control.findings import Found
 from lateen.control.leadership import NAME, Leadership
 from lateen.control.patching import Patching
 from lateen.control.reach import Reach, reach, refused, served
@@ -36,7 +37,7 @@ log = logging.getLogger("lateen.control.status")
 
 QUIET_S = 0.3
 """Seconds after a change before which nothing is written."""
-FIRST_S = 3.0
+FIRST_S = 4.0
 """Seconds that the first statuses wait for the first findings."""
 AGAIN_S = 2.0
 """When a status that could not be written is tried again."""

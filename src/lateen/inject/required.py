@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lateen.api.reading import INJECT as INJECT
+from lateen.api.reading import opted
 from lateen.inject.settings import Settings
 from lateen.kit import selectors
 from lateen.kit.jsons import Json, dig
 
-INJECT = "sidecar.istio.io/inject"
 SKIPPED_NAMESPACES = ("kube-system", "kube-public", "kube-node-lease", "local-path-storage")
-_YES, _NO = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 
 
 def wanted(pod: Json, namespace: str, settings: Settings | None = None) -> bool:
@@ -20,9 +20,9 @@ def wanted(pod: Json, namespace: str, settings: Settings | None = None) -> bool:
     if dig(pod, "spec", "hostNetwork") or namespace in SKIPPED_NAMESPACES:
         return False
     labels = dig(pod, "metadata", "labels", default={})
-    said = str(labels.get(INJECT, dig(pod, "metadata", "annotations", default={}).get(INJECT, "")))
-    if said in (*_YES, *_NO):  # any other value is ignored
-        inject = said in _YES
+    said = opted(labels, dig(pod, "metadata", "annotations", default={}))
+    if said is not None:
+        inject = said
     elif any(_selects(s, labels) for s in settings.never_inject):
         inject = False
     elif any(_selects(s, labels) for s in settings.always_inject):

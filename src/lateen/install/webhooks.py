@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from lateen.api import kinds
+from lateen.api.reading import INJECT, INJECTION
 from lateen.inject.required import SKIPPED_NAMESPACES
 from lateen.install.objects import NAMESPACE
 from lateen.kit.jsons import Json
@@ -16,8 +17,6 @@ from lateen.wire.revision import DEFAULT, LABEL, TAG_LABEL, Revision
 
 REGISTRATION = "admissionregistration.k8s.io"
 SUFFIX = "sidecar-injector.istio.io"
-_INJECT = "sidecar.istio.io/inject"
-_SPACE = "istio-injection"
 
 
 def _is(key: str, value: str) -> Json:
@@ -28,7 +27,7 @@ def _unset(key: str) -> Json:
     return {"key": key, "operator": "DoesNotExist"}
 
 
-_NOT_OFF = {"key": _INJECT, "operator": "NotIn", "values": ["false"]}
+_NOT_OFF = {"key": INJECT, "operator": "NotIn", "values": ["false"]}
 _NOT_SYSTEM = {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": list(SKIPPED_NAMESPACES)}
 
 
@@ -53,13 +52,13 @@ def injector(name: str, revision: Revision, tag: str = "") -> Json:
     """
     chosen = tag or revision.name
     selectors = [
-        ("rev.namespace", [_is(LABEL, chosen), _unset(_SPACE)], [_NOT_OFF]),
-        ("rev.object", [_unset(LABEL), _unset(_SPACE), _NOT_SYSTEM], [_NOT_OFF, _is(LABEL, chosen)]),
+        ("rev.namespace", [_is(LABEL, chosen), _unset(INJECTION)], [_NOT_OFF]),
+        ("rev.object", [_unset(LABEL), _unset(INJECTION), _NOT_SYSTEM], [_NOT_OFF, _is(LABEL, chosen)]),
     ]
     if chosen == DEFAULT:
         selectors += [
-            ("namespace", [_is(_SPACE, "enabled")], [_NOT_OFF]),
-            ("object", [_unset(_SPACE), _unset(LABEL), _NOT_SYSTEM], [_is(_INJECT, "true"), _unset(LABEL)]),
+            ("namespace", [_is(INJECTION, "enabled")], [_NOT_OFF]),
+            ("object", [_unset(INJECTION), _unset(LABEL), _NOT_SYSTEM], [_is(INJECT, "true"), _unset(LABEL)]),
         ]
     on_pods = [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}]
     labels = {"app": "sidecar-injector", **revision.label, "release": "istio"}

@@ -167,7 +167,7 @@ async def _ask(
     writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
     await writer.drain()
     first, got = _head(await reader.readuntil(b"\r\n\r\n"))
-    status = int(first.split(" ", 2)[1])
+    status = int(first.partition(" ")[2][:3])
     return Response(status, await _body(reader, got), got)
 
 
@@ -177,6 +177,8 @@ async def _body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
         while size := int((await reader.readline()).split(b";")[0], 16):
             parts.append(await reader.readexactly(size))
             await reader.readline()
+        while (await reader.readline()).strip():
+            pass  # trailers, which nobody asked for
         return b"".join(parts)
     if "content-length" in headers:
         return await reader.readexactly(int(headers["content-length"]))

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 
 from lateen.analysis.hosts import Hosts
 from lateen.analysis.registry import analyzer
-from lateen.analysis.snapshot import Message, Snapshot, Source, message
+from lateen.analysis.snapshot import Message, Snapshot, Source, message, selects
 from lateen.api import kinds
 from lateen.api.reading import full_host
 from lateen.kit.jsons import Json, dig
 
 TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
+HOSTNAME = "kubernetes.io/hostname"
 
 
 @analyzer("destinationrule.CaCertificateAnalyzer", "Checks if caCertificates is set when TLS mode is SIMPLE/MUTUAL")
@@ -51,16 +52,29 @@ def subsets(snapshot: Snapshot) -> Iterator[Message]:
             continue
         service = snapshot.services_by_host.get(full_host(name, dr.namespace))
         if service is None:
-            if not hosts.exists(name, dr.namespace):
+            service = hosts.entry(name, dr.namespace)
+            if service is None:
                 yield message("IST0174", dr, name, path=("spec", "host"))
-            continue
-        if not service.spec.get("selector"):
-            continue
-        pods = [_with_topology(snapshot, p) for p in snapshot.pods(service.spec["selector"], service.namespace)]
-        for i, subset in enumerate(dr.spec.get("subsets") or []):
+                continue
+        given = _instances(snapshot, service) if dr.spec.get("subsets") else None
+        for i, subset in enumerate(dr.spec["subsets"] if given is not None else ()):
             labels: Mapping[str, str] = subset.get("labels") or {}
-            if not any(_has(labels, p) for p in pods):
+            if not any(_has(labels, p) for p in given or ()):
                 yield message("IST0173", dr, subset.get("name"), path=("spec", "subsets", i, "name"))
+
+
+def _instances(snapshot: Snapshot, service: Source) -> list[Mapping[str, str]] | None:
+    """The labels of what a Service or a ServiceEntry selects or lists; None where that is not known from objects."""
+    if service.id == kinds.SERVICE.id:
+        selector = service.spec.get("selector")
+        found = snapshot.pods(selector, service.namespace) if selector else None
+        return None if found is None else [_with_topology(snapshot, p) for p in found]
+    if labels := dig(service.spec, "workloadSelector", "labels"):
+        pods = [_with_topology(snapshot, p) for p in snapshot.pods(labels, service.namespace)]
+        entries = [w.spec.get("labels") or {} for w in snapshot.of_namespace(kinds.WORKLOAD_ENTRY, service.namespace)]
+        return pods + [e for e in entries if selects(labels, e)]
+    endpoints = service.spec.get("endpoints")
+    return [e.get("labels") or {} for e in endpoints] if endpoints else None
 
 
 def _has(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool:
@@ -69,7 +83,8 @@ def _has(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool:
 
 
 def _with_topology(snapshot: Snapshot, pod: Source) -> Mapping[str, str]:
-    node = snapshot.get(kinds.NODE, "", str(pod.spec.get("nodeName") or ""))
+    name = str(pod.spec.get("nodeName") or "")
+    node = snapshot.get(kinds.NODE, "", name)
     if node is None:
         return pod.labels
-    return {**{k: node.labels[k] for k in TOPOLOGY if k in node.labels}, **pod.labels}
+    return {HOSTNAME: name, **{k: node.labels[k] for k in TOPOLOGY if k in node.labels}, **pod.labels}

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from lateen.analysis.hosts import matches
 from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import Message, Path, Snapshot, Source, message, selector_text, selects
 from lateen.api import kinds
@@ -24,6 +25,7 @@ CRD_MINIMUM = {
     "tcproutes": "v1.6.0",
 }
 """The first release of the Gateway API in which each kind is supported, from Istio's notes on supported kinds."""
+Place = tuple[object, str]
 CA = ("ca.crt", "cacert")
 MUTUAL = ("MUTUAL", "OPTIONAL_MUTUAL")
 BUNDLE = "gateway.networking.k8s.io/bundle-version"
@@ -143,12 +145,13 @@ def _readable(certificate: bytes, key: bytes) -> bool:
 @analyzer("gateway.ConflictingGatewayAnalyzer", "Checks a gateway's selector, port number and hosts")
 def conflicts(snapshot: Snapshot) -> Iterator[Message]:
     chosen: dict[str, frozenset[str]] = {}
-    claims: dict[tuple[object, str, str], list[Source]] = {}
-    """(port, address, host) -> gateways that have it"""
+    places: dict[Place, dict[str, list[Source]]] = {}
+    """(port, address) -> host -> gateways that have it there"""
     for gw in snapshot.all(kinds.GATEWAY):
         chosen[gw.full] = frozenset(p.full for p in _pods(snapshot, gw))
-        for claim in {c for s in gw.spec.get("servers") or [] for c in _claims(s)}:
-            claims.setdefault(claim, []).append(gw)
+        for server in gw.spec.get("servers") or []:
+            for host in dict.fromkeys(map(str, server.get("hosts") or [])):
+                places.setdefault(_place(server), {}).setdefault(host, []).append(gw)
     for gw in snapshot.all(kinds.GATEWAY):
         selector = gw.spec.get("selector") or {}
         if selector and not chosen[gw.full]:
@@ -156,8 +159,8 @@ def conflicts(snapshot: Snapshot) -> Iterator[Message]:
         for i, server in enumerate(gw.spec.get("servers") or []):
             names = {
                 g.full
-                for claim in _claims(server)
-                for g in claims[claim]
+                for host in map(str, server.get("hosts") or [])
+                for g in _meeting(places[_place(server)], host)
                 if g is not gw
                 and (g.spec.get("selector") == gw.spec.get("selector") or chosen[g.full] & chosen[gw.full])
             }
@@ -169,9 +172,16 @@ def conflicts(snapshot: Snapshot) -> Iterator[Message]:
                 yield message("IST0145", gw, shown, selector_text(selector), number, hosts, path=path)
 
 
-def _claims(server: Json) -> Iterator[tuple[object, str, str]]:
-    for host in server.get("hosts") or []:
-        yield (server.get("port") or {}).get("number"), str(server.get("bind") or ""), str(host)
+def _place(server: Json) -> Place:
+    return (server.get("port") or {}).get("number"), str(server.get("bind") or "")
+
+
+def _meeting(there: dict[str, list[Source]], host: str) -> Iterator[Source]:
+    """The gateways of one place that have the host, or a wildcard that meets it."""
+    yield from there[host]
+    for other, found in there.items():
+        if other != host and ("*" in host or "*" in other) and matches(host, other):
+            yield from found
 
 
 @analyzer("gateway.CertificateAnalyzer", "Checks a gateway certificate")
@@ -182,15 +192,10 @@ def certificates(snapshot: Snapshot) -> Iterator[Message]:
             users.setdefault(certificate, []).append(gw)
     for gw in snapshot.all(kinds.GATEWAY):
         mine = gw.spec.get("selector") or {}
-        names = {
-            g.full
-            for certificate in _certificates(gw)
-            for g in users[certificate]
-            if g is not gw and (selects(mine, g.spec.get("selector") or {}) or selects(g.spec.get("selector"), mine))
-        }
-        if names:
-            shown = "[" + " ".join(sorted({gw.full, *names})) + "]"
-            yield message("IST0138", gw, shown, path=("spec", "servers"))
+        others = {g.full: g for certificate in _certificates(gw) for g in users[certificate] if g is not gw}
+        for full, other in sorted(others.items()):
+            if selects(mine, other.spec.get("selector") or {}):  # reported once, on the one that selects more
+                yield message("IST0138", gw, f"[{gw.full} {full}]", path=("spec", "servers"))
 
 
 def _certificates(gw: Source) -> set[tuple[str, str]]:

@@ -12,13 +12,16 @@ from lateen.kit import jsons, selectors
 from lateen.kit.jsons import Json, dig
 
 MODE = "istio.io/dataplane-mode"
-WEBHOOKS = ".sidecar-injector.istio.io"
+WEBHOOKS = "istio.io"
+"""What the names of Istio's webhooks end with."""
+CONFIG = "istio-sidecar-injector"
 
 
-def _values(snapshot: Snapshot) -> Json:
-    """The values that the injector was installed with."""
+def _values(snapshot: Snapshot, revision: str = "") -> Json:
+    """The values that the injector of a revision was installed with."""
+    name = CONFIG if revision in ("", "default") else f"{CONFIG}-{revision}"
     for config in snapshot.all(kinds.CONFIG_MAP):
-        if config.name.startswith("istio-sidecar-injector"):
+        if config.name == name:
             try:
                 found = jsons.loads(dig(config.obj, "data", "values", default="{}"))
             except ValueError:
@@ -39,7 +42,7 @@ def injection(snapshot: Snapshot) -> Iterator[Message]:
     for ns in snapshot.all(kinds.NAMESPACE):
         if ns.name in SYSTEM or ns.name == snapshot.root or ns.labels.get(MODE) == "ambient":
             continue
-        injection_label, revision = ns.labels.get(INJECTION), REVISION in ns.labels
+        injection_label, revision = ns.labels.get(INJECTION) or None, REVISION in ns.labels
         if injection_label is not None and revision:
             yield message("IST0123", ns, f"[{INJECTION} {REVISION}]", path=("metadata", "labels"))
         elif revision or injection_label == "enabled":
@@ -61,17 +64,19 @@ def injection(snapshot: Snapshot) -> Iterator[Message]:
     "Checks the image of auto-injection configured with the running proxies on pods",
 )
 def images(snapshot: Snapshot) -> Iterator[Message]:
-    values = dig(_values(snapshot), "global", default={})
-    image, hub, tag = dig(values, "proxy", "image", default=""), values.get("hub"), values.get("tag")
-    if not image:
-        return
-    wanted = image if "/" in image else f"{hub}/{image}:{tag}"
+    of: dict[str, str] = {}
+    """Revision -> the image that its injector sets."""
     old: dict[str, list[str]] = {}
     for pod in snapshot.all(kinds.POD):
         labels = snapshot.namespace_labels(pod.namespace)
         if labels.get(INJECTION) != "enabled" and REVISION not in labels:
             continue
         if not _wants(pod) or "sidecar.istio.io/proxyImage" in pod.annotations:
+            continue
+        revision = labels.get(REVISION, "default")
+        if revision not in of:
+            of[revision] = _image(snapshot, revision)
+        if not (wanted := of[revision]):
             continue
         for c in containers(pod.spec):
             if c.get("name") == PROXY and _plain(str(c.get("image") or "")) != _plain(wanted):
@@ -80,6 +85,13 @@ def images(snapshot: Snapshot) -> Iterator[Message]:
         source = snapshot.get(kinds.NAMESPACE, "", namespace)
         if source:
             yield message("IST0158", source, "[" + " ".join(sorted(names)) + "]", path=("metadata", "name"))
+
+
+def _image(snapshot: Snapshot, revision: str) -> str:
+    """Empty where the revision's injector is not known."""
+    values = dig(_values(snapshot, revision), "global", default={})
+    image = str(dig(values, "proxy", "image", default=""))
+    return image if "/" in image or not image else f"{values.get('hub')}/{image}:{values.get('tag')}"
 
 
 def _plain(image: str) -> str:
@@ -100,13 +112,13 @@ def image_auto(snapshot: Snapshot) -> Iterator[Message]:
         hook
         for config in snapshot.all(kinds.MUTATING_WEBHOOK)
         for hook in config.obj.get("webhooks") or []
-        if str(hook.get("name", "")).endswith(WEBHOOKS) or hook.get("name") == WEBHOOKS[1:]
+        if str(hook.get("name", "")).endswith(WEBHOOKS)
     ]
     for d in snapshot.all(kinds.DEPLOYMENT):
         template = d.spec.get("template") or {}
         if not _auto(template.get("spec") or {}):
             continue
-        of = snapshot.namespace_labels(d.namespace)
+        of = snapshot.namespace_labels(d.namespace or "default")
         labels: Mapping[str, str] = dig(template, "metadata", "labels", default={})
         if not any(
             selectors.matches(h.get("namespaceSelector") or {}, of)

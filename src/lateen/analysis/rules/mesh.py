@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import Message, Snapshot, Source, message
 from lateen.api import kinds
-from lateen.kit.jsons import dig
+from lateen.kit.jsons import Json, dig
 
 REGISTRIES = {"Mock", "Kubernetes", "External"}
 GONE = {
@@ -37,29 +37,37 @@ def networks(snapshot: Snapshot) -> Iterator[Message]:
 def deprecated(snapshot: Snapshot) -> Iterator[Message]:
     for vs in snapshot.all(kinds.VIRTUAL_SERVICE):
         for i, http in enumerate(vs.spec.get("http") or []):
-            if dig(http, "fault", "delay", "percent") is not None:
+            if dig(http, "fault", "delay", "percent"):
                 path = ("spec", "http", i, "fault", "delay", "percent")
                 yield message("IST0002", vs, _replaced("HTTPRoute.fault.delay.percent", "percentage"), path=path)
     for s in snapshot.all(kinds.SIDECAR):
         if dig(s.spec, "outboundTrafficPolicy", "egressProxy") is not None:
             where = ("spec", "outboundTrafficPolicy", "egressProxy")
-            yield message("IST0002", s, "use of egressProxy in OutboundTrafficPolicy is deprecated", path=where)
+            yield message("IST0002", s, "OutboundTrafficPolicy.EgressProxy ignored", path=where)
     for crd in snapshot.all(kinds.CRD):
-        kind = dig(crd.spec, "names", "kind")
-        if kind in GONE.get(str(crd.spec.get("group")), ()):
-            yield message("IST0002", crd, f"Custom resource type {kind} is removed", path=("spec",))
+        group, kind = str(crd.spec.get("group")), dig(crd.spec, "names", "kind")
+        if kind in GONE.get(group, ()):
+            yield message("IST0002", crd, f"Custom resource type {group} {kind} is removed", path=("spec",))
 
 
 def _replaced(field: str, by: str) -> str:
-    return f"use {by} instead of {field}"
+    return f"{field} is deprecated; use HTTPRoute.fault.delay.{by}"
 
 
 @analyzer("conditions.ConditionAnalyzer", "Checks for negative status conditions on resources")
 def conditions(snapshot: Snapshot) -> Iterator[Message]:
     for source in snapshot.everything():
-        group = str(source.obj.get("apiVersion") or "").partition("/")[0]
-        if not group.endswith(("istio.io", "gateway.networking.k8s.io")):
+        group = source.id.group
+        if source.id != kinds.SERVICE.id and not group.endswith(("istio.io", "gateway.networking.k8s.io")):
             continue
-        for c in dig(source.obj, "status", "conditions", default=[]):
-            if c.get("status") == "False":
+        found = list(dig(source.obj, "status", "conditions", default=[]))
+        for parent in dig(source.obj, "status", "parents", default=[]):  # routes have conditions for each parent
+            found += parent.get("conditions") or []
+        for c in found:
+            if c.get("status") == "False" or _partly(c):
                 yield message("IST0171", source, c.get("type"), c.get("reason", ""), c.get("message", ""))
+
+
+def _partly(c: Json) -> bool:
+    """A policy of which a waypoint takes only some: true, and negative all the same."""
+    return c.get("type") == "WaypointAccepted" and c.get("reason") == "PartiallyInvalid"

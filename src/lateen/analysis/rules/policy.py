@@ -9,7 +9,7 @@ from typing import Any
 from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import Message, Path, Snapshot, Source, message, selector_text
 from lateen.api import kinds
-from lateen.api.reading import has_proxy
+from lateen.api.reading import asks_for_sidecar, has_proxy
 from lateen.kit.jsons import dig
 
 MODE, REDIRECTION = "istio.io/dataplane-mode", "ambient.istio.io/redirection"
@@ -17,8 +17,7 @@ MODE, REDIRECTION = "istio.io/dataplane-mode", "ambient.istio.io/redirection"
 
 def _ambient(snapshot: Snapshot, namespace: str) -> bool:
     labels = snapshot.namespace_labels(namespace)
-    sidecars = labels.get("istio-injection") == "enabled" or "istio.io/rev" in labels
-    return labels.get(MODE) == "ambient" and not sidecars
+    return labels.get(MODE) == "ambient" and not asks_for_sidecar(labels, {}, {})
 
 
 def _in_mesh(pod: Source) -> bool:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import SYSTEM, Message, Snapshot, Source, message
 from lateen.api import kinds
-from lateen.api.reading import asks_for_sidecar, names_protocol
+from lateen.api.reading import asks_for_sidecar, has_proxy, names_protocol
 from lateen.kit.jsons import dig
 
 PROXY_UID = 1337
+MANAGED, WAYPOINT = "gateway.istio.io/managed", "istio.io-mesh-controller"
 OUR_CONTAINERS = {"istio-proxy", "discovery"}
 
 
@@ -46,10 +47,10 @@ def multi_service(snapshot: Snapshot) -> Iterator[Message]:
         template = d.spec.get("template") or {}
         labels = dig(template, "metadata", "labels", default={})
         annotations = dig(template, "metadata", "annotations", default={})
-        if not asks_for_sidecar(snapshot.namespace_labels(d.namespace), labels, annotations):
+        if d.labels.get(MANAGED) == WAYPOINT:
             continue
-        mine = snapshot.services_of(d.namespace, labels)
-        if len(mine) > 1:
+        in_mesh = has_proxy(template) or asks_for_sidecar(snapshot.namespace_labels(d.namespace), labels, annotations)
+        if in_mesh and (mine := snapshot.services_of(d.namespace, labels)):
             yield from _protocols(d, mine)
             yield from _targets(d, mine)
 
@@ -74,7 +75,7 @@ def _targets(d: Source, services: list[Source]) -> Iterator[Message]:
             found.setdefault(target, {}).setdefault(port.get("port"), set()).add(s.name)
     for target, by in sorted(found.items()):
         names = sorted({n for names in by.values() for n in names})
-        if len(by) > 1 and len(names) > 1:
+        if len(by) > 1:
             numbers = "[" + " ".join(map(str, sorted(by))) + "]"
             shown = "[" + " ".join(names) + "]"
             yield message("IST0137", d, d.name, shown, target, numbers, path=("metadata", "name"))
@@ -133,6 +134,11 @@ def _meet(a: set[str], b: set[str]) -> bool:
     return "*" in a or "*" in b or bool(a & b)
 
 
+def _ports(s: Source) -> list[str]:
+    """All of a port but the node's, which each cluster chooses."""
+    return sorted(repr(sorted((k, v) for k, v in p.items() if k != "nodePort")) for p in s.spec.get("ports") or [])
+
+
 @analyzer("services.MultiClusterServiceAnalyzer", "Check the validity of services in the multi-cluster environment")
 def across_clusters(snapshot: Snapshot) -> Iterator[Message]:
     found: dict[tuple[str, str], dict[str, Source]] = {}
@@ -143,9 +149,9 @@ def across_clusters(snapshot: Snapshot) -> Iterator[Message]:
         differences = [
             what
             for what, value in (
-                ("service type", lambda s: s.spec.get("type", "ClusterIP")),
-                ("headless", lambda s: s.spec.get("clusterIP") == "None"),
-                ("ports", lambda s: sorted((p.get("port"), p.get("name", "")) for p in s.spec.get("ports") or [])),
+                ("service has mixed mode like headless and clusterIP", lambda s: s.spec.get("clusterIP") == "None"),
+                ("service type is inconsistent", lambda s: s.spec.get("type", "ClusterIP")),
+                ("service ports are inconsistent", _ports),
             )
             if len({repr(value(s)) for s in by.values()}) > 1
         ]

@@ -24,11 +24,11 @@ def destination_hosts(snapshot: Snapshot) -> Iterator[Message]:
     for vs in snapshot.all(kinds.VIRTUAL_SERVICE):
         export = vs.spec.get("exportTo") or []
         readers = snapshot.visible(vs, export) if export else {vs.namespace}
-        for path, d, _ in destinations(vs.spec):
+        for path, d, mirror in destinations(vs.spec):
             name = str(d.get("host") or "")
             host = hosts.find(name, vs.namespace, readers) if name else None
             if host is None:
-                yield message("IST0101", vs, "host", name, path=(*path, "host"))
+                yield message("IST0101", vs, "mirror host" if mirror else "host", name, path=(*path, "host"))
                 continue
             number = (d.get("port") or {}).get("number")
             if number is None:
@@ -55,7 +55,7 @@ def _mesh_subsets(snapshot: Snapshot) -> Iterator[tuple[str, Source]]:
 
 def _without_subset(vs: Source, split: dict[str, list[Source]]) -> Iterator[Message]:
     """A gateway does not follow the mesh's rules for a host: its own rule has to name the subset."""
-    if for_mesh(vs):
+    if not any(g != MESH for g in vs.spec.get("gateways") or []):
         return
     for path, d, mirror in destinations(vs.spec):
         if mirror or d.get("subset") or path[1] != "http":

@@ -29,9 +29,9 @@ def webhooks(snapshot: Snapshot) -> Iterator[Message]:
     ]
     overlaps: dict[tuple[str, int], set[str]] = {}
     for namespace, labels in _situations(hooks):
-        hit = [(c, i, _injector(h)) for c, i, h in hooks if _matches(h, namespace, labels)]
-        for config, i, injector in hit:
-            others = {f"{c.name}/{hooks_name(c, j)}" for c, j, other in hit if other != injector}
+        hit = [(c, i) for c, i, h in hooks if _matches(h, namespace, labels)]
+        for config, i in hit:
+            others = {f"{c.name}/{hooks_name(c, j)}" for c, j in hit if (c, j) != (config, i)}
             if others:
                 overlaps.setdefault((config.name, i), set()).update(others)
     for config, i, hook in hooks:
@@ -49,14 +49,6 @@ def webhooks(snapshot: Snapshot) -> Iterator[Message]:
             name = f"{service.get('name')}.{service.get('namespace')}"
             says = f"Injector refers to a control plane service that does not exist: {name}."
             yield message("IST0139", config, says, path=path)
-
-
-def _injector(hook: Json) -> tuple[str, ...]:
-    """The service that is called. Two webhooks of one injector do not inject twice: it skips pods that have its
-    proxy."""
-    client = hook.get("clientConfig") or {}
-    service = client.get("service") or {}
-    return tuple(str(v) for v in (service.get("namespace"), service.get("name"), client.get("url")))
 
 
 def hooks_name(config: Source, i: int) -> str:

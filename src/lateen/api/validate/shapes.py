@@ -5,10 +5,9 @@ Protobuf has no null in a list and no number outside of 32 bits, so that Istio r
 
 from __future__ import annotations
 
-import typing
 from typing import Any
 
-from lateen.api.config import Config, fields, unwrap
+from lateen.api.config import fields, form
 from lateen.api.effective import general
 from lateen.api.kinds import AUTHORIZATION_POLICY, PEER_AUTHENTICATION, Kind
 from lateen.api.validate.findings import Findings, no
@@ -53,24 +52,22 @@ def _annotations(kind: Kind, meta: Json) -> Findings:
 
 def values(kind: Any, value: Any, path: str) -> Findings:
     """Nulls and numbers in a decoded document of a type."""
-    kind = unwrap(kind)
-    origin = typing.get_origin(kind)
-    if origin is tuple and isinstance(value, list):
-        item = typing.get_args(kind)[0]
+    how, inner = form(kind)
+    if how == "list" and isinstance(value, list):
         for i, v in enumerate(value):
             at = f"{path}[{i}]"
             if v is None and general(at) not in NULLABLE:
                 yield no(at, "it may not be null")
-            yield from values(item, v, at)
-    elif origin is dict and isinstance(value, dict):
+            yield from values(inner, v, at)
+    elif how == "map" and isinstance(value, dict):
         for key, v in value.items():
-            yield from values(typing.get_args(kind)[1], v, f"{path}[{key}]")
-    elif isinstance(kind, type) and issubclass(kind, Config) and isinstance(value, dict):
-        known = fields(kind)
+            yield from values(inner, v, f"{path}[{key}]")
+    elif how == "message" and isinstance(value, dict):
+        known = fields(inner)
         for name, v in value.items():
-            if name in known:
+            if not isinstance(v, str) and name in known:
                 yield from values(known[name], v, f"{path}.{name}" if path else name)
-    elif kind is int and isinstance(value, int):
+    elif inner is int and isinstance(value, int):
         yield from _number(value, path)
 
 
