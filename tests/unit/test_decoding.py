@@ -66,7 +66,8 @@ def service(**spec):
 
 
 def test_a_service_has_its_ports_addresses_and_audience():
-    found = decoding.service(service(clusterIP="10.9.0.1", clusterIPs=["10.9.0.1", "fd00::1"], selector={"a": "b"}))
+    addresses = {"clusterIP": "10.9.0.1", "clusterIPs": ["10.9.0.1", "fd00::1"]}
+    found = decoding.service(service(**addresses, selector={"a": "b"}), "cluster.local")
     assert found.ports == (
         o.ServicePort("http", 80, "web", "TCP"),
         o.ServicePort("", 81, 81, "TCP", "http2"),
@@ -78,10 +79,10 @@ def test_a_service_has_its_ports_addresses_and_audience():
 
 
 def test_a_service_without_an_address_is_headless_and_an_external_name_is_not():
-    assert decoding.service(service(clusterIP="None")).headless
-    external = decoding.service(service(type="ExternalName", externalName="example.com"))
+    assert decoding.service(service(clusterIP="None"), "cluster.local").headless
+    external = decoding.service(service(type="ExternalName", externalName="example.com"), "cluster.local")
     assert (external.external_name, external.headless) == ("example.com", False)
-    assert decoding.service(service(externalName="left-over.example.com")).external_name == ""
+    assert decoding.service(service(externalName="left-over.example.com"), "cluster.local").external_name == ""
 
 
 def test_endpoints_that_are_not_ready_are_left_out():

@@ -23,7 +23,9 @@ PODS = [pod("a", version="v1"), pod("b", version="v2")]
 def described(virtual_services=(), policies=(), behind=PODS):
     modes = PeerModes(policies, "istio-system")
     return "\n".join(
-        describe.of_service(SERVICE, list(behind), describe.Found([], list(virtual_services), [RULE], [], modes))
+        describe.of_service(
+            SERVICE, list(behind), describe.Found([], list(virtual_services), [RULE], [], modes, "cluster.local")
+        )
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lateen.api.domain import SERVICE_SUFFIX, TRUST_DOMAIN
+from lateen.api.domain import CLUSTER_DOMAIN, TRUST_DOMAIN, service_suffix
 from lateen.wire import ports
 from lateen.wire.node import ISTIO_VERSION, NodeId
 
@@ -98,7 +98,7 @@ class Options:
 
     @property
     def node(self) -> NodeId:
-        domain = self.domain or f"{self.namespace}{SERVICE_SUFFIX}"
+        domain = self.domain or f"{self.namespace}{service_suffix(CLUSTER_DOMAIN)}"
         return NodeId(self.kind, self.address, self.pod, self.namespace, domain)
 
     @property

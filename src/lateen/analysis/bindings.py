@@ -8,7 +8,6 @@ from typing import NamedTuple
 from lateen.analysis.hosts import matches
 from lateen.analysis.snapshot import Snapshot, Source
 from lateen.api import kinds
-from lateen.api.reading import full_host
 from lateen.kit.jsons import Json
 
 MESH = "mesh"
@@ -77,7 +76,7 @@ def meetings(snapshot: Snapshot) -> dict[tuple[str, str], list[Source]]:
             places = {MESH} if for_mesh(vs) else set()
             places |= {f"Gateway {s.gateway.full}" for s in served(snapshot, vs)}
             for place in places:
-                for host in dict.fromkeys(full_host(str(h), vs.namespace) for h in vs.spec.get("hosts") or []):
+                for host in dict.fromkeys(snapshot.full_host(h, vs.namespace) for h in vs.spec.get("hosts") or []):
                     out.setdefault((place, host), []).append(vs)
         return out
 

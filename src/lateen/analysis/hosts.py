@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from lateen.analysis.snapshot import Snapshot, Source
 from lateen.api import kinds
-from lateen.api.domain import service_host
 from lateen.api.reading import full_host
 from lateen.kit.jsons import Json
 
@@ -35,13 +34,14 @@ def matches(a: str, b: str) -> bool:
 
 class Hosts:
     def __init__(self, snapshot: Snapshot) -> None:
+        self._domain = snapshot.domain
         self._exact: dict[str, list[Host]] = {}
         self._wild: dict[str, list[Host]] = {}
         for s in snapshot.all(kinds.SERVICE):
             given = [e.strip() for e in s.annotations.get(EXPORT_TO, "").split(",") if e.strip()]
             ports = tuple(p.get("port") for p in s.spec.get("ports") or [] if p.get("protocol") != "UDP")
             host = Host(s, ports, frozenset(snapshot.visible(s, given)))
-            self._exact.setdefault(service_host(s.name, s.namespace), []).append(host)
+            self._exact.setdefault(full_host(s.name, s.namespace, self._domain), []).append(host)
         for s in snapshot.all(kinds.SERVICE_ENTRY):
             ports = tuple(p.get("number") for p in s.spec.get("ports") or [])
             host = Host(s, ports, frozenset(snapshot.visible(s, s.spec.get("exportTo") or [])))
@@ -49,7 +49,7 @@ class Hosts:
                 if name.startswith("*"):
                     self._wild.setdefault(name, []).append(host)
                 else:
-                    self._exact.setdefault(full_host(name, s.namespace), []).append(host)
+                    self._exact.setdefault(full_host(name, s.namespace, self._domain), []).append(host)
 
     @staticmethod
     def of(snapshot: Snapshot) -> Hosts:
@@ -58,7 +58,7 @@ class Hosts:
 
     def find(self, name: str, namespace: str, readers: Iterable[str]) -> Host | None:
         """The host, if the reading namespace can see it, or None."""
-        full = full_host(name, namespace)
+        full = full_host(name, namespace, self._domain)
         wanted = set(readers)
         for host in self._candidates(full):
             if "*" in host.visible or (wanted <= host.visible):
@@ -67,7 +67,7 @@ class Hosts:
 
     def entry(self, name: str, namespace: str) -> Source | None:
         """The Service or ServiceEntry that has the host, whoever sees it."""
-        found = next(self._candidates(full_host(name, namespace)), None)
+        found = next(self._candidates(full_host(name, namespace, self._domain)), None)
         return found.source if found else None
 
     def _candidates(self, full: str) -> Iterator[Host]:

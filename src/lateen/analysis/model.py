@@ -13,7 +13,7 @@ from lateen.api.mesh.reading import Invalid
 from lateen.mesh.configuration import settings
 from lateen.mesh.model import Mesh
 from lateen.mesh.objects import Objects
-from lateen.mesh.settings import MeshConfig
+from lateen.mesh.settings import Cluster, MeshConfig
 
 READ = (
     kinds.SERVICE,
@@ -34,7 +34,7 @@ def model(snapshot: Snapshot) -> Mesh:
 def _made(snapshot: Snapshot) -> Mesh:
     objects = Objects(_settings(snapshot))
     for kind in READ:
-        found = ((s, _value(kind, s)) for s in snapshot.all(kind))
+        found = ((s, _value(kind, s, snapshot.domain)) for s in snapshot.all(kind))
         objects = objects.replaced(kind, {(s.namespace, s.name): v for s, v in found if v is not None})
     before: Mesh | None = snapshot.kept.get("mesh")
     if before is not None:
@@ -45,23 +45,25 @@ def _made(snapshot: Snapshot) -> Mesh:
 
 
 def _settings(snapshot: Snapshot) -> MeshConfig:
+    cluster = Cluster(domain=snapshot.domain)
     try:
-        return settings(decode(api.MeshConfig, snapshot.mesh), snapshot.root)
+        return settings(decode(api.MeshConfig, snapshot.mesh), snapshot.root, cluster)
     except (DecodeError, Invalid):
-        return MeshConfig(root_namespace=snapshot.root)
+        return MeshConfig(cluster, root_namespace=snapshot.root)
 
 
-def _value(kind: kinds.Kind, source: Source) -> Any:
-    """Decoded once; None for what cannot be."""
-    if "value" not in source.memo:
-        source.memo["value"] = _decoded(kind, source)
-    return source.memo["value"]
+def _value(kind: kinds.Kind, source: Source, domain: str) -> Any:
+    """Decoded once for a cluster of this DNS domain; None for what cannot be."""
+    name = f"value in {domain}"
+    if name not in source.memo:
+        source.memo[name] = _decoded(kind, source, domain)
+    return source.memo[name]
 
 
-def _decoded(kind: kinds.Kind, source: Source) -> Any:
+def _decoded(kind: kinds.Kind, source: Source, domain: str) -> Any:
     try:
         if kind is kinds.SERVICE:
-            return decoding.service(source.obj)
+            return decoding.service(source.obj, domain)
         assert kind.spec is not None
         spec = decode(kind.spec, source.spec)
     except (DecodeError, KeyError, TypeError, ValueError, AttributeError):

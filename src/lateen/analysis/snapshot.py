@@ -10,8 +10,8 @@ from typing import Any, TypeVar, cast
 
 from lateen.analysis.messages import CATALOGUE, Kind
 from lateen.api import kinds
-from lateen.api.domain import service_host
 from lateen.api.kinds import GroupKind
+from lateen.api.reading import cluster_domain, full_host, injector_values
 from lateen.kit import yamldoc
 from lateen.kit.jsons import Json, dig
 
@@ -165,6 +165,19 @@ class Snapshot:
     def networks(self) -> Json:
         return self._configured("meshNetworks")
 
+    @property
+    def domain(self) -> str:
+        """The cluster's DNS domain, as the installation's values say it."""
+        return self.index("domain", self._domain)
+
+    def _domain(self) -> str:
+        source = self.get("ConfigMap", self.root, "istio-sidecar-injector")
+        return cluster_domain(injector_values(source.obj if source else None))
+
+    def full_host(self, host: object, namespace: str) -> str:
+        """A host as a rule of ``namespace`` writes it, in full; empty for None."""
+        return full_host(str(host or ""), namespace, self.domain)
+
     def _configured(self, key: str) -> Json:
         given = self._given[key]
         return given if given is not None else self.index(f"configuration {key}", lambda: self._written(key))
@@ -245,7 +258,7 @@ class Snapshot:
     @property
     def services_by_host(self) -> dict[str, Source]:
         return self.index(
-            "services by host", lambda: {service_host(s.name, s.namespace): s for s in self.all(kinds.SERVICE)}
+            "services by host", lambda: {self.full_host(s.name, s.namespace): s for s in self.all(kinds.SERVICE)}
         )
 
     def visible(self, source: Source, export_to: Iterable[str]) -> set[str]:

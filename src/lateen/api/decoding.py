@@ -39,7 +39,8 @@ def _is_dry_run(meta: Json) -> bool:
     return str((meta.get("annotations") or {}).get("istio.io/dry-run", "")).lower() in ("true", "t", "1")
 
 
-def service(obj: Json) -> Service:
+def service(obj: Json, domain: str) -> Service:
+    """``domain``: the DNS domain of its cluster."""
     spec = obj["spec"]
     ports = tuple(
         ServicePort(
@@ -63,6 +64,7 @@ def service(obj: Json) -> Service:
         addresses=tuple(str(a) for a in (spec.get("clusterIPs") or [])[1:]),
         export_to=tuple(e.strip() for e in exported.split(",") if e.strip()),
         created=str(meta.get("creationTimestamp") or ""),
+        domain=domain,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from lateen.api.config import Config
-from lateen.api.domain import service_host
+from lateen.api.domain import CLUSTER_DOMAIN, service_host
 from lateen.api.kinds import Ref as Ref
 
 S = TypeVar("S", bound=Config)
@@ -73,10 +73,12 @@ class Service:
     """Subject alternative names expected in the servers' certificates."""
     entries: tuple[Ref, ...] = ()
     """The ServiceEntries that define it."""
+    domain: str = CLUSTER_DOMAIN
+    """The DNS domain of its cluster, in which its host is named."""
 
     @property
     def host(self) -> str:
-        return self.hostname or service_host(self.name, self.namespace)
+        return self.hostname or service_host(self.name, self.namespace, self.domain)
 
     @property
     def headless(self) -> bool:

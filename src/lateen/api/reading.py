@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from lateen.api.domain import CLUSTER_DOMAIN, service_host
+from lateen.api.domain import CLUSTER_DOMAIN, CLUSTER_NAME, service_host
+from lateen.kit import jsons
 from lateen.kit.jsons import Json, dig
 
 PROXY = "istio-proxy"
@@ -36,7 +37,7 @@ WELL_KNOWN = (22, 25, 53, 3306, 27017)
 """Ports that are taken as TCP without a name."""
 
 
-def full_host(host: str, namespace: str, domain: str = CLUSTER_DOMAIN) -> str:
+def full_host(host: str, namespace: str, domain: str) -> str:
     """A host as a rule of ``namespace`` writes it: a short name is a service of the rule's own namespace."""
     return host if "." in host or host == "*" else service_host(host, namespace, domain)
 
@@ -44,6 +45,30 @@ def full_host(host: str, namespace: str, domain: str = CLUSTER_DOMAIN) -> str:
 def allocates(labels: Mapping[str, str]) -> bool:
     """Whether the hosts of a ServiceEntry with these labels get addresses where they have none."""
     return str(labels.get(ALLOCATION, "")).lower() != "false"
+
+
+def cluster_domain(values: Json) -> str:
+    """The DNS domain of a cluster, by the values of its installation."""
+    return str(dig(values, "global", "proxy", "clusterDomain") or CLUSTER_DOMAIN)
+
+
+def cluster_name(values: Json) -> str:
+    """What a cluster is called in the mesh, by the values of its installation."""
+    return str(dig(values, "global", "multiCluster", "clusterName") or CLUSTER_NAME)
+
+
+def cluster_network(values: Json) -> str:
+    return str(dig(values, "global", "network") or "")
+
+
+def injector_values(config_map: Json | None) -> Json:
+    """The installation's values, as its ConfigMap ``istio-sidecar-injector`` has them; empty where it has none that can
+    be read."""
+    try:
+        found = jsons.loads(dig(config_map or {}, "data", "values") or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def containers(pod_spec: Json) -> Iterator[Json]:

@@ -13,10 +13,9 @@ from lateen.analysis.hosts import destinations
 from lateen.analysis.model import model
 from lateen.analysis.snapshot import Snapshot, Source
 from lateen.api import kinds
-from lateen.api.domain import service_host
 from lateen.api.ingress import Ingress
 from lateen.api.objects import Resource
-from lateen.api.reading import full_host, has_proxy, is_terminating, names_protocol
+from lateen.api.reading import cluster_domain, full_host, has_proxy, injector_values, is_terminating, names_protocol
 from lateen.cli import pods
 from lateen.cli.base import Group, command
 from lateen.cli.connect import Target, complete, target_options
@@ -24,6 +23,7 @@ from lateen.cli.output import CliError
 from lateen.kit import selectors
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient
+from lateen.wire.revision import Revision
 
 LINE = "--------------------"
 
@@ -36,8 +36,13 @@ class Found(NamedTuple):
     destination_rules: list[Json]
     gateways: list[Json]
     modes: PeerModes
+    domain: str
+    """The cluster's DNS domain."""
     ingresses: Sequence[Resource[Ingress]] = ()
     """Those that the mesh's gateway serves."""
+
+    def full_host(self, host: object, namespace: str) -> str:
+        return full_host(str(host or ""), namespace, self.domain)
 
 
 @click.group(
@@ -56,7 +61,8 @@ async def _objects(client: HttpClient, root: str) -> Found:
     wanted = (kinds.SERVICE, kinds.VIRTUAL_SERVICE, kinds.DESTINATION_RULE, kinds.GATEWAY, kinds.PEER_AUTHENTICATION)
     lists = [found for found, _ in await asyncio.gather(*(client.list(k) for k in wanted))]
     ingresses = await _ingresses(client, root)
-    return Found(lists[0], lists[1], lists[2], lists[3], PeerModes(lists[4], root), ingresses)
+    values = injector_values(await client.get(kinds.CONFIG_MAP, root, Revision().injector))
+    return Found(lists[0], lists[1], lists[2], lists[3], PeerModes(lists[4], root), cluster_domain(values), ingresses)
 
 
 async def _ingresses(client: HttpClient, root: str) -> Sequence[Resource[Ingress]]:
@@ -68,10 +74,6 @@ async def _ingresses(client: HttpClient, root: str) -> Sequence[Resource[Ingress
     if settings is not None:
         sources.append(Source({"apiVersion": "v1", "kind": "ConfigMap", **settings}))
     return model(Snapshot(sources, root=root)).ingresses()
-
-
-def _host(service: Json) -> str:
-    return service_host(service["metadata"]["name"], service["metadata"]["namespace"])
 
 
 def _labels(pod: Json) -> dict[str, str]:
@@ -156,10 +158,10 @@ def of_service(service: Json, behind: list[Json], found: Found) -> list[str]:
         protocol = protocol.upper() if names_protocol(port) else "auto-detect"
         shown = f"{port.get('name') or '<unnamed>'} {port['port']}/{protocol}"
         out.append(f"   Port: {shown} targets pod port {port.get('targetPort', port['port'])}")
-    host = _host(service)
+    host = found.full_host(meta["name"], meta["namespace"])
     out += _rules(host, behind, found)
     for vs in found.virtual_services:
-        hosts = [full_host(str(h), vs["metadata"]["namespace"]) for h in dig(vs, "spec", "hosts", default=[])]
+        hosts = [found.full_host(h, vs["metadata"]["namespace"]) for h in dig(vs, "spec", "hosts", default=[])]
         if "mesh" in dig(vs, "spec", "gateways", default=["mesh"]) and host in hosts:
             out += [f"VirtualService: {vs['metadata']['name']}", *_routes(vs)]
     return [
@@ -174,7 +176,7 @@ def of_service(service: Json, behind: list[Json], found: Found) -> list[str]:
 def _rules(host: str, behind: list[Json], found: Found) -> list[str]:
     out = []
     for dr in found.destination_rules:
-        if full_host(str(dig(dr, "spec", "host", default="")), dr["metadata"]["namespace"]) != host:
+        if found.full_host(dig(dr, "spec", "host"), dr["metadata"]["namespace"]) != host:
             continue
         out.append(f'DestinationRule: {dr["metadata"]["name"]} for "{dig(dr, "spec", "host")}"')
         subsets = dig(dr, "spec", "subsets", default=[])
@@ -265,12 +267,10 @@ def _modes(namespace: str, behind: list[Json], found: Found) -> list[str]:
 def _exposed(service: Json, found: Found) -> list[str]:
     """The gateways' rules that lead to the service, and Ingresses."""
     out: list[str] = []
-    host = _host(service)
+    host = found.full_host(service["metadata"]["name"], service["metadata"]["namespace"])
     for vs in found.virtual_services:
         meta = vs["metadata"]
-        leads = any(
-            full_host(str(d.get("host") or ""), meta["namespace"]) == host for _, d, _ in destinations(vs["spec"])
-        )
+        leads = any(found.full_host(d.get("host"), meta["namespace"]) == host for _, d, _ in destinations(vs["spec"]))
         if not leads or not [g for g in dig(vs, "spec", "gateways", default=[]) if g != "mesh"]:
             continue
         out += [f"VirtualService: {meta['name']}", *_routes(vs)]

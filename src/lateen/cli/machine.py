@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from lateen.api import kinds
+from lateen.api.reading import cluster_name, injector_values
 from lateen.cli.base import Group, command
 from lateen.cli.connect import Target, target_options
 from lateen.cli.output import BAD_DATA, USAGE, CliError, say, wide_table
@@ -16,6 +17,7 @@ from lateen.kit.files import write_atomic
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient, KubeError
 from lateen.wire import ports
+from lateen.wire.revision import Revision
 
 
 @click.group(cls=Group, entries={"list": ("lateen.cli.machine:config_list", "List the options that have defaults.")})
@@ -163,6 +165,7 @@ async def _machine(client: HttpClient, group: Json, target: Target, seconds: int
     account = dig(group, "spec", "template", "serviceAccount", default="") or "default"
     root = await client.get(kinds.CONFIG_MAP, namespace, "istio-ca-root-cert")
     istiod = await client.get(kinds.SERVICE, target.istio_namespace, "istiod")
+    values = injector_values(await client.get(kinds.CONFIG_MAP, target.istio_namespace, Revision().injector))
     if root is None or istiod is None:
         raise CliError("there is no mesh in this cluster; install it with: lateen install --set profile=demo")
     body = {
@@ -178,7 +181,7 @@ async def _machine(client: HttpClient, group: Json, target: Target, seconds: int
     environment = {
         "CA_ADDR": f"{host}:{ports.XDS}",
         "ISTIO_META_AUTO_REGISTER_GROUP": name,
-        "ISTIO_META_CLUSTER_ID": "Kubernetes",
+        "ISTIO_META_CLUSTER_ID": cluster_name(values),
         "ISTIO_META_WORKLOAD_NAME": name,
         "POD_NAMESPACE": namespace,
         "SERVICE_ACCOUNT": account,

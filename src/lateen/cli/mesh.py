@@ -96,7 +96,7 @@ def proxy_status(target: Target, pod: str | None, output: str, revision: str, fi
     rows = [["NAME", "CLUSTER", *KINDS, "ISTIOD", "VERSION"]]
     for p in found["proxies"]:
         states = [p["types"].get(k, "NOT SENT") for k in KINDS]
-        rows.append([p["proxy"], "Kubernetes", *states, p["istiod"], f"Envoy {p['version']}"])
+        rows.append([p["proxy"], p["cluster"], *states, p["istiod"], f"Envoy {p['version']}"])
     click.echo(wide_table(rows))
     for p in found["proxies"]:
         for kind, message in p["rejections"].items():

@@ -153,7 +153,7 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     client = in_cluster()
-    control = Control(client, settings.namespace, settings.revision)
+    control = Control(client, settings.namespace, settings.revision, settings.cluster)
     istiod = Istiod(settings, client, await control.authority(settings.trust_domain), control)
     await istiod.learn()
     working = istiod.work()

@@ -71,7 +71,7 @@ class Debug:
         self._pages: dict[str, Callable[[Query, Caller], Any]] = {
             "adsz": self._adsz,
             "authorizationz": lambda _q, _c: self._objects(kinds.AUTHORIZATION_POLICY),
-            "clusterz": lambda _q, _c: [{"id": dumps.CLUSTER, "secretName": "", "syncStatus": "synced"}],
+            "clusterz": lambda _q, _c: [{"id": control.world.cluster.name, "secretName": "", "syncStatus": "synced"}],
             "config_dump": self._config_dump,
             "configz": lambda _q, _c: [o for k in kinds.owned() for o in self._objects(k)],
             "connections": self._connections,
@@ -250,7 +250,7 @@ def _client(c: Connection) -> Json:
 def _sync(c: Connection) -> Json:
     """Istio's SyncStatus."""
     out: Json = {
-        "cluster_id": c.metadata.get("CLUSTER_ID") or dumps.CLUSTER,
+        "cluster_id": dumps.cluster_name(c),
         "proxy": dumps.proxy_name(c),
         "proxy_type": c.node.kind,
         "proxy_version": c.version,

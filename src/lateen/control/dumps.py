@@ -17,16 +17,21 @@ from envoy.service.status.v3 import csds_pb2
 from google.protobuf import any_pb2
 
 from lateen.ads.server import Connection
+from lateen.api.domain import CLUSTER_NAME
 from lateen.wire import names
 from lateen.wire.node import ISTIO_VERSION
 
 REDACTED = "[redacted]"
-CLUSTER = "Kubernetes"
 _STATUS = {"NOT SENT": "NOT_SENT", "SYNCED": "SYNCED", "STALE": "STALE", "ERROR": "ERROR"}
 
 
 def proxy_name(c: Connection) -> str:
     return f"{c.node.pod}.{c.node.namespace}"
+
+
+def cluster_name(c: Connection) -> str:
+    """The cluster that a proxy says it runs in."""
+    return c.metadata.get("CLUSTER_ID") or CLUSTER_NAME
 
 
 def types(c: Connection) -> dict[str, str]:
@@ -43,7 +48,7 @@ def client_config(c: Connection) -> Any:
     out = csds_pb2.ClientConfig()
     out.node.id = proxy_name(c)
     fields = out.node.metadata.fields
-    fields["CLUSTER_ID"].string_value = c.metadata.get("CLUSTER_ID") or CLUSTER
+    fields["CLUSTER_ID"].string_value = cluster_name(c)
     fields["NAMESPACE"].string_value = c.node.namespace
     fields["ISTIO_VERSION"].string_value = c.metadata.get("ISTIO_VERSION") or ISTIO_VERSION
     status, subscribed = types(c), c.session.subscribed()

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 
 from lateen.api import kinds
 from lateen.api.mesh.reading import Invalid, mesh_config
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
 from lateen.mesh.configuration import settings
-from lateen.mesh.settings import MeshConfig, OutboundPolicy
+from lateen.mesh.settings import Cluster, MeshConfig, OutboundPolicy
 from lateen.wire.revision import Revision
 
 log = logging.getLogger("lateen.control.meshconfig")
@@ -26,9 +27,9 @@ RETRY_S = 5.0
 class MeshConfigSource:
     """``settings`` are in effect; ``problem`` says what is wrong with the present ConfigMap, if anything."""
 
-    def __init__(self, root_namespace: str, revision: Revision) -> None:
-        self._root, self._revision = root_namespace, revision
-        self.settings = MeshConfig(root_namespace=root_namespace)
+    def __init__(self, root_namespace: str, revision: Revision, cluster: Cluster) -> None:
+        self._root, self._revision, self._cluster = root_namespace, revision, cluster
+        self.settings = self._default()
         self.problem = ""
         self._missing = True
         self.accepted: str | None = None
@@ -61,7 +62,7 @@ class MeshConfigSource:
 
     def _take(self, text: str) -> None:
         try:
-            made = settings(mesh_config(text), self._root)
+            made = settings(mesh_config(text), self._root, self._cluster)
         except Invalid as e:
             self.problem = str(e)
             if self.accepted is None:
@@ -73,13 +74,16 @@ class MeshConfigSource:
             self.accepted = text
             self.taken.set()
 
+    def _default(self) -> MeshConfig:
+        return settings(mesh_config("{}"), self._root, self._cluster)
+
     def _fall_back(self) -> None:
         """Fall back to what an earlier istiod used."""
         if self.stored is None:
-            self.settings = MeshConfig(root_namespace=self._root, outbound=OutboundPolicy("REGISTRY_ONLY"))
+            self.settings = replace(self._default(), outbound=OutboundPolicy("REGISTRY_ONLY"))
             return
         try:
-            self.settings = settings(mesh_config(self.stored), self._root)
+            self.settings = settings(mesh_config(self.stored), self._root, self._cluster)
             self.accepted = self.stored
         except Invalid as e:  # written by another version of istiod
             log.error("the last valid mesh configuration can no longer be used: %s", e)

@@ -28,6 +28,7 @@ from lateen.kit.jsons import Json
 from lateen.kube.client import Client, KubeError
 from lateen.mesh.dangling import dangling
 from lateen.mesh.model import Mesh
+from lateen.mesh.settings import Cluster
 from lateen.mesh.views import Views
 from lateen.wire import names
 from lateen.wire.node import NodeId
@@ -44,10 +45,10 @@ GRACE_S = 0.5
 
 
 class Control:
-    def __init__(self, client: Client, namespace: str, revision: Revision) -> None:
+    def __init__(self, client: Client, namespace: str, revision: Revision, cluster: Cluster | None = None) -> None:
         self.client, self.namespace, self.revision = client, namespace, revision
         self._dirty = asyncio.Event()
-        self.world = World(namespace, self._dirty.set, revision)
+        self.world = World(namespace, self._dirty.set, revision, cluster)
         self.views = Views(Mesh(self.world.objects))
         self.offered = self.world.objects
         """The mesh that proxies have been offered."""
@@ -239,6 +240,7 @@ class Control:
                 {
                     "proxy": dumps.proxy_name(c),
                     "kind": c.node.kind,
+                    "cluster": dumps.cluster_name(c),
                     "version": c.version,
                     "connectedAt": c.connected_at,
                     "bytesSent": c.bytes_sent,

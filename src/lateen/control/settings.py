@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
-from lateen.api.domain import SERVICE_SUFFIX, TRUST_DOMAIN
+from lateen.api.domain import CLUSTER_DOMAIN, CLUSTER_NAME, TRUST_DOMAIN, service_suffix
 from lateen.ca.authority import DEFAULT_TTL, Identity
 from lateen.kit import duration
+from lateen.mesh.settings import Cluster
 from lateen.wire.revision import Revision
 
 T = TypeVar("T")
@@ -21,6 +22,7 @@ class Settings:
     namespace: str
     service_account: str
     revision: Revision
+    cluster: Cluster
     trust_domain: str
     certificate_ttl: timedelta
     proxy_image: str
@@ -38,6 +40,11 @@ class Settings:
             namespace=given("POD_NAMESPACE") or "istio-system",
             service_account=given("SERVICE_ACCOUNT") or revision.istiod,
             revision=revision,
+            cluster=Cluster(
+                name=given("CLUSTER_ID") or CLUSTER_NAME,
+                domain=given("CLUSTER_DOMAIN") or CLUSTER_DOMAIN,
+                network=given("NETWORK") or "",
+            ),
             trust_domain=given("TRUST_DOMAIN") or TRUST_DOMAIN,
             certificate_ttl=ttl,
             proxy_image=given("PROXY_IMAGE") or "",
@@ -52,7 +59,8 @@ class Settings:
     def host_names(self) -> list[str]:
         """The names by which proxies, webhooks and clients reach this istiod."""
         hosts = dict.fromkeys((self.revision.istiod, "istiod"))
-        return [f"{h}.{self.namespace}{end}" for h in hosts for end in (".svc", "", SERVICE_SUFFIX)]
+        suffix = service_suffix(self.cluster.domain)
+        return [f"{h}.{self.namespace}{end}" for h in hosts for end in (".svc", "", suffix)]
 
 
 def _ttl(text: str) -> timedelta:

@@ -17,6 +17,7 @@ from lateen.kit import certs
 from lateen.kit.jsons import Json, dig
 from lateen.kube.informer import Key
 from lateen.mesh.objects import Objects
+from lateen.mesh.settings import Cluster
 from lateen.wire.revision import DEFAULT, LABEL, Revision
 
 log = logging.getLogger("lateen.control.world")
@@ -25,9 +26,15 @@ log = logging.getLogger("lateen.control.world")
 class World:
     """``objects`` is replaced, never changed; ``bad`` names the objects that are left out."""
 
-    def __init__(self, root_namespace: str, on_change: Callable[[], None], revision: Revision | None = None) -> None:
-        self.revision = revision or Revision()
-        self.mesh_config = MeshConfigSource(root_namespace, self.revision)
+    def __init__(
+        self,
+        root_namespace: str,
+        on_change: Callable[[], None],
+        revision: Revision | None = None,
+        cluster: Cluster | None = None,
+    ) -> None:
+        self.revision, self.cluster = revision or Revision(), cluster or Cluster()
+        self.mesh_config = MeshConfigSource(root_namespace, self.revision, self.cluster)
         self.objects = Objects(self.mesh_config.settings)
         self.bad: dict[o.Ref, str] = {}
         self._root, self._on_change = root_namespace, on_change
@@ -59,7 +66,7 @@ class World:
         before = self.objects
         match kind:
             case kinds.SERVICE:
-                self._put(kind, key, decoding.service(new) if new else None)
+                self._put(kind, key, decoding.service(new, self.cluster.domain) if new else None)
             case kinds.POD:
                 self._put(kind, key, self._placed(decoding.pod(new)) if new and dig(new, "status", "podIP") else None)
             case kinds.NODE:

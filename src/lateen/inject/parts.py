@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lateen.api.domain import CLUSTER_DOMAIN
+from lateen.api.domain import service_suffix
 from lateen.inject import workload as w
 from lateen.inject.settings import Settings
 from lateen.kit import jsons, yamldoc
@@ -179,7 +179,7 @@ def environment(c: Context, limits: bool = True, mode: bool = True) -> list[Json
     out.append(env("ISTIO_META_APP_CONTAINERS", ",".join(c.applications)))
     if limits:
         out.append(limit_env("GOMEMLIMIT", "limits.memory"))
-    out.append(env("ISTIO_META_CLUSTER_ID", s.of_global("multiCluster", "clusterName") or "Kubernetes"))
+    out.append(env("ISTIO_META_CLUSTER_ID", s.cluster_name))
     if limits:
         out.append(field_env("ISTIO_META_NODE_NAME", "spec.nodeName"))
     if mode:
@@ -268,8 +268,13 @@ def json_log(c: Context) -> list[str]:
 
 
 def arguments(c: Context, kind: str) -> list[str]:
-    domain = c.settings.proxy("clusterDomain") or CLUSTER_DOMAIN
-    return ["proxy", kind, "--domain", f"$(POD_NAMESPACE).svc.{domain}", *log_arguments(c)]
+    return [
+        "proxy",
+        kind,
+        "--domain",
+        f"$(POD_NAMESPACE){service_suffix(c.settings.cluster_domain)}",
+        *log_arguments(c),
+    ]
 
 
 def readiness(c: Context, port: int = ports.HEALTH) -> Json:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lateen import __version__
+from lateen.api import reading
 from lateen.api.domain import CLUSTER_DOMAIN, TRUST_DOMAIN
 from lateen.kit import jsons, yamldoc
 from lateen.kit.jsons import Json, dig
@@ -151,6 +152,14 @@ class Settings:
     @property
     def default_config(self) -> Json:
         return self.mesh.get("defaultConfig") or {} if self.proxy_config is None else self.proxy_config
+
+    @property
+    def cluster_domain(self) -> str:
+        return reading.cluster_domain(self.values)
+
+    @property
+    def cluster_name(self) -> str:
+        return reading.cluster_name(self.values)
 
     @property
     def trust_domain(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lateen.api import reading
 from lateen.api.domain import TRUST_DOMAIN
 from lateen.install.objects import UNPRIVILEGED, deployment, image, meta
 from lateen.kit.jsons import Json, dig
@@ -38,6 +39,7 @@ def objects(spec: Json, revision: Revision) -> list[Json]:
 
 
 def _container(spec: Json, k8s: Json, revision: Revision) -> Json:
+    values = spec.get("values") or {}
     env: list[Json] = [
         {"name": "REVISION", "value": revision.name},
         {"name": "PROXY_IMAGE", "value": image(spec, "proxyv2")},
@@ -46,6 +48,9 @@ def _container(spec: Json, k8s: Json, revision: Revision) -> Json:
         {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
         {"name": "SERVICE_ACCOUNT", "valueFrom": {"fieldRef": {"fieldPath": "spec.serviceAccountName"}}},
         *variables(k8s),
+        {"name": "CLUSTER_ID", "value": reading.cluster_name(values)},
+        {"name": "CLUSTER_DOMAIN", "value": reading.cluster_domain(values)},
+        {"name": "NETWORK", "value": reading.cluster_network(values)},
     ]
     listened = (ports.CA, ports.XDS, ports.MONITORING, ports.WEBHOOK)
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lateen.api.domain import SERVICE_SUFFIX
+from lateen.api.domain import service_suffix
 from lateen.inject import parts, pods
 from lateen.inject.workload import Workload
 from lateen.install import profiles
@@ -17,7 +17,8 @@ def namespace_of(gateway: Json) -> str:
     return str(gateway.get("namespace") or NAMESPACE)
 
 
-def objects(given: Json, ingress: bool, revision: Revision, image: str) -> list[Json]:
+def objects(given: Json, ingress: bool, revision: Revision, image: str, values: Json) -> list[Json]:
+    """``values``: the installation's."""
     name, k8s, namespace = str(given["name"]), given.get("k8s") or {}, namespace_of(given)
     labels = given.get("label") or {"app": name, "istio": "ingressgateway" if ingress else "egressgateway"}
     account = f"{name}-service-account"
@@ -35,10 +36,11 @@ def objects(given: Json, ingress: bool, revision: Revision, image: str) -> list[
         "service.istio.io/canonical-revision": "latest",
         **revision.label,
     }
+    settings = pods.settings(values, image=image, revision=revision.name)
     scrape = {"prometheus.io/port": str(ports.MERGED_METRICS), "prometheus.io/path": "/stats/prometheus"}
     pod = {
         "serviceAccountName": account,
-        "containers": [_container(name, namespace, k8s, service_ports, revision, image)],
+        "containers": [_container(name, namespace, k8s, service_ports, settings)],
         "volumes": parts.volumes(),
     }
     return [
@@ -58,20 +60,19 @@ def objects(given: Json, ingress: bool, revision: Revision, image: str) -> list[
     ]
 
 
-def _container(name: str, namespace: str, k8s: Json, service_ports: list[Json], revision: Revision, image: str) -> Json:
-    settings = pods.settings(image=image, revision=revision.name)
+def _container(name: str, namespace: str, k8s: Json, service_ports: list[Json], settings: pods.Settings) -> Json:
     context = parts.Context({}, namespace, Workload(name, namespace, "Deployment", "apps/v1"), settings, {})
     listened = [p["targetPort"] for p in service_ports if isinstance(p["targetPort"], int)]
     return {
         "name": "istio-proxy",
-        "image": image,
+        "image": settings.image,
         "env": [*parts.environment(context, limits=False), *variables(k8s)],
         "volumeMounts": parts.mounts(),
         "args": [
             "proxy",
             "router",
             "--domain",
-            f"$(POD_NAMESPACE){SERVICE_SUFFIX}",
+            f"$(POD_NAMESPACE){service_suffix(settings.cluster_domain)}",
             "--proxyLogLevel=warning",
             "--proxyComponentLogLevel=misc:error",
         ],

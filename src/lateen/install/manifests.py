@@ -35,8 +35,9 @@ def render(operator: Operator) -> list[Part]:
     for kind, title in (("egressGateways", "Egress gateways"), ("ingressGateways", "Ingress gateways")):
         wanted = enabled(spec, kind)
         if wanted:
+            values = spec.get("values") or {}
             ingress, proxy = kind == "ingressGateways", image(spec, "proxyv2")
-            objects = tuple(o for g in wanted for o in gateways.objects(g, ingress, revision, proxy))
+            objects = tuple(o for g in wanted for o in gateways.objects(g, ingress, revision, proxy, values))
             deployments = tuple((gateways.namespace_of(g), str(g["name"])) for g in wanted)
             out.append(Part(title, objects, deployments))
     return out

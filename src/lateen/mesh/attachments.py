@@ -113,7 +113,7 @@ class Attachments(Policies):
         return found
 
     def _service_named(self, name: str, namespace: str) -> o.Service | None:
-        return self.service(self.stands_for(service_host(name, namespace)))
+        return self.service(self.stands_for(service_host(name, namespace, self.cluster.domain)))
 
     # --- outcomes ----------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from lateen.mesh.dialects.source import asks
 from lateen.mesh.objects import Key, Objects, Tables
 from lateen.mesh.policy import asks_for_place
 from lateen.mesh.registry import inline
-from lateen.mesh.settings import IngressSettings, MeshConfig, Observability, OutboundPolicy, Transport, Trust
+from lateen.mesh.settings import Cluster, IngressSettings, MeshConfig, Observability, OutboundPolicy, Transport, Trust
 from lateen.mesh.spelling import spellings
 
 
@@ -43,7 +43,9 @@ class Registry:
 
 
 def _service_claims(_: Key, s: o.Service) -> Iterable[str]:
-    return dict.fromkeys((*(n for n in spellings(s.host, s.namespace, s.name) if n != s.name), *s.all_addresses))
+    return dict.fromkeys(
+        (*(n for n in spellings(s.host, s.namespace, s.name, s.domain) if n != s.name), *s.all_addresses)
+    )
 
 
 Written = str | tuple[str, str]
@@ -148,6 +150,10 @@ class Base:
                 contents += registry.objects.contents(others[registry.cluster])
         self.queries.replace(contents)
         self.instant = objects
+
+    @property
+    def cluster(self) -> Cluster:
+        return cast("Cluster", self._settings["cluster"])
 
     @property
     def transport(self) -> Transport:

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from lateen.api import mesh as api
 from lateen.api.config import Duration
-from lateen.mesh.settings import IngressSettings, MeshConfig, Observability, OutboundPolicy, Transport, Trust
+from lateen.mesh.settings import (
+    DEFAULTS,
+    Cluster,
+    IngressSettings,
+    MeshConfig,
+    Observability,
+    OutboundPolicy,
+    Transport,
+    Trust,
+)
 
 
-def settings(config: api.MeshConfig, root_namespace: str) -> MeshConfig:
+def settings(config: api.MeshConfig, root_namespace: str, cluster: Cluster = DEFAULTS.cluster) -> MeshConfig:
     """Fields without a value have Istio's defaults."""
     proxy = config.default_config or api.ProxyConfig()
     ours = config.lateen or api.Lateen()
@@ -28,9 +37,10 @@ def settings(config: api.MeshConfig, root_namespace: str) -> MeshConfig:
         selector=config.ingress_selector or IngressSettings.selector,
     )
     return MeshConfig(
+        cluster=cluster,
         transport=transport,
         outbound=OutboundPolicy() if outbound is None else OutboundPolicy(outbound.mode),
-        observability=Observability(config.access_log_file, config.access_log_format, ours.telemetry),
+        observability=Observability(config.access_log_file, config.access_log_format, ours.telemetry, cluster.name),
         trust=Trust(config.trust_domain_aliases, asked),
         ingress=ingress,
         locality=config.locality_lb_setting,

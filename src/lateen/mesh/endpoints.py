@@ -81,7 +81,7 @@ class Endpoints(Services):
         """Ports of ServiceEntries that lead to a pod: (service, port, the pod's port)."""
         out = []
         for entry in sorted(self._entries_listing.get(pod.address), key=lambda e: e.age_order):
-            for s in registry.services(entry):
+            for s in registry.services(entry, self.cluster.domain):
                 for i, w in enumerate(registry.inline(entry)):
                     if w.address == pod.address:
                         own = dict(entry.spec.endpoints[i].ports)
@@ -90,7 +90,7 @@ class Endpoints(Services):
         for entry in sorted(self._entries_selecting.get(pod.namespace), key=lambda e: e.age_order):
             wanted = entry.spec.workload_selector
             if wanted is not None and has_labels(wanted.labels, labels):
-                out += [(s, p, _target(p)) for s in registry.services(entry) for p in s.ports]
+                out += [(s, p, _target(p)) for s in registry.services(entry, self.cluster.domain) for p in s.ports]
         return out
 
 

@@ -14,6 +14,7 @@ from lateen.mesh.model import Mesh
 from lateen.mesh.protocols import HTTP, protocol
 from lateen.mesh.routing import PortRoutes
 from lateen.mesh.rules import Rule, Seen
+from lateen.mesh.spelling import spellings
 from lateen.mesh.view import EndpointsView, HostView, Locality, Port, Security
 from lateen.mesh.workloads import Instances
 
@@ -50,7 +51,7 @@ def of_service(
         "resolution": "HEADLESS" if headless else service.resolution,
         "external": service.external,
         "sans": service.sans,
-        "aliases": tuple((a.namespace, a.name) for a in aliases),
+        "names": tuple((s.namespace, spellings(s.host, s.namespace, s.name, s.domain)) for s in (service, *aliases)),
         "security": security,
         "routes": routes,
         "rules": rules,
@@ -74,17 +75,18 @@ def of_rules(
     alias: o.Service | None,
 ) -> HostView:
     """A host that rules name without a visible service."""
+    namespace, name = (alias.namespace, alias.name) if alias else (found[0].ref.namespace, host)
     values: dict[str, Any] = {
         "transport": mesh.transport,
         "host": host,
-        "namespace": alias.namespace if alias else found[0].ref.namespace,
-        "name": alias.name if alias else host,
+        "namespace": namespace,
+        "name": name,
         "addresses": (),
         "ports": ports,
         "resolution": "RULES",
         "external": True,
         "sans": (),
-        "aliases": (),
+        "names": ((namespace, spellings(host, namespace, name, mesh.cluster.domain)),),
         "security": (),
         "routes": mesh.routes_of(found, tuple(p.number for p in ports), client.namespace, client.labels),
         "rules": (),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from lateen.api import objects as o
-from lateen.api.domain import service_host
 from lateen.api.networking import Sidecar, SidecarPort
 from lateen.kit.derived import Shared, derived
 from lateen.kit.queries import Queries, query
@@ -17,7 +16,6 @@ from lateen.mesh.protocols import protocol
 from lateen.mesh.rules import Interest, Seen
 from lateen.mesh.scope import Scope, bound, scope
 from lateen.mesh.settings import OutboundPolicy
-from lateen.mesh.spelling import spellings
 from lateen.mesh.view import (
     Bind,
     DomainSpace,
@@ -240,16 +238,13 @@ def _claims(part: HostSpace, contested: frozenset[str]) -> tuple[tuple[HostView,
 
 def all_spellings(view: HostView) -> list[str]:
     """The names by which clients call a host, independent of the client."""
-    out = list(spellings(view.host, view.namespace, view.name))
-    for namespace, name in view.aliases:
-        out += spellings(service_host(name, namespace), namespace, name)
-    return out
+    return [spelling for _, found in view.names for spelling in found]
 
 
 @derived
 def spaces_of(part: HostSpace) -> frozenset[str]:
     """Namespaces in which the hosts have bare short names."""
-    return frozenset({h.namespace for h in part.members} | {n for h in part.members for n, _ in h.aliases})
+    return frozenset(n for h in part.members for n, _ in h.names)
 
 
 def as_port(p: SidecarPort) -> o.ServicePort:

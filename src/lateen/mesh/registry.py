@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from lateen.api import objects as o
-from lateen.api.domain import SERVICE_SUFFIX
+from lateen.api.domain import service_suffix
 from lateen.api.networking import ServiceEntry, WorkloadEntry
 from lateen.api.reading import allocates
 from lateen.kit.derived import derived
@@ -28,9 +28,9 @@ KNOWN_BY_NAME = ("DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS")
 
 
 @derived
-def services(entry: Entry) -> tuple[o.Service, ...]:
-    """One for each host, in the entry's order."""
-    spec = entry.spec
+def services(entry: Entry, domain: str) -> tuple[o.Service, ...]:
+    """One for each host, in the entry's order. ``domain``: the DNS domain of the mesh's own cluster."""
+    spec, suffix = entry.spec, service_suffix(domain)
     ports = tuple(
         o.ServicePort(p.name, p.number, p.target_port or p.number, _transport(p.protocol), p.protocol.lower() or "auto")
         for p in spec.ports
@@ -39,7 +39,7 @@ def services(entry: Entry) -> tuple[o.Service, ...]:
     return tuple(
         o.Service(
             entry.ref.namespace,
-            host.split(".")[0] if host.endswith(SERVICE_SUFFIX) else host,
+            host.split(".")[0] if host.endswith(suffix) else host,
             spec.addresses[0] if spec.addresses else "",
             ports,
             hostname=host,
@@ -50,6 +50,7 @@ def services(entry: Entry) -> tuple[o.Service, ...]:
             created=entry.created,
             sans=spec.subject_alt_names,
             entries=(entry.ref,),
+            domain=domain,
         )
         for host in spec.hosts
     )

@@ -85,7 +85,7 @@ class Rules(Endpoints):
         """VirtualServices for the mesh that name a host (full, or a wildcard) in exactly this form, the oldest
         first."""
         out: dict[o.Ref, Rule] = {}
-        for spelling in written(host):
+        for spelling in written(host, self.cluster.domain):
             for vs in self._rules_of_host.get(spelling):
                 if self.resolve(as_written(spelling), vs.ref.namespace) == host:
                     out[vs.ref] = vs
@@ -176,7 +176,7 @@ class Rules(Endpoints):
     def _traffic_named(self, host: str) -> tuple[Traffic, ...]:
         out = {
             dr.ref: dr
-            for spelling in written(host)
+            for spelling in written(host, self.cluster.domain)
             for dr in self._traffic_of_host.get(spelling)
             if self.resolve(as_written(spelling), dr.ref.namespace) == host
         }

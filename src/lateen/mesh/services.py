@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable
 
 from lateen.api import objects as o
-from lateen.api.domain import CLUSTER_DOMAIN, SERVICE_SUFFIX, service_host
+from lateen.api.domain import service_host, service_suffix
 from lateen.kit.queries import query
 from lateen.mesh import registry
 from lateen.mesh.base import Base
@@ -23,7 +23,7 @@ class Services(Base):
             for s in r.services_of_host.get(host):
                 out.setdefault(s.namespace, s)
         for entry in sorted(self._entries_of_host.get(host), key=lambda e: e.age_order):
-            for s in registry.services(entry):
+            for s in registry.services(entry, self.cluster.domain):
                 if s.host == host:
                     there = out.get(s.namespace)
                     out[s.namespace] = s if there is None else registry.joined(there, s)
@@ -95,9 +95,10 @@ class Services(Base):
         namespace)."""
         if name == "*" or name.startswith("*."):
             return name
+        domain = self.cluster.domain
         if "." not in name:
-            return name if self.knows(name) else service_host(name, namespace)
-        for suffix in ("", SERVICE_SUFFIX, f".{CLUSTER_DOMAIN}"):
+            return name if self.knows(name) else service_host(name, namespace, domain)
+        for suffix in ("", service_suffix(domain), f".{domain}"):
             if self.knows(f"{name}{suffix}"):
                 return f"{name}{suffix}"
         return name

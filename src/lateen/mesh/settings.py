@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lateen.api.domain import TRUST_DOMAIN
+from lateen.api.domain import CLUSTER_DOMAIN, CLUSTER_NAME, TRUST_DOMAIN
 from lateen.api.mesh import ExtensionProvider, ProxyConfig
 from lateen.api.networking import LocalityLb
 
@@ -44,6 +44,8 @@ class Observability:
     access_log_format: str = ""
     telemetry: str = "full"
     """``full``: Istio's standard metrics with all labels; ``lean``: fewer histograms and tags, no per-request log."""
+    cluster: str = CLUSTER_NAME
+    """The cluster that it runs in."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,20 @@ class IngressSettings:
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """The cluster that istiod runs in; set when istiod starts."""
+
+    name: str = CLUSTER_NAME
+    domain: str = CLUSTER_DOMAIN
+    """The DNS domain of its services."""
+    network: str = ""
+
+
+@dataclass(frozen=True)
 class MeshConfig:
     """All settings of one instant."""
+
+    cluster: Cluster = Cluster()
 
     transport: Transport = Transport()
     outbound: OutboundPolicy = OutboundPolicy()

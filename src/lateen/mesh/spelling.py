@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from lateen.api.domain import CLUSTER_DOMAIN, SERVICE_SUFFIX, service_host
-
-CLUSTER = f".{CLUSTER_DOMAIN}"
+from lateen.api.domain import service_host, service_suffix
 
 
-def spellings(host: str, namespace: str, name: str) -> tuple[str, ...]:
-    """Every way in which clients write a service's name. The full name is included with the trailing dot of an absolute
-    DNS name, as in Istio (``ENABLE_ABSOLUTE_FQDN_VHOST_DOMAIN``)."""
+def spellings(host: str, namespace: str, name: str, domain: str) -> tuple[str, ...]:
+    """Every way in which clients write a service's name, in a cluster of this DNS domain. The full name is included
+    with the trailing dot of an absolute DNS name, as in Istio (``ENABLE_ABSOLUTE_FQDN_VHOST_DOMAIN``)."""
     own = (host,) if host == "*" or _is_address(host) or host.endswith(".") else (host, f"{host}.")
-    if host == service_host(name, namespace):
+    if host == service_host(name, namespace, domain):
         return (*own, name, f"{name}.{namespace}", f"{name}.{namespace}.svc")
     return own
 
@@ -20,14 +18,15 @@ def _is_address(host: str) -> bool:
     return ":" in host or host.replace(".", "").isdigit()
 
 
-def written(host: str) -> tuple[str | tuple[str, str], ...]:
+def written(host: str, domain: str) -> tuple[str | tuple[str, str], ...]:
     """Every way in which rules may write a host (or a wildcard). A bare name means a service of the rule's own
     namespace, so it is included as (namespace, name)."""
-    if host.startswith("*") or not host.endswith(CLUSTER):
+    if host.startswith("*") or not host.endswith(f".{domain}"):
         return (host,)
-    if not host.endswith(SERVICE_SUFFIX):
-        return (host, host.removesuffix(CLUSTER))
-    short = host.removesuffix(SERVICE_SUFFIX)
+    suffix = service_suffix(domain)
+    if not host.endswith(suffix):
+        return (host, host.removesuffix(f".{domain}"))
+    short = host.removesuffix(suffix)
     name, _, namespace = short.partition(".")
     bare = ((namespace, name),) if namespace and "." not in namespace else ()
     return (host, f"{short}.svc", short, *bare)

@@ -80,8 +80,8 @@ class HostView(Cached):
     """As of ServiceEntries; HEADLESS, and RULES for a host that only rules name."""
     external: bool = field(kw_only=True)
     sans: tuple[str, ...] = field(kw_only=True)
-    aliases: tuple[tuple[str, str], ...] = field(kw_only=True)
-    """(namespace, name) of ExternalName services that are aliases of it."""
+    names: tuple[tuple[str, tuple[str, ...]], ...] = field(kw_only=True)
+    """(namespace, every spelling there) of its own name and of the ExternalName services that are aliases of it."""
     security: tuple[Security, ...] = field(kw_only=True)
     routes: tuple[PortRoutes, ...] = field(kw_only=True)
     """By port; empty if there are no rules for it."""

@@ -81,7 +81,7 @@ class Server:
     namespace: str
 
 
-def _labels(server: Server | None, http: bool) -> list[tuple[str, str]]:
+def _labels(server: Server | None, http: bool, cluster: str) -> list[tuple[str, str]]:
     """Istio's labels in Istio's order; ``server`` is None for the reporter ``source``."""
     source: Callable[[str], str]
     destination: Callable[[str], str]
@@ -100,7 +100,7 @@ def _labels(server: Server | None, http: bool) -> list[tuple[str, str]]:
         ("source_principal", "%DOWNSTREAM_PEER_URI_SAN%" if server else _self("principal")),
         ("source_app", source("app")),
         ("source_version", source("version")),
-        ("source_cluster", "Kubernetes"),
+        ("source_cluster", cluster),
         ("destination_workload", destination("workload")),
         ("destination_workload_namespace", destination("namespace")),
         ("destination_principal", _server_principal(server)),
@@ -111,7 +111,7 @@ def _labels(server: Server | None, http: bool) -> list[tuple[str, str]]:
         ("destination_canonical_revision", destination("revision")),
         ("destination_service_name", service["name"]),
         ("destination_service_namespace", service["namespace"]),
-        ("destination_cluster", "Kubernetes"),
+        ("destination_cluster", cluster),
         ("request_protocol", "http" if http else "tcp"),
     ]
     if http:
@@ -146,9 +146,9 @@ def _stat(name: str, labels: list[tuple[str, str]]) -> stats_pb2.Config.Stat:
 
 
 @lru_cache(maxsize=4096)
-def metrics(server: Server | None, http: bool, lean: bool) -> accesslog_pb2.AccessLog:
+def metrics(server: Server | None, http: bool, lean: bool, cluster: str) -> accesslog_pb2.AccessLog:
     """The stats logger of one filter chain."""
-    labels = _labels(server, http)
+    labels = _labels(server, http, cluster)
     if lean:
         labels = [(n, v) for n, v in labels if n in _LEAN]
     config = stats_pb2.Config(stat_prefix="istio")
@@ -173,4 +173,4 @@ def metrics(server: Server | None, http: bool, lean: bool) -> accesslog_pb2.Acce
 
 
 def loggers(seen: Observability, http: bool, server: Server | None = None) -> list[Any]:
-    return [*access_log(seen), metrics(server, http, seen.telemetry == "lean")]
+    return [*access_log(seen), metrics(server, http, seen.telemetry == "lean", seen.cluster)]

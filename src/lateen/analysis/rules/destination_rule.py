@@ -8,7 +8,6 @@ from lateen.analysis.hosts import Hosts
 from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import Message, Snapshot, Source, message, selects
 from lateen.api import kinds
-from lateen.api.reading import full_host
 from lateen.kit.jsons import Json, dig
 
 TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
@@ -50,7 +49,7 @@ def subsets(snapshot: Snapshot) -> Iterator[Message]:
         name = str(dr.spec.get("host") or "")
         if not name or "*" in name:
             continue
-        service = snapshot.services_by_host.get(full_host(name, dr.namespace))
+        service = snapshot.services_by_host.get(snapshot.full_host(name, dr.namespace))
         if service is None:
             service = hosts.entry(name, dr.namespace)
             if service is None:

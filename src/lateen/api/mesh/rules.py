@@ -11,7 +11,7 @@ from typing import Any
 
 from lateen.api import operators
 from lateen.api.config import Config, Duration
-from lateen.api.domain import TRUST_DOMAIN, service_host
+from lateen.api.domain import CLUSTER_DOMAIN, TRUST_DOMAIN, service_host
 from lateen.api.mesh.config import MeshConfig
 from lateen.api.mesh.providers import ExtensionProvider
 from lateen.api.mesh.proxy import PrivateKeyProvider, ProxyConfig, Tracing
@@ -33,7 +33,7 @@ _HOUR, _SECOND, _MILLISECOND = 3600 * 10**9, 10**9, 10**6
 _UNKNOWN_TO_ENVOY = {101, 102, 103, 418, 425, 451}
 STATUS_ON_ERROR = frozenset(scalars.STATUS_CODES) - _UNKNOWN_TO_ENVOY
 """Status codes that Envoy has a name for."""
-_EXAMPLE = service_host("ext-authz", "default")
+_EXAMPLE = service_host("ext-authz", "default", CLUSTER_DOMAIN)
 HOST_IP = "$(HOST_IP)"
 
 

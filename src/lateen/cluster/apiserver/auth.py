@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, cast
 
-from lateen.api.domain import service_host
+from lateen.api.domain import CLUSTER_DOMAIN, service_host
 from lateen.cluster.store.objects import Store
 from lateen.kit import jsons
 from lateen.kit.jsons import Json, dig
 
-ISSUER = f"https://{service_host('kubernetes', 'default')}"
+ISSUER = f"https://{service_host('kubernetes', 'default', CLUSTER_DOMAIN)}"
 DEFAULT_AUDIENCE = ISSUER
 
 

@@ -12,14 +12,12 @@ from envoy.config.route.v3 import route_components_pb2 as rc
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import dynamic_forward_proxy_pb2 as forward_pb2
 
-from lateen.api.domain import service_host
 from lateen.api.kinds import Ref
 from lateen.kit.derived import derived
 from lateen.mesh.patterns import covers
 from lateen.mesh.protocols import HTTP
 from lateen.mesh.routing import Route
 from lateen.mesh.settings import OutboundPolicy
-from lateen.mesh.spelling import spellings
 from lateen.mesh.view import DomainSpace, GatewayServer, HostSpace, HostView, OutboundView, Port, Spaces
 from lateen.wire import names
 from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, peer_variable
@@ -58,10 +56,9 @@ def _tell_peers(routes: Any) -> None:
 def domains(view: HostView, viewer: str, silent: frozenset[str] = frozenset()) -> list[str]:
     """Every spelling of a service's name; ``silent`` ones belong to other hosts. A bare short name is for clients of
     the service's own namespace. Ports are left out, since the route configurations ignore them."""
-    named = [(view.namespace, spellings(view.host, view.namespace, view.name))]
-    for namespace, name in view.aliases:
-        named.append((namespace, spellings(service_host(name, namespace), namespace, name)))
-    found = [s for namespace, some in named for s in some if "." in s or s in ("*", view.host) or namespace == viewer]
+    found = [
+        s for namespace, some in view.names for s in some if "." in s or s in ("*", view.host) or namespace == viewer
+    ]
     found += [f"[{a}]" if ":" in a else a for a in view.addresses if "/" not in a]
     if view.resolution == "HEADLESS":
         found += (f"*.{view.host}", f"*.{view.host}.")  # pods of a StatefulSet
@@ -239,7 +236,7 @@ def hosts(part: DomainSpace) -> tuple[Resource, ...]:
 
 
 def _has_names_in(view: HostView, viewer: str) -> bool:
-    return bool(viewer) and (view.namespace == viewer or any(n == viewer for n, _ in view.aliases))
+    return bool(viewer) and any(n == viewer for n, _ in view.names)
 
 
 def inbound(cluster: str, number: int) -> Any:
