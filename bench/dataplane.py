@@ -40,13 +40,9 @@ from lateen.cluster.kubelet.images import envoy_binary
 from lateen.kit import certs, times
 from lateen.mesh.settings import MeshConfig, Observability
 from lateen.wire import names
-from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, own_variable, peer_variable
 
 APP, RATE, SECONDS, ROUNDS, CONNECTIONS = 21000, 1000, 3, 7, 16
 HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-ENVIRONMENT = {own_variable(k): "bench" for k in (*dict(PEER_HEADERS), "principal")} | {
-    peer_variable(k): "" if k in PEER_FALLBACK else "bench" for k, _ in PEER_HEADERS
-}
 Json = dict[str, Any]
 
 
@@ -87,11 +83,20 @@ def static(cluster: Json, port: int) -> Json:
     }
 
 
+def held(filter_: Json, found: Any) -> Json:
+    """A slot's configuration in its place."""
+    if "config_discovery" not in filter_:
+        return filter_
+    return {"name": filter_["name"], "typed_config": as_json(found[names.ECDS][filter_["name"]].typed_config)}
+
+
 def ours(telemetry: str, base: int) -> tuple[Json, Json]:
     config = MeshConfig(observability=Observability("ACCESS_LOG" if telemetry == "full" else "", telemetry=telemetry))
     found = judge.messages(meshes.view(meshes.objects("", config), "ratings-v1"))
     outbound = as_json(found[names.LDS]["0.0.0.0_9080"])
-    manager = outbound["filter_chains"][0]["filters"][0]["typed_config"]
+    for chain in (*outbound["filter_chains"], outbound["default_filter_chain"]):
+        chain["filters"] = [held(f, found) for f in chain["filters"]]
+    manager = outbound["filter_chains"][0]["filters"][-1]["typed_config"]
     manager.pop("rds")
     manager["route_config"] = as_json(judge.routes(found, "9080"))
     name = "outbound|9080||ratings.default.svc.cluster.local"
@@ -145,7 +150,7 @@ def stock(base: int) -> tuple[Json, Json]:
         for n, t in (("fault", "HTTPFault"), ("cors", "Cors"))
     ]
     for side in (client, server):
-        manager = side["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+        manager = side["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][-1]["typed_config"]
         manager.pop("generate_request_id", None)
         router = {
             "name": "envoy.filters.http.router",
@@ -209,7 +214,6 @@ class Envoy:
         path.write_text(text)
         self.process = subprocess.Popen(
             [envoy_binary(), "-c", str(path), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"],
-            env={**os.environ, **ENVIRONMENT},
             preexec_fn=lambda: os.sched_setaffinity(0, {core}),
         )
 

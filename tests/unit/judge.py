@@ -139,6 +139,9 @@ def invariants(found):
         assert len(set(matches)) == len(matches), f"{listener.name}: two chains match the same"
         for chain in (*listener.filter_chains, listener.default_filter_chain):
             for f in chain.filters:
+                if f.HasField("config_discovery"):
+                    held = found[names.ECDS][f.name].typed_config.type_url
+                    assert held in f.config_discovery.type_urls, f"{listener.name}: {f.name} holds {held}"
                 if f.name == "envoy.filters.network.http_connection_manager":
                     hcm = http_connection_manager_pb2.HttpConnectionManager()
                     f.typed_config.Unpack(hcm)
@@ -212,6 +215,8 @@ def bootstrap(found, directory, pem=None, change=None):
         for chain in (*listener.filter_chains, listener.default_filter_chain):
             _inline(chain.transport_socket, found.get(names.SDS, {}))
             for f in chain.filters:
+                if f.HasField("config_discovery"):
+                    f.typed_config.CopyFrom(found[names.ECDS][f.name].typed_config)
                 if f.name == "envoy.filters.network.http_connection_manager":
                     hcm = http_connection_manager_pb2.HttpConnectionManager()
                     f.typed_config.Unpack(hcm)

@@ -256,5 +256,5 @@ def test_redis_and_mongo_have_filters_of_their_own(redis, last, tmp_path):
     def filters(port):
         return [f.name.rpartition(".")[2] for f in listeners[f"10.1.1.1_{port}"].filter_chains[0].filters]
 
-    assert filters(6379) == [last]
-    assert filters(27017) == ["mongo_proxy", "tcp_proxy"]
+    assert filters(6379) == ["workload", last]
+    assert filters(27017) == ["workload", "mongo_proxy", "tcp_proxy"]

@@ -18,7 +18,6 @@ from lateen.agent.options import Options
 from lateen.kit import http
 from lateen.kit.files import write_atomic
 from lateen.wire import ports
-from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, own_variable, peer_variable
 
 log = logging.getLogger("lateen.agent.envoy")
 
@@ -79,7 +78,9 @@ class Envoy:
             started = time.monotonic()
             self._configured = False
             self._process = await asyncio.create_subprocess_exec(
-                shutil.which("envoy") or "envoy", *self._arguments(path), env=environment(self._options)
+                shutil.which("envoy") or "envoy",
+                *self._arguments(path),
+                env={"PATH": self._options.env.get("PATH", "")},
             )
             code = await self._process.wait()
             if self._stopping:
@@ -123,28 +124,6 @@ class Envoy:
                     await self._process.wait()
             except TimeoutError:
                 self._process.kill()
-
-
-def environment(o: Options) -> dict[str, str]:
-    """What Envoy reports about itself in metrics and to its peers."""
-    labels = o.labels
-    workload = o.env.get("ISTIO_META_WORKLOAD_NAME", o.pod)
-    app = labels.get("app") or labels.get("app.kubernetes.io/name") or ""
-    values = {
-        "workload": workload,
-        "namespace": o.namespace,
-        "app": app or "unknown",
-        "version": labels.get("version") or "unknown",
-        "service": labels.get("service.istio.io/canonical-name") or app or workload,
-        "revision": labels.get("service.istio.io/canonical-revision") or labels.get("version") or "latest",
-        "principal": f"spiffe://{o.trust_domain}/ns/{o.namespace}/sa/{o.account}",
-    }
-    peer = {k: "" if v == values.get(PEER_FALLBACK.get(k, "")) else v for k, v in values.items()}
-    return (
-        {own_variable(k): v for k, v in values.items()}
-        | {peer_variable(k): peer[k] for k, _ in PEER_HEADERS}
-        | {"PATH": o.env.get("PATH", "")}
-    )
 
 
 async def accepted_listeners() -> bool:

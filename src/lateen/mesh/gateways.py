@@ -11,6 +11,7 @@ from lateen.mesh import credentials, proxies
 from lateen.mesh.model import Mesh
 from lateen.mesh.routing import Listener
 from lateen.mesh.view import GatewayServer, GatewayView
+from lateen.mesh.workloads import identity
 
 Place = tuple[str, int]
 """(address, port) of a socket"""
@@ -49,9 +50,10 @@ def view(mesh: Mesh, pod: o.Pod, shared: Shared) -> tuple[GatewayView, list[o.Cr
             route = f"https.{place[1]}.{listener.label}" if listener.requests else ""
             servers.append(_server(mesh, pod, place, route, [listener], shared))
     where = proxies.place(mesh.proxy_defaults, pod)
-    key = (pod, where, *servers)
-    values = {"pod": pod, "place": where, "servers": tuple(servers)}
-    made = shared(("gateway", key), lambda: GatewayView(key, **values))  # type: ignore[arg-type]
+    who = identity(pod, mesh.transport.trust_domain)
+    key = (pod, who, where, *servers)
+    values: dict[str, Any] = {"pod": pod, "identity": who, "place": where, "servers": tuple(servers)}
+    made = shared(("gateway", key), lambda: GatewayView(key, **values))
     return made, used
 
 

@@ -46,6 +46,8 @@ class Observability:
     """``full``: Istio's standard metrics with all labels; ``lean``: fewer histograms and tags, no per-request log."""
     cluster: str = CLUSTER_NAME
     """The cluster that it runs in."""
+    workload: str = ""
+    """Of which of its workloads it reports; empty where it has only one."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from lateen.mesh.cached import Cached
 from lateen.mesh.proxies import Place
 from lateen.mesh.routing import NO_ROUTES, ConnectionRoute, HostRoutes, PortRoutes
 from lateen.mesh.settings import DEFAULTS, Observability, OutboundPolicy, Transport
-from lateen.mesh.workloads import Instances
+from lateen.mesh.workloads import Described, Instances, Seat
 
 
 @dataclass(frozen=True)
@@ -211,6 +211,8 @@ class InboundView(Cached):
 
     transport: Transport = field(kw_only=True)
     pod: o.Pod = field(kw_only=True)
+    seat: Seat = field(kw_only=True)
+    identity: Described = field(kw_only=True)
     mtls: str = field(kw_only=True)
     mtls_ports: tuple[tuple[int, str], ...] = field(kw_only=True)
     """Ports with a mode of their own."""
@@ -253,6 +255,7 @@ class GatewayServer(Cached):
 @dataclass(frozen=True, eq=False)
 class GatewayView(Cached):
     pod: o.Pod = field(kw_only=True)
+    identity: Described = field(kw_only=True)
     place: Place = field(kw_only=True)
     servers: tuple[GatewayServer, ...] = field(kw_only=True)
     """The servers whose certificates exist."""
@@ -270,10 +273,10 @@ class Patch:
 
 @dataclass(frozen=True)
 class View:
-    """Everything for one proxy. Exactly one of ``inbound`` and ``gateway`` is set."""
+    """Everything for one proxy: a gateway's, or one inbound view for each of its workloads."""
 
     outbound: OutboundView
-    inbound: InboundView | None = None
+    inbound: tuple[InboundView, ...] = ()
     gateway: GatewayView | None = None
     credentials: tuple[o.Credential, ...] = ()
     """Secrets of a gateway's servers that terminate TLS, and of the rules that originate it."""

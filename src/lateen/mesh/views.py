@@ -16,6 +16,7 @@ from lateen.mesh.model import Mesh
 from lateen.mesh.objects import Objects
 from lateen.mesh.outbound import Outbound
 from lateen.mesh.view import GatewayView, InboundView, OutboundView, Patch, View
+from lateen.mesh.workloads import Proxy, Seat
 from lateen.wire.node import ROUTER
 
 
@@ -28,21 +29,37 @@ class Views(Outbound):
         self.mesh.advance(objects, others)
 
     def of(self, pod: o.Pod, kind: str, metadata: Mapping[str, str] | None = None) -> View:
-        """``metadata``: what the proxy reports about itself. An unchanged view is the same object."""
+        """Of a proxy that stands beside one workload."""
+        return self.of_proxy(Proxy(kind, (pod,)), metadata)
+
+    def of_proxy(self, proxy: Proxy, metadata: Mapping[str, str] | None = None) -> View:
+        """``metadata``: what the proxy says of itself. The same view is the same object. Raises ValueError for several
+        workloads that see different destinations or have different EnvoyFilters: these belong to the whole proxy."""
         dns = (metadata or {}).get("DNS_CAPTURE") == "true"
-        gateway = kind == ROUTER
-        out = self.outbound_view(self._client(pod, dns, gateway))
-        named = self._rule_credentials(pod, gateway)
-        found = self.mesh.envoy_filters(pod.namespace, pod.label_map)
-        filters = patches(found, metadata or {}) if found else ()
-        seen = self.mesh.observability()
+        gateway = proxy.kind == ROUTER
+        out, filters = self._of_all(proxy, dns, metadata or {})
+        used = [c for w in proxy.workloads for c in self._rule_credentials(w, gateway)]
+        served: GatewayView | None = None
+        inbound: tuple[InboundView, ...] = ()
         if gateway:
-            served, used = self._served(pod)
-            view = View(out, None, served, _by_name([*used, *named]), seen, filters)
+            served, own = self._served(proxy.workloads[0])
+            used = [*own, *used]
         else:
-            view = View(out, self._inbound(pod), None, _by_name(named), seen, filters)
-        parts = (view.outbound, view.inbound, view.gateway, view.credentials, view.observability, view.patches)
-        return self.shared(("view", parts), lambda: view)
+            inbound = tuple(self._inbound(w, seat) for w, seat in proxy.seats)
+        parts = (out, inbound, served, _by_name(used), self.mesh.observability(), filters)
+        return self.shared(("view", parts), lambda: View(*parts))
+
+    def _of_all(self, proxy: Proxy, dns: bool, metadata: Mapping[str, str]) -> tuple[OutboundView, tuple[Patch, ...]]:
+        """What concerns the whole proxy."""
+        found: dict[tuple[OutboundView, tuple[Patch, ...]], o.Pod] = {}
+        for w in proxy.workloads:
+            chosen = self.mesh.envoy_filters(w.namespace, w.label_map)
+            filters = patches(chosen, metadata) if chosen else ()
+            found[self.outbound_view(self._client(w, dns, proxy.kind == ROUTER)), filters] = w
+        if len(found) > 1:
+            names = " and ".join(f"{w.namespace}/{w.name}" for w in found.values())
+            raise ValueError(f"one proxy cannot serve {names}: they see different destinations or EnvoyFilters")
+        return next(iter(found))
 
     @query
     def _client(self, pod: o.Pod, dns: bool, gateway: bool) -> Client:
@@ -67,8 +84,8 @@ class Views(Outbound):
         return view, tuple(used)
 
     @query
-    def _inbound(self, pod: o.Pod) -> InboundView:
-        return workload_view.inbound(self.mesh, pod, self.shared)
+    def _inbound(self, pod: o.Pod, seat: Seat) -> InboundView:
+        return workload_view.inbound(self.mesh, pod, seat, self.shared)
 
     def names(self, namespace: str) -> dict[str, list[str]]:
         """Hosts that ServiceEntries add for clients in a namespace, with their addresses: what their DNS answers."""

@@ -12,9 +12,10 @@ from lateen.mesh.model import Mesh
 from lateen.mesh.outbound import as_port
 from lateen.mesh.protocols import protocol
 from lateen.mesh.view import InboundPort, InboundView, Port
+from lateen.mesh.workloads import Seat, identity
 
 
-def inbound(mesh: Mesh, pod: o.Pod, shared: Shared) -> InboundView:
+def inbound(mesh: Mesh, pod: o.Pod, seat: Seat, shared: Shared) -> InboundView:
     sidecar = mesh.sidecar(pod.namespace, pod.label_map)
     pool = sidecar.spec.inbound_connection_pool if sidecar else None
     if sidecar and sidecar.spec.ingress:
@@ -25,6 +26,8 @@ def inbound(mesh: Mesh, pod: o.Pod, shared: Shared) -> InboundView:
     values: dict[str, Any] = {
         "transport": mesh.transport,
         "pod": pod,
+        "seat": seat,
+        "identity": identity(pod, mesh.transport.trust_domain),
         "mtls": mode,
         "mtls_ports": single,
         "policy": chosen,

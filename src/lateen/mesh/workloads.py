@@ -9,6 +9,8 @@ from lateen.api import objects as o
 Workload = o.Pod
 """A pod, a WorkloadEntry, or an endpoint that a ServiceEntry lists: something with labels and an identity."""
 
+UNKNOWN, LATEST = "unknown", "latest"
+
 
 @dataclass(frozen=True, slots=True)
 class Instance:
@@ -46,3 +48,74 @@ def instance(workload: Workload, port: int, cluster: str = "", address: str = ""
         workload.locality,
         workload.weight,
     )
+
+
+Described = tuple[tuple[str, str], ...]
+"""(key, value): what metrics say of a workload, and what its proxy tells the proxies that it calls."""
+
+
+def described(workload: Workload) -> dict[str, str]:
+    """By the keys of ``wire.node.PEER_HEADERS``, as Istio has it (canonical service and revision)."""
+    labels = workload.label_map
+    app = labels.get("app") or labels.get("app.kubernetes.io/name") or ""
+    name = labels.get("service.istio.io/workload-name") or workload.owner
+    return {
+        "workload": name,
+        "namespace": workload.namespace,
+        "app": app or UNKNOWN,
+        "version": labels.get("version") or UNKNOWN,
+        "service": labels.get("service.istio.io/canonical-name") or app or name,
+        "revision": labels.get("service.istio.io/canonical-revision") or labels.get("version") or LATEST,
+    }
+
+
+NOBODY = {
+    "workload": UNKNOWN,
+    "namespace": UNKNOWN,
+    "app": UNKNOWN,
+    "version": UNKNOWN,
+    "service": UNKNOWN,
+    "revision": LATEST,
+}
+"""What is said of an address that nothing is known of."""
+
+
+def identity(workload: Workload, trust_domain: str) -> Described:
+    """With the name that its certificate has."""
+    principal = f"spiffe://{trust_domain}/ns/{workload.namespace}/sa/{workload.service_account}"
+    return (*described(workload).items(), ("principal", principal))
+
+
+@dataclass(frozen=True)
+class Seat:
+    """What tells the workloads of one proxy apart; all empty where it has only one."""
+
+    name: str = ""
+    """Ends the names of its resources."""
+    network_namespace: str = ""
+    """The path of the network namespace where its listeners are."""
+    account: str = ""
+    """``namespace/service account``: whose certificate its listeners present."""
+
+
+ALONE = Seat()
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """An Envoy of some kind (``wire.node``) and the workloads that it serves. A gateway serves one."""
+
+    kind: str
+    workloads: tuple[Workload, ...]
+    network_namespaces: tuple[str, ...] = ()
+    """Those of the workloads; empty for a proxy in the network namespace of its only workload."""
+
+    @property
+    def seats(self) -> tuple[tuple[Workload, Seat], ...]:
+        if not self.network_namespaces:
+            (only,) = self.workloads
+            return ((only, ALONE),)
+        return tuple(
+            (w, Seat(f"{w.name}.{w.namespace}", path, f"{w.namespace}/{w.service_account}"))
+            for w, path in zip(self.workloads, self.network_namespaces, strict=True)
+        )

@@ -7,8 +7,14 @@ def outbound(host: str, port: int, subset: str = "") -> str:
     return f"outbound|{port}|{subset}|{host}"
 
 
-def inbound(port: int) -> str:
-    return f"inbound|{port}||"
+def inbound(port: int, workload: str = "") -> str:
+    """``workload``: one of several of a proxy (``mesh.workloads.Seat``)."""
+    return f"inbound|{port}||{workload}"
+
+
+def of_workload(name: str, workload: str) -> str:
+    """A resource that each workload of a proxy has for itself."""
+    return f"{name}~{workload}" if workload else name
 
 
 def sni(host: str, port: int, subset: str = "") -> str:

@@ -46,11 +46,11 @@ where they differ from service and revision, because every header costs both pro
 PEER_FALLBACK = {"app": "service", "version": "revision"}
 
 
-def own_variable(key: str) -> str:
-    """The environment variable with the value of Envoy's own workload, for metrics."""
-    return f"LATEEN_{key.upper()}"
+def own_key(key: str) -> str:
+    """The name of Envoy's filter state with a value of the workload that a connection comes from."""
+    return f"lateen.{key}"
 
 
-def peer_variable(key: str) -> str:
-    """The environment variable with the value of a peer header; empty if the header is not sent."""
-    return f"LATEEN_PEER_{key.upper()}"
+def peer_key(key: str) -> str:
+    """The same for a value that is sent to the server; not there where its fallback says it, too."""
+    return f"lateen.peer.{key}" if key in PEER_FALLBACK else own_key(key)

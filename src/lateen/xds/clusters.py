@@ -284,7 +284,8 @@ def fixed(connect_timeout: float) -> tuple[Resource, ...]:
 def of_workload(view: InboundView) -> tuple[Resource, ...]:
     """One cluster per known port of the application, and one for all other ports."""
     made = (_own(view, i) for i in view.ports)
-    rest = _to_application(view, names.INBOUND_PASSTHROUGH, "downstream", idle_s=PASSTHROUGH_IDLE_S)
+    other = names.of_workload(names.INBOUND_PASSTHROUGH, view.seat.name)
+    rest = _to_application(view, other, "downstream", idle_s=PASSTHROUGH_IDLE_S)
     return (*(pb.resource(c.name, c, view.origins) for c in made), pb.resource(rest.name, rest))
 
 
@@ -299,7 +300,7 @@ def _to_application(
         circuit_breakers=_breakers(pool),
         cleanup_interval=pb.duration(CLEANUP_S),
         upstream_bind_config=address_pb2.BindConfig(
-            source_address=address_pb2.SocketAddress(address=LOOP_GUARD, port_value=0)
+            source_address=pb.address(LOOP_GUARD, 0, view.seat.network_namespace).socket_address
         ),
     )
     if kind:
@@ -320,7 +321,7 @@ def _own(view: InboundView, i: InboundPort) -> Any:
         kind = "downstream"
     else:
         kind = "h1" if protocol == "http" and not (http and http.h2_upgrade_policy == "UPGRADE") else "h2"
-    out = _to_application(view, names.inbound(i.port.number), kind, i.pool)
+    out = _to_application(view, names.inbound(i.port.number, view.seat.name), kind, i.pool)
     if not i.target:
         return out
     out.ClearField("cleanup_interval")

@@ -7,44 +7,17 @@ from typing import Any
 from envoy.config.core.v3 import base_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 
-from lateen.api import objects as o
 from lateen.kit.derived import derived
 from lateen.mesh.view import EndpointsView
-from lateen.mesh.workloads import Instance
+from lateen.mesh.workloads import NOBODY, Instance, described
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import locality, pb
 
 
-def workload(pod: o.Pod) -> dict[str, str]:
-    """What metrics record about a workload; the keys are those of ``wire.node.PEER_HEADERS``."""
-    labels = pod.label_map
-    app = labels.get("app") or labels.get("app.kubernetes.io/name") or ""
-    service = labels.get("service.istio.io/canonical-name") or app or pod.owner
-    revision = labels.get("service.istio.io/canonical-revision") or labels.get("version") or "latest"
-    return {
-        "workload": pod.owner,
-        "namespace": pod.namespace,
-        "app": app or "unknown",
-        "version": labels.get("version") or "unknown",
-        "service": service,
-        "revision": revision,
-    }
-
-
-_NOBODY = {
-    "workload": "unknown",
-    "namespace": "unknown",
-    "app": "unknown",
-    "version": "unknown",
-    "service": "unknown",
-    "revision": "latest",
-}
-
-
 def _endpoint(i: Instance, mtls: bool) -> Any:
     w = i.workload
-    spaces = {"lateen": workload(w) if w else _NOBODY}
+    spaces = {"lateen": described(w) if w else NOBODY}
     if mtls and w is not None and w.meshed:
         spaces["envoy.transport_socket_match"] = {"tlsMode": "istio"}
     out = endpoint_components_pb2.LbEndpoint(metadata=pb.metadata(**spaces), load_balancing_weight=pb.u32(i.weight))

@@ -6,6 +6,7 @@ What is derived from a view, or from a part of it, is stored in the view and fre
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from lateen.api.networking.server_tls import ServerTLS
 from lateen.api.objects import Credential
@@ -23,10 +24,11 @@ from lateen.mesh.view import (
     Spaces,
     View,
 )
+from lateen.mesh.workloads import ALONE, Described, Seat
 from lateen.wire import names
 from lateen.wire.resource import EMPTY, Resource, ResourceSet
 from lateen.xds import clusters, endpoints, tls
-from lateen.xds.filters import authorization
+from lateen.xds.filters import authorization, workload
 from lateen.xds.listeners import gateway, inbound, outbound
 from lateen.xds.routes import virtual_host
 
@@ -106,10 +108,16 @@ def _fixed_clusters(view: OutboundView) -> ResourceSet:
     return _shared(("fixed", tuple(r.version for r in made)), lambda: _set(made))
 
 
-def _listeners(view: OutboundView, seen: Observability) -> ResourceSet:
+def _seated(seen: Observability, seat: Seat) -> Observability:
+    return replace(seen, workload=seat.name) if seat.name else seen
+
+
+def _listeners(view: OutboundView, seen: Observability, seat: Seat) -> ResourceSet:
     """The same for all views whose listeners are the same, whatever else differs."""
-    plan = outbound.plan(view)
-    return _shared(("outbound", plan, seen), lambda: _known("listeners", outbound.resources(plan, seen)))
+    plan, inside = outbound.plan(view), seat.network_namespace
+    mine = _seated(seen, seat)
+    key = ("outbound", plan, mine, inside)
+    return _shared(key, lambda: _known("listeners", outbound.resources(plan, mine, inside)))
 
 
 def _known(kind: str, made: tuple[Resource, ...]) -> ResourceSet:
@@ -129,7 +137,7 @@ def _own_clusters(view: InboundView) -> ResourceSet:
 
 
 def _own_listeners(view: InboundView, seen: Observability) -> ResourceSet:
-    return _shared(("inbound", view, seen), lambda: _set(inbound.of_view(view, seen)))
+    return _shared(("inbound", view, seen), lambda: _set(inbound.of_view(view, _seated(seen, view.seat))))
 
 
 @derived
@@ -163,7 +171,7 @@ def _secrets(credentials: tuple[Credential, ...]) -> ResourceSet:
 
 @derived
 def _inbound_authorization(view: InboundView) -> ResourceSet:
-    return _set(authorization.extensions(view.authorization))
+    return _set(authorization.extensions(view.authorization, view.seat.name))
 
 
 @derived
@@ -171,6 +179,10 @@ def _gateway_authorization(view: GatewayView) -> ResourceSet:
     """All servers of a gateway have the same policies: those of its workload."""
     access = view.servers[0].authorization if view.servers else UNRESTRICTED
     return _set(authorization.extensions(access))
+
+
+def _workload(identity: Described, seat: Seat = ALONE) -> ResourceSet:
+    return _shared(("workload", identity, seat.name), lambda: _set([workload.resource(identity, seat.name)]))
 
 
 @derived
@@ -185,18 +197,18 @@ def generate(view: View) -> dict[str, Sets]:
         return {
             names.CDS: (*shared_clusters, _all_sni_clusters(out.host_spaces) if automatic else EMPTY),
             names.EDS: (shared_endpoints, _all_sni_endpoints(out.endpoint_spaces) if automatic else EMPTY),
-            names.ECDS: (_gateway_authorization(view.gateway),),
+            names.ECDS: (_gateway_authorization(view.gateway), _workload(view.gateway.identity)),
             names.SDS: (_secrets(view.credentials), from_files, _gateway_files(view.gateway)),
             names.LDS: (_gateway_listeners(view.gateway, view.observability), EMPTY),
             names.RDS: (_gateway_routes(view.gateway),),
         }
-    assert view.inbound is not None
+    served, seen = view.inbound, view.observability
     return {
-        names.CDS: (*shared_clusters, _own_clusters(view.inbound)),
+        names.CDS: (*shared_clusters, *map(_own_clusters, served)),
         names.EDS: (shared_endpoints,),
-        names.SDS: (_secrets(view.credentials), from_files, _own_files(view.inbound)),
-        names.ECDS: (_inbound_authorization(view.inbound),),
-        names.LDS: (_listeners(out, view.observability), _own_listeners(view.inbound, view.observability)),
+        names.SDS: (_secrets(view.credentials), from_files, *map(_own_files, served)),
+        names.ECDS: tuple(s for i in served for s in (_inbound_authorization(i), _workload(i.identity, i.seat))),
+        names.LDS: tuple(s for i in served for s in (_listeners(out, seen, i.seat), _own_listeners(i, seen))),
         names.RDS: (_routes(out),),
         names.VHDS: (_all_hosts(out.domain_spaces),),
     }

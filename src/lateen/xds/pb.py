@@ -33,8 +33,10 @@ def boolean(value: bool) -> wrappers_pb2.BoolValue:
     return wrappers_pb2.BoolValue(value=value)
 
 
-def address(host: str, port: int) -> address_pb2.Address:
-    return address_pb2.Address(socket_address=address_pb2.SocketAddress(address=host, port_value=port))
+def address(host: str, port: int, network_namespace: str = "") -> address_pb2.Address:
+    """``network_namespace``: the path of the one that the socket is in, where that is not Envoy's own."""
+    found = address_pb2.SocketAddress(address=host, port_value=port, network_namespace_filepath=network_namespace)
+    return address_pb2.Address(socket_address=found)
 
 
 @lru_cache(maxsize=8)

@@ -1,7 +1,8 @@
 """Access log and Istio's standard metrics, made by stock Envoy.
 
 The stats access logger emits ``istio_requests_total`` and its relatives with Istio's labels; the values come from
-the peer's headers (server side), the endpoint's metadata (client side) and Envoy's own environment (this workload).
+the peer's headers (server side), the endpoint's metadata (client side) and, for the proxy's own workload, from the
+connection's filter state (client side, see ``filters.workload``) or from the configuration itself (server side).
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from envoy.extensions.access_loggers.stats.v3 import stats_pb2
 from envoy.extensions.formatter.req_without_query.v3 import req_without_query_pb2
 
 from lateen.mesh.settings import Observability
-from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, own_variable
+from lateen.mesh.workloads import UNKNOWN, Described
+from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, own_key
 from lateen.xds import pb
 
 FORMAT = (
@@ -29,8 +31,6 @@ FORMAT = (
     "%DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%\n"
 )
 """Istio's default text format."""
-
-UNKNOWN = "unknown"
 
 
 @lru_cache(maxsize=16)
@@ -47,8 +47,8 @@ def access_log(seen: Observability) -> tuple[Any, ...]:
     return (accesslog_pb2.AccessLog(name="envoy.access_loggers.file", typed_config=pb.any_of(log)),)
 
 
-def _self(key: str) -> str:
-    return f"%ENVIRONMENT({own_variable(key)})%"
+def _caller(key: str) -> str:
+    return f"%FILTER_STATE({own_key(key)}:PLAIN)%"
 
 
 def _peer(key: str) -> str:
@@ -79,6 +79,11 @@ class Server:
     host: str
     name: str
     namespace: str
+    workload: Described
+    """The one that serves the port."""
+
+    def own(self, key: str) -> str:
+        return dict(self.workload)[key].replace("%", "%%")
 
 
 def _labels(server: Server | None, http: bool, cluster: str) -> list[tuple[str, str]]:
@@ -86,10 +91,10 @@ def _labels(server: Server | None, http: bool, cluster: str) -> list[tuple[str, 
     source: Callable[[str], str]
     destination: Callable[[str], str]
     if server is None:
-        source, destination = _self, _endpoint
+        source, destination = _caller, _endpoint
         service = {key: _cluster(key) for key in ("host", "name", "namespace")}
     else:
-        source, destination = (_peer if server.security == "mutual_tls" else _nobody), _self
+        source, destination = (_peer if server.security == "mutual_tls" else _nobody), server.own
         service = {"host": server.host, "name": server.name, "namespace": server.namespace}
     out = [
         ("reporter", "destination" if server else "source"),
@@ -97,7 +102,7 @@ def _labels(server: Server | None, http: bool, cluster: str) -> list[tuple[str, 
         ("source_canonical_service", source("service")),
         ("source_canonical_revision", source("revision")),
         ("source_workload_namespace", source("namespace")),
-        ("source_principal", "%DOWNSTREAM_PEER_URI_SAN%" if server else _self("principal")),
+        ("source_principal", "%DOWNSTREAM_PEER_URI_SAN%" if server else _caller("principal")),
         ("source_app", source("app")),
         ("source_version", source("version")),
         ("source_cluster", cluster),
@@ -126,7 +131,7 @@ def _labels(server: Server | None, http: bool, cluster: str) -> list[tuple[str, 
 def _server_principal(server: Server | None) -> str:
     if server is None:
         return "%UPSTREAM_PEER_URI_SAN%"
-    return _self("principal") if server.security == "mutual_tls" else UNKNOWN
+    return server.own("principal") if server.security == "mutual_tls" else UNKNOWN
 
 
 _LEAN = {

@@ -62,7 +62,16 @@ def _file_secret(name: str, path: str) -> secret_pb2.SdsSecretConfig:
     )
 
 
-def _common(alpn: tuple[str, ...], trust_domain: str, sans: tuple[str, ...], params: Any) -> tls_pb2.CommonTlsContext:
+def _certificate(account: str) -> secret_pb2.SdsSecretConfig:
+    """A workload's own; ``account`` (``namespace/service account``) says whose, where a proxy has several workloads."""
+    if not account:
+        return _file_secret("default", CERTIFICATE_SDS)
+    return _file_secret(account, f"{SECRETS}/sds-{account.replace('/', '~')}.json")
+
+
+def _common(
+    alpn: tuple[str, ...], trust_domain: str, sans: tuple[str, ...], params: Any, account: str = ""
+) -> tls_pb2.CommonTlsContext:
     matchers = [
         common_pb2.SubjectAltNameMatcher(
             san_type="URI" if "://" in s else "DNS", matcher=string_pb2.StringMatcher(exact=s)
@@ -80,7 +89,7 @@ def _common(alpn: tuple[str, ...], trust_domain: str, sans: tuple[str, ...], par
     return tls_pb2.CommonTlsContext(
         alpn_protocols=alpn,
         combined_validation_context=combined,
-        tls_certificate_sds_secret_configs=[_file_secret("default", CERTIFICATE_SDS)],
+        tls_certificate_sds_secret_configs=[_certificate(account)],
         tls_params=params,
     )
 
@@ -96,8 +105,9 @@ def upstream(
 
 
 @lru_cache(maxsize=64)
-def downstream(alpn: tuple[str, ...], trust_domain: str) -> base_pb2.TransportSocket:
-    common = _common(alpn, trust_domain, (), _params(ecdh_curves=CURVES, cipher_suites=CIPHER_LIST))
+def downstream(alpn: tuple[str, ...], trust_domain: str, account: str = "") -> base_pb2.TransportSocket:
+    """``account``: see ``mesh.workloads.Seat``."""
+    common = _common(alpn, trust_domain, (), _params(ecdh_curves=CURVES, cipher_suites=CIPHER_LIST), account)
     context = tls_pb2.DownstreamTlsContext(common_tls_context=common, require_client_certificate=pb.boolean(True))
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=pb.any_of(context))
 

@@ -18,6 +18,7 @@ from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 
 from lateen.mesh.view import Authorization
+from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb
 from lateen.xds.authz import filters
@@ -36,10 +37,15 @@ KINDS = {QUESTION: filters.HTTP_RBAC, CUSTOM: filters.HTTP_EXT, DENY: filters.HT
 """Slot -> the name by which EnvoyFilters refer to such a filter."""
 
 
-@lru_cache(maxsize=4)
-def _slot(name: str) -> hcm.HttpFilter:
+def kind(slot: str) -> str | None:
+    """The name by which EnvoyFilters know the filter of a slot; None for other filters."""
+    return KINDS.get(slot.partition("~")[0])
+
+
+@lru_cache(maxsize=4096)
+def _slot(name: str, workload: str) -> hcm.HttpFilter:
     source = config_source_pb2.ExtensionConfigSource(config_source=pb.ads(), type_urls=_TYPES[name])
-    return hcm.HttpFilter(name=name, config_discovery=source)
+    return hcm.HttpFilter(name=names.of_workload(name, workload), config_discovery=source)
 
 
 def asks(access: Authorization) -> bool:
@@ -50,19 +56,22 @@ def asks(access: Authorization) -> bool:
 def http(chain: Requests) -> list[hcm.HttpFilter]:
     if chain.kind == "outbound":
         return []
-    return [_slot(n) for n in ((QUESTION, CUSTOM, DENY, ALLOW) if chain.asks else (DENY, ALLOW))]
+    return [_slot(n, chain.workload) for n in ((QUESTION, CUSTOM, DENY, ALLOW) if chain.asks else (DENY, ALLOW))]
 
 
 def network(chain: Connections) -> tuple[NetworkFilter, ...]:
     return filters.of_workload(chain.access, chain.access.policies, tcp=True)
 
 
-def extensions(access: Authorization) -> tuple[Resource, ...]:
-    """The contents of a proxy's slots."""
-    out = [_resource(DENY, access, _of(access, "DENY")), _resource(ALLOW, access, _of(access, "ALLOW"))]
+def extensions(access: Authorization, workload: str = "") -> tuple[Resource, ...]:
+    """What the slots of a workload hold."""
+    out = [
+        _resource(DENY, access, _of(access, "DENY"), workload),
+        _resource(ALLOW, access, _of(access, "ALLOW"), workload),
+    ]
     if asks(access):
         mine = _of(access, "CUSTOM")
-        out += [_resource(QUESTION, access, mine), _resource(CUSTOM, access, mine)]
+        out += [_resource(QUESTION, access, mine, workload), _resource(CUSTOM, access, mine, workload)]
     return tuple(out)
 
 
@@ -71,9 +80,10 @@ def _of(access: Authorization, action: str) -> filters.Policies:
 
 
 @lru_cache(maxsize=4096)
-def _resource(slot: str, access: Authorization, policies: filters.Policies) -> Resource:
+def _resource(slot: str, access: Authorization, policies: filters.Policies, workload: str) -> Resource:
     found = filters.of_workload(access, policies, tcp=False)
     at = 1 if slot == CUSTOM else 0
     held = found[at].typed_config if at < len(found) else pb.any_of(rbac_pb2.RBAC())
-    message = extension_pb2.TypedExtensionConfig(name=slot, typed_config=held)
-    return pb.resource(slot, message, tuple(str(p.ref) for p in policies))
+    name = names.of_workload(slot, workload)
+    message = extension_pb2.TypedExtensionConfig(name=name, typed_config=held)
+    return pb.resource(name, message, tuple(str(p.ref) for p in policies))

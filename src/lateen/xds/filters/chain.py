@@ -24,7 +24,9 @@ class Requests:
 
     kind: Kind
     asks: bool = False
-    """Whether a CUSTOM policy asks a provider about requests."""
+    """Whether a CUSTOM policy asks somebody about requests."""
+    workload: str = ""
+    """Whose policies hold, where a proxy has several workloads."""
     dynamic: bool = False
     """Routes may lead to whatever name is asked for."""
 

@@ -16,6 +16,7 @@ from lateen.xds.filters import (
     sni_cluster,
     sni_forward,
     tcp_proxy,
+    workload,
 )
 from lateen.xds.filters.chain import Connections, HttpFilter, NetworkFilter, Requests
 
@@ -28,6 +29,7 @@ HTTP = (
     router.http,  # forwards: nothing can follow it
 )
 NETWORK = (
+    workload.network,  # what all others, and the logs, may read
     authorization.network,
     sni_cluster.network,  # chooses the cluster
     sni_forward.network,  # finds the address

@@ -30,8 +30,8 @@ def _requests(server: GatewayServer, where: Place, seen: Observability) -> Found
     """The chain of a server that routes requests."""
     requests = Requests("gateway", asks=authorization.asks(server.authorization))
     stat = f"outbound_0.0.0.0_{server.target}"
-    manager = http.manager(seen, requests, stat, rds=server.route, place=where)
-    chain = lc.FilterChain(name=server.name, filters=[manager])
+    filters = http.filters(seen, requests, stat, rds=server.route, place=where)
+    chain = lc.FilterChain(name=server.name, filters=filters)
     if server.tls:
         chain.transport_socket.CopyFrom(tls.gateway(server.tls, ALPN, server.trust_domain))
     return server.sni, (), chain

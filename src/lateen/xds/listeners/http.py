@@ -1,4 +1,4 @@
-"""The HTTP connection manager."""
+"""Filter chains that route requests: the HTTP connection manager and what comes before it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from lateen.mesh.proxies import Place
 from lateen.mesh.settings import Observability
 from lateen.xds import pb, telemetry
-from lateen.xds.filters import order
+from lateen.xds.filters import order, workload
 from lateen.xds.filters.chain import Requests
 
 SERVER_NAME = "istio-envoy"
@@ -19,7 +19,7 @@ SERVER_NAME = "istio-envoy"
 _DETAILED = (hcm.HttpConnectionManager.APPEND_FORWARD, hcm.HttpConnectionManager.SANITIZE_SET)
 
 
-def manager(
+def filters(
     seen: Observability,
     chain: Requests,
     stat_prefix: str,
@@ -28,9 +28,9 @@ def manager(
     route: Any = None,
     server: telemetry.Server | None = None,
     place: Place | None = None,
-) -> lc.Filter:
-    """A network filter. Routes come by name (``rds``) or inline (``route``); ``server``: at an inbound chain;
-    ``place``: at a gateway."""
+) -> list[lc.Filter]:
+    """The network filters of a chain that routes requests. Routes come by name (``rds``) or inline (``route``);
+    ``server``: at an inbound chain; ``place``: at a gateway."""
     out = hcm.HttpConnectionManager(
         stat_prefix=stat_prefix,
         http_filters=order.http(chain),
@@ -55,7 +55,8 @@ def manager(
         _client_certificate(out, place.client_certificate)
         # With trusted proxies Envoy also accepts their X-Forwarded-Proto, so that httpsRedirect does not loop.
         out.xff_num_trusted_hops = place.trusted_proxies
-    return lc.Filter(name="envoy.filters.network.http_connection_manager", typed_config=pb.any_of(out))
+    manager = lc.Filter(name="envoy.filters.network.http_connection_manager", typed_config=pb.any_of(out))
+    return [manager] if chain.kind == "inbound" else [workload.slot(seen.workload), manager]
 
 
 def _client_certificate(out: Any, mode: str) -> None:

@@ -74,6 +74,7 @@ def _server(view: InboundView, service: o.Service | None, secure: bool, name: st
         service.host if service else name,
         service.name if service else name,
         view.pod.namespace,
+        view.identity,
     )
 
 
@@ -82,16 +83,16 @@ def _filters(
 ) -> list[Any]:
     """The network filters of connections to a port."""
     server = _server(view, i.service, secure)
-    cluster = names.inbound(i.port.number)
+    cluster = names.inbound(i.port.number, view.seat.name)
     if not is_http:
         option = tcp.option(i.pool)
         return tcp.weighted(seen, ((cluster, 100),), server, option, view.authorization)
     route = virtual_host.inbound(cluster, i.port.number)
-    return [http.manager(seen, _requests(view), f"inbound_{stat}", route=route, server=server)]
+    return http.filters(seen, _requests(view), f"inbound_{stat}", route=route, server=server)
 
 
 def _requests(view: InboundView) -> Requests:
-    return Requests("inbound", asks=authorization.asks(view.authorization))
+    return Requests("inbound", asks=authorization.asks(view.authorization), workload=view.seat.name)
 
 
 def _port_chains(view: InboundView, seen: Observability, i: InboundPort) -> list[Any]:
@@ -107,7 +108,7 @@ def _port_chains(view: InboundView, seen: Observability, i: InboundPort) -> list
         chain = lc.FilterChain(name=name, filters=filters, filter_chain_match=_match(port.number, kind))
         if kind.mesh:
             alpn = ALPN_SERVER if kind.http else tls.ALPN_TCP
-            chain.transport_socket.CopyFrom(tls.downstream(alpn, view.transport.trust_domain))
+            chain.transport_socket.CopyFrom(tls.downstream(alpn, view.transport.trust_domain, view.seat.account))
         out.append(chain)
     return out
 
@@ -143,14 +144,15 @@ def _passthrough(view: InboundView, seen: Observability, port: int | None, mode:
     """Chains that forward to the original destination; ``port`` is None for all ports without chains of their own."""
     out = []
     suffix = "" if port is None else f"-{port}"
+    rest = names.of_workload(names.INBOUND_PASSTHROUGH, view.seat.name)
     for kind in WAYS[("auto", mode)]:
         server = _server(view, None, kind.mesh, names.INBOUND_PASSTHROUGH)
         if kind.http:
-            route = virtual_host.inbound(names.INBOUND_PASSTHROUGH, 0)
+            route = virtual_host.inbound(rest, 0)
             stat = f"{names.INBOUND_PASSTHROUGH}{suffix}"
-            filters = [http.manager(seen, _requests(view), stat, route=route, server=server)]
+            filters = http.filters(seen, _requests(view), stat, route=route, server=server)
         else:
-            filters = tcp.proxy(seen, names.INBOUND_PASSTHROUGH, server, view.authorization)
+            filters = tcp.proxy(seen, rest, server, view.authorization)
         chain = lc.FilterChain(
             name=f"virtualInbound-catchall-http{suffix}" if kind.http else f"virtualInbound{suffix}",
             filters=filters,
@@ -158,7 +160,7 @@ def _passthrough(view: InboundView, seen: Observability, port: int | None, mode:
         )
         if kind.mesh:
             alpn = ALPN_SERVER if kind.http else tls.ALPN_TCP
-            chain.transport_socket.CopyFrom(tls.downstream(alpn, view.transport.trust_domain))
+            chain.transport_socket.CopyFrom(tls.downstream(alpn, view.transport.trust_domain, view.seat.account))
         out.append(chain)
     return out
 
@@ -169,8 +171,8 @@ def _free(view: InboundView, seen: Observability, i: InboundPort) -> Resource:
     for chain in chains:
         chain.filter_chain_match.ClearField("destination_port")
     out = listener_pb2.Listener(
-        name=f"{i.bind}_{i.port.number}",
-        address=pb.address(i.bind, i.port.number),
+        name=names.of_workload(f"{i.bind}_{i.port.number}", view.seat.name),
+        address=pb.address(i.bind, i.port.number, view.seat.network_namespace),
         filter_chains=chains,
         listener_filters=[tcp.tls_inspector(), tcp.http_inspector()],
         traffic_direction="INBOUND",
@@ -187,8 +189,8 @@ def of_view(view: InboundView, seen: Observability) -> tuple[Resource, ...]:
         if not i.bind:
             chains += _port_chains(view, seen, i)
     out = listener_pb2.Listener(
-        name=names.VIRTUAL_INBOUND,
-        address=pb.address("0.0.0.0", ports.INBOUND),
+        name=names.of_workload(names.VIRTUAL_INBOUND, view.seat.name),
+        address=pb.address("0.0.0.0", ports.INBOUND, view.seat.network_namespace),
         filter_chains=chains,
         listener_filters=[tcp.original_dst(), tcp.tls_inspector(), _inspector(view)],
         traffic_direction="INBOUND",

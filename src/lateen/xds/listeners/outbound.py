@@ -35,8 +35,8 @@ def unknown(policy: OutboundPolicy) -> str:
     return names.PASSTHROUGH if policy.mode == "ALLOW_ANY" else names.BLACK_HOLE
 
 
-@lru_cache(maxsize=16)
-def _virtual(seen: Observability, policy: OutboundPolicy) -> Resource:
+@lru_cache(maxsize=256)
+def _virtual(seen: Observability, policy: OutboundPolicy, inside: str) -> Resource:
     hole = lc.FilterChain(
         name="virtualOutbound-blackhole",
         filters=tcp.proxy(seen, names.BLACK_HOLE),
@@ -44,8 +44,8 @@ def _virtual(seen: Observability, policy: OutboundPolicy) -> Resource:
     )
     rest = lc.FilterChain(name="virtualOutbound-catchall-tcp", filters=tcp.proxy(seen, unknown(policy)))
     out = listener_pb2.Listener(
-        name=names.VIRTUAL_OUTBOUND,
-        address=pb.address(ANYWHERE, ports.OUTBOUND),
+        name=names.of_workload(names.VIRTUAL_OUTBOUND, seen.workload),
+        address=pb.address(ANYWHERE, ports.OUTBOUND, inside),
         use_original_dst=pb.boolean(True),
         max_connections_to_accept_per_socket_event=pb.u32(tcp.ACCEPTED_AT_ONCE),
         filter_chains=[hole, rest],
@@ -90,7 +90,7 @@ def _chains(
 
 
 def _listener(
-    seen: Observability, policy: OutboundPolicy, place: Place, requests: bool, hosts: tuple[HostView, ...]
+    seen: Observability, policy: OutboundPolicy, place: Place, requests: bool, hosts: tuple[HostView, ...], inside: str
 ) -> Resource:
     """``requests``: whether HTTP is routed here; ``hosts``: those that match connections."""
     address, port = place
@@ -103,8 +103,8 @@ def _listener(
     if requests:
         # TLS may announce HTTP in its ALPN; only plain text can be routed as HTTP here.
         looks = lc.FilterChainMatch(transport_protocol="raw_buffer", application_protocols=["http/1.1", "h2c"])
-        manager = http.manager(seen, Requests("outbound", dynamic=_dynamic(hosts)), f"outbound_{name}", rds=str(port))
-        chains.append(lc.FilterChain(filter_chain_match=looks, filters=[manager]))
+        routed = http.filters(seen, Requests("outbound", dynamic=_dynamic(hosts)), f"outbound_{name}", rds=str(port))
+        chains.append(lc.FilterChain(filter_chain_match=looks, filters=routed))
     for host in hosts:
         found, mine = _chains(seen, host, port, anywhere, anywhere or len(hosts) > 1)
         origins |= dict.fromkeys(mine)
@@ -119,8 +119,8 @@ def _listener(
         rest = tcp.proxy(seen, unknown(policy))
     by_name = any(c.filter_chain_match.server_names for c in chains)
     out = listener_pb2.Listener(
-        name=name,
-        address=pb.address(address, port),
+        name=names.of_workload(name, seen.workload),
+        address=pb.address(address, port, inside),
         bind_to_port=pb.boolean(False),
         filter_chains=chains,
         default_filter_chain=lc.FilterChain(name="PassthroughFilterChain" if free else "", filters=rest),
@@ -132,19 +132,19 @@ def _listener(
     if not chains:  # Envoy requires a chain besides the default one
         out.filter_chains.append(out.default_filter_chain)
         out.ClearField("default_filter_chain")
-    return pb.resource(name, out, tuple(origins))
+    return pb.resource(out.name, out, tuple(origins))
 
 
 def _dynamic(hosts: tuple[HostView, ...]) -> bool:
     return any(h.resolution == "DYNAMIC_DNS" for h in hosts)
 
 
-def _bound(seen: Observability, bind: Bind) -> Resource:
+def _bound(seen: Observability, bind: Bind, inside: str) -> Resource:
     """A Sidecar's egress listener with an address of its own."""
     name = f"{bind.address}_{bind.port}"
     out = listener_pb2.Listener(
-        name=name,
-        address=pb.address(bind.address, bind.port),
+        name=names.of_workload(name, seen.workload),
+        address=pb.address(bind.address, bind.port, inside),
         bind_to_port=pb.boolean(not bind.captured),
         max_connections_to_accept_per_socket_event=pb.u32(tcp.ACCEPTED_AT_ONCE),
         traffic_direction="OUTBOUND",
@@ -152,9 +152,9 @@ def _bound(seen: Observability, bind: Bind) -> Resource:
     if bind.address.startswith("unix://"):
         out.address.pipe.path = bind.address.removeprefix("unix://")
     if bind.protocol in HTTP:
-        filters = [http.manager(seen, Requests("outbound"), f"outbound_{name}", rds=str(bind.port))]
+        filters = http.filters(seen, Requests("outbound"), f"outbound_{name}", rds=str(bind.port))
         out.filter_chains.add(filters=filters)
-        return pb.resource(name, out)
+        return pb.resource(out.name, out)
     origins: dict[str, None] = {}
     taken = Taken()
     for host in bind.hosts:
@@ -175,7 +175,7 @@ def _bound(seen: Observability, bind: Bind) -> Resource:
         chosen = list(out.default_filter_chain.filters) or tcp.proxy(seen, names.BLACK_HOLE)
         out.ClearField("default_filter_chain")
         out.filter_chains.add(filters=chosen)
-    return pb.resource(name, out, tuple(origins))
+    return pb.resource(out.name, out, tuple(origins))
 
 
 Place = tuple[str, int]
@@ -244,16 +244,17 @@ def plan(view: OutboundView) -> Plan:
     return _shared(("plan", key), lambda: Plan(*key))
 
 
-def resources(plan: Plan, seen: Observability) -> tuple[Resource, ...]:
-    """One listener for each port where requests are routed, one for each address and port of other services."""
+def resources(plan: Plan, seen: Observability, inside: str = "") -> tuple[Resource, ...]:
+    """One listener for each port where requests are routed, one for each address and port of other services.
+    ``inside``: the path of their network namespace, where that is not Envoy's own."""
     requests = {place for part in plan.parts for place in part.requests}
     takers: dict[Place, list[HostView]] = {}
     for place, host in sorted((t for part in plan.parts for t in part.takers), key=lambda t: t[1].host):
         takers.setdefault(place, []).append(host)
-    out = [_virtual(seen, plan.policy)]
+    out = [_virtual(seen, plan.policy, inside)]
     for place in sorted(requests | takers.keys()):
-        key = (seen, plan.policy, place, place in requests, tuple(takers.get(place, ())))
+        key = (seen, plan.policy, place, place in requests, tuple(takers.get(place, ())), inside)
         out.append(_shared(("listener", key), lambda key=key: _listener(*key)))  # type: ignore[misc]
-    bound = [_bound(seen, b) for b in plan.binds]
+    bound = [_bound(seen, b, inside) for b in plan.binds]
     known = {b.name for b in bound}
     return (*(r for r in out if r.name not in known), *bound)

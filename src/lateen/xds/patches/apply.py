@@ -326,8 +326,8 @@ def _managers(work: _Work, chain: Any, http: list[tuple[Patch, Any]], routed: Pa
 
 
 def _called(filter_: Any, name: str) -> bool:
-    """A filter whose configuration is delivered separately can also be named by its kind."""
-    return name in (filter_.name, authorization.KINDS.get(filter_.name))
+    """A filter whose configuration comes by itself is known by its kind, too."""
+    return name in (filter_.name, authorization.kind(filter_.name))
 
 
 _AUTHN = ("envoy.filters.http.jwt_authn", "envoy.filters.http.ext_authz")
@@ -339,9 +339,7 @@ def _end(filters: Any, filter_class: str) -> int:
     which must be last."""
     after = {"AUTHN": _AUTHN, "AUTHZ": _AUTHZ}.get(filter_class)
     if after is not None:
-        return max(
-            (i + 1 for i, f in enumerate(filters) if authorization.KINDS.get(f.name, f.name) in after), default=0
-        )
+        return max((i + 1 for i, f in enumerate(filters) if (authorization.kind(f.name) or f.name) in after), default=0)
     return max(0, len(filters) - 1)
 
 

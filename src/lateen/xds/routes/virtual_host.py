@@ -20,7 +20,7 @@ from lateen.mesh.routing import Route
 from lateen.mesh.settings import OutboundPolicy
 from lateen.mesh.view import DomainSpace, GatewayServer, HostSpace, HostView, OutboundView, Port, Spaces
 from lateen.wire import names
-from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, peer_variable
+from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, peer_key
 from lateen.wire.resource import Resource
 from lateen.xds import pb
 from lateen.xds.routes import action, match
@@ -34,11 +34,10 @@ OPTIONAL_HEADERS = tuple(header for key, header in PEER_HEADERS if key in PEER_F
 
 @lru_cache(maxsize=1)
 def _peer_headers() -> tuple[Any, ...]:
-    """Identify the caller to the server's sidecar; the values come from Envoy's environment, so the bytes are the same
-    for every proxy."""
+    """Tell the server's sidecar who calls; the values are the connection's, so the bytes are everybody's."""
     return tuple(
         base_pb2.HeaderValueOption(
-            header=base_pb2.HeaderValue(key=header, value=f"%ENVIRONMENT({peer_variable(key)})%"),
+            header=base_pb2.HeaderValue(key=header, value=f"%FILTER_STATE({peer_key(key)}:PLAIN)%"),
             append_action="OVERWRITE_IF_EXISTS_OR_ADD",
         )
         for key, header in PEER_HEADERS
