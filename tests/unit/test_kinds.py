@@ -214,6 +214,20 @@ def test_objects_of_two_clusters_are_two_objects():
     assert (str(here), str(there)) == ("Service a/b", "Service a/b@east")
 
 
+def test_the_analysis_tells_objects_of_two_clusters_apart():
+    def service(cluster, number):
+        spec = {"ports": [{"port": number}]}
+        obj = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "a"}, "spec": spec}
+        return Source(obj, cluster=cluster)
+
+    mine, east, west = service("", 80), service("east", 80), service("west", 81)
+    snapshot = Snapshot([mine, east, west])
+    assert snapshot.get("Service", "a", "web") is mine
+    assert len({s.ref for s in snapshot.all("Service")}) == 3
+    (found,) = analyze(snapshot, ["services.MultiClusterServiceAnalyzer"])
+    assert (found.kind.code, found.source.ref) == ("IST0170", "Service a/web@east")
+
+
 def test_no_two_kinds_are_spelled_alike():
     rows = list(kinds.TABLE.values())
     assert len({str(k.id) for k in rows}) == len(rows)

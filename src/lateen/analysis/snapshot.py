@@ -76,8 +76,8 @@ class Source:
 
     @cached_property
     def ref(self) -> str:
-        """Its identity as text: ``Gateway default/web``."""
-        return str(kinds.Ref(*self.id, self.namespace, self.name))
+        """Its identity as text: ``Gateway default/web``, and ``Service default/web@east`` in another cluster."""
+        return str(kinds.Ref(*self.id, self.namespace, self.name, self.cluster))
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,8 @@ class Snapshot:
         unread: Iterable[str] = (),
         secrets: frozenset[str] | None = None,
     ) -> None:
-        self._by_kind: dict[str, dict[tuple[str, str], Source]] = {}
+        self._by_kind: dict[str, dict[tuple[str, str, str], Source]] = {}
+        """By namespace, name and cluster."""
         self._made: dict[str, tuple[Any, frozenset[str]]] = {}
         self._given = {"mesh": mesh, "meshNetworks": networks}
         self.root, self.unread, self.secrets = root, frozenset(unread), secrets
@@ -127,7 +128,7 @@ class Snapshot:
         """Analyzers that could not run, and the kinds that each lacks."""
         for s in sources:
             if s.namespace not in SYSTEM:  # an object from a file replaces the live one of the same name
-                self._by_kind.setdefault(str(s.id), {})[s.namespace, s.name] = s
+                self._by_kind.setdefault(str(s.id), {})[s.namespace, s.name, s.cluster] = s
 
     def replaced(self, changes: Mapping[Key, Source | None], secrets: frozenset[str] | None = None) -> Snapshot:
         """A snapshot with some objects replaced or (None) removed. Indexes over other kinds are kept."""
@@ -138,9 +139,9 @@ class Snapshot:
         for (kind, namespace, name), source in changes.items():
             found = out._by_kind.setdefault(kind, {})
             if source is None:
-                found.pop((namespace, name), None)
+                found.pop((namespace, name, ""), None)
             elif namespace not in SYSTEM:
-                found[namespace, name] = source
+                found[namespace, name, ""] = source
         out._made = {n: (v, read) for n, (v, read) in self._made.items() if not read & touched}
         return out
 
@@ -209,7 +210,7 @@ class Snapshot:
     def get(self, kind: kinds.Kind | str, namespace: str, name: str) -> Source | None:
         spelled = _spelled(kind)
         self.read.add(spelled)
-        return self._by_kind.get(spelled, {}).get((namespace, name))
+        return self._by_kind.get(spelled, {}).get((namespace, name, ""))
 
     def of_namespace(self, kind: kinds.Kind, namespace: str) -> list[Source]:
         def make() -> dict[str, list[Source]]:
