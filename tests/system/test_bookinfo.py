@@ -125,6 +125,29 @@ def test_standard_metrics_have_istios_names_and_labels(mesh):
     ):
         assert label in line, label
     assert "istio_request_duration_milliseconds_bucket" in text
+    line = next(
+        x
+        for x in metrics(mesh, "productpage").splitlines()
+        if x.startswith("istio_requests_total{") and 'reporter="source"' in x and "details" in x
+    )
+    for label in (
+        'source_workload="productpage-v1"',
+        'source_canonical_revision="v1"',
+        'source_app="productpage"',
+        'source_principal="spiffe://cluster.local/ns/default/sa/bookinfo-productpage"',
+        'source_cluster="Kubernetes"',
+        'destination_workload="details-v1"',
+        'destination_principal="spiffe://cluster.local/ns/default/sa/bookinfo-details"',
+    ):
+        assert label in line, label
+
+
+def test_nothing_of_a_workload_stands_in_the_environment_of_its_envoy(mesh):
+    """What Envoy says of a workload comes from istiod: one Envoy may serve several."""
+    script = "tr '\\0' '\\n' < /proc/$(pgrep -x envoy | head -1)/environ"
+    found = mesh.inside("details", "sh", "-c", script, container="istio-proxy").stdout
+    assert "PATH=" in found
+    assert "details" not in found
 
 
 def test_requests_between_sidecars_are_mutual_tls_by_envoys_own_count(mesh):

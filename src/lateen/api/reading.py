@@ -57,10 +57,6 @@ def cluster_name(values: Json) -> str:
     return str(dig(values, "global", "multiCluster", "clusterName") or CLUSTER_NAME)
 
 
-def cluster_network(values: Json) -> str:
-    return str(dig(values, "global", "network") or "")
-
-
 def injector_values(config_map: Json | None) -> Json:
     """The installation's values, as its ConfigMap ``istio-sidecar-injector`` has them; empty where it has none that can
     be read."""

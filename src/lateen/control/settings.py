@@ -43,7 +43,6 @@ class Settings:
             cluster=Cluster(
                 name=given("CLUSTER_ID") or CLUSTER_NAME,
                 domain=given("CLUSTER_DOMAIN") or CLUSTER_DOMAIN,
-                network=given("NETWORK") or "",
             ),
             trust_domain=given("TRUST_DOMAIN") or TRUST_DOMAIN,
             certificate_ttl=ttl,

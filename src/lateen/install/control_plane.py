@@ -50,7 +50,6 @@ def _container(spec: Json, k8s: Json, revision: Revision) -> Json:
         *variables(k8s),
         {"name": "CLUSTER_ID", "value": reading.cluster_name(values)},
         {"name": "CLUSTER_DOMAIN", "value": reading.cluster_domain(values)},
-        {"name": "NETWORK", "value": reading.cluster_network(values)},
     ]
     listened = (ports.CA, ports.XDS, ports.MONITORING, ports.WEBHOOK)
     return {

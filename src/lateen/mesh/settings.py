@@ -77,7 +77,6 @@ class Cluster:
     name: str = CLUSTER_NAME
     domain: str = CLUSTER_DOMAIN
     """The DNS domain of its services."""
-    network: str = ""
 
 
 @dataclass(frozen=True)
