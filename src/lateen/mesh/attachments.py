@@ -112,8 +112,9 @@ class Attachments(Policies):
         )
         return found
 
-    def _service_named(self, name: str, namespace: str) -> o.Service | None:
-        return self.service(self.stands_for(service_host(name, namespace, self.cluster.domain)))
+    def _service_named(self, name: str, namespace: str) -> tuple[str, o.Service | None]:
+        host = service_host(name, namespace, self.cluster.domain)
+        return host, self.service(self.stands_for(host))
 
     # --- outcomes ----------------------------------------------------------------------------------------------
 
