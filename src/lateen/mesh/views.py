@@ -29,12 +29,13 @@ class Views(Outbound):
         self.mesh.advance(objects, others)
 
     def of(self, pod: o.Pod, kind: str, metadata: Mapping[str, str] | None = None) -> View:
-        """Of a proxy that stands beside one workload."""
+        """The view of a proxy that serves one workload."""
         return self.of_proxy(Proxy(kind, (pod,)), metadata)
 
     def of_proxy(self, proxy: Proxy, metadata: Mapping[str, str] | None = None) -> View:
-        """``metadata``: what the proxy says of itself. The same view is the same object. Raises ValueError for several
-        workloads that see different destinations or have different EnvoyFilters: these belong to the whole proxy."""
+        """``metadata``: what the proxy reports about itself. An unchanged view is the same object. Raises ValueError
+        for several workloads that see different destinations or have different EnvoyFilters: these belong to the
+        whole proxy."""
         dns = (metadata or {}).get("DNS_CAPTURE") == "true"
         gateway = proxy.kind == ROUTER
         out, filters = self._of_all(proxy, dns, metadata or {})

@@ -38,7 +38,7 @@ KINDS = {QUESTION: filters.HTTP_RBAC, CUSTOM: filters.HTTP_EXT, DENY: filters.HT
 
 
 def kind(slot: str) -> str | None:
-    """The name by which EnvoyFilters know the filter of a slot; None for other filters."""
+    """The name by which EnvoyFilters refer to a slot's filter; None for other filters."""
     return KINDS.get(slot.partition("~")[0])
 
 
@@ -64,7 +64,7 @@ def network(chain: Connections) -> tuple[NetworkFilter, ...]:
 
 
 def extensions(access: Authorization, workload: str = "") -> tuple[Resource, ...]:
-    """What the slots of a workload hold."""
+    """The contents of a workload's slots."""
     out = [
         _resource(DENY, access, _of(access, "DENY"), workload),
         _resource(ALLOW, access, _of(access, "ALLOW"), workload),

@@ -24,7 +24,7 @@ class Requests:
 
     kind: Kind
     asks: bool = False
-    """Whether a CUSTOM policy asks somebody about requests."""
+    """Whether a CUSTOM policy asks a provider about requests."""
     workload: str = ""
     """Whose policies hold, where a proxy has several workloads."""
     dynamic: bool = False

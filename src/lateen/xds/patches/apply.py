@@ -326,7 +326,7 @@ def _managers(work: _Work, chain: Any, http: list[tuple[Patch, Any]], routed: Pa
 
 
 def _called(filter_: Any, name: str) -> bool:
-    """A filter whose configuration comes by itself is known by its kind, too."""
+    """A filter whose configuration is delivered separately can also be named by its kind."""
     return name in (filter_.name, authorization.kind(filter_.name))
 
 

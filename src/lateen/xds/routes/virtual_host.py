@@ -34,7 +34,8 @@ OPTIONAL_HEADERS = tuple(header for key, header in PEER_HEADERS if key in PEER_F
 
 @lru_cache(maxsize=1)
 def _peer_headers() -> tuple[Any, ...]:
-    """Tell the server's sidecar who calls; the values are the connection's, so the bytes are everybody's."""
+    """Identify the caller to the server's sidecar; the values are those of the connection, so the bytes are the same
+    for every proxy."""
     return tuple(
         base_pb2.HeaderValueOption(
             header=base_pb2.HeaderValue(key=header, value=f"%FILTER_STATE({peer_key(key)}:PLAIN)%"),
