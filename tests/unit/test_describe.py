@@ -61,7 +61,9 @@ def test_an_ingress_that_leads_to_the_service_is_shown_with_its_paths():
     other = Source({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", **obj("far", spec, "elsewhere")})
     ingresses = model(Snapshot([found, other])).ingresses()
     modes = PeerModes([], "istio-system")
-    text = "\n".join(describe.of_service(SERVICE, [], describe.Found([], [], [], [], modes, ingresses)))
+    text = "\n".join(
+        describe.of_service(SERVICE, [], describe.Found([], [], [], [], modes, "cluster.local", ingresses))
+    )
     assert "Ingress: web\n   a.test/r -> reviews:9080\n   whatever no rule takes -> reviews:9080" in text
     assert "Ingress: far" not in text
 
