@@ -140,6 +140,24 @@ def test_an_alias_is_its_service(more):
     more.until(lambda: (more.get("alias:8000/get")[0], more.get("httpbin:8000/get")[0]) == (200, 200), what="no rules")
 
 
+def test_a_rule_leads_to_an_alias_of_a_name_outside_of_the_mesh(more):
+    """A pod's name of a headless service: DNS knows it, the mesh has no such host."""
+    address = more.mesh.get("pod", more.mesh.pod("httpbin", NS), "-n", NS, "-o", "jsonpath={.status.podIP}")
+    outside = f"{address.replace('.', '-')}.headless.{NS}.svc.cluster.local"
+    partner = f"""
+apiVersion: v1
+kind: Service
+metadata: {{name: partner, namespace: {NS}}}
+spec: {{type: ExternalName, externalName: {outside}, ports: [{{name: http, port: 8080}}]}}
+"""
+    route = "[{route: [{destination: {host: partner, port: {number: 8080}}}], headers: {response: {set: {x-way: out}}}}]"
+    with more.applied(partner), more.applied(vs("partner", "httpbin", route)):
+        more.until(lambda: "x-way: out" in more.get("httpbin:8000/get", "-i")[1].lower(), what="the rule's header")
+        assert more.get("httpbin:8000/get")[0] == 200
+        assert more.get("partner:8080/get")[0] == 200, "called directly, it is passed through"
+    more.until(lambda: more.get("httpbin:8000/get")[0] == 200, what="no rules")
+
+
 def test_a_port_without_a_protocol_is_routed_where_it_speaks_http(more):
     with more.applied(
         vs(

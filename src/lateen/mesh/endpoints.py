@@ -23,6 +23,8 @@ class Endpoints(Services):
         port = next((p for p in service.ports if p.port == number), None) if service else None
         if service is None or port is None:
             return ()
+        if service.external_name:
+            return (Instance(service.external_name, number),)
         found: list[Instance] = []
         if not service.resolution:
             for r in self.registries:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from lateen.api import objects as o
@@ -150,9 +151,19 @@ class Outbound:
     ) -> tuple[HostView | None, tuple[EndpointsView, ...]]:
         mesh = self.mesh
         service = mesh.service(host, client.namespace) if client.namespace else mesh.public_service(host)
-        if service is None or service.external_name:
+        if service is not None and service.external_name:
+            service = self._outside(service, client)
+        if service is None:
             return None, ()
         return hosts.of_service(mesh, self.shared, client, service, only, self._seen(client))
+
+    def _outside(self, service: o.Service, client: Client) -> o.Service | None:
+        """An ExternalName service as a host that rules can lead to: outside of the mesh, and only where unknown hosts
+        may be called. Clients that call it by its own name are passed through, as for every unknown host."""
+        if not self.mesh.leads_outside(service):
+            return None
+        policy = _policy(self.mesh, self._sidecar(client), client.namespace)
+        return replace(service, resolution="ALIAS", external=True) if policy.mode == "ALLOW_ANY" else None
 
     # --- what a Sidecar lets see -------------------------------------------------------------------------------
 
@@ -238,6 +249,8 @@ def _claims(part: HostSpace, contested: frozenset[str]) -> tuple[tuple[HostView,
 
 def all_spellings(view: HostView) -> list[str]:
     """The names by which clients call a host, independent of the client."""
+    if not view.called:
+        return []
     return [spelling for _, found in view.names for spelling in found]
 
 

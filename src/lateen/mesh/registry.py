@@ -24,7 +24,7 @@ from lateen.mesh.workloads import Instance, instance
 Entry = o.Resource[ServiceEntry]
 AUTO = ipaddress.ip_network("240.240.0.0/16")
 """Istio's range for hosts that have no address of their own."""
-KNOWN_BY_NAME = ("DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS")
+KNOWN_BY_NAME = ("DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS", "ALIAS")
 
 
 @derived

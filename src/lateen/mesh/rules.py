@@ -245,7 +245,8 @@ class Rules(Endpoints):
         dns = any(s.resolution and not s.all_addresses for s in found)
         default = self.locality
         place = default is not None and bool(default.distribute)
-        out = Interest(namespaces, dns=dns, place=place)
+        outside = any(self.leads_outside(s) for s in found)  # where they may go, a Sidecar says
+        out = Interest(namespaces, dns=dns, place=place, rules=outside)
         if self._rule_levels(host):
             out |= self.rule_interest(host)
         if self._traffic_levels(host):

@@ -114,6 +114,10 @@ class Services(Base):
             seen.add(target)
         return target
 
+    def leads_outside(self, service: o.Service) -> bool:
+        """An ExternalName service of a name that is no host of the mesh."""
+        return bool(service.external_name) and self.stands_for(service.host) == service.host
+
     def is_alias(self, host: str) -> bool:
         found = self.service(host)
         return found is not None and bool(found.external_name)

@@ -77,7 +77,8 @@ class HostView(Cached):
     """Addresses and ranges that clients call it by; empty if it has none."""
     ports: tuple[Port, ...] = field(kw_only=True)
     resolution: str = field(kw_only=True)
-    """As of ServiceEntries; HEADLESS, and RULES for a host that only rules name."""
+    """As of ServiceEntries; HEADLESS; RULES for a host that only rules name; ALIAS for an ExternalName service that only
+    rules lead to."""
     external: bool = field(kw_only=True)
     sans: tuple[str, ...] = field(kw_only=True)
     names: tuple[tuple[str, tuple[str, ...]], ...] = field(kw_only=True)
@@ -96,6 +97,11 @@ class HostView(Cached):
     """Whether localities matter for its load balancing."""
     origins: tuple[str, ...] = field(kw_only=True)
     """The user's objects that it is made from."""
+
+    @property
+    def called(self) -> bool:
+        """Whether clients call it by its own name; else it has clusters alone."""
+        return self.resolution != "ALIAS"
 
     def secured(self, port: int, subset: str) -> Security:
         return next((s for s in self.security if s.port == port and s.subset == subset), Security(port, subset, "none"))

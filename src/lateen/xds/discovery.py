@@ -36,7 +36,7 @@ def apply(cluster: Any, view: HostView, port: Port, subset: str) -> None:
         cluster.cluster_type.name = "envoy.clusters.dynamic_forward_proxy"
         config = forward_pb2.ClusterConfig(dns_cache_config=dns_cache(), allow_insecure_cluster_options=True)
         cluster.cluster_type.typed_config.CopyFrom(pb.any_of(config))
-    elif view.resolution in ("DNS", "DNS_ROUND_ROBIN"):
+    elif view.resolution in ("DNS", "DNS_ROUND_ROBIN", "ALIAS"):
         found = next((e for e in view.inline if e.cluster == cluster.name), None)
         # LOGICAL_DNS requires exactly one endpoint.
         one = view.resolution == "DNS_ROUND_ROBIN" and found is not None and bool(found.endpoints)

@@ -211,7 +211,7 @@ def _listening(part: HostSpace) -> Listening:
     requests: set[Place] = set()
     takers: list[tuple[Place, HostView]] = []
     for host in part.members:
-        if host.resolution == "RULES":
+        if host.resolution == "RULES" or not host.called:
             continue
         own = [a for a in host.addresses if "/" not in a]
         ranges = len(own) < len(host.addresses)

@@ -203,7 +203,8 @@ def _configuration(port: int, policy: OutboundPolicy, everything: bool) -> Resou
 @derived
 def _ports(part: HostSpace) -> tuple[frozenset[int], frozenset[int]]:
     """(ports with routed requests, ports where some host matches everything) of one namespace."""
-    found = {p.number for h in part.members if h.resolution != "RULES" for p in h.ports if p.protocol in ROUTED}
+    called = [h for h in part.members if h.resolution != "RULES" and h.called]
+    found = {p.number for h in called for p in h.ports if p.protocol in ROUTED}
     whole = {p.number for h in part.members if h.host == "*" for p in h.ports}
     return frozenset(found), frozenset(whole)
 
@@ -230,6 +231,7 @@ def hosts(part: DomainSpace) -> tuple[Resource, ...]:
     return tuple(
         of_host(h, port, part.viewer if _has_names_in(h, part.viewer) else "", silent.get(h.host, none))
         for h in part.hosts.members
+        if h.called
         for port in h.ports
         if port.protocol in ROUTED
     )
