@@ -78,7 +78,7 @@ def test_broken_yaml_is_one_sentence_with_its_place(mesh, text, tmp_path):
 def test_deep_yaml_does_not_hurt_the_api_server(mesh):
     async def post():
         async with from_file(mesh.home / "kubeconfig") as client:
-            url = client._base + "/api/v1/namespaces/default/configmaps"
+            url = client.base + "/api/v1/namespaces/default/configmaps"
             headers = {"Content-Type": "application/yaml"}
             async with client.session().post(url, data=b"[" * 100_000, headers=headers) as answer:
                 return answer.status, await answer.text()

@@ -348,7 +348,7 @@ def over_websocket(mesh, path, protocol, talk):
 
     async def main():
         async with from_file(mesh.home / "kubeconfig") as client:
-            url = f"{client._base}/api/v1/namespaces/{NAMESPACE}/pods/{path}"
+            url = f"{client.base}/api/v1/namespaces/{NAMESPACE}/pods/{path}"
             async with client.session().ws_connect(url, protocols=(protocol,)) as ws:
                 assert ws.protocol == protocol
                 return await asyncio.wait_for(talk(ws), 30)

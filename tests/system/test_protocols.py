@@ -150,7 +150,9 @@ kind: Service
 metadata: {{name: partner, namespace: {NS}}}
 spec: {{type: ExternalName, externalName: {outside}, ports: [{{name: http, port: 8080}}]}}
 """
-    route = "[{route: [{destination: {host: partner, port: {number: 8080}}}], headers: {response: {set: {x-way: out}}}}]"
+    route = (
+        "[{route: [{destination: {host: partner, port: {number: 8080}}}], headers: {response: {set: {x-way: out}}}}]"
+    )
     with more.applied(partner), more.applied(vs("partner", "httpbin", route)):
         more.until(lambda: "x-way: out" in more.get("httpbin:8000/get", "-i")[1].lower(), what="the rule's header")
         assert more.get("httpbin:8000/get")[0] == 200

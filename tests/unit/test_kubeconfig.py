@@ -3,6 +3,8 @@
 import asyncio
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 from aiohttp import web
@@ -10,7 +12,7 @@ from aiohttp import web
 from lateen.api import kinds
 from lateen.kit import yamldoc
 from lateen.kube.client import KubeError
-from lateen.kube.kubeconfig import ConfigError, from_file
+from lateen.kube.kubeconfig import ConfigError, from_file, from_files, namespace_of
 
 NAMES = [f"ns-{i}" for i in range(5)]
 
@@ -167,3 +169,77 @@ def test_a_list_whose_pages_expire_is_read_again_in_one_request(tmp_path):
     api = Api()
     api.expired = True
     assert ask(tmp_path, {}, api) == NAMES
+
+
+def files(tmp_path, **contents):
+    """Kubeconfigs with one context, cluster and user each: NAME=(server, token, current context)."""
+    out = []
+    for name, (server, token, current) in contents.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "token").write_text(token)
+        path = folder / "config"
+        path.write_text(
+            yamldoc.dump(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "current-context": current,
+                    "contexts": [
+                        {"name": "shared", "context": {"cluster": "shared", "user": "shared", "namespace": name}},
+                        {"name": name, "context": {"cluster": "shared", "user": name}},
+                    ],
+                    "clusters": [{"name": "shared", "cluster": {"server": server}}],
+                    "users": [
+                        {"name": "shared", "user": {"token": token}},
+                        {"name": name, "user": {"tokenFile": "token"}},
+                    ],
+                }
+            )
+        )
+        out.append(path)
+    return out
+
+
+def test_of_several_kubeconfigs_the_first_one_counts_for_each_name(tmp_path):
+    paths = files(tmp_path, first=("http://first", "1", ""), second=("http://second", "2", "shared"))
+    assert namespace_of(paths) == "first", "the first current context, and the first entry of its name"
+    assert namespace_of(paths[::-1]) == "second"
+
+    async def headers(context):
+        async with from_files(paths, context) as client:
+            return client.base, (await client.headers())["Authorization"]
+
+    assert asyncio.run(headers("shared")) == ("http://first", "Bearer 1")
+    assert asyncio.run(headers("second")) == ("http://first", "Bearer 2"), "a token file lies beside its own kubeconfig"
+
+
+def test_of_several_kubeconfigs_some_may_be_missing_but_not_all(tmp_path):
+    (there,) = files(tmp_path, only=("http://only", "1", "only"))
+    assert namespace_of([tmp_path / "gone", there]) == "default"
+    with pytest.raises(ConfigError, match="gone: no such file"):
+        namespace_of([tmp_path / "gone", tmp_path / "gone too"])
+
+
+def test_a_kubeconfig_that_is_malformed_is_named(tmp_path):
+    (there,) = files(tmp_path, only=("http://only", "1", "only"))
+    bad = tmp_path / "bad"
+    bad.write_text("contexts: {a: b}")
+    with pytest.raises(ConfigError, match=r"bad: contexts is not a list"):
+        namespace_of([there, bad])
+
+
+def lateen(tmp_path, *argv, kubeconfig):
+    environment = os.environ | {"KUBECONFIG": kubeconfig, "HOME": str(tmp_path), "LATEEN_HOME": str(tmp_path / "home")}
+    return subprocess.run(
+        [sys.executable, "-m", "lateen", *argv], capture_output=True, text=True, env=environment, check=False
+    )
+
+
+@pytest.mark.parametrize("command", [("proxy-status",), ("analyze",), ("x", "precheck"), ("pc", "route", "a-pod")])
+def test_a_context_that_does_not_exist_is_an_error_of_every_command(tmp_path, command):
+    paths = files(tmp_path, one=("http://127.0.0.1:1", "1", "one"), two=("http://127.0.0.1:1", "2", ""))
+    done = lateen(tmp_path, *command, "--context", "nope", kubeconfig=os.pathsep.join(map(str, paths)))
+    assert done.returncode == 1
+    assert 'there is no context "nope"; there are: shared, one, two' in done.stderr
+    assert not done.stdout

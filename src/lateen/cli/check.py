@@ -10,11 +10,11 @@ import click
 
 from lateen.cli import checking, checks
 from lateen.cli.base import command
-from lateen.cli.connect import Target, path_of, target_options
+from lateen.cli.connect import Target, paths_of, target_options
 from lateen.cli.output import CliError, colored, colors
 from lateen.cluster.home import Home
 from lateen.kit import jsons
-from lateen.kube.kubeconfig import ConfigError, from_file
+from lateen.kube.kubeconfig import ConfigError, from_files
 
 MARKS = {
     checking.OK: ("√", "32"),
@@ -90,11 +90,11 @@ async def _run(
     target: Target, groups: dict[str, list[tuple[str, checking.Check]]], seen: _Printer
 ) -> list[checking.Result]:
     try:
-        path = path_of(target.kubeconfig)
-        client = from_file(path, target.context)
+        paths = paths_of(target.kubeconfig)
+        client = from_files(paths, target.context)
     except (CliError, ConfigError) as e:
         return await checking.run(groups, checking.Context(None, target.istio_namespace, False, str(e)), seen)
     async with client:
-        embedded = path == Home.default().kubeconfig
+        embedded = Home.default().kubeconfig in paths
         context = checking.Context(client, target.istio_namespace, embedded, only=target.given_namespace)
         return await checking.run(groups, context, seen)

@@ -16,7 +16,7 @@ from lateen.api import kinds
 from lateen.cli.output import BAD_DATA, CliError
 from lateen.cluster.home import Home
 from lateen.kube.client import HttpClient, KubeError, Unreachable
-from lateen.kube.kubeconfig import ConfigError, from_file, namespace_of
+from lateen.kube.kubeconfig import ConfigError, from_files, namespace_of
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -25,20 +25,20 @@ kubeconfig_option = click.option("-c", "--kubeconfig", default=None, help="Kuber
 context_option = click.option("--context", default="", help="The context of the configuration file to use.")
 
 
-def path_of(given: str | None) -> Path:
-    """The kubeconfig to use. Raises CliError if there is none at all."""
+def paths_of(given: str | None) -> list[Path]:
+    """The kubeconfig's files; several where $KUBECONFIG names several. Raises CliError where there is none at all."""
     if given:
         if not Path(given).is_file():
             raise CliError(f"{given}: no such file", BAD_DATA)
-        return Path(given)
-    if env := os.environ.get("KUBECONFIG"):
-        return Path(env.partition(":")[0])
+        return [Path(given)]
+    if named := [Path(p).expanduser() for p in os.environ.get("KUBECONFIG", "").split(os.pathsep) if p]:
+        return named
     embedded = Home.default().kubeconfig
     if embedded.exists():
-        return embedded
+        return [embedded]
     usual = Path.home() / ".kube" / "config"
     if usual.exists():
-        return usual
+        return [usual]
     raise CliError(
         "there is no cluster to talk to; start the embedded one with: lateen cluster start, or name a "
         "configuration with --kubeconfig"
@@ -60,12 +60,37 @@ class Target:
         if self.given_namespace:
             return self.given_namespace
         try:
-            return namespace_of(path_of(self.kubeconfig), self.context)
+            paths = paths_of(self.kubeconfig)
         except CliError:
+            if self.kubeconfig or self.context:
+                raise
             return "default"
+        try:
+            return namespace_of(paths, self.context)
+        except ConfigError as e:
+            raise CliError(str(e)) from e
 
     def run(self, work: Callable[[HttpClient], Awaitable[T]]) -> T:
-        return with_client(self.kubeconfig, work, self.context)
+        """``work`` with a client. Raises CliError, also where the namespace that was named does not exist."""
+
+        async def checked(client: HttpClient) -> T:
+            if self.given_namespace:
+                await _exists(client, self.given_namespace)
+            return await work(client)
+
+        return with_client(self.kubeconfig, checked, self.context)
+
+
+async def _exists(client: HttpClient, namespace: str) -> None:
+    """Whoever may not look is not told."""
+    try:
+        found = await client.get(kinds.NAMESPACE, "", namespace)
+    except KubeError as e:
+        if e.code != 403:
+            raise
+        return
+    if found is None:
+        raise CliError(f'namespace "{namespace}" not found')
 
 
 def complete(kind: kinds.Kind) -> Callable[[click.Context, click.Parameter, str], list[str]]:
@@ -116,7 +141,7 @@ def with_client(given: str | None, work: Callable[[HttpClient], Awaitable[T]], c
     """Run ``work`` with a client. Raises CliError for failures of the API."""
 
     async def main() -> T:
-        async with from_file(path_of(given), context) as client:
+        async with from_files(paths_of(given), context) as client:
             return await work(client)
 
     try:

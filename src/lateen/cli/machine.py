@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,10 @@ def config() -> None:
 @target_options
 def config_list(target: Target) -> None:
     """List the options that have defaults, and where they come from."""
-    from lateen.cli.connect import path_of
+    from lateen.cli.connect import paths_of
 
     try:
-        where = str(path_of(target.kubeconfig))
+        where = os.pathsep.join(map(str, paths_of(target.kubeconfig)))
     except CliError:
         where = "<none>"
     rows = [

@@ -90,7 +90,9 @@ def precheck(target: Target) -> None:
     async def work(client: HttpClient) -> list[Message]:
         try:
             crds, _ = await client.list(kinds.CRD)
-        except KubeError:
+        except KubeError as e:
+            if e.code != 404:  # what may not be read cannot be found free of issues
+                raise
             crds = []
         sources = [Source({"kind": "CustomResourceDefinition", **c}) for c in crds]
         return [

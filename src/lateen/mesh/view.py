@@ -77,8 +77,8 @@ class HostView(Cached):
     """Addresses and ranges that clients call it by; empty if it has none."""
     ports: tuple[Port, ...] = field(kw_only=True)
     resolution: str = field(kw_only=True)
-    """As of ServiceEntries; HEADLESS; RULES for a host that only rules name; ALIAS for an ExternalName service that only
-    rules lead to."""
+    """As of ServiceEntries; HEADLESS; RULES for a host that only rules name; ALIAS for an ExternalName service that
+    rules alone lead to."""
     external: bool = field(kw_only=True)
     sans: tuple[str, ...] = field(kw_only=True)
     names: tuple[tuple[str, tuple[str, ...]], ...] = field(kw_only=True)

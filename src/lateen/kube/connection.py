@@ -1,0 +1,148 @@
+"""The connection to an API server: TLS, credentials, one request and its answer."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Self
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from lateen.kit import jsons
+from lateen.kube.auth import Auth, AuthError, Fixed
+from lateen.kube.errors import KubeError, Unreachable
+
+MAX_LINE = 8 * 1024 * 1024
+
+
+class Connection:
+    """HTTPS; ``context`` may have a client certificate."""
+
+    def __init__(
+        self, base: str, context: ssl.SSLContext, auth: Auth | None = None, proxy: str = "", tls_name: str = ""
+    ) -> None:
+        """``tls_name``: the name in the server's certificate, if it is not the host's."""
+        url = URL(base)
+        self.url, self.tls_name = url, tls_name
+        self._resolver = _Elsewhere(tls_name, str(url.host)) if tls_name else None
+        self.base = str(url.with_host(tls_name) if tls_name else url).rstrip("/")
+        self.context, self.auth, self.proxy = context, auth or Fixed(), proxy or None
+        self._session: aiohttp.ClientSession | None = None
+        self.warnings: list[str] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        if self._session:
+            await self._session.close()
+            self._session = None
+
+    async def headers(self, more: dict[str, str] | None = None) -> dict[str, str]:
+        try:
+            return {"Accept": "application/json", **(more or {}), **await self.auth.headers()}
+        except AuthError as e:
+            raise KubeError(401, "Unauthorized", str(e)) from e
+
+    def session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(ssl=self.context, limit=64, resolver=self._resolver)
+            self._session = aiohttp.ClientSession(connector=connector, read_bufsize=MAX_LINE, proxy=self.proxy)
+        return self._session
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        query: dict[str, str] | None = None,
+        content_type: str = "application/json",
+        timeout: float = 30.0,
+        accept: str = "application/json",
+    ) -> Any:
+        """Send one request; returns the decoded response. Raises KubeError and Unreachable."""
+        try:
+            return await self._call(method, path, body, query, content_type, timeout, accept)
+        except KubeError as e:
+            if e.code != 401 or not self.auth.refused():
+                raise
+        return await self._call(method, path, body, query, content_type, timeout, accept)  # with new credentials
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        query: dict[str, str] | None,
+        content_type: str,
+        timeout: float,
+        accept: str,
+    ) -> Any:
+        session = self.session()
+        try:
+            async with session.request(
+                method,
+                self.base + path,
+                params=query,
+                data=None if body is None else jsons.dumps(body),
+                headers=await self.headers({"Content-Type": content_type, "Accept": accept}),
+                timeout=aiohttp.ClientTimeout(total=timeout),
+            ) as response:
+                raw = await response.read()
+                self.warnings += [_warning(w) for w in response.headers.getall("Warning", [])]
+                if response.status >= 400:
+                    raise error_of(response.status, raw)
+                return jsons.loads(raw) if response.content_type == "application/json" else raw
+        except (aiohttp.ClientError, TimeoutError) as e:
+            raise self.unreachable(e) from e
+
+    def unreachable(self, e: Exception) -> Unreachable:
+        return Unreachable(f"the Kubernetes API at {self.base} does not answer: {str(e) or 'timeout'}")
+
+    async def clock(self) -> datetime | None:
+        """The API's time, in whole seconds; None if it does not send it."""
+        try:
+            limit = aiohttp.ClientTimeout(total=10)
+            async with self.session().get(
+                self.base + "/version", headers=await self.headers(), timeout=limit
+            ) as answer:
+                return parsedate_to_datetime(answer.headers["Date"])
+        except (KeyError, ValueError):
+            return None
+        except (aiohttp.ClientConnectionError, TimeoutError) as e:
+            raise self.unreachable(e) from e
+
+
+class _Elsewhere(AbstractResolver):
+    """Resolves one name to the address of another host."""
+
+    def __init__(self, name: str, host: str) -> None:
+        self._name, self._host, self._inner = name, host, aiohttp.DefaultResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await self._inner.resolve(self._host if host == self._name else host, port, family)
+        return [{**r, "hostname": host} for r in found]
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+def error_of(code: int, raw: bytes) -> KubeError:
+    try:
+        status = jsons.loads(raw)
+        return KubeError(code, str(status.get("reason", "")), str(status.get("message", "")))
+    except (ValueError, AttributeError):
+        return KubeError(code, "", raw[:300].decode(errors="replace") or f"HTTP {code}")
+
+
+def _warning(header: str) -> str:
+    return header.partition('"')[2].rstrip('"').replace('\\"', '"')

@@ -1,0 +1,15 @@
+"""What can go wrong with the Kubernetes API."""
+
+from __future__ import annotations
+
+
+class KubeError(Exception):
+    """The API refused a request: code, reason and message of its Status."""
+
+    def __init__(self, code: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.code, self.reason, self.message = code, reason, message
+
+
+class Unreachable(OSError):
+    """No API server answered; the message has its address."""
