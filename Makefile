@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 CONSOLE := src/lateen/console/static/index.html
 
-.PHONY: help setup demo down test unit conformance system check bench clean lock console wheel fuzz
+.PHONY: help setup demo down test unit conformance system clients check bench clean lock console wheel fuzz
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -49,6 +49,9 @@ system: console ## tests with the real Envoy, kubectl and namespaces
 	$(BIN)/python -m pytest tests/system
 
 test: check unit conformance system ## all tests
+
+clients: setup ## tests with clients that others have made, as far as they are installed (istioctl: LATEEN_TEST_ISTIOCTL)
+	$(BIN)/python -m pytest tests/clients -rs
 
 fuzz: setup ## 10,000 mutated manifests and reviews against the API server: no 5xx, at most 300 MB
 	$(BIN)/python tests/unit/mutants.py --count 10000 --seconds 300
