@@ -1,6 +1,7 @@
 """Injected pods in a real cluster: probes past the proxy, gateways by injection, the user's own proxy container."""
 
 import json
+import os
 
 import pytest
 
@@ -232,3 +233,84 @@ def test_a_native_sidecar_is_ready_before_the_users_init_containers_run(probed):
     found = json.loads(probed.get("pod", "native", "-n", "probed", "-o", "json"))
     assert [c["name"] for c in found["spec"]["initContainers"]] == ["istio-init", "istio-proxy", "early"]
     assert [c["name"] for c in found["spec"]["containers"]] == ["main"]
+
+
+SEEN = """
+apiVersion: v1
+kind: Namespace
+metadata: {name: seen, labels: {istio-injection: enabled}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: server, namespace: seen}
+spec: {selector: {app: server}, ports: [{name: http, port: 8000}, {name: tcp, port: 9000}]}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: server
+  namespace: seen
+  labels: {app: server}
+  annotations: {sidecar.istio.io/interceptionMode: TPROXY}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: curlimages/curl
+    command:
+    - python3
+    - -c
+    - |
+      import http.server, socketserver, threading
+      class Page(http.server.BaseHTTPRequestHandler):
+          protocol_version = "HTTP/1.1"
+          def do_GET(self):
+              said = f"{self.client_address[0]} {self.headers.get('x-forwarded-client-cert', '-')}".encode()
+              self.send_response(200); self.send_header("content-length", str(len(said))); self.end_headers()
+              self.wfile.write(said)
+      class Line(socketserver.StreamRequestHandler):
+          def handle(self):
+              self.wfile.write(self.client_address[0].encode())
+      tcp = socketserver.ThreadingTCPServer(("0.0.0.0", 9000), Line)
+      threading.Thread(target=tcp.serve_forever, daemon=True).start()
+      http.server.ThreadingHTTPServer(("0.0.0.0", 8000), Page).serve_forever()
+    readinessProbe: {httpGet: {path: /, port: 8000}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: client, namespace: seen, labels: {app: client}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers: [{name: main, image: curlimages/curl, command: [sleep, infinity]}]
+"""
+
+
+def test_with_tproxy_an_application_sees_its_clients_addresses(mesh):
+    """Over mutual TLS, for requests and for connections, and also when it calls itself."""
+    mesh.apply(SEEN)
+    try:
+        mesh.kubectl("wait", "-n", "seen", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
+        addresses = {
+            name: mesh.get("pod", name, "-n", "seen", "-o", "jsonpath={.status.podIP}") for name in ("client", "server")
+        }
+        init = mesh.kubectl("logs", "-n", "seen", "server", "-c", "istio-init").stdout
+        if os.geteuid() != 0:
+            assert "TPROXY is not possible here" in init
+            return
+        assert "by TPROXY" in init
+
+        def asked(name, url, *more):
+            return mesh.kubectl(
+                "exec", "-n", "seen", name, "-c", "main", "--", "curl", "-sS", "-m", "5", *more, url, ok=False
+            ).stdout.split(" ")
+
+        seen = mesh.until(
+            lambda: (a := asked("client", "http://server:8000/"))[0] == addresses["client"] and a, what="the address"
+        )
+        assert "spiffe://cluster.local/ns/seen/" in seen[1]
+        assert asked("client", "telnet://server:9000")[0] == addresses["client"]
+        assert asked("server", "http://server:8000/")[0] == addresses["server"]
+        assert asked("server", f"http://{addresses['server']}:8000/")[0] == addresses["server"]
+        assert asked("server", "http://127.0.0.1:8000/")[0] == "127.0.0.1"
+    finally:
+        mesh.kubectl("delete", "namespace", "seen", "--wait=false")

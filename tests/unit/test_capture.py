@@ -67,3 +67,22 @@ def test_dns_is_redirected_where_the_proxys_settings_ask_for_it():
     assert capture.parse([], dns=True).dns
     assert not capture.parse([]).dns
     assert not capture.parse(["--redirect-dns=false"], dns=True).dns
+
+
+def test_tproxy_leaves_inbound_addresses_alone_and_knows_the_proxy_by_its_group():
+    made = capture.rules(capture.parse([*ARTICLE, "-m", "TPROXY"]))
+    nat, mangle = made.split("*mangle\n")
+    assert "PREROUTING -p tcp -j ISTIO_INBOUND" not in nat
+    assert "--uid-owner" not in made
+    assert "-A ISTIO_INBOUND -p tcp -j ISTIO_TPROXY" in mangle
+    assert "-j TPROXY --tproxy-mark 1337 --on-port 15006" in mangle
+    first = mangle.index("--dport 15021 -j RETURN")
+    assert first < mangle.index("-j ISTIO_TPROXY\n"), "the health port is not captured"
+    guard = nat.index("-o lo -m mark --mark 1337 -j RETURN")
+    assert guard < nat.index("-j ISTIO_IN_REDIRECT\n-A ISTIO_OUTPUT"), "what goes to the application does not come back"
+
+
+def test_tproxy_of_some_ports_only():
+    mangle = capture.mangle(capture.parse(["-m", "TPROXY", "-b", "8080,9090"]))
+    assert mangle.count("-j ISTIO_TPROXY") == 2
+    assert "*mangle" not in capture.rules(capture.parse(["-m", "TPROXY", "-b", ""]))

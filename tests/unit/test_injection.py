@@ -502,3 +502,28 @@ def test_the_patch_of_a_webhook_leads_from_the_pod_to_its_injected_form():
         else:
             out[part][key] = step["value"]
     assert out == after
+
+
+@pytest.mark.parametrize(
+    ("annotations", "mesh", "port"),
+    [
+        ({"status.sidecar.istio.io/port": "15099"}, {}, 15099),
+        ({}, {"defaultConfig": {"statusPort": 15098}}, 15098),
+        ({"proxy.istio.io/config": "statusPort: 15097"}, {"defaultConfig": {"statusPort": 15098}}, 15097),
+        ({}, {}, 15020),
+    ],
+)
+def test_probes_scrapes_and_the_redirection_agree_on_the_agents_port(annotations, mesh, port):
+    probe = {"httpGet": {"path": "/", "port": 80}}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "a", "annotations": {"prometheus.io/scrape": "true", **annotations}},
+        "spec": {"containers": [{"name": "app", "image": "b", "readinessProbe": probe}]},
+    }
+    made = pods.inject(pod, "default", pods.settings({}, mesh))
+    spec = {c["name"]: c for c in (*made["spec"]["containers"], *made["spec"]["initContainers"])}
+    assert spec["app"]["readinessProbe"]["httpGet"]["port"] == port
+    assert made["metadata"]["annotations"]["prometheus.io/port"] == str(port)
+    excluded = spec["istio-init"]["args"][spec["istio-init"]["args"].index("-d") + 1]
+    assert excluded == f"15090,15021,{port}"

@@ -151,6 +151,7 @@ def test_the_ledger_names_fields_that_exist():
 
 SPECIAL = {
     "outboundTrafficPolicy.mode": "REGISTRY_ONLY",
+    "inboundTrafficPolicy.mode": "LOCALHOST",
     "lateen.telemetry": "lean",
     "lateen.http2": False,
     "ingressControllerMode": "OFF",

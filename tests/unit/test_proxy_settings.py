@@ -12,7 +12,10 @@ from lateen.api import kinds
 from lateen.api.mesh.reading import mesh_config
 from lateen.mesh import proxies
 from lateen.mesh.configuration import settings
+from lateen.mesh.model import Mesh
+from lateen.mesh.views import Views
 from lateen.wire import names
+from lateen.xds.generate import generate
 
 GATEWAY = """
 kind: Gateway
@@ -87,3 +90,28 @@ def test_a_gateways_topology_comes_from_its_annotation(tmp_path):
 )
 def test_a_proxy_is_ready_once_it_has_taken_clusters_and_listeners(counters, wanted):
     assert updated(counters) is wanted
+
+
+def made(kind, metadata=None, text="{}"):
+    """Resources of a sidecar, decoded, by name; ``text`` is the mesh configuration."""
+    found = mesh.objects(config=settings(mesh_config(text), "istio-system"))
+    sets = generate(Views(Mesh(found)).of(found.pods[("default", "reviews-v1")], "sidecar", metadata))
+    return {n: judge.message(kind, r) for s in sets[getattr(names, kind)] for n, r in s.resources.items()}
+
+
+def test_with_tproxy_the_inbound_listener_is_transparent():
+    plain = made("LDS")[names.VIRTUAL_INBOUND]
+    assert not plain.HasField("transparent")
+    found = made("LDS", {"INTERCEPTION_MODE": "TPROXY"})[names.VIRTUAL_INBOUND]
+    assert found.transparent.value
+    filters = [f.name.rpartition(".")[2] for f in found.listener_filters]
+    assert filters.index("original_src") == filters.index("original_dst") + 1
+    assert len(filters) == len(plain.listener_filters) + 1
+
+
+def test_inbound_requests_go_to_localhost_where_the_mesh_says_so():
+    cluster = made("CDS", text="inboundTrafficPolicy: {mode: LOCALHOST}")["inbound|9080||"]
+    address = cluster.load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address
+    assert (address.address, address.port_value) == ("127.0.0.1", 9080)
+    assert not cluster.HasField("upstream_bind_config"), "connections to 127.0.0.1 are not captured"
+    assert made("CDS", text="inboundTrafficPolicy: {mode: PASSTHROUGH}")["inbound|9080||"].upstream_bind_config

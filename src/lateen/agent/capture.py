@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lateen.wire import ports
 
@@ -31,8 +31,11 @@ class Capture:
     exclude_interfaces: str = ""
     dns: int = 0
     """The port that DNS is redirected to; 0 for none."""
+    gid: int = ports.PROXY_UID
     tproxy: bool = False
-    """TPROXY was asked for; the rules are those of REDIRECT."""
+    """Inbound connections keep the client's address: TPROXY instead of REDIRECT."""
+    by_group: bool = False
+    """The proxy is root, as for TPROXY, so it is known by its group."""
     validate: bool = False
     """A CNI plugin has written the rules; only check that they work."""
 
@@ -76,7 +79,7 @@ def parse(arguments: list[str], mark: int | None = None, dns: bool = False) -> C
         if flag == "-m":
             if value not in ("REDIRECT", "TPROXY"):
                 raise UsageError(f"-m {value}: must be REDIRECT or TPROXY")
-            values["tproxy"] = value == "TPROXY"
+            values["tproxy"] = values["by_group"] = value == "TPROXY"
         elif flag in _FLAGS:
             name = _FLAGS[flag]
             values[name] = int(value) if name in ("outbound", "inbound", "uid") else value
@@ -90,9 +93,58 @@ def _items(text: str) -> list[str]:
 
 
 def rules(c: Capture) -> str:
-    """The nat table in the format of iptables-restore. Pure."""
-    own = f"-m mark --mark {c.mark}" if c.mark is not None else f"-m owner --uid-owner {c.uid}"
-    other = f"-m mark ! --mark {c.mark}" if c.mark is not None else f"-m owner ! --uid-owner {c.uid}"
+    """The tables in the format of iptables-restore. Pure."""
+    return nat(c) + (mangle(c) if c.tproxy and c.include_ports else "")
+
+
+def mangle(c: Capture) -> str:
+    """Inbound connections by TPROXY. Packets for the proxy's sockets are marked, and routed to the loopback interface
+    by a table of their own; what the proxy sends to the application with the client's address has the same mark."""
+    mark, mine = f"-m mark --mark {ports.TPROXY_MARK}", f"-m owner --gid-owner {c.gid}"
+    out = [
+        "*mangle",
+        ":PREROUTING ACCEPT [0:0]",
+        ":OUTPUT ACCEPT [0:0]",
+        ":ISTIO_INBOUND - [0:0]",
+        ":ISTIO_DIVERT - [0:0]",
+        ":ISTIO_TPROXY - [0:0]",
+        f"-A ISTIO_DIVERT -j MARK --set-mark {ports.TPROXY_MARK}",
+        "-A ISTIO_DIVERT -j ACCEPT",
+        f"-A ISTIO_TPROXY ! -d 127.0.0.1/32 -p tcp -j TPROXY --tproxy-mark {ports.TPROXY_MARK} --on-port {c.inbound}",
+    ]
+    for name in _items(c.exclude_interfaces):
+        out += [f"-A PREROUTING -i {name} -j RETURN", f"-A OUTPUT -o {name} -j RETURN"]
+    out += [
+        "-A PREROUTING -p tcp -j ISTIO_INBOUND",
+        f"-A PREROUTING -p tcp {mark} -j CONNMARK --save-mark",
+        f"-A ISTIO_INBOUND -p tcp {mark} -j RETURN",
+        "-A ISTIO_INBOUND -p tcp -s 127.0.0.6/32 -i lo -j RETURN",
+        # the application calls itself by its address
+        f"-A ISTIO_INBOUND -p tcp -i lo -m mark ! --mark {ports.TPROXY_OWN_MARK} -j RETURN",
+        "-A ISTIO_INBOUND -p tcp --dport 15008 -j RETURN",
+    ]
+    everything = c.include_ports == "*"
+    if everything:
+        out += [f"-A ISTIO_INBOUND -p tcp --dport {p} -j RETURN" for p in _items(c.exclude_ports)]
+    for port in [""] if everything else [f" --dport {p}" for p in _items(c.include_ports)]:
+        established = "-m conntrack --ctstate RELATED,ESTABLISHED"
+        out.append(f"-A ISTIO_INBOUND -p tcp{port} {established} -j ISTIO_DIVERT")
+        out.append(f"-A ISTIO_INBOUND -p tcp{port} -j ISTIO_TPROXY")
+    out += [
+        f"-A OUTPUT -p tcp -o lo {mark} -j RETURN",
+        f"-A OUTPUT ! -d 127.0.0.1/32 -p tcp -o lo {mine} -j MARK --set-mark {ports.TPROXY_OWN_MARK}",
+        f"-A OUTPUT -p tcp -m connmark --mark {ports.TPROXY_MARK} -j CONNMARK --restore-mark",
+    ]
+    return "\n".join([*out, "COMMIT", ""])
+
+
+def nat(c: Capture) -> str:
+    if c.mark is not None:
+        own, other = f"-m mark --mark {c.mark}", f"-m mark ! --mark {c.mark}"
+    elif c.by_group:
+        own, other = f"-m owner --gid-owner {c.gid}", f"-m owner ! --gid-owner {c.gid}"
+    else:
+        own, other = f"-m owner --uid-owner {c.uid}", f"-m owner ! --uid-owner {c.uid}"
     out = [
         "*nat",
         ":PREROUTING ACCEPT [0:0]",
@@ -111,7 +163,7 @@ def rules(c: Capture) -> str:
         ranges = [""] if c.include_ranges == "*" else [f" -d {r}" for r in _items(c.include_ranges)]
         out += [f"-A PREROUTING -i {name} -p tcp{r} -j ISTIO_REDIRECT" for r in ranges]
         out.append(f"-A PREROUTING -i {name} -j RETURN")
-    if c.include_ports:
+    if c.include_ports and not c.tproxy:
         out.append("-A PREROUTING -p tcp -j ISTIO_INBOUND")
         out.append("-A ISTIO_INBOUND -p tcp --dport 15008 -j RETURN")
         if c.include_ports == "*":
@@ -128,6 +180,8 @@ def rules(c: Capture) -> str:
     out += [f"-A ISTIO_OUTPUT -p tcp --dport {p} -j RETURN" for p in _items(c.exclude_outbound_ports)]
     out += [
         "-A ISTIO_OUTPUT -s 127.0.0.6/32 -o lo -j RETURN",
+        # what the proxy sends to the application with its client's address
+        *([f"-A ISTIO_OUTPUT -o lo -m mark --mark {ports.TPROXY_MARK} -j RETURN"] if c.tproxy else []),
         # the proxy connects to its own workload by its address: redirect to the inbound listener
         f"-A ISTIO_OUTPUT ! -d 127.0.0.1/32 -o lo -p tcp ! --dport 15008 {own} -j ISTIO_IN_REDIRECT",
         f"-A ISTIO_OUTPUT -o lo {other} -j RETURN",
@@ -149,22 +203,53 @@ def rules(c: Capture) -> str:
 
 def install(c: Capture) -> None:
     """Write the rules. Raises SystemExit with a sentence if that fails."""
+    if c.tproxy and (why := _no_tproxy(c)):
+        print(f"TPROXY is not possible here ({why}): connections are redirected as with REDIRECT, and the application")
+        print("does not see the client's address")
+        c = replace(c, tproxy=False)
+    failed = _restore(rules(c))
+    if failed:
+        sys.exit(f"istio-iptables: {failed} (the container needs the capability NET_ADMIN)")
+    how = "by TPROXY" if c.tproxy else "redirected"
+    print(f"redirected: outbound to {c.outbound}; inbound {how} to {c.inbound}; except what the proxy itself sends")
+
+
+def _restore(text: str, *options: str) -> str:
+    """The error message; empty on success."""
+    return _run(["iptables-restore", "-w", "10", "--noflush", *options], text)
+
+
+def _run(command: list[str], text: str = "") -> str:
     try:
-        done = subprocess.run(
-            ["iptables-restore", "-w", "10", "--noflush"],
-            input=rules(c),
-            text=True,
-            capture_output=True,
-            timeout=30,
-            check=False,
-        )
+        done = subprocess.run(command, input=text, text=True, capture_output=True, timeout=30, check=False)
     except FileNotFoundError:
-        sys.exit("istio-iptables: iptables-restore is not installed in this image")
-    if done.returncode != 0:
-        sys.exit(f"istio-iptables: {done.stderr.strip()} (the container needs the capability NET_ADMIN)")
-    if c.tproxy:
-        print("TPROXY: connections are redirected as with REDIRECT; the application does not see the client's address")
-    print(f"redirected: outbound to {c.outbound}, inbound to {c.inbound}, except for what the proxy itself sends")
+        return f"{command[0]} is not installed in this image"
+    return done.stderr.strip() or f"{command[0]} failed" if done.returncode else ""
+
+
+def _no_tproxy(c: Capture) -> str:
+    """Why there is no TPROXY; the routes for it where there is."""
+    if c.mark is not None:
+        return "without root on the host, the proxy is known by the mark that TPROXY needs"
+    if failed := _restore(mangle(c), "--test"):
+        return failed
+    for command in (f"ip rule add {ROUTES}", f"ip route replace local default dev lo table {ports.TPROXY_TABLE}"):
+        if (failed := _run(command.split())) and "File exists" not in failed:
+            return failed
+    return ""
+
+
+ROUTES = f"fwmark {ports.TPROXY_MARK} lookup {ports.TPROXY_TABLE}"
+
+
+def transparent() -> bool:
+    """Whether the pod's connections come by TPROXY: istio-iptables or a CNI plugin has made routes for it."""
+    try:
+        done = subprocess.run(["ip", "rule"], text=True, capture_output=True, timeout=10, check=False)
+    except OSError:
+        return False
+    found = f"lookup {ports.TPROXY_TABLE}"
+    return any("fwmark" in line and line.rstrip().endswith(found) for line in done.stdout.splitlines())
 
 
 def validate(c: Capture) -> None:

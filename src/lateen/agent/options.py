@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lateen.agent import capture
 from lateen.api.domain import CLUSTER_DOMAIN, TRUST_DOMAIN, service_suffix
 from lateen.wire import ports
 from lateen.wire.node import ISTIO_VERSION, NodeId
 
 PODINFO = Path("/etc/istio/pod")
 STATUS_PORT = "status.sidecar.istio.io/port"
+INTERCEPTION = "ISTIO_META_INTERCEPTION_MODE"
 _FLAGS = {
     "--domain": "the DNS domain of the pod's namespace",
     "--concurrency": "Envoy's worker threads; 0 for one per core",
@@ -130,6 +132,8 @@ def read(arguments: list[str], mark: int | None) -> tuple[Options, Log]:
     env = dict(os.environ)
     config = _object(env.get("PROXY_CONFIG"), "PROXY_CONFIG")
     annotations = _podinfo("annotations")
+    if env.get(INTERCEPTION) == "TPROXY" and not capture.transparent():
+        env[INTERCEPTION] = "REDIRECT"  # what istio-iptables did instead, and what istiod must go by
     port = annotations.get(STATUS_PORT) or config.get("statusPort") or ports.MERGED_METRICS
     options = Options(
         kind=kind,

@@ -171,7 +171,6 @@ def _names(text: str) -> None:
 
 def _mode(text: str) -> str:
     return {
-        "TPROXY": "connections are redirected as with REDIRECT: the application does not see the client's address",
         "NONE": "nothing is redirected: only listeners of a Sidecar with captureMode NONE receive traffic",
     }.get(text, "")
 

@@ -7,12 +7,12 @@ import asyncio
 import click
 
 from lateen.api import kinds
-from lateen.api.reading import INJECTION, PROXY, has_proxy, opted
+from lateen.api.reading import INJECTION, has_proxy, opted
 from lateen.cli import pods
 from lateen.cli.base import Group, command
 from lateen.cli.connect import Target, complete, target_options
 from lateen.cli.output import USAGE, CliError, wide_table
-from lateen.kit import selectors
+from lateen.kit import jsons, selectors
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient
 
@@ -75,6 +75,28 @@ def check_inject(target: Target, name: str | None, labels: str) -> None:
     click.echo(wide_table(target.run(work)))
 
 
+async def _images(client: HttpClient) -> dict[str, str]:
+    """Revision -> the proxy's image that its injector uses."""
+    found, _ = await client.list(kinds.CONFIG_MAP, labels="app=istio-sidecar-injector")
+    out = {}
+    for c in found:
+        try:
+            values = jsons.loads(dig(c, "data", "values", default="{}"))
+        except ValueError:
+            continue
+        hub, tag = dig(values, "global", "hub"), dig(values, "global", "tag")
+        image = str(dig(values, "global", "proxy", "image", default=""))
+        out[revision_of(c)] = image if "/" in image else f"{hub}/{image}:{tag}"
+    return out
+
+
+def _injected_by(pod: Json) -> str:
+    """The revision whose injector has added the pod's proxy; a gateway has it as a label."""
+    meta = pod["metadata"]
+    found = dig(meta, "annotations", REVISION) or dig(meta, "labels", REVISION)
+    return str(found or "default")
+
+
 @click.group(
     cls=Group,
     entries={"list": ("lateen.cli.injection:injector_list", "List namespaces and pods with their injectors.")},
@@ -102,20 +124,18 @@ def injector_list(target: Target) -> None:
             counts: dict[str, int] = {}
             for p in every:
                 if p["metadata"]["namespace"] == name and has_proxy(p):
-                    key = str(dig(p, "metadata", "labels", REVISION, default="default"))
+                    key = _injected_by(p)
                     counts[key] = counts.get(key, 0) + 1
             shown = ", ".join(f"{k}: {n}" for k, n in sorted(counts.items())) or "<no-istio-sidecars>"
             upper.append([name, revision_of(chosen[0][0]), shown])
             for c, _ in chosen:
                 lower.setdefault(c["metadata"]["name"], []).append(name)
         down = [["NAMESPACES", "INJECTOR-HOOK", "ISTIO-REVISION", "SIDECAR-IMAGE"]]
-        image = next(
-            (c["image"] for p in every for c in dig(p, "spec", "containers", default=[]) if c["name"] == PROXY),
-            "<unknown>",
-        )
+        images = await _images(client)
         for config in {c["metadata"]["name"]: c for c, _ in found}.values():
             names = ",".join(sorted(set(lower.get(config["metadata"]["name"], [])))) or "DOES NOT AUTOINJECT"
-            down.append([names, config["metadata"]["name"], revision_of(config), image])
+            revision = revision_of(config)
+            down.append([names, config["metadata"]["name"], revision, images.get(revision, "<unknown>")])
         return upper, down
 
     upper, down = target.run(work)

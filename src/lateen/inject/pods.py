@@ -212,11 +212,12 @@ def _user_id(merged: Json, original: Json, c: Context) -> None:
 def _finish(pod: Json, template: Json, c: Context, before: bool) -> None:
     """What templates cannot express. Changes the pod."""
     annotations = pod["metadata"].setdefault("annotations", {})
-    proxy, status_port = proxy_of(pod), c.settings.status_port
-    prometheus.apply(pod, proxy, c.settings.mesh, status_port)
+    given = annotations.get("status.sidecar.istio.io/port", "0").strip()
+    port = int(given if given != "0" else c.config.get("statusPort") or c.settings.status_port)
+    proxy = proxy_of(pod)
+    prometheus.apply(pod, proxy, c.settings.mesh, port)
     rewrite = probes.wanted(annotations, bool(c.settings.injector.get("rewriteAppHTTPProbe", True)))
     if proxy is not None and rewrite and c.status_port != "0":  # with port 0 there is no agent to ask
-        port = int(annotations.get("status.sidecar.istio.io/port") or status_port)
         probes.tell(proxy, probes.probers(pod, port), before)
         probes.rewrite(pod, port)
     spec = template.get("spec") or {}

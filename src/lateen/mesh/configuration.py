@@ -20,7 +20,7 @@ def settings(config: api.MeshConfig, root_namespace: str, cluster: Cluster = DEF
     """Fields without a value have Istio's defaults."""
     proxy = config.default_config or api.ProxyConfig()
     ours = config.lateen or api.Lateen()
-    outbound = config.outbound_traffic_policy
+    outbound, inbound = config.outbound_traffic_policy, config.inbound_traffic_policy
     mode = config.ingress_controller_mode
     transport = Transport(
         trust_domain=config.trust_domain or Transport.trust_domain,
@@ -28,6 +28,7 @@ def settings(config: api.MeshConfig, root_namespace: str, cluster: Cluster = DEF
         h2_upgrade=config.h2_upgrade_policy == "UPGRADE",
         connect_timeout_s=_seconds(config.connect_timeout, Transport.connect_timeout_s),
         dns_refresh_s=_seconds(config.dns_refresh_rate, Transport.dns_refresh_s),
+        localhost=inbound is not None and inbound.mode == "LOCALHOST",
         redis=ours.redis_filter,
     )
     asked = tuple(p for p in config.extension_providers if p.envoy_ext_authz_grpc or p.envoy_ext_authz_http)

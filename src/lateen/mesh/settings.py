@@ -23,6 +23,8 @@ class Transport:
     """HTTP/2 to every service unless its rule forbids it."""
     connect_timeout_s: float = 10.0
     dns_refresh_s: float = 60.0
+    localhost: bool = False
+    """Whether a proxy calls its application at 127.0.0.1, not where the client wanted to go."""
     redis: bool = False
     """Whether ports of protocol redis get Envoy's Redis proxy instead of plain connections."""
 

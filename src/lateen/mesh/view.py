@@ -78,7 +78,7 @@ class HostView(Cached):
     ports: tuple[Port, ...] = field(kw_only=True)
     resolution: str = field(kw_only=True)
     """As of ServiceEntries; HEADLESS; RULES for a host that only rules name; ALIAS for an ExternalName service that
-    rules alone lead to."""
+    only rules lead to."""
     external: bool = field(kw_only=True)
     sans: tuple[str, ...] = field(kw_only=True)
     names: tuple[tuple[str, tuple[str, ...]], ...] = field(kw_only=True)
@@ -219,6 +219,8 @@ class InboundView(Cached):
     pod: o.Pod = field(kw_only=True)
     seat: Seat = field(kw_only=True)
     identity: Described = field(kw_only=True)
+    transparent: bool = field(kw_only=True)
+    """Whether connections come by TPROXY, and go to the application with the client's own address."""
     mtls: str = field(kw_only=True)
     mtls_ports: tuple[tuple[int, str], ...] = field(kw_only=True)
     """Ports with a mode of their own."""

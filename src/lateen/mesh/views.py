@@ -46,7 +46,8 @@ class Views(Outbound):
             served, own = self._served(proxy.workloads[0])
             used = [*own, *used]
         else:
-            inbound = tuple(self._inbound(w, seat) for w, seat in proxy.seats)
+            transparent = (metadata or {}).get("INTERCEPTION_MODE") == "TPROXY"
+            inbound = tuple(self._inbound(w, seat, transparent) for w, seat in proxy.seats)
         parts = (out, inbound, served, _by_name(used), self.mesh.observability(), filters)
         return self.shared(("view", parts), lambda: View(*parts))
 
@@ -85,8 +86,8 @@ class Views(Outbound):
         return view, tuple(used)
 
     @query
-    def _inbound(self, pod: o.Pod, seat: Seat) -> InboundView:
-        return workload_view.inbound(self.mesh, pod, seat, self.shared)
+    def _inbound(self, pod: o.Pod, seat: Seat, transparent: bool) -> InboundView:
+        return workload_view.inbound(self.mesh, pod, seat, transparent, self.shared)
 
     def names(self, namespace: str) -> dict[str, list[str]]:
         """Hosts that ServiceEntries add for clients in a namespace, with their addresses: what their DNS answers."""

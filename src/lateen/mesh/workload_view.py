@@ -15,19 +15,22 @@ from lateen.mesh.view import InboundPort, InboundView, Port
 from lateen.mesh.workloads import Seat, identity
 
 
-def inbound(mesh: Mesh, pod: o.Pod, seat: Seat, shared: Shared) -> InboundView:
+def inbound(mesh: Mesh, pod: o.Pod, seat: Seat, transparent: bool, shared: Shared) -> InboundView:
     sidecar = mesh.sidecar(pod.namespace, pod.label_map)
     pool = sidecar.spec.inbound_connection_pool if sidecar else None
     if sidecar and sidecar.spec.ingress:
         found = [_ingress(i, pod, mesh, pool) for i in sidecar.spec.ingress]
     else:
-        found = [InboundPort(port, service, pool=pool) for port, service in _served(mesh, pod)]
+        target = "127.0.0.1:{}" if mesh.transport.localhost else ""
+        served = _served(mesh, pod)
+        found = [InboundPort(port, service, target.format(port.number), pool=pool) for port, service in served]
     mode, single, chosen = mesh.mtls(pod.namespace, pod.label_map)
     values: dict[str, Any] = {
         "transport": mesh.transport,
         "pod": pod,
         "seat": seat,
         "identity": identity(pod, mesh.transport.trust_domain),
+        "transparent": transparent,
         "mtls": mode,
         "mtls_ports": single,
         "policy": chosen,

@@ -17,5 +17,7 @@ ENVOY_METRICS = 15090  # Envoy: /stats/prometheus
 
 EXCLUDED_INBOUND = (ENVOY_METRICS, HEALTH, MERGED_METRICS)
 PROXY_UID = 1337
+TPROXY_MARK, TPROXY_OWN_MARK, TPROXY_TABLE = 1337, 1338, 133
+"""Of packets that come by TPROXY, of the proxy's calls to its own workload, and the routes for the first. Istio's."""
 SOCKET_MARK = 1337
 """Where user ids cannot be told apart (rootless), this socket mark identifies the proxy's own connections."""

@@ -29,7 +29,6 @@ IDLE: dict[str, str] = {
     "enableEnvoyAccessLogService": _TELEMETRY,
     "disableEnvoyListenerLog": "listeners write no access log of their own",
     "outboundTrafficPolicy.tls.**": "there is no dynamic DNS",
-    "inboundTrafficPolicy.**": "inbound connections go to where they were sent",
     "configSources[].**": "the only source is the Kubernetes API",
     "enableAutoMtls": "mutual TLS between sidecars is always automatic",
     "caCertificates[].**": "the mesh trusts its own root only",
@@ -81,7 +80,6 @@ IDLE: dict[str, str] = {
     "defaultConfig.customConfigFile": "the bootstrap is made by the agent; patch it with an EnvoyFilter (BOOTSTRAP)",
     "defaultConfig.statNameLength": _LEGACY,
     "defaultConfig.proxyBootstrapTemplatePath": "patch the bootstrap with an EnvoyFilter (BOOTSTRAP)",
-    "defaultConfig.interceptionMode": "TPROXY redirects as REDIRECT does: applications do not see the client's address",
     "defaultConfig.tracing.**": _TELEMETRY,
     "defaultConfig.sds.**": _LEGACY,
     "defaultConfig.envoyAccessLogService.**": _TELEMETRY,
@@ -109,7 +107,6 @@ SAME: dict[str, tuple[Any, ...]] = {
     "accessLogEncoding": ("TEXT",),
     "enableEnvoyAccessLogService": (False,),
     "disableEnvoyListenerLog": (True,),
-    "inboundTrafficPolicy.mode": ("PASSTHROUGH",),
     "enableAutoMtls": (True,),
     "defaultServiceExportTo": (["*"],),
     "defaultVirtualServiceExportTo": (["*"],),
@@ -119,7 +116,6 @@ SAME: dict[str, tuple[Any, ...]] = {
     "meshMTLS.minProtocolVersion": ("TLS_AUTO", "TLSV1_2"),
     "tlsDefaults.minProtocolVersion": ("TLS_AUTO", "TLSV1_2"),
     "defaultConfig.proxyAdminPort": (15000,),
-    "defaultConfig.interceptionMode": ("REDIRECT", "NONE"),
     "defaultConfig.controlPlaneAuthPolicy": ("MUTUAL_TLS",),
 }
 """Values of fields without an effect that ask for what happens anyway; they are not warned about."""
@@ -128,6 +124,7 @@ INJECTED = (
     "enablePrometheusMerge",
     "defaultConfig.holdApplicationUntilProxyStarts",
     "defaultConfig.image.imageType",
+    "defaultConfig.interceptionMode",
     "defaultConfig.meshId",
     "defaultConfig.statusPort",
 )

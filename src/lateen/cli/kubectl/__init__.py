@@ -37,7 +37,9 @@ class _Kubectl(Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         real = shutil.which("kubectl")
         if real and not os.environ.get("LATEEN_KUBECTL_BUILT_IN"):
-            environment = os.environ | {"KUBECONFIG": os.environ.get("KUBECONFIG") or os.pathsep.join(map(str, paths_of(None)))}
+            environment = os.environ | {
+                "KUBECONFIG": os.environ.get("KUBECONFIG") or os.pathsep.join(map(str, paths_of(None)))
+            }
             sys.stdout.flush()
             os.execve(real, ["kubectl", *args], environment)
         return super().parse_args(ctx, _verb_first(args))

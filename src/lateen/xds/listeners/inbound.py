@@ -188,11 +188,13 @@ def of_view(view: InboundView, seen: Observability) -> tuple[Resource, ...]:
     for i in view.ports:
         if not i.bind:
             chains += _port_chains(view, seen, i)
+    source = [tcp.original_src(ports.TPROXY_MARK)] if view.transparent else []
     out = listener_pb2.Listener(
         name=names.of_workload(names.VIRTUAL_INBOUND, view.seat.name),
         address=pb.address("0.0.0.0", ports.INBOUND, view.seat.network_namespace),
         filter_chains=chains,
-        listener_filters=[tcp.original_dst(), tcp.tls_inspector(), _inspector(view)],
+        listener_filters=[tcp.original_dst(), *source, tcp.tls_inspector(), _inspector(view)],
+        transparent=pb.boolean(True) if view.transparent else None,
         traffic_direction="INBOUND",
         listener_filters_timeout=pb.duration(5),
         max_connections_to_accept_per_socket_event=pb.u32(tcp.ACCEPTED_AT_ONCE),

@@ -8,6 +8,7 @@ from typing import Any
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2
 from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
+from envoy.extensions.filters.listener.original_src.v3 import original_src_pb2
 from envoy.extensions.filters.listener.proxy_protocol.v3 import proxy_protocol_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 
@@ -87,6 +88,15 @@ def to(
 def original_dst() -> lc.ListenerFilter:
     return lc.ListenerFilter(
         name="envoy.filters.listener.original_dst", typed_config=pb.any_of(original_dst_pb2.OriginalDst())
+    )
+
+
+@lru_cache(maxsize=1)
+def original_src(mark: int) -> lc.ListenerFilter:
+    """Connections to the application come from the client's address; their packets are marked, so that answers stay in
+    the pod."""
+    return lc.ListenerFilter(
+        name="envoy.filters.listener.original_src", typed_config=pb.any_of(original_src_pb2.OriginalSrc(mark=mark))
     )
 
 
