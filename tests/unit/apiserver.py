@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 
+from lateen.cluster import bootstrap
 from lateen.cluster.apiserver import strategies
 from lateen.cluster.apiserver.admission import Webhooks
 from lateen.cluster.apiserver.api import Api
 from lateen.cluster.apiserver.auth import Tokens
+from lateen.cluster.apiserver.direct import DirectClient
 from lateen.cluster.apiserver.http import Server
 from lateen.cluster.apiserver.resources import Registry
 from lateen.cluster.store.objects import Store
@@ -59,6 +61,7 @@ class Cluster:
         allocator = strategies.Allocator(self.store, "10.96.0.0/16")
         self.api = Api(self.store, self.registry, Webhooks(self.store), self.tokens, allocator)
         self._server = None
+        asyncio.run(bootstrap.roles(DirectClient(self.api)))
         for name in ("default", "kube-system"):
             self.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
             self.must("POST", f"/api/v1/namespaces/{name}/serviceaccounts", {"metadata": {"name": "default"}})

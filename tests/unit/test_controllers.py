@@ -272,3 +272,29 @@ def test_a_namespace_gets_its_root_certificate_back_and_is_deleted_with_its_cont
 def test_the_garbage_collector_knows_every_stored_kind():
     stored = {r.collection for r in BUILT_IN if "list" in r.verbs}
     assert stored == {collection_of(k) for k in kinds.BUILT_IN}
+
+
+def test_the_default_roles_gather_the_rules_of_roles_with_their_labels():
+    async def story(client, told):
+        async def rules(name):
+            return (await client.get(kinds.CLUSTER_ROLE, "", name))["rules"]
+
+        async def covers(name, resource):
+            return any(resource in r.get("resources", []) for r in await rules(name))
+
+        await until(lambda: covers("admin", "configmaps"))
+        assert await covers("admin", "rolebindings")
+        assert not await covers("view", "secrets")
+        widgets = {"apiGroups": ["example.com"], "resources": ["widgets"], "verbs": ["get"]}
+        labels = {"rbac.authorization.k8s.io/aggregate-to-view": "true"}
+        role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "rules": [widgets]}
+        await client.create(kinds.CLUSTER_ROLE, role | {"metadata": {"name": "widgets", "labels": labels}})
+        await until(lambda: covers("admin", "widgets"))
+        await client.delete(kinds.CLUSTER_ROLE, "", "widgets")
+
+        async def gone():
+            return not (await covers("view", "widgets") or await covers("admin", "widgets"))
+
+        await until(gone)
+
+    play(story)

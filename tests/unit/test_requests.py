@@ -124,6 +124,9 @@ def test_users_cannot_grant_permissions_that_they_lack(cluster):
     assert "attempting to grant RBAC permissions not currently held" in answer["message"]
     own = {"metadata": {"name": "own"}, "rules": [rule]}
     assert cluster.ask("POST", f"{RBAC}/clusterroles", own, user="eve", groups=())[0] == 201
+    selects = {"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]}
+    gathers = {"metadata": {"name": "gathers"}, "aggregationRule": selects, "rules": []}
+    assert cluster.ask("POST", f"{RBAC}/clusterroles", gathers, user="eve", groups=())[0] == 403
     cluster.must("POST", f"{RBAC}/clusterroles", more)
     binding = {**eve, "metadata": {"name": "up"}, "roleRef": {**ref, "name": "more"}}
     assert cluster.ask("POST", f"{RBAC}/clusterrolebindings", binding, user="eve", groups=())[0] == 403

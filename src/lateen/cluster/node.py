@@ -13,7 +13,6 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
-from lateen.api import kinds
 from lateen.cluster.apiserver import http
 from lateen.cluster.apiserver.admission import Webhooks
 from lateen.cluster.apiserver.api import Api
@@ -21,6 +20,7 @@ from lateen.cluster.apiserver.auth import Tokens
 from lateen.cluster.apiserver.direct import DirectClient
 from lateen.cluster.apiserver.resources import Registry
 from lateen.cluster.apiserver.strategies import Allocator
+from lateen.cluster.bootstrap import bootstrap
 from lateen.cluster.controllers.manager import controllers
 from lateen.cluster.controllers.service_proxy import Proxy
 from lateen.cluster.home import Home
@@ -40,7 +40,6 @@ from lateen.kit.files import write_atomic
 logger = logging.getLogger("lateen.node")
 
 NAME = "lateen"
-NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 HOST_PORT = 6443
 
 
@@ -110,47 +109,6 @@ class Pki:
                 ],
                 "contexts": [{"name": NAME, "context": {"cluster": NAME, "user": f"{NAME}-admin"}}],
             }
-        )
-
-
-async def bootstrap(client: DirectClient) -> None:
-    """Create the objects of a fresh cluster."""
-    for name in NAMESPACES:
-        if await client.get(kinds.NAMESPACE, "", name) is None:
-            await client.create(kinds.NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    role = {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": "cluster-admin"},
-        "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}, {"nonResourceURLs": ["*"], "verbs": ["*"]}],
-    }
-    if await client.get(kinds.CLUSTER_ROLE, "", "cluster-admin") is None:
-        await client.create(kinds.CLUSTER_ROLE, role)
-    if await client.get(kinds.SERVICE, "default", "kubernetes") is None:
-        await client.create(
-            kinds.SERVICE,
-            {
-                "apiVersion": "v1",
-                "kind": "Service",
-                "metadata": {
-                    "name": "kubernetes",
-                    "namespace": "default",
-                    "labels": {"component": "apiserver", "provider": "kubernetes"},
-                },
-                "spec": {
-                    "clusterIP": plan.API_IP,
-                    "ports": [{"name": "https", "port": 443, "targetPort": plan.API_PORT}],
-                },
-            },
-        )
-        await client.create(
-            kinds.ENDPOINTS,
-            {
-                "apiVersion": "v1",
-                "kind": "Endpoints",
-                "metadata": {"name": "kubernetes", "namespace": "default"},
-                "subsets": [{"addresses": [{"ip": plan.NODE_IP}], "ports": [{"name": "https", "port": plan.API_PORT}]}],
-            },
         )
 
 

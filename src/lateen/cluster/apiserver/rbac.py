@@ -1,6 +1,6 @@
 """Authorization by RBAC, the same for every request, whoever makes it and over whatever transport.
 
-Only the group system:masters is exempt.
+Only the group system:masters is exempt; the permissions of everybody come from roles, too (``default_roles``).
 """
 
 from __future__ import annotations
@@ -30,28 +30,11 @@ class Attributes:
     path: str = ""
 
 
-_SELF = ("selfsubjectaccessreviews", "selfsubjectrulesreviews")
-_BASIC: tuple[Json, ...] = (
-    {"verbs": ["create"], "apiGroups": ["authorization.k8s.io"], "resources": list(_SELF)},
-    {"verbs": ["create"], "apiGroups": ["authentication.k8s.io"], "resources": ["selfsubjectreviews"]},
-    {
-        "verbs": ["get"],
-        "nonResourceURLs": ["/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*"],
-    },
-)
-"""The permissions of every authenticated user (system:basic-user, system:discovery)."""
-_PUBLIC: Json = {"verbs": ["get"], "nonResourceURLs": ["/healthz", "/livez", "/readyz", "/version", "/version/"]}
-"""The permissions of everybody (system:public-info-viewer)."""
-
-
 def rules(store: Store, user: User, namespace: str) -> Iterator[Json]:
     """Every rule that applies to the user in a namespace, or cluster-wide if it is empty."""
     if MASTERS in user.groups:
         yield {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}
         yield {"verbs": ["*"], "nonResourceURLs": ["*"]}
-    yield _PUBLIC
-    if "system:authenticated" in user.groups:
-        yield from _BASIC
     for binding in store.list(f"clusterrolebindings.{GROUP}"):
         if _subject(binding.obj, user, ""):
             yield from _granted(store, binding.obj, "")
@@ -120,7 +103,9 @@ def exceeding(store: Store, user: User, namespace: str, obj: Json) -> list[Json]
     if plural:
         if allowed(store, user, Attributes("escalate", GROUP, plural, namespace, obj["metadata"]["name"])):
             return []
-        found = obj.get("rules") or []
+        found = list(obj.get("rules") or [])
+        if obj.get("aggregationRule"):
+            found.append({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]})  # whatever roles it comes to select
     else:
         ref = obj.get("roleRef") or {}
         plural = "clusterroles" if ref.get("kind") == "ClusterRole" else "roles"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lateen.cluster.controllers.aggregation import AggregatedRoles
 from lateen.cluster.controllers.deployment import Deployments
 from lateen.cluster.controllers.garbage import Garbage
 from lateen.cluster.controllers.loop import Events, Loop
@@ -19,6 +20,7 @@ def controllers(client: Client, events: Events, root_ca: str) -> Loop:
         ReplicaSets(client, events),
         Services(client, loop),
         Namespaces(client, root_ca),
+        AggregatedRoles(client, loop),
         Garbage(client, loop),
     ):
         loop.register(controller)

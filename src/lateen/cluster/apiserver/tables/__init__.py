@@ -1,0 +1,42 @@
+"""What ``kubectl get`` shows: objects as metav1.Table rows, with the columns of Kubernetes' own printers
+(``pkg/printers/internalversion``) and of a CustomResourceDefinition's ``additionalPrinterColumns``."""
+
+from __future__ import annotations
+
+from lateen.cluster.apiserver.resources import Resource
+from lateen.cluster.apiserver.tables import access, custom, machines, networks, plain, workloads
+from lateen.cluster.apiserver.tables.cells import Printer, age, column, name
+from lateen.kit.jsons import Json
+
+_PRINTERS: dict[str, Printer] = {
+    **workloads.PRINTERS,
+    **networks.PRINTERS,
+    **machines.PRINTERS,
+    **access.PRINTERS,
+    **plain.PRINTERS,
+}
+_OTHERS = Printer(("Name", "Age"), lambda o: [name(o), age(o)])
+
+
+def table(resource: Resource, version: str, objects: list[Json], meta: Json, include: str) -> Json:
+    """``meta`` is the Table's own metadata; ``include``: None, Metadata or Object for each row's object."""
+    if resource.custom:
+        columns, row = custom.printer(resource.columns.get(version) or [])
+    else:
+        printer = _PRINTERS.get(resource.kind, _OTHERS)
+        columns, row = [column(text) for text in printer.columns], printer.row
+    return {
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": meta,
+        "columnDefinitions": columns,
+        "rows": [{"cells": row(obj), "object": _included(obj, include)} for obj in objects],
+    }
+
+
+def _included(obj: Json, include: str) -> Json | None:
+    if include == "None":
+        return None
+    if include == "Object":
+        return obj
+    return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": obj["metadata"]}
