@@ -70,6 +70,8 @@ KEEP = (
     "x-kubernetes-preserve-unknown-fields",
     "x-kubernetes-int-or-string",
 )
+KEYS_WITH_DEFAULTS = ("ContainerPort", "ServicePort")
+"""The collection has no defaults; elements of lists are told apart by their keys, defaults included."""
 PREFIX = "#/$defs/"
 
 
@@ -117,6 +119,8 @@ def main() -> None:
             todo += refs(wanted[name])
     wanted["io.k8s.apimachinery.pkg.api.resource.Quantity"] = {"type": "string", "format": "quantity"}
     wanted["io.k8s.apimachinery.pkg.util.intstr.IntOrString"] = {"type": "string", "format": "int-or-string"}
+    for name in KEYS_WITH_DEFAULTS:
+        wanted[f"io.k8s.api.core.v1.{name}"]["properties"]["protocol"]["default"] = "TCP"
     target = Path(__file__).parents[1] / "src/lateen/cluster/data/openapi.json.gz"
     raw = json.dumps(wanted, sort_keys=True, separators=(",", ":")).encode()
     target.write_bytes(gzip.compress(raw, mtime=0))

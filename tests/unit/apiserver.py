@@ -61,7 +61,7 @@ class Cluster:
         allocator = strategies.Allocator(self.store, "10.96.0.0/16")
         self.api = Api(self.store, self.registry, Webhooks(self.store), self.tokens, allocator)
         self._server = None
-        asyncio.run(bootstrap.roles(DirectClient(self.api)))
+        asyncio.run(bootstrap.roles(DirectClient(self.api, "kube-apiserver")))
         for name in ("default", "kube-system"):
             self.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
             self.must("POST", f"/api/v1/namespaces/{name}/serviceaccounts", {"metadata": {"name": "default"}})

@@ -42,7 +42,7 @@ class Told:
 
 @contextlib.asynccontextmanager
 async def running(cluster):
-    client, told = DirectClient(cluster.api), Told()
+    client, told = DirectClient(cluster.api, "kube-controller-manager"), Told()
     work = tasks.spawn(controllers(client, told, "the root").run(), "controllers")
     try:
         yield client, told

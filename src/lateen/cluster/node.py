@@ -127,8 +127,9 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
     registry = Registry()
     webhooks = Webhooks(store)
     api = Api(store, registry, webhooks, Tokens(pki.token_key, store), Allocator(store, plan.SERVICE_NET))
-    client = DirectClient(api)
-    await bootstrap(client)
+    await bootstrap(DirectClient(api, "kube-apiserver"))
+    client = DirectClient(api, "kube-controller-manager")
+    on_node = DirectClient(api, "kubelet")
 
     # The node: its addresses, the runtime that holds the pods, the kubelet.
     await links.setup_node()
@@ -137,11 +138,11 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
     images.write_wrappers(home.bin)
     rootless = bool(os.environ.get("LATEEN_ROOTLESS"))
     node = Node(
-        client,
+        on_node,
         runtime,
         Catalogue(home.images, home.bin),
         links.Addresses(),
-        Recorder(client, "kubelet", NAME),
+        Recorder(on_node, "kubelet", NAME),
         home.pods,
         rootless,
         NAME,

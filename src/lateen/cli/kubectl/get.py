@@ -25,6 +25,7 @@ _TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 @click.option("--show-labels", is_flag=True)
 @click.option("--no-headers", is_flag=True)
 @click.option("--ignore-not-found", is_flag=True)
+@click.option("--show-managed-fields", is_flag=True, help="With -o json or yaml: which manager owns which field.")
 @options
 def get_(what: tuple[str, ...], **given: Any) -> None:
     """List objects: get pods -n istio-system"""
@@ -54,6 +55,9 @@ def get_(what: tuple[str, ...], **given: Any) -> None:
 
     tables_, objects = target.run(work)
     if given["output"] not in ("", "wide"):
+        if not given["show_managed_fields"]:
+            for _, obj in objects:
+                obj.get("metadata", {}).pop("managedFields", None)
         _print_objects(objects, given["output"], single=len(what) == 2 or "/" in what[0])
         return
     filled = [t for t in tables_ if t.get("rows")]

@@ -13,7 +13,11 @@ from lateen.kit.jsons import Json
 
 @dataclass
 class Call:
-    """``body`` is decoded; ``query`` has the last value of each parameter; ``warnings`` go back to the client."""
+    """``body`` is decoded; ``query`` has the last value of each parameter; ``warnings`` go back to the client.
+
+    ``agent``: the program that asks, who holds what it writes unless ``fieldManager`` names another. ``through``: the
+    subresource that a write of the object itself came by. ``created`` is set where an apply has made the object.
+    """
 
     resource: Resource
     version: str
@@ -24,6 +28,9 @@ class Call:
     body: Any = None
     patch_type: str = ""
     user: User = ADMIN
+    agent: str = ""
+    through: str = ""
+    created: bool = False
     warnings: list[str] = field(default_factory=list)
 
     @property

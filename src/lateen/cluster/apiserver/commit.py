@@ -1,4 +1,4 @@
-"""The only way to write an object to the store: default, admit, complete, own, check, write.
+"""The only way to write an object to the store: stamp, default, own, admit, complete, check, write.
 
 create, update, every patch and every subresource that changes an object end here, so each step applies to all of them.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 
-from lateen.cluster.apiserver import decoding, defaults, errors, strategies, validation
+from lateen.cluster.apiserver import decoding, defaults, errors, managed, owners, strategies, validation
 from lateen.cluster.apiserver.admission import Review, Webhooks
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.errors import ApiError
@@ -32,19 +32,24 @@ class Committer:
         self._store, self._registry = store, registry
         self._webhooks, self._allocator = webhooks, allocator
 
-    async def commit(self, c: Call, obj: Json, entry: Entry | None, expected: int | None) -> Json:
+    async def commit(
+        self, c: Call, obj: Json, entry: Entry | None, expected: int | None, fields: list[Json] | None = None
+    ) -> Json:
         """Write a new object (``entry`` is None) or a new version of one; returns what is stored, or would be (dry
         run).
 
-        ``obj`` has been decoded. ``expected`` is the revision that the writer has seen. Raises ApiError.
+        ``obj`` has been decoded. ``expected`` is the revision that the writer has seen. ``fields``: its managedFields,
+        where the writer has applied a configuration. Raises ApiError.
         """
         old = entry.obj if entry else None
         if entry is not None and expected not in (None, entry.rv):
             raise errors.conflict(c.resource.plural, c.name, c.resource.group)
         self._stamp(c, obj, old)
         if c.subresource == "":
+            defaults.apply(c.resource.kind, obj)
+        owners.record(c, obj, old, fields)
+        if c.subresource == "":
             obj = await self._admit(c, obj, old)
-        own(obj)
         obj, _ = decoding.structure(c, obj)
         self._check(c, obj, old)
         if c.dry_run or (old is not None and _same(obj, old)):
@@ -76,14 +81,16 @@ class Committer:
             obj |= {"status": old["status"]} if "status" in old else {}
 
     async def _admit(self, c: Call, obj: Json, old: Json | None) -> Json:
-        """Defaults, webhooks, defaults for what they added, and what the server itself completes."""
+        """Webhooks, defaults for what they added, and what the server itself completes: fields without an owner."""
         r, name = c.resource, str(obj["metadata"]["name"])
-        defaults.apply(r.kind, obj)
+        held = obj["metadata"].get("managedFields")
         operation = "CREATE" if old is None else "UPDATE"
         review = Review(operation, r, c.version, c.namespace, name, obj, old, c.user, c.dry_run)
         admitted = await self._webhooks.admit(review, c.warnings)
         if admitted is not None and admitted is not obj:
             obj = decoding.decode(c, admitted)
+            obj["metadata"].pop("managedFields", None)
+            obj["metadata"] |= {"managedFields": held} if held else {}
             defaults.apply(r.kind, obj)
         strategies.permit(c, obj, self._store)
         strategies.complete(r, obj, old, self._store, self._allocator)
@@ -152,11 +159,6 @@ class Committer:
                 self._store.delete(name, entry.namespace, entry.name)
 
 
-def own(obj: Json) -> None:
-    """Who owns which field: not recorded yet (server-side apply), so nothing that a client sends is kept."""
-    obj["metadata"].pop("managedFields", None)
-
-
 def finished(r: Resource, obj: Json) -> bool:
     """Nothing more has to be done before the object can be removed."""
     if obj["metadata"].get("finalizers"):
@@ -179,5 +181,7 @@ def _same(a: Json, b: Json) -> bool:
 
 
 def _content(obj: Json) -> Json:
-    meta = {k: v for k, v in obj["metadata"].items() if k not in ("resourceVersion", "managedFields")}
+    """All that makes a write worth while: not the times in managedFields."""
+    meta = {k: v for k, v in obj["metadata"].items() if k != "resourceVersion"}
+    meta["managedFields"] = managed.without_times(meta.get("managedFields"))
     return {**obj, "apiVersion": "", "metadata": meta}

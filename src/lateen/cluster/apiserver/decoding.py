@@ -30,6 +30,13 @@ def decode(c: Call, body: Any) -> Json:
     """A copy of the body as an object of the call's kind. Raises ApiError; adds warnings of unknown fields."""
     if not isinstance(body, dict):
         raise bad_request("the body must be one object (apiVersion, kind, metadata, …)")
+    obj, report = structure(c, _object(c, body))
+    _report_unknown(c, report)
+    return obj
+
+
+def _object(c: Call, body: Json) -> Json:
+    """A copy that says what it is. Raises ApiError where it says that it is something else."""
     kind, version = body.get("kind") or c.resource.kind, body.get("apiVersion")
     if kind != c.resource.kind:
         raise bad_request(f"the body is a {jsons.dumps(kind).decode()[:80]}, but the path is for {c.resource.kind}")
@@ -42,9 +49,33 @@ def decode(c: Call, body: Any) -> Json:
     obj = jsons.copy(body)
     obj["kind"], obj["apiVersion"] = c.resource.kind, wanted
     obj["metadata"] = obj.get("metadata") or {}
-    obj, report = structure(c, obj)
-    _report_unknown(c, report)
     return obj
+
+
+def configuration(c: Call, body: Any) -> Json:
+    """The body of an apply: like an object, but only a part of one. Raises ApiError."""
+    if not isinstance(body, dict):
+        raise bad_request("the body must be one object (apiVersion, kind, metadata, …)")
+    for key, called in (("apiVersion", "apiVersion"), ("kind", "Kind")):
+        if not body.get(key):
+            raise bad_request(f"Object '{called}' is missing in the applied configuration")
+    obj = _object(c, body)
+    name = obj["metadata"].get("name") if isinstance(obj["metadata"], dict) else None
+    if not name:
+        raise bad_request("the name of the object (based on the URL) was undeterminable: name must be provided")
+    if name != c.name:
+        raise bad_request(f"the name of the object ({name}) does not match the name on the URL ({c.name})")
+    found = schema.Report()
+    meta, in_meta = schema.check(schema.definitions()[schema.META], obj["metadata"], at="metadata")
+    rules = schema_of(c.resource, c.version)
+    if rules is not None:
+        obj, found = schema.check(rules, obj, go=not c.resource.custom)
+    found.types += in_meta.types
+    found.unknown += in_meta.unknown
+    found.invalid.clear()  # what is required may be there already; the object that comes out of it is checked
+    _refuse(c, obj, found)
+    _report_unknown(c, found)
+    return {**obj, "metadata": meta}
 
 
 def structure(c: Call, obj: Json) -> tuple[Json, schema.Report]:

@@ -16,18 +16,17 @@ from lateen.kube.client import Failures, KubeError
 
 
 class DirectClient:
-    """Implements ``kube.client.Client`` as the cluster's administrator."""
+    """Implements ``kube.client.Client`` as the cluster's administrator. ``manager`` holds the fields that it writes."""
 
-    def __init__(self, api: Api) -> None:
-        self._api = api
+    def __init__(self, api: Api, manager: str) -> None:
+        self._api, self._manager = api, manager
 
     def _call(self, kind: Kind, namespace: str, name: str = "", subresource: str = "", body: object = None) -> Call:
         resource = self._api.registry.by_collection(f"{kind.plural}.{kind.group}" if kind.group else kind.plural)
         if resource is None:
             raise KubeError(404, "NotFound", f"{kind.plural}.{kind.group} is not served")
-        return Call(
-            resource, kind.version, namespace, name, subresource, {"fieldValidation": "Ignore"}, body, user=ADMIN
-        )
+        query = {"fieldValidation": "Ignore", "fieldManager": self._manager}
+        return Call(resource, kind.version, namespace, name, subresource, query, body, user=ADMIN)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
         try:

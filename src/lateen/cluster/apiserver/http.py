@@ -10,7 +10,7 @@ from typing import cast
 
 from aiohttp import web
 
-from lateen.cluster.apiserver import answers, auth, bodies, impersonation, reviews, routing, watching
+from lateen.cluster.apiserver import answers, auth, bodies, impersonation, owners, reviews, routing, watching
 from lateen.cluster.apiserver.access import PodAccess
 from lateen.cluster.apiserver.api import Api
 from lateen.cluster.apiserver.auth import User
@@ -80,6 +80,7 @@ class Server:
 
     async def _resource(self, request: web.BaseRequest, c: Call) -> web.StreamResponse:
         verb = routing.verb(request.method, c)
+        c.agent = owners.agent(request.headers.get("User-Agent", ""))
         routing.authorize(self._api.store, c, verb)
         if c.subresource in routing.STREAMS or c.subresource == "log":
             return await self._upgrades.serve(cast(web.Request, request), c)
@@ -108,7 +109,7 @@ class Server:
             case "update" if c.name:
                 return await self._api.update(c), 200
             case "patch" if c.name:
-                return await self._api.patch(c), 200
+                return await self._api.patch(c), 201 if c.created else 200
             case "delete" if not c.subresource:
                 return await self._api.delete(c), 200
             case "deletecollection":

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from lateen.cluster.apiserver import decoding, errors, reading
+from lateen.cluster.apiserver import decoding, errors, owners, reading
 from lateen.cluster.apiserver.auth import DEFAULT_AUDIENCE, Tokens
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.commit import Committer, finished
 from lateen.cluster.apiserver.deletion import Deleter
-from lateen.cluster.apiserver.errors import bad_request
+from lateen.cluster.apiserver.errors import ApiError, bad_request
 from lateen.cluster.apiserver.resources import Resource
 from lateen.cluster.apiserver.validation.fields import bad
 from lateen.cluster.apiserver.verbs import patched
@@ -43,6 +43,9 @@ def scale(store: Store, c: Call) -> Json:
 
 async def set_scale(store: Store, committer: Committer, c: Call) -> Json:
     """PUT and PATCH of a Scale: only spec.replicas is used."""
+    if owners.is_apply(c.patch_type):
+        says = "server-side apply of a Scale is not served here; apply spec.replicas to the object itself"
+        raise ApiError(415, "UnsupportedMediaType", says)
     if c.patch_type == "application/json-patch+json":
         from lateen.cluster.apiserver import patch
 
@@ -62,7 +65,8 @@ async def set_scale(store: Store, committer: Committer, c: Call) -> Json:
         change = {step: change}
     if rv := dig(given, "metadata", "resourceVersion"):
         change["metadata"] = {"resourceVersion": rv}
-    await patched(store, committer, c.on(subresource="", body=change, patch_type="application/merge-patch+json"))
+    write = c.on(subresource="", through="scale", body=change, patch_type="application/merge-patch+json")
+    await patched(store, committer, write)
     return scale(store, c)
 
 

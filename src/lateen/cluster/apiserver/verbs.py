@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from lateen.cluster.apiserver import decoding, errors, patch, reading
+from lateen.cluster.apiserver import decoding, errors, owners, patch, reading, routing
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.commit import Committer
 from lateen.cluster.apiserver.errors import ApiError, bad_request
@@ -17,13 +17,17 @@ PATCH_TYPES = {
     "application/json-patch+json": "json",
     "application/merge-patch+json": "merge",
     "application/strategic-merge-patch+json": "strategic",
+    "application/apply-patch+yaml": "apply",
 }
 _ATTEMPTS = 5
 
 
 async def create(store: Store, committer: Committer, c: Call) -> Json:
-    r, obj = c.resource, decoding.decode(c, c.body)
-    meta = obj["metadata"]
+    return await _create(store, committer, c, decoding.decode(c, c.body), None)
+
+
+async def _create(store: Store, committer: Committer, c: Call, obj: Json, fields: list[Json] | None) -> Json:
+    r, meta = c.resource, obj["metadata"]
     if not meta.get("name") and meta.get("generateName"):
         meta["name"] = f"{meta['generateName'][:58]}{secrets.token_hex(4)[:5]}"
     name = str(meta.get("name") or "")
@@ -36,7 +40,7 @@ async def create(store: Store, committer: Committer, c: Call) -> Json:
         meta.pop("namespace", None)
     if store.get(r.collection, c.namespace, name):
         raise errors.exists(r.plural, name, r.group)
-    return reading.view(c, await committer.commit(c, obj, None, None))
+    return reading.view(c, await committer.commit(c, obj, None, None, fields))
 
 
 def _namespace(store: Store, c: Call, meta: Json) -> str:
@@ -72,7 +76,9 @@ async def update(store: Store, committer: Committer, c: Call) -> Json:
     return await _replace(store, committer, c, obj, int(given) if given else None)
 
 
-async def _replace(store: Store, committer: Committer, c: Call, obj: Json, expected: int | None) -> Json:
+async def _replace(
+    store: Store, committer: Committer, c: Call, obj: Json, expected: int | None, fields: list[Json] | None = None
+) -> Json:
     entry = reading.entry(store, c)
     meta = obj["metadata"]
     if meta.setdefault("name", c.name) != c.name:
@@ -85,25 +91,51 @@ async def _replace(store: Store, committer: Committer, c: Call, obj: Json, expec
         raise errors.conflict(c.resource.plural, c.name, c.resource.group, why)
     if c.subresource == "status":
         obj = jsons.copy(entry.obj) | {"status": obj.get("status") or {}}
-    return reading.view(c, await committer.commit(c, obj, entry, expected))
+    return reading.view(c, await committer.commit(c, obj, entry, expected, fields))
 
 
 async def patched(store: Store, committer: Committer, c: Call) -> Json:
     """Retried if somebody else writes at the same time, unless the patch names a revision."""
     kind = _kind(c)
+    owners.check_options(c, kind == "apply")
     asked = dig(c.body, "metadata", "resourceVersion") if isinstance(c.body, dict) else None
     for attempt in range(_ATTEMPTS):
-        entry = reading.entry(store, c)
-        old = jsons.copy(reading.view(c, entry.obj))
-        new = _apply(c, kind, old)
-        if asked and str(asked) != str(entry.rv):
-            raise errors.conflict(c.resource.plural, c.name, c.resource.group)
         try:
-            return await _replace(store, committer, c, decoding.decode(c, new), entry.rv)
-        except ApiError as e:
-            if e.reason != "Conflict" or asked or attempt == _ATTEMPTS - 1:
-                raise
+            return await _patch(store, committer, c, kind, str(asked or ""))
+        except Stale as e:
+            if asked or attempt == _ATTEMPTS - 1:
+                raise e.conflict from None
     raise errors.conflict(c.resource.plural, c.name, c.resource.group)
+
+
+class Stale(Exception):
+    """Somebody else has written in between."""
+
+    def __init__(self, conflict: ApiError) -> None:
+        self.conflict = conflict
+
+
+async def _patch(store: Store, committer: Committer, c: Call, kind: str, asked: str) -> Json:
+    """One attempt. Raises ApiError, and Stale."""
+    r, entry = c.resource, store.get(c.resource.collection, c.namespace, c.name)
+    if entry is None and (kind != "apply" or c.subresource):
+        raise errors.not_found(r.plural, c.name, r.group)
+    if entry is not None and asked and asked != str(entry.rv):
+        raise errors.conflict(r.plural, c.name, r.group)
+    old = jsons.copy(reading.view(c, entry.obj)) if entry else None
+    new = owners.applied(c, old) if kind == "apply" else _apply(c, kind, old or {})
+    obj = decoding.decode(c, new)
+    fields = obj["metadata"].get("managedFields", []) if kind == "apply" else None
+    try:
+        if entry is None:
+            routing.authorize(store, c, "create")
+            c.created = True
+            return await _create(store, committer, c, obj, fields)
+        return await _replace(store, committer, c, obj, entry.rv, fields)
+    except ApiError as e:
+        if e.reason in ("Conflict", "AlreadyExists"):
+            raise Stale(e) from None
+        raise
 
 
 def _kind(c: Call) -> str:
@@ -112,8 +144,7 @@ def _kind(c: Call) -> str:
         raise ApiError(
             415,
             "UnsupportedMediaType",
-            f'the patch type "{c.patch_type[:80]}" is not served here; use one of {", ".join(PATCH_TYPES)} '
-            "(server-side apply is not available yet)",
+            f'the patch type "{c.patch_type[:80]}" is not served here; use one of {", ".join(PATCH_TYPES)}',
         )
     if kind == "strategic" and c.resource.custom:
         says = "strategic merge patch is not for custom resources; use application/merge-patch+json"
