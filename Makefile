@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 
 CONSOLE := src/lateen/console/static/index.html
 
-.PHONY: help setup demo down test unit conformance system clients check bench clean lock console wheel fuzz
+.PHONY: help setup demo down test unit conformance system test-clients check bench clean lock console wheel fuzz
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 setup: $(VENV)/.ready ## create .venv; as root, install missing Debian packages
 
@@ -50,7 +50,8 @@ system: console ## tests with the real Envoy, kubectl and namespaces
 
 test: check unit conformance system ## all tests
 
-clients: setup ## tests with clients that others have made, as far as they are installed (istioctl: LATEEN_TEST_ISTIOCTL)
+test-clients: setup ## clients that others have made: libraries, kopf, a client-go program, istioctl (LATEEN_TEST_ISTIOCTL)
+	$(BIN)/python tests/clients/run.py
 	$(BIN)/python -m pytest tests/clients -rs
 
 fuzz: setup ## 10,000 mutated manifests and reviews against the API server: no 5xx, at most 300 MB

@@ -41,6 +41,9 @@ class Peer:
 
     abort = close
 
+    def set_write_buffer_limits(self, high=None, low=None):
+        pass
+
     def get_write_buffer_size(self):
         return 0
 

@@ -154,8 +154,8 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
     server = http.Server(api, Access(kubelet))
     context = http.tls(str(pki.server), str(pki.server_key), str(pki.ca_file))
     listener, port = await _host_listener(ports)
-    await loop.create_server(server.protocol, plan.NODE_IP, plan.API_PORT, ssl=context)
-    await loop.create_server(server.protocol, sock=listener, ssl=context)
+    await http.listen(server.protocol, (plan.NODE_IP, plan.API_PORT), context)
+    await http.listen(server.protocol, listener, context)
     write_atomic(home.kubeconfig, pki.kubeconfig(port), 0o600)
 
     # Service addresses, DNS, controllers.

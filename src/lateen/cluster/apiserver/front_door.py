@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import struct
+from asyncio import sslproto
 from collections.abc import Awaitable, Callable
 from typing import cast
 
@@ -14,6 +17,11 @@ from lateen.kit import tasks
 
 MAX_CONNECTIONS = 2000
 HEAD_S = 30.0
+HANDSHAKE_S = 10.0
+WRITE_BUFFER = 64 * 1024
+"""Bytes that a connection may hold which its client does not take; asyncio's default is half a MB."""
+READ_BUFFER = 32 * 1024
+"""... and in which TLS is decrypted; asyncio's default is a quarter of a MB for each connection, idle ones included."""
 STALLED_S = 600.0
 """Seconds after which a client that does not read what is written to it is disconnected."""
 
@@ -41,6 +49,7 @@ class FrontDoor(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER)
         FrontDoor._open += 1
         if FrontDoor._open > MAX_CONNECTIONS:
             self._transport.abort()
@@ -109,7 +118,7 @@ class FrontDoor(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         assert self._transport is not None
-        self._stalled = asyncio.get_running_loop().call_later(STALLED_S, self._transport.abort)
+        self._stalled = asyncio.get_running_loop().call_later(STALLED_S, reset, self._transport)
         self._writable.clear()
         if self._inner:
             self._inner.pause_writing()
@@ -120,6 +129,26 @@ class FrontDoor(asyncio.Protocol):
         self._writable.set()
         if self._inner:
             self._inner.resume_writing()
+
+
+def reset(transport: asyncio.BaseTransport) -> None:
+    """Hang up on a client that does not read: what it has not taken is dropped, in the kernel too, where the end of the
+    stream would otherwise wait behind it for as long as the client likes."""
+    if connection := transport.get_extra_info("socket"):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    cast(asyncio.Transport, transport).abort()
+
+
+async def listen(
+    connection: Callable[[], asyncio.Protocol], at: tuple[str, int] | socket.socket, context: ssl.SSLContext
+) -> None:
+    """Serve at an address or on a bound socket, until the process ends."""
+    sslproto.SSLProtocol.max_size = READ_BUFFER
+    loop = asyncio.get_running_loop()
+    if isinstance(at, socket.socket):
+        await loop.create_server(connection, sock=at, ssl=context, ssl_handshake_timeout=HANDSHAKE_S)
+    else:
+        await loop.create_server(connection, *at, ssl=context, ssl_handshake_timeout=HANDSHAKE_S)
 
 
 def tls(certificate: str, key: str, client_ca: str) -> ssl.SSLContext:

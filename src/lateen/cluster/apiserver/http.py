@@ -17,11 +17,11 @@ from lateen.cluster.apiserver.auth import User
 from lateen.cluster.apiserver.call import Call, Listing
 from lateen.cluster.apiserver.documents import Documents
 from lateen.cluster.apiserver.errors import ApiError, bad_request
-from lateen.cluster.apiserver.front_door import FrontDoor, tls
+from lateen.cluster.apiserver.front_door import FrontDoor, listen, tls
 from lateen.cluster.apiserver.upgrades import Upgrades
 from lateen.kit.jsons import Json
 
-__all__ = ["Server", "tls"]
+__all__ = ["Server", "listen", "tls"]
 
 log = logging.getLogger("lateen.apiserver.http")
 

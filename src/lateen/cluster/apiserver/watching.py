@@ -7,7 +7,7 @@ import contextlib
 
 from aiohttp import web
 
-from lateen.cluster.apiserver import answers
+from lateen.cluster.apiserver import answers, front_door
 from lateen.cluster.apiserver.api import Api
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.errors import ApiError
@@ -47,5 +47,5 @@ async def _write(request: web.BaseRequest, response: web.StreamResponse, line: b
                 await response.write(view[at : at + SLICE])
         except TimeoutError:
             if request.transport is not None:
-                request.transport.abort()
+                front_door.reset(request.transport)
             raise ConnectionResetError("the client does not read") from None

@@ -1,0 +1,106 @@
+"""Client libraries against an embedded cluster of our own: ``make test-clients``.
+
+The Python clients come from PyPI into an environment that is thrown away, the Go program is built where there is a Go.
+What cannot be installed or built is named and does not count as a failure; the end says what was tried.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PYTHON = {
+    "kubernetes": ("kubernetes",),
+    "lightkube": ("lightkube",),
+    "kr8s": ("kr8s",),
+    "pykube": ("pykube-ng",),
+    "kubernetes_asyncio": ("kubernetes_asyncio",),
+    "kopf": ("kopf", "pykube-ng"),
+}
+"""Program in ``python/`` -> the distributions that it needs."""
+SECONDS = 300
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    lines = [x for x in (done.stdout + done.stderr).splitlines() if x.strip()]
+    return lines[-1] if lines else "it said nothing"
+
+
+class Trial:
+    def __init__(self, work: Path) -> None:
+        self.work = work
+        self.failed: list[str] = []
+        self.left_out: list[str] = []
+        home = work / "home"
+        self.environment = os.environ | {
+            "LATEEN_HOME": str(home),
+            "LATEEN_API_PORT": "0",
+            "KUBECONFIG": str(home / "kubeconfig"),
+        }
+
+    def run(self, *argv: object) -> subprocess.CompletedProcess[str]:
+        words = [str(a) for a in argv]
+        return subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, env=self.environment, check=False)
+
+    def judge(self, name: str, done: subprocess.CompletedProcess[str]) -> None:
+        ok = done.returncode == 0
+        print(f"{'ok  ' if ok else 'FAIL'} {name}", flush=True)
+        if not ok:
+            self.failed.append(name)
+            print((done.stdout + done.stderr)[-4000:], flush=True)
+
+    def leave_out(self, name: str, why: str) -> None:
+        self.left_out.append(name)
+        print(f"none {name}: {why}", flush=True)
+
+    def python(self) -> None:
+        at = self.work / "venv"
+        venv.create(at, with_pip=True)
+        for name, needed in PYTHON.items():
+            installed = self.run(at / "bin/pip", "install", "-q", "--disable-pip-version-check", *needed)
+            if installed.returncode:
+                self.leave_out(name, f"it could not be installed ({last_line(installed)})")
+                continue
+            self.judge(name, self.run(at / "bin/python", HERE / "python" / f"with_{name}.py"))
+
+    def go(self) -> None:
+        if not shutil.which("go"):
+            self.leave_out("client-go", "there is no go here")
+            return
+        program = self.work / "client-go"
+        built = self.run("go", "build", "-C", HERE / "go", "-o", program, ".")
+        if built.returncode:
+            self.leave_out("client-go", f"it could not be built ({last_line(built)})")
+            return
+        done = self.run(program)
+        print(done.stdout, end="")
+        self.judge("client-go", done)
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory(prefix="lateen-clients-") as directory:
+        trial = Trial(Path(directory))
+        started = trial.run(sys.executable, "-m", "lateen", "cluster", "start")
+        if started.returncode:
+            print(f"the cluster did not start: {last_line(started)}", file=sys.stderr)
+            return 1
+        try:
+            trial.python()
+            trial.go()
+        finally:
+            trial.run(sys.executable, "-m", "lateen", "cluster", "delete")
+    tried = len(PYTHON) + 1 - len(trial.left_out)
+    print(f"{tried} clients tried, {len(trial.failed)} failed: {', '.join(trial.failed) or 'none'}")
+    if trial.left_out:
+        print(f"not tried here: {', '.join(trial.left_out)}")
+    return 1 if trial.failed or not tried else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
