@@ -38,7 +38,8 @@ from world import percentile, report
 from lateen.agent.proxy import write_secrets
 from lateen.cluster.kubelet.images import envoy_binary
 from lateen.kit import certs, times
-from lateen.mesh.settings import MeshConfig, Observability
+from lateen.mesh.observability import Reporting
+from lateen.mesh.settings import MeshConfig
 from lateen.wire import names
 
 APP, RATE, SECONDS, ROUNDS, CONNECTIONS = 21000, 1000, 3, 7, 16
@@ -91,7 +92,7 @@ def held(filter_: Json, found: Any) -> Json:
 
 
 def ours(telemetry: str, base: int) -> tuple[Json, Json]:
-    config = MeshConfig(observability=Observability("ACCESS_LOG" if telemetry == "full" else "", telemetry=telemetry))
+    config = MeshConfig(reporting=Reporting("ACCESS_LOG" if telemetry == "full" else "", lean=telemetry == "lean"))
     found = judge.messages(meshes.view(meshes.objects("", config), "ratings-v1"))
     outbound = as_json(found[names.LDS]["0.0.0.0_9080"])
     for chain in (*outbound["filter_chains"], outbound["default_filter_chain"]):

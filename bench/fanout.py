@@ -27,7 +27,8 @@ def build():  # type: ignore[no-untyped-def]
     from lateen.api import kinds
     from lateen.api import objects as o
     from lateen.mesh.objects import Objects
-    from lateen.mesh.settings import MeshConfig, Observability
+    from lateen.mesh.observability import Reporting
+    from lateen.mesh.settings import MeshConfig
 
     services, pods, slices = {}, {}, {}
     for i in range(SERVICES):
@@ -52,7 +53,7 @@ def build():  # type: ignore[no-untyped-def]
             found.append(o.Endpoint(pod.address, 8080, pod.name))
         slices[("d", name)] = (name, {"http": tuple(found)})
     return Objects(
-        MeshConfig(observability=Observability("/dev/stdout")),
+        MeshConfig(reporting=Reporting("/dev/stdout")),
         {kinds.SERVICE.id: services, kinds.ENDPOINT_SLICE.id: slices, kinds.POD.id: pods},
     )
 

@@ -18,7 +18,8 @@ def build() -> Any:
     from lateen.api.config import decode
     from lateen.api.networking import Sidecar
     from lateen.mesh.objects import Objects
-    from lateen.mesh.settings import MeshConfig, Observability
+    from lateen.mesh.observability import Reporting
+    from lateen.mesh.settings import MeshConfig
 
     services, pods, slices, sidecars = {}, {}, {}, {}
     for n in range(NAMESPACES):
@@ -55,5 +56,5 @@ def build() -> Any:
         sidecars[(space, "narrow")] = o.Resource(ref, f"u-{space}", f"u-{space}/1", "2026-01-01T00:00:00Z", spec)
     found = {kinds.SERVICE: services, kinds.ENDPOINT_SLICE: slices, kinds.POD: pods, kinds.SIDECAR: sidecars}
     return Objects(
-        MeshConfig(observability=Observability("/dev/stdout")), {kind.id: objects for kind, objects in found.items()}
+        MeshConfig(reporting=Reporting("/dev/stdout")), {kind.id: objects for kind, objects in found.items()}
     )

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 OUT = ROOT / "typings"
 OWN = ("google/protobuf/",)
 """Packages that have stubs of their own (types-protobuf)."""
-ROOTS = ("envoy", "udpa", "xds")
+ROOTS = ("envoy", "opentelemetry", "udpa", "xds")
 _ENUM = re.compile(r"^(\s+\w+: [^\n]*?)(\w[\w.]*\.ValueType)(?= \| None = \.\.\.| = \.\.\.)", re.MULTILINE)
 
 

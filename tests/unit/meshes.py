@@ -6,10 +6,11 @@ from lateen.api.config import decode
 from lateen.kit import yamldoc
 from lateen.mesh.model import Mesh
 from lateen.mesh.objects import Objects
-from lateen.mesh.settings import MeshConfig, Observability
+from lateen.mesh.observability import Reporting
+from lateen.mesh.settings import MeshConfig
 from lateen.mesh.views import Views
 
-LOGGING = MeshConfig(observability=Observability("/dev/stdout"))
+LOGGING = MeshConfig(reporting=Reporting("/dev/stdout"))
 
 
 def pod(name, address, namespace="default", meshed=True, **labels):

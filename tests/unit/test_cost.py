@@ -9,7 +9,8 @@ import pytest
 from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.mesh.model import Mesh
-from lateen.mesh.settings import IngressSettings, Observability, OutboundPolicy, Transport, Trust
+from lateen.mesh.observability import Reporting
+from lateen.mesh.settings import IngressSettings, OutboundPolicy, Transport, Trust
 from lateen.mesh.views import Views
 from lateen.wire import names
 from lateen.wire.resource import ResourceSet
@@ -81,7 +82,7 @@ def sent(before, after):
 @pytest.mark.parametrize(
     ("part", "value", "wanted"),
     [
-        ("observability", Observability("/dev/stderr"), {names.LDS}),
+        ("reporting", Reporting("/dev/stderr"), {names.LDS}),
         ("outbound", OutboundPolicy("REGISTRY_ONLY"), {names.LDS, names.RDS}),
         ("transport", Transport(connect_timeout_s=3), {names.CDS}),
         ("trust", Trust(aliases=("old.example",)), set()),  # nobody has a policy

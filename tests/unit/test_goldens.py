@@ -24,7 +24,8 @@ from lateen.api.effective import reason
 from lateen.api.mesh import ExtensionProvider
 from lateen.kit import yamldoc
 from lateen.mesh.model import Mesh
-from lateen.mesh.settings import MeshConfig, Observability, Trust
+from lateen.mesh.observability import Reporting
+from lateen.mesh.settings import MeshConfig, Trust
 from lateen.mesh.views import Views
 from lateen.wire import names
 from lateen.xds.generate import generate
@@ -36,8 +37,30 @@ PROXIES = (("default", "productpage-v1"), ("default", "reviews-v1"), ("istio-sys
 METADATA = {"ISTIO_VERSION": "1.32.0", "COLOR": "red"}
 PLACES = {"productpage-v1": "west/a", "reviews-v1": "west/a", "reviews-v2": "east/b", "reviews-v3": "east/c"}
 PROVIDER = {"name": "ext", "envoyExtAuthzHttp": {"service": "ratings.default.svc.cluster.local", "port": 9080}}
+RATINGS = {"service": "ratings.default.svc.cluster.local", "port": 9080}
+REPORTS = [
+    {"name": "file", "envoyFileAccessLog": {"path": "/dev/stderr", "logFormat": {"text": "%PROTOCOL%"}}},
+    {"name": "json", "envoyFileAccessLog": {"logFormat": {"labels": {"id": "%REQ(X-REQUEST-ID)%", "n": {"a": 1}}}}},
+    {"name": "otel-log", "envoyOtelAls": {**RATINGS, "logFormat": {"labels": {"code": "%RESPONSE_CODE%"}}}},
+    {"name": "http-log", "envoyHttpAls": {**RATINGS, "additionalRequestHeadersToLog": ["x-id"]}},
+    {"name": "tcp-log", "envoyTcpAls": {**RATINGS, "logName": "connections"}},
+    {"name": "nowhere", "envoyOtelAls": {"service": "collector.nowhere.example", "port": 4317}},
+    {"name": "zipkin", "zipkin": {**RATINGS, "maxTagLength": 64}},
+    {"name": "zipkin-http", "zipkin": {**RATINGS, "path": "/v2", "headers": [{"name": "key", "envName": "KEY"}]}},
+    {"name": "otel", "opentelemetry": {**RATINGS, "resourceDetectors": {"environment": {}}}},
+    {
+        "name": "otel-http",
+        "opentelemetry": {
+            **RATINGS,
+            "http": {"path": "/v1/traces", "timeout": "3s", "headers": [{"name": "a", "value": "100%"}]},
+        },
+    },
+    {"name": "datadog", "datadog": RATINGS},
+    {"name": "skywalking", "skywalking": {**RATINGS, "accessToken": "t"}},
+]
 CONFIG = MeshConfig(
-    observability=Observability("/dev/stdout"), trust=Trust(providers=(decode(ExtensionProvider, PROVIDER),))
+    reporting=Reporting("/dev/stdout", providers=tuple(decode(ExtensionProvider, p) for p in REPORTS)),
+    trust=Trust(providers=(decode(ExtensionProvider, PROVIDER),)),
 )
 
 

@@ -8,12 +8,12 @@ from lateen.api import kinds, mesh, operators
 from lateen.api.config import Config, Duration, unwrap
 from lateen.api.config import fields as fields_of
 from lateen.api.mesh import effect
+from lateen.api.mesh.accesslog import TEXT
 from lateen.api.mesh.reading import Invalid, mesh_config, problems, proxy_config_problems
 from lateen.control.world import World
 from lateen.kit import yamldoc
 from lateen.mesh.configuration import settings
 from lateen.mesh.settings import MeshConfig
-from lateen.xds.telemetry import FORMAT
 
 KEY = ("istio-system", "istio")
 KEPT = ("istio-system", "istio-accepted-config")
@@ -76,7 +76,7 @@ def test_a_pods_own_proxy_configuration_is_checked_alike():
     assert [p.path for p in proxy_config_problems({"drain": "45s"})] == ["proxy.istio.io/config.drain"]
 
 
-@pytest.mark.parametrize("text", [FORMAT, "%REQ_WITHOUT_QUERY(:PATH)% 100%% %START_TIME(%s.%3f)% %RESP(A?B):10%\n"])
+@pytest.mark.parametrize("text", [TEXT, "%REQ_WITHOUT_QUERY(:PATH)% 100%% %START_TIME(%s.%3f)% %RESP(A?B):10%\n"])
 def test_formats_that_envoy_accepts_are_accepted(text):
     assert list(operators.problems(text)) == []
 
@@ -102,7 +102,7 @@ def test_a_restart_does_not_lose_the_last_valid_configuration(first):
     world = World("istio-system", lambda: None)
     for key in sorted(texts, key=lambda k: k != first):
         world.changed(kinds.CONFIG_MAP, key, None, config_map(texts[key]))
-    assert world.objects.config.observability.access_log_file == "/dev/stdout"
+    assert world.objects.config.reporting.access_log_file == "/dev/stdout"
     assert "connectTimeout" in world.bad[kinds.CONFIG_MAP.ref("istio-system", "istio")]
 
 
@@ -157,6 +157,13 @@ SPECIAL = {
     "ingressControllerMode": "OFF",
     "h2UpgradePolicy": "UPGRADE",
     "accessLogFormat": "%PROTOCOL%",
+    "accessLogEncoding": "JSON",
+    "defaultConfig.tracingServiceName": "CANONICAL_NAME_ONLY",
+    "extensionProviders[].zipkin.traceContextOption": "USE_B3_WITH_W3C_PROPAGATION",
+    "extensionProviders[].opentelemetry.resourceDetectors.environment": {},
+    "extensionProviders[].opentelemetry.resourceDetectors.dynatrace": {},
+    "defaultConfig.tracing.customTags{}": {"literal": {"value": "v"}},
+    "defaultConfig.tracing.zipkin.address": "zipkin:9411",
     "defaultConfig.gatewayTopology.forwardClientCertDetails": "SANITIZE",
     "defaultConfig.gatewayTopology.proxyProtocol": {},
     "extensionProviders[].envoyExtAuthzGrpc.statusOnError": "503",
@@ -165,11 +172,18 @@ SPECIAL = {
     "localityLbSetting.distribute[].to{}": 100,
 }
 SAMPLES = {str: "sample", int: 7, bool: True, float: 0.5, Duration: "7s"}
+SERVED = ("envoyExtAuthzGrpc", "envoyExtAuthzHttp", "zipkin", "datadog", "skywalking", "opentelemetry")
+LOGS = ("envoyHttpAls", "envoyTcpAls", "envoyOtelAls")
 ENOUGH = {
     "localityLbSetting.distribute[]": {"from": "a", "to": {"b": 100}},
     "extensionProviders[]": {"name": "a"},
-    "extensionProviders[].envoyExtAuthzGrpc": {"service": "s", "port": 1},
-    "extensionProviders[].envoyExtAuthzHttp": {"service": "s", "port": 1},
+    **{f"extensionProviders[].{p}": {"service": "s", "port": 1} for p in (*SERVED, *LOGS)},
+    "extensionProviders[].zipkin.headers[]": {"name": "h"},
+    "extensionProviders[].opentelemetry.http.headers[]": {"name": "h"},
+    "extensionProviders[].opentelemetry.grpc.initialMetadata[]": {"name": "h"},
+    "extensionProviders[].opentelemetry.dynatraceSampler.httpService.http.headers[]": {"name": "h"},
+    "extensionProviders[].opentelemetry.dynatraceSampler": {"tenant": "t", "clusterId": 1},
+    "extensionProviders[].opentelemetry.dynatraceSampler.httpService": {"service": "s", "port": 1},
 }
 
 
@@ -189,7 +203,7 @@ def document(path, value):
     return out
 
 
-ELSEWHERE = ("extensionProviders[].name", *effect.INJECTED)
+ELSEWHERE = ("extensionProviders[].name", "extensionProviders[].prometheus", *effect.INJECTED)
 
 
 @pytest.mark.parametrize("path", [p for p in LEAVES if effect.reason(p) is None and p not in ELSEWHERE])
@@ -207,6 +221,6 @@ def test_every_field_that_is_not_in_the_ledger_has_an_effect(path):
 
 
 def test_fields_without_effect_are_warned_about_unless_they_ask_for_the_default():
-    said = effect.ineffective({"enableTracing": True, "enableAutoMtls": True, "accessLogFile": "/dev/stdout"})
+    said = effect.ineffective({"proxyHttpPort": 3128, "enableAutoMtls": True, "accessLogFile": "/dev/stdout"})
     assert len(said) == 1
-    assert "meshConfig.enableTracing" in said[0]
+    assert "meshConfig.proxyHttpPort" in said[0]

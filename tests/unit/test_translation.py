@@ -6,7 +6,8 @@ import pytest
 
 from lateen.api import kinds
 from lateen.mesh.model import Mesh
-from lateen.mesh.settings import MeshConfig, Observability, OutboundPolicy, Transport
+from lateen.mesh.observability import Reporting
+from lateen.mesh.settings import MeshConfig, OutboundPolicy, Transport
 from lateen.mesh.views import Views
 from lateen.wire import names
 from lateen.xds.generate import generate
@@ -75,8 +76,8 @@ spec:
 @pytest.mark.parametrize(
     "config",
     [
-        MeshConfig(observability=Observability("/dev/stdout")),
-        MeshConfig(observability=Observability(telemetry="lean")),
+        MeshConfig(reporting=Reporting("/dev/stdout")),
+        MeshConfig(reporting=Reporting(lean=True)),
         MeshConfig(outbound=OutboundPolicy("REGISTRY_ONLY")),
     ],
     ids=["full", "lean", "registry-only"],

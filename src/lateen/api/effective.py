@@ -48,6 +48,13 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
         "template.address": "a machine announces its own address",
         "probe.grpc.**": "the agent does not probe over gRPC; use httpGet, tcpSocket or exec",
     },
+    kinds.TELEMETRY: {
+        "targetRef.**": _GATEWAY_API,
+        "targetRefs[].**": _GATEWAY_API,
+        "tracing[].disableContextPropagation": "Envoy always propagates trace context where it traces",
+        "metrics[].overrides[].match.customMetric": "stock Envoy has Istio's standard metrics only",
+        "metrics[].reportingInterval": "metrics change when requests and connections end",
+    },
     kinds.SIDECAR: {
         "ingress[].port.name": "it is only a name",
         "ingress[].port.targetPort": "refused: defaultEndpoint says where the application listens",

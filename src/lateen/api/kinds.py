@@ -193,7 +193,6 @@ TELEMETRY = _mesh(
     "telemetry",
     "telemetry:telemetry",
     short=("telemetry",),
-    idle="telemetry is configured in the mesh configuration",
 )
 WASM_PLUGIN = _mesh(
     EXTENSIONS,

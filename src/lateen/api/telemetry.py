@@ -19,21 +19,21 @@ class ModeMatch(Config):
 
 
 class LiteralTag(Config):
-    value: str
+    value: str = ""
 
 
 class FromEnvironment(Config):
-    name: str
+    name: str = ""
     default_value: str = ""
 
 
 class FromHeader(Config):
-    name: str
+    name: str = ""
     default_value: str = ""
 
 
 class Formatter(Config):
-    value: str
+    value: str = ""
 
 
 class CustomTag(Config):

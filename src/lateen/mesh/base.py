@@ -19,9 +19,10 @@ from lateen.mesh.dialects import delegates
 from lateen.mesh.dialects.gateway import SERVICE as GATEWAY_SERVICE
 from lateen.mesh.dialects.source import asks
 from lateen.mesh.objects import Key, Objects, Tables
+from lateen.mesh.observability import Reporting
 from lateen.mesh.policy import asks_for_place
 from lateen.mesh.registry import inline
-from lateen.mesh.settings import Cluster, IngressSettings, MeshConfig, Observability, OutboundPolicy, Transport, Trust
+from lateen.mesh.settings import Cluster, IngressSettings, MeshConfig, OutboundPolicy, Transport, Trust
 from lateen.mesh.spelling import spellings
 
 
@@ -136,6 +137,7 @@ class Base:
         self._sidecars_in = t.sidecars.index(in_namespace)
         self._filters_in = t.envoy_filters.index(in_namespace)
         self._proxy_configs_in = t.proxy_configs.index(in_namespace)
+        self._telemetries_in = t.telemetries.index(in_namespace)
 
     def advance(self, objects: Objects, others: Mapping[str, Objects] | None = None) -> None:
         """Become the mesh of another instant, or, if that raises an exception, stay that of this one. What the change
@@ -183,8 +185,9 @@ class Base:
     def root_namespace(self) -> str:
         return cast("str", self._settings["root_namespace"])
 
-    def observability(self) -> Observability:
-        return cast("Observability", self._settings["observability"])
+    @property
+    def reporting(self) -> Reporting:
+        return cast("Reporting", self._settings["reporting"])
 
     @staticmethod
     def visible_to(export_to: tuple[str, ...], owner: str, viewer: str) -> bool:

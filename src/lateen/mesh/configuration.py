@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from lateen.api import mesh as api
 from lateen.api.config import Duration
+from lateen.api.mesh.accesslog import JSON, json_labels
+from lateen.api.mesh.config import DefaultProviders
+from lateen.api.mesh.providers import LogFormat
+from lateen.mesh.observability import Reporting
 from lateen.mesh.settings import (
     DEFAULTS,
     Cluster,
     IngressSettings,
     MeshConfig,
-    Observability,
     OutboundPolicy,
     Transport,
     Trust,
@@ -41,13 +44,36 @@ def settings(config: api.MeshConfig, root_namespace: str, cluster: Cluster = DEF
         cluster=cluster,
         transport=transport,
         outbound=OutboundPolicy() if outbound is None else OutboundPolicy(outbound.mode),
-        observability=Observability(config.access_log_file, config.access_log_format, ours.telemetry, cluster.name),
+        reporting=_reporting(config),
         trust=Trust(config.trust_domain_aliases, asked),
         ingress=ingress,
         locality=config.locality_lb_setting,
         proxy=proxy,
         root_namespace=root_namespace,
     )
+
+
+def _reporting(config: api.MeshConfig) -> Reporting:
+    chosen = config.default_providers or DefaultProviders(metrics=Reporting.default_metrics)
+    asked = tuple(p for p in config.extension_providers if not (p.envoy_ext_authz_grpc or p.envoy_ext_authz_http))
+    ours = config.lateen or api.Lateen()
+    return Reporting(
+        access_log_file=config.access_log_file,
+        access_log_format=_log_format(config),
+        lean=ours.telemetry == "lean",
+        enable_tracing=config.enable_tracing,
+        default_logs=chosen.access_logging,
+        default_metrics=chosen.metrics,
+        default_tracers=chosen.tracing,
+        providers=asked,
+    )
+
+
+def _log_format(config: api.MeshConfig) -> LogFormat | None:
+    text = config.access_log_format
+    if config.access_log_encoding == "JSON":
+        return LogFormat(labels=json_labels(text) or JSON)
+    return LogFormat(text=text) if text else None
 
 
 def _seconds(given: Duration | None, default: float) -> float:

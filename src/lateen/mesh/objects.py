@@ -23,6 +23,7 @@ from lateen.api.networking import (
     WorkloadGroup,
 )
 from lateen.api.security import AuthorizationPolicy, PeerAuthentication
+from lateen.api.telemetry import Telemetry
 from lateen.kit.queries import Queries, Table
 from lateen.mesh.settings import DEFAULTS, MeshConfig
 
@@ -70,6 +71,7 @@ class _ByKind:
     sidecars = _Of[o.Resource[Sidecar]](kinds.SIDECAR)
     envoy_filters = _Of[o.Resource[EnvoyFilter]](kinds.ENVOY_FILTER)
     proxy_configs = _Of[o.Resource[ProxyConfig]](kinds.PROXY_CONFIG)
+    telemetries = _Of[o.Resource[Telemetry]](kinds.TELEMETRY)
     ingresses = _Of[o.Resource[Ingress]](kinds.INGRESS)
     ingress_classes = _Of[o.Resource[IngressClass]](kinds.INGRESS_CLASS)
 

@@ -260,6 +260,16 @@ def spaces_of(part: HostSpace) -> frozenset[str]:
     return frozenset(n for h in part.members for n, _ in h.names)
 
 
+@derived
+def _served_ports(part: HostSpace) -> frozenset[tuple[str, int]]:
+    return frozenset((h.host, p.number) for h in part.members if h.resolution != "RULES" for p in h.ports)
+
+
+def serves(view: OutboundView, host: str, port: int) -> bool:
+    """Whether clients have a cluster for the port."""
+    return any((host, port) in _served_ports(part) for part in view.host_spaces.parts)
+
+
 def as_port(p: SidecarPort) -> o.ServicePort:
     return o.ServicePort(p.name, p.number, p.target_port or p.number, "TCP", p.protocol.lower() or "auto")
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from lateen.api import objects as o
 from lateen.api.networking import EnvoyFilter, ProxyConfig, Sidecar
 from lateen.api.security import AuthorizationPolicy, PeerAuthentication
+from lateen.api.telemetry import Telemetry
 from lateen.kit.queries import Index
 from lateen.mesh.base import has_labels
 from lateen.mesh.objects import Key
@@ -116,6 +117,21 @@ class Policies(Rules):
             (self.transport.trust_domain, *aliases) if aliases else (),
             self.trust.providers if asks else (),
         )
+
+    # --- telemetry -------------------------------------------------------------------------------------------
+
+    def telemetries(self, namespace: str, labels: Mapping[str, str]) -> tuple[o.Resource[Telemetry], ...]:
+        """Those that hold for a workload: the mesh's, its namespace's, its own. Of each the oldest counts, as in
+        Istio; analysis reports the others. Those with targets are for Kubernetes' Gateway API."""
+        levels: list[o.Resource[Telemetry]] = []
+        for space in dict.fromkeys((self.root_namespace, namespace)):
+            levels += [t for t in self._telemetries_of(space) if not _selector_labels(t)][:1]
+        own = [t for t in self._telemetries_of(namespace) if _selector_labels(t)]
+        return (*levels, *[t for t in own if has_labels(_selector_labels(t), labels)][:1])
+
+    def _telemetries_of(self, namespace: str) -> list[o.Resource[Telemetry]]:
+        found = (t for t in self._telemetries_in.get(namespace) if not t.spec.target_ref and not t.spec.target_refs)
+        return sorted(found, key=lambda t: t.age_order)
 
 
 def _selector_labels(p: Any) -> Mapping[str, str]:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from lateen.api import objects as o
 from lateen.api.mesh import ProxyConfig
-from lateen.api.mesh.proxy import Topology
+from lateen.api.mesh.proxy import Topology, Tracing
 from lateen.api.mesh.reading import Invalid, read
 from lateen.kit import yamldoc
 
@@ -61,6 +61,15 @@ def place(defaults: ProxyConfig, pod: o.Pod) -> Place:
         next((d for d in details if d and d != "UNDEFINED"), Place.client_certificate),
         any(t.proxy_protocol is not None for t in found),
     )
+
+
+def tracing(defaults: ProxyConfig, notes: tuple[tuple[str, str], ...]) -> tuple[Tracing, ...]:
+    """The pod's own settings of traces, then the mesh's."""
+    return tuple(level.tracing for level in _levels(defaults, notes) if level.tracing is not None)
+
+
+def tracing_service_name(defaults: ProxyConfig, notes: tuple[tuple[str, str], ...]) -> str:
+    return _first(_levels(defaults, notes), lambda c: c.tracing_service_name) or "APP_LABEL_AND_NAMESPACE"
 
 
 def drain(defaults: ProxyConfig, notes: tuple[tuple[str, str], ...] = ()) -> tuple[float, float]:

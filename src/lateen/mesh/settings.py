@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from lateen.api.domain import CLUSTER_DOMAIN, CLUSTER_NAME, TRUST_DOMAIN
 from lateen.api.mesh import ExtensionProvider, ProxyConfig
 from lateen.api.networking import LocalityLb
+from lateen.mesh.observability import DEFAULT_REPORTING, Reporting
 
 
 @dataclass(frozen=True)
@@ -36,20 +37,6 @@ class OutboundPolicy:
     mode: str = "ALLOW_ANY"
     egress_proxy: str = ""
     """The cluster that they are sent to instead (a Sidecar's outboundTrafficPolicy.egressProxy)."""
-
-
-@dataclass(frozen=True)
-class Observability:
-    """What a proxy reports."""
-
-    access_log_file: str = ""
-    access_log_format: str = ""
-    telemetry: str = "full"
-    """``full``: Istio's standard metrics with all labels; ``lean``: fewer histograms and tags, no per-request log."""
-    cluster: str = CLUSTER_NAME
-    """The cluster that it runs in."""
-    workload: str = ""
-    """Of which of its workloads it reports; empty where it has only one."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +76,7 @@ class MeshConfig:
 
     transport: Transport = Transport()
     outbound: OutboundPolicy = OutboundPolicy()
-    observability: Observability = Observability()
+    reporting: Reporting = DEFAULT_REPORTING
     trust: Trust = Trust()
     ingress: IngressSettings = IngressSettings()
     locality: LocalityLb | None = field(default=None, hash=False)

@@ -19,9 +19,10 @@ from lateen.api.networking.server_tls import ServerTLS
 from lateen.api.networking.traffic_policy import ConnectionPool, LocalityLb
 from lateen.api.security import AuthorizationPolicy
 from lateen.mesh.cached import Cached
+from lateen.mesh.observability import Observability
 from lateen.mesh.proxies import Place
 from lateen.mesh.routing import NO_ROUTES, ConnectionRoute, HostRoutes, PortRoutes
-from lateen.mesh.settings import DEFAULTS, Observability, OutboundPolicy, Transport
+from lateen.mesh.settings import OutboundPolicy, Transport
 from lateen.mesh.workloads import Described, Instances, Seat
 
 
@@ -288,6 +289,7 @@ class View:
     gateway: GatewayView | None = None
     credentials: tuple[o.Credential, ...] = ()
     """Secrets of a gateway's servers that terminate TLS, and of the rules that originate it."""
-    observability: Observability = DEFAULTS.observability
+    reports: tuple[Observability, ...] = ()
+    """A gateway's, or one for each of its workloads."""
     patches: tuple[Patch, ...] = ()
     """Applied to the finished resources, in order."""

@@ -10,13 +10,15 @@ from lateen.api import objects as o
 from lateen.api.networking import EnvoyFilter, ProxyMatch
 from lateen.kit.derived import Shared
 from lateen.kit.queries import query
-from lateen.mesh import credentials, gateways, workload_view
+from lateen.mesh import credentials, gateways, reporting, telemetry, workload_view
 from lateen.mesh.clients import Client
 from lateen.mesh.model import Mesh
 from lateen.mesh.objects import Objects
-from lateen.mesh.outbound import Outbound
+from lateen.mesh.observability import Observability
+from lateen.mesh.outbound import Outbound, serves
 from lateen.mesh.view import GatewayView, InboundView, OutboundView, Patch, View
 from lateen.mesh.workloads import Proxy, Seat
+from lateen.wire import names
 from lateen.wire.node import ROUTER
 
 
@@ -48,7 +50,8 @@ class Views(Outbound):
         else:
             transparent = (metadata or {}).get("INTERCEPTION_MODE") == "TPROXY"
             inbound = tuple(self._inbound(w, seat, transparent) for w, seat in proxy.seats)
-        parts = (out, inbound, served, _by_name(used), self.mesh.observability(), filters)
+        reports = tuple(self._observability(w, seat.name, out) for w, seat in proxy.seats)
+        parts = (out, inbound, served, _by_name(used), reports, filters)
         return self.shared(("view", parts), lambda: View(*parts))
 
     def _of_all(self, proxy: Proxy, dns: bool, metadata: Mapping[str, str]) -> tuple[OutboundView, tuple[Patch, ...]]:
@@ -59,8 +62,8 @@ class Views(Outbound):
             filters = patches(chosen, metadata) if chosen else ()
             found[self.outbound_view(self._client(w, dns, proxy.kind == ROUTER)), filters] = w
         if len(found) > 1:
-            names = " and ".join(f"{w.namespace}/{w.name}" for w in found.values())
-            raise ValueError(f"one proxy cannot serve {names}: they see different destinations or EnvoyFilters")
+            each = " and ".join(f"{w.namespace}/{w.name}" for w in found.values())
+            raise ValueError(f"one proxy cannot serve {each}: they see different destinations or EnvoyFilters")
         return next(iter(found))
 
     @query
@@ -79,6 +82,19 @@ class Views(Outbound):
     @query
     def _rule_credentials(self, pod: o.Pod, gateway: bool) -> tuple[o.Credential, ...]:
         return tuple(credentials.of_rules(self.mesh, pod.namespace, pod.label_map, gateway))
+
+    @query
+    def _observability(self, pod: o.Pod, seat: str, out: OutboundView) -> Observability:
+        """``out``: what the proxy can reach, since reports that are sent need a cluster."""
+        levels = self.mesh.telemetries(pod.namespace, pod.label_map)
+        reporter = reporting.reporter(self.mesh, pod, seat)
+
+        def cluster(service: str, port: int) -> str | None:
+            spelled = service.rpartition("/")[2]
+            host = self.mesh.resolve(spelled, self.mesh.root_namespace)
+            return names.outbound(host, port) if serves(out, host, port) else None
+
+        return telemetry.observability(self.mesh.reporting, levels, reporter, cluster)
 
     @query
     def _served(self, pod: o.Pod) -> tuple[GatewayView, tuple[o.Credential, ...]]:

@@ -6,13 +6,12 @@ What is derived from a view, or from a part of it, is stored in the view and fre
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from lateen.api.networking.server_tls import ServerTLS
 from lateen.api.objects import Credential
 from lateen.kit.derived import Shared, derived
 from lateen.mesh import policy
-from lateen.mesh.settings import Observability
+from lateen.mesh.observability import Side
 from lateen.mesh.view import (
     UNRESTRICTED,
     DomainSpace,
@@ -108,16 +107,11 @@ def _fixed_clusters(view: OutboundView) -> ResourceSet:
     return _shared(("fixed", tuple(r.version for r in made)), lambda: _set(made))
 
 
-def _seated(seen: Observability, seat: Seat) -> Observability:
-    return replace(seen, workload=seat.name) if seat.name else seen
-
-
-def _listeners(view: OutboundView, seen: Observability, seat: Seat) -> ResourceSet:
+def _listeners(view: OutboundView, seen: Side, seat: Seat) -> ResourceSet:
     """The same for all views whose listeners are the same, whatever else differs."""
     plan, inside = outbound.plan(view), seat.network_namespace
-    mine = _seated(seen, seat)
-    key = ("outbound", plan, mine, inside)
-    return _shared(key, lambda: _known("listeners", outbound.resources(plan, mine, inside)))
+    key = ("outbound", plan, seen, inside)
+    return _shared(key, lambda: _known("listeners", outbound.resources(plan, seen, inside)))
 
 
 def _known(kind: str, made: tuple[Resource, ...]) -> ResourceSet:
@@ -136,8 +130,8 @@ def _own_clusters(view: InboundView) -> ResourceSet:
     return _set(clusters.of_workload(view))
 
 
-def _own_listeners(view: InboundView, seen: Observability) -> ResourceSet:
-    return _shared(("inbound", view, seen), lambda: _set(inbound.of_view(view, _seated(seen, view.seat))))
+def _own_listeners(view: InboundView, seen: Side) -> ResourceSet:
+    return _shared(("inbound", view, seen), lambda: _set(inbound.of_view(view, seen)))
 
 
 @derived
@@ -150,7 +144,7 @@ def _gateway_files(view: GatewayView) -> ResourceSet:
     return _served_files(s.tls for s in view.servers)
 
 
-def _gateway_listeners(view: GatewayView, seen: Observability) -> ResourceSet:
+def _gateway_listeners(view: GatewayView, seen: Side) -> ResourceSet:
     return _shared(("gateway", view, seen), lambda: _set(gateway.of_view(view, seen)))
 
 
@@ -199,16 +193,20 @@ def generate(view: View) -> dict[str, Sets]:
             names.EDS: (shared_endpoints, _all_sni_endpoints(out.endpoint_spaces) if automatic else EMPTY),
             names.ECDS: (_gateway_authorization(view.gateway), _workload(view.gateway.identity)),
             names.SDS: (_secrets(view.credentials), from_files, _gateway_files(view.gateway)),
-            names.LDS: (_gateway_listeners(view.gateway, view.observability), EMPTY),
+            names.LDS: (_gateway_listeners(view.gateway, view.reports[0].client), EMPTY),
             names.RDS: (_gateway_routes(view.gateway),),
         }
-    served, seen = view.inbound, view.observability
+    served = view.inbound
     return {
         names.CDS: (*shared_clusters, *map(_own_clusters, served)),
         names.EDS: (shared_endpoints,),
         names.SDS: (_secrets(view.credentials), from_files, *map(_own_files, served)),
         names.ECDS: tuple(s for i in served for s in (_inbound_authorization(i), _workload(i.identity, i.seat))),
-        names.LDS: tuple(s for i in served for s in (_listeners(out, seen, i.seat), _own_listeners(i, seen))),
+        names.LDS: tuple(
+            s
+            for i, seen in zip(served, view.reports, strict=True)
+            for s in (_listeners(out, seen.client, i.seat), _own_listeners(i, seen.server))
+        ),
         names.RDS: (_routes(out),),
         names.VHDS: (_all_hosts(out.domain_spaces),),
     }

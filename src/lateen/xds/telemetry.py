@@ -1,4 +1,4 @@
-"""Access log and Istio's standard metrics, made by stock Envoy.
+"""Istio's standard metrics, made by stock Envoy.
 
 The stats access logger emits ``istio_requests_total`` and its relatives with Istio's labels; the values come from
 the peer's headers (server side), the endpoint's metadata (client side) and, for the proxy's own workload, from the
@@ -13,38 +13,12 @@ from functools import lru_cache
 from typing import Any
 
 from envoy.config.accesslog.v3 import accesslog_pb2
-from envoy.config.core.v3 import substitution_format_string_pb2
-from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.access_loggers.stats.v3 import stats_pb2
-from envoy.extensions.formatter.req_without_query.v3 import req_without_query_pb2
 
-from lateen.mesh.settings import Observability
+from lateen.mesh.observability import MetricRule, Metrics, Side
 from lateen.mesh.workloads import UNKNOWN, Described
 from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, own_key
-from lateen.xds import pb
-
-FORMAT = (
-    '[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% %RESPONSE_FLAGS% '
-    '%RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% "%UPSTREAM_TRANSPORT_FAILURE_REASON%" %BYTES_RECEIVED% '
-    '%BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% "%REQ(X-FORWARDED-FOR)%" "%REQ(USER-AGENT)%" '
-    '"%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%" %UPSTREAM_CLUSTER_RAW% %UPSTREAM_LOCAL_ADDRESS% '
-    "%DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%\n"
-)
-"""Istio's default text format."""
-
-
-@lru_cache(maxsize=16)
-def access_log(seen: Observability) -> tuple[Any, ...]:
-    if not seen.access_log_file or seen.telemetry == "lean":
-        return ()
-    text = seen.access_log_format or FORMAT
-    source = substitution_format_string_pb2.SubstitutionFormatString()
-    source.text_format_source.inline_string = text if text.endswith("\n") else text + "\n"
-    if "%REQ_WITHOUT_QUERY(" in text:  # the only operator in Istio's documentation that Envoy does not have built in
-        formatter = req_without_query_pb2.ReqWithoutQuery()
-        source.formatters.add(name="envoy.formatter.req_without_query", typed_config=pb.any_of(formatter))
-    log = file_pb2.FileAccessLog(path=seen.access_log_file, log_format=source)
-    return (accesslog_pb2.AccessLog(name="envoy.access_loggers.file", typed_config=pb.any_of(log)),)
+from lateen.xds import access_log, pb
 
 
 def _caller(key: str) -> str:
@@ -150,32 +124,65 @@ def _stat(name: str, labels: list[tuple[str, str]]) -> stats_pb2.Config.Stat:
     return stats_pb2.Config.Stat(name=name, tags=[stats_pb2.Config.Tag(name=n, value_format=v) for n, v in labels])
 
 
+@dataclass(frozen=True)
+class _Metric:
+    name: str
+    value: str
+    """A format; empty for a counter of events."""
+    unit: str = ""
+    """Of histograms."""
+    lean: bool = False
+    """Also there when telemetry is lean."""
+
+
+HTTP_METRICS = {
+    "REQUEST_COUNT": _Metric("requests_total", "", lean=True),
+    "REQUEST_DURATION": _Metric("request_duration_milliseconds", "%DURATION%", "Milliseconds", lean=True),
+    "REQUEST_SIZE": _Metric("request_bytes", "%BYTES_RECEIVED%", "Bytes"),
+    "RESPONSE_SIZE": _Metric("response_bytes", "%BYTES_SENT%", "Bytes"),
+}
+TCP_METRICS = {
+    "TCP_OPENED_CONNECTIONS": _Metric("tcp_connections_opened_total", "", lean=True),
+    "TCP_CLOSED_CONNECTIONS": _Metric("tcp_connections_closed_total", "", lean=True),
+    "TCP_SENT_BYTES": _Metric("tcp_sent_bytes_total", "%BYTES_SENT%", lean=True),
+    "TCP_RECEIVED_BYTES": _Metric("tcp_received_bytes_total", "%BYTES_RECEIVED%", lean=True),
+}
+
+
 @lru_cache(maxsize=4096)
-def metrics(server: Server | None, http: bool, lean: bool, cluster: str) -> accesslog_pb2.AccessLog:
+def metrics(server: Server | None, http: bool, wanted: Metrics, cluster: str) -> accesslog_pb2.AccessLog:
     """The stats logger of one filter chain."""
     labels = _labels(server, http, cluster)
-    if lean:
+    if wanted.lean:
         labels = [(n, v) for n, v in labels if n in _LEAN]
     config = stats_pb2.Config(stat_prefix="istio")
-    add = config.histograms.add
-    unit = stats_pb2.Config.Histogram.Unit
-    if http:
-        config.counters.add(stat=_stat("requests_total", labels), value_fixed={"value": 1})
-        add(
-            stat=_stat("request_duration_milliseconds", labels),
-            unit=unit.Value("Milliseconds"),
-            value_format="%DURATION%",
-        )
-        if not lean:
-            add(stat=_stat("request_bytes", labels), unit=unit.Value("Bytes"), value_format="%BYTES_RECEIVED%")
-            add(stat=_stat("response_bytes", labels), unit=unit.Value("Bytes"), value_format="%BYTES_SENT%")
-    else:
-        config.counters.add(stat=_stat("tcp_connections_opened_total", labels), value_fixed={"value": 1})
-        config.counters.add(stat=_stat("tcp_connections_closed_total", labels), value_fixed={"value": 1})
-        config.counters.add(stat=_stat("tcp_sent_bytes_total", labels), value_format="%BYTES_SENT%")
-        config.counters.add(stat=_stat("tcp_received_bytes_total", labels), value_format="%BYTES_RECEIVED%")
+    for key, metric in (HTTP_METRICS if http else TCP_METRICS).items():
+        rule = wanted.rule(key)
+        if rule.disabled or (wanted.lean and not metric.lean):
+            continue
+        stat = _stat(metric.name, _changed(labels, rule))
+        if metric.unit:
+            unit = stats_pb2.Config.Histogram.Unit.Value(metric.unit)
+            config.histograms.add(stat=stat, unit=unit, value_format=metric.value)
+        elif metric.value:
+            config.counters.add(stat=stat, value_format=metric.value)
+        else:
+            config.counters.add(stat=stat, value_fixed={"value": 1})
     return accesslog_pb2.AccessLog(name="envoy.access_loggers.stats", typed_config=pb.any_of(config))
 
 
-def loggers(seen: Observability, http: bool, server: Server | None = None) -> list[Any]:
-    return [*access_log(seen), metrics(server, http, seen.telemetry == "lean", seen.cluster)]
+def _changed(labels: list[tuple[str, str]], rule: MetricRule) -> list[tuple[str, str]]:
+    """With a Telemetry's ``tagOverrides``: values are CEL expressions."""
+    changes = dict(rule.tags)
+    out = []
+    for name, value in labels:
+        expression = changes.pop(name, "")
+        if expression is not None:
+            out.append((name, f"%CEL({expression})%" if expression else value))
+    return [*out, *((name, f"%CEL({expression})%") for name, expression in changes.items() if expression is not None)]
+
+
+def loggers(seen: Side, http: bool, server: Server | None = None) -> list[Any]:
+    """Access loggers of a filter chain; Istio's metrics come from one of them."""
+    out = [made for log in seen.logs if (made := access_log.logger(log, http)) is not None]
+    return [*out, *([metrics(server, http, seen.metrics, seen.cluster)] if seen.metrics else [])]

@@ -12,8 +12,9 @@ from typing import Any
 from lateen.api import operators
 from lateen.api.config import Config, Duration
 from lateen.api.domain import CLUSTER_DOMAIN, TRUST_DOMAIN, service_host
+from lateen.api.mesh import accesslog
 from lateen.api.mesh.config import MeshConfig
-from lateen.api.mesh.providers import ExtensionProvider
+from lateen.api.mesh.providers import ExtensionProvider, LogFormat
 from lateen.api.mesh.proxy import PrivateKeyProvider, ProxyConfig, Tracing
 from lateen.api.networking import OutlierDetection
 from lateen.api.validate import scalars
@@ -54,6 +55,8 @@ def _mesh(config: MeshConfig) -> Findings:
     if config.access_log_format:
         for says in operators.problems(config.access_log_format):
             yield "accessLogFormat", says
+        if config.access_log_encoding == "JSON" and not accesslog.json_labels(config.access_log_format):
+            yield "accessLogFormat", 'must be a JSON object with accessLogEncoding JSON, as in {"path": "%PATH%"}'
     yield from _traffic(config)
     seen: set[str] = set()
     for i, provider in enumerate(config.extension_providers):
@@ -130,6 +133,23 @@ def _provider(provider: ExtensionProvider, path: str) -> Findings:
             yield f"{at}.accessToken", "access token is required"
         if kind == "opentelemetry" and found.grpc is not None and found.http is not None:
             yield at, "OpenTelemetryTracingProvider cannot specify both grpc and http"
+        shape = getattr(found, "log_format", None)
+        if isinstance(shape, LogFormat):
+            for text in (shape.text, *_strings(shape.labels)):
+                for says in operators.problems(text):
+                    yield f"{at}.logFormat", says
+
+
+def _strings(node: Any) -> Iterator[str]:
+    """All texts of the labels, however deep."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, dict):
+        for value in node.values():
+            yield from _strings(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from _strings(value)
 
 
 def _service(text: str, at: str) -> Findings:

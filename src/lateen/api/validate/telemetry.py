@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 import urllib.parse
 
+from lateen.api import cel, operators
 from lateen.api import extensions as x
 from lateen.api import telemetry as t
-from lateen.api.validate import cel
 from lateen.api.validate.common import selector, target_refs
 from lateen.api.validate.findings import Findings, no, warn
 from lateen.kit.jsons import Json
@@ -33,9 +33,8 @@ def telemetry(tl: t.Telemetry, _: Json) -> Findings:
         yield from _metrics(m, f"spec.metrics[{i}]")
     for i, log in enumerate(tl.access_logging):
         yield from _providers(log.providers, f"spec.accessLogging[{i}]")
-        if log.filter and (says := cel.problem(log.filter.expression)):
-            at = f"spec.accessLogging[{i}].filter.expression"
-            yield no(at, f"must be a valid CEL expression, {says}")
+        if log.filter and (says := cel.problem(log.filter.expression)) is not None:
+            yield no(f"spec.accessLogging[{i}].filter.expression", says)
 
 
 def _providers(providers: tuple[t.ProviderRef, ...], at: str) -> Findings:
@@ -66,6 +65,11 @@ def _tracing(tr: t.Tracing, at: str) -> Findings:
             yield no(where, "literal tag value may not be empty")
         if tag.header and not tag.header.name:
             yield no(where, "header tag name may not be empty")
+        if tag.formatter:
+            if not tag.formatter.value:
+                yield no(where, "formatter tag value may not be empty")
+            for says in operators.problems(tag.formatter.value):
+                yield no(f"{where}.formatter.value", says)
         if tag.environment and not tag.environment.name:
             yield no(where, "environment tag name may not be empty")
 
@@ -87,6 +91,8 @@ def _metrics(m: t.Metrics, at: str) -> Findings:
             if tag.operation == "UPSERT" and not tag.value:
                 says = "tagOverrides.value must be set when operation is UPSERT"
                 yield no(f"{where}.tagOverrides[{name}].value", says)
+            elif tag.operation == "UPSERT" and (wrong := cel.problem(tag.value, formatted=True)) is not None:
+                yield no(f"{where}.tagOverrides[{name}].value", wrong)
             if tag.operation == "REMOVE" and tag.value:
                 says = "tagOverrides.value may only be set when operation is UPSERT"
                 yield no(f"{where}.tagOverrides[{name}].value", says)

@@ -9,7 +9,7 @@ from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 
 from lateen.api.networking import traffic_policy as api
-from lateen.mesh.settings import Observability
+from lateen.mesh.observability import Side
 from lateen.mesh.view import UNRESTRICTED, Authorization
 from lateen.xds import pb, telemetry
 
@@ -44,7 +44,7 @@ class Option:
 class Connections:
     """A chain that forwards connections."""
 
-    seen: Observability
+    seen: Side
     clusters: tuple[tuple[str, int], ...]
     """(name, weight)"""
     protocol: str = "tcp"

@@ -7,8 +7,8 @@ from typing import Any
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.config.listener.v3 import listener_pb2
 
+from lateen.mesh.observability import Side
 from lateen.mesh.proxies import Place
-from lateen.mesh.settings import Observability
 from lateen.mesh.view import GatewayServer, GatewayView
 from lateen.wire import names
 from lateen.wire.resource import Resource
@@ -26,7 +26,7 @@ Found = tuple[tuple[str, ...], tuple[str, ...], Any]
 """(SNI names, destination ranges, the filter chain without its match for these)"""
 
 
-def _requests(server: GatewayServer, where: Place, seen: Observability) -> Found:
+def _requests(server: GatewayServer, where: Place, seen: Side) -> Found:
     """The chain of a server that routes requests."""
     requests = Requests("gateway", asks=authorization.asks(server.authorization))
     stat = f"outbound_0.0.0.0_{server.target}"
@@ -37,7 +37,7 @@ def _requests(server: GatewayServer, where: Place, seen: Observability) -> Found
     return server.sni, (), chain
 
 
-def _connections(server: GatewayServer, seen: Observability) -> list[Found]:
+def _connections(server: GatewayServer, seen: Side) -> list[Found]:
     """Chains that forward connections: by SNI where TLS passes through, else by destination."""
 
     if server.automatic:
@@ -55,7 +55,7 @@ def _connections(server: GatewayServer, seen: Observability) -> list[Found]:
     return out
 
 
-def _by_cluster_name(server: GatewayServer, seen: Observability) -> Found:
+def _by_cluster_name(server: GatewayServer, seen: Side) -> Found:
     """AUTO_PASSTHROUGH: the SNI of mesh TLS (``outbound_.80_._.host``) names the cluster."""
     match = lc.FilterChainMatch(application_protocols=tls.MESH_ALPN)
     otherwise = ((names.BLACK_HOLE, 100),)
@@ -63,9 +63,7 @@ def _by_cluster_name(server: GatewayServer, seen: Observability) -> Found:
     return server.sni, (), lc.FilterChain(filters=filters, filter_chain_match=match)
 
 
-def _listener(
-    place: tuple[str, int], where: Place, servers: tuple[GatewayServer, ...], seen: Observability
-) -> Resource | None:
+def _listener(place: tuple[str, int], where: Place, servers: tuple[GatewayServer, ...], seen: Side) -> Resource | None:
     """None while nothing is routed from the port."""
     chains: list[Any] = []
     taken = Taken()
@@ -94,10 +92,10 @@ def _listener(
     origins = [origin for s in servers for origin in s.origins]
     origins += [str(p.ref) for s in servers for p in s.authorization.policies]
     origins += [str(r.rule) for s in servers for r in s.connections]
-    return pb.resource(out.name, out, tuple(dict.fromkeys(origins)))
+    return pb.resource(out.name, out, tuple(dict.fromkeys((*origins, *seen.origins))))
 
 
-def of_view(view: GatewayView, seen: Observability) -> tuple[Resource, ...]:
+def of_view(view: GatewayView, seen: Side) -> tuple[Resource, ...]:
     by_place: dict[tuple[str, int], list[GatewayServer]] = {}
     for s in view.servers:
         by_place.setdefault((s.bind, s.target), []).append(s)

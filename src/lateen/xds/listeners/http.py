@@ -8,9 +8,9 @@ from envoy.config.core.v3 import protocol_pb2
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 
+from lateen.mesh.observability import Side
 from lateen.mesh.proxies import Place
-from lateen.mesh.settings import Observability
-from lateen.xds import pb, telemetry
+from lateen.xds import pb, telemetry, tracing
 from lateen.xds.filters import order, workload
 from lateen.xds.filters.chain import Requests
 
@@ -20,7 +20,7 @@ _DETAILED = (hcm.HttpConnectionManager.APPEND_FORWARD, hcm.HttpConnectionManager
 
 
 def filters(
-    seen: Observability,
+    seen: Side,
     chain: Requests,
     stat_prefix: str,
     *,
@@ -44,6 +44,10 @@ def filters(
     )
     # Private addresses are not trusted to set x-envoy headers (Istio's bulletin 2024-006).
     out.internal_address_config.SetInParent()
+    if seen.trace:
+        out.tracing.CopyFrom(tracing.of(seen.trace))
+        if not seen.trace.by_request_id:
+            out.request_id_extension.CopyFrom(tracing.request_id())
     if rds:
         out.rds.config_source.CopyFrom(pb.ads())
         out.rds.route_config_name = rds

@@ -8,8 +8,8 @@ from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.config.listener.v3 import listener_pb2
 
 from lateen.api import objects as o
+from lateen.mesh.observability import Side
 from lateen.mesh.protocols import HTTP, SERVER_FIRST
-from lateen.mesh.settings import Observability
 from lateen.mesh.view import InboundPort, InboundView
 from lateen.wire import names, ports
 from lateen.wire.resource import Resource
@@ -78,9 +78,7 @@ def _server(view: InboundView, service: o.Service | None, secure: bool, name: st
     )
 
 
-def _filters(
-    view: InboundView, seen: Observability, i: InboundPort, secure: bool, is_http: bool, stat: str
-) -> list[Any]:
+def _filters(view: InboundView, seen: Side, i: InboundPort, secure: bool, is_http: bool, stat: str) -> list[Any]:
     """The network filters of connections to a port."""
     server = _server(view, i.service, secure)
     cluster = names.inbound(i.port.number, view.seat.name)
@@ -95,7 +93,7 @@ def _requests(view: InboundView) -> Requests:
     return Requests("inbound", asks=authorization.asks(view.authorization), workload=view.seat.name)
 
 
-def _port_chains(view: InboundView, seen: Observability, i: InboundPort) -> list[Any]:
+def _port_chains(view: InboundView, seen: Side, i: InboundPort) -> list[Any]:
     port = i.port
     name = f"{view.pod.address if i.scoped else '0.0.0.0'}_{port.number}"
     mode = dict(view.mtls_ports).get(port.number, view.mtls)
@@ -113,7 +111,7 @@ def _port_chains(view: InboundView, seen: Observability, i: InboundPort) -> list
     return out
 
 
-def _own_tls(view: InboundView, seen: Observability, i: InboundPort, name: str, is_http: bool) -> lc.FilterChain:
+def _own_tls(view: InboundView, seen: Side, i: InboundPort, name: str, is_http: bool) -> lc.FilterChain:
     """A Sidecar's ingress listener with ``tls``, which is used where mutual TLS is disabled."""
     assert i.tls is not None
     match = lc.FilterChainMatch(transport_protocol="tls")
@@ -124,7 +122,7 @@ def _own_tls(view: InboundView, seen: Observability, i: InboundPort, name: str, 
     return chain
 
 
-def _rest_chains(view: InboundView, seen: Observability) -> list[Any]:
+def _rest_chains(view: InboundView, seen: Side) -> list[Any]:
     """Chains for ports that belong to no service."""
     hole = lc.FilterChainMatch()
     hole.destination_port.value = ports.INBOUND
@@ -140,7 +138,7 @@ def _rest_chains(view: InboundView, seen: Observability) -> list[Any]:
     return out
 
 
-def _passthrough(view: InboundView, seen: Observability, port: int | None, mode: str) -> list[Any]:
+def _passthrough(view: InboundView, seen: Side, port: int | None, mode: str) -> list[Any]:
     """Chains that forward to the original destination; ``port`` is None for all ports without chains of their own."""
     out = []
     suffix = "" if port is None else f"-{port}"
@@ -165,7 +163,7 @@ def _passthrough(view: InboundView, seen: Observability, port: int | None, mode:
     return out
 
 
-def _free(view: InboundView, seen: Observability, i: InboundPort) -> Resource:
+def _free(view: InboundView, seen: Side, i: InboundPort) -> Resource:
     """A Sidecar's ingress listener that is not captured: Envoy binds its address."""
     chains = _port_chains(view, seen, i)
     for chain in chains:
@@ -180,10 +178,10 @@ def _free(view: InboundView, seen: Observability, i: InboundPort) -> Resource:
         max_connections_to_accept_per_socket_event=pb.u32(tcp.ACCEPTED_AT_ONCE),
         continue_on_listener_filters_timeout=True,
     )
-    return pb.resource(out.name, out, view.origins)
+    return pb.resource(out.name, out, (*view.origins, *seen.origins))
 
 
-def of_view(view: InboundView, seen: Observability) -> tuple[Resource, ...]:
+def of_view(view: InboundView, seen: Side) -> tuple[Resource, ...]:
     chains = _rest_chains(view, seen)
     for i in view.ports:
         if not i.bind:
@@ -201,7 +199,7 @@ def of_view(view: InboundView, seen: Observability) -> tuple[Resource, ...]:
         continue_on_listener_filters_timeout=True,
     )
     policies = [str(p.ref) for p in view.authorization.policies]
-    origins = (*((str(view.policy),) if view.policy else ()), *policies, *view.origins)
+    origins = (*((str(view.policy),) if view.policy else ()), *policies, *view.origins, *seen.origins)
     return (pb.resource(out.name, out, origins), *(_free(view, seen, i) for i in view.ports if i.bind))
 
 

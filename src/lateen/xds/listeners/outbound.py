@@ -14,8 +14,9 @@ from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.config.listener.v3 import listener_pb2
 
 from lateen.kit.derived import Shared, derived
+from lateen.mesh.observability import Side
 from lateen.mesh.protocols import HTTP
-from lateen.mesh.settings import Observability, OutboundPolicy
+from lateen.mesh.settings import OutboundPolicy
 from lateen.mesh.view import Bind, HostSpace, HostView, OutboundView, Spaces
 from lateen.wire import names, ports
 from lateen.wire.resource import Resource
@@ -36,7 +37,7 @@ def unknown(policy: OutboundPolicy) -> str:
 
 
 @lru_cache(maxsize=256)
-def _virtual(seen: Observability, policy: OutboundPolicy, inside: str) -> Resource:
+def _virtual(seen: Side, policy: OutboundPolicy, inside: str) -> Resource:
     hole = lc.FilterChain(
         name="virtualOutbound-blackhole",
         filters=tcp.proxy(seen, names.BLACK_HOLE),
@@ -51,7 +52,7 @@ def _virtual(seen: Observability, policy: OutboundPolicy, inside: str) -> Resour
         filter_chains=[hole, rest],
         traffic_direction="OUTBOUND",
     )
-    return pb.resource(out.name, out)
+    return pb.resource(out.name, out, seen.origins)
 
 
 class Chain(NamedTuple):
@@ -62,9 +63,7 @@ class Chain(NamedTuple):
     filters: list[Any]
 
 
-def _chains(
-    seen: Observability, host: HostView, port: int, anywhere: bool, named: bool
-) -> tuple[list[Chain], tuple[str, ...]]:
+def _chains(seen: Side, host: HostView, port: int, anywhere: bool, named: bool) -> tuple[list[Chain], tuple[str, ...]]:
     """Of one service's port. ``anywhere``: the listener is for every address; ``named``: its TLS connections must ask
     for the service's name, since others share the listener. Returns also the user's objects that these come from."""
 
@@ -90,7 +89,7 @@ def _chains(
 
 
 def _listener(
-    seen: Observability, policy: OutboundPolicy, place: Place, requests: bool, hosts: tuple[HostView, ...], inside: str
+    seen: Side, policy: OutboundPolicy, place: Place, requests: bool, hosts: tuple[HostView, ...], inside: str
 ) -> Resource:
     """``requests``: whether HTTP is routed here; ``hosts``: those that match connections."""
     address, port = place
@@ -132,14 +131,14 @@ def _listener(
     if not chains:  # Envoy requires a chain besides the default one
         out.filter_chains.append(out.default_filter_chain)
         out.ClearField("default_filter_chain")
-    return pb.resource(out.name, out, tuple(origins))
+    return pb.resource(out.name, out, (*origins, *seen.origins))
 
 
 def _dynamic(hosts: tuple[HostView, ...]) -> bool:
     return any(h.resolution == "DYNAMIC_DNS" for h in hosts)
 
 
-def _bound(seen: Observability, bind: Bind, inside: str) -> Resource:
+def _bound(seen: Side, bind: Bind, inside: str) -> Resource:
     """A Sidecar's egress listener with an address of its own."""
     name = f"{bind.address}_{bind.port}"
     out = listener_pb2.Listener(
@@ -154,7 +153,7 @@ def _bound(seen: Observability, bind: Bind, inside: str) -> Resource:
     if bind.protocol in HTTP:
         filters = http.filters(seen, Requests("outbound"), f"outbound_{name}", rds=str(bind.port))
         out.filter_chains.add(filters=filters)
-        return pb.resource(out.name, out)
+        return pb.resource(out.name, out, seen.origins)
     origins: dict[str, None] = {}
     taken = Taken()
     for host in bind.hosts:
@@ -175,7 +174,7 @@ def _bound(seen: Observability, bind: Bind, inside: str) -> Resource:
         chosen = list(out.default_filter_chain.filters) or tcp.proxy(seen, names.BLACK_HOLE)
         out.ClearField("default_filter_chain")
         out.filter_chains.add(filters=chosen)
-    return pb.resource(out.name, out, tuple(origins))
+    return pb.resource(out.name, out, (*origins, *seen.origins))
 
 
 Place = tuple[str, int]
@@ -244,7 +243,7 @@ def plan(view: OutboundView) -> Plan:
     return _shared(("plan", key), lambda: Plan(*key))
 
 
-def resources(plan: Plan, seen: Observability, inside: str = "") -> tuple[Resource, ...]:
+def resources(plan: Plan, seen: Side, inside: str = "") -> tuple[Resource, ...]:
     """One listener for each port where requests are routed, one for each address and port of other services.
     ``inside``: the path of their network namespace, where that is not Envoy's own."""
     requests = {place for part in plan.parts for place in part.requests}

@@ -14,7 +14,7 @@ from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 
 from lateen.api.networking import traffic_policy as api
 from lateen.mesh import policy
-from lateen.mesh.settings import Observability
+from lateen.mesh.observability import Side
 from lateen.mesh.view import UNRESTRICTED, Authorization, HostView
 from lateen.wire import names
 from lateen.xds import pb, telemetry
@@ -52,7 +52,7 @@ def option(pool: api.ConnectionPool | None, tunnel: api.Tunnel | None = None) ->
 
 
 def weighted(
-    seen: Observability,
+    seen: Side,
     clusters: tuple[tuple[str, int], ...],
     server: telemetry.Server | None = None,
     option: Option | None = None,
@@ -63,14 +63,14 @@ def weighted(
 
 
 def proxy(
-    seen: Observability, cluster: str, server: telemetry.Server | None = None, access: Authorization = UNRESTRICTED
+    seen: Side, cluster: str, server: telemetry.Server | None = None, access: Authorization = UNRESTRICTED
 ) -> list[Any]:
     """Network filters of connections to one cluster."""
     return weighted(seen, ((cluster, 100),), server, access=access)
 
 
 def to(
-    seen: Observability,
+    seen: Side,
     clusters: tuple[tuple[str, int], ...],
     protocol: str,
     found: Options,

@@ -1,0 +1,53 @@
+"""Expressions in CEL as Envoy takes them: one that it does not take would make it refuse every listener.
+
+Sources: https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/advanced/attributes, and what Envoy 1.40
+accepts in ``%CEL()%`` and in the access log's CEL filter.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+OPERATORS = frozenset(
+    {"!_", "-_", "_%_", "_&&_", "_*_", "_+_", "_-_", "_/_", "_<=_", "_<_", "_==_", "_!=_", "_>=_", "_>_", "_?_:_"}
+    | {"_[_]", "_||_", "@in", "@not_strictly_false"}
+)
+FUNCTIONS = OPERATORS | {
+    *("contains", "endsWith", "matches", "startsWith", "size", "int", "uint", "duration", "timestamp", "type"),
+    *("getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear", "getFullYear", "getHours", "getMilliseconds"),
+    *("getMinutes", "getMonth", "getSeconds"),
+}
+"""Operators and functions that Envoy has."""
+
+_PEERS = re.compile(r"\b(?:upstream_peer|downstream_peer)\b")
+
+
+@lru_cache(maxsize=1024)
+def problem(expression: str, formatted: bool = False) -> str | None:
+    """Why Envoy would refuse the expression, or why it has no value here; None where it is good, or empty.
+    ``formatted``: it will stand between percent signs, ``%CEL(expression)%``."""
+    if not expression:
+        return None
+    import cel  # it brings a command line of its own, which takes 0.4 s to load
+
+    try:
+        program = cel.compile(expression)
+    except ValueError as e:
+        return f"is not a CEL expression: {_reason(str(e))}"
+    unknown = sorted(set(program.functions()) - FUNCTIONS)
+    if unknown:
+        return f"Envoy has no function {unknown[0]}"
+    if formatted and "%" in expression:
+        return "a percent sign ends the expression in Envoy's format"
+    if (found := _PEERS.search(expression)) is not None:
+        return f"{found[0]} is known to Istio's own Envoy only; Lateen's proxies are stock Envoys"
+    return None
+
+
+def _reason(text: str) -> str:
+    """The parser's first complaint on one line."""
+    found = re.search(r"ERROR: <input>:\d+:(\d+): (.*)", text)
+    if found is None:
+        return text.splitlines()[0]
+    return f"{found[2].split(' expecting ')[0]} (column {found[1]})"
