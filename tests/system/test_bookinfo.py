@@ -161,16 +161,15 @@ def test_requests_between_sidecars_are_mutual_tls_by_envoys_own_count(mesh):
 
 
 CAPTURE = """
-import socket, sys, time
+import select, socket, sys
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-s.settimeout(0.5)
-seen, end = b"", time.time() + 4
+seen = b""
 print("listening", flush=True)
-while time.time() < end:
-    try:
-        seen += s.recv(65536)
-    except TimeoutError:
-        pass
+while True:  # until the input is closed and nothing is left
+    ready = select.select([s, sys.stdin], [], [])[0]
+    if s not in ready:
+        break
+    seen += s.recv(65536)
 for secret in sys.argv[1:]:
     print(secret, secret.encode() in seen)
 """
@@ -181,7 +180,10 @@ def test_a_capture_between_pods_shows_no_plain_text(mesh):
     pid = str(mesh.outside())
     enter = ["nsenter", "--target", pid, "--net", *(["--user", "--preserve-credentials"] if not is_root() else [])]
     sniffer = subprocess.Popen(
-        [*enter, "python3", "-c", CAPTURE, "meshed-secret", "plain-secret"], stdout=subprocess.PIPE, text=True
+        [*enter, "python3", "-c", CAPTURE, "meshed-secret", "plain-secret"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert sniffer.stdout.readline() == "listening\n"
     mesh.inside("productpage", "curl", "-s", "http://details:9080/details/0?meshed-secret")

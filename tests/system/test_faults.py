@@ -409,7 +409,7 @@ def test_an_interrupted_demo_is_repaired_by_the_next(other):
     process = subprocess.Popen([sys.executable, "-m", "lateen", "demo"], env=other.environment, stderr=subprocess.PIPE)
     time.sleep(2.0)
     process.send_signal(signal.SIGINT)
-    process.wait(20)
+    process.wait(90)
     assert b"Traceback" not in process.stderr.read()
     done = other.lateen("demo", timeout=180)
     assert "Bookinfo is running in the mesh" in done.stderr
