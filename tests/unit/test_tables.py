@@ -8,8 +8,8 @@ from lateen.cluster.apiserver import tables
 from lateen.cluster.apiserver.resources import BUILT_IN, Registry, from_crd
 from lateen.kit import times
 
-AN_HOUR_AGO = times.stamp(times.now() - timedelta(minutes=60, seconds=1))
-META = {"name": "x", "namespace": "default", "creationTimestamp": AN_HOUR_AGO}
+LONG_AGO = times.stamp(times.now() - timedelta(days=100, hours=12))
+META = {"name": "x", "namespace": "default", "creationTimestamp": LONG_AGO}
 
 
 def shown(kind, body, wide=False):
@@ -38,9 +38,9 @@ PODS = {
         pod([RUNNING, {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "restartCount": 3}], phase="Running"),
         "1/2 CrashLoopBackOff 3",
     ),
-    "a container has been restarted an hour ago": (
-        pod([RUNNING | {"restartCount": 2, "lastState": {"terminated": {"finishedAt": AN_HOUR_AGO}}}], phase="Running"),
-        "1/1 Running 2 (60m ago)",
+    "a container has been restarted long ago": (
+        pod([RUNNING | {"restartCount": 2, "lastState": {"terminated": {"finishedAt": LONG_AGO}}}], phase="Running"),
+        "1/1 Running 2 (100d ago)",
     ),
     "it has completed": (pod([{"state": ENDED}], phase="Succeeded"), "0/1 Completed 0"),
     "one of two has completed": (pod([RUNNING, {"state": ENDED}], phase="Running"), "1/2 NotReady 0"),
@@ -71,7 +71,7 @@ PODS = {
     ),
     "it was evicted": (pod(phase="Failed", reason="Evicted"), "0/1 Evicted 0"),
     "it is being deleted": (
-        pod([RUNNING], phase="Running") | {"metadata": {"deletionTimestamp": AN_HOUR_AGO}},
+        pod([RUNNING], phase="Running") | {"metadata": {"deletionTimestamp": LONG_AGO}},
         "1/1 Terminating 0",
     ),
 }
@@ -82,13 +82,13 @@ def test_a_pod(case):
     body, expected = PODS[case]
     cells = shown("Pod", dict(body))
     assert f"{cells['Ready']} {cells['Status']} {cells['Restarts']}" == expected
-    assert cells["Age"] == "60m"
+    assert cells["Age"] == "100d"
 
 
 ROWS = [
-    ("Lease", {"spec": {"holderIdentity": "me"}}, {"Name": "x", "Holder": "me", "Age": "60m"}),
-    ("Role", {"rules": []}, {"Name": "x", "Created At": AN_HOUR_AGO}),
-    ("ClusterRole", {"rules": []}, {"Name": "x", "Created At": AN_HOUR_AGO}),
+    ("Lease", {"spec": {"holderIdentity": "me"}}, {"Name": "x", "Holder": "me", "Age": "100d"}),
+    ("Role", {"rules": []}, {"Name": "x", "Created At": LONG_AGO}),
+    ("ClusterRole", {"rules": []}, {"Name": "x", "Created At": LONG_AGO}),
     (
         "Node",
         {
@@ -103,20 +103,20 @@ ROWS = [
             "Name": "x",
             "Status": "Ready,SchedulingDisabled",
             "Roles": "control-plane",
-            "Age": "60m",
+            "Age": "100d",
             "Version": "v1",
         },
     ),
     (
         "Event",
         {
-            "lastTimestamp": AN_HOUR_AGO,
+            "lastTimestamp": LONG_AGO,
             "type": "Normal",
             "reason": "R",
             "message": "m\n",
             "involvedObject": {"kind": "Pod", "name": "p"},
         },
-        {"Last Seen": "60m", "Type": "Normal", "Reason": "R", "Object": "pod/p", "Message": "m"},
+        {"Last Seen": "100d", "Type": "Normal", "Reason": "R", "Object": "pod/p", "Message": "m"},
     ),
     (
         "Service",
@@ -134,21 +134,21 @@ ROWS = [
             "Cluster-IP": "10.0.0.1",
             "External-IP": "1.2.3.4",
             "Port(s)": "80/TCP",
-            "Age": "60m",
+            "Age": "100d",
         },
     ),
     (
         "Ingress",
         {"spec": {"rules": [{}]}},
-        {"Name": "x", "Class": "<none>", "Hosts": "*", "Address": "", "Ports": "80", "Age": "60m"},
+        {"Name": "x", "Class": "<none>", "Hosts": "*", "Address": "", "Ports": "80", "Age": "100d"},
     ),
     (
         "IngressClass",
         {"spec": {"controller": "c", "parameters": {"apiGroup": "g", "kind": "K", "name": "n"}}},
-        {"Name": "x", "Controller": "c", "Parameters": "K.g/n", "Age": "60m"},
+        {"Name": "x", "Controller": "c", "Parameters": "K.g/n", "Age": "100d"},
     ),
-    ("ConfigMap", {"data": {"a": "1"}, "binaryData": {"b": "Mg=="}}, {"Name": "x", "Data": "2", "Age": "60m"}),
-    ("MutatingWebhookConfiguration", {"webhooks": [{}]}, {"Name": "x", "Webhooks": 1, "Age": "60m"}),
+    ("ConfigMap", {"data": {"a": "1"}, "binaryData": {"b": "Mg=="}}, {"Name": "x", "Data": "2", "Age": "100d"}),
+    ("MutatingWebhookConfiguration", {"webhooks": [{}]}, {"Name": "x", "Webhooks": 1, "Age": "100d"}),
 ]
 
 
@@ -165,7 +165,7 @@ def test_bindings_show_their_role_and_with_wide_their_subjects():
         {"kind": "ServiceAccount", "name": "s", "namespace": "n"},
     ]
     body = {"roleRef": {"kind": "ClusterRole", "name": "view"}, "subjects": subjects}
-    assert shown("RoleBinding", dict(body)) == {"Name": "x", "Role": "ClusterRole/view", "Age": "60m"}
+    assert shown("RoleBinding", dict(body)) == {"Name": "x", "Role": "ClusterRole/view", "Age": "100d"}
     wide = shown("ClusterRoleBinding", dict(body), wide=True)
     assert (wide["Users"], wide["Groups"], wide["ServiceAccounts"]) == ("u", "g, h", "n/s")
 
@@ -200,4 +200,4 @@ def test_columns_of_a_custom_resource():
         "status": {"conditions": [{"type": "Synced", "status": "True"}, {"type": "Ready", "status": "False"}]},
     }
     found = tables.table(from_crd({"spec": spec}), "v1", [obj], {}, "None")
-    assert found["rows"][0]["cells"] == ["x", "False", '["a","b"]', "a", 3, None, "60m", "<invalid>", None]
+    assert found["rows"][0]["cells"] == ["x", "False", '["a","b"]', "a", 3, None, "100d", "<invalid>", None]
