@@ -1,0 +1,122 @@
+"""Telemetry objects, seen in the log, the metrics and the spans of real proxies."""
+
+import json
+import time
+
+import pytest
+
+COLLECTOR = """
+import http.server, json
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = b""
+        while size := int(self.rfile.readline(), 16):  # Envoy sends chunks
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        for span in json.loads(body):
+            print(json.dumps({"service": span["localEndpoint"]["serviceName"], "tags": span["tags"]}), flush=True)
+        self.send_response(202); self.end_headers()
+    def log_message(self, *a): pass
+http.server.ThreadingHTTPServer(("", 9411), Handler).serve_forever()
+"""
+PODS = f"""
+apiVersion: v1
+kind: Service
+metadata: {{name: spans, namespace: default}}
+spec: {{selector: {{app: spans}}, ports: [{{name: http, port: 9411}}]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: spans, namespace: default, labels: {{app: spans, sidecar.istio.io/inject: "false"}}}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers: [{{name: spans, image: lateen/sleep, command: [python3, -c, {json.dumps(COLLECTOR)}]}}]
+"""
+PROVIDERS = """
+accessLogFile: /dev/stdout
+extensionProviders:
+- {name: spans, zipkin: {service: spans.default.svc.cluster.local, port: 9411}}
+- {name: short, envoyFileAccessLog: {path: /dev/stdout, logFormat: {labels: {short: "%REQ(:PATH)%"}}}}
+"""
+TELEMETRY = """
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: page, namespace: default}
+spec:
+  selector: {matchLabels: {app: productpage}}
+  accessLogging:
+  - providers: [{name: short}]
+    match: {mode: CLIENT}
+    filter: {expression: "request.path.contains('logged')"}
+  metrics:
+  - overrides:
+    - match: {metric: REQUEST_COUNT, mode: CLIENT}
+      tagOverrides: {method: {value: request.method}, source_version: {operation: REMOVE}}
+  tracing:
+  - providers: [{name: spans}]
+    randomSamplingPercentage: 100
+    customTags: {colour: {literal: {value: blue}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def reports(mesh):
+    before = json.loads(mesh.get("configmap", "istio", "-n", "istio-system", "-o", "json"))["data"]["mesh"]
+    mesh.apply(PODS)
+    mesh.kubectl("wait", "--for=condition=Ready", "pod/spans", "--timeout=60s")
+    patch = {"data": {"mesh": before + "\n" + PROVIDERS.replace("accessLogFile: /dev/stdout\n", "")}}
+    mesh.kubectl("patch", "configmap", "istio", "-n", "istio-system", "-p", json.dumps(patch))
+    mesh.apply(TELEMETRY)
+    yield mesh
+    mesh.kubectl("delete", "telemetry/page", "service/spans", "pod/spans", "--ignore-not-found")
+    mesh.kubectl("patch", "configmap", "istio", "-n", "istio-system", "-p", json.dumps({"data": {"mesh": before}}))
+
+
+def call(mesh, path):
+    return mesh.inside("productpage", "curl", "-s", "-o", "/dev/null", f"http://details:9080/details/0?{path}")
+
+
+def lines(mesh):
+    return mesh.kubectl("logs", mesh.pod("productpage"), "-c", "istio-proxy").stdout.splitlines()
+
+
+def test_only_what_the_filter_lets_through_is_logged_in_the_providers_format(reports):
+    def logged():
+        name = f"logged-{time.time_ns()}"
+        call(reports, name.replace("logged", "quiet"))
+        call(reports, name)
+        return [n for n in names(reports) if n.startswith("/details/0?logged")] and name
+
+    def names(mesh):
+        found = [line for line in lines(mesh) if line.startswith('{"short"')]
+        return [json.loads(line)["short"] for line in found]
+
+    reports.until(logged, what="the log line")
+    assert not [n for n in names(reports) if "quiet" in n]
+
+
+def test_a_label_is_added_and_another_taken_away(reports):
+    def count():
+        call(reports, "metric")
+        text = reports.inside("productpage", "curl", "-s", "localhost:15020/stats/prometheus").stdout
+        found = [
+            line for line in text.splitlines() if line.startswith("istio_requests_total") and 'method="GET"' in line
+        ]
+        return found and found[0]
+
+    line = reports.until(count, what="a series with the new label")
+    assert 'reporter="source"' in line
+    assert "source_version" not in line
+    assert 'destination_app="details"' in line
+
+
+def test_spans_reach_the_collector_with_their_tags(reports):
+    def spans():
+        call(reports, "span")
+        text = reports.kubectl("logs", "spans").stdout
+        found = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+        return [s for s in found if s["tags"].get("colour") == "blue"]
+
+    (span, *_) = reports.until(spans, what="a span")
+    assert span["tags"]["istio.canonical_service"] == "productpage"
+    assert span["tags"]["istio.cluster_id"]
