@@ -118,5 +118,6 @@ def test_spans_reach_the_collector_with_their_tags(reports):
         return [s for s in found if s["tags"].get("colour") == "blue"]
 
     (span, *_) = reports.until(spans, what="a span")
+    assert span["service"] == "productpage.default"
     assert span["tags"]["istio.canonical_service"] == "productpage"
     assert span["tags"]["istio.cluster_id"]

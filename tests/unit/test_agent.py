@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from concurrent import futures
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -262,3 +263,17 @@ def test_the_applications_metrics_are_read_where_its_annotations_say(monkeypatch
 def test_a_variable_that_cannot_be_read_is_named(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="PROXY_CONFIG"):
         read(monkeypatch, tmp_path, PROXY_CONFIG="{")
+
+
+@pytest.mark.parametrize(
+    ("config", "wanted"),
+    [
+        ("{}", "productpage.shop"),
+        ('{"tracingServiceName": "CANONICAL_NAME_AND_NAMESPACE"}', "page.shop"),
+        ('{"tracingServiceName": "CANONICAL_NAME_ONLY"}', "page"),
+    ],
+)
+def test_spans_name_the_workload_as_tracing_service_name_says(monkeypatch, tmp_path, config, wanted):
+    found = read(monkeypatch, tmp_path, PROXY_CONFIG=config, POD_NAMESPACE="shop")[0]
+    labels = {"app": "productpage", "service.istio.io/canonical-name": "page"}
+    assert replace(found, labels=labels).service_cluster == wanted

@@ -17,6 +17,7 @@ class Proxy:
 
     node: NodeId
     metadata: Json
+    service_cluster: str
     control_plane: str
     control_plane_port: int = ports.XDS
     concurrency: int = 2
@@ -135,7 +136,7 @@ def bootstrap(p: Proxy) -> Json:
     out: Json = {
         "node": {
             "id": str(p.node),
-            "cluster": f"{p.metadata.get('WORKLOAD_NAME', '')}.{p.node.namespace}",
+            "cluster": p.service_cluster,
             "metadata": p.metadata,
             "locality": {},
         },

@@ -42,6 +42,7 @@ class Envoy:
             bootstrap.Proxy(
                 o.node,
                 o.metadata,
+                o.service_cluster,
                 o.control_plane,
                 concurrency=o.concurrency,
                 mark=o.mark,

@@ -53,6 +53,8 @@ class Options:
     """The port that the agent listens on; 0: the usual port, but only inside its pod."""
     env: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    service_naming: str = "APP_LABEL_AND_NAMESPACE"
+    """``tracingServiceName`` of the proxy's configuration."""
     probers: Mapping[str, Any] = field(default_factory=dict)
     """Path -> probe of the application (``inject.probes``)."""
     scrape_targets: tuple[tuple[int, str], ...] = ()
@@ -104,6 +106,15 @@ class Options:
         return NodeId(self.kind, self.address, self.pod, self.namespace, domain)
 
     @property
+    def service_cluster(self) -> str:
+        """By which Envoy's own spans and statistics know the workload, as ``mesh.reporting`` names it."""
+        labels, workload = self.labels, self.env.get("ISTIO_META_WORKLOAD_NAME") or "istio-proxy"
+        name = labels.get("app") or workload
+        if self.service_naming.startswith("CANONICAL"):
+            name = labels.get("service.istio.io/canonical-name") or workload
+        return name if self.service_naming == "CANONICAL_NAME_ONLY" else f"{name}.{self.namespace}"
+
+    @property
     def metadata(self) -> dict[str, object]:
         """The node metadata for istiod."""
         out: dict[str, object] = {
@@ -145,6 +156,7 @@ def read(arguments: list[str], mark: int | None) -> tuple[Options, Log]:
         status_port=int(port),
         env=env,
         labels=_podinfo("labels"),
+        service_naming=config.get("tracingServiceName") or Options.service_naming,
         probers=_object(env.get("ISTIO_KUBE_APP_PROBERS"), "ISTIO_KUBE_APP_PROBERS"),
         scrape_targets=_targets(_object(env.get("ISTIO_PROMETHEUS_ANNOTATIONS"), "ISTIO_PROMETHEUS_ANNOTATIONS")),
     )
