@@ -33,6 +33,8 @@ from lateen.mesh.observability import Trace, TraceTag
 from lateen.xds import pb
 
 ZIPKIN_PATH = "/api/v2/spans"
+OPERATION = "%REQ(:AUTHORITY)%/*"
+"""The name of spans. Istio's is the route's host, as in ``reviews.default.svc.cluster.local:9080/*``."""
 EXPORT_S = 10.0
 """How long an export may take, where the provider does not say."""
 DYNATRACE_PATH = "/api/v2/samplingConfiguration"
@@ -45,6 +47,7 @@ def of(trace: Trace) -> hcm.HttpConnectionManager.Tracing:
         client_sampling=percent_pb2.Percent(value=100),
         random_sampling=percent_pb2.Percent(value=trace.sampling),
         overall_sampling=percent_pb2.Percent(value=100),
+        operation=OPERATION,
         provider=http_tracer_pb2.Tracing.Http(name=f"envoy.tracers.{name}", typed_config=pb.any_of(message)),
     )
     longest = trace.max_path_tag or getattr(trace.tracer, "max_tag_length", None)
