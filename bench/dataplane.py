@@ -35,7 +35,7 @@ import meshes
 from google.protobuf import json_format
 from world import percentile, report
 
-from lateen.agent.proxy import write_secrets
+from lateen.agent.certificates import write_secrets
 from lateen.cluster.kubelet.images import envoy_binary
 from lateen.kit import certs, times
 from lateen.mesh.observability import Reporting

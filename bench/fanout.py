@@ -1,7 +1,8 @@
-"""1,000 services, 200 simulated delta-ADS proxies over real mutual TLS: one endpoint change, one route change.
+"""Simulated delta-ADS proxies over real mutual TLS: one endpoint change, one route change. fanout.py [one|wide] [N]
 
-istiod's own parts run in a process of their own (the gRPC server, sessions, views, translation); the clients are in
-this one. Baseline of the same run: what a full push of everything would cost each proxy.
+``one``: 1,000 services in a namespace and N = 200 proxies; ``wide``: 100 namespaces that each have a service of one
+name, 1,000 services, N = 2,000 proxies of 200 kinds. istiod's own parts run in a process of their own (the gRPC server,
+sessions, views, translation); the clients are in this one. Baseline of the same run: a full push of everything.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ import asyncio
 import multiprocessing
 import os
 import resource
+import sys
 import time
 from datetime import timedelta
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # streams that end with the run are no news
 
 import grpc.aio
+import wide
 from envoy.service.discovery.v3 import discovery_pb2
 from world import report
 
-SERVICES, PROXIES, PORT = 1000, 200, 25012
+SERVICES, PORT = 1000, 25012
+PROXIES = {"one": 200, "wide": 2000}
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 
 
@@ -58,22 +62,36 @@ def build():  # type: ignore[no-untyped-def]
     )
 
 
-async def serve(pipe, ca, pair) -> None:  # type: ignore[no-untyped-def]
+def world(name: str):  # type: ignore[no-untyped-def]
+    """(objects, the service whose endpoint changes, the one whose route changes, pods by the proxy's number)"""
+    if name == "one":
+        return build(), ("d", "s5"), ("d", "s6"), [("d", f"s{i}-0") for i in range(SERVICES)]
+    found = wide.build()
+    pods = [(f"n{n}", f"s{i}-0") for i in (2, 3) for n in range(wide.NAMESPACES)]
+    return found, ("n5", "redis"), ("n5", "s6"), pods
+
+
+async def serve(pipe, name, ca) -> None:  # type: ignore[no-untyped-def]
     from lateen.api import kinds
     from lateen.api import objects as o
     from lateen.api.config import decode
     from lateen.api.networking import VirtualService
-    from lateen.control.app import xds_server
+    from lateen.ca.authority import Identity
+    from lateen.control import serving
     from lateen.control.plane import Control
+    from lateen.kit import memory
     from lateen.mesh.model import Mesh
     from lateen.mesh.views import Views
     from lateen.wire import ports
+    from lateen.wire.revision import Revision
 
     ports.XDS = PORT
-    control = Control(None, "istio-system")  # type: ignore[arg-type]
-    control.world.objects = build()
+    control = Control(None, "istio-system", Revision())  # type: ignore[arg-type]
+    control.world.objects, changing, routed, _ = world(name)
     control.views = Views(Mesh(control.world.objects))
-    server, _ = await xds_server(control, ca, pair)
+    certificate = serving.Certificate(ca, ["istiod"], Identity("cluster.local", "istio-system", "istiod"))
+    server = await serving.xds(control.ads, certificate)
+    memory.settle()
     loop = asyncio.get_running_loop()
     pipe.send("ready")
     while True:
@@ -83,15 +101,16 @@ async def serve(pipe, ca, pair) -> None:  # type: ignore[no-untyped-def]
             return
         objects = control.world.objects
         if order == "endpoint":
-            name, found = objects.slices[("d", "s5")]
-            control.world.objects = objects.put(kinds.ENDPOINT_SLICE, ("d", "s5"), (name, {"http": found["http"][:1]}))
-        elif order == "route":
+            service, found = objects.slices[changing]
+            control.world.objects = objects.put(kinds.ENDPOINT_SLICE, changing, (service, {"http": found["http"][:1]}))
+        elif order.endswith("route"):
+            timeout = "2s" if order == "first route" else "3s"
             spec = decode(
                 VirtualService,
-                {"hosts": ["s6"], "http": [{"timeout": "3s", "route": [{"destination": {"host": "s6"}}]}]},
+                {"hosts": ["s6"], "http": [{"timeout": timeout, "route": [{"destination": {"host": "s6"}}]}]},
             )
-            made = o.Resource(kinds.VIRTUAL_SERVICE.ref("d", "s6"), "u", "1", "2026-01-01T00:00:00Z", spec)
-            control.world.objects = objects.replaced(kinds.VIRTUAL_SERVICE, {("d", "s6"): made})
+            made = o.Resource(kinds.VIRTUAL_SERVICE.ref(*routed), "u", "1", "2026-01-01T00:00:00Z", spec)
+            control.world.objects = objects.replaced(kinds.VIRTUAL_SERVICE, {routed: made})
         before = resource.getrusage(resource.RUSAGE_SELF)
         if order != "usage":
             control.views.advance(control.world.objects)
@@ -105,15 +124,15 @@ async def serve(pipe, ca, pair) -> None:  # type: ignore[no-untyped-def]
         )
 
 
-def server_process(pipe, ca, pair) -> None:  # type: ignore[no-untyped-def]
-    asyncio.run(serve(pipe, ca, pair))
+def server_process(pipe, name, ca) -> None:  # type: ignore[no-untyped-def]
+    asyncio.run(serve(pipe, name, ca))
 
 
 class Proxy:
     """Subscribes as Envoy does, acknowledges everything, notes bytes and times."""
 
-    def __init__(self, number: int, credentials: grpc.ChannelCredentials) -> None:
-        self.number, self.bytes, self.last = number, 0, 0.0
+    def __init__(self, number: int, pod: tuple[str, str], credentials: grpc.ChannelCredentials) -> None:
+        self.number, self.pod, self.bytes, self.last = number, pod, 0, 0.0
         options = [
             ("grpc.ssl_target_name_override", "istiod"),
             ("grpc.max_receive_message_length", 64 << 20),
@@ -127,7 +146,8 @@ class Proxy:
 
         outbox: asyncio.Queue[discovery_pb2.DeltaDiscoveryRequest] = asyncio.Queue()
         first = discovery_pb2.DeltaDiscoveryRequest(type_url=names.CDS)
-        first.node.id = f"sidecar~10.0.1.1~s{self.number}-0.d~d.svc.cluster.local"
+        space, name = self.pod
+        first.node.id = f"sidecar~10.0.1.{self.number % 250}~{name}.{space}~{space}.svc.cluster.local"
         outbox.put_nowait(first)
         outbox.put_nowait(discovery_pb2.DeltaDiscoveryRequest(type_url=names.LDS))
         outbox.put_nowait(discovery_pb2.DeltaDiscoveryRequest(type_url=names.RDS, resource_names_subscribe=["80"]))
@@ -157,19 +177,37 @@ class Proxy:
                 )
 
 
-async def measure(pipe, credentials) -> None:  # type: ignore[no-untyped-def]
+async def still(proxies, started) -> None:  # type: ignore[no-untyped-def]
+    """Until every proxy has something and nothing new has come for two seconds."""
+    while True:
+        await asyncio.sleep(0.5)
+        now = time.perf_counter()
+        if all(p.bytes for p in proxies) and now - max(p.last for p in proxies) > 2:
+            return
+        if now - started > 300:
+            raise SystemExit("the proxies were not served in 300 s")
+
+
+async def measure(pipe, name, count, credentials) -> None:  # type: ignore[no-untyped-def]
     loop = asyncio.get_running_loop()
-    proxies = [Proxy(i, credentials) for i in range(PROXIES)]
+    pods = world(name)[3]
+    proxies = [Proxy(i, pods[i % len(pods)], credentials[i % len(credentials)]) for i in range(count)]
     started = time.perf_counter()
     running = [loop.create_task(p.run()) for p in proxies]
-    while not all(p.bytes > 1_500_000 for p in proxies):
-        await asyncio.sleep(0.05)
-        if time.perf_counter() - started > 120:
-            raise SystemExit("the proxies were not served in 120 s")
-    await asyncio.sleep(2)
+    await still(proxies, started)
     full = max(p.bytes for p in proxies)
-    report(initial_sync_s=round(max(p.last for p in proxies) - started, 2), full_configuration_bytes=full)
-    for order in ("endpoint", "route"):
+    pipe.send("usage")
+    _, cpu, rss = await loop.run_in_executor(None, pipe.recv)
+    report(
+        world=name,
+        proxies=count,
+        initial_sync_s=round(max(p.last for p in proxies) - started, 2),
+        full_configuration_bytes=full,
+        istiod_cpu_s=round(cpu, 2),
+        istiod_rss_mb=rss,
+        limit_rss_mb=250 if name == "one" else 1000,
+    )
+    for order, limit in (("endpoint", 250), ("first route", None), ("route", 300)):
         before = [p.bytes for p in proxies]
         started = time.perf_counter()
         pipe.send(order)
@@ -177,16 +215,18 @@ async def measure(pipe, credentials) -> None:  # type: ignore[no-untyped-def]
         reached = [p for p, b in zip(proxies, before, strict=True) if p.bytes > b]
         cost = max(p.bytes - b for p, b in zip(proxies, before, strict=True))
         report(
+            world=name,
             change=order,
             reached=len(reached),
-            of=PROXIES,
+            of=count,
+            first_byte_ms=round((min(p.last for p in reached) - started) * 1000, 1),
             all_within_ms=round((max(p.last for p in reached) - started) * 1000),
             bytes_per_proxy=cost,
             ratio_to_full_push=round(cost / full, 6),
             istiod_cpu_s=round(cpu, 3),
+            istiod_cpu_us_per_push=round(cpu / len(reached) * 1e6),
+            limit_us_per_push=limit,
             istiod_rss_mb=rss,
-            limit_ms=1000,
-            limit_bytes=10_000,
         )
     for task in running:
         task.cancel()
@@ -195,20 +235,28 @@ async def measure(pipe, credentials) -> None:  # type: ignore[no-untyped-def]
 
 
 def main() -> None:
-    from lateen.ca.authority import Authority, Identity
+    from lateen.ca.authority import Authority
     from lateen.kit import certs, times
 
+    name = sys.argv[1] if len(sys.argv) > 1 else "one"
+    if name not in PROXIES:
+        sys.exit(f"there is no world {name}; there are: {', '.join(PROXIES)}")
+    count = int(sys.argv[2]) if len(sys.argv) > 2 else PROXIES[name]
     ca = Authority.create(times.now(), "cluster.local")
-    pair = ca.server_pair(["istiod"], Identity("cluster.local", "istio-system", "istiod"), times.now())
-    leaf = certs.issue(ca._root, ["spiffe://cluster.local/ns/d/sa/default"], times.now(), timedelta(hours=1))
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
-    child = multiprocessing.get_context("spawn").Process(target=server_process, args=(theirs, ca, pair))
+    child = multiprocessing.get_context("spawn").Process(target=server_process, args=(theirs, name, ca))
     child.start()
     try:
-        if not ours.poll(60) or ours.recv() != "ready":
+        if not ours.poll(120) or ours.recv() != "ready":
             raise SystemExit("the server did not start")
-        credentials = grpc.ssl_channel_credentials(ca.root.encode(), leaf.key.encode(), leaf.certificate.encode())
-        asyncio.run(measure(ours, credentials))
+        ids = ["spiffe://cluster.local/ns/d/sa/default"] if name == "one" else []
+        ids = ids or [f"spiffe://cluster.local/ns/n{n}/sa/default" for n in range(wide.NAMESPACES)]
+        credentials = []
+        for identity in ids:
+            leaf = certs.issue(ca._root, [identity], times.now(), timedelta(hours=1))
+            made = grpc.ssl_channel_credentials(ca.root.encode(), leaf.key.encode(), leaf.certificate.encode())
+            credentials.append(made)
+        asyncio.run(measure(ours, name, count, credentials))
     finally:
         child.join(10)
         if child.is_alive():
