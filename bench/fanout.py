@@ -109,7 +109,7 @@ async def serve(pipe, name, ca) -> None:  # type: ignore[no-untyped-def]
                 VirtualService,
                 {"hosts": ["s6"], "http": [{"timeout": timeout, "route": [{"destination": {"host": "s6"}}]}]},
             )
-            made = o.Resource(kinds.VIRTUAL_SERVICE.ref(*routed), "u", "1", "2026-01-01T00:00:00Z", spec)
+            made = o.Resource(kinds.VIRTUAL_SERVICE.ref(*routed), "u", timeout, "2026-01-01T00:00:00Z", spec)
             control.world.objects = objects.replaced(kinds.VIRTUAL_SERVICE, {routed: made})
         before = resource.getrusage(resource.RUSAGE_SELF)
         if order != "usage":
