@@ -68,7 +68,7 @@ def test_istiod_reads_secrets_only_where_gateways_are():
         ),
         ({"values": {"pilot": {"autoscaleEnabled": False}}}, None),
         ({"values": {"pilot": {"autoscaleEnabled": True}}}, "spec.values.pilot.autoscaleEnabled"),
-        ({"meshConfig": {"accessLogFile": "/dev/stdout", "enableTracing": True}}, "spec.meshConfig.enableTracing"),
+        ({"meshConfig": {"accessLogFile": "/dev/stdout", "proxyHttpPort": 3128}}, "spec.meshConfig.proxyHttpPort"),
     ],
 )
 def test_settings_without_effect_are_named(spec, ignored):

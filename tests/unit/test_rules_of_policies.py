@@ -256,7 +256,7 @@ def log(expression):
     ),
     ("a metric has one", {"metrics": [{"overrides": [{"match": {"customMetric": ""}}]}]}, "no customMetric may not be"),
     ("an interval", {"metrics": [{"reportingInterval": "0s"}]}, "no duration must be greater than 1ms"),
-    ("some requests", log("response.code >= 400 && has(request.headers['a'])"), None),
+    ("some requests", log("response.code >= 400 && 'a' in request.headers"), None),
     ("of a condition that is whole", log("response.code >="), "no must be a valid CEL expression"),
     ("in CEL", log("response.code >= 400 and true"), "no must be a valid CEL expression"),
 )

@@ -109,11 +109,11 @@ def test_the_expression_that_envoy_would_refuse_never_reaches_it():
         ("response.code >= 400 && !has(request.referer)", None),
         ("request.headers['x-user'] in ['a', 'b'] ? 'x' : 'y'", None),
         ("request.path.startsWith('/a') || size(request.id) > 3", None),
-        ("response.code >", "is not a CEL expression"),
+        ("response.code >", "must be a valid CEL expression"),
         ("lower(request.path)", "Envoy has no function lower"),
         ("string(response.code)", "Envoy has no function string"),
         ("upstream_peer.labels['app'].value", "upstream_peer is known to Istio's own Envoy only"),
-        ("has(request.headers['x'])", "is not a CEL expression"),
+        ("has(request.headers['x'])", "must be a valid CEL expression"),
     ],
 )
 def test_expressions_are_judged_as_envoy_judges_them(expression, says):

@@ -34,7 +34,7 @@ def problem(expression: str, formatted: bool = False) -> str | None:
     try:
         program = cel.compile(expression)
     except ValueError as e:
-        return f"is not a CEL expression: {_reason(str(e))}"
+        return f"must be a valid CEL expression: {_reason(str(e))}"
     unknown = sorted(set(program.functions()) - FUNCTIONS)
     if unknown:
         return f"Envoy has no function {unknown[0]}"
