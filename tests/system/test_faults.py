@@ -216,13 +216,13 @@ def test_an_envoy_that_dies_is_started_again(mesh):
 
 
 def test_a_refused_configuration_is_named_and_hurts_nobody_else(mesh):
-    mesh.apply("""
+    mesh.apply(f"""
 apiVersion: networking.istio.io/v1
 kind: VirtualService
-metadata: {name: refused}
+metadata: {{name: refused}}
 spec:
   hosts: [ratings]
-  http: [{route: [{destination: {host: ratings}}], headers: {request: {set: {x-bad: "a\\nb"}}}}]
+  http: [{{route: [{{destination: {{host: ratings}}}}], headers: {{request: {{set: {{x-long: {"a" * 20_000}}}}}}}}}]
 """)
     try:
 
