@@ -257,14 +257,10 @@ def test_the_proxy_balances_redis_commands(onward):
 
 
 AUTO = r"""
-import json, socket, ssl, tempfile
-pair = json.load(open("/etc/istio/proxy/sds-default.json"))["resources"][0]["tls_certificate"]
+import socket, ssl
 context = ssl.create_default_context()
 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-with tempfile.NamedTemporaryFile("w", dir="/etc/istio/proxy") as f:
-    f.write(pair["certificate_chain"]["inline_string"] + "\n" + pair["private_key"]["inline_string"])
-    f.flush()
-    context.load_cert_chain(f.name)
+context.load_cert_chain("/etc/istio/proxy/cert-chain.pem", "/etc/istio/proxy/key.pem")
 context.set_alpn_protocols(["istio-http/1.1", "istio"])
 with socket.create_connection((%r, 15443), 5) as plain, context.wrap_socket(plain, server_hostname=%r) as s:
     s.sendall(b"GET /get HTTP/1.1\r\nHost: httpbin:8000\r\nConnection: close\r\n\r\n")
