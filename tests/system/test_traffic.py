@@ -64,7 +64,7 @@ def test_consistent_hash_keeps_a_key_at_one_endpoint(mesh):
         by_user = {user: pods(mesh, 5, "-H", f"x-user:{user}") for user in ("ann", "bob", "cat", "dan", "eve", "fay")}
         assert all(len(found) == 1 for found in by_user.values())
         assert len(set.union(*by_user.values())) > 1
-        mesh.apply(HASHED % "useSourceIp: true, maglev: {}")
+        mesh.apply(HASHED % "useSourceIp: true, maglev: {tableSize: 65537}")
         mesh.until(lambda: len(pods(mesh, 15)) == 1, 20, "one endpoint for one address")
         mesh.apply(HASHED % "httpCookie: {name: seat, path: /, ttl: 60s}")
 
