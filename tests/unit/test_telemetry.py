@@ -110,6 +110,10 @@ def test_the_expression_that_envoy_would_refuse_never_reaches_it():
         ("request.headers['x-user'] in ['a', 'b'] ? 'x' : 'y'", None),
         ("request.path.startsWith('/a') || size(request.id) > 3", None),
         ("response.code >", "must be a valid CEL expression"),
+        ("request.path == '.map(' || request.path == r\"a.exists(\"", None),
+        ("double(response.code) / 100.0 > 4.0 && bool('true')", None),
+        ("['a'].exists(x, x == request.path)", "Envoy does not evaluate exists()"),
+        ("request.headers.map(k, k) == []", "Envoy does not evaluate map()"),
         ("lower(request.path)", "Envoy has no function lower"),
         ("string(response.code)", "Envoy has no function string"),
         ("upstream_peer.labels['app'].value", "upstream_peer is known to Istio's own Envoy only"),
@@ -270,3 +274,29 @@ def test_a_format_that_envoy_would_refuse_is_refused_where_it_is_written(text, w
     with pytest.raises(Invalid) as e:
         mesh_config(text)
     assert [p.path for p in e.value.problems] == [where]
+
+
+GOOD = (
+    "response.code >= 400 && !has(request.referer)",
+    "request.headers['x-user'] in ['a', 'b'] || 'x' in request.headers",
+    "double(response.code) / 100.0 > 4.0 && bool('true') && int('5') < 6 && uint(5) > uint(4)",
+    "timestamp('2026-01-01T00:00:00Z') < request.time && request.time.getHours() < 24",
+    "duration('5s') < request.duration",
+    "size(request.path) > 3 && request.path.matches('^/a') && -response.code < 0 && response.code % 2 == 1",
+)
+
+
+def test_envoy_takes_every_expression_that_is_taken_here(tmp_path):
+    entries = [{"providers": [{"name": f"f{i}"}], "filter": {"expression": e}} for i, e in enumerate(GOOD)]
+    assert [cel.problem(e) for e in GOOD] == [None] * len(GOOD)
+    files = [decode(ExtensionProvider, {"name": f"f{i}", "envoyFileAccessLog": {}}) for i in range(len(GOOD))]
+    objects = mesh.objects("", MeshConfig(reporting=Reporting(providers=tuple(files))))
+    doc = {
+        "kind": "Telemetry",
+        "metadata": {"name": "a", "namespace": "istio-system"},
+        "spec": {"accessLogging": entries},
+    }
+    objects = mesh.add(objects, doc, 0)
+    view = Views(Mesh(objects)).of(objects.pods[("default", "productpage-v1")], "sidecar")
+    assert len({a.filter.SerializeToString() for _, m in hcms(judge.messages(view)) for a in m.access_log}) >= len(GOOD)
+    judge.validate(view, tmp_path)

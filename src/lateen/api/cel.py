@@ -11,15 +11,19 @@ from functools import lru_cache
 
 OPERATORS = frozenset(
     {"!_", "-_", "_%_", "_&&_", "_*_", "_+_", "_-_", "_/_", "_<=_", "_<_", "_==_", "_!=_", "_>=_", "_>_", "_?_:_"}
-    | {"_[_]", "_||_", "@in", "@not_strictly_false"}
+    | {"_[_]", "_||_", "@in"}
 )
 FUNCTIONS = OPERATORS | {
-    *("contains", "endsWith", "matches", "startsWith", "size", "int", "uint", "duration", "timestamp", "type"),
+    *("contains", "endsWith", "matches", "startsWith", "size", "type"),
+    *("bool", "bytes", "double", "duration", "dyn", "int", "timestamp", "uint"),
     *("getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear", "getFullYear", "getHours", "getMilliseconds"),
     *("getMinutes", "getMonth", "getSeconds"),
 }
 """Operators and functions that Envoy has."""
 
+_STRINGS = re.compile(r"""[rRbB]*(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')""")
+_LOOPS = re.compile(r"\.\s*(all|exists|exists_one|filter|map)\s*\(")
+"""Macros over lists and maps: Envoy evaluates no comprehensions."""
 _PEERS = re.compile(r"\b(?:upstream_peer|downstream_peer)\b")
 
 
@@ -35,6 +39,8 @@ def problem(expression: str, formatted: bool = False) -> str | None:
         program = cel.compile(expression)
     except ValueError as e:
         return f"must be a valid CEL expression: {_reason(str(e))}"
+    if (loop := _LOOPS.search(_STRINGS.sub("", expression))) is not None:
+        return f"Envoy does not evaluate {loop[1]}() over lists and maps"
     unknown = sorted(set(program.functions()) - FUNCTIONS)
     if unknown:
         return f"Envoy has no function {unknown[0]}"
