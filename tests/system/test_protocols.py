@@ -286,19 +286,19 @@ def test_an_extension_may_come_by_itself_and_a_bootstrap_may_be_patched(more):
             more.mesh.kubectl("delete", "pod", "booted", "-n", NS)
 
 
-def patched(old, new):
+def with_other_lua(old, new):
     return obj("EnvoyFilter", "worse", LUA.replace(old, new) % (GOOD, ""), "networking.istio.io/v1alpha3")
 
 
 def test_a_value_that_is_none_of_envoys_is_refused_at_apply(more):
-    done = more.mesh.apply(patched("default_source_code: {", "stat_prefix: {"), ok=False)
+    done = more.mesh.apply(with_other_lua("default_source_code: {", "stat_prefix: {"), ok=False)
     assert done.returncode != 0
     assert "spec.configPatches[0].patch.value" in done.stderr
     assert "stat_prefix" in done.stderr
 
 
 def test_a_field_that_envoy_does_not_know_is_warned_about_as_in_istio(more):
-    done = more.mesh.apply(patched("default_source_code", "no_such_field"))
+    done = more.mesh.apply(with_other_lua("default_source_code", "no_such_field"))
     more.mesh.kubectl("delete", "envoyfilter", "worse")
     assert 'has no field named "no_such_field"' in done.stderr
 
