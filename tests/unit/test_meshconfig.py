@@ -181,9 +181,6 @@ ENOUGH = {
     "extensionProviders[].zipkin.headers[]": {"name": "h"},
     "extensionProviders[].opentelemetry.http.headers[]": {"name": "h"},
     "extensionProviders[].opentelemetry.grpc.initialMetadata[]": {"name": "h"},
-    "extensionProviders[].opentelemetry.dynatraceSampler.httpService.http.headers[]": {"name": "h"},
-    "extensionProviders[].opentelemetry.dynatraceSampler": {"tenant": "t", "clusterId": 1},
-    "extensionProviders[].opentelemetry.dynatraceSampler.httpService": {"service": "s", "port": 1},
 }
 
 

@@ -85,6 +85,14 @@ def test_all_metrics_disabled_for_one_side_leave_the_other():
     assert server.rules == ()
 
 
+def test_a_change_for_servers_does_not_turn_on_what_is_off_for_clients():
+    off = {"match": {"metric": "ALL_METRICS", "mode": "CLIENT"}, "disabled": True}
+    tag = {"match": {"metric": "REQUEST_COUNT", "mode": "SERVER"}, "tagOverrides": {"a": {"value": "request.host"}}}
+    client, server = metrics({"metrics": [{"overrides": [off, tag]}]})
+    assert client is None
+    assert server.rule("REQUEST_COUNT").tags == (("a", "request.host"),)
+
+
 def test_a_namespace_can_turn_on_what_the_mesh_turns_off():
     off = {"metrics": [{"overrides": [{"match": {"metric": "ALL_METRICS"}, "disabled": True}]}]}
     on = {"metrics": [{"overrides": [{"match": {"metric": "REQUEST_COUNT"}, "disabled": False}]}]}
@@ -260,6 +268,14 @@ def test_apply_says_what_envoy_would_refuse():
     ("text", "where"),
     [
         ("{accessLogEncoding: JSON, accessLogFormat: '%PROTOCOL%'}", "accessLogFormat"),
+        (
+            "extensionProviders: [{name: a, zipkin: {service: s, port: 1, headers: [{name: ''}]}}]",
+            "extensionProviders[0].zipkin.headers[0].name",
+        ),
+        (
+            "extensionProviders: [{name: a, zipkin: {service: s, port: 1, headers: [{name: h, envName: 'A)'}]}}]",
+            "extensionProviders[0].zipkin.headers[0].envName",
+        ),
         (
             "extensionProviders: [{name: a, envoyFileAccessLog: {logFormat: {text: '%NOSUCH%'}}}]",
             "extensionProviders[0].envoyFileAccessLog.logFormat",

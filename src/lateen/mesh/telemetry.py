@@ -174,11 +174,10 @@ def _metrics(reporting: Reporting, levels: Sequence[t.Telemetry], mode: Mode) ->
             continue
         for change in m.overrides:
             match = change.match
-            if match and match.metric == "ALL_METRICS" and match.custom_metric is None and change.disabled:
-                none = none or _concerns(match.mode, mode)
-                continue
-            none = False
             if not _concerns(match.mode if match else "CLIENT_AND_SERVER", mode):
+                continue
+            none = bool(match and match.metric == "ALL_METRICS" and match.custom_metric is None and change.disabled)
+            if none:
                 continue
             for metric in _matched(match):
                 if change.disabled is not None:

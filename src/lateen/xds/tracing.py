@@ -17,12 +17,10 @@ from envoy.extensions.tracers.opentelemetry.resource_detectors.v3 import (
     dynatrace_resource_detector_pb2,
     environment_resource_detector_pb2,
 )
-from envoy.extensions.tracers.opentelemetry.samplers.v3 import dynatrace_sampler_pb2
 from envoy.type.v3 import percent_pb2
 
 from lateen.api.mesh.providers import (
     Datadog,
-    DynatraceSampler,
     HttpHeader,
     HttpService,
     OpenTelemetry,
@@ -37,7 +35,6 @@ OPERATION = "%REQ(:AUTHORITY)%/*"
 """The name of spans. Istio's is the route's host, as in ``reviews.default.svc.cluster.local:9080/*``."""
 EXPORT_S = 10.0
 """How long an export may take, where the provider does not say."""
-DYNATRACE_PATH = "/api/v2/samplingConfiguration"
 
 
 @lru_cache(maxsize=1024)
@@ -135,8 +132,6 @@ def _otel(o: OpenTelemetry, cluster: str, service: str) -> opentelemetry_pb2.Ope
                 "resource_detectors.dynatrace", dynatrace_resource_detector_pb2.DynatraceResourceDetectorConfig()
             )
         )
-    if o.dynatrace_sampler is not None:
-        out.sampler.CopyFrom(_extension("samplers.dynatrace", _dynatrace(o.dynatrace_sampler, o, cluster)))
     return out
 
 
@@ -164,17 +159,6 @@ def _header(given: HttpHeader) -> base_pb2.HeaderValue:
     """A value may come from a variable of the proxy's container."""
     value = f"%ENVIRONMENT({given.env_name})%" if given.env_name else given.value.replace("%", "%%")
     return base_pb2.HeaderValue(key=given.name, value=value)
-
-
-def _dynatrace(d: DynatraceSampler, o: OpenTelemetry, cluster: str) -> dynatrace_sampler_pb2.DynatraceSamplerConfig:
-    out = dynatrace_sampler_pb2.DynatraceSamplerConfig(tenant=d.tenant, cluster_id=d.cluster_id)
-    if d.root_spans_per_minute is not None:
-        out.root_spans_per_minute = d.root_spans_per_minute
-    api = d.http_service
-    given = (api.http if api else None) or HttpService(path=DYNATRACE_PATH)
-    service, port = (api.service, api.port) if api else (o.service, o.port)
-    out.http_service.CopyFrom(_http(given, service, port, cluster))
-    return out
 
 
 def _skywalking(s: SkyWalking, trace: Trace) -> skywalking_pb2.SkyWalkingConfig:

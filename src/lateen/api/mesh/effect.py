@@ -46,6 +46,7 @@ IDLE: dict[str, str] = {
     "extensionProviders[].datadog.maxTagLength": "Envoy has no such setting for Datadog",
     "extensionProviders[].stackdriver.**": _PROVIDER,
     "extensionProviders[].opencensus.**": _PROVIDER,
+    "extensionProviders[].opentelemetry.dynatraceSampler.**": "set randomSamplingPercentage in a Telemetry",
     "extensionProviders[].opentelemetry.serviceAttributeEnrichment": "spans carry Istio's canonical names",
     "extensionProviders[].sds.**": "certificates come from Secrets and files",
     "discoverySelectors[].**": "all namespaces are watched",

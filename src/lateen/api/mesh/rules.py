@@ -6,6 +6,7 @@ Parts that the mesh's kinds have as well are asked about in ``api.validate``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -30,6 +31,8 @@ Findings = Iterator[tuple[str, str]]
 
 _KINDS = tuple(f for f in ExtensionProvider.__struct_fields__ if f != "name")
 _MAX_PORT = 65535
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HOUR, _SECOND, _MILLISECOND = 3600 * 10**9, 10**9, 10**6
 _UNKNOWN_TO_ENVOY = {101, 102, 103, 418, 425, 451}
 STATUS_ON_ERROR = frozenset(scalars.STATUS_CODES) - _UNKNOWN_TO_ENVOY
@@ -133,11 +136,30 @@ def _provider(provider: ExtensionProvider, path: str) -> Findings:
             yield f"{at}.accessToken", "access token is required"
         if kind == "opentelemetry" and found.grpc is not None and found.http is not None:
             yield at, "OpenTelemetryTracingProvider cannot specify both grpc and http"
+        yield from _headers(found, at)
         shape = getattr(found, "log_format", None)
         if isinstance(shape, LogFormat):
             for text in (shape.text, *_strings(shape.labels)):
                 for says in operators.problems(text):
                     yield f"{at}.logFormat", says
+
+
+def _headers(provider: Any, at: str) -> Findings:
+    """Headers that are sent with each report."""
+    http, grpc = getattr(provider, "http", None), getattr(provider, "grpc", None)
+    given = [("headers", getattr(provider, "headers", ()))]
+    given += [
+        ("http.headers", http.headers if http else ()),
+        ("grpc.initialMetadata", grpc.initial_metadata if grpc else ()),
+    ]
+    for where, headers in given:
+        for i, header in enumerate(headers):
+            if not _HEADER.fullmatch(header.name):
+                yield f"{at}.{where}[{i}].name", f'"{header.name}" is not the name of a header'
+            if not header.value.isprintable():
+                yield f"{at}.{where}[{i}].value", "has control characters"
+            if header.env_name and not _VARIABLE.fullmatch(header.env_name):
+                yield f"{at}.{where}[{i}].envName", f'"{header.env_name}" is not the name of a variable'
 
 
 def _strings(node: Any) -> Iterator[str]:
