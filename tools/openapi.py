@@ -27,6 +27,18 @@ ROOTS = (
     "api.core.v1.Event",
     "api.apps.v1.Deployment",
     "api.apps.v1.ReplicaSet",
+    "api.apps.v1.StatefulSet",
+    "api.apps.v1.DaemonSet",
+    "api.apps.v1.ControllerRevision",
+    "api.core.v1.ReplicationController",
+    "api.batch.v1.Job",
+    "api.batch.v1.CronJob",
+    "api.core.v1.PersistentVolumeClaim",
+    "api.core.v1.PersistentVolume",
+    "api.storage.v1.StorageClass",
+    "api.scheduling.v1.PriorityClass",
+    "api.core.v1.LimitRange",
+    "api.core.v1.ResourceQuota",
     "api.discovery.v1.EndpointSlice",
     "api.networking.v1.Ingress",
     "api.networking.v1.IngressClass",
@@ -72,6 +84,11 @@ KEEP = (
 )
 KEYS_WITH_DEFAULTS = ("ContainerPort", "ServicePort")
 """The collection has no defaults; elements of lists are told apart by their keys, defaults included."""
+WITH_DEFAULTS = (
+    ("apps.v1.StatefulSetSpec", "serviceName"),
+    ("batch.v1.PodFailurePolicyOnPodConditionsPattern", "status"),
+)
+"""Fields that the collection calls required, though a server takes objects without them."""
 PREFIX = "#/$defs/"
 
 
@@ -121,6 +138,8 @@ def main() -> None:
     wanted["io.k8s.apimachinery.pkg.util.intstr.IntOrString"] = {"type": "string", "format": "int-or-string"}
     for name in KEYS_WITH_DEFAULTS:
         wanted[f"io.k8s.api.core.v1.{name}"]["properties"]["protocol"]["default"] = "TCP"
+    for name, key in WITH_DEFAULTS:
+        wanted[f"io.k8s.api.{name}"]["required"].remove(key)
     target = Path(__file__).parents[1] / "src/lateen/cluster/data/openapi.json.gz"
     raw = json.dumps(wanted, sort_keys=True, separators=(",", ":")).encode()
     target.write_bytes(gzip.compress(raw, mtime=0))

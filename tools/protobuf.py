@@ -23,7 +23,7 @@ ROOTS = {
         "Namespace Pod Service Endpoints ConfigMap Secret ServiceAccount Node Event PersistentVolume "
         "PersistentVolumeClaim ReplicationController LimitRange ResourceQuota Binding"
     ),
-    "apps/v1": "Deployment ReplicaSet StatefulSet DaemonSet",
+    "apps/v1": "Deployment ReplicaSet StatefulSet DaemonSet ControllerRevision",
     "batch/v1": "Job CronJob",
     "autoscaling/v1": "Scale",
     "autoscaling/v2": "HorizontalPodAutoscaler",

@@ -40,7 +40,7 @@ def test_a_rollout_completes_within_its_limits(replicas, surge, unavailable, cha
             ready = min(s["status"].get("readyReplicas", 0), want)
             if ready < want and chance.random() < 0.7:
                 ready += 1
-            s["status"] = {"replicas": want, "readyReplicas": ready}
+            s["status"] = {"replicas": want, "readyReplicas": ready, "availableReplicas": ready}
         return plan
 
     for _ in range(30):

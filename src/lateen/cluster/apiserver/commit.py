@@ -46,7 +46,7 @@ class Committer:
             raise errors.conflict(c.resource.plural, c.name, c.resource.group)
         self._stamp(c, obj, old)
         if c.subresource == "":
-            defaults.apply(c.resource.kind, obj)
+            defaults.apply(c.resource, obj)
         owners.record(c, obj, old, fields)
         if c.subresource == "":
             obj = await self._admit(c, obj, old)
@@ -91,7 +91,7 @@ class Committer:
             obj = decoding.decode(c, admitted)
             obj["metadata"].pop("managedFields", None)
             obj["metadata"] |= {"managedFields": held} if held else {}
-            defaults.apply(r.kind, obj)
+            defaults.apply(r, obj)
         strategies.permit(c, obj, self._store)
         strategies.complete(r, obj, old, self._store, self._allocator)
         if old is not None and _spec(obj) != _spec(old):

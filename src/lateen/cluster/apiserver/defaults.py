@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from lateen.cluster.apiserver import workload_defaults
+from lateen.cluster.apiserver.resources import Resource
 from lateen.kit.jsons import Json
 
 
-def apply(kind: str, obj: Json) -> None:
-    """Fill in place."""
+def apply(r: Resource, obj: Json) -> None:
+    """Fill in place. Kinds that users define have no defaults but their schema's, whatever they are called."""
+    if r.custom:
+        return
+    kind = r.kind
     spec = obj.setdefault("spec", {}) if kind in _SPECS else {}
     if handler := _SPECS.get(kind):
         handler(spec)
+    if kind in workload_defaults.OBJECTS:
+        workload_defaults.OBJECTS[kind](obj)
+    if path := workload_defaults.TEMPLATES.get(kind):
+        _pod(_at(obj, *path, "spec"))
     if kind == "Secret":
         obj.setdefault("type", "Opaque")
     if kind == "Namespace":
@@ -19,6 +28,12 @@ def apply(kind: str, obj: Json) -> None:
     if kind == "Pod":
         obj.setdefault("status", {}).setdefault("phase", "Pending")
         obj["status"].setdefault("qosClass", _qos(spec))
+
+
+def _at(obj: Json, *path: str) -> Json:
+    for step in path:
+        obj = obj.setdefault(step, {})
+    return obj
 
 
 def _deployment(spec: Json) -> None:
@@ -49,6 +64,8 @@ def _pod(spec: Json) -> None:
     for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
         _container(container)
     for volume in spec.get("volumes") or []:
+        if claim := (volume.get("ephemeral") or {}).get("volumeClaimTemplate"):
+            claim.setdefault("spec", {}).setdefault("volumeMode", "Filesystem")
         if not set(volume) - {"name"}:
             volume["emptyDir"] = {}
         for source in ("configMap", "secret", "projected", "downwardAPI"):

@@ -41,7 +41,12 @@ _KIND_FIELDS = {
     "Namespace": {"status.phase"},
     "Node": {"spec.unschedulable"},
     "ReplicaSet": {"status.replicas"},
+    "ReplicationController": {"status.replicas"},
+    "Job": {"status.successful"},
 }
+
+_RENAMED = {("Job", "status.successful"): "status.succeeded"}
+"""A field label whose field has another name."""
 
 
 def test(c: Call) -> Test:
@@ -68,7 +73,7 @@ def _field(c: Call, part: str) -> Test:
     custom = {f.lstrip(".") for f in c.resource.selectable.get(c.version, ())}
     if key not in _FIELDS | _KIND_FIELDS.get(c.resource.kind, set()) | custom:
         raise _unsupported(c, part, key)
-    path = key.split(".")
+    path = _RENAMED.get((c.resource.kind, key), key).split(".")
     return lambda o: (_text(dig(o, *path, default="")) == value) != negated
 
 

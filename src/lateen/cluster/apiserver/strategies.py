@@ -68,14 +68,18 @@ def permit(c: Call, obj: Json, store: Store) -> None:
 
 def complete(r: Resource, obj: Json, old: Json | None, store: Store, allocator: Allocator) -> None:
     """Fill in, in place, what only the server knows. Raises ApiError."""
-    if r.kind == "Service" and not r.custom:
+    if r.custom:
+        return
+    if r.kind == "Service":
         _service(obj, old, allocator)
     elif r.kind == "Pod" and old is None:
         _room(obj, store)
         _pod_volumes(obj, store)
+    elif r.kind == "Job" and old is None:
+        _selected_by_uid(obj)
     elif r.kind == "CustomResourceDefinition":
         _names(obj, old)
-    elif r.kind == "Secret" and "stringData" in obj and not r.custom:
+    elif r.kind == "Secret" and "stringData" in obj:
         data = obj.setdefault("data", {})
         for key, text in obj.pop("stringData").items():
             data[key] = base64.b64encode(text.encode()).decode()
@@ -185,6 +189,19 @@ def _pod_volumes(obj: Json, store: Store) -> None:
         mounts = container.setdefault("volumeMounts", [])
         if not any(m.get("mountPath") == TOKEN_DIR for m in mounts):
             mounts.append({"name": name, "mountPath": TOKEN_DIR, "readOnly": True})
+
+
+def _selected_by_uid(job: Json) -> None:
+    """A Job selects its pods by its own uid, unless it has a selector of the user's (``manualSelector``)."""
+    meta, spec = job["metadata"], job["spec"]
+    if spec.get("manualSelector"):
+        return
+    labels = spec.setdefault("template", {}).setdefault("metadata", {}).setdefault("labels", {})
+    for prefix in ("", "batch.kubernetes.io/"):
+        labels.setdefault(f"{prefix}job-name", meta["name"])
+        labels[f"{prefix}controller-uid"] = meta["uid"]
+    own = {"batch.kubernetes.io/controller-uid": meta["uid"]}
+    spec.setdefault("selector", {}).setdefault("matchLabels", {}).update(own)
 
 
 def _names(obj: Json, old: Json | None) -> None:

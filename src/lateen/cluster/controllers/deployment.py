@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Iterable
 
 from lateen.api import kinds
 from lateen.api.kinds import Kind
 from lateen.cluster.controllers.loop import Events, Key, controller_of, set_status
-from lateen.cluster.controllers.ownership import Plan, owned_by, owner
+from lateen.cluster.controllers.ownership import Plan, owned_by, owner, share, template_hash
 from lateen.kit import jsons, times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client
 
 REVISION = "deployment.kubernetes.io/revision"
-_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 
 class Deployments:
@@ -119,8 +116,8 @@ def _count(s: Json) -> int:
     return int(dig(s, "spec", "replicas", default=0))
 
 
-def _ready(s: Json) -> int:
-    return int(dig(s, "status", "readyReplicas", default=0))
+def _available(s: Json) -> int:
+    return int(dig(s, "status", "availableReplicas", default=0))
 
 
 def _scale(plan: Plan, spec: Json, want: int, new: Json | None, old: list[Json]) -> None:
@@ -136,19 +133,19 @@ def _scale(plan: Plan, spec: Json, want: int, new: Json | None, old: list[Json])
             plan.scale.append((new["metadata"]["name"], want))
         return
     rolling = dig(spec, "strategy", "rollingUpdate", default={})
-    surge = _share(rolling.get("maxSurge", "25%"), want, up=True)
-    unavailable = _share(rolling.get("maxUnavailable", "25%"), want, up=False)
+    surge = share(rolling.get("maxSurge", "25%"), want, up=True)
+    unavailable = share(rolling.get("maxUnavailable", "25%"), want, up=False)
     if not surge and not unavailable:
         unavailable = 1
     target = min(want, max(_count(new), want + surge - olds)) if olds else want
     if target != _count(new):
         plan.scale.append((new["metadata"]["name"], target))
     if olds and _count(new) <= want:
-        available = _ready(new) + sum(min(_ready(s), _count(s)) for s in old)
+        available = _available(new) + sum(min(_available(s), _count(s)) for s in old)
         spare = available - (want - unavailable)
         for s in old:  # unready old pods go first: they serve nobody
-            dead = max(0, _count(s) - _ready(s))
-            cut = min(_count(s), dead + max(0, min(spare, _ready(s))))
+            dead = max(0, _count(s) - _available(s))
+            cut = min(_count(s), dead + max(0, min(spare, _available(s))))
             if cut:
                 spare -= max(0, cut - dead)
                 plan.scale.append((s["metadata"]["name"], _count(s) - cut))
@@ -157,10 +154,11 @@ def _scale(plan: Plan, spec: Json, want: int, new: Json | None, old: list[Json])
 def _deployment_status(d: Json, want: int, new: Json | None, mine: list[Json]) -> Json:
     total = sum(dig(s, "status", "replicas", default=0) for s in mine)
     ready = sum(dig(s, "status", "readyReplicas", default=0) for s in mine)
+    available = sum(_available(s) for s in mine)
     updated = dig(new, "status", "replicas", default=0) if new else 0
     rolling = dig(d, "spec", "strategy", "rollingUpdate", default={})
-    enough = ready >= want - _share(rolling.get("maxUnavailable", "25%"), want, up=False)
-    complete = new is not None and updated == want == ready == total
+    enough = available >= want - share(rolling.get("maxUnavailable", "25%"), want, up=False)
+    complete = new is not None and updated == want == available == total
     name = new["metadata"]["name"] if new else ""
     conditions = [
         (
@@ -198,23 +196,7 @@ def _deployment_status(d: Json, want: int, new: Json | None, mine: list[Json]) -
         "replicas": total,
         "updatedReplicas": updated,
         "readyReplicas": ready,
-        "availableReplicas": ready,
-        "unavailableReplicas": max(0, want - ready),
+        "availableReplicas": available,
+        "unavailableReplicas": max(0, want - available),
         "conditions": out,
     }
-
-
-def template_hash(template: Json) -> str:
-    digest = int.from_bytes(hashlib.sha256(jsons.canonical(template)).digest()[:8])
-    out = ""
-    for _ in range(10):
-        digest, rest = divmod(digest, len(_ALPHABET))
-        out += _ALPHABET[rest]
-    return out
-
-
-def _share(value: object, total: int, up: bool) -> int:
-    if isinstance(value, str) and value.endswith("%"):
-        part = total * float(value[:-1]) / 100
-        return math.ceil(part) if up else math.floor(part)
-    return int(str(value or 0))

@@ -136,13 +136,15 @@ class Loop:
     # --- work ------------------------------------------------------------------------------------------------
 
     def add(self, controller: str, key: Key) -> None:
-        """Queue a key: now, or when the pause after its last failure is over."""
+        """Queue a key: now, or when the pause after its last failure is over. A change does not wait for the time that
+        a controller has asked to be called again at."""
         work = (controller, key)
-        if work not in self._waiting:
+        if work not in self._waiting or work not in self._failures:
             self._put(work)
 
     def _put(self, work: Work) -> None:
-        self._waiting.pop(work, None)
+        if timer := self._waiting.pop(work, None):
+            timer.cancel()
         if work in self._busy:
             self._again.add(work)
         elif work not in self._pending:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from lateen.api import kinds
 from lateen.cluster.controllers.aggregation import AggregatedRoles
+from lateen.cluster.controllers.cron_job import CronJobs
+from lateen.cluster.controllers.daemon_set import DaemonSets
 from lateen.cluster.controllers.deployment import Deployments
 from lateen.cluster.controllers.garbage import Garbage
+from lateen.cluster.controllers.job import Jobs
 from lateen.cluster.controllers.loop import Events, Loop
 from lateen.cluster.controllers.namespace import Namespaces
 from lateen.cluster.controllers.replica_set import ReplicaSets
@@ -18,6 +22,10 @@ def controllers(client: Client, events: Events, root_ca: str) -> Loop:
     for controller in (
         Deployments(client, events),
         ReplicaSets(client, events),
+        ReplicaSets(client, events, kinds.REPLICATION_CONTROLLER),
+        DaemonSets(client, loop, events),
+        Jobs(client, events),
+        CronJobs(client, events),
         Services(client, loop),
         Namespaces(client, root_ca),
         AggregatedRoles(client, loop),

@@ -1,14 +1,16 @@
-"""ReplicaSets: keep the requested number of active pods."""
+"""ReplicaSets and ReplicationControllers: keep the requested number of active pods."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from lateen.api import kinds
 from lateen.api.kinds import Kind
+from lateen.cluster.controllers.claims import claim
 from lateen.cluster.controllers.loop import Events, Key, controller_of, set_status
-from lateen.cluster.controllers.ownership import Plan, is_active, is_ready, owned_by, owner
-from lateen.kit import jsons
+from lateen.cluster.controllers.ownership import Plan, is_active, is_ready, owned_by, pod_of, waits_s
+from lateen.kit import times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
 
@@ -17,22 +19,28 @@ BURST = 50
 
 
 class ReplicaSets:
-    name = "replicaset"
-    watches = (kinds.REPLICA_SET, kinds.POD)
+    """``kind``: ReplicaSet or ReplicationController, which differ in their selectors only."""
 
-    def __init__(self, client: Client, events: Events) -> None:
-        self._client, self._events = client, events
+    def __init__(self, client: Client, events: Events, kind: Kind = kinds.REPLICA_SET) -> None:
+        self._client, self._events, self._kind = client, events, kind
+        self.name = kind.kind.lower()
+        self.watches = (kind, kinds.POD)
 
     def keys(self, kind: Kind, old: Json | None, new: Json | None) -> Iterable[Key]:
-        return controller_of(kinds.REPLICA_SET, kind, old, new)
+        return controller_of(self._kind, kind, old, new)
 
-    async def reconcile(self, key: Key) -> None:
+    async def reconcile(self, key: Key) -> float | None:
         namespace, name = key
-        rs = await self._client.get(kinds.REPLICA_SET, namespace, name)
+        rs = await self._client.get(self._kind, namespace, name)
         if rs is None:
-            return
+            return None
         pods, _ = await self._client.list(kinds.POD, namespace)
-        plan = replica_set(rs, pods)
+        selector = dig(rs, "spec", "selector", default={})
+        if self._kind is kinds.REPLICATION_CONTROLLER:
+            selector = {"matchLabels": selector}
+        pods = await claim(self._client, rs, kinds.POD, pods, selector)
+        now = times.now()
+        plan = replica_set(rs, pods, now)
         conditions = []
         try:
             await self._carry_out(rs, plan)
@@ -41,7 +49,9 @@ class ReplicaSets:
             conditions = [{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": e.message}]
             raise
         finally:
-            await set_status(self._client, kinds.REPLICA_SET, rs, {**plan.status, "conditions": conditions})
+            await set_status(self._client, self._kind, rs, {**plan.status, "conditions": conditions})
+        waiting = (waits_s(p, _min_ready(rs), now) for p in pods)
+        return min((w for w in waiting if w), default=None)
 
     async def _carry_out(self, rs: Json, plan: Plan) -> None:
         namespace = rs["metadata"]["namespace"]
@@ -53,41 +63,29 @@ class ReplicaSets:
                 self._events.event(rs, "Normal", "SuccessfulDelete", f"Deleted pod: {name}")
 
 
-def replica_set(rs: Json, pods: list[Json]) -> Plan:
+def _min_ready(rs: Json) -> int:
+    return int(dig(rs, "spec", "minReadySeconds", default=0))
+
+
+def replica_set(rs: Json, pods: list[Json], now: datetime | None = None) -> Plan:
     """Bring the number of active pods to spec.replicas."""
     plan = Plan()
     mine = [p for p in pods if owned_by(p, rs["metadata"]["uid"])]
     active = [p for p in mine if is_active(p)]
     want = 0 if rs["metadata"].get("deletionTimestamp") else int(dig(rs, "spec", "replicas", default=1))
     for _ in range(min(want - len(active), BURST)):
-        template = jsons.copy(rs["spec"]["template"])
-        meta = template.get("metadata") or {}
-        plan.create.append(
-            (
-                kinds.POD,
-                {
-                    "apiVersion": "v1",
-                    "kind": "Pod",
-                    "spec": template["spec"],
-                    "metadata": {
-                        "generateName": f"{rs['metadata']['name']}-",
-                        "namespace": rs["metadata"]["namespace"],
-                        "labels": meta.get("labels") or {},
-                        "annotations": meta.get("annotations") or {},
-                        "ownerReferences": [owner(rs)],
-                    },
-                },
-            )
-        )
+        name = {"generateName": f"{rs['metadata']['name']}-"}
+        plan.create.append((kinds.POD, pod_of(rs, rs["spec"]["template"], name)))
     newest_first = sorted(active, key=lambda p: str(p["metadata"]["creationTimestamp"]), reverse=True)
     surplus = sorted(newest_first, key=lambda p: (is_ready(p), dig(p, "spec", "nodeName", default="") != ""))
     plan.delete = [(kinds.POD, p["metadata"]["name"]) for p in surplus[: max(0, len(active) - want)]]
     ready = [p for p in active if is_ready(p)]
+    available = [p for p in ready if waits_s(p, _min_ready(rs), now or times.now()) == 0.0]
     plan.status = {
         "replicas": len(active),
         "fullyLabeledReplicas": len(active),
         "readyReplicas": len(ready),
-        "availableReplicas": len(ready),
+        "availableReplicas": len(available),
         "observedGeneration": rs["metadata"].get("generation", 1),
     }
     return plan

@@ -12,9 +12,9 @@ from lateen import __version__
 from lateen.api import kinds
 from lateen.api.kinds import Kind
 from lateen.cluster.kubelet import names
-from lateen.cluster.kubelet.events import Recorder
 from lateen.cluster.kubelet.pod import Pod
 from lateen.cluster.kubelet.sandbox import Node
+from lateen.cluster.kubelet.scheduler import MAX_PODS, Scheduler
 from lateen.cluster.network import links, plan
 from lateen.kit import tasks, times
 from lateen.kit.jsons import Json, dig
@@ -23,9 +23,6 @@ from lateen.kube.informer import Informer, Key
 
 log = logging.getLogger("lateen.kubelet")
 
-MAX_PODS = 250
-RESCHEDULE_S = 10.0
-
 
 class Kubelet:
     def __init__(self, node: Node) -> None:
@@ -33,17 +30,15 @@ class Kubelet:
         self.pods: dict[str, Pod] = {}
         self._adopted: dict[str, dict[str, Json]] = {}
         self._informer = Informer(node.client, kinds.POD, self._changed)
-        self._scheduler = Recorder(node.client, "default-scheduler")
+        self._scheduler = Scheduler(node, self._informer.objects.get, self._count)
         self._refused: set[str] = set()
-        self._pending: dict[str, Json] = {}
-        self._schedule_soon = asyncio.Event()
 
     async def run(self) -> None:
         await self._adopt()
         await self._register()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._informer.run(), name="kubelet informer")
-            group.create_task(self._schedule_pending(), name="scheduler")
+            group.create_task(self._scheduler.run(), name="scheduler")
 
     async def _adopt(self) -> None:
         """Containers that have outlived a previous node daemon, by pod and container name; the latest attempt of
@@ -121,8 +116,7 @@ class Kubelet:
             if worker:
                 worker.end(0)
         elif not dig(new, "spec", "nodeName"):
-            self._pending[uid] = new
-            self._schedule_soon.set()
+            self._scheduler.add(uid, new)
         elif worker:
             worker.update(new)
         else:
@@ -158,84 +152,15 @@ class Kubelet:
             await worker.run()
         finally:
             self.pods.pop(uid, None)
-            self._schedule_soon.set()
+            self._scheduler.wake()
 
-    # --- the scheduler ---------------------------------------------------------------------------------------
-
-    async def _schedule_pending(self) -> None:
-        """With one node, scheduling means to name it or to say why it does not fit. Pending pods are tried again
-        whenever a pod comes or goes, and periodically."""
-        while True:
-            self._schedule_soon.clear()
-            waiting, self._pending = self._pending, {}
-            for uid, pod in waiting.items():
-                key = (str(pod["metadata"]["namespace"]), str(pod["metadata"]["name"]))
-                newest = self._informer.objects.get(key)
-                if newest is None or newest["metadata"]["uid"] != uid or dig(newest, "spec", "nodeName"):
-                    continue
-                if why := await self._unfit(newest):
-                    self._scheduler.event(newest, "Warning", "FailedScheduling", why)
-                    await self._unschedulable(newest, why)
-                    self._pending[uid] = newest
-                else:
-                    await self._schedule(newest)
-            try:
-                async with asyncio.timeout(RESCHEDULE_S if self._pending else None):
-                    await self._schedule_soon.wait()
-            except TimeoutError:
-                continue
-
-    async def _unfit(self, pod: Json) -> str:
-        """Why the node does not fit, in kube-scheduler's words; empty if it does."""
-        node = await self.node.client.get(kinds.NODE, "", self.node.name) or {}
-        labels = dig(node, "metadata", "labels", default={})
-        wanted = dig(pod, "spec", "nodeSelector", default={}) or {}
-        if len(self.pods) + self._scheduled_now() >= MAX_PODS:
-            return "0/1 nodes are available: 1 Too many pods."
-        if dig(node, "spec", "unschedulable"):
-            return "0/1 nodes are available: 1 node(s) were unschedulable."
-        if any(labels.get(k) != v for k, v in wanted.items()):
-            return "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
-        return ""
-
-    def _scheduled_now(self) -> int:
-        """Pods that are assigned to this node but have no worker yet."""
-        return sum(
+    def _count(self) -> int:
+        """Pods with a worker, and those that are assigned to this node but have none yet."""
+        return len(self.pods) + sum(
             1
             for p in self._informer.objects.values()
             if dig(p, "spec", "nodeName") and str(p["metadata"]["uid"]) not in self.pods
         )
-
-    async def _unschedulable(self, pod: Json, why: str) -> None:
-        now = times.stamp()
-        condition = {
-            "type": "PodScheduled",
-            "status": "False",
-            "reason": "Unschedulable",
-            "message": why,
-            "lastTransitionTime": now,
-        }
-        before = next((c for c in dig(pod, "status", "conditions", default=[]) if c["type"] == "PodScheduled"), None)
-        if before and before.get("message") == why:
-            return
-        meta = pod["metadata"]
-        status = {"status": {"phase": "Pending", "conditions": [condition]}}
-        try:
-            await self.node.client.patch(kinds.POD, meta["namespace"], meta["name"], status, "status")
-        except (KubeError, OSError) as e:
-            log.debug("status of %s/%s: %s", meta["namespace"], meta["name"], e)
-
-    async def _schedule(self, pod: Json) -> None:
-        namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
-        try:
-            await self.node.client.patch(kinds.POD, namespace, name, {"spec": {"nodeName": self.node.name}})
-            self._scheduler.event(
-                pod, "Normal", "Scheduled", f"Successfully assigned {namespace}/{name} to {self.node.name}"
-            )
-        except KubeError as e:
-            if e.code not in (404, 409):
-                self._pending[str(pod["metadata"]["uid"])] = pod
-                log.warning("scheduling %s/%s: %s", namespace, name, e)
 
     async def collect(self) -> None:
         """Stop what is left of pods that no longer exist in the API (after a crash)."""

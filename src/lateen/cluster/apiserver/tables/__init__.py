@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from lateen.cluster.apiserver.resources import Resource
-from lateen.cluster.apiserver.tables import access, custom, machines, networks, plain, workloads
+from lateen.cluster.apiserver.tables import access, custom, machines, networks, plain, sets, storage, workloads
 from lateen.cluster.apiserver.tables.cells import Printer, age, column, name
 from lateen.kit.jsons import Json
 
 _PRINTERS: dict[str, Printer] = {
     **workloads.PRINTERS,
+    **sets.PRINTERS,
+    **storage.PRINTERS,
     **networks.PRINTERS,
     **machines.PRINTERS,
     **access.PRINTERS,

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lateen.cluster.apiserver.validation import configs, meta, networks, pods, policies, workloads
+from lateen.cluster.apiserver.validation import (
+    batch,
+    configs,
+    limits,
+    meta,
+    networks,
+    pods,
+    policies,
+    storage,
+    workloads,
+)
 from lateen.cluster.apiserver.validation.fields import Causes
 from lateen.kit.jsons import Json
 
@@ -36,6 +46,19 @@ _RULES: dict[tuple[str, str], Rule] = {
     ("networking.k8s.io", "IngressClass"): lambda obj, old: policies.unchangeable(obj, old, "controller"),
     ("apps", "Deployment"): workloads.deployment,
     ("apps", "ReplicaSet"): workloads.replica_set,
+    ("apps", "StatefulSet"): workloads.stateful_set,
+    ("apps", "DaemonSet"): workloads.daemon_set,
+    ("apps", "ControllerRevision"): workloads.controller_revision,
+    ("", "ReplicationController"): workloads.replication_controller,
+    ("batch", "Job"): batch.job,
+    ("batch", "CronJob"): batch.cron_job,
+    ("", "PersistentVolumeClaim"): storage.claim,
+    ("", "PersistentVolume"): storage.volume,
+    ("storage.k8s.io", "StorageClass"): storage.storage_class,
+    ("policy", "PodDisruptionBudget"): limits.disruption_budget,
+    ("scheduling.k8s.io", "PriorityClass"): limits.priority_class,
+    ("", "LimitRange"): limits.limit_range,
+    ("", "ResourceQuota"): limits.quota,
     ("coordination.k8s.io", "Lease"): _spec(policies.lease),
     (meta.RBAC, "Role"): lambda obj, _: policies.role(obj, namespaced=True),
     (meta.RBAC, "ClusterRole"): lambda obj, _: policies.role(obj, namespaced=False),

@@ -119,18 +119,22 @@ def _claims(value: Json, path: str) -> Causes:
     return out
 
 
-def template(value: Json, path: str) -> Causes:
-    """The PodTemplateSpec of a Deployment or ReplicaSet, whose pods are always restarted."""
+def template(value: Json, path: str, restart: tuple[str, ...] = ("Always",)) -> Causes:
+    """The PodTemplateSpec of a workload; ``restart``: the policies that it may have. Those that run to completion may
+    have a deadline as well."""
     found = value.get("metadata") or {}
     inner = value.get("spec") or {}
     out = meta.labels(found.get("labels") or {}, f"{path}.metadata.labels")
     out += meta.annotated(found.get("annotations") or {}, f"{path}.metadata.annotations")
     out += spec(inner, f"{path}.spec")
-    if inner.get("restartPolicy", "Always") in _RESTART[1:]:
-        out.append(unsupported(f"{path}.spec.restartPolicy", inner["restartPolicy"], ("Always",)))
+    policy = inner.get("restartPolicy", "Always")
+    if "Always" not in restart and policy not in restart:
+        out.append(required(f"{path}.spec.restartPolicy", "valid values: " + ", ".join(f'"{p}"' for p in restart)))
+    elif policy in _RESTART and policy not in restart:
+        out.append(unsupported(f"{path}.spec.restartPolicy", policy, restart))
     if inner.get("ephemeralContainers"):
         out.append(denied(f"{path}.spec.ephemeralContainers", "ephemeral containers not allowed in pod template"))
-    if inner.get("activeDeadlineSeconds") is not None:
+    if inner.get("activeDeadlineSeconds") is not None and "Always" in restart:
         out.append(denied(f"{path}.spec.activeDeadlineSeconds", "activeDeadlineSeconds in ReplicaSet is not Supported"))
     return out
 

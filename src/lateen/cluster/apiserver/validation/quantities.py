@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from decimal import Decimal, InvalidOperation
-from typing import Any
+from decimal import Decimal
 
 from lateen.cluster.apiserver.validation import names
 from lateen.cluster.apiserver.validation.fields import Causes, bad, missing
+from lateen.cluster.rules.amounts import parse
 from lateen.kit.jsons import Json
-
-_NUMBER = r"[+-]?[0-9]{1,40}(?:\.[0-9]{0,40})?|[+-]?\.[0-9]{1,40}"
-_QUANTITY = re.compile(rf"({_NUMBER})(?:([eE][+-]?[0-9]{{1,3}})|([numkMGTPE]|[KMGTPE]i)?)")
-_DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
-_BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
-PATTERN_SAYS = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-
-
-def parse(value: Any) -> Decimal:
-    """Raises ValueError."""
-    m = _QUANTITY.fullmatch(str(value))
-    if m is None:
-        raise ValueError(PATTERN_SAYS)
-    number, exponent, suffix = Decimal(m[1]), m[2], m[3] or ""
-    try:
-        if exponent:
-            return number.scaleb(int(exponent[1:]))
-        return number * 1024 ** _BINARY[suffix] if suffix in _BINARY else number.scaleb(_DECIMAL[suffix])
-    except InvalidOperation:
-        raise ValueError(PATTERN_SAYS) from None
 
 
 def requirements(value: Json, path: str, claims: set[str]) -> Causes:

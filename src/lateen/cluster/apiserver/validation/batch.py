@@ -1,0 +1,151 @@
+"""Jobs and CronJobs (follows pkg/apis/batch/validation)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lateen.cluster.apiserver.validation import meta, pods
+from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, immutable, required, unsupported
+from lateen.cluster.apiserver.validation.workloads import negative
+from lateen.kit import cron, selectors
+from lateen.kit.jsons import Json, dig
+
+MAX_CRON_NAME = 52
+"""The names of its Jobs have eleven characters more."""
+CONTROLLER = "kubernetes.io/job-controller"
+_RESTART = ("OnFailure", "Never")
+_MODES = ("NonIndexed", "Indexed")
+_ACTIONS = ("FailJob", "Ignore", "Count")
+_ABSENT = ("backoffLimitPerIndex", "maxFailedIndexes", "successPolicy")
+_MAX_INDEXED = 100_000
+
+
+def job(obj: Json, old: Json | None) -> Causes:
+    spec = obj.get("spec") or {}
+    out = job_spec(spec, "spec")
+    if not spec.get("selector"):
+        out.append(required("spec.selector"))
+    elif not selectors.matches(spec["selector"], dig(spec, "template", "metadata", "labels", default={})):
+        labels = dig(spec, "template", "metadata", "labels", default={})
+        out.append(bad("spec.template.metadata.labels", labels, "`selector` does not match template `labels`"))
+    return out + (_unchanged(spec, old) if old is not None else [])
+
+
+def job_spec(spec: Json, path: str) -> Causes:
+    """Of a Job, or of what a CronJob makes."""
+    counts = ("parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished")
+    out = negative(spec, *counts, at=path)
+    out += [denied(f"{path}.{key}", "not available in the embedded cluster") for key in _ABSENT if key in spec]
+    if spec.get("managedBy") not in (None, CONTROLLER):
+        out.append(denied(f"{path}.managedBy", "other controllers are not available in the embedded cluster"))
+    mode = spec.get("completionMode", "NonIndexed")
+    if mode not in _MODES:
+        out.append(unsupported(f"{path}.completionMode", mode, _MODES))
+    if mode == "Indexed":
+        if spec.get("completions") is None:
+            out.append(required(f"{path}.completions", f"when completion mode is {mode}"))
+        elif spec["completions"] > _MAX_INDEXED:
+            says = f"must be less than or equal to {_MAX_INDEXED} when completion mode is Indexed"
+            out.append(bad(f"{path}.completions", spec["completions"], says))
+    if spec.get("selector"):
+        out += meta.selector(spec["selector"], f"{path}.selector")
+    if spec.get("podReplacementPolicy", "Failed") not in ("TerminatingOrFailed", "Failed"):
+        at = f"{path}.podReplacementPolicy"
+        out.append(unsupported(at, spec["podReplacementPolicy"], ("TerminatingOrFailed", "Failed")))
+    template = spec.get("template") or {}
+    out += pods.template(template, f"{path}.template", _RESTART)
+    if policy := spec.get("podFailurePolicy"):
+        out += _failure_policy(policy, template, path)
+    return out
+
+
+def _failure_policy(policy: Json, template: Json, path: str) -> Causes:
+    out: Causes = []
+    restart = dig(template, "spec", "restartPolicy")
+    if restart != "Never":
+        says = 'only "Never" is supported when podFailurePolicy is specified'
+        out.append(bad(f"{path}.template.spec.restartPolicy", restart, says))
+    for i, rule in enumerate(policy.get("rules") or []):
+        at = f"{path}.podFailurePolicy.rules[{i}]"
+        if rule.get("action") not in _ACTIONS:
+            out.append(unsupported(f"{at}.action", rule.get("action"), _ACTIONS))
+        codes, conditions = rule.get("onExitCodes"), rule.get("onPodConditions") or []
+        if bool(codes) == bool(conditions):
+            out.append(bad(at, at, "specifying one of OnExitCodes and OnPodConditions is required"))
+        if codes:
+            out += _exit_codes(codes, f"{at}.onExitCodes")
+        for j, pattern in enumerate(conditions):
+            if pattern.get("status") not in ("True", "False", "Unknown"):
+                where = f"{at}.onPodConditions[{j}].status"
+                out.append(unsupported(where, pattern.get("status"), ("True", "False", "Unknown")))
+    return out
+
+
+def _exit_codes(codes: Json, at: str) -> Causes:
+    out: Causes = []
+    if codes.get("operator") not in ("In", "NotIn"):
+        out.append(unsupported(f"{at}.operator", codes.get("operator"), ("In", "NotIn")))
+    values = codes.get("values") or []
+    if not values:
+        out.append(bad(f"{at}.values", values, "at least one value is required"))
+    elif values != sorted(set(values)):
+        out.append(bad(f"{at}.values", values, "must be ordered and without duplicates"))
+    if codes.get("operator") == "In" and 0 in values:
+        out.append(bad(f"{at}.values", 0, "must not be 0 for the In operator"))
+    return out
+
+
+def _unchanged(spec: Json, old: Json) -> Causes:
+    was = old["spec"]
+    out: Causes = []
+    fixed = ["selector", "completionMode", "podFailurePolicy", "manualSelector"]
+    elastic = spec.get("completionMode") == "Indexed" and spec.get("completions") == spec.get("parallelism")
+    if not elastic:
+        fixed.append("completions")
+    out += [immutable(f"spec.{key}", spec.get(key)) for key in fixed if spec.get(key) != was.get(key)]
+    free = was.get("suspend") and not dig(old, "status", "startTime")
+    if _template(spec, bool(free)) != _template(was, bool(free)):
+        out.append(immutable("spec.template", spec.get("template")))
+    return out
+
+
+def _template(spec: Json, free: bool) -> Any:
+    """The part of the template that does not change; a Job that has never run may still be told where to."""
+    found = spec.get("template") or {}
+    if not free:
+        return found
+    inner = dict(found.get("spec") or {})
+    for key in ("nodeSelector", "affinity", "tolerations", "schedulingGates"):
+        inner.pop(key, None)
+    return {**found, "spec": inner, "metadata": {}}
+
+
+def cron_job(obj: Json, _: Json | None) -> Causes:
+    spec, name = obj.get("spec") or {}, str(obj["metadata"].get("name") or "")
+    out: Causes = []
+    if len(name) > MAX_CRON_NAME:
+        out.append(bad("metadata.name", name, f"must be no more than {MAX_CRON_NAME} characters"))
+    out += negative(spec, "startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit")
+    policies = ("Allow", "Forbid", "Replace")
+    if spec.get("concurrencyPolicy") not in policies:
+        out.append(unsupported("spec.concurrencyPolicy", spec.get("concurrencyPolicy"), policies))
+    out += _schedule(str(spec.get("schedule") or ""), spec.get("timeZone"))
+    return out + job_spec(dig(spec, "jobTemplate", "spec", default={}), "spec.jobTemplate.spec")
+
+
+def _schedule(text: str, zone: str | None) -> Causes:
+    if not text:
+        return [required("spec.schedule")]
+    out: Causes = []
+    if "TZ" in text:
+        says = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"
+        return [bad("spec.schedule", text, says)]
+    try:
+        cron.parse(text)
+    except ValueError as e:
+        out.append(bad("spec.schedule", text, str(e)))
+    try:
+        cron.zone(zone)
+    except ValueError as e:
+        out.append(bad("spec.timeZone", zone, str(e)))
+    return [*out, bad("spec.timeZone", zone, "timeZone must be nil or non-empty string")] if zone == "" else out

@@ -1,0 +1,115 @@
+"""Disruption budgets, priorities, limit ranges and quotas (follows policy, scheduling and core validation)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lateen.cluster.apiserver.validation import meta, names
+from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, duplicate, immutable, unsupported
+from lateen.cluster.apiserver.validation.workloads import share
+from lateen.cluster.rules import amounts
+from lateen.kit.jsons import Json
+
+HIGHEST = 1_000_000_000
+"""Of a user's priority; above it are Kubernetes' own."""
+SYSTEM = {"system-cluster-critical": 2 * HIGHEST, "system-node-critical": 2 * HIGHEST + 1000}
+_TYPES = ("Container", "PersistentVolumeClaim", "Pod")
+_SCOPES = ("BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "PriorityClass", "Terminating")
+
+
+def disruption_budget(obj: Json, _: Json | None) -> Causes:
+    spec = obj.get("spec") or {}
+    out: Causes = []
+    if spec.get("minAvailable") is not None and spec.get("maxUnavailable") is not None:
+        out.append(bad("spec", spec, "minAvailable and maxUnavailable cannot be both set"))
+    for key in ("minAvailable", "maxUnavailable"):
+        wrong = share(spec.get(key), f"spec.{key}")
+        if not wrong and str(spec.get(key)).endswith("%") and int(spec[key][:-1]) > 100:
+            wrong = [bad(f"spec.{key}", spec[key], "must not be greater than 100%")]
+        out += wrong
+    policy = spec.get("unhealthyPodEvictionPolicy")
+    if policy not in (None, "IfHealthyBudget", "AlwaysAllow"):
+        out.append(unsupported("spec.unhealthyPodEvictionPolicy", policy, ("AlwaysAllow", "IfHealthyBudget")))
+    return out + (meta.selector(spec["selector"], "spec.selector") if spec.get("selector") else [])
+
+
+def priority_class(obj: Json, old: Json | None) -> Causes:
+    name, value = str(obj["metadata"].get("name") or ""), obj.get("value") or 0
+    out: Causes = []
+    if name.startswith("system-"):
+        if SYSTEM.get(name) != value:
+            says = "priority class names with 'system-' prefix are reserved for system use only"
+            out.append(denied("metadata.name", says))
+    elif value > HIGHEST:
+        out.append(denied("value", f"maximum allowed value of a user defined priority is {HIGHEST}"))
+    if obj.get("preemptionPolicy") not in ("Never", "PreemptLowerPriority"):
+        out.append(unsupported("preemptionPolicy", obj.get("preemptionPolicy"), ("Never", "PreemptLowerPriority")))
+    if old is not None:
+        out += [immutable(k, obj.get(k)) for k in ("value", "preemptionPolicy") if obj.get(k) != old.get(k)]
+    return out
+
+
+def limit_range(obj: Json, _: Json | None) -> Causes:
+    out: Causes = []
+    seen: set[str] = set()
+    for i, limit in enumerate((obj.get("spec") or {}).get("limits") or []):
+        at, kind = f"spec.limits[{i}]", str(limit.get("type") or "")
+        if kind not in _TYPES:
+            out.append(unsupported(f"{at}.type", kind, _TYPES))
+        if kind in seen:
+            out.append(duplicate(f"{at}.type", kind))
+        seen.add(kind)
+        parts = ("max", "min", "default", "defaultRequest", "maxLimitRequestRatio")
+        wrong = [c for part in parts for c in _amounts(limit.get(part) or {}, f"{at}.{part}")]
+        if kind == "Pod":
+            says = "may not be specified when `type` is 'Pod'"
+            wrong += [denied(f"{at}.{k}", says) for k in ("default", "defaultRequest") if limit.get(k)]
+        out += wrong or _ordered(limit, at)
+    return out
+
+
+def _ordered(limit: Json, at: str) -> Causes:
+    """min <= defaultRequest <= default <= max, as far as they are given."""
+    out: Causes = []
+    parts = [(p, limit.get(p) or {}) for p in ("min", "defaultRequest", "default", "max")]
+    for i, (low, lower) in enumerate(parts):
+        for high, higher in parts[i + 1 :]:
+            for name in sorted(lower.keys() & higher.keys()):
+                if amounts.parse(lower[name]) > amounts.parse(higher[name]):
+                    says = f"{_words(low)} value {lower[name]} is greater than {_words(high)} value {higher[name]}"
+                    out.append(bad(f"{at}.{low}[{name}]", str(lower[name]), says))
+    return out
+
+
+def _words(part: str) -> str:
+    return {"defaultRequest": "default request"}.get(part, part)
+
+
+def quota(obj: Json, old: Json | None) -> Causes:
+    spec = obj.get("spec") or {}
+    out = _amounts(spec.get("hard") or {}, "spec.hard")
+    for i, scope in enumerate(spec.get("scopes") or []):
+        if scope not in _SCOPES:
+            out.append(unsupported(f"spec.scopes[{i}]", scope, _SCOPES))
+    for i, match in enumerate((spec.get("scopeSelector") or {}).get("matchExpressions") or []):
+        at = f"spec.scopeSelector.matchExpressions[{i}]"
+        if match.get("scopeName") not in _SCOPES:
+            out.append(unsupported(f"{at}.scopeName", match.get("scopeName"), _SCOPES))
+        if match.get("operator") not in ("In", "NotIn", "Exists", "DoesNotExist"):
+            out.append(bad(f"{at}.operator", match.get("operator") or "", "not a valid selector operator"))
+    if old is not None and spec.get("scopes") != old["spec"].get("scopes"):
+        out.append(immutable("spec.scopes", spec.get("scopes")))
+    return out
+
+
+def _amounts(values: dict[str, Any], path: str) -> Causes:
+    out: Causes = []
+    for name, value in values.items():
+        at = f"{path}[{name}]"
+        out += [bad(at, name, s) for s in names.qualified(name)]
+        try:
+            if amounts.parse(value) < 0:
+                out.append(bad(at, str(value), "must be greater than or equal to 0"))
+        except ValueError as e:
+            out.append(bad(at, value, str(e)))
+    return out

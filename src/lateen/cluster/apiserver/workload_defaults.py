@@ -1,0 +1,120 @@
+"""The defaults of workloads other than Deployments, of storage and of policies (Kubernetes' pkg/apis/*/defaults.go).
+
+What a pod template gets is left to ``defaults``, which finds it by ``TEMPLATES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lateen.kit.jsons import Json, dig
+
+TEMPLATES: dict[str, tuple[str, ...]] = {
+    "StatefulSet": ("spec", "template"),
+    "DaemonSet": ("spec", "template"),
+    "ReplicationController": ("spec", "template"),
+    "Job": ("spec", "template"),
+    "CronJob": ("spec", "jobTemplate", "spec", "template"),
+}
+
+
+def _fill(into: Json, **values: object) -> Json:
+    for key, value in values.items():
+        into.setdefault(key, value)
+    return into
+
+
+def _stateful_set(obj: Json) -> None:
+    spec = _fill(obj.setdefault("spec", {}), replicas=1, revisionHistoryLimit=10, podManagementPolicy="OrderedReady")
+    strategy = _fill(spec.setdefault("updateStrategy", {}), type="RollingUpdate")
+    if strategy["type"] == "RollingUpdate":
+        _fill(strategy.setdefault("rollingUpdate", {}), partition=0)
+    _fill(spec.setdefault("persistentVolumeClaimRetentionPolicy", {}), whenDeleted="Retain", whenScaled="Retain")
+    for claim in spec.get("volumeClaimTemplates") or []:
+        _fill(claim, apiVersion="v1", kind="PersistentVolumeClaim")
+        _claim(claim)
+
+
+def _daemon_set(obj: Json) -> None:
+    spec = _fill(obj.setdefault("spec", {}), revisionHistoryLimit=10)
+    strategy = _fill(spec.setdefault("updateStrategy", {}), type="RollingUpdate")
+    if strategy["type"] == "RollingUpdate":
+        _fill(strategy.setdefault("rollingUpdate", {}), maxUnavailable=1, maxSurge=0)
+
+
+def _replication_controller(obj: Json) -> None:
+    spec = _fill(obj.setdefault("spec", {}), replicas=1)
+    _of_template(obj, selector=True)
+    _fill(spec, selector={})
+
+
+def _of_template(obj: Json, selector: bool = False) -> None:
+    """Labels of the pods are those of the object, unless it has some."""
+    labels = dig(obj, "spec", "template", "metadata", "labels", default={})
+    if labels and not obj["metadata"].get("labels"):
+        obj["metadata"]["labels"] = dict(labels)
+    if labels and selector and not obj["spec"].get("selector"):
+        obj["spec"]["selector"] = dict(labels)
+
+
+def _job(obj: Json) -> None:
+    spec = obj.setdefault("spec", {})
+    if spec.get("completions") is None and spec.get("parallelism") is None:
+        spec["completions"] = 1
+    replaced = "Failed" if spec.get("podFailurePolicy") else "TerminatingOrFailed"
+    _fill(spec, parallelism=1, backoffLimit=6, completionMode="NonIndexed", suspend=False, manualSelector=False)
+    _fill(spec, podReplacementPolicy=replaced)
+    for rule in dig(spec, "podFailurePolicy", "rules", default=[]):
+        for pattern in rule.get("onPodConditions") or []:
+            _fill(pattern, status="True")
+    _of_template(obj)
+
+
+def _cron_job(obj: Json) -> None:
+    spec = obj.setdefault("spec", {})
+    _fill(spec, concurrencyPolicy="Allow", suspend=False, successfulJobsHistoryLimit=3, failedJobsHistoryLimit=1)
+
+
+def _claim(obj: Json) -> None:
+    _fill(obj.setdefault("spec", {}), volumeMode="Filesystem")
+    _fill(obj.setdefault("status", {}), phase="Pending")
+
+
+def _volume(obj: Json) -> None:
+    _fill(obj.setdefault("spec", {}), volumeMode="Filesystem", persistentVolumeReclaimPolicy="Retain")
+    _fill(obj.setdefault("status", {}), phase="Pending")
+
+
+def _storage_class(obj: Json) -> None:
+    _fill(obj, reclaimPolicy="Delete", volumeBindingMode="Immediate")
+
+
+def _priority_class(obj: Json) -> None:
+    _fill(obj, preemptionPolicy="PreemptLowerPriority", value=0)
+
+
+def _limit_range(obj: Json) -> None:
+    """A container's maximum is its default limit, its default limit its default request."""
+    for limit in obj.setdefault("spec", {}).get("limits") or []:
+        if limit.get("type") != "Container":
+            continue
+        default = limit.setdefault("default", {})
+        _fill(default, **(limit.get("max") or {}))
+        _fill(limit.setdefault("defaultRequest", {}), **{**(limit.get("min") or {}), **default})
+        for key in ("default", "defaultRequest"):
+            if not limit[key]:
+                del limit[key]
+
+
+OBJECTS: dict[str, Callable[[Json], None]] = {
+    "StatefulSet": _stateful_set,
+    "DaemonSet": _daemon_set,
+    "ReplicationController": _replication_controller,
+    "Job": _job,
+    "CronJob": _cron_job,
+    "PersistentVolumeClaim": _claim,
+    "PersistentVolume": _volume,
+    "StorageClass": _storage_class,
+    "PriorityClass": _priority_class,
+    "LimitRange": _limit_range,
+}

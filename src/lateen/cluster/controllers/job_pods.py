@@ -1,0 +1,176 @@
+"""What the pods of a Job add up to. Pure; follows Kubernetes' job controller.
+
+A pod carries a finalizer until it has been counted, so that a deleted one is not forgotten. Counting takes two steps:
+first its uid is written into the status, then the finalizer goes; so it is counted once, whenever we are stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from lateen.cluster.controllers.ownership import is_over, is_ready
+from lateen.kit.jsons import Json, dig
+
+FINALIZER = "batch.kubernetes.io/job-tracking"
+INDEX = "batch.kubernetes.io/job-completion-index"
+TARGET = "DisruptionTarget"
+
+
+@dataclass
+class Tally:
+    """``succeeded`` and ``failed`` count pods (of an Indexed Job: completed indexes); ``uncounted``: uids whose pods
+    still have the finalizer, by outcome; ``ended``: those pods."""
+
+    active: list[Json] = field(default_factory=list)
+    terminating: list[Json] = field(default_factory=list)
+    ended: list[Json] = field(default_factory=list)
+    ready: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    indexes: set[int] = field(default_factory=set)
+    uncounted: dict[str, list[str]] = field(default_factory=dict)
+    failure: str = ""
+    """Why a pod's failure is the Job's, by its podFailurePolicy."""
+
+
+def tracked(pod: Json) -> bool:
+    return FINALIZER in (pod["metadata"].get("finalizers") or [])
+
+
+def index_of(pod: Json) -> int | None:
+    text = str(dig(pod, "metadata", "annotations", INDEX, default=""))
+    return int(text) if text.isdigit() and len(text) < 7 else None
+
+
+def tally(job: Json, pods: list[Json]) -> Tally:
+    status, spec = job.get("status") or {}, job["spec"]
+    indexed = spec.get("completionMode") == "Indexed"
+    tracking = {p["metadata"]["uid"] for p in pods if tracked(p)}
+    out = Tally(succeeded=int(status.get("succeeded") or 0), failed=int(status.get("failed") or 0))
+    out.indexes = parse_indexes(str(status.get("completedIndexes") or "")) if indexed else set()
+    known = status.get("uncountedTerminatedPods") or {}
+    for outcome in ("succeeded", "failed"):
+        waiting = known.get(outcome) or []
+        done = [uid for uid in waiting if uid not in tracking]
+        if outcome == "failed":
+            out.failed += len(done)
+        elif not indexed:
+            out.succeeded += len(done)
+        out.uncounted[outcome] = [uid for uid in waiting if uid in tracking]
+    seen = {uid for uids in out.uncounted.values() for uid in uids}
+    for pod in pods:
+        _add(out, job, pod, seen, indexed)
+    if indexed:
+        out.indexes = {i for i in out.indexes if i < int(spec["completions"])}
+        out.succeeded = len(out.indexes)
+    return out
+
+
+def _add(out: Tally, job: Json, pod: Json, seen: set[str], indexed: bool) -> None:
+    meta, phase = pod["metadata"], dig(pod, "status", "phase")
+    going = bool(meta.get("deletionTimestamp"))
+    if phase == "Succeeded" or is_over(pod) or (going and not _waits_for_end(job)):
+        outcome = "succeeded" if phase == "Succeeded" else "failed"
+        if tracked(pod):
+            out.ended.append(pod)
+            if indexed and outcome == "succeeded" and (index := index_of(pod)) is not None:
+                out.indexes.add(index)
+            counts = True
+            if outcome == "failed":
+                counts = _by_policy(out, job, pod)
+            if meta["uid"] not in seen and counts and not (indexed and outcome == "succeeded"):
+                out.uncounted[outcome].append(meta["uid"])
+        if going and not is_over(pod):
+            out.terminating.append(pod)
+    elif going:
+        out.terminating.append(pod)
+    else:
+        out.active.append(pod)
+        out.ready += is_ready(pod)
+
+
+def _waits_for_end(job: Json) -> bool:
+    """Whether a pod that is being deleted counts as failed only once it has ended."""
+    return job["spec"].get("podReplacementPolicy") == "Failed" or bool(job["spec"].get("podFailurePolicy"))
+
+
+def done(t: Tally) -> tuple[int, int]:
+    """Pods that have succeeded and failed, counted or not."""
+    return t.succeeded + len(t.uncounted["succeeded"]), t.failed + len(t.uncounted["failed"])
+
+
+# --- podFailurePolicy ------------------------------------------------------------------------------------------------
+
+
+def _by_policy(out: Tally, job: Json, pod: Json) -> bool:
+    """Apply the first rule that matches; False if the failure is not counted."""
+    for i, rule in enumerate(dig(job, "spec", "podFailurePolicy", "rules", default=[])):
+        matched = _exit_code(rule["onExitCodes"], pod) if rule.get("onExitCodes") else _condition(rule, pod)
+        if not matched:
+            continue
+        if rule["action"] == "FailJob":
+            name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+            out.failure = out.failure or f"{matched.format(pod=name)} matching FailJob rule at index {i}"
+        return bool(rule["action"] != "Ignore")
+    return True
+
+
+def _exit_code(wanted: Json, pod: Json) -> str:
+    """What the pod's failure is called, if a container's exit code matches."""
+    status = pod.get("status") or {}
+    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+        code = dig(container, "state", "terminated", "exitCode", default=0)
+        if wanted.get("containerName") not in (None, container.get("name")) or not code:
+            continue
+        if (code in (wanted.get("values") or [])) == (wanted.get("operator") == "In"):
+            return f"Container {container['name']} for pod {{pod}} failed with exit code {code}"
+    return ""
+
+
+def _condition(rule: Json, pod: Json) -> str:
+    for wanted in rule.get("onPodConditions") or []:
+        for found in dig(pod, "status", "conditions", default=[]):
+            if found.get("type") == wanted.get("type") and found.get("status") == wanted.get("status", "True"):
+                return f"Pod {{pod}} has condition {wanted['type']}"
+    return ""
+
+
+# --- indexes ---------------------------------------------------------------------------------------------------------
+
+
+def parse_indexes(text: str) -> set[int]:
+    """``0-2,5``; what cannot be read is left out."""
+    out: set[int] = set()
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        if first.isdigit() and (last or first).isdigit():
+            out.update(range(int(first), min(int(last or first), 100_000) + 1))
+    return out
+
+
+def format_indexes(values: Iterable[int]) -> str:
+    spans: list[tuple[int, int]] = []
+    for value in sorted(values):
+        if spans and spans[-1][1] == value - 1:
+            spans[-1] = (spans[-1][0], value)
+        else:
+            spans.append((value, value))
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
+
+
+def restarts(pods: Iterable[Json]) -> int:
+    """Of all containers together: what ``backoffLimit`` counts where pods restart their containers themselves."""
+    total = 0
+    for pod in pods:
+        status = pod.get("status") or {}
+        for key in ("initContainerStatuses", "containerStatuses"):
+            total += sum(int(c.get("restartCount") or 0) for c in status.get(key) or [])
+    return total
+
+
+def ended_at(pod: Json) -> str:
+    """When the last of its containers ended (or it was created)."""
+    containers = dig(pod, "status", "containerStatuses", default=[])
+    ends = [str(dig(c, "state", "terminated", "finishedAt", default="")) for c in containers]
+    return max(ends, default="") or str(pod["metadata"].get("creationTimestamp"))

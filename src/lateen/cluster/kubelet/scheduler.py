@@ -1,0 +1,120 @@
+"""The scheduler: with one node, scheduling means to name it, or to say why it does not fit.
+
+Waiting pods are looked at again whenever a pod comes or goes, when the node or a claim changes, and periodically; those
+of a higher priority come first. Nothing is preempted: pods wait only for room among the node's most pods.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from lateen.api import kinds
+from lateen.api.kinds import Kind
+from lateen.cluster.kubelet.events import Recorder
+from lateen.cluster.kubelet.sandbox import Node
+from lateen.cluster.rules import fitting
+from lateen.kit import times
+from lateen.kit.jsons import Json, dig
+from lateen.kube.client import KubeError
+from lateen.kube.informer import Informer, Key
+
+log = logging.getLogger("lateen.kubelet")
+
+MAX_PODS = 250
+RESCHEDULE_S = 10.0
+
+
+class Scheduler:
+    """``newest``: the present object of a pod; ``count``: pods that the node has."""
+
+    def __init__(self, node: Node, newest: Callable[[Key], Json | None], count: Callable[[], int]) -> None:
+        self._node, self._newest, self._count = node, newest, count
+        self._events = Recorder(node.client, "default-scheduler")
+        self._pending: dict[str, Json] = {}
+        self._soon = asyncio.Event()
+        self._nodes = Informer(node.client, kinds.NODE, self._changed)
+
+    def add(self, uid: str, pod: Json) -> None:
+        self._pending[uid] = pod
+        self._soon.set()
+
+    def wake(self) -> None:
+        self._soon.set()
+
+    def _changed(self, kind: Kind, _: Key, old: Json | None, new: Json | None) -> None:
+        if kind != kinds.NODE or (old or {}).get("spec") != (new or {}).get("spec") or _labels(old) != _labels(new):
+            self._soon.set()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._nodes.run(), name="scheduler's nodes")
+            await self._nodes.synced.wait()
+            while True:
+                self._soon.clear()
+                await self._round()
+                try:
+                    async with asyncio.timeout(RESCHEDULE_S if self._pending else None):
+                        await self._soon.wait()
+                except TimeoutError:
+                    continue
+
+    async def _round(self) -> None:
+        waiting, self._pending = self._pending, {}
+        for uid, pod in sorted(waiting.items(), key=lambda item: -int(item[1]["spec"].get("priority") or 0)):
+            key = (str(pod["metadata"]["namespace"]), str(pod["metadata"]["name"]))
+            newest = self._newest(key)
+            if newest is None or newest["metadata"]["uid"] != uid or dig(newest, "spec", "nodeName"):
+                continue
+            if newest["metadata"].get("deletionTimestamp") or newest["spec"].get("schedulingGates"):
+                continue
+            if why := self._unfit(newest):
+                self._events.event(newest, "Warning", "FailedScheduling", why)
+                await self._unschedulable(newest, why)
+                self._pending[uid] = newest
+            else:
+                await self._bind(newest)
+
+    def _unfit(self, pod: Json) -> str:
+        """Why the node does not fit, in kube-scheduler's words; empty if it does."""
+        node = self._nodes.objects.get(("", self._node.name))
+        if node is None:
+            return "0/0 nodes are available: no nodes available to schedule pods."
+        if self._count() >= MAX_PODS:
+            return "0/1 nodes are available: 1 Too many pods."
+        return fitting.unfit(pod, node)
+
+    async def _unschedulable(self, pod: Json, why: str) -> None:
+        condition = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": why,
+            "lastTransitionTime": times.stamp(),
+        }
+        before = next((c for c in dig(pod, "status", "conditions", default=[]) if c["type"] == "PodScheduled"), None)
+        if before and before.get("message") == why:
+            return
+        meta = pod["metadata"]
+        status = {"status": {"phase": "Pending", "conditions": [condition]}}
+        try:
+            await self._node.client.patch(kinds.POD, meta["namespace"], meta["name"], status, "status")
+        except (KubeError, OSError) as e:
+            log.debug("status of %s/%s: %s", meta["namespace"], meta["name"], e)
+
+    async def _bind(self, pod: Json) -> None:
+        namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+        try:
+            await self._node.client.patch(kinds.POD, namespace, name, {"spec": {"nodeName": self._node.name}})
+            said = f"Successfully assigned {namespace}/{name} to {self._node.name}"
+            self._events.event(pod, "Normal", "Scheduled", said)
+        except KubeError as e:
+            if e.code not in (404, 409):
+                self._pending[str(pod["metadata"]["uid"])] = pod
+                log.warning("scheduling %s/%s: %s", namespace, name, e)
+
+
+def _labels(node: Json | None) -> Json:
+    found: Json = dig(node or {}, "metadata", "labels", default={})
+    return found

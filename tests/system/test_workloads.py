@@ -1,0 +1,140 @@
+"""Kubernetes' other workloads as kubectl's users run them: jobs, daemons, pods with names and data of their own."""
+
+import json
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.system
+
+NAMESPACE = "workloads"
+
+
+@pytest.fixture(scope="module")
+def work(mesh):
+    mesh.kubectl("create", "namespace", NAMESPACE)
+    yield Work(mesh)
+    mesh.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+class Work:
+    def __init__(self, mesh):
+        self.mesh = mesh
+
+    def kubectl(self, *argv, **more):
+        return self.mesh.kubectl("-n", NAMESPACE, *argv, **more)
+
+    def apply(self, api, kind, name, spec, ok=True, **meta):
+        obj = {"apiVersion": api, "kind": kind, "metadata": {"name": name, **meta}, "spec": spec}
+        return self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(obj), ok=ok)
+
+    def get(self, kind, name):
+        return json.loads(self.kubectl("get", kind, name, "-o", "json").stdout)
+
+    def wait(self, what, condition):
+        self.kubectl("wait", what, f"--for={condition}", "--timeout=60s")
+
+    def rolled_out(self, what):
+        self.kubectl("rollout", "status", what, "--timeout=60s")
+
+    def names(self, *argv):
+        return self.kubectl("get", "pods", "-o", "name", *argv).stdout.split()
+
+
+def shell(script, **more):
+    return {"name": "main", "image": "lateen/sleep", "command": ["sh", "-c", script], **more}
+
+
+def template(app, script="exec sleep 1000", annotations=None, container=None, **spec):
+    spec.setdefault("terminationGracePeriodSeconds", 1)
+    meta = {"labels": {"app": app}, "annotations": annotations or {}}
+    return {"metadata": meta, "spec": {"containers": [shell(script) | (container or {})], **spec}}
+
+
+# --- jobs ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_completes_and_keeps_its_words(work):
+    work.kubectl("create", "job", "hello", "--image=lateen/sleep", "--", "sh", "-c", "echo hello")
+    work.wait("job/hello", "condition=complete")
+    assert work.kubectl("logs", "job/hello").stdout == "hello\n"
+    assert work.kubectl("get", "job", "hello", "--no-headers").stdout.split()[1:3] == ["Complete", "1/1"]
+    assert "Job completed" in work.kubectl("describe", "job", "hello").stdout
+    work.kubectl("delete", "job", "hello")
+    assert not work.names("-l", "job-name=hello")
+
+
+def test_every_index_of_a_job_has_a_pod_that_knows_it(work):
+    script = "echo $JOB_COMPLETION_INDEX $(hostname)"
+    spec = {"completions": 3, "parallelism": 3, "completionMode": "Indexed"}
+    work.apply("batch/v1", "Job", "indexed", spec | {"template": template("indexed", script, restartPolicy="Never")})
+    work.wait("job/indexed", "condition=complete")
+    said = work.kubectl("logs", "-l", "job-name=indexed").stdout.splitlines()
+    assert sorted(said) == [f"{i} indexed-{i}" for i in range(3)]
+    assert work.get("job", "indexed")["status"]["completedIndexes"] == "0-2"
+
+
+def test_a_job_that_fails_says_why(work):
+    spec = {"backoffLimit": 0, "template": template("fails", "exit 3", restartPolicy="Never")}
+    work.apply("batch/v1", "Job", "fails", spec)
+    work.wait("job/fails", "condition=failed")
+    assert "BackoffLimitExceeded" in work.kubectl("describe", "job", "fails").stdout
+
+
+def test_a_job_in_the_mesh_completes_when_its_application_has(work):
+    """The sidecar starts before the application and ends after it."""
+    labels = {"sidecar.istio.io/inject": "true"}
+    pod = template(
+        "meshed",
+        "curl -s -o /dev/null -w '%{http_code}' http://details.default:9080/details/0",
+        annotations={"sidecar.istio.io/nativeSidecar": "true"},
+        restartPolicy="Never",
+    )
+    pod["metadata"]["labels"] |= labels
+    work.apply("batch/v1", "Job", "meshed", {"backoffLimit": 0, "template": pod})
+    work.wait("job/meshed", "condition=complete")
+    assert work.kubectl("logs", "job/meshed", "-c", "main").stdout.strip() == "200"
+    (name,) = work.names("-l", "job-name=meshed")
+    sidecars = json.loads(work.kubectl("get", name, "-o", "json").stdout)["spec"]["initContainers"]
+    assert "istio-proxy" in [c["name"] for c in sidecars]
+
+
+def test_a_cron_job_can_be_run_by_hand_and_by_its_schedule(work):
+    work.kubectl("create", "cronjob", "nightly", "--image=lateen/sleep", "--schedule=0 3 * * *", "--", "echo", "night")
+    work.kubectl("create", "job", "tonight", "--from=cronjob/nightly")
+    work.wait("job/tonight", "condition=complete")
+    assert work.kubectl("logs", "job/tonight").stdout == "night\n"
+    work.kubectl("create", "cronjob", "often", "--image=lateen/sleep", "--schedule=@every 1s", "--", "echo", "tick")
+    work.mesh.until(
+        lambda: [j for j in work.kubectl("get", "jobs", "-o", "name").stdout.split() if "often-" in j],
+        what="a job of the schedule",
+    )
+    work.kubectl("delete", "cronjob", "nightly", "often")
+
+
+# --- pods that are kept ----------------------------------------------------------------------------------------------
+
+
+def test_a_daemon_runs_on_the_node_and_is_replaced_when_its_template_changes(work):
+    spec = {"selector": {"matchLabels": {"app": "daemon"}}, "template": template("daemon")}
+    work.apply("apps/v1", "DaemonSet", "daemon", spec)
+    work.rolled_out("ds/daemon")
+    (first,) = work.names("-l", "app=daemon")
+    work.kubectl("set", "env", "ds/daemon", "A=1")
+    work.rolled_out("ds/daemon")
+    assert first not in work.names("-l", "app=daemon")
+    assert len(work.kubectl("rollout", "history", "ds/daemon").stdout.splitlines()) >= 4
+    work.kubectl("delete", "ds", "daemon", "--cascade=orphan")
+    (orphan,) = work.names("-l", "app=daemon")
+    spec["template"] = work_template = template("daemon")
+    work_template["spec"]["containers"][0]["env"] = [{"name": "A", "value": "1"}]
+    work.apply("apps/v1", "DaemonSet", "daemon", spec)
+    work.rolled_out("ds/daemon")
+    assert work.names("-l", "app=daemon") == [orphan]
+
+
+def test_a_replication_controller_is_scaled(work):
+    work.apply("v1", "ReplicationController", "old", {"replicas": 1, "template": template("old")})
+    work.kubectl("scale", "rc/old", "--replicas=2")
+    work.mesh.until(lambda: work.get("rc", "old")["status"].get("readyReplicas") == 2, what="two pods")
+    work.kubectl("delete", "rc", "old")
