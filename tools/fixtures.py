@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from lateen.api.reading import HOST_PORTS
 from lateen.console import health
 from lateen.console.graph import Graph
 from lateen.console.metrics import Added, Target
@@ -61,10 +62,14 @@ def metrics() -> bytes:
 
 
 def _service() -> dict:
-    annotations = {health.HOST_PORTS: "80=80,443=8443"}
+    annotations = {HOST_PORTS: "80=80,443=8443"}
     ports = [{"name": "http2", "port": 80}, {"name": "https", "port": 443}]
     meta = {"name": "istio-ingressgateway", "namespace": "istio-system", "annotations": annotations}
-    return {"metadata": meta, "spec": {"type": "LoadBalancer", "selector": {"istio": "ingressgateway"}, "ports": ports}}
+    return {
+        "metadata": meta,
+        "spec": {"type": "LoadBalancer", "selector": {"istio": "ingressgateway"}, "ports": ports},
+        "status": {"loadBalancer": {"ingress": [{"hostname": "localhost", "ip": "127.0.0.1"}]}},
+    }
 
 
 def mesh() -> Mesh:

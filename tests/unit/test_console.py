@@ -248,6 +248,7 @@ RULE = {
 
 def test_a_gateways_address_is_where_it_actually_listens():
     here = service(annotations={"lateen.dev/host-ports": "80=44147"})
+    here["status"] = {"loadBalancer": {"ingress": [{"hostname": "localhost"}]}}
     found = health.gateways([here], [RULE])[0]
     assert found["addresses"] == {"80": "localhost:44147"}
     assert found["examples"] == {"default": "curl -s http://localhost:44147/productpage"}

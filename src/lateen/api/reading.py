@@ -37,6 +37,24 @@ WELL_KNOWN = (22, 25, 53, 3306, 27017)
 """Ports that are taken as TCP without a name."""
 
 
+HOST_PORTS = "lateen.dev/host-ports"
+"""On a Service of the embedded cluster: ``80=8080,443=8443``, its ports and the host ports forwarded to them; 0 where
+no port was free."""
+
+
+def outside(service: Json) -> dict[str, str]:
+    """A LoadBalancer Service's port -> ``host:port`` at which it is reached from outside of the cluster; empty until an
+    address is assigned."""
+    point = dig(service, "status", "loadBalancer", "ingress", 0, default={})
+    host = point.get("hostname") or point.get("ip")
+    if not host:
+        return {}
+    given = str(dig(service, "metadata", "annotations", HOST_PORTS, default=""))
+    ports = dict(pair.split("=") for pair in given.split(",") if "=" in pair)
+    listed = {str(p["port"]): str(p["port"]) for p in dig(service, "spec", "ports", default=[])}
+    return {port: f"{host}:{found}" for port, found in (ports or listed).items()}
+
+
 def full_host(host: str, namespace: str, domain: str) -> str:
     """A host as a rule of ``namespace`` writes it: a short name is a service of the rule's own namespace."""
     return host if "." in host or host == "*" else service_host(host, namespace, domain)

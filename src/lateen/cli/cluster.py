@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from lateen.api import kinds
+from lateen.api.reading import outside
 from lateen.cli.base import command
 from lateen.cli.connect import with_client
 from lateen.cli.output import CliError, say, step, table
@@ -69,12 +70,11 @@ async def _addresses(client: Client) -> list[list[str]]:
     rows = []
     for service in services:
         meta = service["metadata"]
-        given = (meta.get("annotations") or {}).get("lateen.dev/host-ports", "")
         if dig(service, "spec", "type") != "LoadBalancer":
             continue
         names = {str(p["port"]): str(p.get("name") or p["port"]) for p in dig(service, "spec", "ports", default=[])}
-        for port, _, host in (pair.partition("=") for pair in given.split(",") if pair):
-            where = f"localhost:{host}" if host != "0" else "none: no port of this machine was free"
+        for port, at in outside(service).items():
+            where = "none: no port of this machine was free" if at.endswith(":0") else at
             rows.append([f"{meta['namespace']}/{meta['name']}", f"{names.get(port, port)} ({port})", where])
     return rows
 

@@ -7,6 +7,7 @@ import time
 
 from lateen import samples
 from lateen.api import kinds
+from lateen.api.reading import HOST_PORTS
 from lateen.cli import addons
 from lateen.cli.base import command
 from lateen.cli.cluster import begin
@@ -75,7 +76,7 @@ async def ingress_port(client: HttpClient) -> int:
     """The host port that is forwarded to port 80 of the ingress gateway."""
     for _ in range(200):
         service = await client.get(kinds.SERVICE, manifests.NAMESPACE, "istio-ingressgateway")
-        given = dig(service, "metadata", "annotations", "lateen.dev/host-ports", default="")
+        given = dig(service, "metadata", "annotations", HOST_PORTS, default="")
         opened = dict(pair.split("=") for pair in given.split(",") if pair)
         if "80" in opened:
             return int(opened["80"])

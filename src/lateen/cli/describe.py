@@ -15,7 +15,15 @@ from lateen.analysis.snapshot import Snapshot, Source
 from lateen.api import kinds
 from lateen.api.ingress import Ingress
 from lateen.api.objects import Resource
-from lateen.api.reading import cluster_domain, full_host, has_proxy, injector_values, is_terminating, names_protocol
+from lateen.api.reading import (
+    cluster_domain,
+    full_host,
+    has_proxy,
+    injector_values,
+    is_terminating,
+    names_protocol,
+    outside,
+)
 from lateen.cli import pods
 from lateen.cli.base import Group, command
 from lateen.cli.connect import Target, complete, target_options
@@ -296,10 +304,6 @@ def _paths(ingress: Resource[Ingress], service: Json) -> Iterator[str]:
 
 def _address(services: list[Json]) -> str:
     for s in services:
-        if dig(s, "spec", "selector", "istio") == "ingressgateway":
-            first = dig(s, "status", "loadBalancer", "ingress", 0, default={})
-            if name := first.get("hostname") or first.get("ip"):
-                given = dig(s, "metadata", "annotations", "lateen.dev/host-ports", default="")
-                port = dict(p.split("=") for p in given.split(",") if "=" in p).get("80", "80")
-                return f"http://{name}{'' if port == '80' else ':' + port}"
+        if dig(s, "spec", "selector", "istio") == "ingressgateway" and (at := outside(s).get("80")):
+            return f"http://{at.removesuffix(':80')}"
     return "(it has no address outside the cluster)"

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lateen.api.reading import is_finished, is_terminating
+from lateen.api.reading import is_finished, is_terminating, outside
 from lateen.console.shapes import App, ControlPlane, Gateway, State
 from lateen.kit.jsons import Json, dig
-
-HOST_PORTS = "lateen.dev/host-ports"
-"""On a Service of the embedded cluster: ``80=8080,443=8443``, its ports and the host ports forwarded to them."""
 
 
 def ready(pod: Json) -> bool:
@@ -101,7 +98,7 @@ def gateways(services: Iterable[Json], rules: Iterable[Json]) -> list[Gateway]:
         if dig(s, "spec", "type") != "LoadBalancer" or "istio" not in (dig(s, "spec", "selector") or {}):
             continue
         meta = s["metadata"]
-        where = addresses(s)
+        where = outside(s)
         plain = next((where[p] for p in _http_ports(s) if p in where), None)
         out.append(
             {
@@ -112,18 +109,6 @@ def gateways(services: Iterable[Json], rules: Iterable[Json]) -> list[Gateway]:
             }
         )
     return sorted(out, key=lambda g: (g["namespace"], g["name"]))
-
-
-def addresses(service: Json) -> dict[str, str]:
-    """Port -> ``host:port`` at which it can be reached from outside; empty until an address is assigned."""
-    given = dig(service, "metadata", "annotations", HOST_PORTS, default="")
-    if given:
-        pairs = (pair.split("=") for pair in str(given).split(",") if "=" in pair)
-        return {port: f"localhost:{host_port}" for port, host_port in pairs}
-    for point in dig(service, "status", "loadBalancer", "ingress", default=[]):
-        if host := point.get("hostname") or point.get("ip"):
-            return {str(p["port"]): f"{host}:{p['port']}" for p in dig(service, "spec", "ports", default=[])}
-    return {}
 
 
 def _http_ports(service: Json) -> list[str]:

@@ -17,7 +17,7 @@ from lateen.kube.connection import error_of
 from lateen.kube.errors import KubeError, Unreachable
 from lateen.kube.streams import Streams
 
-MERGE = "application/merge-patch+json"
+MERGE, APPLY = "application/merge-patch+json", "application/apply-patch+yaml"
 PAGE = 500
 """Objects per page of a list, as in kubectl."""
 Failures = list[tuple[Change, KubeError | Unreachable]]
@@ -39,6 +39,9 @@ class Client(Protocol):
     async def patch(self, kind: Kind, namespace: str, name: str, change: Json, subresource: str = "") -> Json:
         """A JSON merge patch."""
 
+    async def apply(self, kind: Kind, obj: Json, manager: str) -> Json:
+        """Server-side apply: ``manager`` gets the fields of ``obj``, also from others who hold them."""
+
     async def patch_all(self, changes: Sequence[Change], subresource: str = "") -> Failures:
         """Merge patches whose answers do not matter; those that failed."""
 
@@ -48,7 +51,7 @@ class Client(Protocol):
     async def request(self, kind: Kind, namespace: str, name: str, subresource: str, body: Json) -> Json:
         """POST to a subresource, or (with an empty name) a review such as TokenReview."""
 
-    def watch(self, kind: Kind, namespace: str, version: str) -> AsyncIterator[tuple[str, Json]]:
+    def watch(self, kind: Kind, namespace: str, version: str, labels: str = "") -> AsyncIterator[tuple[str, Json]]:
         """(ADDED | MODIFIED | DELETED | BOOKMARK, object) after ``version``; KubeError 410 if that is too old. A
         BOOKMARK has a newer version and nothing else. Ends from time to time; continue from the last version."""
 
@@ -92,6 +95,12 @@ class HttpClient(Streams):
 
     async def patch(self, kind: Kind, namespace: str, name: str, change: Json, subresource: str = "") -> Json:
         out: Json = await self.call("PATCH", kind.path(namespace, name, subresource), change, content_type=MERGE)
+        return out
+
+    async def apply(self, kind: Kind, obj: Json, manager: str) -> Json:
+        meta, query = obj["metadata"], {"fieldManager": manager, "force": "true"}
+        path = kind.path(meta.get("namespace", ""), meta["name"])
+        out: Json = await self.call("PATCH", path, obj, query, content_type=APPLY)
         return out
 
     async def patch_all(self, changes: Sequence[Change], subresource: str = "") -> Failures:

@@ -61,10 +61,12 @@ class Informer:
         on_change: OnChange | None = None,
         namespace: str = "",
         on_trouble: OnTrouble | None = None,
+        labels: str = "",
     ) -> None:
+        """``labels``: a selector of the objects that are copied."""
         self.kind, self.objects = kind, dict[Key, Json]()
         self.synced = asyncio.Event()
-        self._client, self._namespace = client, namespace
+        self._client, self._namespace, self._labels = client, namespace, labels
         self._on_change = on_change or (lambda *_: None)
         self._on_trouble = on_trouble or self._warn
 
@@ -75,7 +77,7 @@ class Informer:
         while True:
             began = time.monotonic()
             try:
-                items, version = await self._client.list(self.kind, self._namespace)
+                items, version = await self._client.list(self.kind, self._namespace, self._labels)
                 self._replace(items)
                 self.synced.set()
                 self._on_trouble(None)
@@ -97,7 +99,7 @@ class Informer:
             log.warning("watching %s: %s", self.kind.plural, error)
 
     async def _follow(self, version: str) -> str:
-        stream = self._client.watch(self.kind, self._namespace, version)
+        stream = self._client.watch(self.kind, self._namespace, version, self._labels)
         async with contextlib.aclosing(stream):  # type: ignore[type-var]
             async for event, obj in stream:
                 version = obj["metadata"]["resourceVersion"]

@@ -90,12 +90,15 @@ class Streams(Connection):
         except (aiohttp.ClientConnectionError, TimeoutError) as e:
             raise self.unreachable(e) from e
 
-    async def watch(self, kind: Kind, namespace: str, version: str) -> AsyncIterator[tuple[str, Json]]:
+    async def watch(
+        self, kind: Kind, namespace: str, version: str, labels: str = ""
+    ) -> AsyncIterator[tuple[str, Json]]:
         query = {
             "watch": "true",
             "resourceVersion": version,
             "timeoutSeconds": str(WATCH_S),
             "allowWatchBookmarks": "true",
+            **({"labelSelector": labels} if labels else {}),
         }
         session = self.session()
         try:

@@ -12,7 +12,7 @@ from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.errors import ApiError
 from lateen.kit.jsons import Json
 from lateen.kube.bulk import Change
-from lateen.kube.client import Failures, KubeError
+from lateen.kube.client import APPLY, MERGE, Failures, KubeError
 
 
 class DirectClient:
@@ -55,7 +55,14 @@ class DirectClient:
 
     async def patch(self, kind: Kind, namespace: str, name: str, change: Json, subresource: str = "") -> Json:
         call = self._call(kind, namespace, name, subresource, change)
-        call.patch_type = "application/merge-patch+json"
+        call.patch_type = MERGE
+        with _translated():
+            return await self._api.patch(call)
+
+    async def apply(self, kind: Kind, obj: Json, manager: str) -> Json:
+        meta = obj["metadata"]
+        call = self._call(kind, meta.get("namespace", ""), meta["name"], body=obj)
+        call.patch_type, call.query = APPLY, {**call.query, "fieldManager": manager, "force": "true"}
         with _translated():
             return await self._api.patch(call)
 
@@ -81,9 +88,11 @@ class DirectClient:
         with _translated():
             return self._api.token(self._call(kind, namespace, name, subresource, body))
 
-    async def watch(self, kind: Kind, namespace: str, version: str) -> AsyncIterator[tuple[str, Json]]:
+    async def watch(
+        self, kind: Kind, namespace: str, version: str, labels: str = ""
+    ) -> AsyncIterator[tuple[str, Json]]:
         call = self._call(kind, namespace)
-        call.query["resourceVersion"] = version
+        call.query |= {"resourceVersion": version, "labelSelector": labels}
         try:
             async with contextlib.aclosing(self._api.watch(call)) as events:
                 async for event in events:

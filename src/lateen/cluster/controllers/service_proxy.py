@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
+from collections.abc import Mapping
 from typing import Protocol
 
 from lateen.api import kinds
 from lateen.api.kinds import Kind
+from lateen.api.reading import HOST_PORTS
 from lateen.cluster.network import plan, portal, services
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
@@ -34,7 +37,9 @@ class Proxy:
         self._dirty = asyncio.Event()
         self._installed = ""
         self._told: set[tuple[str, int]] = set()
-        self._chosen: dict[tuple[str, int], int] = {}
+        self._chosen: dict[tuple[str, str, int, str], int] = {}
+        """(host's address, service's address, its port, protocol) -> the host's port"""
+        self._hosts: dict[Key, str] = {}
         self._names: dict[str, list[str]] = {}
         self._srv: dict[str, list[tuple[int, str]]] = {}
         self._reverse: dict[str, str] = {}
@@ -123,44 +128,56 @@ class Proxy:
     # --- host ports ------------------------------------------------------------------------------------------
 
     async def _host_ports(self) -> None:
-        wanted: set[tuple[str, int]] = set()
-        for (namespace, name), service in list(self._services.objects.items()):
-            if dig(service, "spec", "type") not in ("NodePort", "LoadBalancer"):
-                continue
+        wanted: set[portal.Place] = set()
+        outside = {
+            key: s
+            for key, s in self._services.objects.items()
+            if dig(s, "spec", "type") in ("NodePort", "LoadBalancer")
+        }
+        balanced = {key: s for key, s in outside.items() if s["spec"]["type"] == "LoadBalancer"}
+        self._hosts = hosts(balanced, self._hosts)
+        for key, service in outside.items():
             address, opened = service["spec"]["clusterIP"], {}
+            host = self._hosts.get(key, "")
             for p in service["spec"]["ports"]:
-                target = (address, int(p["port"]))
-                if p["protocol"] == "TCP":
-                    await self._open(service, int(p["nodePort"]), target, wanted)
-                if service["spec"]["type"] == "LoadBalancer" and p["protocol"] == "TCP":
-                    opened[p["port"]] = await self._load_balancer(service, target, wanted)
-            if service["spec"]["type"] == "LoadBalancer":
-                await self._report(namespace, name, service, opened)
-        for host, port in self._forwarder.opened() - wanted:
-            self._forwarder.close(host, port)
+                target, protocol = (address, int(p["port"])), str(p.get("protocol", "TCP"))
+                if protocol not in ("TCP", "UDP"):
+                    continue
+                if p.get("nodePort"):
+                    await self._open(service, (HOST, int(p["nodePort"]), protocol), target, wanted)
+                if host:
+                    opened[target[1], protocol] = await self._load_balancer(service, host, protocol, target, wanted)
+            if key in balanced:
+                await self._report(*key, service, host, opened)
+        for place in self._forwarder.opened() - wanted:
+            self._forwarder.close(place)
 
-    async def _load_balancer(self, service: Json, target: tuple[str, int], wanted: set[tuple[str, int]]) -> int:
+    async def _load_balancer(
+        self, service: Json, host: str, protocol: str, target: portal.Target, wanted: set[portal.Place]
+    ) -> int:
         """The service's own port on the host, else one 8000 higher, else any free one; then always the same."""
-        known = self._chosen.get(target)
+        at = (host, *target, protocol)
+        known = self._chosen.get(at)
         for port in (known,) if known else (target[1], target[1] + FALLBACK, 0):
-            if port < 65536 and (found := await self._open(service, port, target, wanted)):
-                self._chosen[target] = found
+            if port < 65536 and (found := await self._open(service, (host, port, protocol), target, wanted)):
+                self._chosen[at] = found
                 return found
         return 0
 
-    async def _open(self, service: Json, port: int, target: tuple[str, int], wanted: set[tuple[str, int]]) -> int:
+    async def _open(self, service: Json, place: portal.Place, target: portal.Target, wanted: set[portal.Place]) -> int:
         """The port that was opened; 0 if it is not available."""
-        if (HOST, port) in wanted:
+        host, port, protocol = place
+        if place in wanted:
             return 0
         try:
-            found = await self._forwarder.open(HOST, port, target)
-            wanted.add((HOST, found))
+            found = await self._forwarder.open(host, port, target, protocol)
+            wanted.add((host, found, protocol))
             return found
         except (OSError, TimeoutError) as e:
             key = (str(service["metadata"]["uid"]), port)
             if key not in self._told:
                 self._told.add(key)
-                why = portal.explain(e, HOST, port)
+                why = portal.explain(e, host, port)
                 self._events.event(
                     service,
                     "Warning",
@@ -169,20 +186,56 @@ class Proxy:
                 )
             return 0
 
-    async def _report(self, namespace: str, name: str, service: Json, opened: dict[int, int]) -> None:
-        ports = [{"port": host, "protocol": "TCP"} for _, host in sorted(opened.items())]
-        ingress = [{"hostname": "localhost", "ip": HOST, "ports": ports}]
-        annotations = {"lateen.dev/host-ports": ",".join(f"{p}={h}" for p, h in sorted(opened.items()))}
+    async def _report(
+        self, namespace: str, name: str, service: Json, host: str, opened: dict[tuple[int, str], int]
+    ) -> None:
+        """A Service that wants an address that this machine has not is left without one, as by a load balancer that
+        waits for it."""
+        ports = [{"port": found, "protocol": protocol} for (_, protocol), found in sorted(opened.items())]
+        names = {"hostname": "localhost"} if host == HOST else {}
+        ingress = [{**names, "ip": host, "ports": ports}] if host else []
+        listed = ",".join(f"{p}={h}" for (p, protocol), h in sorted(opened.items()) if protocol == "TCP")
+        annotations = {HOST_PORTS: listed}
         try:
-            if dig(service, "status", "loadBalancer", "ingress") != ingress:
+            if dig(service, "status", "loadBalancer", "ingress", default=[]) != ingress:
                 await self._client.patch(
                     kinds.SERVICE, namespace, name, {"status": {"loadBalancer": {"ingress": ingress}}}, "status"
                 )
-            if dig(service, "metadata", "annotations", "lateen.dev/host-ports") != annotations["lateen.dev/host-ports"]:
+            if dig(service, "metadata", "annotations", HOST_PORTS) != listed:
                 await self._client.patch(kinds.SERVICE, namespace, name, {"metadata": {"annotations": annotations}})
         except KubeError as e:
             if e.code != 404:
                 raise OSError(str(e)) from e
+
+
+def hosts(services: Mapping[Key, Json], known: Mapping[Key, str]) -> dict[Key, str]:
+    """The host's address of each Service of type LoadBalancer; empty for one that asks for another than a loopback
+    address. Pure.
+
+    One Service has 127.0.0.1, where users look first: the one that has it already, else the oldest. The others have one
+    that ends as their cluster address does, 127.96.0.7 for 10.96.0.7, so that each may have the ports 80 and 443.
+    """
+    out: dict[Key, str] = {}
+    for key, service in services.items():
+        asked = str(dig(service, "spec", "loadBalancerIP") or "")
+        reported = dig(service, "status", "loadBalancer", "ingress", 0, "ip", default="")
+        if asked:
+            out[key] = asked if _is_loopback(asked) else ""
+        elif had := known.get(key) or (str(reported) if _is_loopback(str(reported)) else ""):
+            out[key] = had
+    free = HOST not in out.values()
+    waiting = [k for k in services if k not in out]
+    for key in sorted(waiting, key=lambda k: (services[k]["metadata"].get("creationTimestamp", ""), k)):
+        out[key] = HOST if free else f"127.{services[key]['spec']['clusterIP'].partition('.')[2]}"
+        free = False
+    return out
+
+
+def _is_loopback(text: str) -> bool:
+    try:
+        return ipaddress.IPv4Address(text).is_loopback
+    except ValueError:
+        return False
 
 
 def _ports(service: Json, address: str, subsets: list[Json]) -> list[services.ServicePort]:

@@ -13,6 +13,7 @@ import os
 import socket
 from typing import Any
 
+from lateen.cluster.network import datagrams
 from lateen.kit import jsons
 
 MAX_CONNECTIONS = 4096
@@ -24,12 +25,14 @@ def serve_request(portal: socket.socket) -> bool:
     if not raw:
         return False
     request = jsons.loads(raw)
-    listener = None
+    listener, datagrams = None, request["protocol"] == "UDP"
     try:
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM if datagrams else socket.SOCK_STREAM)
+        if not datagrams:  # of two UDP sockets with this option, the second would get the first one's datagrams
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((request["address"], request["port"]))
-        listener.listen(512)
+        if not datagrams:
+            listener.listen(512)
         answer: dict[str, Any] = {"n": request["n"], "port": listener.getsockname()[1]}
         socket.send_fds(portal, [jsons.dumps(answer)], [listener.fileno()])
     except OSError as e:
@@ -49,12 +52,13 @@ class HostPorts:
         self._lock = asyncio.Lock()
         portal.setblocking(False)
 
-    async def bind(self, address: str, port: int) -> socket.socket:
+    async def bind(self, address: str, port: int, protocol: str = "TCP") -> socket.socket:
         """A listening socket in the host's namespace. Raises OSError (EADDRINUSE, EACCES, …)."""
         loop = asyncio.get_running_loop()
         async with self._lock, asyncio.timeout(5):
             self._n += 1
-            await loop.sock_sendall(self._portal, jsons.dumps({"n": self._n, "address": address, "port": port}))
+            wanted = {"n": self._n, "address": address, "port": port, "protocol": protocol}
+            await loop.sock_sendall(self._portal, jsons.dumps(wanted))
             while True:
                 ready = loop.create_future()
                 loop.add_reader(self._portal, lambda f=ready: f.done() or f.set_result(None))  # type: ignore[misc]
@@ -74,46 +78,58 @@ class HostPorts:
         return socket.socket(fileno=fds[0])
 
 
+Place = tuple[str, int, str]
+"""(address, port, TCP or UDP) on the host"""
+Target = tuple[str, int]
+
+
 class Forwarder:
     """Host ports that are forwarded to addresses in the cluster."""
 
     def __init__(self, ports: HostPorts) -> None:
         self._ports = ports
-        self._servers: dict[tuple[str, int], tuple[asyncio.Server, tuple[str, int]]] = {}
+        self._targets: dict[Place, Target] = {}
+        self._servers: dict[Place, asyncio.Server | asyncio.DatagramTransport] = {}
         self._open = 0
 
-    async def open(self, host: str, port: int, target: tuple[str, int]) -> int:
+    async def open(self, host: str, port: int, target: Target, protocol: str = "TCP") -> int:
         """Listen on the host (0: any free port) and return the port; if it is open already, only its target changes.
         Raises OSError."""
-        key = (host, port)
-        if key in self._servers:
-            self._servers[key] = (self._servers[key][0], target)
+        place = (host, port, protocol)
+        if place in self._servers:
+            self._targets[place] = target
             return port
-        listener = await self._ports.bind(host, port)
-        key = (host, int(listener.getsockname()[1]))
+        listener = await self._ports.bind(host, port, protocol)
+        place = (host, int(listener.getsockname()[1]), protocol)
+        self._targets[place] = target
+        if protocol == "UDP":
+            self._servers[place] = await datagrams.relay(listener, lambda: self._targets[place])
+        else:
+            self._servers[place] = await self._listen(listener, place)
+        return place[1]
 
+    async def _listen(self, listener: socket.socket, place: Place) -> asyncio.Server:
         async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await self._carry(key, reader, writer)
+            await self._carry(place, reader, writer)
 
-        self._servers[key] = (await asyncio.start_server(accepted, sock=listener), target)
-        return key[1]
+        return await asyncio.start_server(accepted, sock=listener)
 
-    def close(self, host: str, port: int) -> None:
-        server, _ = self._servers.pop((host, port), (None, None))
-        if server:
+    def close(self, place: Place) -> None:
+        self._targets.pop(place, None)
+        if server := self._servers.pop(place, None):
             server.close()
 
-    def opened(self) -> set[tuple[str, int]]:
+    def opened(self) -> set[Place]:
         return set(self._servers)
 
-    async def _carry(self, key: tuple[str, int], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if key not in self._servers or self._open >= MAX_CONNECTIONS:
+    async def _carry(self, place: Place, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if place not in self._targets or self._open >= MAX_CONNECTIONS:
             writer.close()
             return
         self._open += 1
         try:
             async with asyncio.timeout(10):
-                inner_reader, inner_writer = await asyncio.open_connection(*self._servers[key][1])
+                inner_reader, inner_writer = await asyncio.open_connection(*self._targets[place])
             await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
         except (OSError, TimeoutError):
             pass  # nothing listens inside, or one side has gone away: the client sees the connection close

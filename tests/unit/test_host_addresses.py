@@ -1,0 +1,68 @@
+"""Which address of the host a Service of type LoadBalancer has, and how datagrams get to it."""
+
+import asyncio
+import socket
+
+from lateen.cluster.controllers.service_proxy import hosts
+from lateen.cluster.network import datagrams
+
+
+def service(address, created, asked="", reported=""):
+    ingress = [{"ip": reported}] if reported else []
+    return {
+        "metadata": {"creationTimestamp": created},
+        "spec": {"type": "LoadBalancer", "clusterIP": address, **({"loadBalancerIP": asked} if asked else {})},
+        "status": {"loadBalancer": {"ingress": ingress}},
+    }
+
+
+def test_the_first_service_is_at_localhost_and_every_other_one_has_an_address_of_its_own():
+    a, b, c = service("10.96.0.7", "2"), service("10.96.1.9", "1"), service("10.96.2.3", "3")
+    found = hosts({"a": a, "b": b, "c": c}, {})
+    assert found == {"a": "127.96.0.7", "b": "127.0.0.1", "c": "127.96.2.3"}
+    assert hosts({"a": a, "c": c}, found) == {"a": "127.96.0.7", "c": "127.96.2.3"}
+    assert hosts({"a": a, "d": service("10.96.0.8", "4")}, {"a": "127.96.0.7"})["d"] == "127.0.0.1"
+
+
+def test_what_was_reported_before_a_restart_stays():
+    old, older = service("10.96.0.7", "2", reported="127.0.0.1"), service("10.96.0.8", "1")
+    assert hosts({"old": old, "older": older}, {}) == {"old": "127.0.0.1", "older": "127.96.0.8"}
+
+
+def test_an_address_can_be_asked_for_if_this_machine_has_it():
+    wanted = {"a": service("10.96.0.7", "1", "127.7.7.7"), "b": service("10.96.0.8", "1", "192.0.2.1")}
+    assert hosts(wanted, {"a": "127.96.0.7", "b": "127.0.0.1"}) == {"a": "127.7.7.7", "b": ""}
+
+
+class Echo(asyncio.DatagramProtocol):
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def datagram_received(self, data, addr):
+        self.transport.sendto(data.upper(), addr)
+
+
+def test_datagrams_of_several_clients_come_back_to_them():
+    async def ask(at, *words):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
+            own.setblocking(False)
+            own.connect(at)
+            loop = asyncio.get_running_loop()
+            for word in words:
+                await loop.sock_sendall(own, word)
+            async with asyncio.timeout(10):
+                return sorted([await loop.sock_recv(own, 100) for _ in words])
+
+    async def run():
+        loop = asyncio.get_running_loop()
+        inside, _ = await loop.create_datagram_endpoint(Echo, local_addr=("127.0.0.1", 0))
+        outside = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        outside.bind(("127.0.0.1", 0))
+        at = outside.getsockname()
+        relay = await datagrams.relay(outside, lambda: inside.get_extra_info("sockname"))
+        assert await asyncio.gather(ask(at, b"a", b"b"), ask(at, b"c")) == [[b"A", b"B"], [b"C"]]
+        relay.close()
+        inside.close()
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
