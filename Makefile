@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 CONSOLE := src/lateen/console/static/index.html
 
-.PHONY: help setup demo down test unit conformance system test-clients check bench clean lock console wheel fuzz
+.PHONY: help setup demo down test unit conformance system test-clients test-gateway-api check bench clean lock console wheel fuzz
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -53,6 +53,9 @@ test: check unit conformance system ## all tests
 test-clients: setup ## clients that others have made: libraries, kopf, a client-go program, istioctl (LATEEN_TEST_ISTIOCTL)
 	$(BIN)/python tests/clients/run.py
 	$(BIN)/python -m pytest tests/clients -rs
+
+test-gateway-api: setup ## the Gateway API's conformance suite (needs Go): passed, failed, skipped by profile
+	$(BIN)/python tests/gateway-api/run.py
 
 fuzz: setup ## 10,000 mutated manifests and reviews against the API server: no 5xx, at most 300 MB
 	$(BIN)/python tests/unit/mutants.py --count 10000 --seconds 300

@@ -18,6 +18,7 @@ from lateen.control import controlz, serving
 from lateen.control.agents import Agents
 from lateen.control.ca_service import CaService
 from lateen.control.debug import Debug
+from lateen.control.deployments import Deployments
 from lateen.control.injection import Injector
 from lateen.control.monitoring import Monitoring, Readiness
 from lateen.control.plane import Control
@@ -70,6 +71,14 @@ class Istiod:
             settings.pod,
             control.credentials.readable,
         )
+        self.deployments = Deployments(
+            client,
+            self.injector,
+            settings.namespace,
+            control.world.writes,
+            lambda: self.writer.leadership.held,
+        )
+        self.writer.leadership.gained.append(self.deployments.everything)
         self.informers = [Informer(client, kind, self._changed) for kind in kinds.watched()]
         self.writer.informers = [*self.informers, Informer(client, kinds.NAMESPACE, self._namespace_changed)]
         control.credentials.changed = self.writer.changed
@@ -79,6 +88,7 @@ class Istiod:
         self.injector.changed(kind, key, new)
         self.control.world.changed(kind, key, old, new)
         self.writer.changed(kind, key, old, new)
+        self.deployments.changed(kind, key, old, new)
 
     def _namespace_changed(self, kind: kinds.Kind, key: Key, old: Json | None, new: Json | None) -> None:
         self.injector.changed(kind, key, new)
@@ -130,13 +140,16 @@ class Istiod:
     def work(self) -> list[asyncio.Task[None]]:
         """The tasks that run until istiod exits."""
         control = self.control
-        return [
+        out = [
             tasks.spawn(control.world.mesh_config.keep(self.client), "mesh configuration"),
             tasks.spawn(control.push_loop(), "push"),
             tasks.spawn(control.registrar.sweep(), "sweep"),
             tasks.spawn(tasks.forever(self.writer.run, "status"), "status"),
             tasks.spawn(self.certificate.renew(), "server certificate"),
         ]
+        if self.settings.deploys_gateways:
+            out.append(tasks.spawn(tasks.forever(self.deployments.run, "deployments"), "deployments"))
+        return out
 
     async def announce(self) -> None:
         """Set the webhooks' CA bundle; this may take a few attempts while the cluster starts."""

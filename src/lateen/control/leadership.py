@@ -26,7 +26,7 @@ TAKEOVER_S = DURATION_S + RENEW_S
 
 
 class Leadership:
-    """``run`` keeps ``held`` up to date; ``gained`` is called when the lease has been acquired."""
+    """``run`` keeps ``held`` up to date; those in ``gained`` are called when the lease has been acquired."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Leadership:
         self._me, self._lives = me, lives
         self._seen: tuple[str, float] = ("", 0.0)
         self.held = False
-        self.gained: Callable[[], None] = lambda: None
+        self.gained: list[Callable[[], None]] = []
 
     async def run(self) -> None:
         """Never returns."""
@@ -52,7 +52,8 @@ class Leadership:
             before, self.held = self.held, held
             if held and not before:
                 log.info("this istiod writes statuses now")
-                self.gained()
+                for told in self.gained:
+                    told()
             await asyncio.sleep(RENEW_S)
 
     async def _held(self) -> bool:

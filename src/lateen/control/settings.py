@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from lateen.api.domain import CLUSTER_DOMAIN, CLUSTER_NAME, TRUST_DOMAIN, service_suffix
 from lateen.ca.authority import DEFAULT_TTL, Identity
+from lateen.inject.deployment import ENABLED as DEPLOYS_GATEWAYS
 from lateen.kit import duration
 from lateen.mesh.settings import Cluster
 from lateen.wire.revision import Revision
@@ -28,6 +29,8 @@ class Settings:
     proxy_image: str
     native_sidecars: str
     """true, false or auto"""
+    deploys_gateways: bool = True
+    """Whether it deploys proxies for the Gateways of the Gateway API; with false, Gateways are manual ones."""
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Settings:
@@ -48,6 +51,7 @@ class Settings:
             certificate_ttl=ttl,
             proxy_image=given("PROXY_IMAGE") or "",
             native_sidecars=given("ENABLE_NATIVE_SIDECARS") or "auto",
+            deploys_gateways=_read(DEPLOYS_GATEWAYS, given(DEPLOYS_GATEWAYS) or "true", flag),
         )
 
     @property
@@ -60,6 +64,13 @@ class Settings:
         hosts = dict.fromkeys((self.revision.istiod, "istiod"))
         suffix = service_suffix(self.cluster.domain)
         return [f"{h}.{self.namespace}{end}" for h in hosts for end in (".svc", "", suffix)]
+
+
+def flag(text: str) -> bool:
+    """Raises ValueError."""
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f'"{text}" is neither true nor false')
+    return text.lower() == "true"
 
 
 def _ttl(text: str) -> timedelta:

@@ -71,7 +71,7 @@ class StatusWriter:
         self._analyzed = asyncio.Event()
         self._analyst = Analyst(root, self._everything, lambda: self._secrets())
         self.leadership = Leadership(client, root, me, self._lives, world.revision.of(NAME))
-        self.leadership.gained = self._gained
+        self.leadership.gained.append(self._gained)
         self._stale.set()
         self.informers: list[Informer] = []
         ads.answered = self._dirty.set

@@ -1,4 +1,4 @@
-"""Strategic merge of partial pods, as Kubernetes merges a patch of a pod template.
+"""Strategic merge of partial pods, Deployments and Services, as Kubernetes merges a patch of them.
 
 Lists whose items have an identity (containers, environment, volumes) are merged item by item; every other list is
 replaced. Where the order of the result is free, the patch's own items come first, as in the API server.
@@ -56,12 +56,17 @@ def _value(key: str, base: Any, patch: Any) -> Any:
         return _mapping(base if isinstance(base, dict) else {}, patch)
     if isinstance(patch, list) and isinstance(base, list):
         if key in _KEYS and all(isinstance(i, dict) for i in [*base, *patch]):
-            return _items(base, patch, _KEYS[key])
+            return _items(base, patch, _identity(key, [*base, *patch]))
         if key in _SETS:
             return [*base, *(i for i in patch if i not in base)]
     if isinstance(patch, list) and key in _KEYS:
         return [_mapping({}, i) if isinstance(i, dict) else i for i in patch if not _deletes(i)]
     return patch
+
+
+def _identity(key: str, items: list[Json]) -> str:
+    """The field that tells items apart; a Service's ports have another one than a container's."""
+    return "port" if key == "ports" and any("port" in i for i in items) else _KEYS[key]
 
 
 def _deletes(item: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lateen.api import crds, kinds
+from lateen.inject import deployment
 from lateen.install.objects import NAMESPACE, READ, READ_SECRETS, bound, meta, source
 from lateen.install.operator import Operator
 from lateen.kit import jsons, yamldoc
@@ -23,8 +24,23 @@ def shared() -> list[Json]:
     return [namespace, *crds.crds()]
 
 
-def permissions(revision: Revision) -> list[Json]:
-    """istiod's service account and its permissions."""
+def deploys_gateways(spec: Json) -> bool:
+    """Whether istiod deploys proxies for the Gateways of the Gateway API."""
+    given = dig(spec, "components", "pilot", "k8s", "env", default=[])
+    return all(str(e.get("value", "true")).lower() != "false" for e in given if e.get("name") == deployment.ENABLED)
+
+
+def _deploying() -> list[Json]:
+    """What deploying proxies needs: to apply three kinds of objects, wherever there is a Gateway, and to see that they
+    stay. (Services are watched anyway.)"""
+    return [
+        {"apiGroups": [""], "resources": ["serviceaccounts", "services"], "verbs": ["get", "create", "patch"]},
+        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": [*READ, "create", "patch"]},
+    ]
+
+
+def permissions(revision: Revision, deploys: bool = True) -> list[Json]:
+    """istiod's service account and its permissions; ``deploys``: those for proxies of Gateways."""
     rules = [
         {
             "apiGroups": kinds.groups(),
@@ -41,6 +57,7 @@ def permissions(revision: Revision) -> list[Json]:
             "resources": ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"],
             "verbs": [*READ, "patch", "update"],
         },
+        *(_deploying() if deploys else ()),
     ]
     own = [
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},

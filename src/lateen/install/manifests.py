@@ -29,7 +29,7 @@ def render(operator: Operator) -> list[Part]:
         out = [Part("Istio core", (*base,))]
     else:
         settings = core.settings(operator)
-        out = [Part("Istio core", (*base, *core.permissions(revision), *settings))]
+        out = [Part("Istio core", (*base, *core.permissions(revision, core.deploys_gateways(spec)), *settings))]
         istiod = (*control_plane.objects(spec, revision), *webhooks.objects(revision))
         out.append(Part("Istiod", istiod, ((NAMESPACE, revision.istiod),)))
     for kind, title in (("egressGateways", "Egress gateways"), ("ingressGateways", "Ingress gateways")):

@@ -12,6 +12,7 @@ import msgspec
 from lateen.api.config import Config
 from lateen.api.effective import general, leaves
 from lateen.inject import settings as injection
+from lateen.inject.deployment import ENABLED as DEPLOYS_GATEWAYS
 from lateen.kit.jsons import Json, dig
 
 
@@ -118,7 +119,7 @@ class Operator(Config):
     unvalidated_values: dict[str, Any] = {}
 
 
-VARIABLES = ("DEFAULT_WORKLOAD_CERT_TTL", "ENABLE_NATIVE_SIDECARS", "PROXY_IMAGE", "TRUST_DOMAIN")
+VARIABLES = ("DEFAULT_WORKLOAD_CERT_TTL", "ENABLE_NATIVE_SIDECARS", DEPLOYS_GATEWAYS, "PROXY_IMAGE", "TRUST_DOMAIN")
 """istiod's environment variables that have an effect."""
 
 _GATEWAY = {

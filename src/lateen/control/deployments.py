@@ -1,0 +1,225 @@
+"""Makes what Gateways of the mesh's class ask for: a service account, a Service and a Deployment of proxies for each.
+
+Only the istiod that leads does it. The objects are applied (server-side apply), so that a user's own fields stay, and
+belong to their Gateway, so that Kubernetes deletes them with it. An object of the same name that belongs to somebody
+else is left alone. Source: https://istio.io/latest/docs/tasks/traffic-management/ingress/gateway-api/.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from lateen.api import kinds
+from lateen.inject import deployment
+from lateen.inject.deployment import Unusable
+from lateen.inject.pods import Settings
+from lateen.kit import tasks
+from lateen.kit.jsons import Json, dig
+from lateen.kube.client import Client, KubeError, Unreachable
+from lateen.kube.informer import Informer, Key
+
+log = logging.getLogger("lateen.control.deployments")
+
+CONTROLLER = "istio.io/gateway-controller"
+"""What a GatewayClass names so that its Gateways are the mesh's."""
+FIELD_MANAGER = "istio.io/gateway-controller"
+CLASS_DEFAULTS = "gateway.istio.io/defaults-for-class"
+"""Label of a ConfigMap in the root namespace with parameters for all Gateways of a class."""
+AGAIN_S = 2.0
+_KINDS = {"ServiceAccount": kinds.SERVICE_ACCOUNT, "Service": kinds.SERVICE, "Deployment": kinds.DEPLOYMENT}
+
+
+class Injector(Protocol):
+    def settings(self, pod: Json, namespace: str) -> Settings: ...
+
+
+class Deployments:
+    """Is told of changes by ``changed``; ``run`` makes what is missing. ``problems`` says what could not be made."""
+
+    def __init__(
+        self,
+        client: Client,
+        injector: Injector,
+        root: str,
+        ours: Callable[[Json], bool],
+        leads: Callable[[], bool],
+    ) -> None:
+        """``ours``: whether this revision serves an object; ``leads``: whether this istiod is the one that acts."""
+        self._client, self._injector, self._root = client, injector, root
+        self._ours, self._leads = ours, leads
+        self._gateways: dict[Key, Json] = {}
+        self._classes: dict[str, str] = {}
+        """Name -> controller."""
+        self._maps: dict[Key, Json] = {}
+        self._applied: dict[Key, list[Json]] = {}
+        self._due: set[Key] = set()
+        self._dirty = asyncio.Event()
+        self._informer = Informer(
+            client, kinds.DEPLOYMENT, self.changed, labels=f"{deployment.MANAGED}={deployment.MANAGER}"
+        )
+        self.problems: dict[Key, str] = {}
+        self.told: Callable[[Key], None] = lambda _: None
+        """Called with a Gateway whose problem is another one than before."""
+
+    # --- what changes --------------------------------------------------------------------------------------------
+
+    def changed(self, kind: kinds.Kind, key: Key, old: Json | None, new: Json | None) -> None:
+        """An informer's event."""
+        match kind:
+            case kinds.KUBERNETES_GATEWAY:
+                self._gateway(key, new)
+            case kinds.GATEWAY_CLASS:
+                self._class(key[1], new)
+            case kinds.CONFIG_MAP:
+                self._config_map(key, old, new)
+            case kinds.SERVICE | kinds.DEPLOYMENT:
+                self._made(key, old, new)
+
+    def _gateway(self, key: Key, new: Json | None) -> None:
+        before = self._gateways.pop(key, None)
+        if new is None:
+            self._applied.pop(key, None)
+            self.problems.pop(key, None)
+            return
+        self._gateways[key] = new
+        if before is None or _substance(before) != _substance(new):
+            self._mark([key])
+
+    def _class(self, name: str, new: Json | None) -> None:
+        self._classes.pop(name, None)
+        if new is not None:
+            self._classes[name] = str(dig(new, "spec", "controllerName", default=""))
+        self._mark(k for k, g in self._gateways.items() if dig(g, "spec", "gatewayClassName") == name)
+
+    def _config_map(self, key: Key, old: Json | None, new: Json | None) -> None:
+        """Parameters of Gateways, and the settings of all proxies, which are in the root namespace."""
+        self._maps.pop(key, None)
+        if new is not None:
+            self._maps[key] = new
+        if old is not None and new is not None and old.get("data") == new.get("data"):
+            return
+        everywhere = key[0] == self._root
+        self._mark(k for k, g in self._gateways.items() if everywhere or _parameters(g) == key)
+
+    def _made(self, key: Key, old: Json | None, new: Json | None) -> None:
+        """What somebody has deleted or changed is made again."""
+        if old is None or (new is not None and old.get("spec") == new.get("spec")):
+            return
+        if name := dig(old, "metadata", "labels", deployment.GATEWAY_NAME):
+            of = (key[0], str(name))
+            self._applied.pop(of, None)
+            self._mark([of])
+
+    def everything(self) -> None:
+        """Called when this istiod has begun to lead."""
+        self._applied.clear()
+        self._mark(self._gateways)
+
+    def _mark(self, keys: Iterator[Key] | dict[Key, Json] | list[Key]) -> None:
+        self._due |= {k for k in keys if k in self._gateways}
+        if self._due:
+            self._dirty.set()
+
+    # --- what is made --------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Never returns."""
+        watching = tasks.spawn(self._informer.run(), "informer deployments")
+        try:
+            while True:
+                await self._dirty.wait()
+                self._dirty.clear()
+                due, self._due = self._due, set()
+                for key in sorted(due) if self._leads() else ():  # a new leader looks at everything
+                    await self.reconcile(key)
+        finally:
+            await tasks.cancel(watching)
+
+    async def reconcile(self, key: Key) -> None:
+        """Make what the Gateway asks for, where that differs from what has been applied."""
+        gateway = self._gateways.get(key)
+        if gateway is None or not self._serves(gateway):
+            self._problem(key, "")
+            return
+        try:
+            wanted = deployment.objects(gateway, self._injector.settings(gateway, key[0]), self._parameters(gateway))
+            if wanted != self._applied.get(key):
+                await self._apply(gateway, wanted)
+                self._applied[key] = wanted
+            self._problem(key, "")
+        except ValueError as e:  # of the Gateway itself; it is tried again when that changes
+            self._problem(key, str(e))
+        except (KubeError, Unreachable) as e:
+            self._problem(key, f"its proxies cannot be deployed: {e}")
+            asyncio.get_running_loop().call_later(AGAIN_S, self._mark, [key])
+
+    def _serves(self, gateway: Json) -> bool:
+        controller = self._classes.get(str(dig(gateway, "spec", "gatewayClassName", default="")))
+        alive = not dig(gateway, "metadata", "deletionTimestamp")
+        return controller == CONTROLLER and alive and deployment.is_managed(gateway["spec"]) and self._ours(gateway)
+
+    def _parameters(self, gateway: Json) -> list[Json]:
+        """The class's, then the Gateway's own on top. Raises Unusable."""
+        name = str(dig(gateway, "spec", "gatewayClassName", default=""))
+        found = [
+            dict(m.get("data") or {})
+            for (namespace, _), m in sorted(self._maps.items())
+            if namespace == self._root and dig(m, "metadata", "labels", CLASS_DEFAULTS) == name
+        ]
+        ref = dig(gateway, "spec", "infrastructure", "parametersRef")
+        if ref is None:
+            return found
+        if ref.get("group") not in ("", None) or ref.get("kind") != "ConfigMap":
+            raise Unusable(f"parametersRef must name a ConfigMap, not {ref.get('group')}/{ref.get('kind')}")
+        own = self._maps.get(_parameters(gateway))
+        if own is None:
+            raise Unusable(f'there is no ConfigMap "{ref.get("name")}" in {gateway["metadata"]["namespace"]}')
+        return [*found, dict(own.get("data") or {})]
+
+    async def _apply(self, gateway: Json, wanted: list[Json]) -> None:
+        """Raises KubeError, Unreachable, and Unusable where a name is taken."""
+        mine = []
+        for obj in wanted:
+            kind, meta = _KINDS[obj["kind"]], obj["metadata"]
+            found = await self._client.get(kind, meta["namespace"], meta["name"])
+            if found is None or _belongs(found, gateway):
+                mine.append((kind, obj))
+            elif kind is not kinds.SERVICE_ACCOUNT:  # proxies may use an account of the user's own
+                raise Unusable(
+                    f"the {kind.kind} {meta['name']} exists and belongs to somebody else; delete it, or choose another "
+                    f"name with the annotation {deployment.NAME_OVERRIDE}"
+                )
+        for kind, obj in mine:
+            await self._client.apply(kind, obj, FIELD_MANAGER)
+        log.info("%s/%s: deployed as %s", *_key(gateway), wanted[-1]["metadata"]["name"])
+
+    def _problem(self, key: Key, says: str) -> None:
+        if self.problems.get(key, "") == says:
+            return
+        self.problems.pop(key, None)
+        if says:
+            self.problems[key] = says
+            log.warning("Gateway %s/%s: %s", *key, says)
+        self.told(key)
+
+
+def _key(obj: Json) -> Key:
+    return obj["metadata"]["namespace"], obj["metadata"]["name"]
+
+
+def _substance(gateway: Json) -> object:
+    meta = gateway["metadata"]
+    return meta.get("uid"), meta.get("labels"), meta.get("annotations"), meta.get("deletionTimestamp"), gateway["spec"]
+
+
+def _parameters(gateway: Json) -> Key:
+    name = dig(gateway, "spec", "infrastructure", "parametersRef", "name", default="")
+    return gateway["metadata"]["namespace"], str(name)
+
+
+def _belongs(obj: Json, gateway: Json) -> bool:
+    owners = dig(obj, "metadata", "ownerReferences", default=[])
+    return any(o.get("uid") == gateway["metadata"]["uid"] for o in owners)

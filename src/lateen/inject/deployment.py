@@ -1,0 +1,216 @@
+"""The objects that a Gateway of the Gateway API asks for: a service account, a Service, and a Deployment of proxies.
+
+Names, labels, annotations and ports are Istio's. Source:
+https://istio.io/latest/docs/tasks/traffic-management/ingress/gateway-api/#automated-deployment and
+https://gateway-api.sigs.k8s.io/geps/gep-1867/ (what infrastructure labels, annotations and parameters are for). Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from lateen.inject import pods
+from lateen.inject.merge import merge
+from lateen.inject.parts import PROXY
+from lateen.inject.settings import Settings
+from lateen.inject.workload import MAX_LABEL, Workload
+from lateen.kit import yamldoc
+from lateen.kit.jsons import Json, dig
+from lateen.wire import ports
+from lateen.wire.revision import LABEL
+
+ENABLED = "PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER"
+"""istiod's environment variable, true or false, as in Istio; with false, istiod needs no permission to deploy."""
+GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
+"""The label that says whose Gateway the objects and pods are."""
+CLASS_NAME = "gateway.networking.k8s.io/gateway-class-name"
+MANAGED, MANAGER = "gateway.istio.io/managed", "istio.io-gateway-controller"
+NAME_OVERRIDE, ACCOUNT_OVERRIDE = "gateway.istio.io/name-override", "gateway.istio.io/service-account"
+SERVICE_TYPE = "networking.istio.io/service-type"
+SERVICE_TYPES = ("LoadBalancer", "ClusterIP", "NodePort")
+_OWN = ("kubectl.kubernetes.io/last-applied-configuration", NAME_OVERRIDE, ACCOUNT_OVERRIDE, SERVICE_TYPE)
+"""Annotations of the Gateway that are about itself and are not passed on."""
+OVERLAYS = {"deployment": "Deployment", "service": "Service", "serviceAccount": "ServiceAccount"}
+"""Keys of a ConfigMap of parameters -> the object that the value, in YAML, is merged over."""
+
+
+class Unusable(ValueError):
+    """The Gateway's annotations or parameters ask for something that is impossible; the message says what."""
+
+
+def is_managed(spec: Json) -> bool:
+    """Whether proxies are deployed for it. A Gateway with an address that is a host name is a manual one: it is served
+    by the proxies of the Service of that name. One IP address is an address that the Service is to have."""
+    addresses = spec.get("addresses") or []
+    return len(addresses) <= 1 and all(a.get("type", "IPAddress") == "IPAddress" for a in addresses)
+
+
+def name_of(gateway: Json) -> str:
+    """The name of the Deployment and the Service."""
+    given = dig(gateway, "metadata", "annotations", NAME_OVERRIDE)
+    return str(given or f"{gateway['metadata']['name']}-{dig(gateway, 'spec', 'gatewayClassName', default='')}")
+
+
+def objects(gateway: Json, settings: Settings, parameters: Iterable[Json] = ()) -> list[Json]:
+    """Service account, Service and Deployment, in the order in which they are applied. ``parameters``: the ``data`` of
+    ConfigMaps, the later ones on top. Raises Unusable."""
+    name = name_of(gateway)
+    if len(name) > MAX_LABEL:
+        raise Unusable(
+            f"the name {name} of its Service would be longer than {MAX_LABEL} characters; "
+            f"choose a shorter one with the annotation {NAME_OVERRIDE}"
+        )
+    account = str(dig(gateway, "metadata", "annotations", ACCOUNT_OVERRIDE) or name)
+    made = {
+        "ServiceAccount": {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _meta(gateway, account)},
+        "Service": _service(gateway, name),
+        "Deployment": _deployment(gateway, name, account),
+    }
+    for data in parameters:
+        _overlay(made, data)
+    deployment = made["Deployment"]
+    template = dig(deployment, "spec", "template", default={})
+    workload = Workload(name, gateway["metadata"]["namespace"], "Deployment", "apps/v1")
+    injected = pods.inject(template, workload.namespace, settings, workload)
+    made["Deployment"] = {**deployment, "spec": {**deployment["spec"], "template": injected}}
+    return list(made.values())
+
+
+def _overlay(made: dict[str, Json], data: Json) -> None:
+    for key, text in data.items():
+        if key not in OVERLAYS:
+            raise Unusable(f'parameters cannot have the key "{key}"; possible are {", ".join(OVERLAYS)}')
+        try:
+            patch = yamldoc.load(str(text)) or {}
+        except yamldoc.YamlError as e:
+            raise Unusable(f"{key} of its parameters cannot be parsed: {e}") from e
+        if not isinstance(patch, dict):
+            raise Unusable(f"{key} of its parameters must be a mapping")
+        kind = OVERLAYS[key]
+        kept = {k: v for k, v in made[kind]["metadata"].items() if k not in ("labels", "annotations")}
+        merged = merge(made[kind], patch)
+        made[kind] = {**merged, "metadata": {**(merged.get("metadata") or {}), **kept}}
+
+
+def _handed_down(gateway: Json, what: str) -> dict[str, str]:
+    """``labels`` or ``annotations`` for everything that is made: the infrastructure's, else the Gateway's own."""
+    given = dig(gateway, "spec", "infrastructure", what)
+    if given is None:
+        given = {k: v for k, v in dig(gateway, "metadata", what, default={}).items() if k not in _OWN}
+    return {str(k): str(v) for k, v in given.items()}
+
+
+def _labels(gateway: Json) -> dict[str, str]:
+    return {
+        **_handed_down(gateway, "labels"),
+        GATEWAY_NAME: str(gateway["metadata"]["name"])[:MAX_LABEL],
+        CLASS_NAME: str(dig(gateway, "spec", "gatewayClassName", default="")),
+        MANAGED: MANAGER,
+    }
+
+
+def _meta(gateway: Json, name: str) -> Json:
+    meta = gateway["metadata"]
+    return {
+        "name": name,
+        "namespace": meta["namespace"],
+        "labels": _labels(gateway),
+        "annotations": _handed_down(gateway, "annotations"),
+        "ownerReferences": [
+            {
+                "apiVersion": "gateway.networking.k8s.io/v1",
+                "kind": "Gateway",
+                "name": meta["name"],
+                "uid": meta["uid"],
+            }
+        ],
+    }
+
+
+def _selector(gateway: Json) -> dict[str, str]:
+    return {GATEWAY_NAME: str(gateway["metadata"]["name"])[:MAX_LABEL]}
+
+
+def _service(gateway: Json, name: str) -> Json:
+    wanted = str(dig(gateway, "metadata", "annotations", SERVICE_TYPE) or SERVICE_TYPES[0])
+    if wanted not in SERVICE_TYPES:
+        raise Unusable(f'the annotation {SERVICE_TYPE} is "{wanted}"; possible are {", ".join(SERVICE_TYPES)}')
+    spec: Json = {"type": wanted, "selector": _selector(gateway), "ports": service_ports(gateway["spec"])}
+    addresses = dig(gateway, "spec", "addresses", default=[])
+    if wanted == "LoadBalancer" and addresses and addresses[0].get("value"):
+        spec["loadBalancerIP"] = str(addresses[0]["value"])
+    return {"apiVersion": "v1", "kind": "Service", "metadata": _meta(gateway, name), "spec": spec}
+
+
+def service_ports(spec: Json, more: Sequence[Json] = ()) -> list[Json]:
+    """Health checks of load balancers, then each port that listeners have, in their order; ``more``: listeners of
+    ListenerSets."""
+    out: dict[tuple[int, str], Json] = {
+        (ports.HEALTH, "TCP"): {"name": "status-port", "port": ports.HEALTH, "protocol": "TCP", "appProtocol": "tcp"}
+    }
+    names = {"status-port"}
+    for listener in [*(spec.get("listeners") or []), *more]:
+        number, protocol = int(listener.get("port") or 0), str(listener.get("protocol"))
+        transport = "UDP" if protocol == "UDP" else "TCP"
+        if not 0 < number < 65536 or (number, transport) in out:
+            continue
+        name = _port_name(str(listener.get("name")), number, transport, names)
+        made = {"name": name, "port": number, "protocol": transport}
+        if transport == "TCP":
+            made["appProtocol"] = protocol.lower()
+        out[number, transport] = made
+    return list(out.values())
+
+
+def _port_name(listener: str, number: int, transport: str, names: set[str]) -> str:
+    """A port's name has at most 63 characters, no dots, and is the only one."""
+    name = listener.replace(".", "-")[:MAX_LABEL].rstrip("-")
+    if name in names or not name:
+        name = f"{transport.lower()}-{number}"
+    names.add(name)
+    return name
+
+
+def _deployment(gateway: Json, name: str, account: str) -> Json:
+    annotations = {
+        **_handed_down(gateway, "annotations"),
+        "inject.istio.io/templates": "gateway",
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(ports.MERGED_METRICS),
+        "prometheus.io/path": "/stats/prometheus",
+    }
+    labels = {
+        "service.istio.io/canonical-name": name,
+        "service.istio.io/canonical-revision": "latest",
+        **{k: v for k, v in _labels(gateway).items() if k != LABEL},
+        "sidecar.istio.io/inject": "false",  # the template is complete; nothing is left to inject
+    }
+    proxy: Json = {
+        "name": PROXY,
+        "image": pods.AUTO_IMAGE,
+        "startupProbe": {
+            "httpGet": {"path": "/healthz/ready", "port": ports.HEALTH},
+            "initialDelaySeconds": 1,
+            "periodSeconds": 1,
+            "timeoutSeconds": 1,
+            "failureThreshold": 30,
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+        },
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": _meta(gateway, name),
+        "spec": {
+            "selector": {"matchLabels": _selector(gateway)},
+            "template": {
+                "metadata": {"labels": labels, "annotations": annotations},
+                "spec": {"serviceAccountName": account, "containers": [proxy]},
+            },
+        },
+    }
