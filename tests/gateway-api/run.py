@@ -111,9 +111,8 @@ class Trial:
         shutil.copy2(self.work / "bin" / "echo", self.work / "bin" / "client")
         self.run(go, "test", "-p", "1", "-c", "-o", self.work / "bin" / "suite", ".", cwd=HERE)
 
-    def start(self, go: str, gateways: bool) -> None:
+    def start(self, gateways: bool) -> None:
         self.lateen("cluster", "start")
-        self._definitions(go)
         self.lateen("install", "-y", "--set", "profile=minimal")
         programs = self.work / "bin"
         path = f"PATH={programs}:/usr/bin:/bin"
@@ -122,12 +121,6 @@ class Trial:
         self.lateen("apply", "-f", "-", stdin=SECRETS)
         for namespace in () if gateways else ("gateway-conformance-app-backend", "gateway-conformance-web-backend"):
             self.lateen("apply", "-f", "-", stdin=BACKENDS.replace("NAMESPACE", namespace))
-
-    def _definitions(self, go: str) -> None:
-        """The kinds as the suite's version defines them."""
-        found = self.run(go, "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api", cwd=HERE).strip()
-        for definition in sorted(Path(found, "config/crd/standard").glob("gateway.networking.k8s.io_*s.yaml")):
-            self.lateen("apply", "-f", definition)
 
     def features(self) -> list[str]:
         """What the mesh says that it supports; the suite would read it itself if there were no mesh's features."""
@@ -194,7 +187,7 @@ def attempt(trial: Trial, go: str, given: argparse.Namespace) -> int:
     log, report = trial.work / "suite.log", trial.work / "report.yaml"
     report.unlink(missing_ok=True)
     try:
-        trial.start(go, any(p.startswith("GATEWAY") for p in profiles))
+        trial.start(any(p.startswith("GATEWAY") for p in profiles))
         print(f"running {given.test or ', '.join(profiles)}; its output goes to {log}", flush=True)
         code = trial.suite(log, report, profiles, given.test or "")
     finally:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from lateen.api import kinds
+from lateen.api import kinds, validate
 from lateen.control import gateway_addresses
 from lateen.control.deployments import CONTROLLER, Deployments
 from lateen.inject import deployment, pods
@@ -167,6 +167,11 @@ class Api:
     async def get(self, kind, namespace, name):
         return self.objects.get((kind.kind, namespace, name))
 
+    async def create(self, kind, obj):
+        if self.fails:
+            raise self.fails
+        self.objects[kind.kind, "", obj["metadata"]["name"]] = obj
+
     async def apply(self, kind, obj, _):
         if self.fails:
             raise self.fails
@@ -244,6 +249,18 @@ def test_a_refusal_of_the_api_is_told_and_tried_again():
         assert world.deployments.problems == {}
 
     asyncio.run(run())
+
+
+def test_the_mesh_s_class_is_made_unless_there_is_one():
+    world = World()
+    asyncio.run(world.deployments.classify())
+    assert world.api.objects == {}
+    world = World()
+    world.deployments.changed(kinds.GATEWAY_CLASS, ("", "istio"), {}, None)
+    asyncio.run(world.deployments.classify())
+    (made,) = world.api.objects.values()
+    assert made["spec"]["controllerName"] == CONTROLLER
+    assert validate.problems(made) == []
 
 
 def test_a_service_that_somebody_deletes_is_made_again():

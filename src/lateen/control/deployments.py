@@ -25,6 +25,8 @@ log = logging.getLogger("lateen.control.deployments")
 
 CONTROLLER = "istio.io/gateway-controller"
 """What a GatewayClass names so that its Gateways are the mesh's."""
+CLASS = "istio"
+"""The class that istiod makes itself, as in Istio."""
 FIELD_MANAGER = "istio.io/gateway-controller"
 CLASS_DEFAULTS = "gateway.istio.io/defaults-for-class"
 """Label of a ConfigMap in the root namespace with parameters for all Gateways of a class."""
@@ -56,6 +58,8 @@ class Deployments:
         self._maps: dict[Key, Json] = {}
         self._applied: dict[Key, list[Json]] = {}
         self._due: set[Key] = set()
+        self._unclassed = True
+        """Whether the mesh's own class has not been looked for yet."""
         self._dirty = asyncio.Event()
         self._informer = Informer(
             client, kinds.DEPLOYMENT, self.changed, labels=f"{deployment.MANAGED}={deployment.MANAGER}"
@@ -117,6 +121,8 @@ class Deployments:
         """Called when this istiod has begun to lead."""
         self._applied.clear()
         self._mark(self._gateways)
+        self._unclassed = True
+        self._dirty.set()
 
     def _mark(self, keys: Iterator[Key] | dict[Key, Json] | list[Key]) -> None:
         self._due |= {k for k in keys if k in self._gateways}
@@ -133,10 +139,29 @@ class Deployments:
                 await self._dirty.wait()
                 self._dirty.clear()
                 due, self._due = self._due, set()
-                for key in sorted(due) if self._leads() else ():  # a new leader looks at everything
+                if not self._leads():
+                    continue  # a new leader looks at everything
+                await self.classify()
+                for key in sorted(due):
                     await self.reconcile(key)
         finally:
             await tasks.cancel(watching)
+
+    async def classify(self) -> None:
+        """Make the mesh's own class, unless there is one of its name."""
+        if not self._unclassed:
+            return
+        spec = {"controllerName": CONTROLLER, "description": "The proxies of a service mesh, deployed for each Gateway"}
+        head = {"apiVersion": kinds.GATEWAY_CLASS.api_version, "kind": kinds.GATEWAY_CLASS.kind}
+        try:
+            if CLASS not in self._classes:
+                await self._client.create(kinds.GATEWAY_CLASS, {**head, "metadata": {"name": CLASS}, "spec": spec})
+            self._unclassed = False
+        except (KubeError, Unreachable) as e:
+            self._unclassed = not (isinstance(e, KubeError) and e.code in (404, 409))
+            if self._unclassed:
+                log.warning("the GatewayClass %s cannot be made: %s", CLASS, e)
+                asyncio.get_running_loop().call_later(AGAIN_S, self._dirty.set)
 
     async def reconcile(self, key: Key) -> None:
         """Make what the Gateway asks for, where that differs from what has been applied."""

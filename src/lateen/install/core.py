@@ -31,11 +31,12 @@ def deploys_gateways(spec: Json) -> bool:
 
 
 def _deploying() -> list[Json]:
-    """What deploying proxies needs: to apply three kinds of objects, wherever there is a Gateway, and to see that they
-    stay. (Services are watched anyway.)"""
+    """What deploying proxies needs: to make the mesh's class, to apply three kinds of objects wherever there is a
+    Gateway, and to see that they stay. (Services are watched anyway.)"""
     return [
         {"apiGroups": [""], "resources": ["serviceaccounts", "services"], "verbs": ["get", "create", "patch"]},
         {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": [*READ, "create", "patch"]},
+        {"apiGroups": [kinds.GATEWAY_API], "resources": ["gatewayclasses"], "verbs": ["create"]},
     ]
 
 
