@@ -160,7 +160,7 @@ class Deployments:
         except (KubeError, Unreachable) as e:
             self._unclassed = not (isinstance(e, KubeError) and e.code in (404, 409))
             if self._unclassed:
-                log.warning("the GatewayClass %s cannot be made: %s", CLASS, e)
+                log.info("the GatewayClass %s is made later: %s", CLASS, e)
                 asyncio.get_running_loop().call_later(AGAIN_S, self._dirty.set)
 
     async def reconcile(self, key: Key) -> None:

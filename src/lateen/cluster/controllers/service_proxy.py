@@ -39,7 +39,8 @@ class Proxy:
         self._told: set[tuple[str, int]] = set()
         self._chosen: dict[tuple[str, str, int, str], int] = {}
         """(host's address, service's address, its port, protocol) -> the host's port"""
-        self._hosts: dict[Key, str] = {}
+        self._hosts: dict[str, str] = {}
+        """uid of a Service -> the host's address"""
         self._names: dict[str, list[str]] = {}
         self._srv: dict[str, list[tuple[int, str]]] = {}
         self._reverse: dict[str, str] = {}
@@ -129,16 +130,13 @@ class Proxy:
 
     async def _host_ports(self) -> None:
         wanted: set[portal.Place] = set()
-        outside = {
-            key: s
-            for key, s in self._services.objects.items()
-            if dig(s, "spec", "type") in ("NodePort", "LoadBalancer")
-        }
-        balanced = {key: s for key, s in outside.items() if s["spec"]["type"] == "LoadBalancer"}
+        services = list(self._services.objects.values())
+        outside = [s for s in services if dig(s, "spec", "type") in ("NodePort", "LoadBalancer")]
+        balanced = {s["metadata"]["uid"]: s for s in outside if s["spec"]["type"] == "LoadBalancer"}
         self._hosts = hosts(balanced, self._hosts)
-        for key, service in outside.items():
+        for service in outside:
             address, opened = service["spec"]["clusterIP"], {}
-            host = self._hosts.get(key, "")
+            host = self._hosts.get(service["metadata"]["uid"], "")
             for p in service["spec"]["ports"]:
                 target, protocol = (address, int(p["port"])), str(p.get("protocol", "TCP"))
                 if protocol not in ("TCP", "UDP"):
@@ -147,8 +145,8 @@ class Proxy:
                     await self._open(service, (HOST, int(p["nodePort"]), protocol), target, wanted)
                 if host:
                     opened[target[1], protocol] = await self._load_balancer(service, host, protocol, target, wanted)
-            if key in balanced:
-                await self._report(*key, service, host, opened)
+            if service["metadata"]["uid"] in balanced:
+                await self._report(service, host, opened)
         for place in self._forwarder.opened() - wanted:
             self._forwarder.close(place)
 
@@ -186,11 +184,10 @@ class Proxy:
                 )
             return 0
 
-    async def _report(
-        self, namespace: str, name: str, service: Json, host: str, opened: dict[tuple[int, str], int]
-    ) -> None:
+    async def _report(self, service: Json, host: str, opened: dict[tuple[int, str], int]) -> None:
         """A Service that wants an address that this machine has not is left without one, as by a load balancer that
         waits for it."""
+        namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
         ports = [{"port": found, "protocol": protocol} for (_, protocol), found in sorted(opened.items())]
         names = {"hostname": "localhost"} if host == HOST else {}
         ingress = [{**names, "ip": host, "ports": ports}] if host else []
@@ -208,14 +205,14 @@ class Proxy:
                 raise OSError(str(e)) from e
 
 
-def hosts(services: Mapping[Key, Json], known: Mapping[Key, str]) -> dict[Key, str]:
-    """The host's address of each Service of type LoadBalancer; empty for one that asks for another than a loopback
-    address. Pure.
+def hosts(services: Mapping[str, Json], known: Mapping[str, str]) -> dict[str, str]:
+    """By uid: the host's address of each Service of type LoadBalancer; empty for one that asks for an address that is
+    no loopback address. Pure.
 
     One Service has 127.0.0.1, where users look first: the one that has it already, else the oldest. The others have one
     that ends as their cluster address does, 127.96.0.7 for 10.96.0.7, so that each may have the ports 80 and 443.
     """
-    out: dict[Key, str] = {}
+    out: dict[str, str] = {}
     for key, service in services.items():
         asked = str(dig(service, "spec", "loadBalancerIP") or "")
         reported = dig(service, "status", "loadBalancer", "ingress", 0, "ip", default="")
