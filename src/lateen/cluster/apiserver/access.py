@@ -19,7 +19,8 @@ class LogOptions:
 
 
 class Running(Protocol):
-    """A command in a container. ``out`` and ``err`` end when it exits; with a terminal everything is in ``out``."""
+    """A command in a container, or a container that the client is attached to. ``out`` and ``err`` end when it exits;
+    with a terminal everything is in ``out``."""
 
     out: asyncio.StreamReader
     err: asyncio.StreamReader | None
@@ -43,6 +44,8 @@ class PodAccess(Protocol):
     async def execute(
         self, namespace: str, pod: str, container: str, command: list[str], tty: bool, stdin: bool
     ) -> Running: ...
+
+    async def attach(self, namespace: str, pod: str, container: str, stdin: bool) -> Running: ...
 
     async def connect(
         self, namespace: str, pod: str, port: int

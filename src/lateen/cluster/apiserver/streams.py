@@ -1,4 +1,4 @@
-"""exec and port-forward over WebSocket (v4 and v5 of Kubernetes' channels) and SPDY/3.1."""
+"""exec, attach and port-forward over WebSocket (v4 and v5 of Kubernetes' channels) and SPDY/3.1."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def copy(reader: asyncio.StreamReader | None, write: Write) -> None:
 
 
 async def finish(running: Running, out: Write, err: Write) -> int:
-    """Copy the output until the command exits; returns its exit code."""
+    """Copy the output until it ends; returns the exit code."""
     await asyncio.gather(copy(running.out, out), copy(running.err, err))
     return await running.wait()
 
@@ -94,13 +94,17 @@ async def spdy_exec(session: Session, running: Running, wanted: int) -> None:
     """``wanted``: how many streams the client opens (error, and the requested ones of stdin, stdout, stderr,
     resize)."""
     found: dict[str, Stream] = {}
-    async with asyncio.timeout(30):
-        while len(found) < wanted:
-            stream = await session.opened.get()
-            if stream is None:
-                running.kill()
-                return
-            found[stream.headers.get("streamtype", "")] = stream
+    try:
+        async with asyncio.timeout(30):
+            while len(found) < wanted:
+                stream = await session.opened.get()
+                if stream is None:
+                    running.kill()
+                    return
+                found[stream.headers.get("streamtype", "")] = stream
+    except TimeoutError:
+        running.kill()
+        return
 
     async def stdin() -> None:
         while data := await found["stdin"].incoming.get():

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from aiohttp import web
 
 from lateen.cluster.apiserver import routing, streams
-from lateen.cluster.apiserver.access import LogOptions, PodAccess
+from lateen.cluster.apiserver.access import LogOptions, PodAccess, Running
 from lateen.cluster.apiserver.api import Api
 from lateen.cluster.apiserver.auth import User
 from lateen.cluster.apiserver.call import Call
@@ -40,25 +39,20 @@ class Upgrades:
             if streams.CHANNELS not in offered:
                 raise bad_request(f"port-forward over WebSocket speaks {streams.TUNNEL} and {streams.CHANNELS}")
             return await streams.channels_forward(request, self._access, c.namespace, c.name)
-        running = await self._execute(c, list(request.query.getall("command", [])))
+        running = await self._run(c, list(request.query.getall("command", [])))
         return await streams.websocket_exec(request, running)
 
-    async def _execute(self, c: Call, command: list[str]) -> Any:
-        if c.subresource == "attach":
-            raise ApiError(
-                501, "NotImplemented", "attach is not available here; use `kubectl logs -f` or `kubectl exec`"
-            )
-        if not command:
-            raise bad_request("you must specify at least one command for the container")
+    async def _run(self, c: Call, command: list[str]) -> Running:
+        """Start a command, or attach to the container's own. Raises ApiError."""
+        if not any(map(c.flag, ("stdin", "stdout", "stderr"))):
+            raise bad_request("you must specify at least one of stdin, stdout, stderr")
+        container, stdin = c.query.get("container", ""), c.flag("stdin")
         try:
-            return await self._access.execute(
-                c.namespace,
-                c.name,
-                c.query.get("container", ""),
-                command,
-                c.flag("tty"),
-                c.flag("stdin"),
-            )
+            if c.subresource == "attach":
+                return await self._access.attach(c.namespace, c.name, container, stdin)
+            if not command:
+                raise bad_request("you must specify at least one command for the container")
+            return await self._access.execute(c.namespace, c.name, container, command, c.flag("tty"), stdin)
         except LookupError as e:
             raise bad_request(str(e.args[0])) from e
         except OSError as e:
@@ -114,7 +108,7 @@ class Upgrades:
                 raise bad_request("this path cannot be upgraded to SPDY/3.1 with these protocol versions")
             running = None
             if c.subresource != "portforward":
-                running = await self._execute(c, query.get("command", []))
+                running = await self._run(c, query.get("command", []))
         except ApiError as e:
             body = jsons.dumps(e.status())
             await write(

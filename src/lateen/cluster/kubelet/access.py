@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
-import fcntl
 import os
 import socket
-import struct
-import termios
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -18,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from lateen.cluster.kubelet import commands, recipe
+from lateen.cluster.kubelet import commands, recipe, streams
 from lateen.cluster.kubelet.container import Container, Running, Waiting
 from lateen.cluster.kubelet.kubelet import Kubelet
 from lateen.cluster.kubelet.pod import Pod
@@ -29,8 +25,6 @@ from lateen.cluster.runtime.client import NotStarted
 T = TypeVar("T")
 EXIT_CODES = {errno.ENOENT: 127, errno.ENOTDIR: 127}
 """Exit code of a command that could not be run, by errno, as shells have it; 126 otherwise."""
-NOT_STARTED = {errno.ENOENT: 127, errno.EACCES: 126, errno.ENOEXEC: 126, errno.ENOTDIR: 127}
-"""Exit codes of commands that could not be run, as shells have them."""
 
 
 class Options(Protocol):
@@ -62,61 +56,6 @@ async def in_thread(work: Callable[[], T]) -> T:
     """Run ``work`` in a thread of its own, which exits afterwards."""
     with ThreadPoolExecutor(1) as pool:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
-
-
-class Command:
-    """A command running in a container, and our ends of its streams."""
-
-    def __init__(self, kubelet: Kubelet, key: str, done: asyncio.Future[int], stdin: int, terminal: int) -> None:
-        self._kubelet, self._key, self._done, self._stdin, self._terminal = kubelet, key, done, stdin, terminal
-        self.out = asyncio.StreamReader()
-        self.err: asyncio.StreamReader | None = None
-        self.transports: list[asyncio.ReadTransport] = []
-
-    def not_started(self, why: str) -> Command:
-        """This command as one that could not be started."""
-        self.err = asyncio.StreamReader()
-        self.err.feed_data(f"exec failed: unable to start container process: {why}\n".encode())
-        self.err.feed_eof()
-        self.out.feed_eof()
-        return self
-
-    async def write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view and self._stdin >= 0:
-            try:
-                view = view[os.write(self._stdin, view) :]
-            except BlockingIOError:
-                await asyncio.sleep(0.01)
-            except OSError:
-                return
-
-    def close_stdin(self) -> None:
-        if self._stdin >= 0 and self._stdin != self._terminal:
-            os.close(self._stdin)
-            self._stdin = -1
-
-    def resize(self, rows: int, columns: int) -> None:
-        if self._terminal >= 0:
-            with contextlib.suppress(OSError):
-                fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    async def wait(self) -> int:
-        try:
-            return await self._done
-        finally:
-            self._release()
-
-    def _release(self) -> None:
-        self.close_stdin()
-        for transport in self.transports:
-            transport.close()
-
-    def kill(self) -> None:
-        from lateen.kit import tasks
-
-        if not self._done.done():
-            tasks.spawn(self._kubelet.node.runtime.call("kill", id=self._key, signal=9), "kill exec")
 
 
 class Access:
@@ -155,7 +94,7 @@ class Access:
 
     async def execute(
         self, namespace: str, pod: str, container: str, command: list[str], tty: bool, stdin: bool
-    ) -> Command:
+    ) -> streams.Command:
         worker, found = self._container(namespace, pod, container)
         if found.running is None:
             raise LookupError(f'container "{found.name}" of pod "{pod}" is not running')
@@ -164,46 +103,57 @@ class Access:
             spec["env"] = {"TERM": "xterm", **spec["env"]}
         node = self._kubelet.node
         key = f"exec/{worker.uid}/{node.next_exec()}"
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[int] = loop.create_future()
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         node.runtime.on_exit[key] = lambda m: commands.finish(done, m)
-        ours, theirs = _connection() if tty else self._pipes(stdin)
+        ours, theirs = streams.connection() if tty else streams.pipes(stdin)
         try:
             await node.runtime.call("exec", theirs, **{"in": found.running.id, "id": key, "spec": spec})
             if tty:
-                ours = _terminal(ours[0])
+                ours = [streams.received(ours[0])] * 2
         except OSError as e:
             node.runtime.on_exit.pop(key, None)
             for fd in set(ours) - {-1}:
                 os.close(fd)
             if isinstance(e, NotStarted):
                 done.set_result(EXIT_CODES.get(e.errno or 0, 126))
-                return Command(self._kubelet, key, done, -1, -1).not_started(str(e.strerror))
+                return streams.Command(node.runtime, key, done).not_started(str(e.strerror))
             raise
         finally:
             for fd in set(theirs):
                 os.close(fd)
-        running = Command(self._kubelet, key, done, ours[0], ours[0] if tty else -1)
-        os.set_blocking(ours[0], False) if ours[0] >= 0 else None
-        await self._attach(running, running.out, os.dup(ours[1]) if tty else ours[1])
+        running = streams.Command(node.runtime, key, done, ours[0], ours[0] if tty else -1)
+        running.out = await running.read(os.dup(ours[1]) if tty else ours[1])
         if not tty:
-            running.err = asyncio.StreamReader()
-            await self._attach(running, running.err, ours[2])
+            running.err = await running.read(ours[2])
         return running
 
-    @staticmethod
-    async def _attach(running: Command, reader: asyncio.StreamReader, fd: int) -> None:
-        loop = asyncio.get_running_loop()
-        transport, _ = await loop.connect_read_pipe(lambda: _Reader(reader), os.fdopen(fd, "rb", 0))
-        running.transports.append(transport)
-
-    @staticmethod
-    def _pipes(stdin: bool) -> tuple[list[int], list[int]]:
-        out, err = os.pipe(), os.pipe()
-        if not stdin:
-            return [-1, out[0], err[0]], [os.open("/dev/null", os.O_RDONLY), out[1], err[1]]
-        given = os.pipe()
-        return [given[1], out[0], err[0]], [given[0], out[1], err[1]]
+    async def attach(self, namespace: str, pod: str, container: str, stdin: bool) -> streams.Attachment:
+        _, found = self._container(namespace, pod, container)
+        if found.running is None:
+            raise LookupError(f"container {found.name} not found in pod {pod}_{namespace}")
+        node, tty = self._kubelet.node, bool(found.spec.get("tty"))
+        stdin = stdin and bool(found.spec.get("stdin"))
+        (ours,), (theirs,) = streams.connection()
+        (_, out, err), (null, their_out, their_err) = streams.pipes(stdin=False)
+        given = -1
+        try:
+            answer = await node.runtime.call(
+                "attach", [theirs, their_out, their_err], **{"in": found.running.id, "stdin": stdin}
+            )
+            if answer["input"]:
+                given, ours = streams.received(ours), -1
+        except OSError:
+            os.close(out)
+            os.close(err)
+            raise
+        finally:
+            for fd in {theirs, null, their_out, their_err, ours} - {-1}:
+                os.close(fd)
+        once = bool(found.spec.get("stdinOnce"))
+        running = streams.Attachment(given if stdin else -1, given if tty else -1, once)
+        running.out = await running.read(out)
+        running.err = await running.read(err)
+        return running
 
     async def logs(self, namespace: str, pod: str, container: str, options: Options) -> AsyncIterator[bytes]:
         worker, found = self._container(namespace, pod, container)
@@ -215,19 +165,6 @@ class Access:
             left -= len(chunk)
             if left <= 0:
                 return
-
-
-def _connection() -> tuple[list[int], list[int]]:
-    ours, theirs = socket.socketpair()
-    return [ours.detach()], [theirs.detach()]
-
-
-def _terminal(connection: int) -> list[int]:
-    """The terminal that the runtime has allocated in the container and sent over ``connection``, which is closed."""
-    with socket.socket(fileno=connection) as peer:
-        peer.setblocking(False)
-        _, fds, _, _ = socket.recv_fds(peer, 1, 1)
-    return [fds[0], fds[0]]
 
 
 def _attempt(c: Container, pod: str, previous: bool) -> int:
@@ -243,15 +180,6 @@ def _attempt(c: Container, pod: str, previous: bool) -> int:
         says = getattr(c.state, "message", "")
         raise LookupError(f'container "{c.name}" in pod "{pod}" is waiting to start: {says or why}')
     return int(chosen.rpartition("/")[2])
-
-
-class _Reader(asyncio.StreamReaderProtocol):
-    def __init__(self, reader: asyncio.StreamReader) -> None:
-        super().__init__(reader)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The master of a terminal reports EIO once nobody holds the slave any more."""
-        super().connection_lost(None if isinstance(exc, OSError) and exc.errno == errno.EIO else exc)
 
 
 def _wanted(line: bytes, earliest: float) -> bool:

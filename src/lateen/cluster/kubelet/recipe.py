@@ -50,14 +50,17 @@ async def of_command(sandbox: Sandbox, c: Container, command: list[str]) -> Json
 
 
 async def of_start(sandbox: Sandbox, c: Container, attempt: int) -> Json:
-    """Add the log and the file for the termination message."""
+    """Add the standard streams, the log and the file for the termination message."""
     spec = await of(sandbox, c)
+    streams = {key: bool(c.spec.get(key)) for key in ("stdin", "stdinOnce", "tty")}
+    if streams["tty"]:
+        spec["env"] = {"TERM": "xterm", **spec["env"]}
     message = {
         "source": str(sandbox.open_message(c)),
         "target": c.spec.get("terminationMessagePath") or MESSAGE_PATH,
         "readOnly": False,
     }
-    return {**spec, "log": f"logs/{c.name}/{attempt}.log", "mounts": [*spec["mounts"], message]}
+    return {**spec, **streams, "log": f"logs/{c.name}/{attempt}.log", "mounts": [*spec["mounts"], message]}
 
 
 async def _environment(sandbox: Sandbox, c: Container, image: Image, user: security.Privileges) -> dict[str, str]:

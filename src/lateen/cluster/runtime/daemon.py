@@ -3,8 +3,9 @@
 It forks containers on request, reaps them, keeps their logs and reports when they exit; it knows nothing of Kubernetes.
 The node daemon (API server, controllers, kubelet) is its child and is restarted when it dies, so that pods outlive it.
 Requests arrive as JSON datagrams over a socket pair; the standard streams of an ``exec`` are passed as file descriptors
-(with a terminal: one socket, over which the terminal's master comes back). Python programs that are registered as
-entries run in the fork itself and share this process's memory instead of starting an interpreter.
+(with a terminal: one socket, over which the terminal's master comes back), and so are those of an ``attach``: a socket
+over which the container's input comes back, and two pipes that its outputs are copied to. Python programs that are
+registered as entries run in the fork itself and share this process's memory instead of starting an interpreter.
 
 When the portal (the parent outside of the namespaces) goes away, this process exits, and the kernel kills everything
 else in the PID namespace.
@@ -25,7 +26,8 @@ import time
 from typing import Any
 
 from lateen.cluster.runtime import forking, shim
-from lateen.cluster.runtime.logs import LogPipe
+from lateen.cluster.runtime.logs import Log
+from lateen.cluster.runtime.stdio import Stdio
 from lateen.kit import jsons
 
 MESSAGE_LIMIT = 256 * 1024
@@ -33,10 +35,10 @@ MESSAGE_LIMIT = 256 * 1024
 
 
 class Container:
-    """One forked command; ``log`` is None for an ``exec``, whose streams belong to the caller."""
+    """One forked command; ``stdio`` is None for an ``exec``, whose streams belong to the caller."""
 
-    def __init__(self, key: str, pid: int, log: LogPipe | None) -> None:
-        self.key, self.pid, self.log, self.started = key, pid, log, time.time()
+    def __init__(self, key: str, pid: int, stdio: Stdio | None) -> None:
+        self.key, self.pid, self.stdio, self.started = key, pid, stdio, time.time()
         self.code: int | None = None
         self.finished = 0.0
 
@@ -117,10 +119,10 @@ class Runtime:
                 if container.code < 0:
                     container.code = 128 - container.code
                 container.finished = time.time()
-                if container.log:
-                    container.log.drain()
+                if container.stdio:
+                    container.stdio.exited()
                 self._send({"event": "exit", **container.state()})
-                if container.log is None:
+                if container.stdio is None:
                     self._containers.pop(container.key, None)
 
     def _node_died(self, status: int) -> None:
@@ -164,6 +166,11 @@ class Runtime:
                 return self._start(request)
             case "exec":
                 return self._exec(request, fds)
+            case "attach":
+                target = self._target(request)
+                assert target.stdio is not None
+                connection, out, err = fds
+                return {"input": target.stdio.attach(out, err, connection, request["stdin"])}
             case "kill":
                 container = self._containers.get(request["id"])
                 if container and container.code is None:
@@ -187,27 +194,27 @@ class Runtime:
 
     def _start(self, request: dict[str, Any]) -> dict[str, Any]:
         spec = request["spec"]
-        read, write = os.pipe2(os.O_CLOEXEC)
-        if spec["uid"] and not spec["nested"]:
-            os.fchown(write, spec["uid"], -1)  # programs reopen /dev/stdout by its path
-        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        stdio = Stdio(spec)
         try:
-            pid = forking.fork(spec, (null, write, write), lambda: forking.enter_new(spec), self._entries)
+            pid = forking.fork(spec, stdio.theirs, lambda: forking.enter_new(spec), self._entries)
         except OSError:
-            os.close(read)
+            stdio.abandon()
             raise
         finally:
-            os.close(write)
-            os.close(null)
-        log = LogPipe(self._selector, read, spec["directory"], spec["log"])
-        container = Container(request["id"], pid, log)
+            stdio.forked()
+        container = Container(request["id"], pid, stdio)
         self._containers[request["id"]] = self._by_pid[pid] = container
+        stdio.log(self._selector, Log(spec["directory"], spec["log"]))
         return {"pid": pid, "started": container.started}
 
-    def _exec(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    def _target(self, request: dict[str, Any]) -> Container:
         target = self._containers.get(request["in"])
-        if target is None or target.code is not None:
+        if target is None or target.code is not None or target.stdio is None:
             raise OSError(3, "the container is not running")
+        return target
+
+    def _exec(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        target = self._target(request)
         spec = request["spec"]
         if spec["uid"] and not spec["nested"]:
             for fd in fds[1:]:
