@@ -73,6 +73,8 @@ def test_a_lease_keeps_its_microseconds_and_negative_numbers_their_sign():
 
 def test_every_kind_that_is_stored_can_be_sent_as_protobuf():
     for r in BUILT_IN:
+        if "create" not in r.verbs:
+            continue
         assert decode(unknown(r.kind.encode(), b"", r.api_version().encode())) == {
             "apiVersion": r.api_version(),
             "kind": r.kind,

@@ -172,6 +172,7 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
     await stop.wait()
     await tasks.cancel(*running)
     await webhooks.close()
+    await server.close()
     database.close()
 
 

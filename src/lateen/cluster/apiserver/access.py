@@ -18,6 +18,18 @@ class LogOptions:
     limit: int | None = None
 
 
+class Measured(Protocol):
+    """CPUs and bytes of memory in use: of the machine, and by (namespace, pod) and container; ``window``: seconds that
+    the CPUs are an average of."""
+
+    @property
+    def node(self) -> tuple[float, int]: ...
+    @property
+    def containers(self) -> dict[tuple[str, str], dict[str, tuple[float, int]]]: ...
+    @property
+    def window(self) -> float: ...
+
+
 class Running(Protocol):
     """A command in a container, or a container that the client is attached to. ``out`` and ``err`` end when it exits;
     with a terminal everything is in ``out``."""
@@ -46,6 +58,8 @@ class PodAccess(Protocol):
     ) -> Running: ...
 
     async def attach(self, namespace: str, pod: str, container: str, stdin: bool) -> Running: ...
+
+    async def usage(self) -> Measured: ...
 
     async def connect(
         self, namespace: str, pod: str, port: int

@@ -13,6 +13,7 @@ from lateen.cluster.apiserver.admission import Review, Webhooks
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.errors import ApiError
 from lateen.cluster.apiserver.resources import Registry, Resource, from_crd
+from lateen.cluster.apiserver.validation import pods
 from lateen.cluster.apiserver.validation.fields import denied
 from lateen.cluster.store.objects import Conflict, Entry, Exists, Full, Missing, Store
 from lateen.cluster.store.sqlite import StoreBroken, StoreFull
@@ -45,7 +46,7 @@ class Committer:
         if entry is not None and expected not in (None, entry.rv):
             raise errors.conflict(c.resource.plural, c.name, c.resource.group)
         self._stamp(c, obj, old)
-        if c.subresource == "":
+        if c.subresource in ("", "ephemeralcontainers"):
             defaults.apply(c.resource, obj)
         owners.record(c, obj, old, fields)
         if c.subresource == "":
@@ -102,6 +103,8 @@ class Committer:
         r = c.resource
         if c.subresource == "status":
             causes = validation.status(r.group, r.kind, obj)
+        elif c.subresource == "ephemeralcontainers":
+            causes = pods.ephemeral(obj["spec"], (old or {})["spec"])
         else:
             causes = validation.check(r.group, r.kind, obj, old) + strategies.check(r, obj, old, self._store)
         if old is not None and old["metadata"].get("deletionTimestamp"):

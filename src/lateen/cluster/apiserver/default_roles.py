@@ -55,6 +55,7 @@ _VIEW = [
     _rule(_READ, "batch", "cronjobs cronjobs/status jobs jobs/status"),
     _rule(_READ, "policy", "poddisruptionbudgets poddisruptionbudgets/status"),
     _rule(_READ, "networking.k8s.io", "ingresses ingresses/status networkpolicies"),
+    _rule(_READ, "metrics.k8s.io", "nodes pods"),
 ]
 _EDIT = [
     _rule(_READ, "", "pods/attach pods/exec pods/portforward pods/proxy secrets services/proxy"),

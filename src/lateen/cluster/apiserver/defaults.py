@@ -61,8 +61,9 @@ def _pod(spec: Json) -> None:
     spec.setdefault("schedulerName", "default-scheduler")
     if "serviceAccount" in spec and "serviceAccountName" not in spec:
         spec["serviceAccountName"] = spec["serviceAccount"]
-    for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
-        _container(container)
+    for key in ("initContainers", "containers", "ephemeralContainers"):
+        for container in spec.get(key) or []:
+            _container(container)
     for volume in spec.get("volumes") or []:
         if claim := (volume.get("ephemeral") or {}).get("volumeClaimTemplate"):
             claim.setdefault("spec", {}).setdefault("volumeMode", "Filesystem")

@@ -10,7 +10,18 @@ from typing import cast
 
 from aiohttp import web
 
-from lateen.cluster.apiserver import answers, auth, bodies, impersonation, owners, reviews, routing, watching
+from lateen.cluster.apiserver import (
+    answers,
+    auth,
+    bodies,
+    impersonation,
+    metrics,
+    owners,
+    proxying,
+    reviews,
+    routing,
+    watching,
+)
 from lateen.cluster.apiserver.access import PodAccess
 from lateen.cluster.apiserver.api import Api
 from lateen.cluster.apiserver.auth import User
@@ -18,6 +29,7 @@ from lateen.cluster.apiserver.call import Call, Listing
 from lateen.cluster.apiserver.documents import Documents
 from lateen.cluster.apiserver.errors import ApiError, bad_request
 from lateen.cluster.apiserver.front_door import FrontDoor, listen, tls
+from lateen.cluster.apiserver.resources import METRICS
 from lateen.cluster.apiserver.upgrades import Upgrades
 from lateen.kit.jsons import Json
 
@@ -31,11 +43,14 @@ _BEARER = "base64url.bearer.authorization.k8s.io."
 
 class Server:
     def __init__(self, api: Api, access: PodAccess) -> None:
-        self._api = api
+        self._api, self._access, self._proxy = api, access, proxying.Proxy()
         self._documents = Documents(api.registry)
         self._upgrades = Upgrades(api, access, self.user)
         self._bodies, self._lines = bodies.Bodies(), answers.Lines()
         self._http = web.Server(self._handle, keepalive_timeout=75, lingering_time=2)
+
+    async def close(self) -> None:
+        await self._proxy.close()
 
     def protocol(self) -> asyncio.Protocol:
         """A connection: SPDY upgrades go to our own framing, everything else to aiohttp."""
@@ -82,6 +97,9 @@ class Server:
         verb = routing.verb(request.method, c)
         c.agent = owners.agent(request.headers.get("User-Agent", ""))
         routing.authorize(self._api.store, c, verb)
+        if c.subresource == "proxy":
+            to, inside = proxying.target(self._api.store, c, request.rel_url.raw_path)
+            return await self._proxy.serve(request, to, inside)
         if c.subresource in routing.STREAMS or c.subresource == "log":
             return await self._upgrades.serve(cast(web.Request, request), c)
         if request.method in WRITES:
@@ -95,9 +113,12 @@ class Server:
     async def _carry_out(self, c: Call, verb: str) -> tuple[Json | Listing, int]:
         if c.resource.group in reviews.GROUPS and verb == "create" and not c.name:
             return reviews.answer(self._api.store, self._api.tokens, c), 201
-        if c.subresource not in ("", "status"):
+        if c.resource.group == METRICS and verb in c.resource.verbs and not c.subresource:
+            return await metrics.answer(self._api.store, self._api.registry, self._access, c, verb), 200
+        if c.subresource not in ("", "status", "ephemeralcontainers"):
             return await self._subresource(c, verb)
-        if verb not in c.resource.verbs or (verb == "create" and c.name):
+        part = c.subresource == "ephemeralcontainers" and verb not in ("get", "update", "patch")
+        if part or verb not in c.resource.verbs or (verb == "create" and c.name):
             raise _not_allowed()
         match verb:
             case "get":

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from lateen.kit.jsons import Json
 
+METRICS = "metrics.k8s.io"
 CORE_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
 
@@ -79,9 +80,20 @@ BUILT_IN: tuple[Resource, ...] = (
             ("attach", "PodAttachOptions"),
             ("portforward", "PodPortForwardOptions"),
             ("eviction", "Eviction"),
+            ("proxy", "PodProxyOptions"),
+            ("ephemeralcontainers", "Pod"),
         ),
     ),
-    Resource("", "v1", "services", "Service", short=("svc",), categories=_ALL, status=True),
+    Resource(
+        "",
+        "v1",
+        "services",
+        "Service",
+        short=("svc",),
+        categories=_ALL,
+        status=True,
+        subresources=(("proxy", "ServiceProxyOptions"),),
+    ),
     Resource("", "v1", "endpoints", "Endpoints", short=("ep",)),
     Resource("", "v1", "configmaps", "ConfigMap", short=("cm",)),
     Resource("", "v1", "secrets", "Secret"),
@@ -151,6 +163,8 @@ BUILT_IN: tuple[Resource, ...] = (
         )
         for kind in kinds
     ),
+    Resource(METRICS, "v1beta1", "nodes", "NodeMetrics", namespaced=False, verbs=("get", "list")),
+    Resource(METRICS, "v1beta1", "pods", "PodMetrics", verbs=("get", "list")),
 )
 
 
@@ -262,10 +276,16 @@ def discovery(resources: list[Resource], version: str) -> list[Json]:
                 }
             )
         out += [
-            {"name": f"{r.plural}/{sub}", **plain, "kind": kind, "verbs": ["create", "get"]}
+            {"name": f"{r.plural}/{sub}", **plain, "kind": kind, "verbs": _sub_verbs(sub)}
             for sub, kind in r.subresources
         ]
     return out
+
+
+def _sub_verbs(subresource: str) -> list[str]:
+    if subresource == "proxy":
+        return ["create", "delete", "get", "patch", "update"]
+    return ["get", "patch", "update"] if subresource == "ephemeralcontainers" else ["create", "get"]
 
 
 def aggregated(registry: Registry, core: bool) -> Json:
@@ -307,7 +327,7 @@ def _entry(r: Resource, version: str) -> Json:
     subs += [
         {
             "subresource": s,
-            "verbs": ["create", "get"],
+            "verbs": _sub_verbs(s),
             "responseKind": {"group": r.group, "version": version, "kind": k},
         }
         for s, k in r.subresources

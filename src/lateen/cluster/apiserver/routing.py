@@ -27,7 +27,8 @@ def call(registry: Registry, parts: list[str], query: dict[str, str], user: User
     if rest[0] == "namespaces" and len(rest) > 2 and rest[2] not in ("status", "finalize"):
         namespace, rest = rest[1], rest[2:]
     resource = registry.find(group, version, rest[0])
-    if resource is None or len(rest) > 3 or (namespace and not resource.namespaced):
+    passed_on = rest[2:3] == ["proxy"]  # whatever follows is the application's
+    if resource is None or (len(rest) > 3 and not passed_on) or (namespace and not resource.namespaced):
         raise unknown_path()
     if resource.namespaced and not namespace and len(rest) > 1:
         raise unknown_path()

@@ -91,6 +91,10 @@ async def _replace(
         raise errors.conflict(c.resource.plural, c.name, c.resource.group, why)
     if c.subresource == "status":
         obj = jsons.copy(entry.obj) | {"status": obj.get("status") or {}}
+    if c.subresource == "ephemeralcontainers":
+        added = dig(obj, "spec", "ephemeralContainers", default=[])
+        obj = jsons.copy(entry.obj)
+        obj["spec"]["ephemeralContainers"] = added
     return reading.view(c, await committer.commit(c, obj, entry, expected, fields))
 
 

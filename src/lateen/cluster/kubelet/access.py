@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from lateen.cluster.kubelet import commands, recipe, streams
+from lateen.cluster.kubelet import commands, recipe, streams, usage
 from lateen.cluster.kubelet.container import Container, Running, Waiting
 from lateen.cluster.kubelet.kubelet import Kubelet
 from lateen.cluster.kubelet.pod import Pod
@@ -61,6 +61,7 @@ async def in_thread(work: Callable[[], T]) -> T:
 class Access:
     def __init__(self, kubelet: Kubelet) -> None:
         self._kubelet = kubelet
+        self._meter = usage.Meter()
 
     def _pod(self, namespace: str, name: str) -> Pod:
         found = next((p for p in self._kubelet.pods.values() if p.key == (namespace, name)), None)
@@ -154,6 +155,23 @@ class Access:
         running.out = await running.read(out)
         running.err = await running.read(err)
         return running
+
+    async def usage(self) -> usage.Measured:
+        """What the running containers and the machine use. Raises OSError."""
+        listed = (await self._kubelet.node.runtime.call("list"))["containers"]
+        pids = {str(c["id"]): int(c["pid"]) for c in listed if c["code"] is None}
+        running = {
+            (pod.key, c.name): pids[c.running.id]
+            for pod in self._kubelet.pods.values()
+            for c in [*pod.main, *pod.init]
+            if c.running and c.running.id in pids
+        }
+        used, window = await self._meter.read(sorted(running.values()))
+        containers: dict[tuple[str, str], dict[str, tuple[float, int]]] = {}
+        for (pod_key, name), pid in running.items():
+            if pid in used:
+                containers.setdefault(pod_key, {})[name] = (used[pid].cpu, used[pid].memory)
+        return usage.Measured((used[0].cpu, used[0].memory), containers, window)
 
     async def logs(self, namespace: str, pod: str, container: str, options: Options) -> AsyncIterator[bytes]:
         worker, found = self._container(namespace, pod, container)

@@ -15,11 +15,13 @@ from lateen.kit.jsons import Json
 
 
 class Role(Enum):
-    """An init container with restartPolicy Always is a sidecar: it starts in order and runs as long as the pod."""
+    """An init container with restartPolicy Always is a sidecar: it starts in order and runs as long as the pod. An
+    ephemeral container is added to a pod that exists, runs once, and changes nothing about the pod's own state."""
 
     INIT = "init"
     SIDECAR = "sidecar"
     MAIN = "main"
+    EPHEMERAL = "ephemeral"
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ class Container:
 
     def restarts(self, policy: str) -> bool:
         """Whether the restart policy starts it again after the way it ended."""
+        if self.role is Role.EPHEMERAL:
+            return False
         if self.role is Role.SIDECAR or (self.role is Role.MAIN and policy == "Always"):
             return True
         return policy != "Never" and not self.succeeded

@@ -26,10 +26,20 @@ EAGER_S = 1.0
 
 
 class Keeper:
-    """``launched``: the first start has been attempted, including its postStart hook; the next container may start."""
+    """``launched``: the first start has been attempted, including its postStart hook; the next container may start.
 
-    def __init__(self, sandbox: Sandbox, c: Container, adopted: Json | None, grace: Callable[[], float]) -> None:
-        self._sandbox, self._c, self._adopted, self._grace = sandbox, c, adopted, grace
+    ``beside``: the container among whose processes it runs, if there is one that it must see (``targetContainerName``).
+    """
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        c: Container,
+        adopted: Json | None,
+        grace: Callable[[], float],
+        beside: Callable[[], Container | None] = lambda: None,
+    ) -> None:
+        self._sandbox, self._c, self._adopted, self._grace, self._beside = sandbox, c, adopted, grace, beside
         self._runtime = sandbox.node.runtime
         self._crashes = 0
         self.launched = asyncio.Event()
@@ -101,6 +111,10 @@ class Keeper:
                 self._event("Warning", "SecurityContext", note)
         attempt = c.attempt + 1
         spec = await recipe.of_start(self._sandbox, c, attempt)
+        if target := self._beside():
+            if target.running is None:
+                raise OSError(f'target container "{target.name}" is not running')
+            spec["beside"] = target.running.id
         key = f"{self._sandbox.uid}/{c.name}/{attempt}"
         self._runtime.on_exit[key] = lambda message: self._ended(attempt, message)
         self._event("Normal", "Pulled", f'Container image "{c.spec["image"]}" already present on machine')

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from lateen.api import kinds
@@ -36,10 +37,14 @@ class Pod:
             for c in pod["spec"].get("initContainers") or []
         ]
         self.main = [Container(c, Role.MAIN, self._changed) for c in pod["spec"]["containers"]]
+        self.ephemeral: list[Container] = []
         self.grace = float(dig(pod, "spec", "terminationGracePeriodSeconds", default=30))
         self._keepers = {
             c.name: Keeper(self.sandbox, c, adopted.get(c.name), lambda: self.grace) for c in [*self.init, *self.main]
         }
+        self._adopted = adopted
+        self._prepared = False
+        self._add_ephemeral(pod)
         self._resumed = any(dig(adopted, c.name, "code", default=0) is None for c in self.main)
         self._over = dig(pod, "status", "phase") in ("Succeeded", "Failed")
         self._failure: tuple[str, str] | None = None
@@ -53,11 +58,33 @@ class Pod:
         self._restore()
 
     def container(self, name: str) -> Container | None:
-        return next((c for c in [*self.main, *self.init] if c.name == name), None)
+        return next((c for c in [*self.main, *self.init, *self.ephemeral] if c.name == name), None)
+
+    def _add_ephemeral(self, pod: Json) -> list[Container]:
+        """The containers that have been added to the pod since the last time."""
+        known = {c.name for c in self.ephemeral}
+        added = [
+            Container(spec, Role.EPHEMERAL, self._changed)
+            for spec in pod["spec"].get("ephemeralContainers") or []
+            if spec["name"] not in known
+        ]
+        self.ephemeral += added
+        for c in added:
+            self._keepers[c.name] = Keeper(
+                self.sandbox,
+                c,
+                self._adopted.get(c.name),
+                lambda: self.grace,
+                partial(self.container, str(c.spec.get("targetContainerName") or "")),
+            )
+        return added
 
     def update(self, pod: Json) -> None:
         """A newer version of the object."""
         self.sandbox.update(pod)
+        for c in self._add_ephemeral(pod):
+            if self._prepared:
+                self._keep(c)
         if pod["metadata"].get("deletionTimestamp"):
             self.end(float(pod["metadata"].get("deletionGracePeriodSeconds") or 0))
 
@@ -75,10 +102,10 @@ class Pod:
         """Restore what the status said before the node daemon was restarted."""
         before = {
             s["name"]: s
-            for k in ("containerStatuses", "initContainerStatuses")
+            for k in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
             for s in dig(self.sandbox.pod, "status", k, default=[])
         }
-        for c in [*self.init, *self.main]:
+        for c in [*self.init, *self.main, *self.ephemeral]:
             if was := before.get(c.name):
                 self._restore_one(c, was)
 
@@ -93,6 +120,7 @@ class Pod:
         stays = (
             self._over
             or (c.role is Role.INIT and self._resumed)
+            or c.role is Role.EPHEMERAL
             or (c.role is Role.MAIN and _final(state, self.sandbox.policy))
         )
         c.restore(state if stays else None, last if stays else state or last, attempt)
@@ -124,7 +152,8 @@ class Pod:
             await tasks.cancel(*self._tasks)
             await self._stop_all()
         else:
-            await self._stop(self._sidecars())
+            self._prepared = False
+            await self._stop([*self._sidecars(), *self.ephemeral])
         self._dirty.set()
         await self.sandbox.disconnect()
 
@@ -144,6 +173,10 @@ class Pod:
         self._dirty.set()
         await self._until_done(lambda: self.sandbox.volumes.prepare(self.sandbox.pod), "FailedMount")
         self._tasks.append(tasks.spawn(self._refresh_volumes(), f"volumes of {self.key[1]}"))
+        self._prepared = True
+        for c in self.ephemeral:
+            if not isinstance(c.state, Terminated):
+                self._keep(c)
         for c in self.init:
             if not await self._initialize(c):
                 return
@@ -202,7 +235,7 @@ class Pod:
         """Stop the main containers together, then sidecars in reverse order: they serve the application until it
         exits."""
         deadline = asyncio.get_running_loop().time() + self.grace
-        first = [*self.main, *(c for c in self.init if c.role is Role.INIT)]
+        first = [*self.main, *self.ephemeral, *(c for c in self.init if c.role is Role.INIT)]
         await self._kill(first, self.grace)
         left = deadline - asyncio.get_running_loop().time()
         await self._stop(self._sidecars(), max(left, min(SIDECAR_GRACE_S, self.grace)))
@@ -239,6 +272,9 @@ class Pod:
                 self._failure,
             )
             status = pod_status.status(self.sandbox.pod, self.init, self.main, facts, times.stamp())
+            if self.ephemeral:
+                shown = (pod_status.container_status(c, self._initialized) for c in self.ephemeral)
+                status["ephemeralContainerStatuses"] = list(shown)
             if status != self._published and not await self._publish(status):
                 return
             await asyncio.sleep(0.01)

@@ -194,9 +194,10 @@ class Runtime:
 
     def _start(self, request: dict[str, Any]) -> dict[str, Any]:
         spec = request["spec"]
+        beside = self._target({"in": spec["beside"]}).pid if spec.get("beside") else 0
         stdio = Stdio(spec)
         try:
-            pid = forking.fork(spec, stdio.theirs, lambda: forking.enter_new(spec), self._entries)
+            pid = forking.fork(spec, stdio.theirs, lambda: forking.enter_new(spec, beside), self._entries)
         except OSError:
             stdio.abandon()
             raise

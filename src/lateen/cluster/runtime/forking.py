@@ -85,13 +85,20 @@ def _pid(answer: bytes) -> int:
     raise failure(int(code) if code.isdigit() else 0, says or "the container could not be forked")
 
 
-def enter_new(spec: dict[str, Any]) -> None:
-    """The pod's network namespace, its sysctls, and new mount, UTS, IPC and PID namespaces."""
+def enter_new(spec: dict[str, Any], beside: int = 0) -> None:
+    """The pod's network namespace, its sysctls, and new mount, UTS, IPC and PID namespaces; ``beside``: the process
+    whose PID namespace it shares instead."""
     kernel.enter_network(spec["netns"])
     for name, value in spec["sysctls"].items():
         with open(f"/proc/sys/{name}", "w") as f:
             f.write(value)
-    kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWPID)
+    if beside:
+        processes = os.open(f"/proc/{beside}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # as in enter_existing
+        kernel.setns(processes)
+    kernel.unshare(
+        kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC | (0 if beside else kernel.CLONE_NEWPID)
+    )
     socket.sethostname(spec["hostname"])
 
 

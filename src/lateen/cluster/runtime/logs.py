@@ -97,7 +97,7 @@ class Output:
                 raise
             data = b""
         if not data:
-            self._close()
+            self.close()
             return False
         self._log.append(data)
         for follower in self._followers[:]:
@@ -105,7 +105,10 @@ class Output:
             self._flush(follower)
         return True
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Stop reading; those attached still get what they have not taken yet."""
+        if self._fd == -1:
+            return
         if not self._paused:
             self._selector.unregister(self._fd)
         os.close(self._fd)

@@ -74,6 +74,7 @@ class Stdio:
     def exited(self) -> None:
         for output in self._outputs:
             output.drain()
+            output.close()  # beside another container, processes that it has started may live on
         self._shut()
 
     def _shut(self) -> None:

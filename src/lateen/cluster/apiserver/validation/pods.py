@@ -6,7 +6,7 @@ import ipaddress
 import re
 
 from lateen.cluster.apiserver.validation import containers, meta, names, volumes
-from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, duplicate, required, unsupported
+from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, duplicate, missing, required, unsupported
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
 
@@ -158,7 +158,7 @@ def unchanged(new: Json, old: Json) -> Causes:
 
 def _fixed(value: Json) -> Json:
     """The part of a pod's spec that can never be changed."""
-    free = ("activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds", "nodeName", "ephemeralContainers")
+    free = ("activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds", "nodeName")
     out = jsons.copy({k: v for k, v in value.items() if k not in free})
     for container in [*out.get("containers", []), *out.get("initContainers", [])]:
         container.pop("image", None)
@@ -170,4 +170,32 @@ def new(value: Json) -> Causes:
     out = spec(value, "spec")
     if value.get("ephemeralContainers"):
         out.append(denied("spec.ephemeralContainers", "cannot be set on create"))
+    return out
+
+
+_NOT_EPHEMERAL = ("ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "resizePolicy")
+
+
+def ephemeral(new: Json, old: Json) -> Causes:
+    """Ephemeral containers can be added to a pod, and then neither changed nor removed."""
+    path, given = "spec.ephemeralContainers", new.get("ephemeralContainers") or []
+    before = {c["name"]: c for c in old.get("ephemeralContainers") or []}
+    now = {str(c.get("name")): c for c in given}
+    out: Causes = []
+    for name, was in before.items():
+        if name not in now:
+            out.append(denied(path, f'existing ephemeral containers "{name}" may not be removed'))
+        elif now[name] != was:
+            out.append(denied(path, f'existing ephemeral containers "{name}" may not be changed'))
+    shared = containers.Names(new)
+    others = [*(new.get("containers") or []), *(new.get("initContainers") or [])]
+    shared.seen = {str(c["name"]) for c in others}
+    out += containers.check(given, path, shared)
+    for i, c in enumerate(given):
+        at = f"{path}[{i}]"
+        set_here = [k for k in (*_NOT_EPHEMERAL, "resources") if c.get(k)]
+        out += [denied(f"{at}.{k}", "cannot be set for an Ephemeral Container") for k in set_here]
+        target = c.get("targetContainerName")
+        if target and target not in {str(o["name"]) for o in others}:
+            out.append(missing(f"{at}.targetContainerName", target))
     return out
