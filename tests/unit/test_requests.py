@@ -185,7 +185,7 @@ def test_unavailable_revisions_are_refused(cluster):
 
 
 def test_every_refusal_has_details(cluster):
-    for path in ("/api/v1/nosuch", f"{PODS}/none", f"{PODS}/p/ephemeralcontainers", "/apis/no.such/v1/x", "/nowhere"):
+    for path in ("/api/v1/nosuch", f"{PODS}/none", f"{PODS}/p/resize", "/apis/no.such/v1/x", "/nowhere"):
         code, answer = cluster.ask("GET", path)
         assert (code, answer["kind"]) == (404, "Status")
         assert isinstance(answer["details"], dict)
