@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import types
 import typing
-from typing import Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
 from typing_extensions import dataclass_transform
@@ -31,6 +31,39 @@ class Duration(str):
     @property
     def nanoseconds(self) -> int:
         return duration.nanoseconds(self)
+
+
+class Limits(typing.NamedTuple):
+    """What a value of a field must be like beyond its type, as an annotation of it (``Annotated``); the keywords are
+    those of its CRD's schema. ``api.validate.shapes`` checks it."""
+
+    pattern: str = ""
+    min_length: int = 0
+    max_length: int = 0
+    min_items: int = 0
+    max_items: int = 0
+    minimum: int | None = None
+    maximum: int | None = None
+    says: str = ""
+    """What ``pattern`` asks for, in words."""
+    experimental: bool = False
+    """Whether only the experimental channel of its API has the field."""
+
+    @property
+    def schema(self) -> Json:
+        named = {
+            "pattern": self.pattern,
+            "minLength": self.min_length,
+            "maxLength": self.max_length,
+            "minItems": self.min_items,
+            "maxItems": self.max_items,
+        }
+        bounds = {"minimum": self.minimum, "maximum": self.maximum}
+        return {k: v for k, v in named.items() if v} | {k: v for k, v in bounds.items() if v is not None}
+
+
+class Defaulted(Config, kw_only=True):
+    """A type whose defaults its CRD writes into objects; what has none there is None or empty here."""
 
 
 T = TypeVar("T", bound=Config)
@@ -61,10 +94,21 @@ def decode(kind: type[T], value: Any, path: str = "spec") -> T:
 
 
 def unwrap(kind: Any) -> Any:
-    """``X | None`` -> X."""
+    """``X | None`` -> X, and X without what annotates it."""
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        return next(a for a in typing.get_args(kind) if a is not type(None))
-    return kind
+        return unwrap(next(a for a in typing.get_args(kind) if a is not type(None)))
+    return unwrap(typing.get_args(kind)[0]) if typing.get_origin(kind) is Annotated else kind
+
+
+@functools.cache
+def limits(kind: Any) -> tuple[Limits, ...]:
+    """What annotates a type, from the outside in."""
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        return limits(next(a for a in typing.get_args(kind) if a is not type(None)))
+    if typing.get_origin(kind) is not Annotated:
+        return ()
+    inner, *notes = typing.get_args(kind)
+    return (*(n for n in notes if isinstance(n, Limits)), *limits(inner))
 
 
 class FieldTable(typing.NamedTuple):
@@ -75,6 +119,7 @@ class FieldTable(typing.NamedTuple):
     declared: dict[str, Any]
     """each field's type as written"""
     required: tuple[str, ...]
+    defaults: dict[str, Any]
 
 
 @functools.cache
@@ -87,6 +132,7 @@ def table(kind: type[Config]) -> FieldTable:
         required=tuple(
             f.encode_name for f in known if f.default is msgspec.NODEFAULT and f.default_factory is msgspec.NODEFAULT
         ),
+        defaults={f.encode_name: f.default for f in known if f.default is not msgspec.NODEFAULT},
     )
 
 
@@ -162,7 +208,7 @@ def complete(kind: Any, value: Any) -> Any:
     }
     for name in known.required:
         if name not in out:
-            wanted = known.declared[name]
+            wanted = _unannotated(known.declared[name])
             if _message(wanted):
                 out[name] = complete(wanted, {})
             elif typing.get_origin(wanted) is tuple:
@@ -172,29 +218,59 @@ def complete(kind: Any, value: Any) -> Any:
     return out
 
 
+def _written(value: Any) -> Any:
+    """A default as JSON, with the defaults in it."""
+    if isinstance(value, tuple):
+        return [_written(v) for v in value]
+    if isinstance(value, Config):
+        found = {f.encode_name: getattr(value, f.name) for f in msgspec.structs.fields(type(value))}
+        return {k: _written(v) for k, v in found.items() if v is not None and v not in ((), {}, "")}
+    return value
+
+
+def _unannotated(kind: Any) -> Any:
+    return typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
+
+
 def _message(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Config)
 
 
-def schema(kind: Any) -> Json:
-    """The structural OpenAPI schema of a type, for its CRD."""
-    kind = unwrap(kind)
+def schema(kind: Any, experimental: bool = False) -> Json:
+    """The structural OpenAPI schema of a type, for its CRD. ``experimental``: with the fields of that channel."""
+    found = _schema(unwrap(kind), experimental)
+    for limit in limits(kind):
+        found |= limit.schema
+    return found
+
+
+def _schema(kind: Any, experimental: bool) -> Json:
     origin = typing.get_origin(kind)
     if origin is tuple:
-        return {"type": "array", "items": schema(typing.get_args(kind)[0])}
+        return {"type": "array", "items": schema(typing.get_args(kind)[0], experimental)}
     if origin is dict:
-        return {"type": "object", "additionalProperties": schema(typing.get_args(kind)[1])}
+        return {"type": "object", "additionalProperties": schema(typing.get_args(kind)[1], experimental)}
     if origin is Literal:
         values = list(typing.get_args(kind))
-        return {"type": "string", "enum": values}
+        return {"type": "integer" if isinstance(values[0], int) else "string", "enum": values}
     if kind is typing.Any or kind is object:
         return {"x-kubernetes-preserve-unknown-fields": True}
     if isinstance(kind, type) and issubclass(kind, Config):
-        required = list(table(kind).required)
-        out: Json = {"type": "object", "properties": {n: schema(t) for n, t in fields(kind).items()}}
-        return out | {"required": required} if required else out
+        return _message_schema(kind, experimental)
     return {
         "type": cast(
             dict[Any, str], {str: "string", Duration: "string", int: "integer", bool: "boolean", float: "number"}
         )[kind]
     }
+
+
+def _message_schema(kind: type[Config], experimental: bool) -> Json:
+    known = table(kind)
+    shown = {n: t for n, t in known.declared.items() if experimental or not any(i.experimental for i in limits(t))}
+    properties = {n: schema(t, experimental) for n, t in shown.items()}
+    if issubclass(kind, Defaulted):
+        for name, value in known.defaults.items():
+            if name in properties and value is not None and value not in ((), {}):
+                properties[name]["default"] = _written(value)
+    out: Json = {"type": "object", "properties": properties}
+    return out | {"required": list(known.required)} if known.required else out

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lateen.api import kinds
 from lateen.api.config import schema
 from lateen.api.kinds import Kind
 from lateen.kit.jsons import Json
 
+BUNDLE = "gateway.networking.k8s.io/bundle-version"
+CHANNEL = "gateway.networking.k8s.io/channel"
+RELEASE = "v1.6.1"
+"""Of the Gateway API, whose kinds' types are those of this release."""
+OURS = "lateen.dev/gateway-api"
+"""The label of the Gateway API's CRDs that we have installed: others are left as they are."""
+APPROVED = "https://github.com/kubernetes-sigs/gateway-api/pull/4530"
+"""Where Kubernetes' reviewers have approved the API: the API server asks for it in groups of Kubernetes' own."""
 
-def crds() -> list[Json]:
-    return [crd(k) for k in kinds.owned()]
+
+def crds(experimental: bool = False) -> list[Json]:
+    """``experimental``: with the fields that only the Gateway API's experimental channel has."""
+    return [crd(k, experimental) for k in kinds.owned()]
 
 
-def crd(k: Kind) -> Json:
+def crd(k: Kind, experimental: bool = False) -> Json:
     """The CustomResourceDefinition of a kind that the mesh owns."""
     columns = [{"name": n, "type": "string", "jsonPath": p} for n, p in k.columns]
     columns.append({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"})
-    free = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    body = {"type": "object", "properties": {"spec": schema(k.spec), "status": free}}
+    body = {
+        "type": "object",
+        "properties": {"spec": schema(k.spec, experimental), "status": _status(k)},
+    }
+    official = k.group == kinds.GATEWAY_API
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {
-            "name": f"{k.plural}.{k.group}",
-            "labels": {"app": "istio-pilot", "chart": "istio", "heritage": "Tiller", "release": "istio"},
-        },
+        "metadata": {"name": f"{k.plural}.{k.group}", **(_official(experimental) if official else _ISTIO)},
         "spec": {
             "group": k.group,
             "scope": "Namespaced" if k.namespaced else "Cluster",
@@ -34,7 +46,7 @@ def crd(k: Kind) -> Json:
                 "singular": k.kind.lower(),
                 "listKind": f"{k.kind}List",
                 "shortNames": list(k.short),
-                "categories": ["istio-io", f"{k.group.partition('.')[0]}-istio-io"],
+                "categories": ["gateway-api"] if official else ["istio-io", f"{k.group.partition('.')[0]}-istio-io"],
             },
             "versions": [
                 {
@@ -49,3 +61,31 @@ def crd(k: Kind) -> Json:
             ],
         },
     }
+
+
+_ISTIO: Json = {"labels": {"app": "istio-pilot", "chart": "istio", "heritage": "Tiller", "release": "istio"}}
+
+
+def _official(experimental: bool) -> Json:
+    """As the Gateway API's own CRDs say which they are."""
+    return {
+        "labels": {OURS: "true"},
+        "annotations": {
+            "api-approved.kubernetes.io": APPROVED,
+            BUNDLE: RELEASE,
+            CHANNEL: "experimental" if experimental else "standard",
+        },
+    }
+
+
+def _status(k: Kind) -> Json:
+    out: dict[str, Any] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    if k.pending:
+        waiting = {
+            "status": "Unknown",
+            "reason": "Pending",
+            "message": "Waiting for controller",
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+        }
+        out["default"] = {"conditions": [{"type": name, **waiting} for name in k.pending]}
+    return out

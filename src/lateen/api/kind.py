@@ -71,11 +71,13 @@ class Kind:
     columns: tuple[tuple[str, str], ...] = field(default=(), compare=False)
     """(title, JSON path) for ``kubectl get``."""
     owned: bool = field(default=False, compare=False)
-    """Whether the mesh defines it: installs its CRD, validates it, and writes its status."""
+    """Whether the mesh brings it: installs its CRD, validates it, and writes its status."""
     watched: bool = field(default=False, compare=False)
     """Whether istiod reads it in all namespaces."""
     idle: str = field(default="", compare=False)
     """Why nothing of it has an effect in this version; empty where something has."""
+    pending: tuple[str, ...] = field(default=(), compare=False)
+    """The conditions that its CRD writes into objects as Unknown until a controller has looked at them."""
 
     @property
     def id(self) -> GroupKind:

@@ -218,8 +218,105 @@ TRAFFIC_EXTENSION = _mesh(
     idle="use an EnvoyFilter with envoy.filters.http.wasm or .lua",
 )
 
-# After the mesh's own, so that a bare ``Gateway`` is Istio's.
+# After Istio's, so that a bare ``Gateway`` is Istio's.
 GATEWAY_API = "gateway.networking.k8s.io"
+_LATER = "routes of the Gateway API are not translated yet"
 
-KUBERNETES_GATEWAY = row(Kind(GATEWAY_API, "v1", "gateways", "Gateway"))
-GATEWAY_CLASS = row(Kind(GATEWAY_API, "v1", "gatewayclasses", "GatewayClass", namespaced=False))
+
+def _gateway_api(
+    versions: tuple[str, ...],
+    plural: str,
+    kind: str,
+    rules: str,
+    *,
+    short: tuple[str, ...] = (),
+    columns: tuple[tuple[str, str], ...] = (),
+    pending: tuple[str, ...] = (),
+    namespaced: bool = True,
+    idle: str = "",
+) -> Kind:
+    """A kind of the Gateway API in the versions that release 1.6 serves; the first is the stored one."""
+    return row(
+        Kind(
+            GATEWAY_API,
+            versions[0],
+            plural,
+            kind,
+            namespaced=namespaced,
+            versions=versions,
+            short=short,
+            spec_at=f"lateen.api.gateway_api:{kind}",
+            rules_at=f"lateen.api.validate.gateway_api.{rules}",
+            columns=columns,
+            owned=True,
+            watched=True,
+            idle=idle,
+            pending=pending,
+        )
+    )
+
+
+def _condition(name: str) -> tuple[str, str]:
+    return (name, f'.status.conditions[?(@.type=="{name}")].status')
+
+
+_PENDING = ("Accepted", "Programmed")
+_HOSTNAMES = (("Hostnames", ".spec.hostnames"),)
+KUBERNETES_GATEWAY = _gateway_api(
+    ("v1", "v1beta1"),
+    "gateways",
+    "Gateway",
+    "gateway:gateway",
+    short=("gtw",),
+    columns=(
+        ("Class", ".spec.gatewayClassName"),
+        ("Address", ".status.addresses[*].value"),
+        _condition("Programmed"),
+    ),
+    pending=_PENDING,
+    idle=_LATER,
+)
+GATEWAY_CLASS = _gateway_api(
+    ("v1", "v1beta1"),
+    "gatewayclasses",
+    "GatewayClass",
+    "gateway:gateway_class",
+    short=("gc",),
+    columns=(("Controller", ".spec.controllerName"), _condition("Accepted")),
+    pending=("Accepted",),
+    namespaced=False,
+    idle=_LATER,
+)
+LISTENER_SET = _gateway_api(
+    ("v1",),
+    "listenersets",
+    "ListenerSet",
+    "gateway:listener_set",
+    short=("lset",),
+    columns=tuple(map(_condition, _PENDING)),
+    pending=_PENDING,
+    idle=_LATER,
+)
+HTTP_ROUTE = _gateway_api(
+    ("v1", "v1beta1"), "httproutes", "HTTPRoute", "routes:http_route", columns=_HOSTNAMES, idle=_LATER
+)
+GRPC_ROUTE = _gateway_api(("v1",), "grpcroutes", "GRPCRoute", "routes:grpc_route", columns=_HOSTNAMES, idle=_LATER)
+TLS_ROUTE = _gateway_api(("v1",), "tlsroutes", "TLSRoute", "routes:tls_route", idle=_LATER)
+TCP_ROUTE = _gateway_api(("v1",), "tcproutes", "TCPRoute", "routes:plain_route", idle=_LATER)
+UDP_ROUTE = _gateway_api(("v1",), "udproutes", "UDPRoute", "routes:plain_route", idle=_LATER)
+REFERENCE_GRANT = _gateway_api(
+    ("v1beta1", "v1"),
+    "referencegrants",
+    "ReferenceGrant",
+    "policies:reference_grant",
+    short=("refgrant",),
+    idle=_LATER,
+)
+BACKEND_TLS_POLICY = _gateway_api(
+    ("v1",),
+    "backendtlspolicies",
+    "BackendTLSPolicy",
+    "policies:backend_tls_policy",
+    short=("btlspolicy",),
+    idle=_LATER,
+)

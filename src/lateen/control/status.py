@@ -210,7 +210,7 @@ class StatusWriter:
         out: list[Change] = []
         for kind, key in due:
             obj = objects.get(kind, {}).get(key)
-            if obj is None or not self._world.writes(obj):
+            if obj is None or kind.group == kinds.GATEWAY_API or not self._world.writes(obj):
                 self._due.settle((kind, key), True)
             elif self._ahead(kind, key):
                 self._due.mark([(kind, key)])  # its status is written after the push that brings it to proxies

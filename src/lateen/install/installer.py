@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
-from lateen.api import kinds
+from lateen.api import crds, kinds
 from lateen.install import webhooks
 from lateen.install.manifests import Part
 from lateen.install.objects import NAMESPACE
@@ -26,10 +26,19 @@ async def install(client: Client, parts: list[Part], step: Step, limit_s: float 
     for part in parts:
         with step(f"{part.title} installed"):
             for obj in part.objects:
-                await apply(client, obj)
+                if not await _is_others(client, obj):
+                    await apply(client, obj)
             for namespace in dict.fromkeys(ns for ns, _ in part.deployments):
                 names = [name for ns, name in part.deployments if ns == namespace]
                 await wait_available(client, namespace, names, limit_s)
+
+
+async def _is_others(client: Client, obj: Json) -> bool:
+    """Whether it is a CRD of the Gateway API that somebody else has installed: its release is theirs to choose."""
+    if kind_of(obj) is not kinds.CRD or not dig(obj, "metadata", "labels", crds.OURS):
+        return False
+    found = await client.get(kinds.CRD, "", obj["metadata"]["name"])
+    return found is not None and not dig(found, "metadata", "labels", crds.OURS)
 
 
 async def make_default(client: Client, revision: Revision) -> bool:
@@ -62,6 +71,8 @@ async def uninstall(client: Client, objects: Iterable[Json], revisions: list[Rev
     for obj in reversed(list(objects)):
         kind, meta = kind_of(obj), obj["metadata"]
         if kind in SHARED:
+            if purge and await _is_others(client, obj):
+                continue
             gone += purge and await client.delete(kind, meta.get("namespace", ""), meta["name"])
             continue
         found = await client.get(kind, meta.get("namespace", ""), meta["name"])

@@ -8,8 +8,9 @@ the admission webhook all ask here. Which function has the rules of a kind is sa
 from __future__ import annotations
 
 from lateen.api import kinds
-from lateen.api.config import DecodeError, complete, decode
+from lateen.api.config import DecodeError, Defaulted, complete, decode
 from lateen.api.validate.findings import Finding
+from lateen.api.validate.limits import limited
 from lateen.api.validate.shapes import shapes
 from lateen.kit.jsons import Json
 
@@ -30,6 +31,8 @@ def findings(obj: Json) -> list[Finding]:
         return [Finding(e.path, e.says)]
     meta = obj.get("metadata") or {}
     found = [*shapes(kind, spec, meta), *(kind.rules(typed, meta) if kind.rules else ())]
+    if issubclass(kind.spec, Defaulted):
+        found += limited(kind.spec, spec)
     return sorted(found, key=lambda f: f.warning)
 
 

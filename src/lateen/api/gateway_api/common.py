@@ -1,0 +1,114 @@
+"""What several kinds of the Gateway API refer to and say alike.
+
+Source: https://gateway-api.sigs.k8s.io/reference/spec/ (1.6). An optional field without a default is None here where it
+is a text or a number, because an empty text is no value of it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from lateen.api.config import Defaulted, Limits
+
+GROUP = "gateway.networking.k8s.io"
+_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_DOMAIN = rf"{_LABEL}(\.{_LABEL})*"
+
+Group = Annotated[str, Limits(pattern=f"^$|^{_DOMAIN}$", max_length=253, says="an API group, or empty for the core")]
+KindName = Annotated[
+    str, Limits(pattern="^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$", min_length=1, max_length=63, says="a kind's name")
+]
+ObjectName = Annotated[str, Limits(min_length=1, max_length=253)]
+Namespace = Annotated[str, Limits(pattern=f"^{_LABEL}$", min_length=1, max_length=63, says="a namespace's name")]
+SectionName = Annotated[
+    str, Limits(pattern=f"^{_DOMAIN}$", min_length=1, max_length=253, says='lower-case letters, digits, "-" and "."')
+]
+Hostname = Annotated[
+    str,
+    Limits(
+        pattern=rf"^(\*\.)?{_DOMAIN}$",
+        min_length=1,
+        max_length=253,
+        says="a lower-case host name, which may begin with a wildcard label (*.)",
+    ),
+]
+PreciseHostname = Annotated[
+    str, Limits(pattern=f"^{_DOMAIN}$", min_length=1, max_length=253, says="a lower-case host name without a wildcard")
+]
+PortNumber = Annotated[int, Limits(minimum=1, maximum=65535)]
+HeaderName = Annotated[
+    str,
+    Limits(
+        pattern=r"^[A-Za-z0-9!#$%&'*+\-.^_\x60|~]+$",
+        min_length=1,
+        max_length=256,
+        says="the name of a header or parameter",
+    ),
+]
+Option = Annotated[str, Limits(max_length=4096)]
+Experimental = Limits(experimental=True)
+
+
+class ParentReference(Defaulted, kw_only=True):
+    """What a route attaches to: a Gateway, or a Service or ServiceEntry for routes of the mesh."""
+
+    group: Group = GROUP
+    kind: KindName = "Gateway"
+    namespace: Namespace | None = None
+    name: ObjectName
+    section_name: SectionName | None = None
+    port: PortNumber | None = None
+
+
+class ObjectReference(Defaulted, kw_only=True):
+    """Another object, wherever it is."""
+
+    group: Group
+    kind: KindName
+    name: ObjectName
+    namespace: Namespace | None = None
+
+
+class LocalObjectReference(Defaulted, kw_only=True):
+    """Another object of the same namespace."""
+
+    group: Group
+    kind: KindName
+    name: ObjectName
+
+
+class SecretObjectReference(Defaulted, kw_only=True):
+    group: Group = ""
+    kind: KindName = "Secret"
+    name: ObjectName
+    namespace: Namespace | None = None
+
+
+class BackendObjectReference(Defaulted, kw_only=True):
+    group: Group = ""
+    kind: KindName = "Service"
+    name: ObjectName
+    namespace: Namespace | None = None
+    port: PortNumber | None = None
+
+
+class BackendRef(BackendObjectReference, kw_only=True):
+    weight: Annotated[int, Limits(minimum=0, maximum=1_000_000)] = 1
+
+
+class SelectorRequirement(Defaulted, kw_only=True):
+    key: str
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    values: tuple[str, ...] = ()
+
+
+class LabelSelector(Defaulted, kw_only=True):
+    """Of Kubernetes' own: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/label-selector/"""
+
+    match_labels: dict[str, str] = {}
+    match_expressions: tuple[SelectorRequirement, ...] = ()
+
+
+class CommonRouteSpec(Defaulted, kw_only=True):
+    parent_refs: Annotated[tuple[ParentReference, ...], Limits(max_items=32)] = ()
+    use_default_gateways: Annotated[Literal["All", "None"] | None, Experimental] = None
