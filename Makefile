@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Each process of the embedded cluster imports the checkout; without bytecode each would compile it again.
+unexport PYTHONDONTWRITEBYTECODE
+
 CONSOLE := src/lateen/console/static/index.html
 
 .PHONY: help setup demo down test unit conformance system test-clients test-gateway-api check bench clean lock console wheel fuzz

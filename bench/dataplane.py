@@ -339,7 +339,10 @@ def run(directory: Path) -> None:
             added_p99_ms=round(median(p99[name]) - median(p99["direct"]), 2),
             cpu_ms_per_1000_requests=round(median(cpu[name]), 1) if name in cpu else 0,
         )
-    paired = lambda a, b: median([x / y for x, y in zip(a, b, strict=True)])
+
+    def paired(a: list[float], b: list[float]) -> float:
+        return median([x / y for x, y in zip(a, b, strict=True)])
+
     report(
         throughput_ours_to_stock=round(paired(rps["ours"], rps["stock"]), 2),
         limit_at_least=1.25,

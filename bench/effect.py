@@ -8,11 +8,11 @@ import time
 from world import cluster, percentile, report
 
 from lateen.api import kinds
-from lateen.cli.connect import path_of
+from lateen.cli.connect import paths_of
 from lateen.cli.demo import ingress_port
 from lateen.kit import http
 from lateen.kube.apply import apply
-from lateen.kube.kubeconfig import from_file
+from lateen.kube.kubeconfig import from_files
 
 CHANGES = 50
 
@@ -32,7 +32,7 @@ def rule(i: int) -> dict[str, object]:
 
 async def measure() -> list[float]:
     out = []
-    async with from_file(path_of(None)) as client:
+    async with from_files(paths_of(None)) as client:
         port = await ingress_port(client)
         await client.get(kinds.SERVICE, "default", "details")
         for i in range(CHANGES):

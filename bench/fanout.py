@@ -13,7 +13,9 @@ import os
 import resource
 import sys
 import time
+from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # streams that end with the run are no news
 
@@ -27,7 +29,7 @@ PROXIES = {"one": 200, "wide": 2000}
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 
 
-def build():  # type: ignore[no-untyped-def]
+def build() -> Any:
     from lateen.api import kinds
     from lateen.api import objects as o
     from lateen.mesh.objects import Objects
@@ -62,7 +64,7 @@ def build():  # type: ignore[no-untyped-def]
     )
 
 
-def world(name: str):  # type: ignore[no-untyped-def]
+def world(name: str) -> Any:
     """(objects, the service whose endpoint changes, the one whose route changes, pods by the proxy's number)"""
     if name == "one":
         return build(), ("d", "s5"), ("d", "s6"), [("d", f"s{i}-0") for i in range(SERVICES)]
@@ -71,7 +73,7 @@ def world(name: str):  # type: ignore[no-untyped-def]
     return found, ("n5", "redis"), ("n5", "s6"), pods
 
 
-async def serve(pipe, name, ca) -> None:  # type: ignore[no-untyped-def]
+async def serve(pipe: Any, name: str, ca: Any) -> None:
     from lateen.api import kinds
     from lateen.api import objects as o
     from lateen.api.config import decode
@@ -124,7 +126,7 @@ async def serve(pipe, name, ca) -> None:  # type: ignore[no-untyped-def]
         )
 
 
-def server_process(pipe, name, ca) -> None:  # type: ignore[no-untyped-def]
+def server_process(pipe: Any, name: str, ca: Any) -> None:
     asyncio.run(serve(pipe, name, ca))
 
 
@@ -153,7 +155,7 @@ class Proxy:
         outbox.put_nowait(discovery_pb2.DeltaDiscoveryRequest(type_url=names.RDS, resource_names_subscribe=["80"]))
         outbox.put_nowait(discovery_pb2.DeltaDiscoveryRequest(type_url=names.VHDS))
 
-        async def requests():  # type: ignore[no-untyped-def]
+        async def requests() -> AsyncIterator[Any]:
             while True:
                 yield await outbox.get()
 
@@ -177,7 +179,7 @@ class Proxy:
                 )
 
 
-async def still(proxies, started) -> None:  # type: ignore[no-untyped-def]
+async def still(proxies: Any, started: float) -> None:
     """Until every proxy has something and nothing new has come for two seconds."""
     while True:
         await asyncio.sleep(0.5)
@@ -188,7 +190,7 @@ async def still(proxies, started) -> None:  # type: ignore[no-untyped-def]
             raise SystemExit("the proxies were not served in 300 s")
 
 
-async def measure(pipe, name, count, credentials) -> None:  # type: ignore[no-untyped-def]
+async def measure(pipe: Any, name: str, count: int, credentials: Any) -> None:
     loop = asyncio.get_running_loop()
     pods = world(name)[3]
     proxies = [Proxy(i, pods[i % len(pods)], credentials[i % len(credentials)]) for i in range(count)]

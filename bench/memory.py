@@ -13,6 +13,7 @@ import tempfile
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from world import report
 
@@ -42,12 +43,12 @@ def _as_resources(path: Path) -> Path:
     return path
 
 
-def measured(view) -> dict[str, float]:  # type: ignore[no-untyped-def]
+def measured(view: Any) -> dict[str, float]:
     import judge
 
     from lateen.cluster.kubelet.images import envoy_binary
 
-    def local(out) -> None:  # type: ignore[no-untyped-def]
+    def local(out: Any) -> None:
         out.admin.address.socket_address.address = "127.0.0.1"
         out.admin.address.socket_address.port_value = PORT
         for listener in out.static_resources.listeners:

@@ -25,9 +25,9 @@ from typing import Any
 from world import report
 
 from lateen.api import crds, kinds
-from lateen.cli.connect import path_of
+from lateen.cli.connect import paths_of
 from lateen.kit.files import write_atomic
-from lateen.kube.kubeconfig import from_file
+from lateen.kube.kubeconfig import from_files
 
 SERVICES, PODS, NAMESPACE = int(os.environ.get("BENCH_SERVICES", "1000")), 3, "shop"
 SYSTEM = "istio-system"
@@ -64,14 +64,15 @@ async def serve(home: Path) -> None:
     from lateen.cluster.apiserver.direct import DirectClient
     from lateen.cluster.apiserver.http import Server, tls
     from lateen.cluster.apiserver.resources import Registry
-    from lateen.cluster.node import Pki, bootstrap
+    from lateen.cluster.bootstrap import bootstrap
+    from lateen.cluster.node import Pki
     from lateen.cluster.store.objects import Store
 
     strategies.MAX_PODS = SERVICES * PODS  # nothing runs them
     store, pki = Store(lambda *_: None), Pki(home)
     allocator = strategies.Allocator(store, "10.96.0.0/16")
     api = Api(store, Registry(), Webhooks(store), Tokens(pki.token_key, store), allocator)
-    client = DirectClient(api)
+    client = DirectClient(api, "kube-apiserver")
     await bootstrap(client)
     for obj in crds.crds():
         await client.create(kinds.CRD, obj)
@@ -95,7 +96,7 @@ async def istiod() -> dict[str, float]:
     from lateen.control.settings import Settings
 
     settings = Settings.of(os.environ)
-    async with from_file(path_of(None)) as client:
+    async with from_files(paths_of(None)) as client:
         control = Control(client, settings.namespace, settings.revision)
         started = Istiod(settings, client, await control.authority(settings.trust_domain), control)
         await started.learn()

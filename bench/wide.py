@@ -54,7 +54,12 @@ def build() -> Any:
         )
         ref = kinds.SIDECAR.ref(space, "narrow")
         sidecars[(space, "narrow")] = o.Resource(ref, f"u-{space}", f"u-{space}/1", "2026-01-01T00:00:00Z", spec)
-    found = {kinds.SERVICE: services, kinds.ENDPOINT_SLICE: slices, kinds.POD: pods, kinds.SIDECAR: sidecars}
+    tables: dict[kinds.Kind, dict[tuple[str, str], Any]] = {
+        kinds.SERVICE: services,
+        kinds.ENDPOINT_SLICE: slices,
+        kinds.POD: pods,
+        kinds.SIDECAR: sidecars,
+    }
     return Objects(
-        MeshConfig(reporting=Reporting("/dev/stdout")), {kind.id: objects for kind, objects in found.items()}
+        MeshConfig(reporting=Reporting("/dev/stdout")), {kind.id: objects for kind, objects in tables.items()}
     )
