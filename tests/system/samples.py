@@ -56,7 +56,7 @@ def tasks(mesh):
     out = Tasks(mesh)
     out.until(lambda: out.get("httpbin:8000/get")[0] == 200, what="httpbin")
     yield out
-    mesh.kubectl("delete", "namespace", NS, "tasks-outside", timeout=120)
+    mesh.remove(NS, "tasks-outside")
 
 
 class Tasks:

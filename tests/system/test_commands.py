@@ -106,7 +106,7 @@ def test_tags_inject_where_they_are_chosen(mesh):
         containers = "jsonpath={.spec.containers[*].name}"
         assert "istio-proxy" in mesh.get("pod", "one", "-n", "tagged", "-o", containers)
     finally:
-        mesh.kubectl("delete", "namespace", "tagged")
+        mesh.remove("tagged")
         mesh.lateen("tag", "remove", "prod", "-y")
 
 

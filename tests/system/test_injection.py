@@ -74,7 +74,7 @@ def probed(mesh):
     try:
         yield mesh
     finally:
-        mesh.kubectl("delete", "ns", "probed", "--timeout=60s")
+        mesh.remove("probed")
 
 
 def ready(mesh, pod):

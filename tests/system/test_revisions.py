@@ -25,7 +25,7 @@ def canary(mesh):
     try:
         yield mesh
     finally:
-        mesh.kubectl("delete", "namespace", "canary")
+        mesh.remove("canary")
         mesh.lateen("uninstall", "--revision", "canary", "-y", ok=False)  # the test may have done it
 
 
