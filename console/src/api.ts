@@ -1,14 +1,32 @@
 // Asking the console's server; the shapes of its answers are written by tools/shapes.py.
 
-import type { Edge, Graph, History, Mesh, Namespace, Node, Pod } from './shapes'
+import { authorization } from './session.svelte'
+import type {
+  Applied,
+  ApplicationRow,
+  Check,
+  ConfigPage,
+  ConfigRow,
+  Edge,
+  Graph,
+  History,
+  Mesh,
+  Namespace,
+  Node,
+  Pod,
+  ServicePage,
+  ServiceRow,
+  WorkloadPage,
+  WorkloadRow,
+} from './shapes'
 
-export type { App, Edge, Finding, Gateway, Graph, History, Mesh, Namespace, Node, Pod } from './shapes'
+export type * from './shapes'
 export type GraphKind = 'versionedApp' | 'app' | 'workload' | 'service'
 
 const ROOT = '/kiali/api'
 
-async function get<T>(path: string): Promise<T> {
-  const answer = await fetch(ROOT + path)
+async function get<T>(path: string, init?: RequestInit): Promise<T> {
+  const answer = await fetch(ROOT + path, init)
   if (!answer.ok) throw new Error((await answer.text()) || `HTTP ${answer.status}`)
   return (await answer.json()) as T
 }
@@ -16,6 +34,28 @@ async function get<T>(path: string): Promise<T> {
 export const namespaces = () => get<Namespace[]>('/namespaces')
 
 export const mesh = () => get<Mesh>('/mesh')
+
+const where = (namespace: string) => (namespace ? `?namespace=${encodeURIComponent(namespace)}` : '')
+const path = (...parts: string[]) => parts.map((p) => `/${encodeURIComponent(p)}`).join('')
+
+export const applications = (namespace: string) => get<ApplicationRow[]>(`/applications${where(namespace)}`)
+export const workloads = (namespace: string) => get<WorkloadRow[]>(`/workloads${where(namespace)}`)
+export const services = (namespace: string) => get<ServiceRow[]>(`/services${where(namespace)}`)
+export const config = (namespace: string) => get<ConfigRow[]>(`/config${where(namespace)}`)
+export const workload = (namespace: string, name: string, kind: string) =>
+  get<WorkloadPage>(`${path('workloads', namespace, name)}?kind=${encodeURIComponent(kind)}`)
+export const service = (namespace: string, name: string) => get<ServicePage>(path('services', namespace, name))
+export const object = (kind: string, namespace: string, name: string) => get<ConfigPage>(path('config', kind, namespace, name))
+
+/** Findings about a YAML text as if it were applied. */
+export const check = (text: string) => get<Check[]>('/check', { method: 'POST', body: text })
+
+/** Writes the objects of a YAML text as the user who is signed in. */
+export const apply = (text: string, dry: boolean) =>
+  get<Applied>(`/apply?dryRun=${dry}`, { method: 'POST', body: text, headers: authorization() })
+
+export const remove = (kind: string, namespace: string, name: string) =>
+  get<unknown>(path('config', kind, namespace, name), { method: 'DELETE', headers: authorization() })
 
 /** The rates that the collector has kept of a node or an edge. */
 export const history = (kind: GraphKind, subject: Node | Edge, window: number) =>

@@ -92,6 +92,112 @@ export interface Pod {
   ready: boolean
 }
 
+export interface Check {
+  code: string
+  level: 'Error' | 'Warning' | 'Info'
+  object: string
+  text: string
+  line: number
+  documentation: string
+}
+
+export interface Condition {
+  type: string
+  status: string
+  reason: string
+  message: string
+}
+
+export interface ConfigRow {
+  kind: string
+  namespace: string
+  name: string
+  created: string
+  findings: number
+  worst: string
+}
+
+export interface ConfigPage {
+  kind: string
+  namespace: string
+  name: string
+  created: string
+  findings: number
+  worst: string
+  yaml: string
+  checks: Check[]
+  conditions: Condition[]
+}
+
+export interface WorkloadRow {
+  namespace: string
+  name: string
+  kind: string
+  app: string
+  version: string
+  pods: number
+  ready: number
+  meshed: number
+  state: 'healthy' | 'degraded' | 'down' | 'idle'
+  says: string
+}
+
+export interface ServiceRow {
+  namespace: string
+  name: string
+  host: string
+  origin: string
+  ports: string[]
+  workloads: number
+  config: number
+  worst: string
+}
+
+export interface WorkloadPage {
+  namespace: string
+  name: string
+  kind: string
+  app: string
+  version: string
+  pods: number
+  ready: number
+  meshed: number
+  state: 'healthy' | 'degraded' | 'down' | 'idle'
+  says: string
+  labels: Record<string, string>
+  account: string
+  instances: Pod[]
+  services: ServiceRow[]
+  mtls: string
+  ports: Record<string, string>
+  decides: string
+  config: ConfigRow[]
+  findings: Check[]
+}
+
+export interface ServicePage {
+  namespace: string
+  name: string
+  host: string
+  origin: string
+  ports: string[]
+  workloads: number
+  config: number
+  worst: string
+  behind: WorkloadRow[]
+  addresses: Record<string, string>
+  rules: ConfigRow[]
+  findings: Check[]
+}
+
+export interface ApplicationRow {
+  namespace: string
+  name: string
+  workloads: WorkloadRow[]
+  state: 'healthy' | 'degraded' | 'down' | 'idle'
+  says: string
+}
+
 export interface ControlPlane {
   state: 'healthy' | 'degraded' | 'down' | 'idle'
   says: string
@@ -109,4 +215,9 @@ export interface Mesh {
   controlPlane: ControlPlane
   gateways: Gateway[]
   collector: string
+}
+
+export interface Applied {
+  written: string[]
+  failed: Record<string, string>
 }

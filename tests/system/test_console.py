@@ -198,3 +198,51 @@ def test_the_graph_fits_on_a_phone(browser, console, mesh):
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
     assert page.locator(".stage").bounding_box()["height"] >= 300
     page.close()
+
+
+def test_lists_lead_to_a_workload_with_what_holds_for_it(page, console, mesh):
+    page.goto(f"{console}#/workloads?namespace=default")
+    page.get_by_role("link", name="reviews-v2").click(timeout=5000)
+    page.get_by_role("heading", name="reviews-v2").wait_for(timeout=3000)
+    page.get_by_role("link", name="reviews", exact=True).click()
+    page.get_by_role("row", name="reviews-v3").wait_for(timeout=3000)
+    assert page.get_by_role("table", name="Workloads").get_by_role("row").count() == 4
+
+
+def test_an_object_is_checked_while_it_is_written_and_applied_with_the_users_token(page, console, mesh):
+    token = mesh.kubectl("-n", "istio-system", "create", "token", "kiali-editor").stdout.strip()
+    page.goto(f"{console}#/new")
+    text = RULE.replace("3s", "3 parsecs")
+    page.get_by_label("YAML").fill(text)
+    page.get_by_text("is not a duration").wait_for(timeout=5000)
+    assert page.get_by_role("button", name="Apply", exact=True).is_disabled()
+    page.get_by_label("Token").fill(token)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_label("YAML").fill(RULE)
+    page.get_by_text("No validation issues found").wait_for(timeout=5000)
+    page.get_by_role("button", name="Dry run").click()
+    page.get_by_text("nothing was written").wait_for(timeout=5000)
+    assert mesh.kubectl("get", "virtualservice", "written", ok=False).returncode == 1
+    page.get_by_role("button", name="Apply", exact=True).click()
+    page.get_by_role("status").get_by_role("link", name="VirtualService default/written").click(timeout=5000)
+    assert mesh.get("virtualservice", "written", "-o", "jsonpath={.spec.http[0].timeout}") == "3s"
+    page.get_by_role("button", name="Delete").click(timeout=5000)
+    page.get_by_role("button", name="Really delete it").click()
+    page.get_by_role("heading", name="Istio configuration").wait_for(timeout=5000)
+    assert mesh.kubectl("get", "virtualservice", "written", ok=False).returncode == 1
+
+
+RULE = """\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata:
+  name: written
+  namespace: default
+spec:
+  hosts: [ratings]
+  http:
+  - timeout: 3s
+    route:
+    - destination:
+        host: ratings
+"""

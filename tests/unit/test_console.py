@@ -8,12 +8,17 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from lateen.api import kinds
 from lateen.console import health
+from lateen.console.cluster import Cluster, what_if
 from lateen.console.collector import Collector
 from lateen.console.graph import Graph
 from lateen.console.graph import health as traffic
 from lateen.console.metrics import Target, quantile
+from lateen.console.pages import sources
+from lateen.kit import yamldoc
 
+ROOT = Path(__file__).parents[2]
 LINE = (
     'istio_requests_total{{reporter="{reporter}",source_workload="{source}",source_workload_namespace="shop",'
     'source_app="{source}",source_version="v1",destination_workload="{target}",'
@@ -277,3 +282,115 @@ def test_the_fixtures_of_the_page_are_what_the_server_would_answer():
     fixtures = tool("fixtures")
     for name, answer in fixtures.answers().items():
         assert json.loads((fixtures.FOLDER / f"{name}.json").read_text()) == answer, "run: python tools/fixtures.py"
+
+
+# --- lists and details --------------------------------------------------------------------------------------
+
+
+def kubernetes(kind, name, namespace="shop", **more):
+    return {
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
+        "metadata": {"name": name, "namespace": namespace, **more.pop("metadata", {})},
+        **more,
+    }
+
+
+def shop_pod(name, labels, owner="cart-v1", ready=True, proxy=True):
+    hash_ = "5d4f"
+    return kubernetes(
+        kinds.POD,
+        name,
+        metadata={
+            "labels": {**labels, "pod-template-hash": hash_},
+            "ownerReferences": [
+                {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"{owner}-{hash_}", "controller": True}
+            ],
+        },
+        spec={"containers": [{"name": "app"}, *([{"name": "istio-proxy"}] if proxy else [])]},
+        status={"phase": "Running", "containerStatuses": [{"name": "app", "ready": ready}]},
+    )
+
+
+def place(obj):
+    return obj["metadata"]["namespace"], obj["metadata"]["name"]
+
+
+class NoClient:
+    """The objects come from the test, not from a cluster."""
+
+
+def cluster(*objects):
+    found = Cluster(NoClient(), "istio-system")
+    for obj in objects:
+        kind = kinds.of(obj)
+        informer = found.informers[kind]
+        informer._change(place(obj), obj)
+    return found
+
+
+CART = {"app": "cart", "version": "v1"}
+SHOP = (
+    kubernetes(kinds.SERVICE, "cart", spec={"selector": {"app": "cart"}, "ports": [{"name": "http", "port": 80}]}),
+    shop_pod("cart-v1-5d4f-a", CART),
+    shop_pod("cart-v1-5d4f-b", CART, ready=False, proxy=False),
+    kubernetes(
+        kinds.VIRTUAL_SERVICE,
+        "cart",
+        spec={"hosts": ["cart"], "http": [{"route": [{"destination": {"host": "cart", "subset": "gone"}}]}]},
+    ),
+    kubernetes(kinds.PEER_AUTHENTICATION, "strict", spec={"mtls": {"mode": "STRICT"}}),
+    kubernetes(kinds.AUTHORIZATION_POLICY, "other", spec={"selector": {"matchLabels": {"app": "other"}}}),
+)
+
+
+def test_a_workload_is_the_owner_of_its_pods():
+    (row,) = cluster(*SHOP).inventory().workloads()
+    assert (row["kind"], row["name"], row["app"], row["version"]) == ("Deployment", "cart-v1", "cart", "v1")
+    assert (row["pods"], row["ready"], row["meshed"], row["state"]) == (2, 1, 1, "degraded")
+
+
+def test_a_workloads_page_has_what_holds_for_it_and_nothing_else():
+    page = cluster(*SHOP).inventory().workload("shop", "cart-v1")
+    assert (page["mtls"], page["decides"]) == ("STRICT", "PeerAuthentication shop/strict")
+    assert [c["name"] for c in page["config"]] == ["strict"]
+    assert [s["name"] for s in page["services"]] == ["cart"]
+    assert cluster(*SHOP).inventory().workload("shop", "nope") is None
+
+
+def test_a_services_page_has_its_rules_with_their_findings():
+    page = cluster(*SHOP).inventory().service("shop", "cart")
+    assert [(r["kind"], r["name"], r["worst"]) for r in page["rules"]] == [("VirtualService", "cart", "Error")]
+    assert [w["name"] for w in page["behind"]] == ["cart-v1"]
+
+
+def test_a_finding_has_its_line_in_the_objects_yaml():
+    page = cluster(*SHOP).inventory().object("VirtualService", "shop", "cart")
+    (check,) = page["checks"]
+    assert check["code"] == "IST0101"
+    assert "gone" in page["yaml"].splitlines()[check["line"] - 1]
+
+
+def test_a_change_is_seen_in_the_next_answer():
+    found = cluster(*SHOP)
+    assert len(found.inventory().config()) == 3
+    found.informers[kinds.VIRTUAL_SERVICE]._change(place(SHOP[3]), None)
+    assert [c["kind"] for c in found.inventory().config()] == ["AuthorizationPolicy", "PeerAuthentication"]
+    assert found.inventory().object("VirtualService", "shop", "cart") is None
+
+
+def test_an_edited_text_is_checked_as_if_it_were_applied():
+    text = json.dumps(SHOP[3]).replace('"cart", "subset": "gone"', '"nowhere"')
+    found = what_if(cluster(*SHOP).sources(), sources(text), "istio-system")
+    assert [m.kind.code for m in found] == ["IST0101"]
+    assert "nowhere" in found[0].text
+
+
+def test_the_console_may_read_every_kind_of_the_mesh_and_write_none():
+    roles = {}
+    for obj in yamldoc.objects((ROOT / "samples" / "addons" / "kiali.yaml").read_text()):
+        if obj["kind"] == "ClusterRole":
+            roles[obj["metadata"]["name"]] = obj["rules"]
+    for name in ("kiali-viewer", "kiali-editor"):
+        assert set(kinds.groups()) <= {g for rule in roles[name] for g in rule["apiGroups"]}, name
+    assert {verb for rule in roles["kiali-viewer"] for verb in rule["verbs"]} == {"get", "list", "watch"}

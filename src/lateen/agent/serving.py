@@ -6,12 +6,10 @@ from collections.abc import Awaitable, Callable
 
 from lateen.agent.metrics import Metrics
 from lateen.agent.probing import Prober
-from lateen.agent.tap import Tap
 from lateen.kit import http
-from lateen.wire import tap as looking
 
-LOCAL_ONLY = ("/drain", "/quitquitquit", looking.PATH)
-"""Whoever reaches these paths can stop the proxy, or see its requests."""
+LOCAL_ONLY = ("/drain", "/quitquitquit")
+"""Whoever reaches these paths can stop the proxy."""
 
 
 class Server:
@@ -21,12 +19,11 @@ class Server:
         self,
         metrics: Metrics,
         prober: Prober,
-        tap: Tap,
         ready: Callable[[], Awaitable[str | None]],
         drain: Callable[[], Awaitable[None]],
         stop: Callable[[], None],
     ) -> None:
-        self._metrics, self._prober, self._tap = metrics, prober, tap
+        self._metrics, self._prober = metrics, prober
         self._ready, self._drain, self._quit = ready, drain, stop
 
     async def handle(self, request: http.Request) -> http.Response:
@@ -42,8 +39,6 @@ class Server:
             case ("GET", "/stats/prometheus" | "/metrics"):
                 body = await self._metrics.graph() if "only=istio" in request.path else await self._metrics.all()
                 return http.Response(200, body, {"content-type": "text/plain; version=0.0.4"})
-            case ("GET", looking.PATH):
-                return self._tap.answer(request.path)
             case ("POST", "/drain"):
                 await self._drain()
                 return http.Response(200)
@@ -51,5 +46,5 @@ class Server:
                 self._quit()
                 return http.Response(200)
             case (_, _) if path in LOCAL_ONLY:
-                return http.Response(405, b"use POST (drain, quitquitquit) or GET (tap)\n")
+                return http.Response(405, b"POST it\n")
         return http.Response(404)

@@ -24,23 +24,34 @@ READ = (
     kinds.INGRESS_CLASS,
 )
 """Kinds that routes depend on."""
+POLICIES = (
+    kinds.AUTHORIZATION_POLICY,
+    kinds.DESTINATION_RULE,
+    kinds.ENVOY_FILTER,
+    kinds.PEER_AUTHENTICATION,
+    kinds.SIDECAR,
+    kinds.TELEMETRY,
+)
+"""Kinds that say what holds for a host or a workload."""
 
 
-def model(snapshot: Snapshot) -> Mesh:
-    """The mesh of all objects that it could read; for the others there are findings about their schema."""
-    return snapshot.index("the mesh's reading", lambda: _made(snapshot))
+def model(snapshot: Snapshot, policies: bool = False) -> Mesh:
+    """The mesh of all objects that routes depend on, and with ``policies`` of what holds for hosts and workloads; for
+    what it could not read there are findings about the schema."""
+    name = "the mesh with its policies" if policies else "the mesh"
+    return snapshot.index(name, lambda: _made(snapshot, name, (*READ, *POLICIES) if policies else READ))
 
 
-def _made(snapshot: Snapshot) -> Mesh:
+def _made(snapshot: Snapshot, name: str, read: tuple[kinds.Kind, ...]) -> Mesh:
     objects = Objects(_settings(snapshot))
-    for kind in READ:
+    for kind in read:
         found = ((s, _value(kind, s, snapshot.domain)) for s in snapshot.all(kind))
         objects = objects.replaced(kind, {(s.namespace, s.name): v for s, v in found if v is not None})
-    before: Mesh | None = snapshot.kept.get("mesh")
+    before: Mesh | None = snapshot.kept.get(name)
     if before is not None:
         before.advance(objects)  # what has not changed is not worked out again
         return before
-    made = snapshot.kept["mesh"] = Mesh(objects)
+    made = snapshot.kept[name] = Mesh(objects)
     return made
 
 

@@ -23,6 +23,11 @@ class Standing:
         self.runs = 0
         """How many times an analyzer has run."""
 
+    @property
+    def snapshot(self) -> Snapshot:
+        """The objects of the last ``findings``."""
+        return self._snapshot
+
     def put(self, obj: Json) -> None:
         source = Source(obj)
         self._changes[str(source.id), source.namespace, source.name] = source

@@ -8,6 +8,9 @@ from lateen.api.reading import is_finished, is_terminating, outside
 from lateen.console.shapes import App, ControlPlane, Gateway, State
 from lateen.kit.jsons import Json, dig
 
+GRAVITY: tuple[State, ...] = ("healthy", "idle", "degraded", "down")
+"""From the best state to the worst."""
+
 
 def ready(pod: Json) -> bool:
     statuses = dig(pod, "status", "containerStatuses", default=[])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,24 +14,22 @@ from typing import cast
 import aiohttp
 from aiohttp import web
 
-from lateen.analysis import Snapshot, Source, analyze
 from lateen.analysis.effective import PeerModes
 from lateen.api import kinds
 from lateen.api.reading import has_proxy, is_finished, is_terminating
 from lateen.console import health
+from lateen.console.cluster import Cluster
+from lateen.console.editing import Editing
+from lateen.console.pages import Pages
 from lateen.console.shapes import App, Finding, Level, Mesh, Namespace, Pod, Traffic
-from lateen.kit import jsons, tasks
+from lateen.kit import jsons
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient, KubeError, Unreachable
-from lateen.kube.informer import Informer
 
 log = logging.getLogger("lateen.console.server")
 
 ROOT = "/kiali"
 STATIC = Path(__file__).parent / "static"
-WATCHED = (kinds.NAMESPACE, kinds.POD, kinds.SERVICE, kinds.DEPLOYMENT, kinds.CONFIG_MAP)
-UNREAD = [str(k.id) for k in (kinds.SECRET, kinds.CRD, kinds.MUTATING_WEBHOOK, kinds.VALIDATING_WEBHOOK)]
-"""Kinds that analyzers look at and the console may not read, or does not read."""
 INSTALL = "lateen addons apply"
 LOCAL = ("localhost", "127.0.0.1", "[::1]", "kiali")
 POLICY = (
@@ -60,12 +59,9 @@ class Console:
     def __init__(self, client: HttpClient, collector: str) -> None:
         self._client, self._collector = client, collector.rstrip("/")
         self._root = os.environ.get("POD_NAMESPACE", "istio-system")
-        self.informers = {k: Informer(client, k, self._changed) for k in (*WATCHED, *kinds.owned())}
-        self._findings: dict[str, list[Finding]] | None = None
+        self.cluster = Cluster(client, self._root)
+        self._pages, self._editing = Pages(self.cluster), Editing(client)
         self._session: aiohttp.ClientSession | None = None
-
-    def _changed(self, *_: object) -> None:
-        self._findings = None
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -80,6 +76,8 @@ class Console:
             web.get(f"{ROOT}/api/graph/stream", self._pass),
             web.get(f"{ROOT}/api/pods", self._pods),
             web.get(f"{ROOT}/api/pods/{{namespace}}/{{pod}}/log", self._log),
+            *self._pages.routes(f"{ROOT}/api"),
+            *self._editing.routes(f"{ROOT}/api"),
         ]
 
     async def session(self, _: web.Application) -> AsyncIterator[None]:
@@ -96,7 +94,7 @@ class Console:
         return web.FileResponse(page, headers={"Cache-Control": "no-cache"})
 
     async def _healthy(self, _: web.Request) -> web.Response:
-        return web.Response(status=200 if all(i.synced.is_set() for i in self.informers.values()) else 503)
+        return web.Response(status=200 if self.cluster.ready() else 503)
 
     # --- the collector's -------------------------------------------------------------------------------------
 
@@ -130,27 +128,20 @@ class Console:
     # --- the cluster's ---------------------------------------------------------------------------------------
 
     def _objects(self, kind: kinds.Kind) -> list[Json]:
-        return list(self.informers[kind].objects.values())
+        return self.cluster.objects(kind)
 
-    def findings(self) -> dict[str, list[Finding]]:
+    def _findings(self) -> dict[str, list[Finding]]:
         """Namespace -> the analysis' present findings."""
-        if self._findings is None:
-            sources = [
-                Source({"apiVersion": k.api_version, "kind": k.kind, **o})
-                for k in self.informers
-                for o in self._objects(k)
-            ]
-            out: dict[str, list[Finding]] = {}
-            for m in analyze(Snapshot(sources, root=self._root, unread=UNREAD)):
-                found: Finding = {
-                    "code": m.kind.code,
-                    "level": cast(Level, m.kind.level),
-                    "object": m.source.ref,
-                    "text": m.text,
-                }
-                out.setdefault(m.source.namespace or m.source.name, []).append(found)
-            self._findings = out
-        return self._findings
+        out: dict[str, list[Finding]] = {}
+        for m in itertools.chain.from_iterable(self.cluster.findings().values()):
+            found: Finding = {
+                "code": m.kind.code,
+                "level": cast(Level, m.kind.level),
+                "object": m.source.ref,
+                "text": m.text,
+            }
+            out.setdefault(m.source.namespace or m.source.name, []).append(found)
+        return out
 
     async def _mesh(self, _request: web.Request) -> web.Response:
         _traffic, why = await self._health()
@@ -165,7 +156,7 @@ class Console:
         traffic, _why = await self._health()
         failure = ""
         try:
-            findings = self.findings()
+            findings = self._findings()
         except Exception as e:  # a bug in one analyzer must not hide what is running
             log.exception("the analysis failed")
             findings, failure = {}, f"the analysis failed ({type(e).__name__}: {e})"
@@ -256,8 +247,7 @@ def _own_first(namespace: Json) -> tuple[bool, bool, str]:
 async def serve(client: HttpClient, port: int, collector: str) -> None:
     """Never returns."""
     console = Console(client, collector)
-    for informer in console.informers.values():
-        tasks.spawn(informer.run(), f"informer {informer.kind.plural}")
+    console.cluster.start()
     app = web.Application(middlewares=[guarded])
     app.cleanup_ctx.append(console.session)
     app.add_routes(console.routes())

@@ -114,6 +114,100 @@ class Pod(TypedDict):
     ready: bool
 
 
+class Check(TypedDict):
+    """A finding about an object; ``line`` of its YAML, 0 where it is about all of it; ``documentation`` is a URL or a
+    section of our documents."""
+
+    code: str
+    level: Level
+    object: str
+    text: str
+    line: int
+    documentation: str
+
+
+class Condition(TypedDict):
+    type: str
+    status: str
+    reason: str
+    message: str
+
+
+class ConfigRow(TypedDict):
+    """``kind`` as users spell it; ``worst``: the gravest level of its findings, or empty."""
+
+    kind: str
+    namespace: str
+    name: str
+    created: str
+    findings: int
+    worst: str
+
+
+class ConfigPage(ConfigRow):
+    yaml: str
+    checks: list[Check]
+    conditions: list[Condition]
+
+
+class WorkloadRow(TypedDict):
+    """``meshed`` of its ``pods`` have a proxy; ``says``: why it is not healthy."""
+
+    namespace: str
+    name: str
+    kind: str
+    app: str
+    version: str
+    pods: int
+    ready: int
+    meshed: int
+    state: State
+    says: str
+
+
+class ServiceRow(TypedDict):
+    """``name`` of a ServiceEntry's is its host; ``config``: how many rules there are for its host."""
+
+    namespace: str
+    name: str
+    host: str
+    origin: str
+    ports: list[str]
+    workloads: int
+    config: int
+    worst: str
+
+
+class WorkloadPage(WorkloadRow):
+    """``ports``: port -> mode of mutual TLS, where it differs; ``decides``: the PeerAuthentication that says so;
+    ``config``: what holds for the workload."""
+
+    labels: dict[str, str]
+    account: str
+    instances: list[Pod]
+    services: list[ServiceRow]
+    mtls: str
+    ports: dict[str, str]
+    decides: str
+    config: list[ConfigRow]
+    findings: list[Check]
+
+
+class ServicePage(ServiceRow):
+    behind: list[WorkloadRow]
+    addresses: dict[str, str]
+    rules: list[ConfigRow]
+    findings: list[Check]
+
+
+class ApplicationRow(TypedDict):
+    namespace: str
+    name: str
+    workloads: list[WorkloadRow]
+    state: State
+    says: str
+
+
 class ControlPlane(TypedDict):
     state: State
     says: str
@@ -135,3 +229,10 @@ class Mesh(TypedDict):
     controlPlane: ControlPlane
     gateways: list[Gateway]
     collector: str
+
+
+class Applied(TypedDict):
+    """``failed``: object -> why it could not be written; nothing is written where the dry run of any fails."""
+
+    written: list[str]
+    failed: dict[str, str]

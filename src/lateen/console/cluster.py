@@ -1,0 +1,94 @@
+"""What the console knows of the cluster: objects as they change, and what analysis and mesh make of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from lateen.analysis import Message, Snapshot, Source, analyze
+from lateen.analysis.model import model
+from lateen.analysis.standing import Standing
+from lateen.api import kinds
+from lateen.console.inventory import Inventory
+from lateen.kit import tasks
+from lateen.kit.jsons import Json
+from lateen.kube.client import Client
+from lateen.kube.informer import Informer, Key
+
+log = logging.getLogger("lateen.console.cluster")
+
+WATCHED = (kinds.NAMESPACE, kinds.POD, kinds.SERVICE, kinds.DEPLOYMENT, kinds.CONFIG_MAP)
+UNREAD = frozenset(
+    str(k.id)
+    for k in (
+        kinds.SECRET,
+        kinds.CRD,
+        kinds.INGRESS,
+        kinds.INGRESS_CLASS,
+        kinds.MUTATING_WEBHOOK,
+        kinds.VALIDATING_WEBHOOK,
+    )
+)
+"""Kinds that analyzers look at and the console may not read, or does not read."""
+
+
+class Cluster:
+    def __init__(self, client: Client, root: str) -> None:
+        """``root``: the namespace of the control plane."""
+        self.root = root
+        self.informers = {k: self._informer(client, k) for k in (*WATCHED, *kinds.owned())}
+        self._standing = Standing(root, UNREAD)
+        self._inventory: Inventory | None = None
+
+    def _informer(self, client: Client, kind: kinds.Kind) -> Informer:
+        def changed(_kind: kinds.Kind, _key: Key, old: Json | None, new: Json | None) -> None:
+            self._inventory = None
+            if new is not None:
+                self._standing.put(typed(kind, new))
+            elif old is not None:
+                self._standing.drop(typed(kind, old))
+
+        return Informer(client, kind, changed)
+
+    def start(self) -> None:
+        for informer in self.informers.values():
+            tasks.spawn(informer.run(), f"informer {informer.kind.plural}")
+
+    def ready(self) -> bool:
+        """Whether Kubernetes' own kinds are known; a kind of the mesh may be missing from a cluster."""
+        return all(self.informers[k].synced.is_set() for k in WATCHED)
+
+    def objects(self, kind: kinds.Kind) -> list[Json]:
+        return list(self.informers[kind].objects.values())
+
+    def findings(self) -> dict[str, list[Message]]:
+        """Object -> its present findings, the most severe first."""
+        return self._standing.findings()
+
+    def inventory(self) -> Inventory:
+        """Everything as it is now."""
+        if self._inventory is None:
+            try:
+                found = self.findings()
+            except Exception:  # a bug in one analyzer must not hide what is running; the overview shows it
+                log.exception("the analysis failed")
+                found = {}
+            snapshot = self._standing.snapshot
+            objects = {k: i.objects.values() for k, i in self.informers.items()}
+            self._inventory = Inventory(objects, model(snapshot, policies=True), found, snapshot.domain)
+        return self._inventory
+
+    def sources(self) -> list[Source]:
+        return [Source(typed(k, o)) for k, i in self.informers.items() for o in i.objects.values()]
+
+
+def what_if(live: Iterable[Source], written: Iterable[Source], root: str) -> list[Message]:
+    """The findings about ``written`` if these objects were applied. It takes a while where there are many objects."""
+    written = list(written)
+    found = analyze(Snapshot([*live, *written], root=root, unread=UNREAD))
+    return [m for m in found if m.source in written]
+
+
+def typed(kind: kinds.Kind, obj: Json) -> Json:
+    """Lists leave out what the kind of their items is."""
+    return {"apiVersion": kind.api_version, "kind": kind.kind, **obj}

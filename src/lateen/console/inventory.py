@@ -1,0 +1,343 @@
+"""Lists and details of workloads, services, applications and configuration. Pure.
+
+What holds for a host or a workload is asked of the mesh's own model, so that the console and the proxies agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from lateen.analysis import Message
+from lateen.analysis.messages import LEVELS, documentation
+from lateen.api import kinds
+from lateen.api.domain import service_host
+from lateen.api.reading import has_proxy, is_finished, is_terminating, outside
+from lateen.console import health, shapes
+from lateen.inject.workload import canonical_name, canonical_revision, of_pod
+from lateen.kit import yamldoc
+from lateen.kit.jsons import Json, dig
+from lateen.mesh.model import Mesh
+
+Objects = Mapping[kinds.Kind, Iterable[Json]]
+WORST = {level: i for i, level in enumerate(LEVELS, 1)}
+
+APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+KEPT = ("managedFields", "uid", "selfLink", "generation", "creationTimestamp")
+"""What of an object's metadata nobody edits."""
+
+
+class Inventory:
+    """Everything as it is at one instant."""
+
+    def __init__(self, objects: Objects, mesh: Mesh, findings: Mapping[str, list[Message]], domain: str) -> None:
+        """``findings``: by the spelling of the object (``Gateway default/web``)."""
+        self._objects, self._mesh, self._findings, self._domain = objects, mesh, findings, domain
+        self._pods = self._by_workload()
+
+    # --- workloads -------------------------------------------------------------------------------------------
+
+    def _by_workload(self) -> dict[tuple[str, str, str], list[Json]]:
+        """Pods by (namespace, kind, name) of their workload; Deployments that are scaled to 0 have none."""
+        out: dict[tuple[str, str, str], list[Json]] = {}
+        for d in self._objects.get(kinds.DEPLOYMENT, ()):
+            out[d["metadata"]["namespace"], "Deployment", d["metadata"]["name"]] = []
+        for pod in self._objects.get(kinds.POD, ()):
+            if not is_terminating(pod) and not is_finished(pod):
+                w = of_pod(pod, pod["metadata"]["namespace"])
+                out.setdefault((w.namespace, w.kind, w.name), []).append(pod)
+        return dict(sorted(out.items()))
+
+    def workloads(self, namespace: str = "") -> list[shapes.WorkloadRow]:
+        return [self._workload(key, pods) for key, pods in self._pods.items() if namespace in ("", key[0])]
+
+    def _workload(self, key: tuple[str, str, str], pods: list[Json]) -> shapes.WorkloadRow:
+        namespace, kind, name = key
+        labels = self._labels(key, pods)
+        ready = sum(health.ready(p) for p in pods)
+        state, says = self._state(key, pods)
+        return {
+            "namespace": namespace,
+            "name": name,
+            "kind": kind,
+            "app": canonical_name(labels, name),
+            "version": canonical_revision(labels),
+            "pods": len(pods),
+            "ready": ready,
+            "meshed": sum(has_proxy(p) for p in pods),
+            "state": state,
+            "says": says,
+        }
+
+    def _labels(self, key: tuple[str, str, str], pods: list[Json]) -> dict[str, str]:
+        """Those of its pods; of its template where it has none."""
+        if pods:
+            return dict(pods[0]["metadata"].get("labels") or {})
+        found = self._deployment(key)
+        return dict(dig(found or {}, "spec", "template", "metadata", "labels", default={}))
+
+    def _deployment(self, key: tuple[str, str, str]) -> Json | None:
+        return self._find(kinds.DEPLOYMENT, key[0], key[2]) if key[1] == "Deployment" else None
+
+    def _state(self, key: tuple[str, str, str], pods: list[Json]) -> tuple[shapes.State, str]:
+        deployment = self._deployment(key)
+        found = health.applications(pods, [deployment] if deployment else [])
+        worst = max(found, key=lambda a: health.GRAVITY.index(a["state"]), default=None)
+        if worst is None:
+            return "idle", "it has no pods"
+        return worst["state"], "; ".join(a["says"] for a in found if a["says"])
+
+    def workload(self, namespace: str, name: str, kind: str = "") -> shapes.WorkloadPage | None:
+        """None where there is no such workload. ``kind``: where several kinds have one of the same name."""
+        key = next((k for k in self._pods if k[0] == namespace and k[2] == name and kind in ("", k[1])), None)
+        if key is None:
+            return None
+        pods = self._pods[key]
+        labels = self._labels(key, pods)
+        mode, ports, ref = self._mesh.mtls(namespace, labels)
+        services = [s for s in self._of(kinds.SERVICE, namespace) if _selects(s, labels)]
+        return {
+            **self._workload(key, pods),
+            "labels": labels,
+            "account": str(dig(pods[0], "spec", "serviceAccountName", default="default")) if pods else "",
+            "instances": [_pod(p) for p in sorted(pods, key=lambda p: str(p["metadata"]["name"]))],
+            "services": [self._service(s) for s in services],
+            "mtls": mode,
+            "ports": {str(port): port_mode for port, port_mode in ports},
+            "decides": str(ref) if ref else "",
+            "config": self._items(self._concerning(namespace, labels)),
+            "findings": [_check(m) for p in pods for m in self._findings.get(_ref(kinds.POD, p), ())],
+        }
+
+    def _concerning(self, namespace: str, labels: Mapping[str, str]) -> list[kinds.Ref]:
+        """The policies, telemetry, filters and the Sidecar that hold for a workload."""
+        mesh = self._mesh
+        found: list[Any] = [
+            *mesh.authorization(namespace, labels),
+            *mesh.telemetries(namespace, labels),
+            *mesh.envoy_filters(namespace, labels),
+        ]
+        sidecar = mesh.sidecar(namespace, labels)
+        decides = mesh.mtls(namespace, labels)[2]
+        refs = [*(r.ref for r in found), *([sidecar.ref] if sidecar else []), *([decides] if decides else [])]
+        return list(dict.fromkeys(refs))
+
+    # --- services --------------------------------------------------------------------------------------------
+
+    def services(self, namespace: str = "") -> list[shapes.ServiceRow]:
+        found = [s for s in self._objects.get(kinds.SERVICE, ()) if namespace in ("", s["metadata"]["namespace"])]
+        rows = [self._service(s) for s in found]
+        for entry in self._objects.get(kinds.SERVICE_ENTRY, ()):
+            if namespace in ("", entry["metadata"]["namespace"]):
+                rows += [self._entry(entry, str(h)) for h in dig(entry, "spec", "hosts", default=[])]
+        return sorted(rows, key=lambda r: (r["namespace"], r["name"]))
+
+    def _service(self, s: Json) -> shapes.ServiceRow:
+        meta = s["metadata"]
+        host = service_host(meta["name"], meta["namespace"], self._domain)
+        found = self._rules(host, meta["namespace"])
+        checks = self._findings.get(_ref(kinds.SERVICE, s), [])
+        return {
+            "namespace": meta["namespace"],
+            "name": meta["name"],
+            "host": host,
+            "origin": "Service",
+            "ports": [_port(p) for p in dig(s, "spec", "ports", default=[])],
+            "workloads": len(self._behind(s)),
+            "config": len(found),
+            "worst": _worst(checks),
+        }
+
+    def _entry(self, entry: Json, host: str) -> shapes.ServiceRow:
+        meta = entry["metadata"]
+        return {
+            "namespace": meta["namespace"],
+            "name": host,
+            "host": host,
+            "origin": "ServiceEntry",
+            "ports": [f"{p.get('number')}/{p.get('protocol', '')}" for p in dig(entry, "spec", "ports", default=[])],
+            "workloads": 0,
+            "config": len(self._rules(host, meta["namespace"])),
+            "worst": _worst(self._findings.get(_ref(kinds.SERVICE_ENTRY, entry), [])),
+        }
+
+    def service(self, namespace: str, name: str) -> shapes.ServicePage | None:
+        """None where there is no such service; ``name`` of a ServiceEntry's is its host."""
+        row = next((r for r in self.services(namespace) if r["name"] == name), None)
+        if row is None:
+            return None
+        s = self._find(kinds.SERVICE, namespace, name)
+        refs = self._rules(row["host"], namespace)
+        if row["origin"] == "ServiceEntry":
+            entries = self._of(kinds.SERVICE_ENTRY, namespace)
+            refs += [kinds.SERVICE_ENTRY.ref(namespace, e["metadata"]["name"]) for e in entries if _names(e, name)]
+        own = self._findings.get(_ref(kinds.SERVICE, s), []) if s is not None else []
+        return {
+            **row,
+            "behind": [self._workload(key, self._pods[key]) for key in self._behind(s)] if s is not None else [],
+            "addresses": outside(s) if s is not None else {},
+            "rules": self._items(refs),
+            "findings": [_check(m) for m in own],
+        }
+
+    def _behind(self, service: Json) -> list[tuple[str, str, str]]:
+        """The workloads that a Service selects."""
+        namespace = service["metadata"]["namespace"]
+        return [
+            key
+            for key, pods in self._pods.items()
+            if key[0] == namespace and _selects(service, self._labels(key, pods))
+        ]
+
+    def _rules(self, host: str, namespace: str) -> list[kinds.Ref]:
+        """The VirtualServices and DestinationRules for a host, as clients of its own namespace see them."""
+        mesh = self._mesh
+        refs = [r.ref for r in mesh.mesh_rules(host, namespace)]
+        refs += [r.ref for r in mesh.destination_rule(host, namespace)]
+        return list(dict.fromkeys(refs))
+
+    # --- applications ----------------------------------------------------------------------------------------
+
+    def applications(self, namespace: str = "") -> list[shapes.ApplicationRow]:
+        apps: dict[tuple[str, str], list[shapes.WorkloadRow]] = {}
+        for row in self.workloads(namespace):
+            apps.setdefault((row["namespace"], row["app"]), []).append(row)
+        return [
+            {
+                "namespace": where,
+                "name": app,
+                "workloads": rows,
+                "state": max((r["state"] for r in rows), key=health.GRAVITY.index),
+                "says": "; ".join(r["says"] for r in rows if r["says"]),
+            }
+            for (where, app), rows in sorted(apps.items())
+        ]
+
+    # --- configuration ---------------------------------------------------------------------------------------
+
+    def config(self, namespace: str = "", kind: str = "") -> list[shapes.ConfigRow]:
+        """Objects of the mesh's own kinds. ``kind``: as users spell it (``Gateway``)."""
+        wanted = [k for k in kinds.owned() if not kind or str(k.id) == kind]
+        found = [
+            self._row(k, o)
+            for k in wanted
+            for o in self._objects.get(k, ())
+            if namespace in ("", o["metadata"].get("namespace", ""))
+        ]
+        return sorted(found, key=lambda r: (r["namespace"], r["kind"], r["name"]))
+
+    def _row(self, kind: kinds.Kind, obj: Json) -> shapes.ConfigRow:
+        checks = self._findings.get(_ref(kind, obj), [])
+        meta = obj["metadata"]
+        return {
+            "kind": str(kind.id),
+            "namespace": str(meta.get("namespace", "")),
+            "name": meta["name"],
+            "created": str(meta.get("creationTimestamp", "")),
+            "findings": len(checks),
+            "worst": _worst(checks),
+        }
+
+    def object(self, kind: str, namespace: str, name: str) -> shapes.ConfigPage | None:
+        """None where there is no such object of the mesh."""
+        found = kinds.named(kind)
+        obj = self._find(found, namespace, name) if found is not None else None
+        if found is None or obj is None:
+            return None
+        shown = {"apiVersion": found.api_version, "kind": found.kind, **_written(obj)}
+        text = yamldoc.dump(shown)
+        return {
+            **self._row(found, obj),
+            "yaml": text,
+            "checks": checked(text, self._findings.get(_ref(found, obj), [])),
+            "conditions": [_condition(c) for c in dig(obj, "status", "conditions", default=[])],
+        }
+
+    def _items(self, refs: Iterable[kinds.Ref]) -> list[shapes.ConfigRow]:
+        out = []
+        for ref in refs:
+            kind = kinds.find(ref.group, ref.kind)
+            obj = self._find(kind, ref.namespace, ref.name) if kind is not None else None
+            if kind is not None and obj is not None:
+                out.append(self._row(kind, obj))
+        return out
+
+    # --- objects ---------------------------------------------------------------------------------------------
+
+    def _of(self, kind: kinds.Kind, namespace: str) -> list[Json]:
+        return [o for o in self._objects.get(kind, ()) if o["metadata"].get("namespace") == namespace]
+
+    def _find(self, kind: kinds.Kind | None, namespace: str, name: str) -> Json | None:
+        if kind is None:
+            return None
+        return next((o for o in self._of(kind, namespace) if o["metadata"]["name"] == name), None)
+
+
+def checked(text: str, found: Iterable[Message]) -> list[shapes.Check]:
+    """Findings about an object, with the lines of its text that they are about; 0 where they are about all of it."""
+    document = yamldoc.documents(text)[0]
+    return [{**_check(m), "line": document.position(m.path)[0] if m.path else 0} for m in found]
+
+
+def _check(m: Message) -> shapes.Check:
+    kind = m.kind
+    return {
+        "code": kind.code,
+        "level": cast(shapes.Level, kind.level),
+        "object": m.source.ref,
+        "text": m.text,
+        "line": 0,
+        "documentation": documentation(kind.code),
+    }
+
+
+def _worst(found: Iterable[Message]) -> str:
+    """The gravest level, or nothing."""
+    return max((m.kind.level for m in found), key=WORST.__getitem__, default="")
+
+
+def _ref(kind: kinds.Kind, obj: Json) -> str:
+    return str(kind.ref(str(obj["metadata"].get("namespace", "")), str(obj["metadata"]["name"])))
+
+
+def _written(obj: Json) -> Json:
+    """An object without what the API server keeps for itself; the name comes first."""
+    meta = obj["metadata"]
+    notes = {k: v for k, v in (meta.get("annotations") or {}).items() if k != APPLIED}
+    more = {"annotations": notes} if notes else {}
+    shown = {k: meta[k] for k in ("name", "namespace") if k in meta}
+    shown |= {k: v for k, v in meta.items() if k not in (*KEPT, "annotations", *shown)} | more
+    return {"metadata": shown, **{k: v for k, v in obj.items() if k not in ("metadata", "status")}}
+
+
+def _condition(c: Json) -> shapes.Condition:
+    return {
+        "type": str(c.get("type", "")),
+        "status": str(c.get("status", "")),
+        "reason": str(c.get("reason", "")),
+        "message": str(c.get("message", "")),
+    }
+
+
+def _pod(p: Json) -> shapes.Pod:
+    return {
+        "name": p["metadata"]["name"],
+        "namespace": p["metadata"]["namespace"],
+        "containers": [c["name"] for c in dig(p, "spec", "containers", default=[])],
+        "ready": health.ready(p),
+    }
+
+
+def _port(p: Json) -> str:
+    """As ``kubectl get services`` shows it, with the name."""
+    name = f"{p['name']} " if p.get("name") else ""
+    return f"{name}{p.get('port')}/{p.get('protocol', 'TCP')}"
+
+
+def _names(entry: Json, host: str) -> bool:
+    return host in dig(entry, "spec", "hosts", default=[])
+
+
+def _selects(service: Json, labels: Mapping[str, str]) -> bool:
+    wanted = dig(service, "spec", "selector", default={})
+    return bool(wanted) and all(labels.get(k) == v for k, v in wanted.items())

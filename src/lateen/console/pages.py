@@ -1,0 +1,115 @@
+"""What the console's lists, details and editor ask the server for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from lateen.analysis import Source
+from lateen.console import shapes
+from lateen.console.cluster import Cluster, what_if
+from lateen.console.inventory import checked
+from lateen.kit import jsons, yamldoc
+
+MAX_TEXT = 1024 * 1024
+
+
+class Pages:
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._checking = asyncio.Lock()
+
+    def routes(self, root: str) -> list[web.RouteDef]:
+        return [
+            web.get(f"{root}/applications", self._applications),
+            web.get(f"{root}/workloads", self._workloads),
+            web.get(f"{root}/workloads/{{namespace}}/{{name}}", self._workload),
+            web.get(f"{root}/services", self._services),
+            web.get(f"{root}/services/{{namespace}}/{{name}}", self._service),
+            web.get(f"{root}/config", self._config),
+            web.get(f"{root}/config/{{kind}}/{{namespace}}/{{name}}", self._object),
+            web.post(f"{root}/check", self._check),
+        ]
+
+    async def _applications(self, request: web.Request) -> web.Response:
+        return answer(self._cluster.inventory().applications(request.query.get("namespace", "")))
+
+    async def _workloads(self, request: web.Request) -> web.Response:
+        return answer(self._cluster.inventory().workloads(request.query.get("namespace", "")))
+
+    async def _services(self, request: web.Request) -> web.Response:
+        return answer(self._cluster.inventory().services(request.query.get("namespace", "")))
+
+    async def _config(self, request: web.Request) -> web.Response:
+        namespace, kind = request.query.get("namespace", ""), request.query.get("kind", "")
+        return answer(self._cluster.inventory().config(namespace, kind))
+
+    async def _workload(self, request: web.Request) -> web.Response:
+        where = request.match_info
+        kind = request.query.get("kind", "")
+        found = self._cluster.inventory().workload(where["namespace"], where["name"], kind)
+        return answer(_there(found, "workload", where["namespace"], where["name"]))
+
+    async def _service(self, request: web.Request) -> web.Response:
+        where = request.match_info
+        found = self._cluster.inventory().service(where["namespace"], where["name"])
+        return answer(_there(found, "service", where["namespace"], where["name"]))
+
+    async def _object(self, request: web.Request) -> web.Response:
+        where = request.match_info
+        found = self._cluster.inventory().object(where["kind"], where["namespace"], where["name"])
+        return answer(_there(found, where["kind"], where["namespace"], where["name"]))
+
+    async def _check(self, request: web.Request) -> web.Response:
+        """Findings about the objects of a YAML text as if they were applied; nothing is written."""
+        text = await limited(request)
+        try:
+            written = sources(text)
+        except yamldoc.YamlError as e:
+            wrong: shapes.Check = {
+                "code": "YAML",
+                "level": "Error",
+                "object": "",
+                "text": e.says,
+                "line": e.line,
+                "documentation": "",
+            }
+            return answer([wrong])
+        async with self._checking:  # one at a time: each reads all objects
+            live = self._cluster.sources()
+            found = await asyncio.to_thread(what_if, live, written, self._cluster.root)
+        return answer(checked(text, found))
+
+
+async def limited(request: web.Request) -> str:
+    """The request's body. Raises HTTPRequestEntityTooLarge and HTTPBadRequest."""
+    raw = await request.content.read(MAX_TEXT + 1)
+    if len(raw) > MAX_TEXT:
+        raise web.HTTPRequestEntityTooLarge(MAX_TEXT, len(raw), text=f"at most {MAX_TEXT} bytes are read")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise web.HTTPBadRequest(text="the text is not UTF-8") from None
+
+
+def sources(text: str) -> list[Source]:
+    """The objects of a YAML text. Raises YamlError."""
+    out = []
+    for document in yamldoc.documents(text):
+        if not isinstance(document.value, dict) or not isinstance(document.value.get("metadata"), dict):
+            line, column = document.position(())
+            raise yamldoc.YamlError("expected an object with apiVersion, kind and metadata", line, column)
+        out.append(Source(document.value, "editor", document.position))
+    return out
+
+
+def answer(found: Any) -> web.Response:
+    return web.Response(body=jsons.dumps(found), content_type="application/json")
+
+
+def _there(found: Any, kind: str, namespace: str, name: str) -> Any:
+    if found is None:
+        raise web.HTTPNotFound(text=f"there is no {kind} {name} in namespace {namespace}; it may have been deleted")
+    return found
