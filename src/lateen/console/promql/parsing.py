@@ -1,0 +1,108 @@
+"""Text to a syntax tree, by GreptimeTeam's promql-parser; and what the tree says, in our types."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import promql_parser as ast
+import re2
+
+from lateen.console.promql.values import refused
+from lateen.console.series.registry import NAME, Test
+
+LONGEST = 32 * 1024
+MAX_OPERATORS = 1000
+"""Deeper trees overflow the parser's stack, which ends the process."""
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|`[^`]*`', re.DOTALL)
+_OPERATOR = re.compile(r"[-+*/%^<>=!(\[]|\b(?:and|or|unless|atan2)\b", re.IGNORECASE)
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Selector:
+    """Which series: ``name`` None is any; one of ``ways`` has to hold in full."""
+
+    name: str | None
+    ways: tuple[tuple[tuple[str, Test], ...], ...]
+
+
+def parse(text: str) -> ast.Expr:
+    """Raises QueryError."""
+    if len(text) > LONGEST:
+        raise refused(f"the query is longer than {LONGEST} characters")
+    if len(_OPERATOR.findall(_QUOTED.sub('""', text))) > MAX_OPERATORS:
+        raise refused(f"the query has more than {MAX_OPERATORS} operators and brackets")
+    try:
+        return ast.parse(text)
+    except ValueError as e:
+        raise refused(f"parse error: {e}") from None
+
+
+def selector(node: ast.VectorSelector) -> Selector:
+    """Raises QueryError for a regular expression that RE2 does not take."""
+    shared = node.matchers.matchers
+    groups = [[*shared, *more] for more in node.matchers.or_matchers] or [shared]
+    name = node.name
+    ways = []
+    for group in groups:
+        tests = []
+        for m in group:
+            if name is None and len(groups) == 1 and m.name == NAME and m.op == ast.MatchOp.Equal:
+                name = m.value
+            else:
+                tests.append((m.name, _test(m)))
+        ways.append(tuple(tests))
+    return Selector(name, tuple(ways))
+
+
+def selectors(text: str) -> Selector:
+    """Of a ``match[]`` parameter. Raises QueryError."""
+    tree = parse(text)
+    if not isinstance(tree, ast.VectorSelector):
+        raise refused(f'"{text}" is not a series selector')
+    return selector(tree)
+
+
+def _test(matcher: ast.Matcher) -> Test:
+    wanted = matcher.value
+    if matcher.op == ast.MatchOp.Equal:
+        return lambda value: value == wanted
+    if matcher.op == ast.MatchOp.NotEqual:
+        return lambda value: value != wanted
+    matches = expression(wanted)
+    if matcher.op == ast.MatchOp.Re:
+        return matches
+    return lambda value: not matches(value)
+
+
+def expression(text: str) -> Callable[[str], bool]:
+    """A regular expression that has to match the whole value, read by RE2, as Go's is. Raises QueryError."""
+    compiled = compile_(text)
+    return lambda value: compiled.fullmatch(value) is not None
+
+
+def compile_(text: str) -> re2._Regexp:
+    options = re2.Options()
+    options.log_errors = False
+    options.dot_nl = True
+    options.max_mem = 1 << 20
+    try:
+        return re2.compile(text, options)
+    except re2.error as e:
+        raise refused(f'the regular expression "{text}" is wrong: {e}') from None
+
+
+def duration_ms(text: str) -> int:
+    """A number of seconds, or a duration such as ``5m``. Raises QueryError."""
+    if _NUMBER.fullmatch(text):
+        seconds = float(text)
+    else:
+        try:
+            seconds = ast.parse_duration(text).total_seconds()
+        except (ValueError, OverflowError):
+            raise refused(f'"{text}" is not a valid duration') from None
+    if not abs(seconds) < 1e10:
+        raise refused(f'"{text}" is too long a duration')
+    return round(seconds * 1000)

@@ -1,0 +1,53 @@
+"""label_replace and label_join: new labels out of others."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+
+from lateen.console.promql.parsing import compile_
+from lateen.console.promql.values import Vector, merged, refused
+from lateen.console.series.codec import Labels
+
+_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_REFERENCE = re.compile(r"\$(?:(\$)|\{(\w+)\}|(\w+))")
+
+
+def _checked(label: str) -> str:
+    if not _NAME.fullmatch(label):
+        raise refused(f'"{label}" is not a valid label name')
+    return label
+
+
+def _with(labels: Labels, name: str, value: str) -> Labels:
+    out = {k: v for k, v in labels.items() if k != name}
+    return {**out, name: value} if value else out
+
+
+def label_replace(vector: Vector, to: str, replacement: str, source: str, expression: str) -> Vector:
+    """Raises QueryError."""
+    compiled, name = compile_(expression), _checked(to)
+    out: list[Labels] = []
+    for labels in vector.labels:
+        found = compiled.fullmatch(labels.get(source, ""))
+        if found is None:
+            out.append(labels)
+            continue
+        groups: dict[str, str | None] = {
+            "0": found.group(0),
+            **{str(i + 1): g for i, g in enumerate(found.groups())},
+            **found.groupdict(),
+        }
+        out.append(_with(labels, name, _REFERENCE.sub(partial(_referred, groups), replacement)))
+    return merged(Vector(out, vector.values, vector.there))
+
+
+def _referred(groups: dict[str, str | None], reference: re.Match[str]) -> str:
+    return "$" if reference[1] else groups.get(reference[2] or reference[3]) or ""
+
+
+def label_join(vector: Vector, to: str, separator: str, sources: tuple[str, ...]) -> Vector:
+    """Raises QueryError."""
+    name = _checked(to)
+    out = [_with(labels, name, separator.join(labels.get(s, "") for s in sources)) for labels in vector.labels]
+    return merged(Vector(out, vector.values, vector.there))

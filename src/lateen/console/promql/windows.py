@@ -1,0 +1,198 @@
+"""Functions over ranges of time: the samples of many series in the window of each step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from lateen.console.series.codec import Bools, Floats, Ints, Labels
+
+CHUNK = 64
+"""Series that are computed together: their arrays fit into the processor's cache."""
+Result = tuple[Floats, Bools]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """``valid[i, j]``: the series i has a sample at ``times[j]`` (ascending, in ms). The window of step s is
+    ``(ends[s] - range_ms, ends[s]]``."""
+
+    labels: list[Labels]
+    times: Ints
+    values: Floats
+    valid: Bools
+    ends: Ints
+    range_ms: int
+
+    @cached_property
+    def low(self) -> Ints:
+        return np.searchsorted(self.times, self.ends - self.range_ms, "right")
+
+    @cached_property
+    def high(self) -> Ints:
+        return np.searchsorted(self.times, self.ends, "right")
+
+    def chunked(self, function: Callable[[Windows], Result]) -> Result:
+        """``function`` of a few series at a time."""
+        shape = len(self.labels), len(self.ends)
+        values, there = np.zeros(shape), np.zeros(shape, np.bool_)
+        if not len(self.times):
+            return values, there
+        for at in range(0, shape[0], CHUNK):
+            part = slice(at, at + CHUNK)
+            some = Windows(self.labels[part], self.times, self.values[part], self.valid[part], self.ends, self.range_ms)
+            values[part], there[part] = function(some)
+        return values, there
+
+    @cached_property
+    def places(self) -> tuple[Ints, Ints, Ints]:
+        """(first valid column of each window, the last one, how many)."""
+        width = len(self.times)
+        columns = np.arange(width)
+        before = np.maximum.accumulate(np.where(self.valid, columns, -1), axis=1)
+        after = np.minimum.accumulate(np.where(self.valid, columns, width)[:, ::-1], axis=1)[:, ::-1]
+        after = np.concatenate([after, np.full((len(after), 1), width)], axis=1)
+        before = np.concatenate([np.full((len(before), 1), -1), before], axis=1)
+        counts = np.zeros((len(before), width + 1), np.int64)
+        np.cumsum(self.valid, axis=1, out=counts[:, 1:])
+        return after[:, self.low], before[:, self.high], counts[:, self.high] - counts[:, self.low]
+
+
+def extrapolated(w: Windows, counter: bool, per_second: bool) -> Result:
+    """rate, increase (``counter``) and delta: what was seen, extended to the ends of the window where samples come
+    close to them. Source: ``extrapolatedRate`` in Prometheus' promql/functions.go."""
+    first, last, count = w.places
+    there = count >= 2
+    first, last = np.where(there, first, 0), np.where(there, last, 0)
+    rows = np.arange(len(w.values))[:, None]
+    start_value = w.values[rows, first]
+    with np.errstate(all="ignore"):
+        result = w.values[rows, last] - start_value
+        if counter:
+            resets = _resets(w)
+            if resets is not None:
+                result = result + resets[rows, last] - resets[rows, first]
+        sampled = (w.times[last] - w.times[first]) / 1000
+        average = sampled / np.maximum(count - 1, 1)
+        to_start = (w.times[first] - (w.ends - w.range_ms)) / 1000
+        to_end = (w.ends - w.times[last]) / 1000
+        to_start = np.where(to_start >= average * 1.1, average / 2, to_start)
+        if counter:
+            to_zero = np.where((result > 0) & (start_value >= 0), sampled * (start_value / result), to_start)
+            to_start = np.minimum(to_start, to_zero)
+        to_end = np.where(to_end >= average * 1.1, average / 2, to_end)
+        factor = (sampled + to_start + to_end) / sampled
+        if per_second:
+            factor = factor / (w.range_ms / 1000)
+        return np.where(there, result * factor, 0.0), there
+
+
+def _resets(w: Windows) -> Floats | None:
+    """What counters had before they fell, summed up along time; None where none fell."""
+    filled = _filled(w)
+    fallen = w.valid[:, 1:] & (filled[:, 1:] < filled[:, :-1])
+    if not fallen.any():
+        return None
+    out = np.zeros_like(filled)
+    np.cumsum(np.where(fallen, filled[:, :-1], 0.0), axis=1, out=out[:, 1:])
+    return out
+
+
+def _filled(w: Windows) -> Floats:
+    """Values with the last valid one in place of what is missing; NaN before the first."""
+    if w.valid.all():
+        return w.values
+    last = np.maximum.accumulate(np.where(w.valid, np.arange(len(w.times)), -1), axis=1)
+    out = w.values[np.arange(len(w.values))[:, None], np.maximum(last, 0)]
+    return np.where(last >= 0, out, np.nan)
+
+
+def last_two(w: Windows, counter: bool, per_second: bool) -> Result:
+    """irate and idelta: from the last two samples."""
+    _, last, count = w.places
+    there = count >= 2
+    last = np.where(there, last, 0)
+    before = np.maximum.accumulate(np.where(w.valid, np.arange(len(w.times)), -1), axis=1)
+    shifted = np.concatenate([np.full((len(before), 1), -1), before[:, :-1]], axis=1)
+    rows = np.arange(len(w.values))[:, None]
+    previous = np.where(there, shifted[rows, last], 0)
+    with np.errstate(all="ignore"):
+        new, old = w.values[rows, last], w.values[rows, previous]
+        result = np.where(counter & (new < old), new, new - old)
+        if per_second:
+            result = result / ((w.times[last] - w.times[previous]) / 1000)
+    return np.where(there, result, 0.0), there
+
+
+def newest(w: Windows) -> Result:
+    _, last, count = w.places
+    rows = np.arange(len(w.values))[:, None]
+    there = count > 0
+    return w.values[rows, np.where(there, last, 0)], there
+
+
+def counted(w: Windows) -> Result:
+    _, _, count = w.places
+    return count.astype(np.float64), count > 0
+
+
+# --- one window after the other ---------------------------------------------------------------------------------------
+
+Each = Callable[[Floats, Floats], float]
+"""(times in seconds, values) of the samples in one window -> its result; at least one sample."""
+
+
+def one_by_one(w: Windows, function: Each, least: int = 1) -> Result:
+    shape = len(w.values), len(w.ends)
+    out, there = np.zeros(shape), np.zeros(shape, np.bool_)
+    seconds = w.times / 1000
+    with np.errstate(all="ignore"):
+        for row in range(shape[0]):
+            valid, values = w.valid[row], w.values[row]
+            for step, (low, high) in enumerate(zip(w.low.tolist(), w.high.tolist(), strict=True)):
+                chosen = valid[low:high]
+                found = values[low:high][chosen]
+                if len(found) >= least:
+                    out[row, step] = function(seconds[low:high][chosen], found)
+                    there[row, step] = True
+    return out, there
+
+
+def changes(_: Floats, values: Floats) -> float:
+    different = (values[1:] != values[:-1]) & ~(np.isnan(values[1:]) & np.isnan(values[:-1]))
+    return float(np.count_nonzero(different))
+
+
+def resets(_: Floats, values: Floats) -> float:
+    return float(np.count_nonzero(values[1:] < values[:-1]))
+
+
+def slope(times: Floats, values: Floats, at: float) -> tuple[float, float]:
+    """Least squares: (slope per second, value at ``at``)."""
+    x = times - at
+    mean_x, mean_y = x.mean(), values.mean()
+    spread = ((x - mean_x) ** 2).sum()
+    if not spread:
+        return float("nan"), float("nan")
+    k = float(((x - mean_x) * (values - mean_y)).sum() / spread)
+    return k, float(mean_y - k * mean_x)
+
+
+def quantile(q: float, values: Floats) -> float:
+    """Linear between the two nearest; https://prometheus.io/docs/prometheus/latest/querying/functions/ and
+    ``quantile`` in promql/quantile.go."""
+    if not len(values) or np.isnan(q):
+        return float("nan")
+    if q < 0:
+        return float("-inf")
+    if q > 1:
+        return float("inf")
+    ordered = np.concatenate([values[np.isnan(values)], np.sort(values[~np.isnan(values)])])
+    rank = q * (len(ordered) - 1)
+    low = max(0, int(np.floor(rank)))
+    high = min(len(ordered) - 1, low + 1)
+    weight = rank - np.floor(rank)
+    return float(ordered[low] * (1 - weight) + ordered[high] * weight)

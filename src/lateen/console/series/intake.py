@@ -1,0 +1,115 @@
+"""What the collector has scraped becomes frames of the store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from lateen.console.series.codec import Labels
+from lateen.console.series.disk import Disk
+from lateen.console.series.scrape import JOB, Meta, Pair, Scraped
+from lateen.console.series.store import Store
+from lateen.kit.jsons import Json
+
+log = logging.getLogger("lateen.console.series")
+
+MAX_ACTIVE = 20_000
+"""Series that are scraped at the same time; further ones are dropped, and counted."""
+MAX_META = 5_000
+Key = tuple[str, str, str]
+
+
+class Look(NamedTuple):
+    """What one target answered: ``problem`` says why not; ``whole``: all of its metrics were asked for;
+    ``complete``: the text was not cut off."""
+
+    labels: Labels
+    url: str
+    pairs: list[Pair]
+    whole: bool
+    seconds: float
+    problem: str = ""
+    complete: bool = True
+
+
+def _disk(folder: Path) -> Disk | None:
+    try:
+        return Disk(folder)
+    except OSError as e:
+        log.warning("metrics stay in memory, since %s cannot be used: %s", folder, e.strerror or e)
+        return None
+
+
+class Intake:
+    def __init__(self, folder: Path | None, max_active: int = MAX_ACTIVE) -> None:
+        self.store = Store(_disk(folder) if folder is not None else None)
+        self.meta: dict[str, Meta] = {}
+        self._max = max_active
+        self._active = 0
+        self._scraped: dict[Key, Scraped] = {}
+        self._looks: dict[Key, tuple[float, Look]] = {}
+        self.dropped: set[str] = set()
+        """The targets that have series without room."""
+
+    def _intern(self, labels: Labels) -> int | None:
+        found = self.store.registry.find(labels)
+        if found is None and self._active >= self._max:
+            return None
+        self._active += 1
+        return found if found is not None else self.store.registry.intern(labels)
+
+    def frame(self, at: float, looks: Mapping[Key, Look], there: Collection[Key]) -> None:
+        """One round: ``at`` in seconds since 1970. Targets that are no longer ``there`` have ended."""
+        into: dict[int, float] = {}
+        self._active = sum(s.size for s in self._scraped.values())
+        for gone in [key for key in self._scraped if key not in there]:
+            self._scraped.pop(gone).forget(into)
+            self._looks.pop(gone, None)
+        self.dropped = set()
+        for key, look in looks.items():
+            scraped = self._scraped.get(key)
+            if scraped is None or scraped.labels != look.labels:
+                if scraped is not None:
+                    scraped.forget(into)
+                scraped = self._scraped[key] = Scraped(look.labels, self._intern)
+            if look.problem:
+                scraped.end(into)
+            else:
+                scraped.read(look.pairs, look.whole and look.complete, into)
+            if scraped.dropped:
+                self.dropped.add(f"{key[0]}/{key[1]}")
+            if look.whole or look.problem:
+                scraped.report(not look.problem, look.seconds, len(look.pairs), into)
+                self._looks[key] = at, look
+        ids = np.fromiter(into.keys(), np.int64, len(into))
+        self.store.put(round(at * 1000), ids, np.fromiter(into.values(), np.float64, len(into)))
+
+    def described(self, found: dict[str, Meta]) -> None:
+        """What metrics are; of one that is known already, what was said first holds."""
+        for name, meta in found.items():
+            if name not in self.meta and len(self.meta) < MAX_META:
+                self.meta[name] = meta
+
+    def targets(self) -> list[Json]:
+        """As Prometheus' API has them."""
+        return [
+            {
+                "discoveredLabels": {"__address__": look.labels["instance"], "job": JOB},
+                "labels": look.labels,
+                "scrapePool": JOB,
+                "scrapeUrl": look.url,
+                "globalUrl": look.url,
+                "lastError": look.problem,
+                "lastScrape": datetime.fromtimestamp(at, UTC).isoformat(),
+                "lastScrapeDuration": look.seconds,
+                "health": "down" if look.problem else "up",
+                "scrapeInterval": "5s",
+                "scrapeTimeout": "3s",
+            }
+            for _, (at, look) in sorted(self._looks.items())
+        ]

@@ -1,0 +1,155 @@
+"""One scraped process: its Prometheus text as samples of series, with the labels of its pod. Pure but for the store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from lateen.console.series.codec import STALE_BITS, Labels, marker
+from lateen.console.series.registry import NAME
+from lateen.kit.jsons import Json
+
+STALE = marker(STALE_BITS)
+JOB = "kubernetes-pods"
+"""As in the configuration of Istio's Prometheus add-on."""
+_LABEL = re.compile(rb'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
+_ESCAPED = re.compile(r"\\(.)")
+_UNSUITED = re.compile(r"[^a-zA-Z0-9_]")
+OWN = ("up", "scrape_duration_seconds", "scrape_samples_scraped")
+MAX_LABELS, LONGEST_VALUE = 64, 1024
+
+Pair = tuple[bytes, float]
+Intern = Callable[[Labels], int | None]
+"""The number of a series; None where there are too many already."""
+
+
+class Meta(NamedTuple):
+    kind: str
+    help: str
+
+
+def samples(text: bytes, into: dict[str, Meta] | None = None) -> list[Pair]:
+    """(name and labels as written, value) of each line; an incomplete last line was cut off and does not count.
+
+    https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format"""
+    out = []
+    for line in text.split(b"\n")[:-1]:
+        if line[:1] == b"#":
+            if into is not None:
+                _comment(line, into)
+            continue
+        key, _, raw = line.rpartition(b" ")
+        try:
+            out.append((key, float(raw)))
+        except ValueError:
+            continue
+    return out
+
+
+def _comment(line: bytes, into: dict[str, Meta]) -> None:
+    parts = line.decode(errors="replace").split(" ", 3)
+    if len(parts) == 4 and parts[1] in ("TYPE", "HELP"):
+        known = into.get(parts[2], Meta("unknown", ""))
+        into[parts[2]] = known._replace(**{"kind" if parts[1] == "TYPE" else "help": parts[3]})
+
+
+def labels_of(key: bytes, target: Labels) -> Labels | None:
+    """The labels of a series; where it has one that the target has as well, its own is called ``exported_…``, as
+    without Prometheus' ``honor_labels``. None where there are too many, or one is too long."""
+    name, _, rest = key.partition(b"{")
+    out = {NAME: name.decode(errors="replace").strip()}
+    for k, v in _LABEL.findall(rest):
+        label, value = k.decode(), v.decode(errors="replace")
+        if "\\" in value:
+            value = _ESCAPED.sub(lambda m: "\n" if m[1] == "n" else m[1], value)
+        if value:
+            out[f"exported_{label}" if label in target else label] = value
+    if len(out) > MAX_LABELS or any(len(v) > LONGEST_VALUE for v in out.values()):
+        return None
+    return out | target
+
+
+def target_labels(pod: Json, port: int) -> Labels:
+    """Those that Istio's Prometheus add-on gives to a pod: its own labels, where it is, and what it is called."""
+    meta = pod["metadata"]
+    own = {_UNSUITED.sub("_", k): str(v) for k, v in (meta.get("labels") or {}).items() if v}
+    node = pod.get("spec", {}).get("nodeName")
+    return {
+        **own,
+        "job": JOB,
+        "instance": f"{pod['status']['podIP']}:{port}",
+        "namespace": str(meta["namespace"]),
+        "pod": str(meta["name"]),
+        **({"node": str(node)} if node else {}),
+    }
+
+
+@dataclass
+class Scraped:
+    """The series of one target; ``dropped`` counts the samples of the last text that had no room."""
+
+    labels: Labels
+    intern: Intern
+    dropped: int = 0
+    _known: dict[bytes, int | None] = field(default_factory=dict)
+    _whole: set[bytes] = field(default_factory=set)
+    """Those of the last whole text."""
+
+    @property
+    def size(self) -> int:
+        return len(self._known) + len(OWN)
+
+    def read(self, pairs: Iterable[Pair], whole: bool, into: dict[int, float]) -> None:
+        """Add samples. After a ``whole`` text, series that were in the one before and are gone get a STALE marker."""
+        known, self.dropped = self._known, 0
+        now: set[bytes] = set()
+        for key, value in pairs:
+            number = known.get(key)
+            if number is None:
+                number = self._number(key)
+                if number is None:
+                    self.dropped += 1
+                    continue
+            into[number] = value
+            now.add(key)
+        if whole:
+            for key in self._whole - now:
+                self._end(key, into)
+            self._whole = now
+        else:
+            self._whole |= now
+
+    def _number(self, key: bytes) -> int | None:
+        labels = labels_of(key, self.labels)
+        number = self.intern(labels) if labels is not None else None
+        if number is not None:
+            self._known[key] = number
+        return number
+
+    def _end(self, key: bytes, into: dict[int, float]) -> None:
+        number = self._known.pop(key, None)
+        if number is not None:
+            into[number] = STALE
+
+    def end(self, into: dict[int, float]) -> None:
+        """The target did not answer, or is gone: all of its series end."""
+        for key in list(self._known):
+            self._end(key, into)
+        self._whole = set()
+
+    def report(self, up: bool, seconds: float, count: int, into: dict[int, float]) -> None:
+        """What Prometheus says of each scrape itself."""
+        self._own((float(up), seconds, float(count)), into)
+
+    def forget(self, into: dict[int, float]) -> None:
+        """The target is gone for good."""
+        self.end(into)
+        self._own((STALE, STALE, STALE), into)
+
+    def _own(self, values: tuple[float, ...], into: dict[int, float]) -> None:
+        for name, value in zip(OWN, values, strict=True):
+            number = self.intern({NAME: name, **self.labels})
+            if number is not None:
+                into[number] = value

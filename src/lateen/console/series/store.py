@@ -1,0 +1,285 @@
+"""The store: three resolutions of the same samples, each in blocks of 60 frames, a file a block.
+
+Whatever is too old, or too much, goes oldest first, by whole files. A disk without room costs the oldest files as well,
+and then the blocks stay in memory, within the same limit. Reading and writing may happen in different threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from lateen.console.series import codec
+from lateen.console.series.codec import Floats, Ints, Labels
+from lateen.console.series.disk import Disk
+from lateen.console.series.registry import Registry
+from lateen.console.series.tier import FRAMES, Block, Tier
+
+log = logging.getLogger("lateen.console.series")
+
+RESOLUTIONS = ((0, 600_000), (5_000, 3_600_000), (30_000, 86_400_000))
+"""(distance of samples, how long they are kept), both in milliseconds; 0: as they are scraped."""
+MAX_BYTES = 200 * 1024 * 1024
+MAX_KNOWN = 100_000
+"""Series that any block may have, also those that ended long ago."""
+MAX_DECODED = 64 * 1024 * 1024
+"""Bytes of blocks that are kept ready for the next query."""
+SUFFIX = ".block"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class TooMany(Exception):
+    """More samples than one question may take."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """``values[i, j]``: the series ``labels[i]`` at ``times[j]``; codec.GAP and codec.STALE as in blocks."""
+
+    labels: list[Labels]
+    times: Ints
+    values: Floats
+
+
+class Store:
+    def __init__(self, disk: Disk | None, max_bytes: int = MAX_BYTES, max_known: int = MAX_KNOWN) -> None:
+        """``disk``: where the files are; None keeps everything in memory."""
+        self._disk, self._max_bytes, self._max_known = disk, max_bytes, max_known
+        self.registry = Registry()
+        self.tiers = [Tier(step, keep, self.registry) for step, keep in RESOLUTIONS]
+        self._lock = threading.RLock()
+        self._decoded: OrderedDict[Block, Floats] = OrderedDict()
+        self.problem = ""
+        """Why something is lost or not on disk; empty if all is well."""
+        if disk is not None:
+            self._open(disk)
+
+    # --- writing ---------------------------------------------------------------------------------------------
+
+    def put(self, at_ms: int, ids: Ints, values: Floats) -> None:
+        """One frame: what was scraped at ``at_ms``, later than all before. ``ids`` are the registry's, each once."""
+        with self._lock:
+            if not len(ids) or at_ms <= self.tiers[0].newest:
+                return
+            for tier in self.tiers:
+                tier.offer(at_ms, ids, values)
+                if len(tier.head.times) >= FRAMES:
+                    self._seal(tier)
+            if not self.tiers[0].head.times:
+                self._trim(at_ms)
+
+    def flush(self) -> None:
+        """Everything to disk, as before the end."""
+        with self._lock:
+            for tier in self.tiers:
+                tier.settle()
+                if tier.head.times:
+                    self._seal(tier)
+
+    def _seal(self, tier: Tier) -> None:
+        ids, contents = tier.head.contents(tier.step_ms)
+        data = codec.encode(contents)
+        block = Block(contents.times, ids, len(data))
+        name = f"{tier.step_ms}-{block.start}-{block.end}{SUFFIX}"
+        if self._disk is not None and self._write(self._disk, name, data):
+            block.name = name
+        else:
+            block.data = data
+        tier.blocks.append(block)
+        tier.head = type(tier.head)(self.registry)  # the block takes over what the head held
+
+    def _write(self, disk: Disk, name: str, data: bytes) -> bool:
+        """Make room by the oldest files where the disk has none."""
+        while True:
+            try:
+                disk.write(name, data)
+            except OSError as e:
+                if e.errno in FULL and self._drop_oldest(on_disk=True):
+                    self._complain(f"{disk} is full; the oldest metrics are deleted to store new ones")
+                    continue
+                self._complain(f"metrics stay in memory, since {disk} cannot be written: {e.strerror or e}")
+                return False
+            return True
+
+    def _complain(self, problem: str) -> None:
+        if problem != self.problem:
+            log.warning(problem)
+        self.problem = problem
+
+    # --- forgetting ------------------------------------------------------------------------------------------
+
+    def _trim(self, now_ms: int) -> None:
+        for tier in self.tiers:
+            while tier.blocks and tier.blocks[0].end < now_ms - tier.keep_ms:
+                self._drop(tier)
+        while (self.size > self._max_bytes or len(self.registry) > self._max_known) and self._drop_oldest():
+            pass
+
+    def _drop_oldest(self, on_disk: bool = False) -> bool:
+        """Whether there was a block to drop."""
+        having = [t for t in self.tiers if t.blocks and (not on_disk or t.blocks[0].name)]
+        if not having:
+            return False
+        self._drop(min(having, key=lambda t: t.blocks[0].end))
+        return True
+
+    def _drop(self, tier: Tier) -> None:
+        block = tier.blocks.popleft()
+        self._decoded.pop(block, None)
+        self.registry.release(block.ids)
+        if self._disk is not None and block.name:
+            with contextlib.suppress(OSError):
+                self._disk.remove(block.name)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all blocks."""
+        return sum(b.size for t in self.tiers for b in t.blocks)
+
+    # --- the beginning ---------------------------------------------------------------------------------------
+
+    def _open(self, disk: Disk) -> None:
+        by_step = {t.step_ms: t for t in self.tiers}
+        try:
+            for name in disk.names():
+                if name.endswith(SUFFIX):
+                    self._load(disk, name, by_step)
+                elif name.endswith(".new"):
+                    disk.remove(name)
+        except OSError as e:
+            self._complain(f"not all metrics of {disk} can be read: {e.strerror or e}")
+        for tier in self.tiers:
+            tier.blocks = type(tier.blocks)(sorted(tier.blocks, key=lambda b: b.start))
+        for finer, coarser in pairwise(self.tiers):
+            self._catch_up(finer, coarser)
+
+    def _load(self, disk: Disk, name: str, by_step: dict[int, Tier]) -> None:
+        data = disk.read(name)
+        try:
+            contents = codec.decode(data)
+            tier = by_step[contents.step_ms]
+            codec.unpack(contents.packed, len(contents.labels), len(contents.times))
+        except (codec.Corrupt, KeyError) as e:
+            self._complain(f"{name} of {disk} is damaged and was deleted: {e}")
+            disk.remove(name)
+            return
+        numbers = np.array([self.registry.intern(labels) for labels in contents.labels], np.int64)
+        # Rows are in the order of the labels, ids have to ascend.
+        order = np.argsort(numbers)
+        if np.any(order != np.arange(len(order))):
+            values = codec.unpack(contents.packed, len(numbers), len(contents.times))[order]
+            labels = [contents.labels[i] for i in order.tolist()]
+            data = codec.encode(codec.Contents(contents.step_ms, contents.times, labels, codec.pack(values)))
+            numbers = numbers[order]
+            disk.write(name, data)
+        self.registry.hold(numbers)
+        tier.blocks.append(Block(contents.times, numbers, len(data), name))
+
+    def _catch_up(self, finer: Tier, coarser: Tier) -> None:
+        """What a process that was killed had not yet written of the coarser resolution is in the finer one."""
+        since = coarser.newest
+        for block in list(finer.blocks):
+            if block.end <= since:
+                continue
+            values = self._values(block)
+            for column in np.flatnonzero(block.times > since).tolist():
+                there = np.flatnonzero(~codec.absent(values[:, column]))
+                coarser.offer(int(block.times[column]), block.ids[there], values[there, column])
+                if len(coarser.head.times) >= FRAMES:
+                    self._seal(coarser)
+
+    # --- reading ---------------------------------------------------------------------------------------------
+
+    def select(self, ids: Ints, start_ms: int, end_ms: int, step_ms: int, most: int) -> Selection:
+        """The samples of series from ``start_ms`` to ``end_ms``, both included, of the coarsest resolution that has one
+        in ``step_ms``; older ones only come coarser, and the newest only finer. Raises TooMany beyond ``most``."""
+        with self._lock:
+            labels = [self.registry.labels(i) for i in ids.tolist()]
+            parts: list[tuple[Ints, Block | Floats]] = []  # (indices, block) or (times, values)
+            for tier, since, until in self._cover(start_ms, end_ms, step_ms):
+                for block in tier.blocks:
+                    if block.end >= since and block.start <= until:
+                        parts.append((_between(block.times, since, until), block))
+                head = np.array(tier.head.times, np.int64)
+                if len(inside := _between(head, since, until)):
+                    parts.append((head[inside], tier.head.read(ids)[:, inside]))
+            total = sum(len(p[0]) for p in parts)
+        if total * max(len(ids), 1) > most:
+            raise TooMany
+        times, values = np.empty(total, np.int64), codec.gaps(len(ids), total)
+        at = 0
+        for inside, what in parts:
+            to = at + len(inside)
+            if isinstance(what, Block):
+                times[at:to] = what.times[inside]
+                self._gather(what, ids, inside, values[:, at:to])
+            else:
+                times[at:to], values[:, at:to] = inside, what
+            at = to
+        return Selection(labels, times, values)
+
+    def _cover(self, start_ms: int, end_ms: int, step_ms: int) -> list[tuple[Tier, int, int]]:
+        """(tier, from, to), in the order of time, without overlaps."""
+        base = max(i for i, t in enumerate(self.tiers) if t.step_ms <= max(step_ms, 0))
+        out = []
+        until = end_ms
+        for index, tier in enumerate(self.tiers):  # the finest first: it has what the next one does not have yet
+            coarser = self.tiers[index + 1 :]
+            if index < base:
+                since = max([start_ms, *(t.newest + 1 for t in self.tiers[index + 1 : base + 1] if t.newest)])
+            else:
+                since = max(start_ms, tier.oldest) if any(t.oldest < tier.oldest for t in coarser) else start_ms
+            if since <= until:
+                out.append((tier, since, until))
+                until = since - 1
+        return out[::-1]
+
+    def _gather(self, block: Block, ids: Ints, columns: Ints, into: Floats) -> None:
+        places = np.minimum(np.searchsorted(block.ids, ids), len(block.ids) - 1)
+        there = block.ids[places] == ids
+        if there.any():
+            values = self._values(block)
+            span = slice(int(columns[0]), int(columns[-1]) + 1)
+            into[there] = values[places[there], span]
+
+    def _values(self, block: Block) -> Floats:
+        """Empty of samples where the file was dropped, or damaged, in the meantime."""
+        with self._lock:
+            found = self._decoded.get(block)
+            if found is not None:
+                self._decoded.move_to_end(block)
+                return found
+        shape = len(block.ids), len(block.times)
+        try:
+            data = self._disk.read(block.name) if self._disk is not None and block.name else block.data
+            found = codec.unpack(codec.payload(data), *shape)
+        except (OSError, codec.Corrupt) as e:
+            if not isinstance(e, FileNotFoundError):
+                self._complain(f"{block.name} cannot be read: {e}")
+            return codec.gaps(*shape)
+        with self._lock:
+            self._decoded[block] = found
+            while sum(v.nbytes for v in self._decoded.values()) > MAX_DECODED and len(self._decoded) > 1:
+                self._decoded.popitem(last=False)
+        return found
+
+    def present(self, start_ms: int, end_ms: int) -> Ints:
+        """The series that blocks and heads of this time have."""
+        with self._lock:
+            found = [b.ids for t in self.tiers for b in t.blocks if b.end >= start_ms and b.start <= end_ms]
+            for head in (t.head for t in self.tiers):
+                if head.times and head.times[-1] >= start_ms and head.times[0] <= end_ms:
+                    found.append(np.array(head.ids, np.int64))
+        return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
+
+
+def _between(times: Ints, since: int, until: int) -> Ints:
+    """Indices of the times in a range."""
+    return np.arange(np.searchsorted(times, since, "left"), np.searchsorted(times, until, "right"))

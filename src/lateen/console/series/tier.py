@@ -1,0 +1,126 @@
+"""One resolution of the store: sealed blocks, oldest first, and the head, which grows."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lateen.console.series.codec import GAP_BITS, Contents, Floats, Ints, Labels, absent, gaps, pack
+from lateen.console.series.registry import Registry
+
+FRAMES = 60
+"""The samples of a series in one block."""
+
+
+@dataclass(eq=False)
+class Block:
+    """``ids`` are ascending. ``name``: of its file; it is empty where the disk had no room, and ``data`` has it."""
+
+    times: Ints
+    ids: Ints
+    size: int
+    name: str = ""
+    data: bytes = b""
+
+    @property
+    def start(self) -> int:
+        return int(self.times[0])
+
+    @property
+    def end(self) -> int:
+        return int(self.times[-1])
+
+
+class Head:
+    """Frames that are not sealed yet: a row a series, a column a frame."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._rows = np.full(0, -1, np.int64)
+        self._values = gaps(0, FRAMES)
+        self.times: list[int] = []
+        self.ids: list[int] = []
+
+    def put(self, at_ms: int, ids: Ints, values: Floats) -> None:
+        if self._registry.size > len(self._rows):
+            more = np.full(self._registry.size + 1024 - len(self._rows), -1, np.int64)
+            self._rows = np.concatenate([self._rows, more])
+        rows = self._rows[ids]
+        new = ids[rows < 0]
+        if len(new):
+            self._rows[new] = np.arange(len(self.ids), len(self.ids) + len(new))
+            self.ids += new.tolist()
+            self._registry.hold(new)
+            rows = self._rows[ids]
+            if len(self.ids) > len(self._values):
+                self._values = np.concatenate([self._values, gaps(len(self.ids) + 256 - len(self._values), FRAMES)])
+        self._values[rows, len(self.times)] = values
+        self.times.append(at_ms)
+
+    def read(self, ids: Ints) -> Floats:
+        """The values of these series, gaps where it has none."""
+        out = gaps(len(ids), len(self.times))
+        inside = np.flatnonzero(ids < len(self._rows))
+        rows = self._rows[ids[inside]]
+        out[inside[rows >= 0]] = self._values[rows[rows >= 0], : len(self.times)]
+        return out
+
+    def contents(self, step_ms: int) -> tuple[Ints, Contents]:
+        ids = np.array(sorted(self.ids), np.int64)
+        values = self._values[self._rows[ids], : len(self.times)]
+        labels: list[Labels] = [self._registry.labels(i) for i in ids.tolist()]
+        return ids, Contents(step_ms, np.array(self.times, np.int64), labels, pack(values))
+
+
+@dataclass
+class Tier:
+    """Samples at least ``step_ms`` apart, for ``keep_ms``."""
+
+    step_ms: int
+    keep_ms: int
+    registry: Registry
+    blocks: deque[Block] = field(default_factory=deque)
+    head: Head = field(init=False)
+    _pending: Floats = field(init=False)
+    _last: int = 0
+
+    def __post_init__(self) -> None:
+        self.head = Head(self.registry)
+        self._pending = gaps(1, 0)[0]
+
+    def offer(self, at_ms: int, ids: Ints, values: Floats) -> None:
+        """A frame of the next finer resolution. Of those in one step the last sample of each series is kept, under the
+        time of the last frame."""
+        if self.step_ms <= 0:
+            self.head.put(at_ms, ids, values)
+            return
+        if self._last and at_ms // self.step_ms != self._last // self.step_ms:
+            self.settle()
+        if self.registry.size > len(self._pending):
+            self._pending = np.concatenate([self._pending, gaps(1, self.registry.size + 1024 - len(self._pending))[0]])
+        self._pending[ids] = values
+        self._last = at_ms
+
+    def settle(self) -> None:
+        """What is pending becomes a frame."""
+        there = np.flatnonzero(~absent(self._pending))
+        if self._last and len(there):
+            self.head.put(self._last, there, self._pending[there])
+            self._pending.view(np.int64).fill(GAP_BITS)
+        self._last = 0
+
+    @property
+    def newest(self) -> int:
+        """The time of the last frame; 0 where there is none."""
+        if self.head.times:
+            return self.head.times[-1]
+        return self.blocks[-1].end if self.blocks else 0
+
+    @property
+    def oldest(self) -> int:
+        """The time of the first frame; beyond all times where there is none."""
+        if self.blocks:
+            return self.blocks[0].start
+        return self.head.times[0] if self.head.times else 1 << 62

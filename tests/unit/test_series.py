@@ -1,0 +1,240 @@
+"""The store of time series: what is kept, for how long, and what a full or damaged disk costs."""
+
+import errno
+
+import numpy as np
+import pytest
+
+from lateen.console.series import codec, store
+from lateen.console.series.disk import Disk
+from lateen.console.series.intake import Intake, Look
+from lateen.console.series.scrape import labels_of, samples
+from lateen.console.series.store import Store, TooMany
+
+START = 1_700_000_000_000
+HOUR = 3_600_000
+
+
+def series(name="requests", **labels):
+    return {"__name__": name, **labels}
+
+
+def fill(to, seconds, every=1, since=START, names=("a",)):
+    """``requests`` of each name counts the milliseconds since START."""
+    for at in range(since, since + seconds * 1000, every * 1000):
+        ids = np.array([to.registry.intern(series(of=n)) for n in names], np.int64)
+        to.put(at, ids, np.full(len(ids), float(at - START)))
+
+
+def read(of, start, end, step_ms=0, name="a"):
+    """{time: value} of one series."""
+    number = of.registry.find(series(of=name))
+    if number is None:
+        return {}
+    found = of.select(np.array([number]), start, end, step_ms, 10**9)
+    there = ~(codec.absent(found.values[0]) | codec.stale(found.values[0]))
+    return dict(zip(found.times[there].tolist(), found.values[0][there].tolist(), strict=True))
+
+
+def test_recent_minutes_are_there_second_by_second_and_older_ones_in_coarser_steps():
+    s = Store(None)
+    fill(s, 3 * 3600)
+    end = START + 3 * HOUR - 1000
+    last = read(s, end - 600_000, end)
+    assert list(last) == list(range(end - 600_000, end + 1, 1000))
+    everything = read(s, START, end)
+    assert all(value == at - START for at, value in everything.items())
+    distances = np.diff(list(everything))
+    assert set(distances.tolist()) <= {1000, 4000, 5000, 29_000, 30_000, *range(1000, 30_000, 1000)}
+    assert len([d for d in distances if d >= 25_000]) >= 220, "two hours in steps of 30 s"
+    assert max(distances) <= 30_000
+
+
+def test_a_question_with_a_long_step_reads_few_samples_and_still_the_latest():
+    s = Store(None)
+    fill(s, 3600)
+    end = START + HOUR - 1000
+    found = read(s, START, end, step_ms=15_000)
+    assert max(found) == end
+    assert len(found) < 740
+    with pytest.raises(TooMany):
+        s.select(np.array([0]), START, end, 0, 100)
+
+
+def test_a_restart_loses_nothing(tmp_path):
+    before = Store(Disk(tmp_path))
+    fill(before, 2000, names=("b", "a"))
+    before.flush()
+    after = Store(Disk(tmp_path))
+    end = START + 2_000_000
+    assert read(after, START, end) == read(before, START, end)
+    assert read(after, START, end, name="b") == read(before, START, end, name="b")
+    fill(after, 60, since=end, names=("a",))
+    assert read(after, end, end + 60_000)[end + 59_000] == 2_059_000
+
+
+def test_a_process_that_is_killed_loses_a_minute_at_most(tmp_path):
+    fill(Store(Disk(tmp_path)), 2000)
+    after = Store(Disk(tmp_path))
+    found = read(after, START, START + 2_000_000)
+    assert max(found) >= START + 1_935_000
+    coarse = read(after, START, START + 2_000_000, step_ms=30_000)
+    assert len([t for t in coarse if t < START + 1_900_000]) >= 60
+
+
+def test_after_a_day_samples_are_gone_and_series_without_samples_too(tmp_path):
+    s = Store(Disk(tmp_path))
+    fill(s, 600, every=5, names=("ended",))
+    fill(s, 25 * 3600, every=30, since=START + 600_000)
+    assert s.registry.find(series(of="ended")) is None
+    assert len(s.registry) == 1
+    now = START + 25 * HOUR + 600_000
+    assert min(read(s, START, now)) >= now - 24 * HOUR - 31 * 60_000
+    assert len(list(tmp_path.iterdir())) < 120
+
+
+def test_the_size_on_disk_has_a_limit(tmp_path):
+    s = Store(Disk(tmp_path), max_bytes=20_000)
+    fill(s, 4 * 3600)
+    assert s.size <= 20_000
+    assert sum(p.stat().st_size for p in tmp_path.iterdir()) == s.size
+    end = START + 4 * HOUR - 1000
+    assert max(read(s, START, end)) == end
+
+
+def test_so_has_the_number_of_series_ever_seen():
+    s = Store(None, max_known=500)
+    for i in range(1000):
+        fill(s, 60, since=START + i * 60_000, names=(str(i),))
+    assert len(s.registry) <= 500
+    assert read(s, START, START + 10**9, name="999")
+
+
+class Small(Disk):
+    """A disk that has room for a few bytes only."""
+
+    room = 0
+
+    def write(self, name, data):
+        used = sum(p.stat().st_size for p in self.folder.iterdir())
+        if used + len(data) > self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().write(name, data)
+
+
+def test_a_full_disk_costs_the_oldest_data_nothing_else_and_says_so(tmp_path):
+    disk = Small(tmp_path)
+    disk.room = 8_000
+    s = Store(disk)
+    fill(s, 3 * 3600)
+    end = START + 3 * HOUR - 1000
+    assert "is full; the oldest metrics are deleted" in s.problem
+    found = read(s, START, end)
+    assert max(found) == end
+    assert max(np.diff(list(found))) <= 30_000
+    assert min(found) > START
+
+
+def test_without_any_disk_metrics_stay_in_memory_within_the_same_limit(tmp_path):
+    s = Store(Small(tmp_path), max_bytes=20_000)
+    fill(s, 2 * 3600)
+    assert "metrics stay in memory" in s.problem
+    assert s.size <= 20_000
+    end = START + 2 * HOUR - 1000
+    assert max(read(s, START, end)) == end
+
+
+@pytest.mark.parametrize("harm", ["cut", "flipped", "other"])
+def test_a_damaged_file_is_deleted_and_named_and_the_others_are_read(tmp_path, harm):
+    before = Store(Disk(tmp_path))
+    fill(before, 1200)
+    before.flush()
+    file = min(tmp_path.glob("0-*.block"))
+    data = file.read_bytes()
+    bad = {"cut": data[:-7], "flipped": data[:60] + bytes([data[60] ^ 1]) + data[61:], "other": b"hello"}
+    file.write_bytes(bad[harm])
+    after = Store(Disk(tmp_path))
+    assert file.name in after.problem
+    assert not file.exists()
+    assert max(read(after, START, START + HOUR)) == START + 1_199_000
+
+
+def test_a_measured_nan_is_neither_a_gap_nor_an_end():
+    values = codec.gaps(1, 3)
+    values[0, 0] = np.nan
+    values[0, 1] = codec.marker(codec.STALE_BITS)
+    back = codec.unpack(codec.pack(values), 1, 3)
+    assert codec.absent(back).tolist() == [[False, False, True]]
+    assert codec.stale(back).tolist() == [[False, True, False]]
+    assert np.isnan(back[0, 0])
+
+
+def test_a_day_of_ten_thousand_changing_series_fits_into_the_limit():
+    """Counters that grow irregularly take less than five bytes a sample; most do not change most of the time."""
+    rng = np.random.default_rng(1)
+    values = np.cumsum(rng.integers(0, 9, (10_000, 60)) * (rng.random((10_000, 1)) < 0.3), axis=1).astype(float)
+    assert len(codec.pack(values)) / values.size < 1.6
+
+
+# --- scraping ---------------------------------------------------------------------------------------------------------
+
+TARGET = {"job": "kubernetes-pods", "instance": "10.0.0.1:15020", "namespace": "shop", "pod": "web-1", "app": "web"}
+
+
+def look(text, whole=True, problem="", **labels):
+    return Look({**TARGET, **labels}, "http://x", samples(text), whole, 0.01, problem)
+
+
+def test_labels_of_the_target_are_added_and_a_label_of_the_same_name_is_kept_as_exported():
+    labels = labels_of(b'hits{app="cart",path="a\\"b\\n",empty=""}', TARGET)
+    assert labels == {"__name__": "hits", "exported_app": "cart", "path": 'a"b\n', **TARGET}
+
+
+def test_a_series_that_is_no_longer_reported_has_ended():
+    intake, key = Intake(None), ("shop", "web-1", "u")
+    intake.frame(1000, {key: look(b"a 1\nb 2\n")}, {key})
+    intake.frame(1005, {key: look(b"a 1\n")}, {key})
+    chosen = np.array([intake.store.registry.find({"__name__": n, **TARGET}) for n in "ab"])
+    values = intake.store.select(chosen, 0, 2_000_000, 0, 10**6).values
+    assert codec.stale(values).tolist() == [[False, False], [False, True]]
+
+
+def test_what_was_not_asked_for_has_not_ended():
+    intake, key = Intake(None), ("shop", "web-1", "u")
+    intake.frame(1000, {key: look(b"a 1\nb 2\n")}, {key})
+    intake.frame(1001, {key: look(b"a 1\n", whole=False)}, {key})
+    number = intake.store.registry.find({"__name__": "b", **TARGET})
+    assert codec.absent(intake.store.select(np.array([number]), 0, 2_000_000, 0, 10**6).values).tolist() == [
+        [False, True]
+    ]
+
+
+def test_a_target_that_does_not_answer_is_down_and_one_that_is_gone_has_ended():
+    intake, key = Intake(None), ("shop", "web-1", "u")
+    intake.frame(1000, {key: look(b"a 1\n")}, {key})
+    intake.frame(1005, {key: look(b"", problem="timeout")}, {key})
+    assert intake.targets()[0]["health"] == "down"
+    intake.frame(1010, {}, set())
+    numbers = np.array([intake.store.registry.find({"__name__": n, **TARGET}) for n in ("up", "a")])
+    values = intake.store.select(numbers, 0, 2_000_000, 0, 10**6).values
+    assert values[0, :2].tolist() == [1.0, 0.0]
+    assert codec.stale(values).tolist() == [[False, False, True], [False, True, False]]
+    assert intake.targets() == []
+
+
+def test_too_many_series_are_dropped_and_their_target_is_named():
+    intake, key = Intake(None, max_active=50), ("shop", "web-1", "u")
+    text = b"".join(b'a{i="%d"} 1\n' % i for i in range(200))
+    intake.frame(1000, {key: look(text)}, {key})
+    intake.frame(1005, {key: look(text)}, {key})
+    assert len(intake.store.registry) <= 50
+    assert intake.dropped == {"shop/web-1"}
+
+
+def test_a_last_line_that_was_cut_off_does_not_count():
+    assert samples(b"a 12\nb 34") == [(b"a", 12.0)]
+
+
+def test_the_limits_are_those_of_the_documentation():
+    assert store.MAX_BYTES == 200 * 1024 * 1024
+    assert store.RESOLUTIONS[-1][1] == 24 * HOUR
