@@ -12,6 +12,7 @@ from lateen.api.reading import HOST_PORTS
 from lateen.console import health
 from lateen.console.graph import Graph
 from lateen.console.metrics import Added, Target
+from lateen.console.series.scrape import samples
 from lateen.console.shapes import History, Mesh, Namespace, Pod
 
 FOLDER = Path(__file__).parents[1] / "console" / "fixtures"
@@ -119,7 +120,7 @@ def namespaces() -> list[Namespace]:
 
 def answers() -> dict[str, object]:
     added: Added = {}
-    Target(fresh=True).read(metrics(), added)
+    Target(fresh=True).read(samples(metrics()), added)
     graph = Graph().build(added, WINDOW_S)
     graph["proxies"] = 8
     for edge in graph["edges"]:

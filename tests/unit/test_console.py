@@ -16,6 +16,7 @@ from lateen.console.graph import Graph
 from lateen.console.graph import health as traffic
 from lateen.console.metrics import Target, quantile
 from lateen.console.pages import sources
+from lateen.console.series.scrape import samples
 from lateen.kit import yamldoc
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +38,7 @@ def line(reporter="source", source="web", target="cart", version="v1", code=200,
 def added(*texts, fresh=True):
     target, out = Target(fresh=fresh), {}
     for text in texts:
-        target.read(text, out)
+        target.read(samples(text), out, text.endswith(b"\n"))
     return out
 
 
@@ -135,8 +136,8 @@ def test_a_last_line_that_was_cut_off_does_not_count():
 
 def test_series_that_disappear_are_dropped():
     target = Target(fresh=True)
-    target.read(line(source="a") + line(source="b"), {})
-    target.read(line(source="b"), {})
+    target.read(samples(line(source="a") + line(source="b")), {})
+    target.read(samples(line(source="b")), {})
     assert len(target._last) == len(target._known) == 1
 
 

@@ -14,6 +14,7 @@ from lateen.wire import ports
 METRIC = re.compile(rb"^(# (?:TYPE|HELP) )?envoy_istio_", re.MULTILINE)
 ABSENT = re.compile(rb'(?<!response_flags)(?<!grpc_response_status)="-?"(?=[,}])')
 """A request that reached no endpoint has no destination: Istio writes "unknown", Envoy leaves it empty."""
+_STANDARD = "/stats/prometheus?usedonly&filter=%5Eistio%5C."
 _GRAPH = "/stats/prometheus?usedonly&filter=%5Eistio%5C.%28requests_total%7Ctcp_%7Crequest_duration%29"
 
 
@@ -34,6 +35,10 @@ class Metrics:
         )
         parts += await asyncio.gather(*(_get("127.0.0.1", port, path) for port, path in self._options.scrape_targets))
         return b"\n".join(p.rstrip(b"\n") for p in parts if p) + b"\n"
+
+    async def standard(self) -> bytes:
+        """Istio's own metrics, without Envoy's and the application's."""
+        return istio_names(await _get("127.0.0.1", ports.ADMIN, _STANDARD))
 
     async def graph(self) -> bytes:
         """Only the metrics that edges of the graph are made of: cheap enough to be read every second."""

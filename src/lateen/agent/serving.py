@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from urllib.parse import parse_qs
 
 from lateen.agent.metrics import Metrics
 from lateen.agent.probing import Prober
@@ -37,7 +38,9 @@ class Server:
             case (_, _) if path.startswith(("/app-health/", "/app-lifecycle/")):
                 return await self._prober.handle(path, request.headers)
             case ("GET", "/stats/prometheus" | "/metrics"):
-                body = await self._metrics.graph() if "only=istio" in request.path else await self._metrics.all()
+                only = parse_qs(request.path.partition("?")[2]).get("only", [""])[0]
+                asked = {"istio": self._metrics.graph, "standard": self._metrics.standard}.get(only, self._metrics.all)
+                body = await asked()
                 return http.Response(200, body, {"content-type": "text/plain; version=0.0.4"})
             case ("POST", "/drain"):
                 await self._drain()

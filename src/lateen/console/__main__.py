@@ -1,16 +1,17 @@
-"""``python -m lateen.console collector [PORT]`` and ``python -m lateen.console server [PORT] [COLLECTOR]``."""
+"""``python -m lateen.console collector [PORT] [FOLDER]`` and ``python -m lateen.console server [PORT] [COLLECTOR]``."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 import sys
+from pathlib import Path
 
 from lateen.kit import log
 from lateen.kube.kubeconfig import ConfigError, in_cluster
 
 
-async def _until_stopped(kind: str, port: int, collector_url: str) -> None:
+async def _until_stopped(kind: str, port: int, more: str | None) -> None:
     me = asyncio.current_task()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, lambda: me.cancel() if me else None)
@@ -18,23 +19,22 @@ async def _until_stopped(kind: str, port: int, collector_url: str) -> None:
         if kind == "collector":
             from lateen.console import collector
 
-            await collector.serve(client, port)
+            await collector.serve(client, port, Path(more) if more else None)
         else:
             from lateen.console import server
 
-            await server.serve(client, port, collector_url)
+            await server.serve(client, port, more or "http://prometheus.istio-system:9090")
 
 
 def main() -> None:
     log.setup()
     kind, *rest = sys.argv[1:] or [""]
     if kind not in ("collector", "server"):
-        print("usage: python -m lateen.console collector [PORT] | server [PORT] [COLLECTOR]", file=sys.stderr)
+        print("usage: python -m lateen.console collector [PORT] [FOLDER] | server [PORT] [COLLECTOR]", file=sys.stderr)
         sys.exit(64)
     port = int(rest[0]) if rest else 9090 if kind == "collector" else 20001
-    url = rest[1] if len(rest) > 1 else "http://prometheus.istio-system:9090"
     try:
-        asyncio.run(_until_stopped(kind, port, url))
+        asyncio.run(_until_stopped(kind, port, rest[1] if len(rest) > 1 else None))
     except asyncio.CancelledError:
         sys.exit(0)
     except ConfigError as e:

@@ -1,4 +1,4 @@
-"""Reads every proxy's metrics at an interval and keeps the increments for 15 minutes."""
+"""Reads every proxy's metrics at an interval: into the store, and as increments of 15 minutes for the graph."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import asyncio
 import logging
 import time
 from collections import deque
+from pathlib import Path
 
 import aiohttp
 from aiohttp import web
 
 from lateen.api import kinds
-from lateen.api.reading import has_proxy
-from lateen.console import shapes
+from lateen.console import scraping, shapes
 from lateen.console.graph import KINDS, Graph, health
 from lateen.console.metrics import Added, Target
-from lateen.kit import bodies, jsons, tasks
+from lateen.console.prometheus import Api
+from lateen.console.series.intake import Intake, Key, Look
+from lateen.console.series.scrape import Meta
+from lateen.kit import jsons, tasks
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client
 from lateen.kube.informer import Informer
@@ -28,20 +31,22 @@ SHARE = 0.25
 """The share of time that reading may take; beyond it, the interval grows."""
 KEEP_S = 900.0
 TIMEOUT_S = 3.0
-MAX_TEXT = 32 * 1024 * 1024
+WHOLE_S = 5.0
+"""How often all metrics are read; those of the graph every time."""
 AT_ONCE = 16
-"""Proxies that are read concurrently; together with MAX_TEXT it bounds memory."""
+"""Proxies that are read concurrently; together with scraping.MAX_TEXT it bounds memory."""
 POINTS = 60
 
 
 class Collector:
-    def __init__(self, client: Client, port: int = ports.MERGED_METRICS) -> None:
-        """``port``: where agents serve their proxies' metrics."""
+    def __init__(self, client: Client, folder: Path | None = None, port: int = ports.MERGED_METRICS) -> None:
+        """``folder``: where the store's files are. ``port``: where agents serve their proxies' metrics."""
         self._port = port
+        self.intake = Intake(folder)
         self.pods = Informer(client, kinds.POD)
-        self._targets: dict[tuple[str, str, str], Target] = {}
+        self._targets: dict[Key, Target] = {}
         self._rounds: deque[tuple[float, Added]] = deque()
-        self._started = time.time()
+        self._started, self._whole_at = time.time(), 0.0
         self._session: aiohttp.ClientSession | None = None
         self.failures: dict[str, str] = {}
         self.interval = INTERVAL_S
@@ -60,49 +65,44 @@ class Collector:
                 await asyncio.sleep(max(0.0, self.interval - took))
 
     async def look(self) -> None:
-        """Read every running proxy once."""
-        wanted: dict[tuple[str, str, str], Json] = {}
-        for pod in self.pods.objects.values():
-            if dig(pod, "status", "phase") == "Running" and dig(pod, "status", "podIP") and has_proxy(pod):
-                meta = pod["metadata"]
-                wanted[meta["namespace"], meta["name"], str(meta.get("uid"))] = pod
-        for gone in self._targets.keys() - wanted.keys():
+        """Read every running proxy once, and everything else once in a while."""
+        now = time.time()
+        whole = now // WHOLE_S != self._whole_at // WHOLE_S
+        self._whole_at = now
+        found = scraping.processes(list(self.pods.objects.values()), self._port)
+        wanted = {key: p for key, p in found.items() if whole or p.quick}
+        for gone in self._targets.keys() - found.keys():
             del self._targets[gone]
             self.failures.pop(f"{gone[0]}/{gone[1]}", None)
         gate = asyncio.Semaphore(AT_ONCE)
-        added: Added = {}
+        meta: dict[str, Meta] = {}
+        session = self._session
+        assert session is not None
 
-        async def one(key: tuple[str, str, str], pod: Json) -> None:
+        async def one(key: Key, process: scraping.Process) -> tuple[Key, Look]:
             async with gate:
-                text = await self._fetch(pod)
-            if text is not None:
+                return key, await scraping.read(session, process, whole, meta)
+
+        looks = dict(await asyncio.gather(*(one(k, p) for k, p in wanted.items())))
+        added: Added = {}
+        for key, look in looks.items():
+            process = found[key]
+            if look.problem:
+                self.failures[process.name] = look.problem
+                continue
+            self.failures.pop(process.name, None)
+            if process.quick:
                 target = self._targets.get(key)
                 if target is None:
-                    target = self._targets[key] = Target(fresh=_began(pod) > self._started)
-                target.read(text, added)
-
-        await asyncio.gather(*(one(k, p) for k, p in wanted.items()))
-        now = time.time()
+                    target = self._targets[key] = Target(fresh=_began(process.pod) > self._started)
+                target.read(look.pairs, added, look.complete)
+        self.intake.frame(now, looks, found.keys())
+        self.intake.described(meta)
         self._rounds.append((now, added))
         while self._rounds and self._rounds[0][0] < now - KEEP_S:
             self._rounds.popleft()
         async with self.looked:
             self.looked.notify_all()
-
-    async def _fetch(self, pod: Json) -> bytes | None:
-        assert self._session is not None
-        name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
-        url = f"http://{pod['status']['podIP']}:{self._port}/stats/prometheus?only=istio"
-        try:
-            async with self._session.get(url) as answer:
-                if answer.status != 200:
-                    raise aiohttp.ClientError(f"HTTP {answer.status}")
-                text = await bodies.whole(answer.content.iter_any(), MAX_TEXT)
-        except (aiohttp.ClientError, TimeoutError, OSError, bodies.TooLong) as e:
-            self.failures[name] = str(e) or "timeout"
-            return None
-        self.failures.pop(name, None)
-        return text
 
     def added(self, window_s: float) -> Added:
         """What was counted in the last ``window_s`` seconds."""
@@ -182,8 +182,17 @@ class Collector:
         return web.Response(body=jsons.dumps(found), content_type="application/json")
 
     async def _page(self, _: web.Request) -> web.Response:
+        store = self.intake.store
         rows = [f"{ns}/{name}" for ns, name, _ in sorted(self._targets)]
-        lines = [f"collector: {len(rows)} proxies, every {self.interval:.1f} s", "", *rows]
+        lines = [
+            f"collector: {len(rows)} proxies, every {self.interval:.1f} s",
+            f"store: {len(store.registry)} series, {store.size / 1e6:.1f} MB in blocks",
+            *([f"store: {store.problem}"] if store.problem else []),
+            *(f"{name}: some series are dropped, since there are too many" for name in sorted(self.intake.dropped)),
+            "PromQL: /api/v1/query?query=sum(rate(istio_requests_total[1m])) by (destination_service_name)",
+            "",
+            *rows,
+        ]
         lines += ["", *(f"{name}: {why}" for name, why in sorted(self.failures.items()))]
         return web.Response(text="\n".join(lines) + "\n")
 
@@ -217,15 +226,19 @@ def _began(pod: Json) -> float:
         return 0.0
 
 
-async def serve(client: Client, port: int) -> None:
-    """Never returns."""
-    collector = Collector(client)
+async def serve(client: Client, port: int, folder: Path | None = None) -> None:
+    """Until it is cancelled; then what is in memory goes to ``folder``."""
+    collector = Collector(client, folder)
     tasks.spawn(collector.pods.run(), "informer pods")
     looking = tasks.spawn(collector.run(), "looking")
     app = web.Application()
     app.add_routes(collector.routes())
+    app.add_routes(Api(collector.intake.store, collector.intake).routes())
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "0.0.0.0", port).start()
     log.info("collecting; port %d", port)
-    await looking
+    try:
+        await looking
+    finally:
+        collector.intake.store.flush()

@@ -7,8 +7,11 @@ long as the series exists.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from lateen.console.series.scrape import Pair
 
 _LABEL = re.compile(rb'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 UNKNOWN = "unknown"
@@ -94,33 +97,26 @@ class Target:
     _known: dict[bytes, Sample | None] = field(default_factory=dict)
     _seen: bool = False
 
-    def read(self, text: bytes, into: Added) -> None:
+    def read(self, pairs: Iterable[Pair], into: Added, complete: bool = True) -> None:
         """Add what was counted since the last text; a counter that fell was reset, a series that is gone is forgotten.
 
-        An incomplete last line was cut off: its number may lack digits, so it does not count, and series that are
-        missing may still exist.
+        Of a text that is not ``complete``, series that are missing may still exist.
         """
         counted = self._seen or self.fresh
         now: dict[bytes, float] = {}
         known: dict[bytes, Sample | None] = {}
-        for line in text.split(b"\n")[:-1]:
-            if not line.startswith(b"istio_"):
+        for key, value in pairs:
+            if not key.startswith(b"istio_"):
                 continue
-            key, _, raw = line.rpartition(b" ")
             sample = known[key] = self._known[key] if key in self._known else meaning(key)
             if sample is None:
-                continue
-            try:
-                value = float(raw)
-            except ValueError:
                 continue
             before = self._last.get(key, 0.0)
             now[key] = value
             delta = value - before if value >= before else value
             if delta and counted:
                 into[sample] = into.get(sample, 0.0) + delta
-        whole = text.endswith(b"\n")
-        self._last, self._known = (now, known) if whole else (self._last | now, self._known | known)
+        self._last, self._known = (now, known) if complete else (self._last | now, self._known | known)
         self._seen = True
 
 

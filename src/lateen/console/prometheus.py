@@ -1,0 +1,332 @@
+"""Prometheus' HTTP API over the store, for Grafana, Kiali, promtool and scripts.
+
+https://prometheus.io/docs/prometheus/latest/querying/api/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+
+import numpy as np
+import promql_parser as ast
+from aiohttp import web
+
+from lateen import __version__
+from lateen.console.promql import parsing
+from lateen.console.promql.engine import LOOKBACK_MS, Engine, Steps, find
+from lateen.console.promql.functions import text
+from lateen.console.promql.values import QueryError, Value, Vector, failed, refused
+from lateen.console.promql.windows import Windows
+from lateen.console.series.intake import Intake
+from lateen.console.series.store import Store
+from lateen.kit import jsons
+from lateen.kit.jsons import Json
+
+FOLLOWS = "3.0.0"
+"""The Prometheus whose API and language this is; clients choose by it what to ask for."""
+TIMEOUT_S, LONGEST_TIMEOUT_S = 30.0, 120.0
+MAX_POINTS = 11_000
+"""Of one series in an answer, as in Prometheus."""
+MAX_VALUES = 1_000_000
+"""Of all series in an answer."""
+MAX_SERIES = 20_000
+"""In an answer without values."""
+AT_ONCE, WAITING = 2, 64
+STATUS = {"bad_data": 400, "not_found": 404, "execution": 422, "timeout": 503, "unavailable": 503, "internal": 500}
+
+Handler = Callable[["Api", "Asked"], Awaitable[Json | list[Json] | list[str]]]
+
+
+class Asked:
+    """The parameters of a request, of its URL and its form."""
+
+    def __init__(self, pairs: list[tuple[str, str]], path: dict[str, str], now: float) -> None:
+        self._pairs, self.path, self.now = pairs, path, now
+
+    def all(self, name: str) -> list[str]:
+        return [v for k, v in self._pairs if k == name]
+
+    def get(self, name: str) -> str:
+        return next(iter(self.all(name)), "")
+
+    def time_ms(self, name: str, default: float | None = None) -> int:
+        """Seconds since 1970 or RFC 3339. Raises QueryError."""
+        given = self.get(name)
+        if not given and default is not None:
+            return round(default * 1000)
+        try:
+            seconds = float(given)
+        except ValueError:
+            try:
+                moment = datetime.fromisoformat(given)
+                seconds = moment.timestamp() if moment.tzinfo else float("nan")
+            except ValueError:
+                seconds = float("nan")
+        if not abs(seconds) < 1e11:
+            raise refused(f'invalid parameter "{name}": cannot parse "{given}" to a valid timestamp')
+        return round(seconds * 1000)
+
+    def duration_ms(self, name: str, default: float | None = None) -> int:
+        """Raises QueryError."""
+        given = self.get(name)
+        if not given and default is not None:
+            return round(default * 1000)
+        try:
+            return parsing.duration_ms(given)
+        except QueryError:
+            raise refused(f'invalid parameter "{name}": cannot parse "{given}" to a valid duration') from None
+
+    def limit(self) -> int:
+        given = self.get("limit") or "0"
+        if not given.isdigit():
+            raise refused(f'invalid parameter "limit": "{given}" is not a number')
+        return int(given) or 1 << 60
+
+
+class Api:
+    def __init__(self, store: Store, intake: Intake) -> None:
+        self._store, self._intake = store, intake
+        self._started = time.time()
+        self._gate, self._waiting = asyncio.Semaphore(AT_ONCE), 0
+
+    def routes(self) -> list[web.RouteDef]:
+        out = []
+        for path, handler in _PAGES.items():
+            methods = ("GET", "POST") if path in _FORMS else ("GET",)
+            out += [web.route(m, f"/api/v1/{path}", self._answering(handler)) for m in methods]
+        return [*out, web.route("*", "/api/v1/{rest:.*}", self._answering(Api._unknown))]
+
+    def _answering(self, handler: Handler) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def answer(request: web.Request) -> web.Response:
+            try:
+                data = await handler(self, await _asked(request))
+                body: Json = {"status": "success", "data": data}
+                return web.Response(body=jsons.dumps(body), content_type="application/json")
+            except QueryError as e:
+                body = {"status": "error", "errorType": e.kind, "error": e.text}
+            except RecursionError:
+                body = {"status": "error", "errorType": "bad_data", "error": "the query is nested too deeply"}
+            except MemoryError:
+                body = {"status": "error", "errorType": "execution", "error": "the query needs too much memory"}
+            status = STATUS[str(body["errorType"])]
+            return web.Response(body=jsons.dumps(body), status=status, content_type="application/json")
+
+        return answer
+
+    async def _worked(self, asked: Asked, work: Callable[[float], Json]) -> Json:
+        """In a thread, a few at a time; ``work`` gets its deadline. Raises QueryError."""
+        limit = min(max(asked.duration_ms("timeout", TIMEOUT_S) / 1000, 0.001), LONGEST_TIMEOUT_S)
+        if self._waiting >= WAITING:
+            raise QueryError("unavailable", "too many queries are waiting; try again later")
+        deadline = time.monotonic() + limit
+        self._waiting += 1
+        try:
+            await asyncio.wait_for(self._gate.acquire(), limit)
+        except TimeoutError:
+            raise QueryError("timeout", "query timed out in query queue") from None
+        finally:
+            self._waiting -= 1
+        try:
+            return await asyncio.to_thread(work, deadline)
+        finally:
+            self._gate.release()
+
+    # --- queries ---------------------------------------------------------------------------------------------
+
+    async def _query(self, asked: Asked) -> Json:
+        at = asked.time_ms("time", asked.now)
+        tree, limit = parsing.parse(asked.get("query")), asked.limit()
+        steps = Steps(np.array([at], np.int64), at, at)
+
+        def work(deadline: float) -> Json:
+            engine = Engine(self._store, deadline)
+            if isinstance(tree, ast.MatrixSelector):
+                return _samples(engine.samples(tree, steps), limit)
+            return _instant(engine.evaluate(tree, steps), at, limit)
+
+        return await self._worked(asked, work)
+
+    async def _query_range(self, asked: Asked) -> Json:
+        start, end, step = asked.time_ms("start"), asked.time_ms("end"), asked.duration_ms("step")
+        if end < start:
+            raise refused('invalid parameter "end": end timestamp must not be before start time')
+        if step <= 0:
+            raise refused('invalid parameter "step": zero or negative query resolution step widths are not accepted')
+        if (end - start) // step >= MAX_POINTS:
+            raise refused(
+                f"exceeded maximum resolution of {MAX_POINTS:,} points per timeseries. "
+                "Try decreasing the query resolution (?step=XX)"
+            )
+        tree, limit = parsing.parse(asked.get("query")), asked.limit()
+        steps = Steps(np.arange(start, end + 1, step, dtype=np.int64), start, end)
+
+        def work(deadline: float) -> Json:
+            return _matrix(Engine(self._store, deadline).evaluate(tree, steps), steps, limit)
+
+        return await self._worked(asked, work)
+
+    # --- what there is ---------------------------------------------------------------------------------------
+
+    def _found(self, asked: Asked) -> list[int]:
+        """The series that ``match[]`` means (all without it) between ``start`` and ``end``. Raises QueryError."""
+        start, end = asked.time_ms("start", 0.0), asked.time_ms("end", asked.now)
+        chosen = [parsing.selectors(one) for one in asked.all("match[]")]
+        present = set(self._store.present(start, end).tolist())
+        if not chosen:
+            return sorted(present)
+        return sorted({number for one in chosen for number in find(self._store, one)} & present)
+
+    async def _series(self, asked: Asked) -> list[Json]:
+        if not asked.all("match[]"):
+            raise refused("no match[] parameter provided")
+        found = self._found(asked)
+        if len(found) > MAX_SERIES:
+            raise failed(f"more than {MAX_SERIES} series; ask for fewer by match[]")
+        return [dict(self._store.registry.labels(i)) for i in found][: asked.limit()]
+
+    async def _labels(self, asked: Asked) -> list[str]:
+        names = {name for i in self._found(asked) for name in self._store.registry.labels(i)}
+        return sorted(names)[: asked.limit()]
+
+    async def _values(self, asked: Asked) -> list[str]:
+        label = asked.path["label"]
+        found = {self._store.registry.labels(i).get(label, "") for i in self._found(asked)}
+        return sorted(found - {""})[: asked.limit()]
+
+    async def _metadata(self, asked: Asked) -> Json:
+        wanted = asked.get("metric")
+        known = {n: m for n, m in sorted(self._intake.meta.items()) if not wanted or n == wanted}
+        out = {n: [{"type": m.kind, "help": m.help, "unit": ""}] for n, m in known.items()}
+        return dict(list(out.items())[: asked.limit()])
+
+    async def _targets(self, _: Asked) -> Json:
+        return {"activeTargets": self._intake.targets(), "droppedTargets": [], "droppedTargetCounts": {}}
+
+    async def _unknown(self, _: Asked) -> Json:
+        raise QueryError("not_found", "this part of Prometheus' API is not there; see docs/howto-see.md")
+
+    # --- about itself ----------------------------------------------------------------------------------------
+
+    async def _build(self, _: Asked) -> Json:
+        return {
+            "version": FOLLOWS,
+            "revision": f"lateen-{__version__}",
+            "branch": "",
+            "buildUser": "",
+            "buildDate": "",
+            "goVersion": "",
+        }
+
+    async def _runtime(self, _: Asked) -> Json:
+        longest = max(t.keep_ms for t in self._store.tiers) // 3_600_000
+        return {
+            "startTime": datetime.fromtimestamp(self._started).astimezone().isoformat(timespec="seconds"),
+            "timeSeriesCount": len(self._store.registry),
+            "storageRetention": f"{longest}h",
+            "corruptionCount": 0,
+            "reloadConfigSuccess": True,
+        }
+
+    async def _config(self, _: Asked) -> Json:
+        return {"yaml": "global:\n  scrape_interval: 5s\n  evaluation_interval: 1m\n"}
+
+    async def _tsdb(self, _: Asked) -> Json:
+        registry = self._store.registry
+        counts = sorted(((len(registry.matching(n, ())), n) for n in registry.names()), reverse=True)[:10]
+        head = {"numSeries": len(registry), "minTime": min(t.oldest for t in self._store.tiers), "maxTime": 0}
+        head["maxTime"] = self._store.tiers[0].newest
+        return {"headStats": head, "seriesCountByMetricName": [{"name": n, "value": c} for c, n in counts]}
+
+    async def _flags(self, _: Asked) -> Json:
+        return {"query.lookback-delta": f"{LOOKBACK_MS // 60_000}m", "query.timeout": f"{TIMEOUT_S:.0f}s"}
+
+    async def _rules(self, _: Asked) -> Json:
+        return {"groups": []}
+
+    async def _alerts(self, _: Asked) -> Json:
+        return {"alerts": []}
+
+
+_FORMS = ("query", "query_range", "series", "labels")
+_PAGES: dict[str, Handler] = {
+    "query": Api._query,
+    "query_range": Api._query_range,
+    "series": Api._series,
+    "labels": Api._labels,
+    "label/{label}/values": Api._values,
+    "metadata": Api._metadata,
+    "targets": Api._targets,
+    "rules": Api._rules,
+    "alerts": Api._alerts,
+    "status/buildinfo": Api._build,
+    "status/runtimeinfo": Api._runtime,
+    "status/config": Api._config,
+    "status/flags": Api._flags,
+    "status/tsdb": Api._tsdb,
+}
+
+
+async def _asked(request: web.Request) -> Asked:
+    """Raises QueryError for a form that cannot be read."""
+    pairs = list(request.query.items())
+    if request.method == "POST":
+        try:
+            form = await request.post()
+        except (ValueError, web.HTTPException) as e:
+            raise refused(f"the form cannot be read: {e}") from None
+        pairs = [*((k, v) for k, v in form.items() if isinstance(v, str)), *pairs]
+    return Asked(pairs, dict(request.match_info), time.time())
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+def _point(at_ms: int, value: float) -> list[object]:
+    return [at_ms / 1000 if at_ms % 1000 else at_ms // 1000, text(value)]
+
+
+def _instant(value: Value, at: int, limit: int) -> Json:
+    if isinstance(value, str):
+        return {"resultType": "string", "result": [at / 1000, value]}
+    if not isinstance(value, Vector):
+        return {"resultType": "scalar", "result": _point(at, float(value[0]))}
+    rows = np.flatnonzero(value.there[:, 0]).tolist()[:limit]
+    _within(len(rows))
+    result = [{"metric": value.labels[i], "value": _point(at, float(value.values[i, 0]))} for i in rows]
+    return {"resultType": "vector", "result": result}
+
+
+def _matrix(value: Value, steps: Steps, limit: int) -> Json:
+    if isinstance(value, str):
+        raise refused('invalid expression type "string" for range query, must be Scalar or instant Vector')
+    if not isinstance(value, Vector):
+        value = Vector([{}], value[None, :], np.ones((1, len(value)), np.bool_))
+    _within(int(value.there.sum()))
+    times = steps.times.tolist()
+    result = []
+    for row in sorted(np.flatnonzero(value.there.any(axis=1)).tolist(), key=lambda i: sorted(value.labels[i].items())):
+        present = np.flatnonzero(value.there[row])
+        numbers = value.values[row, present].tolist()
+        points = [_point(times[j], v) for j, v in zip(present.tolist(), numbers, strict=True)]
+        result.append({"metric": value.labels[row], "values": points})
+    return {"resultType": "matrix", "result": result[:limit]}
+
+
+def _samples(found: Windows, limit: int) -> Json:
+    """The samples of a range of time themselves."""
+    inside = found.valid & (found.times > found.ends[0] - found.range_ms)
+    _within(int(inside.sum()))
+    result: list[Json] = []
+    for row in np.flatnonzero(inside.any(axis=1)).tolist()[:limit]:
+        at = np.flatnonzero(inside[row])
+        pairs = zip(found.times[at].tolist(), found.values[row, at].tolist(), strict=True)
+        result.append({"metric": found.labels[row], "values": [_point(t, v) for t, v in pairs]})
+    return {"resultType": "matrix", "result": result}
+
+
+def _within(count: int) -> None:
+    if count > MAX_VALUES:
+        raise failed(f"the answer would have more than {MAX_VALUES:,} values; ask for fewer series or a longer step")

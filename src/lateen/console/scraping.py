@@ -1,0 +1,69 @@
+"""Which processes of the mesh have metrics, and reading them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import aiohttp
+
+from lateen.api.reading import has_proxy
+from lateen.console.series.intake import Key, Look
+from lateen.console.series.scrape import Meta, samples, target_labels
+from lateen.kit import bodies
+from lateen.kit.jsons import Json, dig
+from lateen.wire import ports
+
+MAX_TEXT = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process with metrics. ``quick``: the query of its port that answers with the metrics of the graph alone; empty
+    where there is none."""
+
+    pod: Json
+    port: int
+    whole: str
+    quick: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.pod['metadata']['namespace']}/{self.pod['metadata']['name']}"
+
+    def url(self, whole: bool) -> str:
+        address = self.pod["status"]["podIP"]
+        host = f"[{address}]" if ":" in address else address
+        return f"http://{host}:{self.port}{self.whole if whole else self.quick}"
+
+
+def processes(pods: list[Json], proxy_port: int = ports.MERGED_METRICS) -> dict[Key, Process]:
+    """The proxies and the control planes that run."""
+    out: dict[Key, Process] = {}
+    for pod in pods:
+        if dig(pod, "status", "phase") != "Running" or not dig(pod, "status", "podIP"):
+            continue
+        meta = pod["metadata"]
+        key = (str(meta["namespace"]), str(meta["name"]), str(meta.get("uid")))
+        if has_proxy(pod):
+            stats = "/stats/prometheus?only="
+            out[key] = Process(pod, proxy_port, f"{stats}standard", f"{stats}istio")
+        elif dig(meta, "labels", "app") == "istiod":
+            out[key] = Process(pod, ports.MONITORING, "/metrics")
+    return out
+
+
+async def read(session: aiohttp.ClientSession, process: Process, whole: bool, meta: dict[str, Meta]) -> Look:
+    """Ask one process; what goes wrong is in the answer. ``meta`` gets what is said of the metrics."""
+    url, began = process.url(whole), time.monotonic()
+    text, problem = b"", ""
+    try:
+        async with session.get(url) as answer:
+            if answer.status != 200:
+                raise aiohttp.ClientError(f"HTTP {answer.status}")
+            text = await bodies.whole(answer.content.iter_any(), MAX_TEXT)
+    except (aiohttp.ClientError, TimeoutError, OSError, bodies.TooLong) as e:
+        problem = str(e) or "timeout"
+    pairs = samples(text, meta if whole else None)
+    labels, seconds = target_labels(process.pod, process.port), time.monotonic() - began
+    return Look(labels, url, pairs, whole, seconds, problem, complete=not text or text.endswith(b"\n"))
