@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 # Each process of the embedded cluster imports the checkout; without bytecode each would compile it again.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Two files of tests at a time, each worker of the system tests with a cluster of its own, in the order of their names.
+AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
+
 CONSOLE := src/lateen/console/static/index.html
 
 .PHONY: help setup demo down test unit conformance system test-clients test-gateway-api check bench clean lock console wheel fuzz
@@ -41,7 +44,7 @@ check: setup ## ruff, mypy --strict, import-linter
 	$(BIN)/lint-imports
 
 unit: setup ## tests without processes
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest $(AT_ONCE) tests/unit
 
 conformance: setup ## the conformance runner on our own cases
 	@for cases in tests/conformance/samples/*/; do mode=$$(basename $$cases); \
@@ -49,7 +52,7 @@ conformance: setup ## the conformance runner on our own cases
 
 system: console ## tests with the real Envoy, kubectl and namespaces
 	@bash tools/browser.sh
-	$(BIN)/python -m pytest tests/system
+	$(BIN)/python -m pytest $(AT_ONCE) tests/system
 
 test: check unit conformance system ## all tests
 
