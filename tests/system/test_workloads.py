@@ -1,5 +1,6 @@
 """Kubernetes' other workloads as kubectl's users run them: jobs, daemons, pods with names and data of their own."""
 
+import glob
 import json
 
 import pytest
@@ -138,3 +139,80 @@ def test_a_replication_controller_is_scaled(work):
     work.kubectl("scale", "rc/old", "--replicas=2")
     work.mesh.until(lambda: work.get("rc", "old")["status"].get("readyReplicas") == 2, what="two pods")
     work.kubectl("delete", "rc", "old")
+
+
+# --- pods with names and data of their own ---------------------------------------------------------------------------
+
+POSTGRES = next(iter(sorted(glob.glob("/usr/lib/postgresql/*/bin"))), "")
+INITDB = f"{POSTGRES}/initdb -A trust -D /data/pg --no-sync && echo 'host all all all trust' >> /data/pg/pg_hba.conf"
+SERVE = f"exec {POSTGRES}/postgres -D /data/pg -c listen_addresses='*' -k /data"
+
+
+def claim(size="1Gi", **more):
+    return {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}, **more}
+
+
+def stateful(work, name, script, replicas, container=None, **spec):
+    work.apply("v1", "Service", name, {"clusterIP": "None", "selector": {"app": name}, "ports": [{"port": 5432}]})
+    mounted = {"volumeMounts": [{"name": "data", "mountPath": "/data"}], **(container or {})}
+    pod = template(name, script, container=mounted, **spec)
+    body = {"replicas": replicas, "serviceName": name, "selector": {"matchLabels": {"app": name}}, "template": pod}
+    body["volumeClaimTemplates"] = [{"metadata": {"name": "data"}, "spec": claim()}]
+    work.apply("apps/v1", "StatefulSet", name, body)
+    work.rolled_out(f"sts/{name}")
+
+
+def test_the_pods_of_a_set_find_each_other_and_keep_their_data(work):
+    stateful(work, "peers", "hostname >> /data/log; exec sleep 1000", 2)
+    assert work.names("-l", "app=peers") == ["pod/peers-0", "pod/peers-1"]
+    addresses = work.kubectl("get", "pods", "-l", "app=peers", "-o", "jsonpath={.items[*].status.podIP}").stdout.split()
+    found = work.kubectl("exec", "peers-0", "--", "getent", "hosts", "peers-1.peers").stdout.split()
+    assert found == [addresses[1], f"peers-1.peers.{NAMESPACE}.svc.cluster.local"]
+    work.kubectl("delete", "pod", "peers-0")
+    work.rolled_out("sts/peers")
+    assert work.kubectl("exec", "peers-0", "--", "cat", "/data/log").stdout == "peers-0\npeers-0\n"
+    claims = work.kubectl("get", "pvc", "--no-headers").stdout
+    assert [row.split()[:2] for row in claims.splitlines()] == [["data-peers-0", "Bound"], ["data-peers-1", "Bound"]]
+    volume = work.get("pvc", "data-peers-1")["spec"]["volumeName"]
+    folder = work.mesh.home / "volumes" / volume
+    assert (folder / "log").read_text() == "peers-1\n"
+    work.kubectl("scale", "sts/peers", "--replicas=1")
+    work.mesh.until(lambda: work.names("-l", "app=peers") == ["pod/peers-0"], what="one pod")
+    work.kubectl("set", "env", "sts/peers", "A=1")
+    work.rolled_out("sts/peers")
+    assert "REVISION" in work.kubectl("rollout", "history", "sts/peers").stdout
+    work.kubectl("delete", "pvc", "data-peers-1")
+    work.mesh.until(lambda: not folder.exists(), what="the removal of its folder")
+    assert work.kubectl("get", "pv", volume, ok=False).returncode == 1
+
+
+@pytest.mark.skipif(not POSTGRES, reason="PostgreSQL is not installed")
+def test_a_database_keeps_its_rows_when_its_pod_is_deleted(work):
+    """PostgreSQL of this machine, as in the sample of the documentation."""
+    probe = {"exec": {"command": [f"{POSTGRES}/pg_isready", "-h", "/data"]}, "periodSeconds": 1}
+    script = f"test -e /data/pg || ({INITDB}); {SERVE}"
+    user = {"runAsUser": 999, "fsGroup": 999}
+    stateful(work, "sql", script, 1, {"readinessProbe": probe}, securityContext=user, terminationGracePeriodSeconds=10)
+
+    def query(text):
+        return work.kubectl("exec", "sql-0", "--", f"{POSTGRES}/psql", "-h", "sql-0.sql", "-At", "postgres", "-c", text)
+
+    query("create table t (x int); insert into t values (42)")
+    work.kubectl("delete", "pod", "sql-0")
+    work.rolled_out("sts/sql")
+    assert query("select x from t").stdout == "42\n"
+    work.kubectl("delete", "sts", "sql")
+
+
+def test_a_pod_waits_for_its_claim(work):
+    volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "late"}}]
+    pod = template("waits", container={"volumeMounts": [{"name": "v", "mountPath": "/v"}]}, volumes=volumes)
+    work.apply("v1", "Pod", "waits", pod["spec"], labels={"app": "waits"})
+    why = 'persistentvolumeclaim "late" not found'
+    work.mesh.until(lambda: why in work.kubectl("describe", "pod", "waits").stdout, what="the reason")
+    work.apply("v1", "PersistentVolumeClaim", "late", claim())
+    work.wait("pod/waits", "condition=Ready")
+    work.kubectl("delete", "pvc", "late", "--wait=false")
+    assert work.kubectl("get", "pvc", "late", "--no-headers").stdout.split()[1] == "Terminating"
+    work.kubectl("delete", "pod", "waits")
+    work.mesh.until(lambda: work.kubectl("get", "pvc", "late", ok=False).returncode == 1, what="the end of the claim")

@@ -111,7 +111,7 @@ class Api:
 
 
 def prepare(tmp_path, objects, *found):
-    made = volumes.Volumes(Api(objects), tmp_path / "pod")
+    made = volumes.Volumes(Api(objects), tmp_path / "pod", tmp_path / "folders")
     asyncio.run(made.prepare(pod(volumes=list(found))))
     return tmp_path / "pod/volumes"
 

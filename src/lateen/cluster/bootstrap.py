@@ -5,7 +5,9 @@ from __future__ import annotations
 from lateen.api import kinds
 from lateen.api.kinds import Kind
 from lateen.cluster.apiserver import default_roles
+from lateen.cluster.apiserver.validation.limits import SYSTEM
 from lateen.cluster.network import plan
+from lateen.cluster.rules import storage
 from lateen.kit.jsons import Json
 from lateen.kube.client import Client
 
@@ -25,6 +27,21 @@ async def bootstrap(client: Client) -> None:
     subset = {"addresses": [{"ip": plan.NODE_IP}], "ports": [{"name": "https", "port": plan.API_PORT}]}
     endpoints = {"apiVersion": "v1", "kind": "Endpoints", "metadata": meta, "subsets": [subset]}
     await _have(client, kinds.ENDPOINTS, endpoints)
+    await _have(client, kinds.STORAGE_CLASS, storage_class())
+    for name, value in SYSTEM.items():
+        made = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}}
+        await _have(client, kinds.PRIORITY_CLASS, made | {"value": value})
+
+
+def storage_class() -> Json:
+    """The class of claims that name none: a folder of the state directory, removed with its claim."""
+    return {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": storage.CLASS, "annotations": {storage.DEFAULT_CLASS: "true"}},
+        "provisioner": storage.DRIVER,
+        "allowVolumeExpansion": True,
+    }
 
 
 async def roles(client: Client) -> None:

@@ -16,6 +16,7 @@ class Home:
         self.pki = root / "pki"
         self.images = root / "images.json"
         self.pods = root / "pods"
+        self.volumes = root / "volumes"
         self.bin = root / "bin"
         self.log = root / "cluster.log"
         self.pid = root / "cluster.pid"
@@ -31,5 +32,5 @@ class Home:
     def create(self) -> None:
         """Create the directory, readable by its owner only. Raises OSError, which names the path."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for path in (self.pki, self.pods, self.bin):
+        for path in (self.pki, self.pods, self.volumes, self.bin):
             path.mkdir(exist_ok=True, mode=0o700)

@@ -27,6 +27,7 @@ from lateen.cluster.home import Home
 from lateen.cluster.kubelet import images
 from lateen.cluster.kubelet.access import Access
 from lateen.cluster.kubelet.catalogue import Catalogue
+from lateen.cluster.kubelet.claims import Folders
 from lateen.cluster.kubelet.events import Recorder
 from lateen.cluster.kubelet.kubelet import Kubelet
 from lateen.cluster.kubelet.sandbox import Node
@@ -144,6 +145,7 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
         links.Addresses(),
         Recorder(on_node, "kubelet", NAME),
         home.pods,
+        home.volumes,
         rootless,
         NAME,
     )
@@ -165,7 +167,12 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
     loop_of_controllers = controllers(client, Recorder(client, "controllers", NAME), pki.ca_file.read_text())
     running = [
         tasks.spawn(tasks.forever(work, name), name)
-        for name, work in (("kubelet", kubelet.run), ("controllers", loop_of_controllers.run), ("proxy", proxy.run))
+        for name, work in (
+            ("kubelet", kubelet.run),
+            ("volumes", Folders(on_node, home.volumes, node.events).run),
+            ("controllers", loop_of_controllers.run),
+            ("proxy", proxy.run),
+        )
     ]
     tasks.spawn(kubelet.collect(), "leftovers of earlier pods")
     logger.info("the API server is listening at https://127.0.0.1:%d", port)

@@ -102,6 +102,7 @@ BUILT_IN: tuple[Resource, ...] = (
     Resource("", "v1", "events", "Event", short=("ev",)),
     Resource("apps", "v1", "deployments", "Deployment", short=("deploy",), categories=_ALL, status=True, scale=True),
     Resource("apps", "v1", "replicasets", "ReplicaSet", short=("rs",), categories=_ALL, status=True, scale=True),
+    Resource("apps", "v1", "statefulsets", "StatefulSet", short=("sts",), categories=_ALL, status=True, scale=True),
     Resource("apps", "v1", "daemonsets", "DaemonSet", short=("ds",), categories=_ALL, status=True),
     Resource("apps", "v1", "controllerrevisions", "ControllerRevision"),
     Resource(
@@ -116,6 +117,10 @@ BUILT_IN: tuple[Resource, ...] = (
     ),
     Resource("batch", "v1", "jobs", "Job", categories=_ALL, status=True),
     Resource("batch", "v1", "cronjobs", "CronJob", short=("cj",), categories=_ALL, status=True),
+    Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", short=("pvc",), status=True),
+    Resource("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False, short=("pv",), status=True),
+    Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False, short=("sc",)),
+    Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False, short=("pc",)),
     Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice"),
     Resource("networking.k8s.io", "v1", "ingresses", "Ingress", short=("ing",), status=True),
     Resource("networking.k8s.io", "v1", "ingressclasses", "IngressClass", namespaced=False),

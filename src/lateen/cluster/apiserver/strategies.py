@@ -6,7 +6,7 @@ import base64
 import ipaddress
 import secrets
 
-from lateen.cluster.apiserver import rbac
+from lateen.cluster.apiserver import claims, priorities, rbac
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.errors import ApiError, forbidden
 from lateen.cluster.apiserver.resources import BUILT_IN, Resource
@@ -74,7 +74,10 @@ def complete(r: Resource, obj: Json, old: Json | None, store: Store, allocator: 
         _service(obj, old, allocator)
     elif r.kind == "Pod" and old is None:
         _room(obj, store)
+        priorities.resolve(obj, store)
         _pod_volumes(obj, store)
+    elif r.kind in ("PersistentVolumeClaim", "PersistentVolume"):
+        claims.complete(r.kind, obj, old, store)
     elif r.kind == "Job" and old is None:
         _selected_by_uid(obj)
     elif r.kind == "CustomResourceDefinition":
@@ -91,6 +94,8 @@ def check(r: Resource, obj: Json, old: Json | None, store: Store) -> Causes:
         return _taken(obj, old, store)
     if r.kind == "CustomResourceDefinition":
         return definitions.check(obj, {b.collection for b in BUILT_IN})
+    if r.kind == "PriorityClass" and not r.custom:
+        return priorities.only_default(obj, store)
     return []
 
 

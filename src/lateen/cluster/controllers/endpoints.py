@@ -65,6 +65,12 @@ def _serving(pod: Json, service: Json) -> bool:
     return is_ready(pod) or bool(dig(service, "spec", "publishNotReadyAddresses"))
 
 
+def _hostname(pod: Json, service: Json) -> Json:
+    """The name of a pod below its own headless service (``spec.hostname`` and ``spec.subdomain``)."""
+    named = pod["spec"].get("hostname") and pod["spec"].get("subdomain") == service["metadata"]["name"]
+    return {"hostname": pod["spec"]["hostname"]} if named else {}
+
+
 def _endpoints(service: Json, groups: dict[tuple[tuple[str, int, str], ...], list[Json]]) -> Json:
     subsets = []
     for ports, pods in groups.items():
@@ -77,6 +83,7 @@ def _endpoints(service: Json, groups: dict[tuple[tuple[str, int, str], ...], lis
             if found:
                 subset[key] = [
                     {"ip": dig(p, "status", "podIP"), "nodeName": dig(p, "spec", "nodeName"), "targetRef": _target(p)}
+                    | _hostname(p, service)
                     for p in found
                 ]
         if ready or unready:
@@ -103,6 +110,7 @@ def _slice(service: Json, groups: dict[tuple[tuple[str, int, str], ...], list[Js
                 "zone": "local",
                 "conditions": {"ready": ready, "serving": is_ready(pod), "terminating": leaving},
             }
+            | _hostname(pod, service)
         )
     meta = _meta(
         service,

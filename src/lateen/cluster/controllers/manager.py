@@ -13,6 +13,8 @@ from lateen.cluster.controllers.loop import Events, Loop
 from lateen.cluster.controllers.namespace import Namespaces
 from lateen.cluster.controllers.replica_set import ReplicaSets
 from lateen.cluster.controllers.service import Services
+from lateen.cluster.controllers.stateful_set import StatefulSets
+from lateen.cluster.controllers.volumes import Volumes
 from lateen.kube.client import Client
 
 
@@ -23,9 +25,11 @@ def controllers(client: Client, events: Events, root_ca: str) -> Loop:
         Deployments(client, events),
         ReplicaSets(client, events),
         ReplicaSets(client, events, kinds.REPLICATION_CONTROLLER),
+        StatefulSets(client, events),
         DaemonSets(client, loop, events),
         Jobs(client, events),
         CronJobs(client, events),
+        Volumes(client, loop, events),
         Services(client, loop),
         Namespaces(client, root_ca),
         AggregatedRoles(client, loop),

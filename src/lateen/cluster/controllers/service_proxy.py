@@ -88,6 +88,13 @@ class Proxy:
                     for a in s.get("addresses") or []:
                         host = a.get("hostname") or a["ip"].replace(".", "-")
                         names[f"{host}.{fqdn}"] = [a["ip"]]
+                        if a.get("hostname"):
+                            reverse[a["ip"]] = f"{host}.{fqdn}"
+                        for p in s.get("ports") or []:
+                            if p.get("name"):
+                                service_name = f"_{p['name']}._{p['protocol'].lower()}.{fqdn}"
+                                srv.setdefault(service_name, []).append((p["port"], f"{host}.{fqdn}"))
+                continue
             for p in dig(service, "spec", "ports", default=[]):
                 if p.get("name"):
                     srv[f"_{p['name']}._{p['protocol'].lower()}.{fqdn}"] = [(p["port"], fqdn)]

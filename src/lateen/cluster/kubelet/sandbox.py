@@ -22,7 +22,7 @@ MESSAGE_LIMIT, LOG_TAIL = 4096, 2048
 
 @dataclass
 class Node:
-    """What all pods share."""
+    """What all pods share. ``root`` has a directory for each pod, ``folders`` one for each volume that is claimed."""
 
     client: Client
     runtime: RuntimeClient
@@ -30,6 +30,7 @@ class Node:
     addresses: links.Addresses
     events: Recorder
     root: Path
+    folders: Path
     rootless: bool
     name: str
     exec_count: int = 0
@@ -47,7 +48,7 @@ class Sandbox:
         self.uid = str(pod["metadata"]["uid"])
         self.key = (str(pod["metadata"]["namespace"]), str(pod["metadata"]["name"]))
         self.directory = node.root / self.uid
-        self.volumes = volumes.Volumes(node.client, self.directory, node.rootless)
+        self.volumes = volumes.Volumes(node.client, self.directory, node.folders, node.rootless)
         self.address = ""
         self.hurry = asyncio.Event()
 

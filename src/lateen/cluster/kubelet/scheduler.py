@@ -14,7 +14,7 @@ from lateen.api import kinds
 from lateen.api.kinds import Kind
 from lateen.cluster.kubelet.events import Recorder
 from lateen.cluster.kubelet.sandbox import Node
-from lateen.cluster.rules import fitting
+from lateen.cluster.rules import fitting, storage
 from lateen.kit import times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import KubeError
@@ -35,6 +35,7 @@ class Scheduler:
         self._pending: dict[str, Json] = {}
         self._soon = asyncio.Event()
         self._nodes = Informer(node.client, kinds.NODE, self._changed)
+        self._claims = Informer(node.client, kinds.PERSISTENT_VOLUME_CLAIM, self._changed)
 
     def add(self, uid: str, pod: Json) -> None:
         self._pending[uid] = pod
@@ -50,7 +51,8 @@ class Scheduler:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._nodes.run(), name="scheduler's nodes")
-            await self._nodes.synced.wait()
+            group.create_task(self._claims.run(), name="scheduler's claims")
+            await asyncio.gather(self._nodes.synced.wait(), self._claims.synced.wait())
             while True:
                 self._soon.clear()
                 await self._round()
@@ -83,7 +85,19 @@ class Scheduler:
             return "0/0 nodes are available: no nodes available to schedule pods."
         if self._count() >= MAX_PODS:
             return "0/1 nodes are available: 1 Too many pods."
-        return fitting.unfit(pod, node)
+        return fitting.unfit(pod, node) or self._unclaimed(pod)
+
+    def _unclaimed(self, pod: Json) -> str:
+        """Which claim the pod still waits for."""
+        for name in storage.claims_of(pod).values():
+            claim = self._claims.objects.get((pod["metadata"]["namespace"], name))
+            if claim is None:
+                return f'0/1 nodes are available: persistentvolumeclaim "{name}" not found.'
+            if claim["metadata"].get("deletionTimestamp"):
+                return f'0/1 nodes are available: persistentvolumeclaim "{name}" is being deleted.'
+            if dig(claim, "status", "phase") != "Bound":
+                return "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+        return ""
 
     async def _unschedulable(self, pod: Json, why: str) -> None:
         condition = {

@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 from lateen.api import kinds
-from lateen.cluster.kubelet import names
+from lateen.cluster.kubelet import claims, names
 from lateen.cluster.network import plan
+from lateen.cluster.rules import storage
 from lateen.kit import beneath
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client
@@ -118,10 +119,11 @@ class Volumes:
     through ``kit.beneath``.
     """
 
-    def __init__(self, client: Client, root: Path, one_group: bool = False) -> None:
-        """``one_group``: without root on the host there is no other group that files could belong to, and none is
-        needed."""
-        self._client, self._root, self._one_group = client, root, one_group
+    def __init__(self, client: Client, root: Path, folders: Path, one_group: bool = False) -> None:
+        """``folders``: where the folders of claims are. ``one_group``: without root on the host there is no other group
+        that files could belong to, and none is needed."""
+        self._client, self._root, self._folders, self._one_group = client, root, folders, one_group
+        self._claimed: dict[str, claims.Backing] = {}
         self._tokens: dict[tuple[str, str], tuple[float, bytes]] = {}
 
     def path(self, volume: str) -> Path:
@@ -137,6 +139,13 @@ class Volumes:
     async def _volume(self, pod: Json, volume: Json, group: int) -> None:
         if "hostPath" in volume:
             host_path(volume["hostPath"])
+            return
+        if volume["name"] in storage.claims_of(pod):
+            try:
+                found = await claims.backing(self._client, pod, volume, self._folders, group)
+            except claims.Unbound as e:
+                raise NotReady(str(e)) from None
+            self._claimed[volume["name"]] = found
             return
         if "emptyDir" in volume:
             files = None
@@ -164,8 +173,8 @@ class Volumes:
             return files
         kind = next((k for k in volume if k != "name"), "none")
         raise NotReady(
-            f'volume "{volume["name"]}": the volume type {kind} is not available in the embedded '
-            "cluster (emptyDir, configMap, secret, downwardAPI, projected and hostPath are)"
+            f'volume "{volume["name"]}": the volume type {kind} is not available in the embedded cluster (emptyDir, '
+            "configMap, secret, downwardAPI, projected, hostPath, persistentVolumeClaim and ephemeral are)"
         )
 
     async def _items(self, pod: Json, kind: kinds.Kind, source: Json, mode: object = None) -> Files:
@@ -255,13 +264,16 @@ class Volumes:
             sub = m.get("subPath") or ""
             if m.get("subPathExpr"):
                 raise NotReady(f'volumeMount "{m["name"]}": subPathExpr is not available in the embedded cluster')
+            claimed = self._claimed.get(m["name"])
+            path = claimed.path if claimed else Path(host) if host else self.path(m["name"])
+            fixed = claimed.read_only if claimed else not (host or "emptyDir" in volume)
             out.append(
                 {
-                    "source": str(host or self.path(m["name"])),
+                    "source": str(path),
                     "sub": names.relative(sub, "subPath") if sub else "",
                     "target": str(m["mountPath"]),
-                    "readOnly": bool(m.get("readOnly")) or not (host or "emptyDir" in volume),
-                    "own": not host,
+                    "readOnly": bool(m.get("readOnly")) or fixed,
+                    "own": claimed.own if claimed else not host,
                 }
             )
         return out

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from lateen.cluster.apiserver.tables.cells import Printer, age, name
+from lateen.cluster.rules.storage import DEFAULT_CLASS
 from lateen.kit.jsons import Json, dig
 
-DEFAULT = "storageclass.kubernetes.io/is-default-class"
 _UNSET = "<unset>"
 _SHORT = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
 
@@ -52,7 +52,7 @@ def _volume(o: Json) -> list[Any]:
 
 
 def _class(o: Json) -> list[Any]:
-    default = dig(o, "metadata", "annotations", DEFAULT) == "true"
+    default = dig(o, "metadata", "annotations", DEFAULT_CLASS) == "true"
     return [
         name(o) + (" (default)" if default else ""),
         o.get("provisioner"),

@@ -30,7 +30,7 @@ def replica_set(obj: Json, old: Json | None) -> Causes:
 
 def stateful_set(obj: Json, old: Json | None) -> Causes:
     spec = obj.get("spec") or {}
-    out = _scaled({**spec, "selector": spec.get("selector")}, None, "statefulset")
+    out = _scaled({**spec, "template": _with_claims(spec)}, None, "statefulset")
     out += negative(spec, "minReadySeconds", "revisionHistoryLimit")
     if spec.get("podManagementPolicy") not in ("OrderedReady", "Parallel"):
         says = "must be 'OrderedReady' or 'Parallel'"
@@ -49,6 +49,16 @@ def stateful_set(obj: Json, old: Json | None) -> Causes:
     if old is not None and _fixed(spec) != _fixed(old["spec"]):
         out.append(denied("spec", f"updates to statefulset spec for fields other than {_FREE_SAYS} are forbidden"))
     return out
+
+
+def _with_claims(spec: Json) -> Json:
+    """The template with the volumes that its pods will have."""
+    template: Json = spec.get("template") or {}
+    inner = template.get("spec") or {}
+    claimed = [str(dig(c, "metadata", "name", default="")) for c in spec.get("volumeClaimTemplates") or []]
+    kept = [v for v in inner.get("volumes") or [] if v.get("name") not in claimed]
+    named = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in claimed if name]
+    return {**template, "spec": {**inner, "volumes": [*kept, *named]}}
 
 
 _FREE = (

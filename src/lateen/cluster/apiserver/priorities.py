@@ -1,0 +1,47 @@
+"""Priority classes of pods, and the tolerations that every pod gets (admission plugins Priority and
+DefaultTolerationSeconds)."""
+
+from __future__ import annotations
+
+from lateen.cluster.apiserver.errors import forbidden
+from lateen.cluster.apiserver.validation.fields import Causes, denied
+from lateen.cluster.store.objects import Store
+from lateen.kit.jsons import Json
+
+CLASSES = "priorityclasses.scheduling.k8s.io"
+WAIT_S = 300
+_TROUBLE = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+
+
+def resolve(pod: Json, store: Store) -> None:
+    """Fill in the number that a new pod's class stands for. Raises ApiError."""
+    spec, name = pod["spec"], pod["spec"].get("priorityClassName")
+    if name:
+        found = store.get(CLASSES, "", name)
+        if found is None:
+            says = f'pods "{pod["metadata"]["name"]}" is forbidden: no PriorityClass with name {name} was found'
+            raise forbidden(says, "pods", pod["metadata"]["name"])
+        of_class: Json | None = found.obj
+    else:
+        of_class = next((e.obj for e in store.list(CLASSES) if e.obj.get("globalDefault")), None)
+        if of_class is not None:
+            spec["priorityClassName"] = of_class["metadata"]["name"]
+    spec["priority"] = int((of_class or {}).get("value") or 0)
+    spec.setdefault("preemptionPolicy", (of_class or {}).get("preemptionPolicy", "PreemptLowerPriority"))
+    _tolerate(spec)
+
+
+def _tolerate(spec: Json) -> None:
+    tolerations = spec.setdefault("tolerations", [])
+    for key in _TROUBLE:
+        if not any(t.get("key") in (key, None, "") and t.get("effect") in ("NoExecute", None, "") for t in tolerations):
+            tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": WAIT_S})
+
+
+def only_default(obj: Json, store: Store) -> Causes:
+    """There is one default class at most."""
+    others = [e.name for e in store.list(CLASSES) if e.obj.get("globalDefault") and e.name != obj["metadata"]["name"]]
+    if obj.get("globalDefault") and others:
+        says = f"PriorityClass {others[0]} already marked as default. Only one default can exist"
+        return [denied("globalDefault", says)]
+    return []

@@ -1,0 +1,241 @@
+"""Claims and volumes: what is bound to what, what is kept while it is used, where data is."""
+
+import asyncio
+from decimal import Decimal
+
+import pytest
+from apiserver import Cluster
+from test_controllers import play, until
+
+from lateen.api import kinds
+from lateen.cluster import bootstrap
+from lateen.cluster.apiserver.direct import DirectClient
+from lateen.cluster.kubelet import claims
+from lateen.cluster.rules import amounts
+from lateen.kit.jsons import dig
+from lateen.kube.client import KubeError
+
+CLAIM, VOLUME = kinds.PERSISTENT_VOLUME_CLAIM, kinds.PERSISTENT_VOLUME
+
+
+def claim(name="c", size="1Gi", **spec):
+    meta = {"name": name, "namespace": "default"}
+    body = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}, **spec}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": body}
+
+
+def volume(name, size="1Gi", path="/mnt/x", **spec):
+    body = {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": size}, "hostPath": {"path": path}, **spec}
+    return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": body}
+
+
+def using(name, of="c"):
+    volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": of}}]
+    spec = {"containers": [{"name": "c", "image": "i"}], "volumes": volumes}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": spec}
+
+
+async def phase(client, kind, name, wanted):
+    async def there():
+        found = await client.get(kind, "default" if kind is CLAIM else "", name)
+        return found if dig(found or {}, "status", "phase") == wanted else None
+
+    return await until(there)
+
+
+async def gone(client, kind, name):
+    async def is_gone():
+        return await client.get(kind, "default" if kind is CLAIM else "", name) is None
+
+    await until(is_gone)
+
+
+def with_class(story):
+    async def run(client, told):
+        await client.create(kinds.STORAGE_CLASS, bootstrap.storage_class())
+        await story(client, told)
+
+    play(run)
+
+
+def test_a_claim_gets_a_volume_of_the_default_class():
+    async def story(client, told):
+        await client.create(CLAIM, claim())
+        bound = await phase(client, CLAIM, "c", "Bound")
+        assert bound["spec"]["storageClassName"] == "standard"
+        assert bound["status"]["capacity"] == {"storage": "1Gi"}
+        pv = await phase(client, VOLUME, bound["spec"]["volumeName"], "Bound")
+        assert pv["metadata"]["name"] == f"pvc-{bound['metadata']['uid']}"
+        assert pv["spec"]["persistentVolumeReclaimPolicy"] == "Delete"
+        await client.delete(CLAIM, "default", "c")
+        await phase(client, VOLUME, pv["metadata"]["name"], "Released")
+
+    with_class(story)
+
+
+def test_the_smallest_volume_that_suffices_is_taken():
+    async def story(client, told):
+        for name, size in (("large", "10Gi"), ("small", "1Gi"), ("middle", "3Gi")):
+            await client.create(VOLUME, volume(name, size))
+        await client.create(CLAIM, claim(size="2Gi", storageClassName=""))
+        assert (await phase(client, CLAIM, "c", "Bound"))["spec"]["volumeName"] == "middle"
+        await phase(client, VOLUME, "small", "Available")
+        await client.delete(CLAIM, "default", "c")
+        await phase(client, VOLUME, "middle", "Released")
+        await client.create(CLAIM, claim(size="2Gi", storageClassName=""))
+        assert (await phase(client, CLAIM, "c", "Bound"))["spec"]["volumeName"] == "large"
+
+    play(story)
+
+
+def test_what_a_pod_uses_stays_until_the_pod_has_gone():
+    async def story(client, told):
+        await client.create(CLAIM, claim())
+        pv = (await phase(client, CLAIM, "c", "Bound"))["spec"]["volumeName"]
+        await client.create(kinds.POD, using("p"))
+        await client.delete(CLAIM, "default", "c")
+        await client.delete(VOLUME, "", pv)
+        await asyncio.sleep(0.05)
+        assert (await client.get(CLAIM, "default", "c"))["metadata"]["deletionTimestamp"]
+        assert (await client.get(VOLUME, "", pv))["metadata"]["deletionTimestamp"]
+        await client.delete(kinds.POD, "default", "p")
+        await gone(client, CLAIM, "c")
+        await gone(client, VOLUME, pv)
+
+    with_class(story)
+
+
+def test_a_claim_may_ask_for_more_but_not_for_less():
+    async def story(client, told):
+        await client.create(CLAIM, claim(size="2Gi"))
+        await phase(client, CLAIM, "c", "Bound")
+
+        def size(text):
+            return {"spec": {"resources": {"requests": {"storage": text}}}}
+
+        await client.patch(CLAIM, "default", "c", size("5Gi"))
+
+        async def grown():
+            return (await client.get(CLAIM, "default", "c"))["status"]["capacity"]["storage"] == "5Gi"
+
+        await until(grown)
+        with pytest.raises(KubeError, match="can not be less than previous value"):
+            await client.patch(CLAIM, "default", "c", size("1Gi"))
+        with pytest.raises(KubeError, match="spec is immutable after creation"):
+            await client.patch(CLAIM, "default", "c", {"spec": {"accessModes": ["ReadOnlyMany"]}})
+
+    with_class(story)
+
+
+def test_a_pods_own_claim_is_made_for_it():
+    async def story(client, told):
+        pod = using("p")
+        template = {"spec": claim()["spec"]}
+        pod["spec"]["volumes"] = [{"name": "v", "ephemeral": {"volumeClaimTemplate": template}}]
+        made = await client.create(kinds.POD, pod)
+        found = await phase(client, CLAIM, "p-v", "Bound")
+        assert found["metadata"]["ownerReferences"][0]["uid"] == made["metadata"]["uid"]
+        await client.delete(kinds.POD, "default", "p")
+        await gone(client, CLAIM, "p-v")
+
+    with_class(story)
+
+
+def test_a_claim_that_cannot_be_met_says_why():
+    async def story(client, told):
+        await client.create(CLAIM, claim("none", storageClassName=""))
+        await client.create(CLAIM, claim("other", storageClassName="fast"))
+
+        async def said():
+            return {e[1]: e[4] for e in told.events if e[0] == "PersistentVolumeClaim"}
+
+        async def both():
+            return len(await said()) == 2
+
+        await until(both)
+        found = await said()
+        assert "no persistent volumes available for this claim" in found["none"]
+        assert found["other"] == 'storageclass.storage.k8s.io "fast" not found'
+
+    play(story)
+
+
+# --- directories -----------------------------------------------------------------------------------------------------
+
+
+def backing(tmp_path, pv, read_only=False):
+    cluster = Cluster()
+    client = DirectClient(cluster.api, "test")
+
+    async def run():
+        made = await client.create(CLAIM, claim(volumeName="pv", storageClassName=""))
+        ref = {"namespace": "default", "name": "c", "uid": made["metadata"]["uid"]}
+        pv["spec"]["claimRef"] = ref
+        await client.create(VOLUME, pv)
+        await client.patch(CLAIM, "default", "c", {"status": {"phase": "Bound"}}, "status")
+        pod = using("p")
+        source = pod["spec"]["volumes"][0]
+        source["persistentVolumeClaim"]["readOnly"] = read_only
+        return await claims.backing(client, pod, source, tmp_path / "volumes", -1)
+
+    return asyncio.run(run())
+
+
+def folder(handle):
+    pv = volume("pv")
+    del pv["spec"]["hostPath"]
+    pv["spec"]["csi"] = {"driver": "folder.lateen.dev", "volumeHandle": handle}
+    return pv
+
+
+def test_a_folder_is_made_below_the_state_directory(tmp_path):
+    found = backing(tmp_path, folder("mine"), read_only=True)
+    assert (found.path, found.own, found.read_only) == (tmp_path / "volumes" / "mine", True, True)
+    assert found.path.is_dir()
+    assert found.path.stat().st_mode & 0o777 == 0o777
+
+
+@pytest.mark.parametrize("handle", ["../../etc", "/etc", "a/b", "..", "a\n", "UPPER"])
+def test_a_handle_that_is_not_a_plain_name_is_refused(tmp_path, handle):
+    with pytest.raises(claims.Unbound, match="is not a valid name"):
+        backing(tmp_path, folder(handle))
+    assert not (tmp_path / "volumes").exists()
+
+
+def test_a_link_in_the_place_of_a_folder_is_refused(tmp_path):
+    (tmp_path / "volumes").mkdir()
+    (tmp_path / "volumes" / "mine").symlink_to("/etc")
+    with pytest.raises(OSError, match="link"):
+        backing(tmp_path, folder("mine"))
+
+
+def test_a_volume_elsewhere_is_not_available(tmp_path):
+    pv = volume("pv")
+    del pv["spec"]["hostPath"]
+    pv["spec"]["nfs"] = {"server": "x", "path": "/"}
+    with pytest.raises(claims.Unbound, match="nfs are not available"):
+        backing(tmp_path, pv)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"accessModes": []}, "at least 1 access mode"),
+        ({"volumeMode": "Block"}, "block devices are not available"),
+        ({"resources": {}}, "spec.resources[storage]: Required value"),
+        ({"resources": {"requests": {"storage": "0"}}}, "must be greater than zero"),
+        ({"dataSource": {"kind": "VolumeSnapshot", "name": "x"}}, "not available in the embedded cluster"),
+    ],
+)
+def test_a_claim_that_nothing_can_meet_is_refused(change, says):
+    code, answer = Cluster().ask("POST", "/api/v1/namespaces/default/persistentvolumeclaims", claim(**change))
+    assert code == 422, answer
+    assert says in answer["message"]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("1Gi", 2**30), ("100m", Decimal("0.1")), ("1e3", 1000), ("2", 2), ("1.5k", 1500)]
+)
+def test_amounts_are_read_and_written(text, number):
+    assert amounts.parse(text) == number
+    assert amounts.parse(amounts.text(amounts.parse(text), binary=text.endswith("i"))) == number
