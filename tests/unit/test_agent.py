@@ -149,7 +149,7 @@ def test_a_grpc_probe_of_something_else_is_not_healthy(answer):
     assert asyncio.run(work())
 
 
-@pytest.mark.parametrize(("peer", "status"), [("127.0.0.1", 200), ("10.244.0.9", 403)])
+@pytest.mark.parametrize(("peer", "status"), [("127.0.0.1", 200), ("10.244.0.9", 403), ("127.0.0.6", 403)])
 @pytest.mark.parametrize("path", ["/drain", "/quitquitquit"])
 def test_only_its_own_pod_can_stop_a_proxy(peer, status, path):
     orders = []

@@ -6,11 +6,18 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qs
 
 from lateen.agent.metrics import Metrics
-from lateen.agent.probing import Prober
+from lateen.agent.probing import SOURCE, Prober
 from lateen.kit import http
 
 LOCAL_ONLY = ("/drain", "/quitquitquit")
-"""Whoever reaches these paths can stop the proxy."""
+"""Whoever reaches these paths can stop the proxy. Istio answers them on the loopback interface only, too
+(``pilot/cmd/pilot-agent/status/server.go``)."""
+
+
+def from_inside(peer: str) -> bool:
+    """Whether a request comes from the pod itself. ``SOURCE`` is loopback as well, but the proxy uses it for what other
+    pods have sent."""
+    return peer.startswith("127.") and peer != SOURCE
 
 
 class Server:
@@ -29,7 +36,7 @@ class Server:
 
     async def handle(self, request: http.Request) -> http.Response:
         path = request.path.partition("?")[0]
-        if path in LOCAL_ONLY and not request.peer.startswith("127."):
+        if path in LOCAL_ONLY and not from_inside(request.peer):
             return http.Response(403, b"only from inside the pod\n")
         match (request.method, path):
             case (_, "/healthz/ready"):
