@@ -69,6 +69,7 @@ def add(found, doc, i):
         str(doc),
         f"2026-01-01T00:00:{i:02d}Z",
         spec,
+        dry_run=(doc["metadata"].get("annotations") or {}).get("istio.io/dry-run") == "true",
         labels=tuple(sorted((doc["metadata"].get("labels") or {}).items())),
         notes=decoding.notes(doc["metadata"]),
     )

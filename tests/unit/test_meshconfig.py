@@ -156,6 +156,7 @@ SPECIAL = {
     "lateen.http2": False,
     "ingressControllerMode": "OFF",
     "h2UpgradePolicy": "UPGRADE",
+    "pathNormalization.normalization": "NONE",
     "accessLogFormat": "%PROTOCOL%",
     "accessLogEncoding": "JSON",
     "defaultConfig.tracingServiceName": "CANONICAL_NAME_ONLY",

@@ -131,6 +131,11 @@ def test_conditions(spec, says):
         "warn will deny all traffic to TCP ports under its scope",
     ),
     ("on ports of HTTP", operation("DENY", methods=["GET"], ports=["80"]), None),
+    ("a path has other spellings", operation("DENY", paths=["/a"], ports=["80"]), "warn /a/, /a;x, /a%20 and /A are"),
+    ("an exempt one, too", operation(notPaths=["/a"]), "warn list /a* as well"),
+    ("not if all are listed", operation("DENY", paths=["/a", "/a*"], ports=["80"]), None),
+    ("nor if it is let in", operation(paths=["/a"]), None),
+    ("a host has its ports", operation("DENY", hosts=["a.test"], ports=["80"]), None),
     ("principals are everybody's", source("DENY", principals=["a"]), None),
     ("tokens are HTTP's", source("DENY", requestPrincipals=["*"]), "warn will deny all traffic to TCP ports"),
     (

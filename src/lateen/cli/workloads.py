@@ -22,6 +22,7 @@ from lateen.dump import ConfigDump
 from lateen.kit import duration, jsons, selectors, yamldoc
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient
+from lateen.wire import names
 
 _POLICY = re.compile(r"(?:istio-ext-authz-.*-)?ns\[(.*?)\]-policy\[(.*?)\]")
 
@@ -68,6 +69,8 @@ def _policies(dump: ConfigDump) -> Any:
     for f in _filters(dump):
         rules = dig(f, "typed_config", "rules", default={})
         for name, policy in (rules.get("policies") or {}).items():
+            if name == names.SEVERAL_HOSTS:
+                continue  # is always there, and no object's
             named = _POLICY.match(name)
             plain = f"{named[2]}.{named[1]}" if named else name
             row = (str(rules.get("action", "ALLOW")), plain, str(len(policy.get("permissions") or [])))

@@ -186,6 +186,10 @@ class Base:
         return cast("str", self._settings["root_namespace"])
 
     @property
+    def path_normalization(self) -> str:
+        return cast("str", self._settings["paths"])
+
+    @property
     def reporting(self) -> Reporting:
         return cast("Reporting", self._settings["reporting"])
 

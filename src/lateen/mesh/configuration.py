@@ -5,7 +5,7 @@ from __future__ import annotations
 from lateen.api import mesh as api
 from lateen.api.config import Duration
 from lateen.api.mesh.accesslog import JSON, json_labels
-from lateen.api.mesh.config import DefaultProviders
+from lateen.api.mesh.config import DefaultProviders, PathNormalization
 from lateen.api.mesh.providers import LogFormat
 from lateen.mesh.observability import Reporting
 from lateen.mesh.settings import (
@@ -50,7 +50,13 @@ def settings(config: api.MeshConfig, root_namespace: str, cluster: Cluster = DEF
         locality=config.locality_lb_setting,
         proxy=proxy,
         root_namespace=root_namespace,
+        paths=_paths(config.path_normalization),
     )
+
+
+def _paths(chosen: PathNormalization | None) -> str:
+    given = chosen.normalization if chosen else None
+    return "" if given in (None, "DEFAULT") else given
 
 
 def _reporting(config: api.MeshConfig) -> Reporting:

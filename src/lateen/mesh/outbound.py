@@ -18,6 +18,7 @@ from lateen.mesh.rules import Interest, Seen
 from lateen.mesh.scope import Scope, bound, scope
 from lateen.mesh.settings import OutboundPolicy
 from lateen.mesh.view import (
+    UNRESTRICTED,
     Bind,
     DomainSpace,
     EndpointSpace,
@@ -45,6 +46,7 @@ class Outbound:
         values: dict[str, Any] = {
             "policy": _policy(self.mesh, sidecar, client.namespace),
             "connect_timeout_s": self.mesh.transport.connect_timeout_s,
+            "paths": self.mesh.path_normalization or UNRESTRICTED.paths,
             "host_spaces": self._host_spaces(client),
             "endpoint_spaces": self._endpoint_spaces(client),
             "domain_spaces": self._domain_spaces(client),

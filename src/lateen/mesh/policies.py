@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from lateen.api import objects as o
 from lateen.api.networking import EnvoyFilter, ProxyConfig, Sidecar
-from lateen.api.security import AuthorizationPolicy, PeerAuthentication
+from lateen.api.security import AuthorizationPolicy, PeerAuthentication, To
 from lateen.api.telemetry import Telemetry
 from lateen.kit.queries import Index
 from lateen.mesh.base import has_labels
@@ -18,6 +18,22 @@ from lateen.mesh.view import UNRESTRICTED, Authorization
 C = TypeVar("C")
 Chosen = Callable[[Any], Mapping[str, str]]
 """The labels in an object's selector; none for all workloads of its namespace"""
+
+
+STRICT_PATHS = "DECODE_AND_MERGE_SLASHES"
+"""Where policies depend on paths: a server that takes ``//admin`` or ``/%2fadmin`` for ``/admin`` would answer what the
+policy denies (Istio's bulletin 2021-005). Istio leaves it at BASE."""
+
+
+def about_paths(policies: Iterable[o.Resource[AuthorizationPolicy]]) -> bool:
+    """Whether what the policies let in depends on the request's path."""
+    return any(
+        (to.operation and (to.operation.paths or to.operation.not_paths)) or any(":path" in c.key for c in rule.when)
+        for p in policies
+        if not p.dry_run and p.spec.action != "AUDIT"
+        for rule in p.spec.rules
+        for to in rule.to or (To(),)
+    )
 
 
 class Policies(Rules):
@@ -108,14 +124,16 @@ class Policies(Rules):
 
     def access(self, namespace: str, labels: Mapping[str, str]) -> Authorization:
         policies = self.authorization(namespace, labels)
+        paths = self.path_normalization or (STRICT_PATHS if about_paths(policies) else UNRESTRICTED.paths)
         if not policies:
-            return UNRESTRICTED
+            return Authorization(paths=paths)
         aliases = self.trust.aliases
         asks = any(p.spec.action == "CUSTOM" for p in policies)
         return Authorization(
             policies,
             (self.transport.trust_domain, *aliases) if aliases else (),
             self.trust.providers if asks else (),
+            paths,
         )
 
     # --- telemetry -------------------------------------------------------------------------------------------

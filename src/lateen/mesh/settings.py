@@ -84,6 +84,8 @@ class MeshConfig:
     proxy: ProxyConfig = field(default=ProxyConfig(), hash=False)
     """``defaultConfig``; how it applies to one proxy is in ``mesh.proxies``."""
     root_namespace: str = "istio-system"
+    paths: str = ""
+    """``pathNormalization``; empty where the installation leaves it to the mesh (``Authorization.paths``)."""
 
 
 DEFAULTS = MeshConfig()

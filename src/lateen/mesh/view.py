@@ -165,6 +165,8 @@ class OutboundView(Cached):
 
     policy: OutboundPolicy = field(kw_only=True)
     connect_timeout_s: float = field(kw_only=True)
+    paths: str = field(kw_only=True)
+    """How paths are normalized (``Authorization.paths``)."""
     host_spaces: Spaces[HostSpace] = field(kw_only=True)
     endpoint_spaces: Spaces[EndpointSpace] = field(kw_only=True)
     domain_spaces: Spaces[DomainSpace] = field(kw_only=True)
@@ -207,6 +209,8 @@ class Authorization:
     """The trust domain and its aliases, where it has any."""
     providers: tuple[ExtensionProvider, ...] = field(default=(), hash=False)
     """The providers that policies may ask; empty if no policy asks one."""
+    paths: str = "BASE"
+    """How paths are normalized before the policies see them: a value of ``meshConfig.pathNormalization``."""
 
 
 UNRESTRICTED = Authorization()

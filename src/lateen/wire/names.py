@@ -57,6 +57,8 @@ def client_ca(name: str) -> str:
     return f"kubernetes://{name}-cacert"
 
 
+SEVERAL_HOSTS = "several-hosts"
+"""The rule, of no policy, that refuses requests with more than one Host line."""
 VIRTUAL_OUTBOUND = "virtualOutbound"
 VIRTUAL_INBOUND = "virtualInbound"
 

@@ -110,9 +110,9 @@ def _rule(ap: sec.AuthorizationPolicy, rule: sec.Rule, at: str) -> Findings:
     for i, c in enumerate(rule.when):
         yield from _condition(ap, c, f"{at}.when[{i}]")
     yield from _literal_wildcards(rule, at)
+    yield from _passing_paths(ap, rule, at)
     if ap.action == "DENY":
         yield from _tcp_warning(rule, at)
-        yield from _ports_of_hosts(rule, at)
 
 
 def _given(value: Any) -> dict[str, tuple[str, ...]]:
@@ -293,15 +293,19 @@ def _literal_wildcards(rule: sec.Rule, at: str) -> Findings:
                     )
 
 
-def _ports_of_hosts(rule: sec.Rule, at: str) -> Findings:
-    """The Host header may have a port: a DENY rule that lists a name alone is passed by with ``name:80``."""
+def _passing_paths(ap: sec.AuthorizationPolicy, rule: sec.Rule, at: str) -> Findings:
+    """A path that a rule keeps out by name has other spellings, which only some servers take for the same. Spellings
+    with other slashes, dots and encodings are not among them (``meshConfig.pathNormalization``)."""
     for i, t in enumerate(rule.to or ()):
-        hosts = (t.operation.hosts if t.operation else None) or ()
-        bare = [h for h in hosts if ":" not in h and not h.endswith("*") and f"{h}:*" not in hosts]
-        if bare:
+        operation = t.operation or sec.Operation()
+        kept_out = {"DENY": ("paths", operation.paths), "ALLOW": ("notPaths", operation.not_paths)}
+        field, given = kept_out.get(ap.action, ("", ()))
+        p = next((p for p in given or () if not {"*", "{"} & set(p) and p != "/" and f"{p}*" not in (given or ())), "")
+        if p:
             yield warn(
-                f"{at}.to[{i}].operation.hosts",
-                f"requests whose Host header has a port are not denied; also list {', '.join(f'{h}:*' for h in bare)}",
+                f"{at}.to[{i}].operation.{field}",
+                f"{p}/, {p};x, {p}%20 and {p.swapcase()} are other paths than {p}, and pass; if the server takes them "
+                f"for the same, list {p}* as well, or write an ALLOW policy with the paths that are open",
             )
 
 

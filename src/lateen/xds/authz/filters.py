@@ -38,14 +38,15 @@ def _rbac(
     tcp: bool,
     domains: tuple[str, ...],
     prefix: str = "",
+    spelled: bool = False,
 ) -> Any:
-    """None without policies. On TCP, rules about requests are left out."""
+    """None without policies. On TCP, rules about requests are left out. ``spelled``: see ``rules.Scope``."""
     found = list(policies)
     if not found:
         return None
     out = rbac_pb2.RBAC(action="DENY" if action != "ALLOW" else "ALLOW")
     for p in found:
-        scope = rules.Scope(p.ref.namespace, domains, tcp, action != "ALLOW")
+        scope = rules.Scope(p.ref.namespace, domains, tcp, action != "ALLOW", spelled)
         name = f"{prefix}ns[{p.ref.namespace}]-policy[{p.ref.name}]"
         if not p.spec.rules:
             out.policies[f"{name}-rule[0]"].CopyFrom(rules.never())
@@ -67,20 +68,24 @@ def _filter(tcp: bool, enforced: Any, shadow: Any, prefix: str) -> Any:
 
 
 @lru_cache(maxsize=4096)
-def plain(policies: Policies, tcp: bool, domains: tuple[str, ...] = ()) -> tuple[Any, ...]:
+def plain(policies: Policies, tcp: bool, domains: tuple[str, ...] = (), spelled: bool = False) -> tuple[Any, ...]:
     """DENY and ALLOW."""
     out = []
     for action in ("DENY", "ALLOW"):
         mine = [p for p in policies if p.spec.action == action]
-        enforced = _rbac((p for p in mine if not p.dry_run), action, tcp, domains)
-        shadow = _rbac((p for p in mine if p.dry_run), action, tcp, domains)
+        enforced = _rbac((p for p in mine if not p.dry_run), action, tcp, domains, spelled=spelled)
+        shadow = _rbac((p for p in mine if p.dry_run), action, tcp, domains, spelled=spelled)
         if enforced is not None or shadow is not None:
             out.append(_filter(tcp, enforced, shadow, f"istio_dry_run_{action.lower()}_"))
     return tuple(out)
 
 
 def custom(
-    policies: Policies, tcp: bool, providers: tuple[ExtensionProvider, ...], domains: tuple[str, ...] = ()
+    policies: Policies,
+    tcp: bool,
+    providers: tuple[ExtensionProvider, ...],
+    domains: tuple[str, ...] = (),
+    spelled: bool = False,
 ) -> tuple[Any, ...]:
     """CUSTOM: shadow rules decide whether a policy matches; if one does, Envoy asks its provider. A policy with an
     unknown provider denies everything that it matches."""
@@ -91,11 +96,11 @@ def custom(
     wanted = list(dict.fromkeys(p.spec.provider.name for p in mine if p.spec.provider))
     usable = [n for n in wanted if n in by_name and not (tcp and by_name[n].envoy_ext_authz_grpc is None)]
     if len(wanted) != 1 or wanted[0] not in by_name:
-        return (_filter(tcp, _rbac(mine, "CUSTOM", tcp, domains, "istio-ext-authz-bad-"), None, ""),)
+        return (_filter(tcp, _rbac(mine, "CUSTOM", tcp, domains, "istio-ext-authz-bad-", spelled), None, ""),)
     if not usable:
         return ()  # an HTTP provider cannot authorize TCP connections
     prefix = f"istio-ext-authz-{usable[0]}"
-    shadow = _rbac(mine, "CUSTOM", tcp, domains, f"{prefix}-")
+    shadow = _rbac(mine, "CUSTOM", tcp, domains, f"{prefix}-", spelled)
     return _filter(tcp, None, shadow, EXT_PREFIX), _ext_authz(by_name[usable[0]], tcp, prefix)
 
 
@@ -103,7 +108,18 @@ def of_workload(access: Authorization, policies: Policies, tcp: bool) -> tuple[A
     """CUSTOM, then DENY and ALLOW: those of ``policies``, which are all or some of the workload's."""
     if not policies:
         return ()
-    return (*custom(policies, tcp, access.providers, access.domains), *plain(policies, tcp, access.domains))
+    asked = custom(policies, tcp, access.providers, access.domains, spelled=True)
+    return (*asked, *plain(policies, tcp, access.domains, spelled=True))
+
+
+def denied(policies: Policies, domains: tuple[str, ...]) -> Any:
+    """What DENY policies refuse of requests, and what is refused without any policy."""
+    out = http_rbac.RBAC()
+    for found in plain(policies, False, domains, spelled=True):
+        found.typed_config.Unpack(out)
+    out.rules.action = rbac_pb2.RBAC.DENY
+    out.rules.policies[names.SEVERAL_HOSTS].CopyFrom(rules.several_hosts())
+    return pb.any_of(out)
 
 
 def _ext_authz(provider: ExtensionProvider, tcp: bool, prefix: str) -> Any:

@@ -74,6 +74,31 @@ def host(value: str) -> rbac_pb2.Permission:
     return rbac_pb2.Permission(header=header(":authority", value, ignore_case=value != "*"))
 
 
+def host_as_spelled(value: str) -> rbac_pb2.Permission:
+    """A host with whatever port, final dot and user name it is written: ``admin.test`` is also ``admin.test:8080``,
+    ``ADMIN.TEST.`` and ``x@admin.test``, which servers take for the same name."""
+    if value == "*":
+        return host(value)
+    name, _, number = (value, "", "") if value.endswith("]") else value.partition("]:" if "]" in value else ":")
+    name += "]" if number and "[" in name else ""
+    after = f":{_glob(number)}" if number else "(:.*)?"
+    matcher = _regex(rf"(?i)([^@]*@)?{_glob(name)}\.*{after}")
+    return rbac_pb2.Permission(header=rc.HeaderMatcher(name=":authority", string_match=matcher))
+
+
+def _glob(text: str) -> str:
+    """A regular expression for what ``string`` matches."""
+    if text.startswith("*"):
+        return f".*{quoted(text[1:])}"
+    return f"{quoted(text[:-1])}.*" if text.endswith("*") else quoted(text)
+
+
+def several_hosts() -> rbac_pb2.Permission:
+    """Host lines that contradict each other, which Envoy joins by commas; no name has one."""
+    contains = string_pb2.StringMatcher(contains=",")
+    return rbac_pb2.Permission(header=rc.HeaderMatcher(name=":authority", string_match=contains))
+
+
 def port(value: str) -> rbac_pb2.Permission:
     return rbac_pb2.Permission(destination_port=int(value))
 

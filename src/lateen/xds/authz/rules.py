@@ -24,6 +24,8 @@ class Scope(NamedTuple):
     tcp: bool
     lenient: bool
     """On TCP: conditions about requests count as met (DENY, CUSTOM) instead of dropping their rule (ALLOW)."""
+    spelled: bool = False
+    """Whether a host that is kept out is kept out in every spelling of its name; Istio compares names as written."""
 
 
 One = Callable[[str], Any]
@@ -55,8 +57,12 @@ def _both(one: One, values: Iterable[str] | None, but: Iterable[str] | None, per
 
 def _operation(op: sec.Operation, scope: Scope) -> list[Any]:
     out: list[Any] = []
+    # Other spellings of a name count where that means less access: hosts of DENY and CUSTOM rules, notHosts of ALLOW.
+    denied: One = m.host_as_spelled if scope.spelled and scope.lenient else m.host
+    exempt: One = m.host_as_spelled if scope.spelled and not scope.lenient else m.host
     http: tuple[tuple[One, Any, Any], ...] = (
-        (m.host, op.hosts, op.not_hosts),
+        (denied, op.hosts, None),
+        (exempt, None, op.not_hosts),
         (m.method, op.methods, op.not_methods),
         (m.path, op.paths, op.not_paths),
     )
@@ -152,6 +158,14 @@ def policy(rule: sec.Rule, scope: Scope) -> rbac_pb2.Policy:
     for found in sources:
         every = [*found, *principals] or [rbac_pb2.Principal(any=True)]
         out.principals.add(and_ids=rbac_pb2.Principal.Set(ids=every))
+    return out
+
+
+def several_hosts() -> rbac_pb2.Policy:
+    """Requests with more than one Host line: a proxy and the server behind it may each take another one for granted
+    (RFC 9112, section 3.2: a server must refuse them)."""
+    out = rbac_pb2.Policy(permissions=[m.several_hosts()])
+    out.principals.add(any=True)
     return out
 
 

@@ -2,8 +2,8 @@
 
 For requests the filters are slots whose configuration is delivered separately (ECDS): a changed policy applies to the
 next request, including those on open connections, and no listener is drained. The slots for DENY and ALLOW always
-exist, even if they are empty, so that a workload's first policy does not change the listener either; those for CUSTOM
-exist while some policy asks a provider.
+exist, so that a workload's first policy does not change the listener either (unless it is about paths, which changes
+how they are normalized); those for CUSTOM exist while some policy asks a provider.
 
 For connections the filters are part of the chain: they decide when a connection is opened, so a changed policy has to
 close those that the old one has admitted. Envoy drains the chains that change and leaves all others alone.
@@ -16,6 +16,7 @@ from functools import lru_cache
 from envoy.config.core.v3 import config_source_pb2, extension_pb2
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
+from google.protobuf import any_pb2
 
 from lateen.mesh.view import Authorization
 from lateen.wire import names
@@ -79,11 +80,15 @@ def _of(access: Authorization, action: str) -> filters.Policies:
     return tuple(p for p in access.policies if p.spec.action == action)
 
 
-@lru_cache(maxsize=4096)
-def _resource(slot: str, access: Authorization, policies: filters.Policies, workload: str) -> Resource:
+def _held(slot: str, access: Authorization, policies: filters.Policies) -> any_pb2.Any:
     found = filters.of_workload(access, policies, tcp=False)
     at = 1 if slot == CUSTOM else 0
-    held = found[at].typed_config if at < len(found) else pb.any_of(rbac_pb2.RBAC())
+    return found[at].typed_config if at < len(found) else pb.any_of(rbac_pb2.RBAC())
+
+
+@lru_cache(maxsize=4096)
+def _resource(slot: str, access: Authorization, policies: filters.Policies, workload: str) -> Resource:
+    held = filters.denied(policies, access.domains) if slot == DENY else _held(slot, access, policies)
     name = names.of_workload(slot, workload)
     message = extension_pb2.TypedExtensionConfig(name=name, typed_config=held)
     return pb.resource(name, message, tuple(str(p.ref) for p in policies))

@@ -29,6 +29,8 @@ class Requests:
     """Whose policies hold, where a proxy has several workloads."""
     dynamic: bool = False
     """Routes may lead to whatever name is asked for."""
+    paths: str = UNRESTRICTED.paths
+    """How paths are normalized, as ``meshConfig.pathNormalization``."""
 
 
 @dataclass(frozen=True)

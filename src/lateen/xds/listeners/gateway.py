@@ -28,7 +28,8 @@ Found = tuple[tuple[str, ...], tuple[str, ...], Any]
 
 def _requests(server: GatewayServer, where: Place, seen: Side) -> Found:
     """The chain of a server that routes requests."""
-    requests = Requests("gateway", asks=authorization.asks(server.authorization))
+    access = server.authorization
+    requests = Requests("gateway", asks=authorization.asks(access), paths=access.paths)
     stat = f"outbound_0.0.0.0_{server.target}"
     filters = http.filters(seen, requests, stat, rds=server.route, place=where)
     chain = lc.FilterChain(name=server.name, filters=filters)

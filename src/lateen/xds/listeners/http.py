@@ -34,7 +34,6 @@ def filters(
     out = hcm.HttpConnectionManager(
         stat_prefix=stat_prefix,
         http_filters=order.http(chain),
-        normalize_path=pb.boolean(True),
         access_log=telemetry.loggers(seen, True, server),
         stream_idle_timeout=pb.duration(0),
         upgrade_configs=[hcm.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
@@ -42,6 +41,7 @@ def filters(
         http2_protocol_options=protocol_pb2.Http2ProtocolOptions(allow_connect=True),
         proxy_100_continue=True,
     )
+    _paths(out, chain.paths)
     # Private addresses are not trusted to set x-envoy headers (Istio's bulletin 2024-006).
     out.internal_address_config.SetInParent()
     if seen.trace:
@@ -61,6 +61,14 @@ def filters(
         out.xff_num_trusted_hops = place.trusted_proxies
     manager = lc.Filter(name="envoy.filters.network.http_connection_manager", typed_config=pb.any_of(out))
     return [manager] if chain.kind == "inbound" else [workload.slot(seen.workload), manager]
+
+
+def _paths(out: Any, wanted: str) -> None:
+    """Source: https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/#MeshConfig-ProxyPathNormalization."""
+    out.normalize_path.value = wanted != "NONE"
+    out.merge_slashes = wanted in ("MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES")
+    if wanted == "DECODE_AND_MERGE_SLASHES":
+        out.path_with_escaped_slashes_action = hcm.HttpConnectionManager.UNESCAPE_AND_FORWARD
 
 
 def _client_certificate(out: Any, mode: str) -> None:

@@ -90,7 +90,8 @@ def _filters(view: InboundView, seen: Side, i: InboundPort, secure: bool, is_htt
 
 
 def _requests(view: InboundView) -> Requests:
-    return Requests("inbound", asks=authorization.asks(view.authorization), workload=view.seat.name)
+    access = view.authorization
+    return Requests("inbound", authorization.asks(access), view.seat.name, paths=access.paths)
 
 
 def _port_chains(view: InboundView, seen: Side, i: InboundPort) -> list[Any]:

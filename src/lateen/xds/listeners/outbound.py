@@ -89,9 +89,14 @@ def _chains(seen: Side, host: HostView, port: int, anywhere: bool, named: bool) 
 
 
 def _listener(
-    seen: Side, policy: OutboundPolicy, place: Place, requests: bool, hosts: tuple[HostView, ...], inside: str
+    seen: Side,
+    policy: OutboundPolicy,
+    place: Place,
+    requests: Requests | None,
+    hosts: tuple[HostView, ...],
+    inside: str,
 ) -> Resource:
-    """``requests``: whether HTTP is routed here; ``hosts``: those that match connections."""
+    """``requests``: where HTTP is routed; ``hosts``: those that match connections."""
     address, port = place
     anywhere = address == ANYWHERE
     name = f"{address}_{port}"
@@ -102,7 +107,7 @@ def _listener(
     if requests:
         # TLS may announce HTTP in its ALPN; only plain text can be routed as HTTP here.
         looks = lc.FilterChainMatch(transport_protocol="raw_buffer", application_protocols=["http/1.1", "h2c"])
-        routed = http.filters(seen, Requests("outbound", dynamic=_dynamic(hosts)), f"outbound_{name}", rds=str(port))
+        routed = http.filters(seen, requests, f"outbound_{name}", rds=str(port))
         chains.append(lc.FilterChain(filter_chain_match=looks, filters=routed))
     for host in hosts:
         found, mine = _chains(seen, host, port, anywhere, anywhere or len(hosts) > 1)
@@ -138,7 +143,7 @@ def _dynamic(hosts: tuple[HostView, ...]) -> bool:
     return any(h.resolution == "DYNAMIC_DNS" for h in hosts)
 
 
-def _bound(seen: Side, bind: Bind, inside: str) -> Resource:
+def _bound(seen: Side, bind: Bind, paths: str, inside: str) -> Resource:
     """A Sidecar's egress listener with an address of its own."""
     name = f"{bind.address}_{bind.port}"
     out = listener_pb2.Listener(
@@ -151,7 +156,7 @@ def _bound(seen: Side, bind: Bind, inside: str) -> Resource:
     if bind.address.startswith("unix://"):
         out.address.pipe.path = bind.address.removeprefix("unix://")
     if bind.protocol in HTTP:
-        filters = http.filters(seen, Requests("outbound"), f"outbound_{name}", rds=str(bind.port))
+        filters = http.filters(seen, Requests("outbound", paths=paths), f"outbound_{name}", rds=str(bind.port))
         out.filter_chains.add(filters=filters)
         return pb.resource(out.name, out, seen.origins)
     origins: dict[str, None] = {}
@@ -196,6 +201,8 @@ class Plan:
     """Which outbound listeners a client has, independent of what they report."""
 
     policy: OutboundPolicy
+    paths: str
+    """How paths are normalized."""
     parts: tuple[Listening, ...]
     binds: tuple[Bind, ...]
 
@@ -239,7 +246,7 @@ def _parts(spaces: Spaces[HostSpace]) -> tuple[Listening, ...]:
 @derived
 def plan(view: OutboundView) -> Plan:
     """The same object for all views whose listeners are the same, whatever else differs."""
-    key = (view.policy, _parts(view.host_spaces), view.binds)
+    key = (view.policy, view.paths, _parts(view.host_spaces), view.binds)
     return _shared(("plan", key), lambda: Plan(*key))
 
 
@@ -252,8 +259,10 @@ def resources(plan: Plan, seen: Side, inside: str = "") -> tuple[Resource, ...]:
         takers.setdefault(place, []).append(host)
     out = [_virtual(seen, plan.policy, inside)]
     for place in sorted(requests | takers.keys()):
-        key = (seen, plan.policy, place, place in requests, tuple(takers.get(place, ())), inside)
+        hosts = tuple(takers.get(place, ()))
+        routed = Requests("outbound", dynamic=_dynamic(hosts), paths=plan.paths) if place in requests else None
+        key = (seen, plan.policy, place, routed, hosts, inside)
         out.append(_shared(("listener", key), lambda key=key: _listener(*key)))  # type: ignore[misc]
-    bound = [_bound(seen, b, inside) for b in plan.binds]
+    bound = [_bound(seen, b, plan.paths, inside) for b in plan.binds]
     known = {b.name for b in bound}
     return (*(r for r in out if r.name not in known), *bound)
