@@ -3,6 +3,7 @@
 from lateen.api import decoding, kinds
 from lateen.api import objects as o
 from lateen.api.config import decode
+from lateen.api.domain import CLUSTER_DOMAIN
 from lateen.kit import yamldoc
 from lateen.mesh.model import Mesh
 from lateen.mesh.objects import Objects
@@ -60,8 +61,12 @@ def objects(documents="", config=LOGGING, meshed=True, protocol="http"):
 
 def add(found, doc, i):
     """With one more mesh object, the ``i``-th in age."""
-    kind, name = kinds.named(doc["kind"]), doc["metadata"]["name"]
-    namespace = doc["metadata"].get("namespace", "default")
+    kind, name = kind_of(doc), doc["metadata"]["name"]
+    namespace = doc["metadata"].get("namespace", "default") if kind.namespaced else ""
+    if kind is kinds.SERVICE:
+        return found.put(kind, (namespace, name), decoding.service(doc, CLUSTER_DOMAIN))
+    if kind is kinds.NAMESPACE:
+        return found.put(kind, ("", name), tuple(sorted((doc["metadata"].get("labels") or {}).items())))
     spec = decode(kind.spec, doc.get("spec") or {})
     made = o.Resource(
         kind.ref(namespace, name),
@@ -76,8 +81,9 @@ def add(found, doc, i):
     return found.put(kind, (namespace, name), made)
 
 
-def api_version(kind):
-    return kinds.named(kind).api_version
+def kind_of(doc):
+    """By its apiVersion, or else the first kind of its name."""
+    return kinds.of(doc) if "apiVersion" in doc else kinds.named(doc["kind"])
 
 
 def view(found, name="productpage-v1", namespace="default"):

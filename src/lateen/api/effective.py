@@ -22,6 +22,8 @@ _POLICIES = (
     "subsets[].trafficPolicy.portLevelSettings[]",
 )
 _GATEWAY_API = "the Gateway API is not implemented yet"
+_OF_RULES = "it is a filter of rules; of one backend, only headers are changed"
+_NO_OPTIONS = "there are no options"
 _NAMELESS = "Istio does not implement it either"
 
 UNSUPPORTED: dict[Kind, dict[str, str]] = {
@@ -70,6 +72,29 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
         "targetRefs[].**": _GATEWAY_API,
         "configPatches[].match.waypoint.**": "there are no waypoints",
         "configPatches[].match.listener.portName": _NAMELESS,
+    },
+    kinds.KUBERNETES_GATEWAY: {
+        "infrastructure.**": "gateways are not deployed yet: name the Service of one that is there in addresses",
+        "allowedListeners.**": "ListenerSets are not implemented yet",
+        "tls.**": "clients' certificates are not verified yet, and gateways show none to backends",
+        "defaultScope": "a route names its Gateways",
+        "listeners[].tls.options": _NO_OPTIONS,
+        "listeners[].tls.options{}": _NO_OPTIONS,
+    },
+    kinds.GATEWAY_CLASS: {
+        "parametersRef.**": "classes have no parameters",
+        "description": "it is only a text",
+    },
+    kinds.HTTP_ROUTE: {
+        "useDefaultGateways": "a route names its Gateways",
+        "rules[].sessionPersistence.**": "use a DestinationRule with consistentHash",
+        **{f"rules[].backendRefs[].filters[].{f}.**": _OF_RULES for f in ("urlRewrite", "requestRedirect", "cors")},
+        "rules[].backendRefs[].filters[].requestMirror.**": _OF_RULES,
+    },
+    kinds.GRPC_ROUTE: {
+        "useDefaultGateways": "a route names its Gateways",
+        "rules[].sessionPersistence.**": "use a DestinationRule with consistentHash",
+        "rules[].backendRefs[].filters[].requestMirror.**": _OF_RULES,
     },
     kinds.PROXY_CONFIG: {"image.**": "the proxy's image is chosen by the installation"},
     kinds.AUTHORIZATION_POLICY: {"targetRef.**": _GATEWAY_API, "targetRefs[].**": _GATEWAY_API},

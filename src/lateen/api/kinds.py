@@ -24,7 +24,7 @@ from lateen.api.kind import watched as watched
 RBAC = "rbac.authorization.k8s.io"
 ADMISSION = "admissionregistration.k8s.io"
 
-NAMESPACE = row(Kind("", "v1", "namespaces", "Namespace", namespaced=False))
+NAMESPACE = row(Kind("", "v1", "namespaces", "Namespace", namespaced=False, watched=True))
 POD = row(Kind("", "v1", "pods", "Pod", watched=True))
 SERVICE = row(Kind("", "v1", "services", "Service", watched=True))
 ENDPOINTS = row(Kind("", "v1", "endpoints", "Endpoints"))
@@ -222,7 +222,7 @@ TRAFFIC_EXTENSION = _mesh(
 
 # After Istio's, so that a bare ``Gateway`` is Istio's.
 GATEWAY_API = "gateway.networking.k8s.io"
-_LATER = "routes of the Gateway API are not translated yet"
+_LATER = "it is not translated yet"
 
 
 def _gateway_api(
@@ -276,7 +276,6 @@ KUBERNETES_GATEWAY = _gateway_api(
         _condition("Programmed"),
     ),
     pending=_PENDING,
-    idle=_LATER,
 )
 GATEWAY_CLASS = _gateway_api(
     ("v1", "v1beta1"),
@@ -287,7 +286,6 @@ GATEWAY_CLASS = _gateway_api(
     columns=(("Controller", ".spec.controllerName"), _condition("Accepted")),
     pending=("Accepted",),
     namespaced=False,
-    idle=_LATER,
 )
 LISTENER_SET = _gateway_api(
     ("v1",),
@@ -299,10 +297,8 @@ LISTENER_SET = _gateway_api(
     pending=_PENDING,
     idle=_LATER,
 )
-HTTP_ROUTE = _gateway_api(
-    ("v1", "v1beta1"), "httproutes", "HTTPRoute", "routes:http_route", columns=_HOSTNAMES, idle=_LATER
-)
-GRPC_ROUTE = _gateway_api(("v1",), "grpcroutes", "GRPCRoute", "routes:grpc_route", columns=_HOSTNAMES, idle=_LATER)
+HTTP_ROUTE = _gateway_api(("v1", "v1beta1"), "httproutes", "HTTPRoute", "routes:http_route", columns=_HOSTNAMES)
+GRPC_ROUTE = _gateway_api(("v1",), "grpcroutes", "GRPCRoute", "routes:grpc_route", columns=_HOSTNAMES)
 TLS_ROUTE = _gateway_api(("v1",), "tlsroutes", "TLSRoute", "routes:tls_route", idle=_LATER)
 TCP_ROUTE = _gateway_api(("v1",), "tcproutes", "TCPRoute", "routes:plain_route", idle=_LATER)
 UDP_ROUTE = _gateway_api(("v1",), "udproutes", "UDPRoute", "routes:plain_route", idle=_LATER)
@@ -312,7 +308,6 @@ REFERENCE_GRANT = _gateway_api(
     "ReferenceGrant",
     "policies:reference_grant",
     short=("refgrant",),
-    idle=_LATER,
 )
 BACKEND_TLS_POLICY = _gateway_api(
     ("v1",),

@@ -14,7 +14,7 @@ from lateen import __version__
 from lateen.ads.debug import NotAnswered, Questions, TokenServer
 from lateen.api import kinds
 from lateen.ca.authority import Authority, Refused
-from lateen.control import controlz, serving
+from lateen.control import controlz, gateway_classes, serving
 from lateen.control.agents import Agents
 from lateen.control.ca_service import CaService
 from lateen.control.debug import Debug
@@ -80,7 +80,7 @@ class Istiod:
         )
         self.writer.leadership.gained.append(self.deployments.everything)
         self.informers = [Informer(client, kind, self._changed) for kind in kinds.watched()]
-        self.writer.informers = [*self.informers, Informer(client, kinds.NAMESPACE, self._namespace_changed)]
+        self.writer.informers = self.informers
         control.credentials.changed = self.writer.changed
         control.changed = self._pushed
 
@@ -89,11 +89,9 @@ class Istiod:
         self.control.world.changed(kind, key, old, new)
         self.writer.changed(kind, key, old, new)
         self.deployments.changed(kind, key, old, new)
-
-    def _namespace_changed(self, kind: kinds.Kind, key: Key, old: Json | None, new: Json | None) -> None:
-        self.injector.changed(kind, key, new)
-        self.writer.changed(kind, key, old, new)
-        if new is not None:
+        if kind is kinds.GATEWAY_CLASS and new is None and key[1] in gateway_classes.CLASSES:
+            tasks.spawn(gateway_classes.create(self.client, key[1]), "GatewayClass")
+        if kind is kinds.NAMESPACE and new is not None:
             tasks.spawn(self.control.root_config_map(new, self.authority.root), "root certificate")
 
     def _pushed(self) -> None:
@@ -108,6 +106,8 @@ class Istiod:
         secrets = self.control.credentials.follow(self.settings.namespace)
         async with asyncio.timeout(SYNC_S):
             await asyncio.gather(*(i.synced.wait() for i in self.informers), secrets.wait())
+        missing = gateway_classes.CLASSES.keys() - {name for _, name in self.control.world.objects.gateway_classes}
+        await asyncio.gather(*(gateway_classes.create(self.client, name) for name in missing))
         memory.settle()
 
     async def serve(self) -> list[web.AppRunner | grpc.aio.Server]:

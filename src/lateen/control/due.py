@@ -21,7 +21,8 @@ def place(ref: str) -> Place | None:
     """Where the object is that is spelled so (``Gateway default/web``); None for a kind without a status of ours."""
     name, _, where = ref.partition(" ")
     kind = kinds.named(name)
-    namespace, _, of = where.partition("/")
+    namespace, slash, of = where.partition("/")
+    namespace, of = (namespace, of) if slash else ("", namespace)
     return (kind, (namespace, of)) if kind is not None and kind.owned else None
 
 
@@ -32,6 +33,7 @@ class Due:
         self._refused: set[str] = set()
         self._served: set[str] = set()
         self._addresses: Mapping[Key, str] = {}
+        self._standings: Mapping[Ref, object] = {}
         self.extras: dict[str, list[Json]] = {}
         """Conditions that only some objects have, by object."""
 
@@ -58,6 +60,17 @@ class Due:
         """Conditions that only some objects have."""
         self.mark_refs(r for r in extras.keys() | self.extras.keys() if extras.get(r) != self.extras.get(r))
         self.extras = extras
+
+    def standings(self, found: Mapping[Ref, object]) -> None:
+        """What becomes of objects of the Gateway API. ``found`` is replaced, never changed."""
+        if found is not self._standings:
+            refs = found.keys() | self._standings.keys()
+            self.mark_refs(r for r in refs if found.get(r) is not self._standings.get(r))
+            self._standings = found
+
+    def mark_gateways(self) -> None:
+        """The addresses of their Services may have changed."""
+        self.mark_refs(r for r in self._standings if r.group_kind == kinds.KUBERNETES_GATEWAY.id)
 
     def addresses(self, given: Mapping[Key, str], entries: Iterable[Key]) -> None:
         """The addresses that were made for hosts of ServiceEntries, by (namespace, host), and all ServiceEntries.

@@ -21,7 +21,7 @@ class Reach(NamedTuple):
     """(proxy, its message)"""
 
 
-_GATEWAY = f"{kinds.GATEWAY.id} "
+_GATEWAYS = tuple(f"{kind.id} " for kind in (kinds.GATEWAY, kinds.KUBERNETES_GATEWAY))
 _origins: weakref.WeakKeyDictionary[ResourceSet, dict[str, frozenset[str]]] = weakref.WeakKeyDictionary()
 _served: weakref.WeakKeyDictionary[ResourceSet, frozenset[str]] = weakref.WeakKeyDictionary()
 
@@ -79,7 +79,7 @@ def served(connections: Iterable[Connection]) -> set[str]:
 def _gateways(resources: ResourceSet) -> frozenset[str]:
     found = _served.get(resources)
     if found is None:
-        found = _served[resources] = frozenset(r for r in origins(resources) if r.startswith(_GATEWAY))
+        found = _served[resources] = frozenset(r for r in origins(resources) if r.startswith(_GATEWAYS))
     return found
 
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from lateen.ads.server import AdsServer
 from lateen.api import kinds
-from lateen.control import conditions
+from lateen.api.objects import Ref
+from lateen.control import conditions, gateway_status
 from lateen.control.analyst import Analyst
 from lateen.control.due import Due, Place
 from lateen.control.findings import Found
@@ -113,6 +114,8 @@ class StatusWriter:
             self._due.mark([(kind, key)])
             self._dirty.set()
         elif kind in (kinds.SERVICE, kinds.INGRESS, kinds.INGRESS_CLASS):
+            if kind is kinds.SERVICE:
+                self._due.mark_gateways()
             self._ingresses_due = True
             self._dirty.set()
 
@@ -201,6 +204,7 @@ class StatusWriter:
             self._mark_all()
         self._due.sessions(refused(connections), served(connections))
         self._due.conditions(_extras(mesh, self._patching.report(connections)))
+        self._due.standings(mesh.standings())
         addresses = mesh.automatic()
         self._due.addresses(addresses, mesh.objects.service_entries)
         due = self._due.take()
@@ -210,18 +214,38 @@ class StatusWriter:
         out: list[Change] = []
         for kind, key in due:
             obj = objects.get(kind, {}).get(key)
-            if obj is None or kind.group == kinds.GATEWAY_API or not self._world.writes(obj):
+            if obj is None or not self._world.writes(obj):
                 self._due.settle((kind, key), True)
             elif self._ahead(kind, key):
                 self._due.mark([(kind, key)])  # its status is written after the push that brings it to proxies
             else:
                 obj = {**obj, "status": self._written.get((kind, key), obj.get("status"))}
-                facts = self._facts(kind, key, obj, far, addresses)
-                status, settled = conditions.outcome(kind, obj, facts, now)
+                if kind.group == kinds.GATEWAY_API:
+                    status, settled = self._of_gateway_api(mesh, kind.ref(*key), obj, far, objects, now)
+                else:
+                    facts = self._facts(kind, key, obj, far, addresses)
+                    status, settled = conditions.outcome(kind, obj, facts, now)
                 self._due.settle((kind, key), settled)
                 if status is not None:
                     out.append(Change(kind, *key, {"status": status}))
         return out + (self._ingresses(mesh, objects) if self._ingresses_due else [])
+
+    def _of_gateway_api(
+        self,
+        mesh: Mesh,
+        ref: Ref,
+        obj: Json,
+        far: dict[str, Reach],
+        objects: dict[kinds.Kind, dict[Key, Json]],
+        now: str,
+    ) -> conditions.Outcome:
+        standing = mesh.standings().get(ref)
+        if standing is None:
+            return conditions.Outcome(None, True)
+        found = (mesh.service(host) for host in getattr(standing, "services", ()))
+        services = [objects[kinds.SERVICE].get((s.namespace, s.name), {}) for s in found if s is not None]
+        addresses = [a for s in services for a in gateway_status.addresses(s, mesh.cluster.domain)]
+        return gateway_status.outcome(obj, standing, far.get(str(ref), Reach()), addresses, now)
 
     def _facts(
         self, kind: kinds.Kind, key: Key, obj: Json, far: dict[str, Reach], addresses: dict[Key, str]

@@ -23,6 +23,10 @@ from lateen.wire.revision import DEFAULT, LABEL, Revision
 log = logging.getLogger("lateen.control.world")
 
 
+EVERYBODYS = (kinds.GATEWAY_CLASS, kinds.REFERENCE_GRANT)
+"""Kinds of the mesh's own that all revisions read, whatever their labels: objects of every revision refer to them."""
+
+
 class World:
     """``objects`` is replaced, never changed; ``bad`` names the objects that are left out."""
 
@@ -69,6 +73,9 @@ class World:
                 self._put(kind, key, decoding.service(new, self.cluster.domain) if new else None)
             case kinds.POD:
                 self._put(kind, key, self._placed(decoding.pod(new)) if new and dig(new, "status", "podIP") else None)
+            case kinds.NAMESPACE:
+                labels = dig(new, "metadata", "labels", default={})
+                self._put(kind, key, tuple(sorted(labels.items())) if new else None)
             case kinds.NODE:
                 self._node(key[1], decoding.node_locality(new) if new else "")
             case kinds.ENDPOINT_SLICE:
@@ -111,7 +118,7 @@ class World:
         if old and new and _alike(old, new):
             return  # only the status differs, which we have written
         self.bad.pop(ref, None)
-        mine = not kind.owned or self.revision.owns(dig(new, "metadata", "labels", default={}))
+        mine = not kind.owned or kind in EVERYBODYS or self.revision.owns(dig(new, "metadata", "labels", default={}))
         if new is None or not mine:
             self._put(kind, key, None)
             return

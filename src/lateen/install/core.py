@@ -50,6 +50,7 @@ def permissions(revision: Revision, deploys: bool = True) -> list[Json]:
         },
         *({"apiGroups": [group], "resources": plurals, "verbs": READ} for group, plurals in _watched().items()),
         {"apiGroups": ["networking.istio.io"], "resources": ["workloadentries"], "verbs": ["create", "delete"]},
+        {"apiGroups": ["gateway.networking.k8s.io"], "resources": ["gatewayclasses"], "verbs": ["create"]},
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create", "update", "patch"]},
         {"apiGroups": ["networking.k8s.io"], "resources": ["ingresses/status"], "verbs": ["update", "patch"]},
         {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
@@ -81,7 +82,7 @@ def permissions(revision: Revision, deploys: bool = True) -> list[Json]:
 def _watched() -> dict[str, list[str]]:
     """API group -> resources of other projects that istiod watches in all namespaces."""
     out: dict[str, list[str]] = {}
-    for kind in (kinds.NAMESPACE, *kinds.watched()):
+    for kind in kinds.watched():
         if not kind.owned:
             out.setdefault(kind.group, []).append(kind.plural)
     return out

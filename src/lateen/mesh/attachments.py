@@ -6,6 +6,7 @@ Each dialect has its own objects; here they come together. ``Listener`` and ``At
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from lateen.api import kinds
 from lateen.api import objects as o
@@ -29,6 +30,7 @@ class Attachments(Policies):
     def listeners_of(self, pod: o.Pod) -> list[Listener]:
         """All that a workload is asked for, those of the oldest objects first."""
         found = [li for gw in self.gateways_for(pod) for li in gateway.listeners(gw)]
+        found += self.kubernetes_listeners(pod)
         if pod.label_map.get("istio") == self.ingress.selector and self.objects.ingresses:
             found += [li for own in self.ingresses() for li in ingress.listeners(own, self.root_namespace)]
         return sorted(found, key=lambda li: li.age)
@@ -39,6 +41,7 @@ class Attachments(Policies):
         of_ingress = [(li, own) for li in listeners if (own := self._ingress_of(li)) is not None]
         of_gateway = [(li, self._rules_at(li, pod)) for li in listeners if li.source.group_kind == kinds.GATEWAY.id]
         found = [*gateway.requests(of_gateway, find)]
+        found += [self.gateway_requests(li) for li in listeners if li.source.group_kind == kinds.KUBERNETES_GATEWAY.id]
         if of_ingress:
             found += ingress.requests(of_ingress, self._ingresses_by_host(), self._service_named)
         return sorted(found, key=lambda a: a.age)
@@ -49,14 +52,20 @@ class Attachments(Policies):
         return gateway.connections(listener, self._rules_at(listener, pod), find)
 
     def routes_of(
-        self, rules: tuple[Rule, ...], ports: tuple[int, ...], namespace: str, labels: Labels
+        self, host: str, rules: tuple[Rule, ...], ports: tuple[int, ...], namespace: str, labels: Labels
     ) -> tuple[PortRoutes, ...]:
-        """The routes of a mesh host's ports, as rules for it give them to some clients."""
-        if not rules:
+        """The routes of a mesh host's ports, as rules for it give them to some clients. Where routes of the Gateway API
+        have the host's service as their parent, no VirtualService routes the requests of the port."""
+        own = {port: self.mesh_requests(host, port, namespace) for port in ports if self.routes_for_host(host)}
+        if not rules and not any(found is not None for found in own.values()):
             return ()
         find = self._finder(namespace)
         mine = tuple(source.narrowed(vs, namespace, dict(labels)) for vs in rules)
-        return tuple(istio.of_host(mine, port, find) for port in ports)
+        out = []
+        for port in ports:
+            made, requests = istio.of_host(mine, port, find), own.get(port)
+            out.append(made if requests is None else replace(made, requests=requests, ruled=True))
+        return tuple(out)
 
     def _finder(self, viewer: str) -> istio.Find:
         return lambda host, namespace: self.destination(host, namespace, viewer)

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, cast
 
+from lateen.api import kinds
 from lateen.api import objects as o
+from lateen.api.kinds import GroupKind
 from lateen.api.mesh import ProxyConfig as ProxySettings
 from lateen.api.networking import (
     DestinationRule,
@@ -14,9 +16,11 @@ from lateen.api.networking import (
     LocalityLb,
     VirtualService,
 )
-from lateen.kit.queries import Queries, Table
+from lateen.kit.queries import Index, Queries, Table
 from lateen.mesh.dialects import delegates
 from lateen.mesh.dialects.gateway import SERVICE as GATEWAY_SERVICE
+from lateen.mesh.dialects.gateway_api.attaching import parents
+from lateen.mesh.dialects.gateway_api.listeners import service_names
 from lateen.mesh.dialects.source import asks
 from lateen.mesh.objects import Key, Objects, Tables
 from lateen.mesh.observability import Reporting
@@ -92,6 +96,15 @@ def in_namespace(key: Key, _: Any) -> tuple[str]:
     return (key[0],)
 
 
+def _named_services(key: Key, gateway: Any) -> Iterable[Written]:
+    """The Services that a Gateway names, as written; bare names are those of its namespace."""
+    return [(key[0], name) if "." not in name else name for name in service_names(gateway)]
+
+
+def _parents(key: Key, route: Any) -> Iterable[tuple[str, str, str, str]]:
+    return dict.fromkeys(parents(route.spec.parent_refs, key[0]))
+
+
 _PARTS = tuple(f.name for f in fields(MeshConfig))
 
 
@@ -138,6 +151,13 @@ class Base:
         self._filters_in = t.envoy_filters.index(in_namespace)
         self._proxy_configs_in = t.proxy_configs.index(in_namespace)
         self._telemetries_in = t.telemetries.index(in_namespace)
+        self._grants_in = t.reference_grants.index(in_namespace)
+        self._gateways_naming = t.kubernetes_gateways.index(_named_services)
+        self._routes_by_parent: dict[GroupKind, Index[tuple[str, str, str, str], Key, Any]] = {
+            kinds.HTTP_ROUTE.id: t.http_routes.index(_parents),
+            kinds.GRPC_ROUTE.id: t.grpc_routes.index(_parents),
+        }
+        """By (group, kind, namespace, name) of what they refer to."""
 
     def advance(self, objects: Objects, others: Mapping[str, Objects] | None = None) -> None:
         """Become the mesh of another instant, or, if that raises an exception, stay that of this one. What the change

@@ -1,4 +1,5 @@
-"""Secrets with which proxies terminate and originate TLS, always those in the proxy's own namespace.
+"""Secrets with which proxies terminate and originate TLS: those in the proxy's own namespace, and those that Gateways
+of the Gateway API name (``namespace/name``).
 
 Source: https://istio.io/latest/docs/reference/config/networking/gateway/#ServerTLSSettings and
 https://istio.io/latest/docs/reference/config/networking/destination-rule/#ClientTLSSettings.
@@ -28,10 +29,11 @@ def of_server(mesh: Mesh, namespace: str, tls: ServerTLS | None) -> list[o.Crede
         return []
     out = []
     for name in tls.secrets:
-        own = mesh.objects.credentials.get((namespace, name))
+        space, slash, bare = name.partition("/")
+        own = mesh.objects.credentials.get((space, bare) if slash else (namespace, name))
         if own is None or not own.chain:
             return None
-        out.append(own)
+        out.append(replace(own, name=name) if slash else own)
     if tls.mode in ("MUTUAL", "OPTIONAL_MUTUAL"):
         first = tls.secrets[0]
         name = tls.ca_cert_credential_name or f"{first}-cacert"
@@ -60,7 +62,8 @@ def of_rules(mesh: Mesh, namespace: str, labels: Mapping[str, str], gateway: boo
 
 def namespaces(mesh: Mesh) -> set[str]:
     """Workloads whose sidecars need Secrets; gateways are known by their connections."""
-    return {dr.ref.namespace for dr in mesh.secret_rules() if dr.spec.workload_selector}
+    of_rules = {dr.ref.namespace for dr in mesh.secret_rules() if dr.spec.workload_selector}
+    return of_rules | mesh.certificate_namespaces()
 
 
 def _chosen(dr: Rule, namespace: str, labels: Mapping[str, str]) -> bool:

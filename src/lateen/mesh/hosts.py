@@ -32,7 +32,7 @@ def of_service(
     ports = [p for p in service.ports if p.port in only] if only else list(service.ports)
     behind = [mesh.endpoints(service, p) for p in ports]
     shown, security, endpoints, weighted = _clusters(mesh, shared, client, service, rules, ports, behind)
-    routes = mesh.routes_of(virtual, tuple(p.number for p in shown), client.namespace, client.labels)
+    routes = mesh.routes_of(service.host, virtual, tuple(p.number for p in shown), client.namespace, client.labels)
     headless = service.headless
     named = service.resolution in registry.KNOWN_BY_NAME
     instances = [
@@ -88,7 +88,7 @@ def of_rules(
         "sans": (),
         "names": ((namespace, spellings(host, namespace, name, mesh.cluster.domain)),),
         "security": (),
-        "routes": mesh.routes_of(found, tuple(p.number for p in ports), client.namespace, client.labels),
+        "routes": mesh.routes_of(host, found, tuple(p.number for p in ports), client.namespace, client.labels),
         "rules": (),
         "onward": (),
         "inline": (),

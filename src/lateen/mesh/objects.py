@@ -9,6 +9,8 @@ from typing import Any, Generic, Self, TypeVar, overload
 
 from lateen.api import kinds
 from lateen.api import objects as o
+from lateen.api.gateway_api import Gateway as KubernetesGateway
+from lateen.api.gateway_api import GatewayClass, GRPCRoute, HTTPRoute, ReferenceGrant
 from lateen.api.ingress import Ingress, IngressClass
 from lateen.api.kinds import GroupKind, Kind
 from lateen.api.networking import (
@@ -74,6 +76,12 @@ class _ByKind:
     telemetries = _Of[o.Resource[Telemetry]](kinds.TELEMETRY)
     ingresses = _Of[o.Resource[Ingress]](kinds.INGRESS)
     ingress_classes = _Of[o.Resource[IngressClass]](kinds.INGRESS_CLASS)
+    namespaces = _Of[Labels](kinds.NAMESPACE)
+    kubernetes_gateways = _Of[o.Resource[KubernetesGateway]](kinds.KUBERNETES_GATEWAY)
+    gateway_classes = _Of[o.Resource[GatewayClass]](kinds.GATEWAY_CLASS)
+    http_routes = _Of[o.Resource[HTTPRoute]](kinds.HTTP_ROUTE)
+    grpc_routes = _Of[o.Resource[GRPCRoute]](kinds.GRPC_ROUTE)
+    reference_grants = _Of[o.Resource[ReferenceGrant]](kinds.REFERENCE_GRANT)
 
 
 _NONE: Mapping[Key, Any] = MappingProxyType({})

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from lateen.api import objects as o
+from lateen.api.kinds import GroupKind
 
 Path = tuple[str | int, ...]
 
@@ -24,3 +25,48 @@ class Problem(NamedTuple):
 class Outcome(NamedTuple):
     of: o.Ref
     problems: tuple[Problem, ...] = ()
+
+
+# --- the Gateway API, whose statuses have conditions of their own --------------------------------------------------
+
+
+class Condition(NamedTuple):
+    type: str
+    true: bool
+    reason: str
+    says: str
+
+
+class ListenerStanding(NamedTuple):
+    name: str
+    kinds: tuple[GroupKind, ...]
+    """Kinds of routes that may attach to it."""
+    attached: int
+    """How many routes are attached."""
+    conditions: tuple[Condition, ...]
+
+
+class GatewayStanding(NamedTuple):
+    conditions: tuple[Condition, ...]
+    listeners: tuple[ListenerStanding, ...]
+    services: tuple[str, ...]
+    """Hosts of the Services in front of its proxies."""
+
+
+class ParentStanding(NamedTuple):
+    position: int
+    """Of the reference in the route's ``parentRefs``."""
+    conditions: tuple[Condition, ...]
+
+
+class RouteStanding(NamedTuple):
+    parents: tuple[ParentStanding, ...]
+    """Only those that are ours to judge."""
+
+
+class ClassStanding(NamedTuple):
+    conditions: tuple[Condition, ...]
+    features: tuple[str, ...]
+
+
+Standing = GatewayStanding | RouteStanding | ClassStanding

@@ -12,10 +12,10 @@ from lateen.mesh import policy
 from lateen.mesh.base import has_labels
 from lateen.mesh.dialects import delegates, source
 from lateen.mesh.dialects.istio import connection_targets, destinations_of
-from lateen.mesh.endpoints import Endpoints
 from lateen.mesh.objects import Labels
 from lateen.mesh.outcomes import Outcome
 from lateen.mesh.spelling import as_written, written
+from lateen.mesh.standings import Standings
 
 Rule = o.Resource[VirtualService]
 Traffic = o.Resource[DestinationRule]
@@ -55,7 +55,7 @@ def exported(owner: str, export_to: Iterable[str]) -> frozenset[str]:
     return frozenset((owner, *(e for e in export_to if e not in (".", "~"))))
 
 
-class Rules(Endpoints):
+class Rules(Standings):
     # --- VirtualServices -------------------------------------------------------------------------------------
 
     @query
@@ -249,6 +249,7 @@ class Rules(Endpoints):
         out = Interest(namespaces, dns=dns, place=place, rules=outside)
         if self._rule_levels(host):
             out |= self.rule_interest(host)
+        out |= self._route_interest(host)
         if self._traffic_levels(host):
             out |= self._traffic_interest(host)
         for alias in self.aliases(host):
@@ -270,6 +271,14 @@ class Rules(Endpoints):
                         spaces = [exported(s.namespace, s.export_to) | {s.namespace} for s in found]
                         out |= Interest(frozenset().union(*spaces))
         return out
+
+    def _route_interest(self, host: str) -> Interest:
+        """Routes of the Gateway API: those that clients' own namespaces have, or the service's."""
+        found = self.routes_for_host(host)
+        if not found:
+            return Interest()
+        owners = frozenset(parent for _, _, parent, _ in found)
+        return Interest(owners | {key[0] for _, key, parent, _ in found if key[0] != parent})
 
     @query
     def _traffic_interest(self, host: str) -> Interest:

@@ -1,0 +1,70 @@
+"""Where a reference to a backend leads, or why it leads nowhere: its share of the requests is answered with 500."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from lateen.api import objects as o
+from lateen.api.gateway_api.common import BackendObjectReference
+from lateen.api.networking.http import Headers
+from lateen.mesh.outcomes import Path, Problem
+from lateen.mesh.routing import Backend
+
+INVALID_KIND, NOT_FOUND, NOT_PERMITTED = "InvalidKind", "BackendNotFound", "RefNotPermitted"
+SERVICE, HOSTNAME = ("", "Service"), ("networking.istio.io", "Hostname")
+
+
+class Find(NamedTuple):
+    """Lookups of the mesh."""
+
+    service: Callable[[str, str], o.Service | None]
+    """(namespace, name); one of type ExternalName is what it stands for."""
+    host: Callable[[str, str], o.Service | None]
+    """(host, namespace of the route)"""
+    permitted: Callable[[BackendObjectReference, str, str], bool]
+    """(reference, the route's kind, the route's namespace) -> whether a ReferenceGrant allows it."""
+
+
+def backend(
+    ref: BackendObjectReference,
+    weight: int,
+    headers: Headers | None,
+    route: o.Ref,
+    find: Find,
+    enforced: bool,
+) -> tuple[Backend, tuple[str, str]]:
+    """The backend, and (reason, sentence) where there is none. ``enforced``: whether another namespace's backend needs
+    a ReferenceGrant. Routes of the mesh need none, as in Istio: clients may call the backend anyway."""
+    problem, service = _service(ref, route, find, enforced)
+    port = ref.port or 0
+    if service is not None and not any(p.port == port for p in service.ports):
+        problem = (NOT_FOUND, f"{_name(ref, route)} has no port {port}")
+    if problem[0] or service is None:
+        return Backend("", 0, weight=weight, broken=problem[1], status=500), problem
+    return Backend(service.host, port, weight=weight, headers=headers), problem
+
+
+def _service(
+    ref: BackendObjectReference, route: o.Ref, find: Find, enforced: bool
+) -> tuple[tuple[str, str], o.Service | None]:
+    kind = ("" if ref.group == "core" else ref.group, ref.kind)
+    space = ref.namespace or route.namespace
+    if kind not in (SERVICE, HOSTNAME):
+        says = f"a backend may be a Service, or a Hostname of {HOSTNAME[0]}, not a {ref.kind} of {ref.group or 'core'}"
+        return (INVALID_KIND, says), None
+    if enforced and space != route.namespace and not find.permitted(ref, route.kind, route.namespace):
+        says = (
+            f"{_name(ref, route)} may not be used from namespace {route.namespace}: no ReferenceGrant there allows it"
+        )
+        return (NOT_PERMITTED, says), None
+    found = find.service(space, ref.name) if kind == SERVICE else find.host(ref.name, route.namespace)
+    return ((NOT_FOUND, f"there is no {_name(ref, route)}") if found is None else ("", ""), found)
+
+
+def _name(ref: BackendObjectReference, route: o.Ref) -> str:
+    return f"host {ref.name}" if ref.kind == "Hostname" else f"Service {ref.namespace or route.namespace}/{ref.name}"
+
+
+def problem(found: tuple[str, str], path: Path) -> Problem:
+    return Problem(found[0], found[1], path)

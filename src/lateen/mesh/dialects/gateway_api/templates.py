@@ -1,0 +1,246 @@
+"""The rules of a route, whichever port they are for: each match is one template, with its rank among all others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from lateen.api import objects as o
+from lateen.api.gateway_api import Gateway
+from lateen.api.gateway_api import requests as api
+from lateen.api.networking.http import RequestMatch, RouteSettings, StringMatch
+from lateen.mesh.dialects.gateway_api import backends, settings
+from lateen.mesh.outcomes import Path, Problem
+from lateen.mesh.routing import Backend, Mirror, Route
+
+HTTPObject = o.Resource[api.HTTPRoute]
+GRPCObject = o.Resource[api.GRPCRoute]
+Rank = tuple[int, ...]
+"""The smallest goes first."""
+
+
+class Template(NamedTuple):
+    rank: Rank
+    place: tuple[int, int]
+    """(rule, match); -1 for a rule without matches"""
+    name: str
+    match: RequestMatch | None
+    below: str
+    settings: RouteSettings
+    backends: tuple[Backend, ...]
+    mirrors: tuple[Mirror, ...]
+
+
+class Translated(NamedTuple):
+    templates: tuple[Template, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+class _Rule(NamedTuple):
+    """What the matches of a rule have in common."""
+
+    name: str
+    backends: tuple[Backend, ...]
+    mirrors: tuple[Mirror, ...]
+    answer: RouteSettings | None
+    """Where all requests are answered at once."""
+    problems: tuple[Problem, ...]
+
+
+def of_http(route: HTTPObject, find: backends.Find, enforced: bool) -> Translated:
+    templates: list[Template] = []
+    problems: list[Problem] = []
+    for i, rule in enumerate(route.spec.rules):
+        common = _rule(route.ref, i, rule, find, enforced)
+        problems += common.problems
+        for j, match in enumerate(rule.matches) if rule.matches else ((-1, None),):
+            made, below = _http_match(match) if match else (None, "")
+            found = common.answer or settings.of_rule(rule, match)
+            templates.append(
+                Template(_http_rank(match), (i, j), common.name, made, below, found, common.backends, common.mirrors)
+            )
+    return Translated(tuple(templates), tuple(problems))
+
+
+def of_grpc(route: GRPCObject, find: backends.Find, enforced: bool) -> Translated:
+    templates: list[Template] = []
+    problems: list[Problem] = []
+    for i, rule in enumerate(route.spec.rules):
+        common = _rule(route.ref, i, rule, find, enforced)
+        problems += common.problems
+        for j, match in enumerate(rule.matches) if rule.matches else ((-1, None),):
+            found = common.answer or RouteSettings(headers=settings.headers(rule.filters))
+            made = _grpc_match(match) if match else None
+            templates.append(
+                Template(_grpc_rank(match), (i, j), common.name, made, "", found, common.backends, common.mirrors)
+            )
+    return Translated(tuple(templates), tuple(problems))
+
+
+# --- what a rule's requests are sent to ------------------------------------------------------------------------
+
+
+def _rule(
+    ref: o.Ref, i: int, rule: api.HTTPRouteRule | api.GRPCRouteRule, find: backends.Find, enforced: bool
+) -> _Rule:
+    at: Path = ("spec", "rules", i)
+    problems: list[Problem] = []
+    made: list[Backend] = []
+    refs: Sequence[api.HTTPBackendRef | api.GRPCBackendRef] = rule.backend_refs
+    for j, b in enumerate(refs):
+        backend, bad = backends.backend(b, b.weight, settings.headers(b.filters), ref, find, enforced)
+        extra = settings.unresolved(b.filters)
+        if not bad[0] and extra:
+            backend, bad = Backend("", 0, weight=b.weight, broken=extra, status=500), (backends.INVALID_KIND, extra)
+        if bad[0]:
+            problems.append(Problem(*bad, (*at, "backendRefs", j)))
+        if b.weight:
+            made.append(backend)
+    mirrors = list(_mirrors(ref, rule.filters, find, enforced, at, problems))
+    answer = None
+    if extra := settings.unresolved(rule.filters):
+        problems.append(Problem(backends.INVALID_KIND, extra, (*at, "filters")))
+        answer = settings.answer(500)
+    elif not made and not _redirects(rule):
+        answer = settings.answer(500)
+    name = rule.name or f"{ref.namespace}.{ref.name}.{i}"
+    return _Rule(name, () if answer else tuple(made), () if answer else tuple(mirrors), answer, tuple(problems))
+
+
+def _redirects(rule: api.HTTPRouteRule | api.GRPCRouteRule) -> bool:
+    return isinstance(rule, api.HTTPRouteRule) and any(f.request_redirect for f in rule.filters)
+
+
+def _mirrors(
+    ref: o.Ref,
+    filters: Sequence[settings.AnyFilter],
+    find: backends.Find,
+    enforced: bool,
+    at: Path,
+    problems: list[Problem],
+) -> Iterator[Mirror]:
+    """What cannot be mirrored is left out: the request itself goes its way."""
+    for k, f in enumerate(filters):
+        if f.request_mirror is None:
+            continue
+        backend, bad = backends.backend(f.request_mirror.backend_ref, 100, None, ref, find, enforced)
+        if bad[0]:
+            problems.append(Problem(*bad, (*at, "filters", k, "requestMirror", "backendRef")))
+        else:
+            yield Mirror(backend, settings.share(f.request_mirror))
+
+
+# --- matches ---------------------------------------------------------------------------------------------------
+
+
+def _http_match(m: api.HTTPRouteMatch) -> tuple[RequestMatch | None, str]:
+    """(match, path by elements)"""
+    below, uri = "", None
+    if m.path.type == "PathPrefix":
+        below = m.path.value.rstrip("/")
+    elif m.path.type == "Exact":
+        uri = StringMatch(exact=m.path.value)
+    else:
+        uri = StringMatch(regex=m.path.value)
+    method = StringMatch(exact=m.method) if m.method else None
+    if uri is None and method is None and not m.headers and not m.query_params:
+        return None, below
+    return RequestMatch(uri=uri, method=method, headers=_texts(m.headers), query_params=_texts(m.query_params)), below
+
+
+def _texts(matches: Sequence[api.HeaderMatch | api.QueryParamMatch]) -> dict[str, StringMatch]:
+    """Of entries with one name the first counts."""
+    out: dict[str, StringMatch] = {}
+    for m in matches:
+        name = m.name.lower() if isinstance(m, api.HeaderMatch) else m.name
+        out.setdefault(name, StringMatch(exact=m.value) if m.type == "Exact" else StringMatch(regex=m.value))
+    return out
+
+
+def _http_rank(m: api.HTTPRouteMatch | None) -> Rank:
+    """Exact paths, then the longest prefixes, then regular expressions; then a method, the number of headers, of
+    parameters. What takes all requests goes last. Source: HTTPRouteRule in the specification; for regular expressions,
+    Istio."""
+    if m is None:
+        return (9,)
+    kind = {"Exact": 0, "PathPrefix": 1, "RegularExpression": 2}[m.path.type]
+    if kind == 1 and m.path.value == "/" and not (m.method or m.headers or m.query_params):
+        return (9,)
+    return (kind, -len(m.path.value), 0 if m.method else 1, -len(m.headers), -len(m.query_params))
+
+
+_ANY = "[^/]+"
+
+
+def _grpc_match(m: api.GRPCRouteMatch) -> RequestMatch:
+    return RequestMatch(uri=_grpc_path(m.method) if m.method else None, headers=_texts(m.headers))
+
+
+def _grpc_path(m: api.GRPCMethodMatch) -> StringMatch | None:
+    if m.type == "RegularExpression":
+        return StringMatch(regex=f"/{m.service or _ANY}/{m.method or _ANY}")
+    if m.service and m.method:
+        return StringMatch(exact=f"/{m.service}/{m.method}")
+    if m.service:
+        return StringMatch(prefix=f"/{m.service}/")
+    return StringMatch(regex=f"/{_ANY}/{m.method}") if m.method else None
+
+
+def _grpc_rank(m: api.GRPCRouteMatch | None) -> Rank:
+    """Comparable with the ranks of HTTPRoutes: a method of a service is an exact path, a service is a prefix."""
+    if m is None or (m.method is None and not m.headers):
+        return (9,)
+    method = m.method or api.GRPCMethodMatch()
+    service, name = method.service or "", method.method or ""
+    kind = 2 if method.type == "RegularExpression" else 0 if service and name else 1
+    return (kind, -len(service), -len(name), -len(m.headers))
+
+
+# --- at a port -------------------------------------------------------------------------------------------------
+
+
+def route(found: HTTPObject | GRPCObject, t: Template, port: int, scheme: str) -> Route:
+    return Route(
+        (
+            found.ref,
+            found.version,
+            t.place,
+            port,
+            scheme,
+            t.backends,
+            t.mirrors,
+            t.settings.direct_response is not None,
+        ),
+        name=t.name,
+        match=t.match,
+        below=t.below,
+        settings=t.settings,
+        backends=t.backends,
+        mirrors=t.mirrors,
+        port=port,
+        scheme=scheme,
+        rule=found.ref,
+        origins=(str(found.ref),),
+    )
+
+
+def in_order(found: Sequence[tuple[Rank, tuple[str, str, str], tuple[int, int], Route]]) -> tuple[Route, ...]:
+    """By rank; routes of one rank by the age of their objects, then by their place in them."""
+    return tuple(r for *_, r in sorted(found, key=lambda f: f[:3]))
+
+
+def misdirected(gateway: o.Resource[Gateway], port: int) -> Route:
+    """Of requests for a host that another listener of the port is for: clients may ask again on a connection of their
+    own (RFC 9110, 15.5.20)."""
+    return Route(
+        (gateway.ref, "misdirected", port),
+        name="misdirected",
+        match=None,
+        settings=settings.answer(421),
+        backends=(),
+        mirrors=(),
+        port=port,
+        scheme="https",
+        rule=gateway.ref,
+        origins=(str(gateway.ref),),
+    )

@@ -1,0 +1,285 @@
+"""The objects of the Gateway API: who refers to whom, what is attached where, and what becomes of each object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from lateen.api import kinds
+from lateen.api import objects as o
+from lateen.api.domain import service_host
+from lateen.api.gateway_api.common import BackendObjectReference, ParentReference, SecretObjectReference
+from lateen.api.kinds import GroupKind
+from lateen.kit.queries import query
+from lateen.mesh import registry
+from lateen.mesh.dialects.gateway_api import attaching, backends, listeners, templates
+from lateen.mesh.dialects.gateway_api.attaching import Attachment
+from lateen.mesh.dialects.gateway_api.templates import Translated
+from lateen.mesh.endpoints import Endpoints
+from lateen.mesh.objects import Key
+from lateen.mesh.routing import Attached, HostRoutes, Listener, Route
+from lateen.mesh.spelling import spellings
+
+REQUEST_KINDS = listeners.FOR_REQUESTS
+_Translate = Callable[[Any, backends.Find, bool], Translated]
+_TRANSLATE: dict[GroupKind, _Translate] = {
+    kinds.HTTP_ROUTE.id: templates.of_http,
+    kinds.GRPC_ROUTE.id: templates.of_grpc,
+}
+GATEWAY_PARENT, SERVICE_PARENT, ENTRY_PARENT = (
+    k.id for k in (kinds.KUBERNETES_GATEWAY, kinds.SERVICE, kinds.SERVICE_ENTRY)
+)
+
+
+class _Member(NamedTuple):
+    """A route at a listener."""
+
+    kind: GroupKind
+    key: Key
+    hosts: tuple[str, ...]
+
+
+class GatewayRoutes(Endpoints):
+    # --- Gateways ------------------------------------------------------------------------------------------------
+
+    @query
+    def is_our_class(self, name: str) -> bool:
+        found = self.objects.gateway_classes.get(("", name))
+        return found is not None and found.spec.controller_name == listeners.CONTROLLER
+
+    def kubernetes_gateway(self, namespace: str, name: str) -> listeners.Object | None:
+        """A Gateway of a class of ours."""
+        found: listeners.Object | None = self.objects.kubernetes_gateways.get((namespace, name))
+        return found if found and self.is_our_class(found.spec.gateway_class_name) else None
+
+    def _namespace_labels(self, namespace: str) -> Mapping[str, str]:
+        return dict(self.objects.namespaces.get(("", namespace)) or ()) | {"kubernetes.io/metadata.name": namespace}
+
+    @query
+    def front_services(self, namespace: str, name: str) -> tuple[str, ...]:
+        """Hosts of the Services that a Gateway names, or of those in front of the pods that are deployed for it."""
+        found = self.kubernetes_gateway(namespace, name)
+        if found is None:
+            return ()
+        if listeners.is_deployed(found.spec):
+            chosen = self.registries[0].selecting.get((namespace, (listeners.NAME_LABEL, name)))
+            return tuple(sorted(s.host for s in chosen))
+        named = (self.resolve(text, namespace) for text in listeners.service_names(found))
+        return tuple(dict.fromkeys(host for host in named if self.service(host)))
+
+    def kubernetes_gateways_for(self, pod: o.Pod) -> list[listeners.Object]:
+        """Those that are deployed as a pod, or that name one of its services."""
+        if not self.objects.kubernetes_gateways:
+            return []
+        keys: dict[Key, None] = {}
+        own = pod.label_map.get(listeners.NAME_LABEL)
+        if own is not None:
+            keys[pod.namespace, own] = None
+        for s in self.services_of(pod):
+            for spelling in spellings(s.host, s.namespace, s.name, s.domain):
+                place = (s.namespace, s.name) if spelling == s.name else spelling
+                keys |= dict.fromkeys((g.ref.namespace, g.ref.name) for g in self._gateways_naming.get(place))
+        found = (self.kubernetes_gateway(*key) for key in keys)
+        return [g for g in found if g is not None and self._serves(g, pod, own)]
+
+    def _serves(self, gateway: listeners.Object, pod: o.Pod, own: str | None) -> bool:
+        if listeners.is_deployed(gateway.spec):
+            return own == gateway.ref.name and pod.namespace == gateway.ref.namespace
+        named = self.front_services(gateway.ref.namespace, gateway.ref.name)
+        return any(s.host in named for s in self.services_of(pod))
+
+    def kubernetes_listeners(self, pod: o.Pod) -> Iterator[Listener]:
+        for gateway in self.kubernetes_gateways_for(pod):
+            services = self.front_services(gateway.ref.namespace, gateway.ref.name)
+            found = self._faults(gateway.ref.namespace, gateway.ref.name)
+            for li in gateway.spec.listeners:
+                if not any(fault.closed for fault in found[li.name]):
+                    yield listeners.listener(gateway, li, services)
+
+    @query
+    def _faults(self, namespace: str, name: str) -> dict[str, tuple[listeners.Fault, ...]]:
+        gateway = self.objects.kubernetes_gateways[namespace, name]
+        return listeners.faults(gateway, self._may_use_secret, self._has_certificate)
+
+    @query
+    def certificate_namespaces(self) -> frozenset[str]:
+        """Where the Secrets are that Gateways name."""
+        found = (self.kubernetes_gateway(*key) for key in self.objects.kubernetes_gateways)
+        return frozenset(
+            ref.namespace or gateway.ref.namespace
+            for gateway in found
+            if gateway is not None
+            for li in gateway.spec.listeners
+            for ref in (li.tls.certificate_refs if li.tls else ())
+        )
+
+    def _has_certificate(self, namespace: str, name: str) -> bool:
+        found = self.objects.credentials.get((namespace, name))
+        return found is not None and bool(found.chain)
+
+    # --- references ----------------------------------------------------------------------------------------------
+
+    def _granted(self, source: GroupKind, viewer: str, target: GroupKind, namespace: str, name: str) -> bool:
+        """Whether some ReferenceGrant of a namespace lets objects of another one refer to an object there."""
+        return any(
+            any((f.group, f.kind, f.namespace) == (*source, viewer) for f in grant.spec.from_)
+            and any((t.group, t.kind) == tuple(target) and t.name in (None, "", name) for t in grant.spec.to)
+            for grant in self._grants_in.get(namespace)
+        )
+
+    def _may_use_secret(self, ref: SecretObjectReference, viewer: str) -> bool:
+        source = kinds.KUBERNETES_GATEWAY.id
+        return self._granted(source, viewer, kinds.SECRET.id, ref.namespace or viewer, ref.name)
+
+    def _may_use_backend(self, ref: BackendObjectReference, kind: str, viewer: str) -> bool:
+        source, target = (
+            GroupKind(kinds.GATEWAY_API, kind),
+            GroupKind("" if ref.group == "core" else ref.group, ref.kind),
+        )
+        return self._granted(source, viewer, target, ref.namespace or viewer, ref.name)
+
+    def _service_at(self, namespace: str, name: str) -> o.Service | None:
+        return self.service(self.stands_for(service_host(name, namespace, self.cluster.domain)))
+
+    @property
+    def _find(self) -> backends.Find:
+        return backends.Find(self._service_at, lambda host, viewer: self.service(host, viewer), self._may_use_backend)
+
+    # --- what is attached ----------------------------------------------------------------------------------------
+
+    def routes_of_kind(self, kind: GroupKind) -> Any:
+        return self.objects.of(kinds.TABLE[kind])
+
+    @query
+    def attachments_of(self, kind: GroupKind, namespace: str, name: str) -> tuple[tuple[int, Attachment], ...]:
+        """(position in ``parentRefs``, what becomes of it) of the parents that are ours to judge."""
+        route = self.routes_of_kind(kind)[namespace, name]
+        out = []
+        for i, parent in enumerate(route.spec.parent_refs):
+            found = self._attachment(kind, route, parent)
+            if found is not None:
+                out.append((i, found))
+        return tuple(out)
+
+    def _attachment(self, kind: GroupKind, route: o.Resource[Any], parent: ParentReference) -> Attachment | None:
+        group, of, space, name = next(attaching.parents((parent,), route.ref.namespace))
+        if (group, of) == GATEWAY_PARENT:
+            gateway = self.kubernetes_gateway(space, name)
+            if gateway is None:
+                return None
+            hostnames = getattr(route.spec, "hostnames", ())
+            labels = self._namespace_labels(route.ref.namespace)
+            return attaching.to_gateway(kind, parent, gateway, hostnames, route.ref.namespace, labels)
+        if (group, of) in (SERVICE_PARENT, ENTRY_PARENT):
+            return attaching.to_service(parent, self._parent_services(of, space, name))
+        return None
+
+    def _parent_services(self, kind: str, namespace: str, name: str) -> tuple[o.Service, ...]:
+        if kind == kinds.SERVICE_ENTRY.kind:
+            entry = self.objects.service_entries.get((namespace, name))
+            return registry.services(entry, self.cluster.domain) if entry else ()
+        found = self.candidates(service_host(name, namespace, self.cluster.domain))
+        return tuple(s for s in found if not s.hostname and s.namespace == namespace)
+
+    @query
+    def _attached_to(self, namespace: str, name: str) -> dict[str, tuple[_Member, ...]]:
+        """The routes at each listener of a Gateway."""
+        out: dict[str, list[_Member]] = {}
+        for kind in REQUEST_KINDS:
+            for route in self._routes_by_parent[kind].get((*GATEWAY_PARENT, namespace, name)):
+                key = (route.ref.namespace, route.ref.name)
+                hosts: dict[str, dict[str, None]] = {}
+                for i, found in self.attachments_of(kind, *key):
+                    parent = route.spec.parent_refs[i]
+                    if next(attaching.parents((parent,), key[0]))[2:] == (namespace, name):
+                        for listener, some in found.at:
+                            hosts.setdefault(listener, {}).update(dict.fromkeys(some))
+                for listener, merged in hosts.items():
+                    out.setdefault(listener, []).append(_Member(kind, key, tuple(merged)))
+        return {listener: tuple(members) for listener, members in out.items()}
+
+    @query
+    def translated(self, kind: GroupKind, namespace: str, name: str, mesh: bool) -> Translated:
+        return _TRANSLATE[kind](self.routes_of_kind(kind)[namespace, name], self._find, not mesh)
+
+    @query
+    def _made(
+        self, kind: GroupKind, namespace: str, name: str, mesh: bool, port: int, scheme: str
+    ) -> tuple[tuple[templates.Rank, tuple[str, str, str], tuple[int, int], Route], ...]:
+        route = self.routes_of_kind(kind)[namespace, name]
+        found = self.translated(kind, namespace, name, mesh).templates
+        return tuple((t.rank, route.age_order, t.place, templates.route(route, t, port, scheme)) for t in found)
+
+    # --- at a gateway --------------------------------------------------------------------------------------------
+
+    @query
+    def _by_host(self, namespace: str, name: str, listener: str) -> dict[str, tuple[tuple[GroupKind, Key], ...]]:
+        """The routes of each host that a listener has to itself."""
+        gateway = self.objects.kubernetes_gateways[namespace, name]
+        written = next(li for li in gateway.spec.listeners if li.name == listener)
+        out: dict[str, list[tuple[GroupKind, Key]]] = {written.hostname or "*": []}
+        for member in self._attached_to(namespace, name).get(listener, ()):
+            for host in listeners.isolated(written, gateway.spec.listeners, member.hosts):
+                out.setdefault(host, []).append((member.kind, member.key))
+        return {host: tuple(found) for host, found in out.items()}
+
+    @query
+    def _host_requests(self, namespace: str, name: str, listener: str, host: str, port: int, scheme: str) -> HostRoutes:
+        found = [
+            r
+            for kind, key in self._by_host(namespace, name, listener).get(host, ())
+            for r in self._made(kind, *key, False, port, scheme)
+        ]
+        return HostRoutes(host, port, templates.in_order(found))
+
+    def gateway_requests(self, at: Listener) -> Attached:
+        """What is routed at a listener. Every listener has its hostname to itself, even if nothing is routed there. At
+        one with TLS, requests for a host that another listener of the port is for are misdirected."""
+        space, name = at.source.namespace, at.source.name
+        scheme = "https" if at.secure else "http"
+        hosts = self._by_host(space, name, at.name)
+        made = [self._host_requests(space, name, at.name, host, at.port, scheme) for host in hosts]
+        if at.secure:
+            gateway = self.objects.kubernetes_gateways[space, name]
+            others = {li.hostname or "*" for li in gateway.spec.listeners if li.port == at.port and li.name != at.name}
+            wrong = templates.misdirected(gateway, at.port)
+            made += [HostRoutes(host, at.port, (wrong,)) for host in sorted(others - hosts.keys())]
+        return Attached(at.age, tuple(made))
+
+    # --- in the mesh ---------------------------------------------------------------------------------------------
+
+    @query
+    def _for_host(self, host: str) -> tuple[tuple[GroupKind, Key, str, tuple[int, ...]], ...]:
+        """(kind, route, namespace of its parent, ports) of the routes that have a host's service as their parent."""
+        out = []
+        for s in self.candidates(host):
+            parents = [(*ENTRY_PARENT, ref.namespace, ref.name) for ref in s.entries]
+            parents += [] if s.hostname else [(*SERVICE_PARENT, s.namespace, s.name)]
+            for kind in REQUEST_KINDS:
+                for parent in parents:
+                    for route in self._routes_by_parent[kind].get(parent):
+                        key = (route.ref.namespace, route.ref.name)
+                        refs = list(attaching.parents(route.spec.parent_refs, key[0]))
+                        ports = [
+                            p for i, found in self.attachments_of(kind, *key) if refs[i] == parent for p in found.ports
+                        ]
+                        if ports:
+                            out.append((kind, key, s.namespace, tuple(dict.fromkeys(ports))))
+        return tuple(out)
+
+    def routes_for_host(self, host: str) -> tuple[tuple[GroupKind, Key, str, tuple[int, ...]], ...]:
+        if not self.objects.http_routes and not self.objects.grpc_routes:
+            return ()
+        return self._for_host(host)
+
+    def mesh_requests(self, host: str, port: int, viewer: str) -> tuple[Route, ...] | None:
+        """The routes of a service's port for clients of a namespace: those that are written there for a service of
+        another namespace (consumer routes), else those of the service's own namespace (producer routes). None where
+        there are none."""
+        found = [r for r in self.routes_for_host(host) if port in r[3]]
+        consumer = [r for r in found if r[1][0] == viewer != r[2]]
+        chosen = consumer or [r for r in found if r[1][0] == r[2]]
+        if not chosen:
+            return None
+        made = [r for kind, key, *_ in chosen for r in self._made(kind, *key, True, port, "http")]
+        return templates.in_order(made)
