@@ -23,6 +23,7 @@ from lateen.api.config import decode
 from lateen.api.effective import reason
 from lateen.api.mesh import ExtensionProvider
 from lateen.kit import yamldoc
+from lateen.mesh.authentication import KeySource
 from lateen.mesh.model import Mesh
 from lateen.mesh.observability import Reporting
 from lateen.mesh.settings import MeshConfig, Trust
@@ -58,6 +59,22 @@ REPORTS = [
     {"name": "datadog", "datadog": RATINGS},
     {"name": "skywalking", "skywalking": {**RATINGS, "accessToken": "t"}},
 ]
+KEY = {
+    "kty": "EC",
+    "crv": "P-256",
+    "x": "G4hxwft6VGZXmsxJr0HvZtxtJ3aeEosscpH_6KXKuBk",
+    "y": "C5X24O64HlpedM65l7LPti3bK-BrlrDrYgVlt0hAVRo",
+}
+TOKEN_KEYS = {
+    KeySource("https://keys.example/jwks", False): json.dumps({"keys": [{**KEY, "kid": "keys"}]}),
+    KeySource("https://keys.examplex/jwks", False): json.dumps({"keys": [{**KEY, "kid": "others"}]}),
+    KeySource("https://old.example/jwks", False): json.dumps({"keys": [{**KEY, "kid": "old"}]}),
+    KeySource("https://discovered.example/.well-known/openid-configuration", True): json.dumps(
+        {"keys": [{**KEY, "kid": "discovered"}]}
+    ),
+    KeySource("https://unreachable.example/jwks", False): "",
+}
+"""As if istiod had fetched them."""
 CONFIG = MeshConfig(
     reporting=Reporting("/dev/stdout", providers=tuple(decode(ExtensionProvider, p) for p in REPORTS)),
     trust=Trust(providers=(decode(ExtensionProvider, PROVIDER),)),
@@ -77,6 +94,7 @@ def world(documents, pem, config=CONFIG):
     for namespace, name in known:
         found = o.Credential(namespace, name, pem["cert"], pem["key"], pem["ca"], pem["crl"])
         out = out.put(kinds.SECRET, (namespace, name), found)
+    out = replace(out, token_keys=TOKEN_KEYS)
     out = out.put(kinds.SECRET, ("istio-system", "other-ca"), o.Credential("istio-system", "other-ca", ca=pem["other"]))
     for i, doc in enumerate(documents):
         out = mesh.add(out, doc, i)
@@ -243,6 +261,7 @@ NEUTRAL = {
         "Gateway.gateway.networking.k8s.io",
         "listeners[].tls.mode",
     ): "Terminate is the default, and the only mode of HTTPS",
+    ("RequestAuthentication", "jwtRules[].timeout"): "it limits what istiod does, not proxies",
 }
 
 

@@ -182,6 +182,12 @@ def jwt(**rule):
 
 
 RSA = {"kty": "RSA", "n": "AQ", "e": "AQAB"}
+EC = {
+    "kty": "EC",
+    "crv": "P-256",
+    "x": "X3HkX2cwPF-A4Ah608gVcd6l5fMKaprh4FbMJlhy7ew",
+    "y": "EVRWrv2URSiwkkgvmnwUd6SOAtTOfaEcWpoPpZ7NKNg",
+}
 
 
 @table(
@@ -192,13 +198,24 @@ RSA = {"kty": "RSA", "n": "AQ", "e": "AQAB"}
     ("with a port", jwt(jwksUri="https://a.test:x"), "no is not a URL"),
     ("of a host", jwt(jwksUri="https:///keys"), "no names no host"),
     ("or the keys", jwt(jwksUri="https://a.test", jwks=json.dumps({"keys": [RSA]})), "no only one of jwks or jwksUri"),
-    ("keys", jwt(jwks=json.dumps({"keys": [RSA]})), None),
+    ("keys", jwt(jwks=json.dumps({"keys": [EC]})), None),
+    ("that can be used", jwt(jwks=json.dumps({"keys": [RSA]})), "no key 0 has 1 bits, not between 1024 and 16384"),
+    ("at least one", jwt(jwks=json.dumps({"keys": [EC, RSA]})), "warn key 1 has 1 bits, not between 1024 and 16384"),
+    ("for signatures", jwt(jwks=json.dumps({"keys": [{**EC, "use": "enc"}]})), "no key 0 is not for signatures"),
+    ("on their curve", jwt(jwks=json.dumps({"keys": [{**EC, "y": "AQ"}]})), "no key 0 is not a point of its curve"),
+    ("for their algorithm", jwt(jwks=json.dumps({"keys": [{**EC, "alg": "RS256"}]})), "no key 0 has the algorithm"),
+    ("keys that can be found", {"jwtRules": [{"issuer": "me@a.test"}]}, "warn the issuer is no URL"),
+    ("elsewhere", jwt(jwksUri="http://169.254.169.254/keys"), "warn istiod does not fetch from 169.254.169.254"),
+    ("whatever the spelling", jwt(jwksUri="http://[::ffff:a9fe:a9fe]/"), "warn it is link-local"),
     ("in a list", jwt(jwks="{}"), 'no jwks parse error: there is no list "keys"'),
     ("of a type", jwt(jwks=json.dumps({"keys": [{"kid": "a"}]})), "no key 0 has no known type"),
     ("with their numbers", jwt(jwks=json.dumps({"keys": [{"kty": "RSA", "n": "AQ"}]})), "no key 0 lacks e"),
     ("in JSON", jwt(jwks="[" * 100_000), "no jwks parse error"),
     ("an audience", jwt(audiences=[""]), "no audience must be non-empty string"),
     ("a header", jwt(fromHeaders=[{"name": ""}]), "no location header name must be non-empty string"),
+    ("with a name that Envoy takes", jwt(fromHeaders=[{"name": "a b"}]), "no is not a valid header name"),
+    ("and a prefix", jwt(fromHeaders=[{"name": "a", "prefix": "Token \n"}]), "no has control characters"),
+    ("for the claims, too", jwt(outputPayloadToHeader="a b"), "no is not a valid header name"),
     ("a parameter", jwt(fromParams=[""]), "no location query must be non-empty string"),
     ("a cookie", jwt(fromCookies=[""]), "no cookie name must be non-empty string"),
     ("a claim for the application", jwt(outputClaimToHeaders=[{"header": "x-a", "claim": "a"}]), None),

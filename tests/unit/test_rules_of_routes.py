@@ -110,6 +110,11 @@ def test_delegates(spec, says):
     ("labels are Kubernetes'", match(sourceLabels={"a b": "c"}), "no invalid tag key"),
     ("a gateway knows tokens", match(["gw"], headers={"@request.auth.claims.a": {"exact": "b"}}), None),
     ("a sidecar does not", match(headers={"@request.auth.claims[a][b]": {"exact": "b"}}), "no JWT claim based routing"),
+    (
+        "claims have names",
+        match(headers={"@request.auth.claims.a.": {"exact": "b"}}),
+        "no has an empty name of a claim",
+    ),
     ("in whatever case", match(headers={"@Request.auth.claims.a": {"exact": "b"}}), "no JWT claim based routing"),
 )
 def test_matches(spec, says):

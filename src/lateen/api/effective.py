@@ -24,6 +24,7 @@ _POLICIES = (
 _GATEWAY_API = "the Gateway API is not implemented yet"
 _OF_RULES = "it is a filter of rules; of one backend, only headers are changed"
 _NO_OPTIONS = "there are no options"
+_REFUSED = "refused: a policy is for its own namespace"
 _NAMELESS = "Istio does not implement it either"
 
 UNSUPPORTED: dict[Kind, dict[str, str]] = {
@@ -97,7 +98,8 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
         "rules[].backendRefs[].filters[].requestMirror.**": _OF_RULES,
     },
     kinds.PROXY_CONFIG: {"image.**": "the proxy's image is chosen by the installation"},
-    kinds.AUTHORIZATION_POLICY: {"targetRef.**": _GATEWAY_API, "targetRefs[].**": _GATEWAY_API},
+    kinds.REQUEST_AUTHENTICATION: {"targetRef.namespace": _REFUSED, "targetRefs[].namespace": _REFUSED},
+    kinds.AUTHORIZATION_POLICY: {"targetRef.namespace": _REFUSED, "targetRefs[].namespace": _REFUSED},
 }
 
 _VALUES = {

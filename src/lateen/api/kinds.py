@@ -180,7 +180,6 @@ REQUEST_AUTHENTICATION = _mesh(
     "security",
     "security:request_authentication",
     short=("ra",),
-    idle="tokens of end users are not verified yet",
 )
 AUTHORIZATION_POLICY = _mesh(
     SECURITY,

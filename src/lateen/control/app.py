@@ -37,6 +37,8 @@ log = logging.getLogger("lateen.control")
 
 SYNC_S = 60.0
 """Seconds that the initial lists of all kinds may take."""
+KEYS_S = 6.0
+"""Seconds that proxies, which have keys from before, wait for those that istiod has to fetch again."""
 
 
 class Istiod:
@@ -70,6 +72,7 @@ class Istiod:
             settings.namespace,
             settings.pod,
             control.credentials.readable,
+            control.keys.missing,
         )
         self.deployments = Deployments(
             client,
@@ -82,6 +85,7 @@ class Istiod:
         self.informers = [Informer(client, kind, self._changed) for kind in kinds.watched()]
         self.writer.informers = self.informers
         control.credentials.changed = self.writer.changed
+        control.keys.reported = self.writer.pushed
         control.changed = self._pushed
 
     def _changed(self, kind: kinds.Kind, key: Key, old: Json | None, new: Json | None) -> None:
@@ -108,6 +112,7 @@ class Istiod:
             await asyncio.gather(*(i.synced.wait() for i in self.informers), secrets.wait())
         missing = gateway_classes.CLASSES.keys() - {name for _, name in self.control.world.objects.gateway_classes}
         await asyncio.gather(*(gateway_classes.create(self.client, name) for name in missing))
+        await self.control.learn_keys(KEYS_S)
         memory.settle()
 
     async def serve(self) -> list[web.AppRunner | grpc.aio.Server]:
@@ -166,7 +171,7 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     client = in_cluster()
-    control = Control(client, settings.namespace, settings.revision, settings.cluster)
+    control = Control(client, settings.namespace, settings.revision, settings.cluster, settings.fetching)
     istiod = Istiod(settings, client, await control.authority(settings.trust_domain), control)
     await istiod.learn()
     working = istiod.work()

@@ -130,6 +130,13 @@ def conflicted(says: list[str]) -> Json:
     return condition("Conflicted", "True", "OlderGateway", f"{text}. Give it another port, or other workloads.")
 
 
+def keys_fetched(missing: list[str]) -> Json:
+    """Of a RequestAuthentication whose keys istiod fetches: what is wrong with them."""
+    if missing:
+        return condition("KeysFetched", "False", "FetchFailed", "; ".join(missing[:SHOWN]))
+    return condition("KeysFetched", "True", "Fetched", "istiod has the keys of all issuers")
+
+
 def patched(says: list[str]) -> Json:
     """What each patch of an EnvoyFilter does."""
     if not says:

@@ -9,6 +9,7 @@ import logging
 import resource
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from lateen import __version__
 from lateen.ads.server import AdsServer, Connection
@@ -18,11 +19,13 @@ from lateen.ca.authority import ROOT_CONFIG_MAP, SECRET, Authority, parse
 from lateen.control import dumps
 from lateen.control.ca_service import CaService
 from lateen.control.credentials import Credentials
+from lateen.control.fetching import DEFAULT_FETCHING, Fetcher, Fetching
+from lateen.control.keys import Keys
 from lateen.control.patching import Patching
 from lateen.control.registration import Registrar
 from lateen.control.webhooks import Webhooks
 from lateen.control.world import World
-from lateen.kit import times
+from lateen.kit import addresses, times
 from lateen.kit.certs import Pair
 from lateen.kit.jsons import Json
 from lateen.kube.client import Client, KubeError
@@ -45,7 +48,14 @@ GRACE_S = 0.5
 
 
 class Control:
-    def __init__(self, client: Client, namespace: str, revision: Revision, cluster: Cluster | None = None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        namespace: str,
+        revision: Revision,
+        cluster: Cluster | None = None,
+        fetching: Fetching = DEFAULT_FETCHING,
+    ) -> None:
         self.client, self.namespace, self.revision = client, namespace, revision
         self._dirty = asyncio.Event()
         self.world = World(namespace, self._dirty.set, revision, cluster)
@@ -56,6 +66,9 @@ class Control:
         self.patching = Patching()
         self.registrar = Registrar(client, self.world)
         self.credentials = Credentials(client, self.world, namespace, self._dirty.set)
+        self.keys = Keys(
+            self.world, Fetcher(partial(addresses.refused, blocked=fetching.blocked)).keys, fetching.refresh_s
+        )
         self.ads.joined, self.ads.left = self._joined, self._left
         self.rejections: dict[tuple[str, str], Rejection] = {}
         self.changed: Callable[[], None] = lambda: None
@@ -133,7 +146,7 @@ class Control:
 
     async def _settled(self) -> None:
         """Bring the mesh up to date once nothing has changed for a moment; a little later where a rule refers to
-        something that does not exist yet."""
+        something that does not exist yet, or where the keys of an issuer are on their way."""
         first = time.monotonic()
         while True:
             while self._dirty.is_set() and time.monotonic() - first < LONGEST_S:
@@ -141,12 +154,19 @@ class Control:
                 await asyncio.sleep(QUIET_S)
             self._dirty.clear()
             self.views.advance(self.world.objects)
+            self.keys.follow(self.mesh().key_sources())
             left = first + GRACE_S - time.monotonic()
-            if left <= 0 or not dangling(self.offered, self.mesh()):
+            if left <= 0 or not (self.keys.pending() or dangling(self.offered, self.mesh())):
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._dirty.wait()
+
+    async def learn_keys(self, limit_s: float) -> None:
+        """Fetch the keys of all issuers; returns once each server has answered or failed, at the latest after
+        ``limit_s`` seconds."""
+        self.keys.follow(self.newest().key_sources())
+        await self.keys.first(limit_s)
 
     async def push_loop(self) -> None:
         while True:
@@ -265,6 +285,8 @@ class Control:
             f"process_resident_memory_bytes {_rss()}",
             f"istiod_uptime_seconds {time.monotonic() - self._started:.1f}",
         ]
+        for outcome, count in (("success", self.keys.fetched), ("fail", self.keys.failed)):
+            lines.append(f"pilot_jwks_resolver_network_fetch_{outcome}_total {count}")
         lines += [f'pilot_xds_pushes{{type="{t.lower()}"}} {n}' for t, n in sorted(self.ads.pushes.items())]
         lines += [f"pilot_xds_{t.lower()}_reject {n}" for t, n in sorted(self.ads.rejects.items())]
         lines += [

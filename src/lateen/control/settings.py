@@ -9,12 +9,15 @@ from typing import TypeVar
 
 from lateen.api.domain import CLUSTER_DOMAIN, CLUSTER_NAME, TRUST_DOMAIN, service_suffix
 from lateen.ca.authority import DEFAULT_TTL, Identity
+from lateen.control.fetching import DEFAULT_FETCHING, Fetching, networks
 from lateen.inject.deployment import ENABLED as DEPLOYS_GATEWAYS
 from lateen.kit import duration
 from lateen.mesh.settings import Cluster
 from lateen.wire.revision import Revision
 
 T = TypeVar("T")
+BLOCKED, REFRESH = "BLOCKED_CIDRS_IN_JWKS_URIS", "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL"
+"""As in Istio: where keys of tokens are never fetched from, and how often they are fetched."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Settings:
     """true, false or auto"""
     deploys_gateways: bool = True
     """Whether it deploys proxies for the Gateways of the Gateway API; with false, Gateways are manual ones."""
+    fetching: Fetching = DEFAULT_FETCHING
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Settings:
@@ -50,6 +54,10 @@ class Settings:
             trust_domain=given("TRUST_DOMAIN") or TRUST_DOMAIN,
             certificate_ttl=ttl,
             proxy_image=given("PROXY_IMAGE") or "",
+            fetching=Fetching(
+                _read(BLOCKED, given(BLOCKED) or "", networks),
+                _read(REFRESH, given(REFRESH) or "20m", _refresh),
+            ),
             native_sidecars=given("ENABLE_NATIVE_SIDECARS") or "auto",
             deploys_gateways=_read(DEPLOYS_GATEWAYS, given(DEPLOYS_GATEWAYS) or "true", flag),
         )
@@ -75,6 +83,13 @@ def flag(text: str) -> bool:
 
 def _ttl(text: str) -> timedelta:
     return timedelta(seconds=duration.seconds(text)) if text else DEFAULT_TTL
+
+
+def _refresh(text: str) -> float:
+    found = duration.seconds(text)
+    if found < 1:
+        raise ValueError("it must be at least 1s")
+    return found
 
 
 def _read(name: str, text: str, read: Callable[[str], T]) -> T:

@@ -31,6 +31,7 @@ from lateen.kit.jsons import Json, dig
 from lateen.kube.bulk import Change
 from lateen.kube.client import Client, KubeError
 from lateen.kube.informer import Informer, Key
+from lateen.mesh.authentication import Policy
 from lateen.mesh.model import Mesh
 from lateen.mesh.objects import Objects
 
@@ -58,11 +59,14 @@ class StatusWriter:
         root: str,
         me: str,
         secrets: Callable[[], dict[str, Informer]],
+        keyless: Callable[[Policy], list[str] | None] = lambda _: None,
     ) -> None:
         """``offered``: the objects that proxies have been offered. ``secrets``: the informers of readable Secrets, by
-        namespace."""
+        namespace. ``keyless``: what is wrong with the keys that istiod fetches for a RequestAuthentication, if it
+        fetches some."""
         self._client, self._world, self._ads, self._patching = client, world, ads, patching
         self._mesh, self._offered, self._secrets, self._root = mesh, offered, secrets, root
+        self._keyless = keyless
         self._dirty, self._stale = asyncio.Event(), asyncio.Event()
         self._due = Due()
         self._ingresses_due, self._first = True, ""
@@ -203,7 +207,7 @@ class StatusWriter:
             self._first = self._world.first_revision()
             self._mark_all()
         self._due.sessions(refused(connections), served(connections))
-        self._due.conditions(_extras(mesh, self._patching.report(connections)))
+        self._due.conditions(_extras(mesh, self._patching.report(connections), self._keyless))
         self._due.standings(mesh.standings())
         addresses = mesh.automatic()
         self._due.addresses(addresses, mesh.objects.service_entries)
@@ -287,7 +291,9 @@ class StatusWriter:
         ]
 
 
-def _extras(mesh: Mesh, patches: dict[str, list[str]]) -> dict[str, list[Json]]:
+def _extras(
+    mesh: Mesh, patches: dict[str, list[str]], keyless: Callable[[Policy], list[str] | None]
+) -> dict[str, list[Json]]:
     """Conditions that only some objects have, by object."""
     out: dict[str, list[Json]] = {}
     for outcome in mesh.outcomes():
@@ -296,6 +302,9 @@ def _extras(mesh: Mesh, patches: dict[str, list[str]]) -> dict[str, list[Json]]:
             out.setdefault(str(outcome.of), []).append(conditions.conflicted(says))
     for ref, says in patches.items():
         out.setdefault(ref, []).append(conditions.patched(says))
+    for policy in mesh.objects.request_authentications.values():
+        if (missing := keyless(policy)) is not None:
+            out.setdefault(str(policy.ref), []).append(conditions.keys_fetched(missing))
     return out
 
 

@@ -16,6 +16,7 @@ from lateen.control.meshconfig import MeshConfigSource
 from lateen.kit import certs
 from lateen.kit.jsons import Json, dig
 from lateen.kube.informer import Key
+from lateen.mesh.authentication import KeySource
 from lateen.mesh.objects import Objects
 from lateen.mesh.settings import Cluster
 from lateen.wire.revision import DEFAULT, LABEL, Revision
@@ -89,6 +90,15 @@ class World:
                 self._resource(kind, key, old, new)
         if self.objects is not before:
             self._on_change()
+
+    def know(self, source: KeySource, keys: str | None) -> None:
+        """Take the keys of an issuer: empty where they cannot be fetched, None where nobody asks for them any more."""
+        known = self.objects.token_keys
+        if known.get(source) == keys:
+            return
+        left = {s: k for s, k in known.items() if s != source}
+        self.objects = replace(self.objects, token_keys=left if keys is None else {**left, source: keys})
+        self._on_change()
 
     def _placed(self, pod: o.Pod) -> o.Pod:
         """A pod's locality is that of its node, unless its labels override it."""

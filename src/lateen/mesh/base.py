@@ -17,6 +17,7 @@ from lateen.api.networking import (
     VirtualService,
 )
 from lateen.kit.queries import Index, Queries, Table
+from lateen.mesh.authentication import KeySource
 from lateen.mesh.dialects import delegates
 from lateen.mesh.dialects.gateway import SERVICE as GATEWAY_SERVICE
 from lateen.mesh.dialects.gateway_api.attaching import parents
@@ -123,6 +124,7 @@ class Base:
         """The present contents of the tables as an immutable value."""
         self._settings = Table[str, Any](self.queries, _parts(objects.config))
         self.objects = t = Tables(self.queries, objects)
+        self.token_keys = Table[KeySource, str](self.queries, objects.token_keys)
         self.registries = [Registry("", t)]
         for cluster, found in (others or {}).items():
             self.registries.append(Registry(cluster, Tables(self.queries, found)))
@@ -146,6 +148,7 @@ class Base:
         self._gateways_by_label = t.gateways.index(_gateway_labels)
         self._gateways_alike = t.gateways.index(lambda _, g: (tuple(sorted(g.spec.selector.items())),))
         self._peers_in = t.peer_authentications.index(in_namespace)
+        self._requests_in = t.request_authentications.index(in_namespace)
         self._authorization_in = t.authorization_policies.index(in_namespace)
         self._sidecars_in = t.sidecars.index(in_namespace)
         self._filters_in = t.envoy_filters.index(in_namespace)
@@ -165,7 +168,10 @@ class Base:
         before = {name: self._settings.get(name) for name in _PARTS}
         now = _parts(objects.config)
         settings = {n: before[n] if before[n] == now[n] else now[n] for n in _PARTS}
-        contents: list[tuple[Table[Any, Any], Mapping[Any, Any]]] = [(self._settings, settings)]
+        contents: list[tuple[Table[Any, Any], Mapping[Any, Any]]] = [
+            (self._settings, settings),
+            (self.token_keys, objects.token_keys),
+        ]
         contents += self.objects.contents(objects)
         for registry in self.registries[1:]:
             if others and registry.cluster in others:

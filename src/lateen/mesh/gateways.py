@@ -51,8 +51,15 @@ def view(mesh: Mesh, pod: o.Pod, shared: Shared) -> tuple[GatewayView, list[o.Cr
             servers.append(_server(mesh, pod, place, route, [listener], shared))
     where = proxies.place(mesh.proxy_defaults, pod)
     who = identity(pod, mesh.transport.trust_domain)
-    key = (pod, who, where, *servers)
-    values: dict[str, Any] = {"pod": pod, "identity": who, "place": where, "servers": tuple(servers)}
+    tokens = mesh.authentication(pod.namespace, pod.label_map)
+    key = (pod, who, where, tokens, *servers)
+    values: dict[str, Any] = {
+        "pod": pod,
+        "identity": who,
+        "place": where,
+        "authentication": tokens,
+        "servers": tuple(servers),
+    }
     made = shared(("gateway", key), lambda: GatewayView(key, **values))
     return made, used
 

@@ -24,9 +24,10 @@ from lateen.api.networking import (
     WorkloadEntry,
     WorkloadGroup,
 )
-from lateen.api.security import AuthorizationPolicy, PeerAuthentication
+from lateen.api.security import AuthorizationPolicy, PeerAuthentication, RequestAuthentication
 from lateen.api.telemetry import Telemetry
 from lateen.kit.queries import Queries, Table
+from lateen.mesh.authentication import KeySource
 from lateen.mesh.settings import DEFAULTS, MeshConfig
 
 Key = tuple[str, str]
@@ -66,6 +67,7 @@ class _ByKind:
     destination_rules = _Of[o.Resource[DestinationRule]](kinds.DESTINATION_RULE)
     gateways = _Of[o.Resource[Gateway]](kinds.GATEWAY)
     peer_authentications = _Of[o.Resource[PeerAuthentication]](kinds.PEER_AUTHENTICATION)
+    request_authentications = _Of[o.Resource[RequestAuthentication]](kinds.REQUEST_AUTHENTICATION)
     authorization_policies = _Of[o.Resource[AuthorizationPolicy]](kinds.AUTHORIZATION_POLICY)
     service_entries = _Of[o.Resource[ServiceEntry]](kinds.SERVICE_ENTRY)
     workload_entries = _Of[o.Resource[WorkloadEntry]](kinds.WORKLOAD_ENTRY)
@@ -97,6 +99,8 @@ class Objects(_ByKind):
 
     config: MeshConfig = DEFAULTS
     by_kind: Mapping[GroupKind, Mapping[Key, Any]] = field(default_factory=dict)
+    token_keys: Mapping[KeySource, str] = field(default_factory=dict)
+    """What istiod has fetched to verify end users' tokens: key sets (``kit.jwks``), empty where that has failed."""
 
     def of(self, kind: Kind) -> Mapping[Key, Any]:
         return self.by_kind.get(kind.id, _NONE)

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+from lateen.api import kinds
 from lateen.api import objects as o
-from lateen.api.networking import EnvoyFilter, ProxyConfig, Sidecar
-from lateen.api.security import AuthorizationPolicy, PeerAuthentication, To
+from lateen.api.networking import EnvoyFilter, PolicyTargetReference, ProxyConfig, Sidecar
+from lateen.api.security import AuthorizationPolicy, PeerAuthentication, RequestAuthentication, To
 from lateen.api.telemetry import Telemetry
-from lateen.kit.queries import Index
+from lateen.kit.queries import Index, query
+from lateen.mesh import authentication
+from lateen.mesh.authentication import UNAUTHENTICATED, Authentication, KeySource
 from lateen.mesh.base import has_labels
 from lateen.mesh.objects import Key
 from lateen.mesh.rules import Rules
 from lateen.mesh.view import UNRESTRICTED, Authorization
 
 C = TypeVar("C")
+OF_GATEWAY, OF_CLASS = "gateway.networking.k8s.io/gateway-name", "gateway.networking.k8s.io/gateway-class-name"
+"""Labels of the pods that are made for a Gateway of the Gateway API"""
 Chosen = Callable[[Any], Mapping[str, str]]
 """The labels in an object's selector; none for all workloads of its namespace"""
 
@@ -111,16 +116,8 @@ class Policies(Rules):
     # --- authorization -----------------------------------------------------------------------------------------
 
     def authorization(self, namespace: str, labels: Mapping[str, str]) -> tuple[o.Resource[AuthorizationPolicy], ...]:
-        """The policies for a workload: the mesh's, then its namespace's. Those with targetRefs are for gateways of
-        Kubernetes' Gateway API."""
-        root = self.root_namespace
-        found = [
-            p
-            for space in dict.fromkeys((root, namespace))
-            for p in self._authorization_in.get(space)
-            if not p.spec.target_ref and not p.spec.target_refs and has_labels(_selector_labels(p), labels)
-        ]
-        return tuple(sorted(found, key=lambda p: (p.ref.namespace != root, p.age_order)))
+        """The policies for a workload: the mesh's, then its namespace's."""
+        return self._attached(self._authorization_in, namespace, labels)
 
     def access(self, namespace: str, labels: Mapping[str, str]) -> Authorization:
         policies = self.authorization(namespace, labels)
@@ -135,6 +132,56 @@ class Policies(Rules):
             self.trust.providers if asks else (),
             paths,
         )
+
+    # --- end users' tokens -------------------------------------------------------------------------------------
+
+    def authentication(self, namespace: str, labels: Mapping[str, str]) -> Authentication:
+        """Which tokens a workload accepts: the rules of the mesh's, its namespace's and its own policies together."""
+        if not self.objects.request_authentications:
+            return UNAUTHENTICATED
+        found: tuple[o.Resource[RequestAuthentication], ...] = self._attached(self._requests_in, namespace, labels)
+        return authentication.accepted(found, self.token_keys)
+
+    @query
+    def key_sources(self) -> dict[KeySource, float]:
+        """Where keys have to be fetched -> the seconds that it may take; 0 where no rule says."""
+        return authentication.sources(self.objects.request_authentications.values())
+
+    # --- what policies are attached to ---------------------------------------------------------------------------
+
+    def _attached(self, found: Index[str, Key, C], namespace: str, labels: Mapping[str, str]) -> tuple[C, ...]:
+        """The policies of a kind for a workload: the root namespace's, then its own's; each oldest first."""
+        root = self.root_namespace
+        mine: list[Any] = [
+            p
+            for space in dict.fromkeys((root, namespace))
+            for p in found.get(space)
+            if self._is_for(p, namespace, labels)
+        ]
+        return tuple(sorted(mine, key=lambda p: (p.ref.namespace != root, p.age_order)))
+
+    def _is_for(self, p: Any, namespace: str, labels: Mapping[str, str]) -> bool:
+        """By what it targets, else by its selector; in the root namespace a selector is for all namespaces."""
+        targets = p.spec.target_refs or ((p.spec.target_ref,) if p.spec.target_ref else ())
+        if not targets:
+            return has_labels(_selector_labels(p), labels)
+        return any(self._targets(t, p.ref.namespace, namespace, labels) for t in targets)
+
+    def _targets(self, t: PolicyTargetReference, owner: str, namespace: str, labels: Mapping[str, str]) -> bool:
+        """Whether a workload is of a gateway, a gateway class (by the labels of the Gateway API's deployments), a
+        Service or a ServiceEntry. Source: https://istio.io/latest/docs/reference/config/type/workload-selector."""
+        if t.kind == kinds.GATEWAY_CLASS.kind:
+            return owner == self.root_namespace and labels.get(OF_CLASS) == t.name
+        if owner != namespace:
+            return False
+        if t.kind == kinds.KUBERNETES_GATEWAY.kind:
+            return labels.get(OF_GATEWAY) == t.name
+        if t.kind == kinds.SERVICE_ENTRY.kind:
+            entry = self.objects.service_entries.get((owner, t.name))
+            chosen = entry.spec.workload_selector if entry else None
+            return chosen is not None and has_labels(chosen.labels, labels)
+        service = self.objects.services.get((owner, t.name))
+        return service is not None and bool(service.selector) and has_labels(dict(service.selector), labels)
 
     # --- telemetry -------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from lateen.api.networking.envoy_filter import EnvoyConfigObjectPatch
 from lateen.api.networking.server_tls import ServerTLS
 from lateen.api.networking.traffic_policy import ConnectionPool, LocalityLb
 from lateen.api.security import AuthorizationPolicy
+from lateen.mesh.authentication import Authentication
 from lateen.mesh.cached import Cached
 from lateen.mesh.observability import Observability
 from lateen.mesh.proxies import Place
@@ -231,6 +232,7 @@ class InboundView(Cached):
     """Ports with a mode of their own."""
     policy: o.Ref | None = field(kw_only=True)
     """The PeerAuthentication that ``mtls`` is from."""
+    authentication: Authentication = field(kw_only=True)
     authorization: Authorization = field(kw_only=True)
     ports: tuple[InboundPort, ...] = field(kw_only=True)
     origins: tuple[str, ...] = field(kw_only=True)
@@ -270,6 +272,7 @@ class GatewayView(Cached):
     pod: o.Pod = field(kw_only=True)
     identity: Described = field(kw_only=True)
     place: Place = field(kw_only=True)
+    authentication: Authentication = field(kw_only=True)
     servers: tuple[GatewayServer, ...] = field(kw_only=True)
     """The servers whose certificates exist."""
 

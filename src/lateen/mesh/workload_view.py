@@ -34,6 +34,7 @@ def inbound(mesh: Mesh, pod: o.Pod, seat: Seat, transparent: bool, shared: Share
         "mtls": mode,
         "mtls_ports": single,
         "policy": chosen,
+        "authentication": mesh.authentication(pod.namespace, pod.label_map),
         "authorization": mesh.access(pod.namespace, pod.label_map),
         "ports": tuple(sorted(found, key=lambda i: i.port.number)),
         "origins": (str(sidecar.ref),) if sidecar else (),

@@ -11,6 +11,7 @@ from lateen.api.networking.server_tls import ServerTLS
 from lateen.api.objects import Credential
 from lateen.kit.derived import Shared, derived
 from lateen.mesh import policy
+from lateen.mesh.authentication import Authentication
 from lateen.mesh.observability import Side
 from lateen.mesh.view import (
     UNRESTRICTED,
@@ -27,7 +28,7 @@ from lateen.mesh.workloads import ALONE, Described, Seat
 from lateen.wire import names
 from lateen.wire.resource import EMPTY, Resource, ResourceSet
 from lateen.xds import clusters, endpoints, tls
-from lateen.xds.filters import authorization, workload
+from lateen.xds.filters import authentication, authorization, workload
 from lateen.xds.listeners import gateway, inbound, outbound
 from lateen.xds.routes import virtual_host
 
@@ -163,6 +164,12 @@ def _secrets(credentials: tuple[Credential, ...]) -> ResourceSet:
     return _shared(("secrets", credentials), lambda: _set(map(tls.secret, credentials)))
 
 
+def _tokens(found: Authentication, seat: str, gateway: bool) -> ResourceSet:
+    """One for all workloads with the same policies."""
+    key = ("tokens", found, seat, gateway)
+    return _shared(key, lambda: _set([authentication.extension(found, seat, gateway)]))
+
+
 @derived
 def _inbound_authorization(view: InboundView) -> ResourceSet:
     return _set(authorization.extensions(view.authorization, view.seat.name))
@@ -191,7 +198,11 @@ def generate(view: View) -> dict[str, Sets]:
         return {
             names.CDS: (*shared_clusters, _all_sni_clusters(out.host_spaces) if automatic else EMPTY),
             names.EDS: (shared_endpoints, _all_sni_endpoints(out.endpoint_spaces) if automatic else EMPTY),
-            names.ECDS: (_gateway_authorization(view.gateway), _workload(view.gateway.identity)),
+            names.ECDS: (
+                _tokens(view.gateway.authentication, "", True),
+                _gateway_authorization(view.gateway),
+                _workload(view.gateway.identity),
+            ),
             names.SDS: (_secrets(view.credentials), from_files, _gateway_files(view.gateway)),
             names.LDS: (_gateway_listeners(view.gateway, view.reports[0].client), EMPTY),
             names.RDS: (_gateway_routes(view.gateway),),
@@ -201,7 +212,15 @@ def generate(view: View) -> dict[str, Sets]:
         names.CDS: (*shared_clusters, *map(_own_clusters, served)),
         names.EDS: (shared_endpoints,),
         names.SDS: (_secrets(view.credentials), from_files, *map(_own_files, served)),
-        names.ECDS: tuple(s for i in served for s in (_inbound_authorization(i), _workload(i.identity, i.seat))),
+        names.ECDS: tuple(
+            s
+            for i in served
+            for s in (
+                _tokens(i.authentication, i.seat.name, False),
+                _inbound_authorization(i),
+                _workload(i.identity, i.seat),
+            )
+        ),
         names.LDS: tuple(
             s
             for i, seen in zip(served, view.reports, strict=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 
+from lateen.api import claims
 from lateen.api import networking as n
 from lateen.api.validate import scalars as s
 from lateen.api.validate.common import destination
@@ -250,7 +251,7 @@ def _match(m: n.HTTPMatchRequest, at: str, mesh: bool) -> Findings:
     for field, given in (("headers", m.headers), ("withoutHeaders", m.without_headers)):
         for name, match in given.items():
             where = f"{at}.{field}[{name}]"
-            if mesh and s.JWT_CLAIM.fullmatch(name):
+            if mesh and claims.routed(name):
                 says = f"JWT claim based routing (key: {name}) is only supported for gateway"
                 yield no(where, f"{says}; name them in spec.gateways, without mesh")
             yield from s.matched_header(name, where)

@@ -12,7 +12,7 @@ import re
 
 import re2
 
-from lateen.api import operators
+from lateen.api import claims, operators
 from lateen.api.config import Duration
 from lateen.api.validate.findings import Finding, Findings, no, warn
 
@@ -36,7 +36,6 @@ SUPPORTED = {"http", "http2", "https", "grpc", "grpc-web", "tcp", "tls", "mongo"
 HTTP = {"http", "http2", "grpc", "grpc-web"}
 TLS = {"https", "tls"}
 TCP = {"tcp", "https", "tls", "mongo", "redis", "mysql"}
-JWT_CLAIM = re.compile(r"@request\.auth\.claims(?:\..+|\[.+\])", re.IGNORECASE)
 PSEUDO_HEADERS = (":method", ":scheme", ":authority", ":path", ":status")
 STATUS_CODES = frozenset(http.HTTPStatus)
 
@@ -220,8 +219,12 @@ def _header(name: str, path: str, allowed: re.Pattern[str]) -> Findings:
 
 def matched_header(name: str, path: str) -> Findings:
     """A header that a route matches: also a pseudo header, or a claim of a token."""
-    if name not in PSEUDO_HEADERS and not JWT_CLAIM.fullmatch(name):
-        yield from header_name(name, path)
+    claim = claims.routed(name)
+    if claim is None:
+        if name not in PSEUDO_HEADERS:
+            yield from header_name(name, path)
+    elif not all(claim):
+        yield no(path, f'"{name[:80]}" has an empty name of a claim; write @request.auth.claims[a][b]')
 
 
 def header_value(value: str, path: str) -> Findings:
@@ -231,6 +234,12 @@ def header_value(value: str, path: str) -> Findings:
         return
     for says in operators.problems(value, operators.HEADERS):
         yield no(path, f"header value configuration: {says}")
+
+
+def plain_value(value: str, path: str) -> Findings:
+    """The value of a header, or a part of one, as it stands."""
+    if _CONTROL.search(value):
+        yield no(path, f"{value[:80]!r} has control characters")
 
 
 def status(code: int, path: str) -> Findings:

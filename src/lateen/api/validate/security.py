@@ -6,17 +6,16 @@ Source: istio.io/istio ``pkg/config/validation/validation.go`` and the CEL rules
 
 from __future__ import annotations
 
-import json
+import contextlib
 import urllib.parse
 
 from lateen.api import security as sec
 from lateen.api.validate import scalars as s
 from lateen.api.validate.common import selector, target_refs
-from lateen.api.validate.findings import Findings, no
+from lateen.api.validate.findings import Findings, no, warn
+from lateen.kit import addresses, jwks
 from lateen.kit.jsons import Json
 
-KEYS = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x"), "oct": ("k",)}
-"""Types of JSON Web Keys -> what each must have (RFC 7518 and 8037)."""
 MAX_URI, MAX_CLAIMS = 2048, 64
 
 
@@ -43,10 +42,16 @@ def _jwt(r: sec.JWTRule, at: str) -> Findings:
     yield from _full(r.audiences, f"{at}.audiences", "audience")
     yield from _keys(r, at)
     for i, h in enumerate(r.from_headers):
+        where = f"{at}.fromHeaders[{i}]"
         if not h.name:
-            yield no(f"{at}.fromHeaders[{i}].name", "location header name must be non-empty string")
+            yield no(f"{where}.name", "location header name must be non-empty string")
+        else:
+            yield from s.header_name(h.name, f"{where}.name")
+        yield from s.plain_value(h.prefix, f"{where}.prefix")
     yield from _full(r.from_params, f"{at}.fromParams", "location query")
     yield from _full(r.from_cookies, f"{at}.fromCookies", "cookie name")
+    if r.output_payload_to_header:
+        yield from s.header_name(r.output_payload_to_header, f"{at}.outputPayloadToHeader")
     yield from _claims(r, at)
     yield from s.duration(r.timeout, f"{at}.timeout")
 
@@ -65,6 +70,11 @@ def _keys(r: sec.JWTRule, at: str) -> Findings:
         yield from _uri(uri, f"{at}.jwksUri")
     if r.jwks:
         yield from _jwks(r.jwks, f"{at}.jwks")
+    elif not uri and r.issuer and not r.issuer.startswith(("https://", "http://")):
+        says = (
+            "the issuer is no URL by which keys could be found, so all of its tokens are rejected; give jwks or jwksUri"
+        )
+        yield warn(f"{at}.issuer", says)
 
 
 def _uri(uri: str, at: str) -> Findings:
@@ -81,6 +91,12 @@ def _uri(uri: str, at: str) -> Findings:
         yield no(at, f'URI scheme "{parts.scheme}" is not supported; url must have scheme http:// or https://')
     elif not parts.hostname:
         yield no(at, f'"{uri[:80]}" names no host')
+    else:
+        with contextlib.suppress(ValueError):  # a name is looked up when the keys are fetched
+            if why := addresses.refused(parts.hostname):
+                yield warn(
+                    at, f"istiod does not fetch from {parts.hostname}: {why}; all tokens of the issuer are rejected"
+                )
 
 
 def _claims(r: sec.JWTRule, at: str) -> Findings:
@@ -97,15 +113,12 @@ def _claims(r: sec.JWTRule, at: str) -> Findings:
 
 def _jwks(text: str, at: str) -> Findings:
     try:
-        found = json.loads(text)
-        keys = found.get("keys") if isinstance(found, dict) else None
-        if not isinstance(keys, list):
-            raise ValueError('there is no list "keys"')
-        for i, key in enumerate(keys):
-            kind = key.get("kty") if isinstance(key, dict) else None
-            if kind not in KEYS:
-                raise ValueError(f"key {i} has no known type (kty)")
-            if missing := [k for k in KEYS[kind] if not key.get(k)]:
-                raise ValueError(f"key {i} lacks {', '.join(missing)}")
-    except (ValueError, RecursionError) as e:
+        kept, wrong = jwks.examine(text)
+    except ValueError as e:
         yield no(at, f"jwks parse error: {e}")
+        return
+    if not kept:
+        yield no(at, f"jwks parse error: {wrong[0] if wrong else 'there is no key in it'}")
+        return
+    for says in wrong:
+        yield warn(at, f"{says}; it is left out")

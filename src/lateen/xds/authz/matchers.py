@@ -17,9 +17,8 @@ from envoy.extensions.path.match.uri_template.v3 import uri_template_match_pb2
 from envoy.type.matcher.v3 import metadata_pb2, path_pb2, regex_pb2, string_pb2, value_pb2
 
 from lateen.api.domain import TRUST_DOMAIN
-from lateen.xds import pb
+from lateen.xds import claims, pb
 
-JWT = "envoy.filters.http.jwt_authn"
 _META = frozenset("\\.+*?()|[]{}^$")
 
 
@@ -114,7 +113,9 @@ def sni(value: str) -> rbac_pb2.Permission:
 def filter_metadata(key: str, values: Iterable[str]) -> rbac_pb2.Permission:
     """``experimental.envoy.filters.NAME[KEY]``; a value in brackets is an item of a list."""
     name, _, rest = key.removeprefix("experimental.").partition("[")
-    return rbac_pb2.Permission(metadata=_metadata(name, [rest.rstrip("]")], _any_of([_item(v) for v in values])))
+    segment = metadata_pb2.MetadataMatcher.PathSegment(key=rest.rstrip("]"))
+    value = claims.any_of([_item(v) for v in values])
+    return rbac_pb2.Permission(metadata=metadata_pb2.MetadataMatcher(filter=name, path=[segment], value=value))
 
 
 def _item(value: str) -> value_pb2.ValueMatcher:
@@ -183,18 +184,6 @@ def listed_header(name: str, value: str) -> rbac_pb2.Principal:
     return rbac_pb2.Principal(header=matcher)
 
 
-def _metadata(name: str, keys: list[str], value: Any) -> metadata_pb2.MetadataMatcher:
-    segments = [metadata_pb2.MetadataMatcher.PathSegment(key=k) for k in keys]
-    return metadata_pb2.MetadataMatcher(filter=name, path=segments, value=value)
-
-
-def _any_of(matchers: list[Any]) -> Any:
-    """Envoy's "or" needs at least two matchers."""
-    if len(matchers) == 1:
-        return matchers[0]
-    return value_pb2.ValueMatcher(or_match=value_pb2.OrMatcher(value_matchers=matchers))
-
-
 def request_principal(value: str) -> rbac_pb2.Principal:
     """``issuer/subject`` of a verified token."""
     issuer, slash, subject = value.rpartition("/")
@@ -205,17 +194,14 @@ def request_principal(value: str) -> rbac_pb2.Principal:
     elif not slash:
         issuer, subject = value, "*" if value.endswith("*") else ""
     parts = [
-        rbac_pb2.Principal(metadata=_metadata(JWT, ["payload", key], value_pb2.ValueMatcher(string_match=string(text))))
+        rbac_pb2.Principal(metadata=claims.matcher([key], value_pb2.ValueMatcher(string_match=string(text))))
         for key, text in (("iss", issuer), ("sub", subject))
     ]
     return rbac_pb2.Principal(and_ids=rbac_pb2.Principal.Set(ids=parts))
 
 
-def claim(keys: list[str], values: Iterable[str]) -> rbac_pb2.Principal:
-    """A claim that is one of the values, or a list that has one of them."""
-    texts = [value_pb2.ValueMatcher(string_match=string(v)) for v in values]
-    as_list = value_pb2.ValueMatcher(list_match=value_pb2.ListMatcher(one_of=_any_of(texts)))
-    return rbac_pb2.Principal(metadata=_metadata(JWT, ["payload", *keys], _any_of([as_list, _any_of(texts)])))
+def claim(keys: Iterable[str], values: Iterable[str]) -> rbac_pb2.Principal:
+    return rbac_pb2.Principal(metadata=claims.one_of(keys, map(string, values)))
 
 
 def in_every_domain(values: Iterable[str], domains: tuple[str, ...]) -> list[str]:

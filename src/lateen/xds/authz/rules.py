@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from envoy.config.rbac.v3 import rbac_pb2
 
+from lateen.api import claims
 from lateen.api import security as sec
 from lateen.xds.authz import matchers as m
 
@@ -134,9 +135,7 @@ def _about_request(c: sec.Condition) -> list[Any]:
         return _both(partial(m.listed_header, key[len(LISTED) : -1]), c.values, c.not_values, False)
     if key == "request.auth.principal":
         return _both(m.request_principal, c.values, c.not_values, False)
-    path = {"request.auth.audiences": ["aud"], "request.auth.presenter": ["azp"]}.get(key)
-    if path is None:
-        path = key.removeprefix("request.auth.claims[").removesuffix("]").split("][")
+    path = {"request.auth.audiences": ("aud",), "request.auth.presenter": ("azp",)}.get(key) or claims.conditioned(key)
     out = [m.claim(path, c.values)] if c.values else []
     return [*out, _not_principal(m.claim(path, c.not_values))] if c.not_values else out
 

@@ -1,9 +1,8 @@
 """AuthorizationPolicies: CUSTOM, then DENY, then ALLOW.
 
-For requests the filters are slots whose configuration is delivered separately (ECDS): a changed policy applies to the
-next request, including those on open connections, and no listener is drained. The slots for DENY and ALLOW always
-exist, so that a workload's first policy does not change the listener either (unless it is about paths, which changes
-how they are normalized); those for CUSTOM exist while some policy asks a provider.
+For requests the filters are slots (``slots``). Those for DENY and ALLOW always exist, so that a workload's first policy
+does not change the listener either (unless it is about paths, which changes how they are normalized); those for CUSTOM
+exist while some policy asks a provider.
 
 For connections the filters are part of the chain: they decide when a connection is opened, so a changed policy has to
 close those that the old one has admitted. Envoy drains the chains that change and leaves all others alone.
@@ -13,9 +12,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from envoy.config.core.v3 import config_source_pb2, extension_pb2
+from envoy.config.core.v3 import extension_pb2
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
-from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 from google.protobuf import any_pb2
 
 from lateen.mesh.view import Authorization
@@ -23,30 +21,8 @@ from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb
 from lateen.xds.authz import filters
-from lateen.xds.filters.chain import Connections, NetworkFilter, Requests
-
-QUESTION, CUSTOM, DENY, ALLOW = (f"istio.authorization.{n}" for n in ("question", "custom", "deny", "allow"))
-_PREFIX = "type.googleapis.com/envoy.extensions.filters.http."
-_RBAC, _EXT_AUTHZ = f"{_PREFIX}rbac.v3.RBAC", f"{_PREFIX}ext_authz.v3.ExtAuthz"
-_TYPES = {
-    QUESTION: (_RBAC,),  # whether a CUSTOM policy matches
-    CUSTOM: (_EXT_AUTHZ, _RBAC),  # asks its provider; empty if the provider cannot be asked
-    DENY: (_RBAC,),
-    ALLOW: (_RBAC,),
-}
-KINDS = {QUESTION: filters.HTTP_RBAC, CUSTOM: filters.HTTP_EXT, DENY: filters.HTTP_RBAC, ALLOW: filters.HTTP_RBAC}
-"""Slot -> the name by which EnvoyFilters refer to such a filter."""
-
-
-def kind(slot: str) -> str | None:
-    """The name by which EnvoyFilters refer to a slot's filter; None for other filters."""
-    return KINDS.get(slot.partition("~")[0])
-
-
-@lru_cache(maxsize=4096)
-def _slot(name: str, workload: str) -> hcm.HttpFilter:
-    source = config_source_pb2.ExtensionConfigSource(config_source=pb.ads(), type_urls=_TYPES[name])
-    return hcm.HttpFilter(name=names.of_workload(name, workload), config_discovery=source)
+from lateen.xds.filters.chain import Connections, HttpFilter, NetworkFilter, Requests
+from lateen.xds.filters.slots import ALLOW, CUSTOM, DENY, QUESTION, slot
 
 
 def asks(access: Authorization) -> bool:
@@ -54,10 +30,13 @@ def asks(access: Authorization) -> bool:
     return any(p.spec.action == "CUSTOM" and not p.dry_run for p in access.policies)
 
 
-def http(chain: Requests) -> list[hcm.HttpFilter]:
-    if chain.kind == "outbound":
-        return []
-    return [_slot(n, chain.workload) for n in ((QUESTION, CUSTOM, DENY, ALLOW) if chain.asks else (DENY, ALLOW))]
+def custom(chain: Requests) -> list[HttpFilter]:
+    """Asks providers."""
+    return [slot(n, chain.workload) for n in (QUESTION, CUSTOM) if chain.asks and chain.kind != "outbound"]
+
+
+def http(chain: Requests) -> list[HttpFilter]:
+    return [] if chain.kind == "outbound" else [slot(n, chain.workload) for n in (DENY, ALLOW)]
 
 
 def network(chain: Connections) -> tuple[NetworkFilter, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from lateen.xds.filters import (
+    authentication,
     authorization,
     cors,
     dynamic_forward,
@@ -21,7 +22,9 @@ from lateen.xds.filters import (
 from lateen.xds.filters.chain import Connections, HttpFilter, NetworkFilter, Requests
 
 HTTP = (
-    authorization.http,  # first: what is denied should cost nothing, and no filter should act on it
+    authorization.custom,  # first, as in Istio: the provider sees requests as they come
+    authentication.http,  # claims of tokens are conditions of policies
+    authorization.http,  # what is denied should cost nothing more, and no other filter should act on it
     dynamic_forward.http,  # resolves the request's host while the other filters run
     protocol_mark.http,  # before the router connects
     fault.http,  # a fault replaces the response, that of a preflight included, as in Istio

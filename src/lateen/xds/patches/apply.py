@@ -19,7 +19,7 @@ from lateen.mesh.view import Patch
 from lateen.wire import names
 from lateen.wire.resource import Resource, ResourceSet
 from lateen.xds import pb
-from lateen.xds.filters import authorization
+from lateen.xds.filters import slots
 from lateen.xds.patches import matching, merging, values
 
 Sets = tuple[ResourceSet, ...]
@@ -327,7 +327,7 @@ def _managers(work: _Work, chain: Any, http: list[tuple[Patch, Any]], routed: Pa
 
 def _called(filter_: Any, name: str) -> bool:
     """A filter whose configuration is delivered separately can also be named by its kind."""
-    return name in (filter_.name, authorization.kind(filter_.name))
+    return name in (filter_.name, slots.kind(filter_.name))
 
 
 _AUTHN = ("envoy.filters.http.jwt_authn", "envoy.filters.http.ext_authz")
@@ -339,7 +339,7 @@ def _end(filters: Any, filter_class: str) -> int:
     which must be last."""
     after = {"AUTHN": _AUTHN, "AUTHZ": _AUTHZ}.get(filter_class)
     if after is not None:
-        return max((i + 1 for i, f in enumerate(filters) if (authorization.kind(f.name) or f.name) in after), default=0)
+        return max((i + 1 for i, f in enumerate(filters) if (slots.kind(f.name) or f.name) in after), default=0)
     return max(0, len(filters) - 1)
 
 

@@ -1,0 +1,26 @@
+"""Claims of end users' tokens, as rules name them.
+
+Source: https://istio.io/latest/docs/reference/config/security/jwt/.
+"""
+
+from __future__ import annotations
+
+import re
+
+_ROUTED = re.compile(r"@request\.auth\.claims(?:\.(?P<dotted>.+)|\[(?P<listed>.+)\])", re.IGNORECASE)
+DISCOVERY = "/.well-known/openid-configuration"
+"""Where an issuer describes itself (OpenID Connect Discovery 1.0, section 4)."""
+
+
+def routed(header: str) -> tuple[str, ...] | None:
+    """The path of the claim that a route matches in the place of a header: ``@request.auth.claims.a.b`` and
+    ``@request.auth.claims[a][b]`` are claim b within claim a. None for real headers; validation refuses empty names."""
+    found = _ROUTED.fullmatch(header)
+    if found is None:
+        return None
+    return tuple(found["dotted"].split(".") if found["dotted"] else found["listed"].split("]["))
+
+
+def conditioned(key: str) -> tuple[str, ...]:
+    """The path of the claim in a condition: ``request.auth.claims[a][b]``."""
+    return tuple(key.removeprefix("request.auth.claims[").removesuffix("]").split("]["))

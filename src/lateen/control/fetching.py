@@ -1,0 +1,178 @@
+"""Documents that users' objects name by URL, fetched within bounds.
+
+Whoever may write such an object must not use istiod to reach what only istiod can reach: each address is checked after
+the name has been looked up, on each redirect, and it is the checked address that is connected to. Nothing is taken from
+the environment (no proxies), kept (no cookies) or unpacked, and what is too long or too slow is given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from lateen.kit import addresses, jwks
+from lateen.kit.bodies import TooLong, whole
+from lateen.mesh.authentication import KeySource
+
+MAX_BYTES = 1 << 20
+MAX_REDIRECTS = 5
+TIMEOUT_S, MAX_TIMEOUT_S = 5.0, 60.0
+"""Seconds that all of it may take: Istio's default, and the most that a rule can ask for."""
+REFRESH_S = 20 * 60.0
+"""Istio's default (``PILOT_JWT_PUB_KEY_REFRESH_INTERVAL``)."""
+AT_ONCE = 16
+"""Documents that are fetched at the same time."""
+Refuses = Callable[[str], str]
+_MOVED = (301, 302, 303, 307, 308)
+
+
+class NotFetched(Exception):
+    """Why a document is not there, as a sentence without its first words."""
+
+
+@dataclass(frozen=True)
+class Fetching:
+    """How keys are fetched."""
+
+    blocked: tuple[addresses.Network, ...] = ()
+    """Where they are never fetched from, besides what ``kit.addresses`` refuses."""
+    refresh_s: float = REFRESH_S
+
+
+DEFAULT_FETCHING = Fetching()
+
+
+class _Resolver(AbstractResolver):
+    def __init__(self, refuses: Refuses) -> None:
+        self._inner, self._refuses = aiohttp.ThreadedResolver(), refuses
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        found = await self._inner.resolve(host, port, family)
+        for one in found:
+            if why := self._refuses(one["host"]):
+                raise NotFetched(f"{host} is {one['host']}, where istiod does not connect to: {why}")
+        return found
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+class Fetcher:
+    def __init__(self, refuses: Refuses = addresses.refused) -> None:
+        """``refuses``: why an address is not connected to; empty where it may be."""
+        self._refuses = refuses
+        self._at_once = asyncio.Semaphore(AT_ONCE)
+
+    async def keys(self, source: KeySource, timeout_s: float = 0) -> str:
+        """A key set (``kit.jwks``). Raises NotFetched."""
+        limit = min(timeout_s or TIMEOUT_S, MAX_TIMEOUT_S)
+        async with self._at_once:
+            try:
+                async with asyncio.timeout(limit), self._session() as session:
+                    url = _url(source.url)
+                    if source.discovered:
+                        url = _advertised(await self._document(session, url), url)
+                    return _usable(await self._document(session, url), url)
+            except TimeoutError:
+                raise NotFetched(f"{_shown(source.url)} has not answered within {limit:g} s") from None
+
+    def _session(self) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(resolver=_Resolver(self._refuses), use_dns_cache=False, force_close=True)
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+        )
+
+    async def _document(self, session: aiohttp.ClientSession, url: URL) -> str:
+        for _ in range(MAX_REDIRECTS + 1):
+            self._check(url)
+            try:
+                async with session.get(url, allow_redirects=False) as answer:
+                    if answer.status in _MOVED:
+                        url = _moved(url, answer.headers.get("Location", ""))
+                        continue
+                    if answer.status != 200:
+                        raise NotFetched(f"{_shown(url)} answers with status {answer.status}")
+                    return (await whole(answer.content.iter_any(), MAX_BYTES)).decode()
+            except TooLong:
+                raise NotFetched(f"{_shown(url)} has more than {MAX_BYTES} bytes") from None
+            except UnicodeDecodeError:
+                raise NotFetched(f"{_shown(url)} is no text") from None
+            except aiohttp.ClientConnectorCertificateError as e:
+                raise NotFetched(f"the certificate of {_shown(url)} is not trusted: {e.certificate_error}") from None
+            except (aiohttp.ClientError, OSError, ssl.SSLError, ValueError) as e:
+                raise NotFetched(f"{_shown(url)} cannot be read: {str(e) or type(e).__name__}") from None
+        raise NotFetched(f"{_shown(url)} is behind more than {MAX_REDIRECTS} redirects")
+
+    def _check(self, url: URL) -> None:
+        """An address in the place of a name is not looked up, so that no resolver sees it."""
+        try:
+            why = self._refuses(url.host or "")
+        except ValueError:
+            return
+        if why:
+            raise NotFetched(f"istiod does not connect to {url.host}: {why}")
+
+
+def _url(text: str, base: URL | None = None) -> URL:
+    """An absolute URL; of a document that came with TLS, what it leads to must come with TLS, too."""
+    try:
+        url = URL(text)
+        url = base.join(url) if base is not None else url
+    except ValueError as e:
+        raise NotFetched(f"{text[:200]} is no URL: {e}") from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise NotFetched(f"{_shown(url)} is no URL of http or https")
+    if base is not None and base.scheme == "https" and url.scheme != "https":
+        raise NotFetched(f"{_shown(base)} leads to {_shown(url)}, which is not protected by TLS")
+    return url
+
+
+def _moved(url: URL, location: str) -> URL:
+    if not location:
+        raise NotFetched(f"{_shown(url)} redirects to nowhere")
+    return _url(location, url)
+
+
+def _advertised(text: str, url: URL) -> URL:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    keys = found.get("jwks_uri") if isinstance(found, dict) else None
+    if not isinstance(keys, str):
+        raise NotFetched(f"{_shown(url)} does not say where the keys are (jwks_uri)")
+    return _url(keys, url)
+
+
+def _usable(text: str, url: URL) -> str:
+    try:
+        return jwks.usable(text)
+    except ValueError as e:
+        raise NotFetched(f"{_shown(url)} is no usable key set: {e}") from None
+
+
+def _shown(url: str | URL) -> str:
+    """Without a user's name and password."""
+    try:
+        return str(URL(url).with_user(None))[:200] if isinstance(url, str) else str(url.with_user(None))[:200]
+    except ValueError:
+        return str(url)[:200]
+
+
+def networks(text: str) -> tuple[addresses.Network, ...]:
+    """``10.0.0.0/8,192.168.0.0/16``. Raises ValueError."""
+    return tuple(ipaddress.ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())

@@ -1,0 +1,42 @@
+"""IP addresses that nothing which a user names may make the control plane connect to."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_METADATA = tuple(
+    map(ipaddress.ip_address, ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254"))
+)
+"""Services of clouds that give credentials to whoever asks, apart from those at link-local addresses."""
+_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
+"""IPv4 behind NAT64 (RFC 6052)."""
+
+
+def refused(text: str, blocked: Iterable[Network] = ()) -> str:
+    """Why an address is not connected to; empty where it may be. Raises ValueError where it is none."""
+    address = _inner(ipaddress.ip_address(text))
+    if address in _METADATA:
+        return "it is a cloud's metadata service"
+    for what, found in (
+        ("link-local", address.is_link_local),
+        ("of this machine itself", address.is_loopback),
+        ("unspecified", address.is_unspecified or address in ipaddress.ip_network("0.0.0.0/8")),
+        ("for multicast", address.is_multicast),
+    ):
+        if found:
+            return f"it is {what}"
+    network = next((n for n in blocked if address in n), None)
+    return f"it is in {network}, which is blocked" if network is not None else ""
+
+
+def _inner(address: Address) -> Address:
+    """The IPv4 address that an IPv6 address stands for."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in _TRANSLATED:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address

@@ -1,0 +1,78 @@
+"""End users' tokens: which rules hold for a workload, and the keys that verify them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lateen.api import objects as o
+from lateen.api.claims import DISCOVERY
+from lateen.api.security import JWTRule, RequestAuthentication
+from lateen.kit import jwks
+
+Policy = o.Resource[RequestAuthentication]
+
+
+class KeySource(NamedTuple):
+    """Where istiod fetches the keys of an issuer."""
+
+    url: str
+    discovered: bool
+    """Whether the document there says where the keys are (OpenID Connect Discovery)."""
+
+
+@dataclass(frozen=True)
+class Authentication:
+    """Which tokens a workload accepts."""
+
+    policies: tuple[Policy, ...] = ()
+    keys: tuple[str, ...] = ()
+    """The key set for each rule of each policy, as JSON; empty where there is none, so that its tokens are rejected."""
+
+    def __iter__(self) -> Iterator[tuple[JWTRule, str]]:
+        """Each rule with its keys, ordered by issuer as in Istio."""
+        rules = [r for p in self.policies for r in p.spec.jwt_rules]
+        return iter(sorted(zip(rules, self.keys, strict=True), key=lambda found: found[0].issuer))
+
+    def __bool__(self) -> bool:
+        return bool(self.keys)
+
+
+UNAUTHENTICATED = Authentication()
+
+
+def source(rule: JWTRule) -> KeySource | None:
+    """None where the keys are in the rule, or where nothing says where they are."""
+    if rule.jwks:
+        return None
+    if uri := rule.jwks_uri or rule.jwks_uri_old:
+        return KeySource(uri, False)
+    if rule.issuer.startswith(("https://", "http://")):
+        return KeySource(rule.issuer.rstrip("/") + DISCOVERY, True)
+    return None
+
+
+def sources(policies: Iterable[Policy]) -> dict[KeySource, float]:
+    """Everything to fetch -> the seconds that it may take; 0 where no rule says."""
+    out: dict[KeySource, float] = {}
+    for p in policies:
+        for rule in p.spec.jwt_rules:
+            if (found := source(rule)) is not None:
+                out[found] = max(out.get(found, 0), rule.timeout.seconds if rule.timeout else 0)
+    return out
+
+
+def accepted(policies: tuple[Policy, ...], fetched: Mapping[KeySource, str]) -> Authentication:
+    rules = [r for p in policies for r in p.spec.jwt_rules]
+    return Authentication(policies, tuple(_keys(r, fetched) for r in rules)) if rules else UNAUTHENTICATED
+
+
+def _keys(rule: JWTRule, fetched: Mapping[KeySource, str]) -> str:
+    if rule.jwks:
+        try:
+            return jwks.usable(rule.jwks)
+        except ValueError:
+            return ""
+    found = source(rule)
+    return fetched.get(found, "") if found is not None else ""

@@ -1,0 +1,31 @@
+"""Where the JWT filter leaves the claims of verified tokens, and how policies and routes match them there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from envoy.type.matcher.v3 import metadata_pb2, value_pb2
+
+FILTER, PAYLOAD = "envoy.filters.http.jwt_authn", "payload"
+"""The namespace of the dynamic metadata, and the key there, as in Istio"""
+
+
+def matcher(keys: Iterable[str], value: value_pb2.ValueMatcher) -> metadata_pb2.MetadataMatcher:
+    """A claim, or with several keys one within others."""
+    segments = [metadata_pb2.MetadataMatcher.PathSegment(key=k) for k in (PAYLOAD, *keys)]
+    return metadata_pb2.MetadataMatcher(filter=FILTER, path=segments, value=value)
+
+
+def one_of(keys: Iterable[str], values: Iterable[Any]) -> metadata_pb2.MetadataMatcher:
+    """A claim that is one of the values (matchers of strings), or a list that has one of them."""
+    texts = any_of([value_pb2.ValueMatcher(string_match=v) for v in values])
+    as_list = value_pb2.ValueMatcher(list_match=value_pb2.ListMatcher(one_of=texts))
+    return matcher(keys, any_of([as_list, texts]))
+
+
+def any_of(matchers: list[value_pb2.ValueMatcher]) -> value_pb2.ValueMatcher:
+    """Envoy's "or" needs at least two matchers."""
+    if len(matchers) == 1:
+        return matchers[0]
+    return value_pb2.ValueMatcher(or_match=value_pb2.OrMatcher(value_matchers=matchers))

@@ -1,0 +1,46 @@
+"""Slots: HTTP filters whose configuration is a resource of its own (ECDS).
+
+What is changed there holds for the next request, on open connections too, and drains no listener.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from envoy.config.core.v3 import config_source_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
+
+from lateen.wire import names
+from lateen.xds import claims, pb
+from lateen.xds.authz import filters
+
+AUTHENTICATION = "istio.authentication"
+QUESTION, CUSTOM, DENY, ALLOW = (f"istio.authorization.{n}" for n in ("question", "custom", "deny", "allow"))
+_PREFIX = "type.googleapis.com/envoy.extensions.filters.http."
+_RBAC, _EXT_AUTHZ = f"{_PREFIX}rbac.v3.RBAC", f"{_PREFIX}ext_authz.v3.ExtAuthz"
+_TYPES = {
+    QUESTION: (_RBAC,),  # whether a CUSTOM policy matches
+    CUSTOM: (_EXT_AUTHZ, _RBAC),  # asks its provider; empty if the provider cannot be asked
+    AUTHENTICATION: (f"{_PREFIX}jwt_authn.v3.JwtAuthentication",),
+    DENY: (_RBAC,),
+    ALLOW: (_RBAC,),
+}
+KINDS = {
+    QUESTION: filters.HTTP_RBAC,
+    CUSTOM: filters.HTTP_EXT,
+    AUTHENTICATION: claims.FILTER,
+    DENY: filters.HTTP_RBAC,
+    ALLOW: filters.HTTP_RBAC,
+}
+"""Slot -> the name by which EnvoyFilters refer to such a filter."""
+
+
+def kind(slot: str) -> str | None:
+    """The name by which EnvoyFilters refer to a slot's filter; None for other filters."""
+    return KINDS.get(slot.partition("~")[0])
+
+
+@lru_cache(maxsize=4096)
+def slot(name: str, workload: str) -> hcm.HttpFilter:
+    source = config_source_pb2.ExtensionConfigSource(config_source=pb.ads(), type_urls=_TYPES[name])
+    return hcm.HttpFilter(name=names.of_workload(name, workload), config_discovery=source)
