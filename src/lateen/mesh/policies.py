@@ -14,13 +14,14 @@ from lateen.kit.queries import Index, query
 from lateen.mesh import authentication
 from lateen.mesh.authentication import UNAUTHENTICATED, Authentication, KeySource
 from lateen.mesh.base import has_labels
+from lateen.mesh.dialects.gateway_api.listeners import NAME_LABEL
 from lateen.mesh.objects import Key
 from lateen.mesh.rules import Rules
 from lateen.mesh.view import UNRESTRICTED, Authorization
 
 C = TypeVar("C")
-OF_GATEWAY, OF_CLASS = "gateway.networking.k8s.io/gateway-name", "gateway.networking.k8s.io/gateway-class-name"
-"""Labels of the pods that are made for a Gateway of the Gateway API"""
+OF_CLASS = "gateway.networking.k8s.io/gateway-class-name"
+"""The label with the class of the Gateway that pods were made for"""
 Chosen = Callable[[Any], Mapping[str, str]]
 """The labels in an object's selector; none for all workloads of its namespace"""
 
@@ -175,7 +176,7 @@ class Policies(Rules):
         if owner != namespace:
             return False
         if t.kind == kinds.KUBERNETES_GATEWAY.kind:
-            return labels.get(OF_GATEWAY) == t.name
+            return labels.get(NAME_LABEL) == t.name
         if t.kind == kinds.SERVICE_ENTRY.kind:
             entry = self.objects.service_entries.get((owner, t.name))
             chosen = entry.spec.workload_selector if entry else None
