@@ -60,7 +60,7 @@ class Resource:
 
     @property
     def served(self) -> tuple[str, ...]:
-        return self.versions if self.custom else (self.version,)
+        return self.versions if self.custom else self.versions or (self.version,)
 
 
 _ALL = ("all",)
@@ -154,7 +154,16 @@ BUILT_IN: tuple[Resource, ...] = (
         namespaced=False,
     ),
     *(
-        Resource(group, "v1", kind.lower() + "s", kind, namespaced=kind.startswith("Local"), verbs=("create",))
+        Resource(
+            group,
+            "v1",
+            kind.lower() + "s",
+            kind,
+            namespaced=kind.startswith("Local"),
+            verbs=("create",),
+            # kubectl 1.27 and 1.28 ask for one of the earlier versions only.
+            versions=("v1", "v1beta1", "v1alpha1") if kind == "SelfSubjectReview" else (),
+        )
         for group, kinds in (
             ("authentication.k8s.io", ("TokenReview", "SelfSubjectReview")),
             (
