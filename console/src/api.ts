@@ -50,6 +50,18 @@ export const object = (kind: string, namespace: string, name: string) => get<Con
 /** Findings about a YAML text as if it were applied. */
 export const check = (text: string) => get<Check[]>('/check', { method: 'POST', body: text })
 
+/** The YAML that does what a form about a service says. */
+export async function wizard(name: string, namespace: string, service: string, form: unknown): Promise<string> {
+  const answer = await fetch(`${ROOT}${path('wizards', name, namespace, service)}`, { method: 'POST', body: JSON.stringify(form) })
+  const text = await answer.text()
+  if (!answer.ok) throw new Error(text || `HTTP ${answer.status}`)
+  return text
+}
+
+/** The graph as it is now. */
+export const graph = (kind: GraphKind, namespace: string, window: number) =>
+  get<Graph>(`/graph?${new URLSearchParams({ kind, namespaces: namespace, window: String(window) })}`)
+
 /** Writes the objects of a YAML text as the user who is signed in. */
 export const apply = (text: string, dry: boolean) =>
   get<Applied>(`/apply?dryRun=${dry}`, { method: 'POST', body: text, headers: authorization() })

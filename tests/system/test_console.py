@@ -232,6 +232,25 @@ def test_an_object_is_checked_while_it_is_written_and_applied_with_the_users_tok
     assert mesh.kubectl("get", "virtualservice", "written", ok=False).returncode == 1
 
 
+def test_a_wizard_changes_traffic_as_its_form_says(page, console, mesh):
+    token = mesh.kubectl("-n", "istio-system", "create", "token", "kiali-editor").stdout.strip()
+    ask = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "details:9080/details/0")
+    assert mesh.inside("ratings", *ask).stdout == "200"
+    page.goto(f"{console}#/services/default/details?tab=Actions")
+    page.get_by_label("Action").last.select_option("fault")
+    page.get_by_label("Status").fill("555")
+    page.get_by_label("Aborted").fill("100")
+    page.get_by_role("button", name="Show the YAML").click()
+    page.get_by_label("Token").fill(token)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Apply", exact=True).click(timeout=5000)
+    try:
+        page.get_by_role("status").get_by_role("link", name="VirtualService default/details").wait_for(timeout=5000)
+        mesh.until(lambda: mesh.inside("ratings", *ask).stdout == "555", 10, "the fault")
+    finally:
+        mesh.kubectl("delete", "virtualservice", "details", "--ignore-not-found")
+
+
 RULE = """\
 apiVersion: networking.istio.io/v1
 kind: VirtualService

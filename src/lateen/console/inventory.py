@@ -77,7 +77,7 @@ class Inventory:
         return dict(dig(found or {}, "spec", "template", "metadata", "labels", default={}))
 
     def _deployment(self, key: tuple[str, str, str]) -> Json | None:
-        return self._find(kinds.DEPLOYMENT, key[0], key[2]) if key[1] == "Deployment" else None
+        return self.find(kinds.DEPLOYMENT, key[0], key[2]) if key[1] == "Deployment" else None
 
     def _state(self, key: tuple[str, str, str], pods: list[Json]) -> tuple[shapes.State, str]:
         deployment = self._deployment(key)
@@ -135,7 +135,7 @@ class Inventory:
     def _service(self, s: Json) -> shapes.ServiceRow:
         meta = s["metadata"]
         host = service_host(meta["name"], meta["namespace"], self._domain)
-        found = self._rules(host, meta["namespace"])
+        found = self._rules_for(host, meta["namespace"])
         checks = self._findings.get(_ref(kinds.SERVICE, s), [])
         return {
             "namespace": meta["namespace"],
@@ -157,7 +157,7 @@ class Inventory:
             "origin": "ServiceEntry",
             "ports": [f"{p.get('number')}/{p.get('protocol', '')}" for p in dig(entry, "spec", "ports", default=[])],
             "workloads": 0,
-            "config": len(self._rules(host, meta["namespace"])),
+            "config": len(self._rules_for(host, meta["namespace"])),
             "worst": _worst(self._findings.get(_ref(kinds.SERVICE_ENTRY, entry), [])),
         }
 
@@ -166,8 +166,8 @@ class Inventory:
         row = next((r for r in self.services(namespace) if r["name"] == name), None)
         if row is None:
             return None
-        s = self._find(kinds.SERVICE, namespace, name)
-        refs = self._rules(row["host"], namespace)
+        s = self.find(kinds.SERVICE, namespace, name)
+        refs = self._rules_for(row["host"], namespace)
         if row["origin"] == "ServiceEntry":
             entries = self._of(kinds.SERVICE_ENTRY, namespace)
             refs += [kinds.SERVICE_ENTRY.ref(namespace, e["metadata"]["name"]) for e in entries if _names(e, name)]
@@ -189,12 +189,21 @@ class Inventory:
             if key[0] == namespace and _selects(service, self._labels(key, pods))
         ]
 
-    def _rules(self, host: str, namespace: str) -> list[kinds.Ref]:
+    def _rules_for(self, host: str, namespace: str) -> list[kinds.Ref]:
         """The VirtualServices and DestinationRules for a host, as clients of its own namespace see them."""
         mesh = self._mesh
         refs = [r.ref for r in mesh.mesh_rules(host, namespace)]
         refs += [r.ref for r in mesh.destination_rule(host, namespace)]
         return list(dict.fromkeys(refs))
+
+    def hosts(self, namespace: str, name: str) -> list[str]:
+        """The names by which clients in other namespaces call a Service."""
+        host = service_host(name, namespace, self._domain)
+        return [host, f"{host}.", f"{name}.{namespace}", f"{name}.{namespace}.svc"]
+
+    def rules(self, namespace: str, name: str) -> list[kinds.Ref]:
+        """The VirtualServices and DestinationRules for a Service."""
+        return self._rules_for(service_host(name, namespace, self._domain), namespace)
 
     # --- applications ----------------------------------------------------------------------------------------
 
@@ -241,10 +250,10 @@ class Inventory:
     def object(self, kind: str, namespace: str, name: str) -> shapes.ConfigPage | None:
         """None where there is no such object of the mesh."""
         found = kinds.named(kind)
-        obj = self._find(found, namespace, name) if found is not None else None
+        obj = self.find(found, namespace, name) if found is not None else None
         if found is None or obj is None:
             return None
-        shown = {"apiVersion": found.api_version, "kind": found.kind, **_written(obj)}
+        shown = {"apiVersion": found.api_version, "kind": found.kind, **written(obj)}
         text = yamldoc.dump(shown)
         return {
             **self._row(found, obj),
@@ -257,7 +266,7 @@ class Inventory:
         out = []
         for ref in refs:
             kind = kinds.find(ref.group, ref.kind)
-            obj = self._find(kind, ref.namespace, ref.name) if kind is not None else None
+            obj = self.find(kind, ref.namespace, ref.name) if kind is not None else None
             if kind is not None and obj is not None:
                 out.append(self._row(kind, obj))
         return out
@@ -267,7 +276,7 @@ class Inventory:
     def _of(self, kind: kinds.Kind, namespace: str) -> list[Json]:
         return [o for o in self._objects.get(kind, ()) if o["metadata"].get("namespace") == namespace]
 
-    def _find(self, kind: kinds.Kind | None, namespace: str, name: str) -> Json | None:
+    def find(self, kind: kinds.Kind | None, namespace: str, name: str) -> Json | None:
         if kind is None:
             return None
         return next((o for o in self._of(kind, namespace) if o["metadata"]["name"] == name), None)
@@ -277,6 +286,11 @@ def checked(text: str, found: Iterable[Message]) -> list[shapes.Check]:
     """Findings about an object, with the lines of its text that they are about; 0 where they are about all of it."""
     document = yamldoc.documents(text)[0]
     return [{**_check(m), "line": document.position(m.path)[0] if m.path else 0} for m in found]
+
+
+def placed(found: Iterable[Message]) -> list[shapes.Check]:
+    """Findings about objects of a text that know where they stand in it."""
+    return [{**_check(m), "line": m.source.position(m.path)[0] if m.path else 0} for m in found]
 
 
 def _check(m: Message) -> shapes.Check:
@@ -300,14 +314,15 @@ def _ref(kind: kinds.Kind, obj: Json) -> str:
     return str(kind.ref(str(obj["metadata"].get("namespace", "")), str(obj["metadata"]["name"])))
 
 
-def _written(obj: Json) -> Json:
+def written(obj: Json) -> Json:
     """An object without what the API server keeps for itself; the name comes first."""
     meta = obj["metadata"]
     notes = {k: v for k, v in (meta.get("annotations") or {}).items() if k != APPLIED}
     more = {"annotations": notes} if notes else {}
     shown = {k: meta[k] for k in ("name", "namespace") if k in meta}
     shown |= {k: v for k, v in meta.items() if k not in (*KEPT, "annotations", *shown)} | more
-    return {"metadata": shown, **{k: v for k, v in obj.items() if k not in ("metadata", "status")}}
+    first: Json = {k: obj[k] for k in ("apiVersion", "kind") if k in obj}
+    return {**first, "metadata": shown, **{k: v for k, v in obj.items() if k not in (*first, "metadata", "status")}}
 
 
 def _condition(c: Json) -> shapes.Condition:

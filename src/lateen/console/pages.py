@@ -10,7 +10,8 @@ from aiohttp import web
 from lateen.analysis import Source
 from lateen.console import shapes
 from lateen.console.cluster import Cluster, what_if
-from lateen.console.inventory import checked
+from lateen.console.inventory import placed
+from lateen.console.wizards import Wizards
 from lateen.kit import jsons, yamldoc
 
 MAX_TEXT = 1024 * 1024
@@ -31,6 +32,7 @@ class Pages:
             web.get(f"{root}/config", self._config),
             web.get(f"{root}/config/{{kind}}/{{namespace}}/{{name}}", self._object),
             web.post(f"{root}/check", self._check),
+            web.post(f"{root}/wizards/{{wizard}}/{{namespace}}/{{service}}", self._wizard),
         ]
 
     async def _applications(self, request: web.Request) -> web.Response:
@@ -80,7 +82,23 @@ class Pages:
         async with self._checking:  # one at a time: each reads all objects
             live = self._cluster.sources()
             found = await asyncio.to_thread(what_if, live, written, self._cluster.root)
-        return answer(checked(text, found))
+        return answer(placed(found))
+
+    async def _wizard(self, request: web.Request) -> web.Response:
+        """The YAML that does what a form says; nothing is written."""
+        where = request.match_info
+        try:
+            form = jsons.loads(await limited(request))
+        except ValueError as e:
+            raise web.HTTPBadRequest(text=f"the form is not JSON: {e}") from None
+        wizards = Wizards(self._cluster.inventory())
+        try:
+            objects = wizards.make(where["wizard"], where["namespace"], where["service"], form)
+        except LookupError as e:
+            raise web.HTTPNotFound(text=str(e.args[0])) from None
+        except ValueError as e:
+            raise web.HTTPUnprocessableEntity(text=str(e)) from None
+        return web.Response(text="---\n".join(map(yamldoc.dump, objects)), content_type="application/yaml")
 
 
 async def limited(request: web.Request) -> str:

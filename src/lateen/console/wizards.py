@@ -1,0 +1,264 @@
+"""From a form about one service to the objects that do it: written anew, or changed where the service has some. Pure.
+
+A wizard writes nothing: the page shows what it made, checked and ready to be applied or copied.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, ValidationError, convert
+
+from lateen.api import kinds
+from lateen.api.domain import TRUST_DOMAIN
+from lateen.console.inventory import Inventory, written
+from lateen.kit.jsons import Json, dig
+
+Percent = Annotated[float, Meta(ge=0, le=100)]
+Count = Annotated[int, Meta(ge=0, le=100_000)]
+Duration = Annotated[str, Meta(pattern=r"^(\d+(\.\d+)?(h|m|s|ms))*$", max_length=20)]
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+
+
+class Weights(Struct, forbid_unknown_fields=True):
+    """Shares of requests by version, in percent."""
+
+    weights: dict[str, Annotated[int, Meta(ge=0, le=100)]]
+
+
+class Limits(Struct, forbid_unknown_fields=True):
+    """Empty durations leave out what they are about."""
+
+    timeout: Duration = ""
+    attempts: Annotated[int, Meta(ge=0, le=10)] = 0
+    perTryTimeout: Duration = ""  # noqa: N815 - as in VirtualService
+
+
+class Fault(Struct, forbid_unknown_fields=True):
+    delay: Duration = ""
+    delayed: Percent = 0
+    status: Annotated[int, Meta(ge=200, le=599)] = 503
+    aborted: Percent = 0
+
+
+class Breaker(Struct, forbid_unknown_fields=True):
+    """0 leaves out what it is about."""
+
+    connections: Count = 0
+    pending: Count = 0
+    errors: Count = 0
+    ejection: Duration = "30s"
+
+
+class MutualTls(Struct, forbid_unknown_fields=True):
+    mode: Literal["STRICT", "PERMISSIVE"]
+
+
+class Callers(Struct, forbid_unknown_fields=True):
+    """Workloads that may call, ``namespace/name``."""
+
+    callers: Annotated[list[str], Meta(max_length=200)]
+
+
+class Expose(Struct, forbid_unknown_fields=True):
+    host: Annotated[str, Meta(pattern=r"^(\*|[a-z0-9*]([-a-z0-9.]*[a-z0-9])?)$", max_length=253)]
+    path: Annotated[str, Meta(pattern=r"^/[^\s]*$", max_length=200)] = "/"
+    port: Annotated[int, Meta(ge=1, le=65535)] = 80
+
+
+class Wizards:
+    def __init__(self, inventory: Inventory) -> None:
+        self._inventory = inventory
+
+    def make(self, wizard: str, namespace: str, service: str, form: Json) -> list[Json]:
+        """The objects to apply. Raises LookupError where there is no such wizard or service, and ValueError for a form
+        that cannot be followed."""
+        if wizard not in FORMS:
+            raise LookupError(f"there is no wizard {wizard}; there are {', '.join(FORMS)}")
+        found = self._inventory.find(kinds.SERVICE, namespace, service)
+        if found is None:
+            raise LookupError(f"there is no Service {service} in namespace {namespace}")
+        shape, make = FORMS[wizard]
+        try:
+            filled = convert(form, shape)
+        except ValidationError as e:
+            raise ValueError(str(e)) from None
+        return [written(o) for o in make(self, found, filled)]
+
+    # --- routes ----------------------------------------------------------------------------------------------
+
+    def weights(self, service: Json, form: Weights) -> list[Json]:
+        if sum(form.weights.values()) != 100:
+            raise ValueError(f"the shares add up to {sum(form.weights.values())}; they must add up to 100")
+        known = self._versions(service)
+        if missing := sorted(form.weights.keys() - known):
+            raise ValueError(f"no pod of the service has version {', '.join(missing)}; there are {', '.join(known)}")
+        rule, traffic = self._rule(service), self._traffic(service)
+        subsets = traffic["spec"].setdefault("subsets", [])
+        names = {dig(s, "labels", "version"): s["name"] for s in subsets}
+        for version in form.weights:
+            if version not in names:
+                names[version] = version
+                subsets.append({"name": version, "labels": {"version": version}})
+        host = service["metadata"]["name"]
+        routes = [
+            {"destination": {"host": host, "subset": names[version]}, "weight": weight}
+            for version, weight in form.weights.items()
+        ]
+        for http in _last(rule):
+            http["route"] = copy.deepcopy(routes)
+        return [traffic, rule]
+
+    def limits(self, service: Json, form: Limits) -> list[Json]:
+        rule = self._rule(service)
+        for http in rule["spec"]["http"]:
+            _set(http, "timeout", form.timeout)
+            retries = {"attempts": form.attempts}
+            _set(retries, "perTryTimeout", form.perTryTimeout)
+            _set(http, "retries", retries if form.attempts else None)
+        return [rule]
+
+    def fault(self, service: Json, form: Fault) -> list[Json]:
+        if form.delayed and not form.delay:
+            raise ValueError("say how long requests are to be delayed")
+        rule = self._rule(service)
+        delay = {"fixedDelay": form.delay, "percentage": {"value": form.delayed}} if form.delayed else None
+        abort = {"httpStatus": form.status, "percentage": {"value": form.aborted}} if form.aborted else None
+        fault = {k: v for k, v in (("delay", delay), ("abort", abort)) if v}
+        for http in rule["spec"]["http"]:
+            _set(http, "fault", fault)
+        return [rule]
+
+    # --- connections and policies ----------------------------------------------------------------------------
+
+    def breaker(self, service: Json, form: Breaker) -> list[Json]:
+        traffic = self._traffic(service)
+        policy = traffic["spec"].setdefault("trafficPolicy", {})
+        pool = policy.setdefault("connectionPool", {})
+        tcp, http = dict(pool.get("tcp") or {}), dict(pool.get("http") or {})
+        _set(tcp, "maxConnections", form.connections)
+        _set(http, "http1MaxPendingRequests", form.pending)
+        _set(pool, "tcp", tcp)
+        _set(pool, "http", http)
+        _set(policy, "connectionPool", pool)
+        detection = {"consecutive5xxErrors": form.errors, "baseEjectionTime": form.ejection or "30s"}
+        _set(policy, "outlierDetection", detection if form.errors else None)
+        return [traffic]
+
+    def mutual_tls(self, service: Json, form: MutualTls) -> list[Json]:
+        """For the service's workloads."""
+        policy = self._new(kinds.PEER_AUTHENTICATION, service)
+        policy["spec"] = {"selector": {"matchLabels": _selector(service)}, "mtls": {"mode": form.mode}}
+        return [policy]
+
+    def callers(self, service: Json, form: Callers) -> list[Json]:
+        """Lets these workloads in by their service accounts, and nobody else."""
+        principals = []
+        for caller in form.callers:
+            namespace, _, name = caller.partition("/")
+            page = self._inventory.workload(namespace, name)
+            if page is None or not page["account"]:
+                raise ValueError(f"there is no workload {caller} with a pod, so its identity is not known")
+            principals.append(f"{TRUST_DOMAIN}/ns/{namespace}/sa/{page['account']}")
+        policy = self._new(kinds.AUTHORIZATION_POLICY, service)
+        policy["spec"] = {"selector": {"matchLabels": _selector(service)}, "action": "ALLOW"}
+        if principals:  # without rules nobody is let in
+            policy["spec"]["rules"] = [{"from": [{"source": {"principals": sorted(set(principals))}}]}]
+        return [policy]
+
+    def expose(self, service: Json, form: Expose) -> list[Json]:
+        """A Gateway of its own on port 80 of the ingress gateway, and the route to the service."""
+        ports = [int(p["port"]) for p in dig(service, "spec", "ports", default=[])]
+        if form.port not in ports:
+            raise ValueError(f"the service has no port {form.port}; it has {', '.join(map(str, ports)) or 'none'}")
+        meta = service["metadata"]
+        gateway = self._new(kinds.GATEWAY, service, "-exposed")
+        server = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": [form.host]}
+        gateway["spec"] = {"selector": {"istio": "ingressgateway"}, "servers": [server]}
+        rule = self._new(kinds.VIRTUAL_SERVICE, service, "-exposed")
+        route = {"destination": {"host": meta["name"], "port": {"number": form.port}}}
+        http = {"match": [{"uri": {"prefix": form.path}}], "route": [route]}
+        rule["spec"] = {"hosts": [form.host], "gateways": [gateway["metadata"]["name"]], "http": [http]}
+        return [gateway, rule]
+
+    # --- what there is ---------------------------------------------------------------------------------------
+
+    def _versions(self, service: Json) -> list[str]:
+        meta = service["metadata"]
+        page = self._inventory.service(meta["namespace"], meta["name"])
+        return sorted({w["version"] for w in page["behind"]}) if page else []
+
+    def _rule(self, service: Json) -> Json:
+        """The service's VirtualService in its own namespace, or a new one."""
+        found = self._existing(
+            kinds.VIRTUAL_SERVICE, service, lambda spec: "mesh" in (spec.get("gateways") or ["mesh"])
+        )
+        rule = found or self._new(kinds.VIRTUAL_SERVICE, service)
+        host = service["metadata"]["name"]
+        rule["spec"] = rule.get("spec") or {"hosts": [host]}
+        rule["spec"].setdefault("http", [{"route": [{"destination": {"host": host}}]}])
+        return rule
+
+    def _traffic(self, service: Json) -> Json:
+        found = self._existing(kinds.DESTINATION_RULE, service, lambda spec: not spec.get("workloadSelector"))
+        rule = found or self._new(kinds.DESTINATION_RULE, service)
+        rule["spec"] = rule.get("spec") or {"host": service["metadata"]["name"]}
+        return rule
+
+    def _existing(self, kind: kinds.Kind, service: Json, fits: Callable[[Json], bool]) -> Json | None:
+        """A copy of the first object of a kind that is about the service's host alone."""
+        meta = service["metadata"]
+        names = {meta["name"], *self._inventory.hosts(meta["namespace"], meta["name"])}
+        for ref in self._inventory.rules(meta["namespace"], meta["name"]):
+            obj = self._inventory.find(kind, ref.namespace, ref.name) if kind.id == (ref.group, ref.kind) else None
+            if obj is None or ref.namespace != meta["namespace"]:
+                continue
+            spec = obj.get("spec") or {}
+            if set(spec.get("hosts") or [spec.get("host")]) <= names and fits(spec):
+                return {"apiVersion": kind.api_version, "kind": kind.kind, **copy.deepcopy(obj)}
+        return None
+
+    def _new(self, kind: kinds.Kind, service: Json, suffix: str = "") -> Json:
+        """An object named after the service; the present one of that name is replaced, so that its version is known."""
+        meta = service["metadata"]
+        out: Json = {"apiVersion": kind.api_version, "kind": kind.kind}
+        out["metadata"] = {"name": f"{meta['name']}{suffix}", "namespace": meta["namespace"]}
+        old = self._inventory.find(kind, meta["namespace"], out["metadata"]["name"])
+        if old is not None:
+            out["metadata"]["resourceVersion"] = old["metadata"].get("resourceVersion")
+        return out
+
+
+Form = tuple[type[Struct], Callable[..., list[Json]]]
+FORMS: Mapping[str, Form] = {
+    "weights": (Weights, Wizards.weights),
+    "limits": (Limits, Wizards.limits),
+    "fault": (Fault, Wizards.fault),
+    "breaker": (Breaker, Wizards.breaker),
+    "mutual-tls": (MutualTls, Wizards.mutual_tls),
+    "callers": (Callers, Wizards.callers),
+    "expose": (Expose, Wizards.expose),
+}
+
+
+def _last(rule: Json) -> list[Json]:
+    """The routes for requests that no other match is about; all where each has a match."""
+    https: list[Json] = rule["spec"]["http"]
+    return [h for h in https if not h.get("match")] or https
+
+
+def _set(obj: Json, key: str, value: object) -> None:
+    """Sets a field, or takes it away where there is nothing to set."""
+    if value:
+        obj[key] = value
+    else:
+        obj.pop(key, None)
+
+
+def _selector(service: Json) -> Json:
+    found: Json = dict(dig(service, "spec", "selector", default={}))
+    if not found:
+        raise ValueError("the service selects no pods, so no workload can be named")
+    return found
