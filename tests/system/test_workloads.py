@@ -19,11 +19,11 @@ def work(mesh):
 
 
 class Work:
-    def __init__(self, mesh):
-        self.mesh = mesh
+    def __init__(self, mesh, namespace=NAMESPACE):
+        self.mesh, self.namespace = mesh, namespace
 
     def kubectl(self, *argv, **more):
-        return self.mesh.kubectl("-n", NAMESPACE, *argv, **more)
+        return self.mesh.kubectl("-n", self.namespace, *argv, **more)
 
     def apply(self, api, kind, name, spec, ok=True, **meta):
         obj = {"apiVersion": api, "kind": kind, "metadata": {"name": name, **meta}, "spec": spec}
@@ -216,3 +216,73 @@ def test_a_pod_waits_for_its_claim(work):
     assert work.kubectl("get", "pvc", "late", "--no-headers").stdout.split()[1] == "Terminating"
     work.kubectl("delete", "pod", "waits")
     work.mesh.until(lambda: work.kubectl("get", "pvc", "late", ok=False).returncode == 1, what="the end of the claim")
+
+
+# --- the node and what a namespace allows ----------------------------------------------------------------------------
+
+
+def test_draining_the_node_respects_a_budget_and_leaves_daemons(work):
+    """Only pods of this test: others of the cluster are none of its business."""
+    spec = {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": template("web")}
+    work.apply("apps/v1", "Deployment", "web", spec)
+    work.rolled_out("deploy/web")
+    before = work.names("-l", "app=web")
+    budget = {"minAvailable": 2, "selector": {"matchLabels": {"app": "web"}}}
+    work.apply("policy/v1", "PodDisruptionBudget", "web", budget)
+    work.mesh.until(lambda: work.get("pdb", "web").get("status", {}).get("currentHealthy") == 2, what="the count")
+    chosen = ("drain", "lateen", "--pod-selector=app=web", "--ignore-daemonsets")
+    try:
+        refused = work.kubectl(*chosen, "--timeout=4s", ok=False)
+        assert refused.returncode == 1
+        assert "Cannot evict pod as it would violate the pod's disruption budget." in refused.stderr
+        assert "SchedulingDisabled" in work.kubectl("get", "node").stdout
+        work.kubectl("patch", "pdb", "web", "--type=merge", "-p", '{"spec": {"minAvailable": 0}}')
+        work.mesh.until(lambda: work.get("pdb", "web")["status"]["disruptionsAllowed"] == 2, what="the permission")
+        work.kubectl(*chosen, "--timeout=60s")
+        assert not set(before) & set(work.names("-l", "app=web"))
+        why = "1 node(s) were unschedulable"
+        work.mesh.until(lambda: why in work.kubectl("describe", "pods", "-l", "app=web").stdout, what="the reason")
+    finally:
+        work.kubectl("uncordon", "lateen")
+    work.rolled_out("deploy/web")
+    work.kubectl("delete", "deploy,pdb", "web")
+
+
+def test_a_quota_and_a_limit_range_hold_for_what_is_created(work):
+    name = f"{NAMESPACE}-small"
+    work.mesh.kubectl("create", "namespace", name)
+    try:
+        small = Work(work.mesh, name)
+        small.kubectl("create", "quota", "few", "--hard=pods=1,requests.cpu=1")
+        limits = {"limits": [{"type": "Container", "defaultRequest": {"cpu": "10m"}, "default": {"cpu": "1"}}]}
+        small.apply("v1", "LimitRange", "usual", limits)
+        small.kubectl("create", "deployment", "d", "--image=lateen/sleep", "--replicas=2")
+        small.mesh.until(lambda: "exceeded quota: few" in small.kubectl("get", "events").stdout, what="the refusal")
+        assert len(small.names()) == 1
+        small.mesh.until(
+            lambda: small.get("quota", "few").get("status", {}).get("used") == {"pods": "1", "requests.cpu": "10m"},
+            what="what is used",
+        )
+        assert "requests.cpu" in small.mesh.kubectl("describe", "namespace", name).stdout
+    finally:
+        work.mesh.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def test_a_pod_waits_for_a_node_that_it_may_run_on(work):
+    elsewhere = work.apply("v1", "Pod", "elsewhere", template("e", nodeSelector={"disk": "ssd"})["spec"])
+    assert elsewhere.returncode == 0
+    why = "didn't match Pod's node affinity/selector"
+    work.mesh.until(lambda: why in work.kubectl("describe", "pod", "elsewhere").stdout, what="the reason")
+    work.kubectl("label", "node", "lateen", "disk=ssd")
+    work.wait("pod/elsewhere", "condition=Ready")
+    work.kubectl("label", "node", "lateen", "disk-")
+    try:
+        work.kubectl("taint", "node", "lateen", "trial=x:NoSchedule")
+        for name, tolerations in (("tolerant", [{"key": "trial", "operator": "Exists"}]), ("intolerant", [])):
+            work.apply("v1", "Pod", name, template(name, tolerations=tolerations)["spec"])
+        work.wait("pod/tolerant", "condition=Ready")
+        why = "untolerated taint {trial: x}"
+        work.mesh.until(lambda: why in work.kubectl("describe", "pod", "intolerant").stdout, what="the reason")
+    finally:
+        work.kubectl("taint", "node", "lateen", "trial-")
+    work.wait("pod/intolerant", "condition=Ready")

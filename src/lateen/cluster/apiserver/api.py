@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from lateen.cluster.apiserver import reading, strategies, subresources, verbs
+from lateen.cluster.apiserver import eviction, reading, strategies, subresources, verbs
 from lateen.cluster.apiserver.admission import Webhooks
 from lateen.cluster.apiserver.auth import Tokens
 from lateen.cluster.apiserver.call import Call, Listing, WatchEvent
@@ -64,4 +64,4 @@ class Api:
         return subresources.token(self.store, self.tokens, c)
 
     async def evict(self, c: Call) -> Json:
-        return await subresources.evict(self._deleter, c)
+        return await eviction.evict(self.store, self.registry, self._committer, self._deleter, c)

@@ -26,8 +26,17 @@ def apply(r: Resource, obj: Json) -> None:
         obj.setdefault("status", {}).setdefault("phase", "Active")
         obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = obj["metadata"]["name"]
     if kind == "Pod":
+        for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
+            _request_limits(container)
         obj.setdefault("status", {}).setdefault("phase", "Pending")
         obj["status"].setdefault("qosClass", _qos(spec))
+
+
+def _request_limits(container: Json) -> None:
+    """A limit without a request is a request as well."""
+    resources = container.get("resources") or {}
+    if resources.get("limits"):
+        resources["requests"] = {**resources["limits"], **(resources.get("requests") or {})}
 
 
 def _at(obj: Json, *path: str) -> Json:

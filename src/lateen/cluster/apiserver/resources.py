@@ -6,7 +6,6 @@ with "no matches for kind", which is honest; accepting it and running nothing wo
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
 from lateen.kit.jsons import Json
@@ -60,7 +59,7 @@ class Resource:
 
     @property
     def served(self) -> tuple[str, ...]:
-        return self.versions if self.custom else self.versions or (self.version,)
+        return self.versions or (self.version,)
 
 
 _ALL = ("all",)
@@ -121,6 +120,9 @@ BUILT_IN: tuple[Resource, ...] = (
     Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", short=("pvc",), status=True),
     Resource("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False, short=("pv",), status=True),
     Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False, short=("sc",)),
+    Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", short=("pdb",), status=True),
+    Resource("", "v1", "limitranges", "LimitRange", short=("limits",)),
+    Resource("", "v1", "resourcequotas", "ResourceQuota", short=("quota",), status=True),
     Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False, short=("pc",)),
     Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice"),
     Resource("networking.k8s.io", "v1", "ingresses", "Ingress", short=("ing",), status=True),
@@ -154,16 +156,7 @@ BUILT_IN: tuple[Resource, ...] = (
         namespaced=False,
     ),
     *(
-        Resource(
-            group,
-            "v1",
-            kind.lower() + "s",
-            kind,
-            namespaced=kind.startswith("Local"),
-            verbs=("create",),
-            # kubectl 1.27 and 1.28 ask for one of the earlier versions only.
-            versions=("v1", "v1beta1", "v1alpha1") if kind == "SelfSubjectReview" else (),
-        )
+        Resource(group, "v1", kind.lower() + "s", kind, namespaced=kind.startswith("Local"), verbs=("create",))
         for group, kinds in (
             ("authentication.k8s.io", ("TokenReview", "SelfSubjectReview")),
             (
@@ -187,8 +180,8 @@ def from_crd(crd: Json) -> Resource:
     """The resource that a CustomResourceDefinition declares."""
     spec = crd["spec"]
     names = spec["names"]
-    served = [v for v in spec["versions"] if v.get("served", True)]
-    stored = next((v["name"] for v in spec["versions"] if v.get("storage")), spec["versions"][0]["name"])
+    served = [v for v in spec["versions"] if v.get("served", True)] or spec["versions"]
+    stored = next((v["name"] for v in spec["versions"] if v.get("storage")), served[0]["name"])
     has_status = any("status" in (v.get("subresources") or {}) for v in served)
     return Resource(
         group=spec["group"],
@@ -247,19 +240,15 @@ class Registry:
         return resource if resource and version in resource.served else None
 
     def groups(self) -> dict[str, list[str]]:
-        """Group -> versions, the most stable and latest version first, as Kubernetes orders them."""
+        """Group -> versions, the most stable version first."""
         out: dict[str, set[str]] = {}
         for r in self._by_collection.values():
             out.setdefault(r.group, set()).update(r.served)
-        return {g: sorted(v, key=_rank) for g, v in sorted(out.items())}
+        return {g: sorted(v, key=_stability) for g, v in sorted(out.items())}
 
 
-def _rank(version: str) -> tuple[int, int, int, str]:
-    found = re.fullmatch(r"v([1-9][0-9]*)(?:(alpha|beta)([1-9][0-9]*))?", version)
-    if found is None:
-        return 3, 0, 0, version
-    stability = {None: 0, "beta": 1, "alpha": 2}[found[2]]
-    return stability, -int(found[1]), -int(found[3] or 0), version
+def _stability(version: str) -> tuple[int, str]:
+    return (2 if "alpha" in version else 1 if "beta" in version else 0, version)
 
 
 def discovery(resources: list[Resource], version: str) -> list[Json]:
@@ -294,11 +283,17 @@ def discovery(resources: list[Resource], version: str) -> list[Json]:
                     "verbs": ["get", "patch", "update"],
                 }
             )
-        out += [
-            {"name": f"{r.plural}/{sub}", **plain, "kind": kind, "verbs": _sub_verbs(sub)}
-            for sub, kind in r.subresources
-        ]
+        for sub, kind in r.subresources:
+            entry = {"name": f"{r.plural}/{sub}", **plain, "kind": kind, "verbs": _sub_verbs(sub)}
+            if kind in _ELSEWHERE:
+                entry |= {"group": _ELSEWHERE[kind], "version": "v1"}
+            out.append(entry)
     return out
+
+
+_ELSEWHERE = {"Eviction": "policy", "TokenRequest": "authentication.k8s.io"}
+"""The groups of kinds that subresources of other groups take. ``kubectl drain`` deletes pods, whatever their budgets
+say, unless it finds the group of evictions here."""
 
 
 def _sub_verbs(subresource: str) -> list[str]:
@@ -347,7 +342,9 @@ def _entry(r: Resource, version: str) -> Json:
         {
             "subresource": s,
             "verbs": _sub_verbs(s),
-            "responseKind": {"group": r.group, "version": version, "kind": k},
+            "responseKind": {"group": _ELSEWHERE[k], "version": "v1", "kind": k}
+            if k in _ELSEWHERE
+            else {"group": r.group, "version": version, "kind": k},
         }
         for s, k in r.subresources
     ]

@@ -6,11 +6,11 @@ import base64
 import ipaddress
 import secrets
 
-from lateen.cluster.apiserver import claims, priorities, rbac
+from lateen.cluster.apiserver import claims, limiting, priorities, quotas, rbac
 from lateen.cluster.apiserver.call import Call
-from lateen.cluster.apiserver.custom import definitions
 from lateen.cluster.apiserver.errors import ApiError, forbidden
 from lateen.cluster.apiserver.resources import BUILT_IN, Resource
+from lateen.cluster.apiserver.validation import definitions
 from lateen.cluster.apiserver.validation.fields import Causes, bad, immutable
 from lateen.cluster.store.objects import Store
 from lateen.kit import jsons, times
@@ -52,10 +52,8 @@ class Allocator:
 
 
 def permit(c: Call, obj: Json, store: Store) -> None:
-    """Nobody can write a role with more permissions than their own. Adds warnings. Raises ApiError."""
+    """Nobody can write a role with more permissions than their own. Raises ApiError."""
     r = c.resource
-    if r.kind == "CustomResourceDefinition" and not r.custom:
-        c.warnings += definitions.warnings(obj)
     if r.group != rbac.GROUP:
         return
     if more := rbac.exceeding(store, c.user, c.namespace, obj):
@@ -77,6 +75,7 @@ def complete(r: Resource, obj: Json, old: Json | None, store: Store, allocator: 
     elif r.kind == "Pod" and old is None:
         _room(obj, store)
         priorities.resolve(obj, store)
+        limiting.complete(obj, store)
         _pod_volumes(obj, store)
     elif r.kind in ("PersistentVolumeClaim", "PersistentVolume"):
         claims.complete(r.kind, obj, old, store)
@@ -90,12 +89,19 @@ def complete(r: Resource, obj: Json, old: Json | None, store: Store, allocator: 
             data[key] = base64.b64encode(text.encode()).decode()
 
 
+def limit(r: Resource, obj: Json, old: Json | None, store: Store) -> None:
+    """What a namespace allows. Raises ApiError. Nothing is awaited between this and the write."""
+    if not r.custom:
+        limiting.admit(r, obj, old, store)
+    quotas.admit(r, obj, old, store)
+
+
 def check(r: Resource, obj: Json, old: Json | None, store: Store) -> Causes:
     """What depends on other objects, or on the kind's role in the cluster."""
     if r.kind == "Service" and not r.custom:
         return _taken(obj, old, store)
     if r.kind == "CustomResourceDefinition":
-        return definitions.check(obj, {b.collection for b in BUILT_IN}, old)
+        return definitions.check(obj, {b.collection for b in BUILT_IN})
     if r.kind == "PriorityClass" and not r.custom:
         return priorities.only_default(obj, store)
     return []
@@ -218,14 +224,13 @@ def _names(obj: Json, old: Json | None) -> None:
     kind = str(names.get("kind") or "")
     names.setdefault("listKind", f"{kind}List")
     names.setdefault("singular", kind.lower())
-    stored = [v.get("name") for v in spec.get("versions") or [] if v.get("storage")]
     before = {c["type"]: c for c in dig(old or {}, "status", "conditions", default=[])}
     now = times.stamp()
     reasons = {"NamesAccepted": "NoConflicts", "Established": "InitialNamesAccepted"}
     said = {"NamesAccepted": "no conflicts found", "Established": "the initial names have been accepted"}
     obj["status"] = {
         "acceptedNames": names,
-        "storedVersions": list(dict.fromkeys([*dig(old or {}, "status", "storedVersions", default=[]), *stored])),
+        "storedVersions": [v.get("name") for v in spec.get("versions") or [] if v.get("storage")],
         "conditions": [
             before.get(t)
             or {"type": t, "status": "True", "reason": reasons[t], "message": said[t], "lastTransitionTime": now}

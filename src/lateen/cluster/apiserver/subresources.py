@@ -1,4 +1,4 @@
-"""scale, finalize, token, eviction."""
+"""scale, finalize, token."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from lateen.cluster.apiserver import decoding, errors, owners, reading
 from lateen.cluster.apiserver.auth import DEFAULT_AUDIENCE, Tokens
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.commit import Committer, finished
-from lateen.cluster.apiserver.deletion import Deleter
 from lateen.cluster.apiserver.errors import ApiError, bad_request
 from lateen.cluster.apiserver.resources import Resource
 from lateen.cluster.apiserver.validation.fields import bad
@@ -20,7 +19,6 @@ from lateen.kit.jsons import Json, dig
 
 _META = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 _TOKEN = Resource("authentication.k8s.io", "v1", "serviceaccounts", "TokenRequest")
-_EVICTION = Resource("policy", "v1", "pods", "Eviction")
 MIN_SECONDS, MAX_SECONDS = 600, 1 << 32
 LONGEST = 24 * 3600
 """Seconds: the longest lifetime of a token; a longer one that is requested is shortened to it."""
@@ -132,12 +130,3 @@ def _bound_pod(store: Store, c: Call, bound: Json) -> Json:
         why = f"the UID in the bound object reference ({bound['uid']}) does not match the UID in record ({uid})"
         raise errors.conflict("pods", name, "", why)
     return {"name": name, "uid": uid}
-
-
-async def evict(deleter: Deleter, c: Call) -> Json:
-    """A deletion under another name; there are no disruption budgets here."""
-    eviction = decoding.decode(c.on(resource=_EVICTION, version="v1"), c.body)
-    if dig(eviction, "metadata", "name", default=c.name) != c.name:
-        raise bad_request(f"name in URL does not match name in Eviction object: {c.name}")
-    await deleter.delete(c.on(subresource="", body=eviction.get("deleteOptions") or {}))
-    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}

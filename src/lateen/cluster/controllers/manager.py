@@ -7,13 +7,16 @@ from lateen.cluster.controllers.aggregation import AggregatedRoles
 from lateen.cluster.controllers.cron_job import CronJobs
 from lateen.cluster.controllers.daemon_set import DaemonSets
 from lateen.cluster.controllers.deployment import Deployments
+from lateen.cluster.controllers.disruption import DisruptionBudgets
 from lateen.cluster.controllers.garbage import Garbage
 from lateen.cluster.controllers.job import Jobs
 from lateen.cluster.controllers.loop import Events, Loop
 from lateen.cluster.controllers.namespace import Namespaces
+from lateen.cluster.controllers.quota import Quotas
 from lateen.cluster.controllers.replica_set import ReplicaSets
 from lateen.cluster.controllers.service import Services
 from lateen.cluster.controllers.stateful_set import StatefulSets
+from lateen.cluster.controllers.taints import TaintEviction
 from lateen.cluster.controllers.volumes import Volumes
 from lateen.kube.client import Client
 
@@ -30,6 +33,9 @@ def controllers(client: Client, events: Events, root_ca: str) -> Loop:
         Jobs(client, events),
         CronJobs(client, events),
         Volumes(client, loop, events),
+        DisruptionBudgets(client, loop, events),
+        TaintEviction(client, loop, events),
+        Quotas(client, loop),
         Services(client, loop),
         Namespaces(client, root_ca),
         AggregatedRoles(client, loop),

@@ -15,6 +15,7 @@ _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "
 _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 PATTERN_SAYS = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 
+ZERO = Decimal(0)
 Amounts = dict[str, Decimal]
 """By the name of the resource."""
 
@@ -53,12 +54,12 @@ def text(amount: Decimal, binary: bool = False) -> str:
 
 def add(into: Amounts, more: Amounts) -> None:
     for name, amount in more.items():
-        into[name] = into.get(name, Decimal(0)) + amount
+        into[name] = into.get(name, ZERO) + amount
 
 
 def _largest(into: Amounts, other: Amounts) -> None:
     for name, amount in other.items():
-        into[name] = max(into.get(name, Decimal(0)), amount)
+        into[name] = max(into.get(name, ZERO), amount)
 
 
 def of_pod(spec: Json, part: str) -> Amounts:

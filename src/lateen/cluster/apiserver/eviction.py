@@ -1,0 +1,114 @@
+"""Evictions: deletions that respect disruption budgets (after kube-apiserver's EvictionREST)."""
+
+from __future__ import annotations
+
+from lateen.cluster.apiserver import decoding, reading
+from lateen.cluster.apiserver.call import Call
+from lateen.cluster.apiserver.commit import Committer
+from lateen.cluster.apiserver.deletion import Deleter
+from lateen.cluster.apiserver.errors import ApiError, bad_request
+from lateen.cluster.apiserver.resources import Registry, Resource
+from lateen.cluster.store.objects import Entry, Store
+from lateen.kit import jsons, selectors, times
+from lateen.kit.jsons import Json, dig
+
+_EVICTION = Resource("policy", "v1", "pods", "Eviction")
+BUDGETS = "poddisruptionbudgets.policy"
+RETRY_S = 10
+
+
+async def evict(store: Store, registry: Registry, committer: Committer, deleter: Deleter, c: Call) -> Json:
+    """Raises ApiError: 429 where a budget does not allow it now."""
+    eviction = decoding.decode(c.on(resource=_EVICTION, version="v1"), c.body)
+    if dig(eviction, "metadata", "name", default=c.name) != c.name:
+        raise bad_request(f"name in URL does not match name in Eviction object: {c.name}")
+    options = eviction.get("deleteOptions") or {}
+    dry = "All" in (options.get("dryRun") or []) or c.dry_run
+    entry = reading.entry(store, c)
+    if _counts(entry.obj):
+        budget = _budget(store, entry.obj)
+        if budget is not None and not _free(budget.obj, entry.obj):
+            granted = _granted(budget.obj, c.name)
+            if not dry:
+                resource = registry.by_collection(BUDGETS)
+                assert resource is not None
+                _write(store, committer, resource, budget, granted)
+    if not dry:
+        _write(store, committer, c.resource, entry, _marked(entry.obj))
+    await deleter.delete(c.on(subresource="", body=options))
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+
+
+def _write(store: Store, committer: Committer, resource: Resource, entry: Entry, obj: Json) -> None:
+    write = store.update
+    name, collection = entry.name, entry.collection
+    committer.stored(resource, name, lambda: write(collection, entry.namespace, name, obj, entry.rv))
+
+
+def _counts(pod: Json) -> bool:
+    """Whether budgets have a say: not about pods that have ended, do not run yet, or are being deleted."""
+    running = dig(pod, "status", "phase") not in ("Succeeded", "Failed", "Pending")
+    return running and not pod["metadata"].get("deletionTimestamp")
+
+
+def _budget(store: Store, pod: Json) -> Entry | None:
+    meta = pod["metadata"]
+    found = [
+        e
+        for e in store.list(BUDGETS, meta["namespace"])
+        if selectors.matches(dig(e.obj, "spec", "selector"), meta.get("labels") or {})
+    ]
+    if len(found) > 1:
+        says = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
+        raise ApiError(500, "InternalError", says)
+    return found[0] if found else None
+
+
+def _free(budget: Json, pod: Json) -> bool:
+    """A pod that is not ready may go if the budget says so, or if enough others are (unhealthyPodEvictionPolicy)."""
+    conditions = dig(pod, "status", "conditions", default=[])
+    if any(c["type"] == "Ready" and c["status"] == "True" for c in conditions):
+        return False
+    if dig(budget, "spec", "unhealthyPodEvictionPolicy") == "AlwaysAllow":
+        return True
+    status = budget.get("status") or {}
+    desired = int(status.get("desiredHealthy") or 0)
+    return desired > 0 and int(status.get("currentHealthy") or 0) >= desired
+
+
+def _granted(budget: Json, pod: str) -> Json:
+    """The budget with one disruption less. Raises ApiError if it has none left."""
+    meta, status = budget["metadata"], budget.get("status") or {}
+    if int(status.get("observedGeneration") or 0) < int(meta.get("generation") or 1):
+        raise _refused(f"The disruption budget {meta['name']} is still being processed by the server.", RETRY_S)
+    allowed = int(status.get("disruptionsAllowed") or 0)
+    if allowed <= 0:
+        desired, healthy = (status.get(k, 0) for k in ("desiredHealthy", "currentHealthy"))
+        raise _refused(f"The disruption budget {meta['name']} needs {desired} healthy pods and has {healthy} currently")
+    obj = jsons.copy(budget)
+    obj["status"]["disruptionsAllowed"] = allowed - 1
+    obj["status"].setdefault("disruptedPods", {})[pod] = times.stamp()
+    return obj
+
+
+def _refused(why: str, retry_s: int = 0) -> ApiError:
+    """Without a time to retry after, clients return the answer instead of repeating the request by themselves."""
+    details: Json = {"causes": [{"reason": "DisruptionBudget", "message": why}]}
+    details |= {"retryAfterSeconds": retry_s} if retry_s else {}
+    says = "Cannot evict pod as it would violate the pod's disruption budget."
+    return ApiError(429, "TooManyRequests", says, details)
+
+
+def _marked(pod: Json) -> Json:
+    obj = jsons.copy(pod)
+    status = obj.setdefault("status", {})
+    others = [c for c in status.get("conditions") or [] if c["type"] != "DisruptionTarget"]
+    mark = {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting",
+        "lastTransitionTime": times.stamp(),
+    }
+    status["conditions"] = [*others, mark]
+    return obj
