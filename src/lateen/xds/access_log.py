@@ -63,7 +63,7 @@ def _file(target: FileAccessLog) -> file_pb2.FileAccessLog:
     else:
         used = _text(shape)
         source.text_format_source.inline_string = used if used.endswith("\n") else used + "\n"
-    source.formatters.extend(_formatters(used))
+    source.formatters.extend(formatters(used))
     return file_pb2.FileAccessLog(path=target.path or STDOUT, log_format=source)
 
 
@@ -71,7 +71,7 @@ def _text(shape: LogFormat | None) -> str:
     return (shape.text if shape else "") or TEXT
 
 
-def _formatters(text: str) -> list[Any]:
+def formatters(text: str) -> list[Any]:
     """The operators of Istio's documents that Envoy does not have built in."""
     out = []
     if "%REQ_WITHOUT_QUERY(" in text:
@@ -107,7 +107,7 @@ def _otel(target: OtelAls, cluster: str) -> logs_service_pb2.OpenTelemetryAccess
     for key, value in (shape.labels if shape else {}).items():
         out.attributes.values.add(key=key).value.CopyFrom(_value(value))
     used = f"{text} {shape.labels if shape else ''}"
-    out.formatters.extend(_formatters(used))
+    out.formatters.extend(formatters(used))
     return out
 
 

@@ -10,7 +10,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 
 from lateen.mesh.observability import Side
 from lateen.mesh.proxies import Place
-from lateen.xds import pb, telemetry, tracing
+from lateen.xds import pb, tap, telemetry, tracing
 from lateen.xds.filters import order, workload
 from lateen.xds.filters.chain import Requests
 
@@ -34,7 +34,7 @@ def filters(
     out = hcm.HttpConnectionManager(
         stat_prefix=stat_prefix,
         http_filters=order.http(chain),
-        access_log=telemetry.loggers(seen, True, server),
+        access_log=[*telemetry.loggers(seen, True, server), tap.logger(server is not None)],
         stream_idle_timeout=pb.duration(0),
         upgrade_configs=[hcm.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
         use_remote_address=pb.boolean(chain.kind == "gateway"),

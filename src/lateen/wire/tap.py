@@ -1,0 +1,72 @@
+"""Looking at requests as they pass: what istiod puts into proxies for it, agents switch on, and the command reads.
+
+Each chain that routes requests has one more access logger, to a file of the proxy's own, behind a runtime key that is 0.
+An agent sets the key in its own Envoy for as long as somebody looks.
+"""
+
+from __future__ import annotations
+
+RUNTIME = "lateen.tap"
+"""The share of requests to write, in percent."""
+FILE = "/etc/istio/proxy/tap.log"
+PATH = "/tap"
+"""Where the agent's port streams it, to the pod's loopback interface only: by port-forward."""
+LONGEST = 64 * 1024
+"""Bytes of one request's line; a longer one is left out."""
+
+REQUEST_HEADERS, RESPONSE_HEADERS = "requestHeaders", "responseHeaders"
+SECRET_HEADERS = frozenset(
+    {
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "set-cookie",
+        "x-api-key",
+        "x-auth-token",
+        "x-amz-security-token",
+        "x-csrf-token",
+        "x-goog-iap-jwt-assertion",
+        "x-forwarded-access-token",
+    }
+)
+REDACTED = "(redacted)"
+LOST = "lost"
+"""The only key of a line that says how many requests were not shown because there were too many."""
+
+FIELDS = {
+    "start": "%START_TIME(%s.%6f)%",
+    "method": "%REQ(:METHOD)%",
+    "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+    "authority": "%REQ(:AUTHORITY)%",
+    "protocol": "%PROTOCOL%",
+    "requestId": "%REQ(X-REQUEST-ID)%",
+    "userAgent": "%REQ(USER-AGENT)%",
+    "status": "%RESPONSE_CODE%",
+    "grpcStatus": "%GRPC_STATUS_NUMBER%",
+    "flags": "%RESPONSE_FLAGS%",
+    "details": "%RESPONSE_CODE_DETAILS%",
+    "failure": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+    "durationUs": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
+    "durationMs": "%DURATION%",
+    "received": "%BYTES_RECEIVED%",
+    "sent": "%BYTES_SENT%",
+    "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+    "source": "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "sourceIdentity": "%DOWNSTREAM_PEER_URI_SAN%",
+    "sourceTls": "%DOWNSTREAM_TLS_VERSION%",
+    "local": "%DOWNSTREAM_LOCAL_ADDRESS%",
+    "destination": "%UPSTREAM_HOST%",
+    "destinationIdentity": "%UPSTREAM_PEER_URI_SAN%",
+    "destinationTls": "%UPSTREAM_TLS_VERSION%",
+    "cluster": "%UPSTREAM_CLUSTER_RAW%",
+    "route": "%ROUTE_NAME%",
+    "routeConfig": "%METADATA(ROUTE:istio:config)%",
+    "clusterConfig": "%METADATA(CLUSTER:istio:config)%",
+    REQUEST_HEADERS: "%TYPED_CEL(request.headers)%",
+    RESPONSE_HEADERS: "%TYPED_CEL(response.headers)%",
+}
+"""Key of a request's JSON line -> Envoy's format. Addresses have ports, ``start`` is in seconds since 1970, bytes are
+those of the bodies. A key whose value is unknown is left out."""
+SIDE = "side"
+"""The key that says who reports: the client's proxy (also a gateway) or the server's."""
+CLIENT, SERVER = "client", "server"
