@@ -12,6 +12,7 @@ from lateen.agent import grpc_health, options
 from lateen.agent.metrics import Metrics
 from lateen.agent.probing import Prober
 from lateen.agent.serving import Server
+from lateen.agent.tap import Tap
 from lateen.kit import http, log
 
 
@@ -161,7 +162,7 @@ def test_only_its_own_pod_can_stop_a_proxy(peer, status, path):
         orders.append("/drain")
 
     server = Server(
-        Metrics(options.Options()), Prober({}, "127.0.0.1"), ready, drain, lambda: orders.append("/quitquitquit")
+        Metrics(options.Options()), Prober({}, "127.0.0.1"), Tap(), ready, drain, lambda: orders.append("/quitquitquit")
     )
     found = asyncio.run(server.handle(http.Request("POST", path, {}, b"", peer)))
     assert found.status == status

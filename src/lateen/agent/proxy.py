@@ -16,6 +16,7 @@ from lateen.agent.metrics import Metrics
 from lateen.agent.options import Options
 from lateen.agent.probing import Prober
 from lateen.agent.serving import Server
+from lateen.agent.tap import Tap
 from lateen.kit import http, tasks
 from lateen.kit.files import write_atomic
 from lateen.wire import ports
@@ -73,7 +74,7 @@ class Agent:
         wait``."""
         o = self._options
         prober = Prober(o.probers, o.probe_address)
-        server = Server(self._metrics, prober, self.ready, self._envoy.drain, self._stop.set)
+        server = Server(self._metrics, prober, Tap(), self.ready, self._envoy.drain, self._stop.set)
         host = "0.0.0.0" if o.status_port else "127.0.0.1"
         return await http.serve(server.handle, host, o.status_port or ports.MERGED_METRICS)
 

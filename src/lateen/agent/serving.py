@@ -7,11 +7,13 @@ from urllib.parse import parse_qs
 
 from lateen.agent.metrics import Metrics
 from lateen.agent.probing import SOURCE, Prober
+from lateen.agent.tap import Tap
 from lateen.kit import http
+from lateen.wire import tap as looking
 
-LOCAL_ONLY = ("/drain", "/quitquitquit")
-"""Whoever reaches these paths can stop the proxy. Istio answers them on the loopback interface only, too
-(``pilot/cmd/pilot-agent/status/server.go``)."""
+LOCAL_ONLY = ("/drain", "/quitquitquit", looking.PATH)
+"""Whoever reaches these paths can stop the proxy, or see its requests. Istio answers the first two on the loopback
+interface only, too (``pilot/cmd/pilot-agent/status/server.go``)."""
 
 
 def from_inside(peer: str) -> bool:
@@ -27,11 +29,12 @@ class Server:
         self,
         metrics: Metrics,
         prober: Prober,
+        tap: Tap,
         ready: Callable[[], Awaitable[str | None]],
         drain: Callable[[], Awaitable[None]],
         stop: Callable[[], None],
     ) -> None:
-        self._metrics, self._prober = metrics, prober
+        self._metrics, self._prober, self._tap = metrics, prober, tap
         self._ready, self._drain, self._quit = ready, drain, stop
 
     async def handle(self, request: http.Request) -> http.Response:
@@ -49,6 +52,8 @@ class Server:
                 asked = {"istio": self._metrics.graph, "standard": self._metrics.standard}.get(only, self._metrics.all)
                 body = await asked()
                 return http.Response(200, body, {"content-type": "text/plain; version=0.0.4"})
+            case ("GET", looking.PATH):
+                return self._tap.answer(request.path)
             case ("POST", "/drain"):
                 await self._drain()
                 return http.Response(200)
@@ -56,5 +61,5 @@ class Server:
                 self._quit()
                 return http.Response(200)
             case (_, _) if path in LOCAL_ONLY:
-                return http.Response(405, b"POST it\n")
+                return http.Response(405, b"use POST (drain, quitquitquit) or GET (tap)\n")
         return http.Response(404)

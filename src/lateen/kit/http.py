@@ -1,17 +1,19 @@
 """A minimal HTTP/1.1 server and client on asyncio streams, for processes that must stay small.
 
 The agent serves a handful of probes and scrapes; aiohttp would double its memory. Bodies are bounded, every connection
-has a deadline, and connections are closed after one response.
+has a deadline (a streamed response: each of its parts), and connections are closed after one response.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 MAX_HEAD = 64 * 1024
 MAX_BODY = 16 * 1024 * 1024
+DEADLINE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Response:
     status: int
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
+    stream: AsyncGenerator[bytes] | None = None
+    """Parts that follow, until it ends or the client goes away; then it is closed."""
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -39,8 +43,10 @@ async def serve(handler: Handler, host: str, port: int) -> asyncio.Server:
 
     async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            async with asyncio.timeout(30):
-                await _answer(handler, reader, writer)
+            async with asyncio.timeout(DEADLINE_S):
+                stream = await _answer(handler, reader, writer)
+            if stream is not None:
+                await _pour(stream, writer)
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
             pass  # the peer went away or sent something invalid: there is nobody to answer
         finally:
@@ -49,7 +55,17 @@ async def serve(handler: Handler, host: str, port: int) -> asyncio.Server:
     return await asyncio.start_server(on_connection, host, port, limit=MAX_HEAD)
 
 
-async def _answer(handler: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pour(stream: AsyncGenerator[bytes], writer: asyncio.StreamWriter) -> None:
+    async with contextlib.aclosing(stream):
+        async for part in stream:
+            writer.write(part)
+            async with asyncio.timeout(DEADLINE_S):
+                await writer.drain()
+
+
+async def _answer(
+    handler: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> AsyncGenerator[bytes] | None:
     first, headers = _head(await reader.readuntil(b"\r\n\r\n"))
     method, path, _ = first.split(" ", 2)
     length = int(headers.get("content-length", "0"))
@@ -62,10 +78,13 @@ async def _answer(handler: Handler, reader: asyncio.StreamReader, writer: asynci
             response = await handler(Request(method, path, headers, body, str(peer[0])))
         except OSError as e:
             response = Response(502, str(e).encode())
-    lines = [f"HTTP/1.1 {response.status} -", f"content-length: {len(response.body)}", "connection: close"]
+    lines = [f"HTTP/1.1 {response.status} -", "connection: close"]
+    if response.stream is None:
+        lines.append(f"content-length: {len(response.body)}")
     lines += [f"{k}: {v}" for k, v in response.headers.items()]
     writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if method == "HEAD" else response.body))
     await writer.drain()
+    return response.stream
 
 
 def _head(raw: bytes) -> tuple[str, dict[str, str]]:

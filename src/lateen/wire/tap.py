@@ -1,7 +1,7 @@
 """Looking at requests as they pass: what istiod puts into proxies for it, agents switch on, and the command reads.
 
-Each chain that routes requests has one more access logger, to a file of the proxy's own, behind a runtime key that is 0.
-An agent sets the key in its own Envoy for as long as somebody looks.
+Each chain that routes requests has one more access logger, to a file of the proxy's own, behind a runtime key that is
+0. An agent sets the key in its own Envoy for as long as somebody looks.
 """
 
 from __future__ import annotations

@@ -1,0 +1,145 @@
+"""Requests as they pass, for whoever looks: switches Envoy's logger on, reads what it writes, switches it off again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from pathlib import Path
+
+from lateen.kit import http, tasks
+from lateen.kit.jsons import Json
+from lateen.wire import ports, tap
+
+log = logging.getLogger("lateen.agent.tap")
+
+AT_ONCE = 8
+"""Watchers of one proxy."""
+WAITING = 2000
+"""Requests that wait for a slow watcher; more of them are counted as lost."""
+LOOK_S, RENEW_S = 0.1, 1.0
+"""Between two looks at the file; between two settings of the key, which a restarted Envoy has forgotten."""
+LARGEST = 8 * 1024 * 1024
+"""The file's size at which it is emptied."""
+CHUNK = 256 * 1024
+
+
+async def _switch(percent: int) -> None:
+    """0 takes the key away, so that Envoy's runtime is as before."""
+    value = str(percent) if percent else ""
+    with contextlib.suppress(OSError, TimeoutError):
+        await http.fetch("127.0.0.1", ports.ADMIN, f"/runtime_modify?{tap.RUNTIME}={value}", method="POST", timeout=2)
+
+
+class Tap:
+    def __init__(self, path: Path = Path(tap.FILE), switch: Callable[[int], Awaitable[None]] = _switch) -> None:
+        """``switch`` sets the share of requests, in percent, that Envoy writes."""
+        self._path, self._switch = path, switch
+        self._watchers: set[Watcher] = set()
+        self._reading: asyncio.Task[None] | None = None
+
+    def answer(self, path: str) -> http.Response:
+        """A stream of JSON lines, one per request, and empty lines while there is none. ``?headers`` includes headers,
+        ``&secrets`` also those that carry credentials."""
+        if len(self._watchers) >= AT_ONCE:
+            return http.Response(429, b"%d others are looking at this proxy already\n" % AT_ONCE)
+        asked = path.partition("?")[2].split("&")
+        watcher = Watcher("headers" in asked, "secrets" in asked)
+        return http.Response(200, headers={"content-type": "application/x-ndjson"}, stream=self._watch(watcher))
+
+    async def _watch(self, watcher: Watcher) -> AsyncGenerator[bytes]:
+        self._watchers.add(watcher)
+        if self._reading is None or self._reading.done():
+            self._reading = tasks.spawn(self._read(), "tap")
+        try:
+            while True:
+                yield await watcher.next()
+        finally:
+            self._watchers.discard(watcher)
+
+    async def _read(self) -> None:
+        while self._watchers:  # one may have come while the key was being taken away
+            await self._look()
+
+    async def _look(self) -> None:
+        """For as long as there are watchers. Never blocks for longer than it takes to read some lines of a file."""
+        renewed, rest = 0.0, b""
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(file, 0)
+            while self._watchers:
+                if time.monotonic() - renewed > RENEW_S:
+                    renewed = time.monotonic()
+                    await self._switch(100)
+                    self._tell_all(b"\n")
+                *lines, rest = (rest + os.read(file, CHUNK)).split(b"\n")
+                if len(rest) > tap.LONGEST:
+                    rest = b""
+                for line in lines:
+                    self._show(line)
+                if not lines:
+                    if os.lseek(file, 0, os.SEEK_CUR) > LARGEST:
+                        os.ftruncate(file, 0)
+                        os.lseek(file, 0, os.SEEK_SET)
+                    await asyncio.sleep(LOOK_S)
+                else:
+                    await asyncio.sleep(0)
+        except OSError as e:
+            log.error("requests cannot be shown: %s", e)
+            self._tell_all(json.dumps({"error": f"the proxy's file cannot be read: {e}"}).encode() + b"\n")
+            await asyncio.sleep(RENEW_S)
+        finally:
+            os.close(file)
+            await self._switch(0)
+            with contextlib.suppress(OSError):
+                os.truncate(self._path, 0)
+
+    def _show(self, line: bytes) -> None:
+        try:
+            request = json.loads(line)
+        except ValueError:
+            return  # its first part was written before the file was emptied
+        if isinstance(request, dict):
+            for watcher in self._watchers:
+                watcher.offer(watcher.seen(request))
+
+    def _tell_all(self, line: bytes) -> None:
+        for watcher in self._watchers:
+            watcher.offer(line)
+
+
+class Watcher:
+    def __init__(self, headers: bool, secrets: bool) -> None:
+        self._headers, self._secrets = headers, secrets
+        self._waiting: asyncio.Queue[bytes] = asyncio.Queue(WAITING)
+        self._lost = 0
+
+    def seen(self, request: Json) -> bytes:
+        """The line that this watcher may see."""
+        out = {k: v for k, v in request.items() if k not in (tap.REQUEST_HEADERS, tap.RESPONSE_HEADERS)}
+        if self._headers:
+            for key in (tap.REQUEST_HEADERS, tap.RESPONSE_HEADERS):
+                if isinstance(found := request.get(key), dict):
+                    out[key] = found if self._secrets else redacted(found)
+        return json.dumps(out, ensure_ascii=False).encode() + b"\n"
+
+    def offer(self, line: bytes) -> None:
+        if not self._waiting.full():
+            self._waiting.put_nowait(line)
+        elif line.strip():
+            self._lost += 1
+
+    async def next(self) -> bytes:
+        line = await self._waiting.get()
+        if self._lost:
+            line += json.dumps({tap.LOST: self._lost}).encode() + b"\n"
+            self._lost = 0
+        return line
+
+
+def redacted(headers: Json) -> Json:
+    return {k: tap.REDACTED if k.lower() in tap.SECRET_HEADERS else v for k, v in headers.items()}

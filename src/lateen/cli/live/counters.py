@@ -1,0 +1,187 @@
+"""lateen x stat and x edges: what proxies have counted, read from their agents; nothing is stored anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import click
+
+from lateen.api import kinds
+from lateen.api.decoding import owner
+from lateen.api.reading import has_proxy, is_finished
+from lateen.cli.base import command
+from lateen.cli.connect import Target
+from lateen.cli.live import selecting, watching
+from lateen.cli.live.requests import ms
+from lateen.cli.output import say, table, warn
+from lateen.console.metrics import UNKNOWN, Added, Sample, Workload, quantile
+from lateen.console.metrics import Target as Counted
+from lateen.dump.requests import Peer
+from lateen.kit import jsons
+from lateen.kit.jsons import Json
+from lateen.kube.client import HttpClient, KubeError, Unreachable
+
+PATH = "/stats/prometheus?only=istio"
+AT_ONCE = 16
+
+
+@dataclass
+class Sums:
+    requests: float = 0.0
+    failed: float = 0.0
+    opened: float = 0.0
+    secured: float = 0.0
+    total: float = 0.0
+    """Requests and connections of which it is known whether they were secured."""
+    buckets: dict[float, float] = field(default_factory=dict)
+
+    def add(self, sample: Sample, value: float) -> None:
+        match sample.metric:
+            case "requests":
+                self.requests += value
+                self.failed += value if sample.detail.startswith("5") or sample.detail == "0" else 0.0
+            case "opened":
+                self.opened += value
+            case "bucket":
+                bound = float(sample.detail)
+                self.buckets[bound] = self.buckets.get(bound, 0.0) + value
+        if sample.metric in ("requests", "opened"):
+            self.total += value
+            self.secured += value if sample.flow.mtls else 0.0
+
+    def cells(self, seconds: float) -> list[str]:
+        """SUCCESS RPS LATENCY_P50 LATENCY_P95 LATENCY_P99 TCP_CONN/S"""
+        if not self.requests:
+            return ["-", "-", "-", "-", "-", f"{self.opened / seconds:.1f}"]
+        times = [quantile(q, self.buckets) for q in (0.5, 0.95, 0.99)]
+        rates = [f"{1 - self.failed / self.requests:.2%}", f"{self.requests / seconds:.1f}rps"]
+        return [*rates, *("-" if t is None else ms(t) for t in times), f"{self.opened / seconds:.1f}"]
+
+    def json(self, seconds: float) -> Json:
+        times = {f"latency_ms_p{n}": quantile(n / 100, self.buckets) for n in (50, 95, 99)}
+        success = 1 - self.failed / self.requests if self.requests else None
+        return {"success": success, "rps": self.requests / seconds, **times, "tcp_open_rate": self.opened / seconds}
+
+
+async def read(client: HttpClient, pods: list[Json], seconds: float) -> Added:
+    """What the proxies of ``pods`` count in ``seconds`` from now on; with 0, what they have counted since their
+    start."""
+    counted = {str(p["metadata"]["uid"]): Counted(fresh=not seconds) for p in pods}
+    added: Added = {}
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(pod: Json) -> None:
+        async with gate:
+            try:
+                text = b"\n".join([line async for line in selecting.lines(client, pod, PATH)]) + b"\n"
+            except (KubeError, Unreachable, TimeoutError) as e:
+                warn(f"{pod['metadata']['name']}: {str(e) or 'timeout'}")
+                return
+        counted[str(pod["metadata"]["uid"])].read(text, added)
+
+    await asyncio.gather(*(one(p) for p in pods))
+    if seconds:
+        await asyncio.sleep(seconds)
+        await asyncio.gather(*(one(p) for p in pods))
+    return added
+
+
+def by(added: Added, key: Callable[[Sample], tuple[str, ...] | None]) -> dict[tuple[str, ...], Sums]:
+    out: dict[tuple[str, ...], Sums] = {}
+    for sample, value in added.items():
+        if (found := key(sample)) is not None:
+            out.setdefault(found, Sums()).add(sample, value)
+    return out
+
+
+def peer(w: Workload) -> Peer:
+    return Peer(w.name, "" if w.namespace == UNKNOWN else w.namespace)
+
+
+@command("stat")
+@selecting.selection
+@click.option("-t", "--time-window", default="10s", help="How long to count.")
+@click.option("--to", default="", help="Count what the workloads send to this workload, service or ns/NAMESPACE.")
+@click.option("--from", "source", default="", help="Count only what comes from this workload or ns/NAMESPACE.")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+def stat(
+    target: Target,
+    resources: tuple[str, ...],
+    everywhere: bool,
+    time_window: str,
+    to: str,
+    source: str,
+    output: str,
+) -> None:
+    """Show success rate, requests per second and latency of workloads: lateen x stat deploy/reviews-v1
+
+    It counts what workloads receive; with --to, what they send. Quantiles are estimated from histograms.
+    """
+    seconds = watching.milliseconds("--time-window", time_window) / 1000
+    if not seconds:
+        raise click.UsageError("--time-window: must be longer than 0")
+
+    def key(s: Sample) -> tuple[str, ...] | None:
+        me, other = (s.flow.source, s.flow.destination) if to else (s.flow.destination, s.flow.source)
+        if s.flow.reporter != ("source" if to else "destination"):
+            return None
+        service = s.flow.service in (to.rpartition("/")[2], to.partition(".")[0])
+        wanted = to or source
+        return (me.namespace, me.name) if not wanted or peer(other).is_called(wanted) or (to and service) else None
+
+    async def work(client: HttpClient) -> tuple[list[Json], dict[tuple[str, ...], Sums], list[Json]]:
+        pods = await selecting.select(client, resources, target.namespace, everywhere)
+        added = await read(client, pods, seconds)
+        spaces = {p["metadata"]["namespace"] for p in pods}
+        everyone = [p for ns in sorted(spaces) for p in (await client.list(kinds.POD, ns))[0] if not is_finished(p)]
+        return pods, by(added, key), everyone
+
+    pods, sums, everyone = target.run(work)
+    rows = []
+    for namespace, name in sorted({(p["metadata"]["namespace"], owner(p)) for p in pods}):
+        mine = [p for p in everyone if p["metadata"]["namespace"] == namespace and owner(p) == name]
+        meshed = f"{sum(map(has_proxy, mine))}/{len(mine)}"
+        rows.append((namespace, name, meshed, sums.get((namespace, name), Sums())))
+    if output == "json":
+        found = [{"namespace": ns, "name": n, "meshed": m, **s.json(seconds)} for ns, n, m, s in rows]
+        click.echo(jsons.dumps(found).decode())
+        return
+    head = ["NAMESPACE", "NAME", "MESHED", "SUCCESS", "RPS", "LATENCY_P50", "LATENCY_P95", "LATENCY_P99", "TCP_CONN/S"]
+    click.echo(table([head, *([ns, n, m, *s.cells(seconds)] for ns, n, m, s in rows)]))
+
+
+@command("edges")
+@selecting.selection
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+def edges(target: Target, resources: tuple[str, ...], everywhere: bool, output: str) -> None:
+    """Show who calls whom and whether the calls are secured by mutual TLS: lateen x edges -n default
+
+    Since the proxies' start. Only the called side knows; "-" where it has no proxy, or was not asked.
+    """
+
+    def key(s: Sample) -> tuple[str, ...] | None:
+        if s.metric == "bucket":
+            return None
+        return (*s.flow.source[:2], *s.flow.destination[:2], s.flow.reporter)
+
+    async def work(client: HttpClient) -> dict[tuple[str, ...], Sums]:
+        pods = await selecting.select(client, resources, target.namespace, everywhere)
+        return by(await read(client, pods, 0), key)
+
+    found = target.run(work)
+    if not found:
+        say("these proxies have reported no request and no connection yet")
+        return
+    rows = []
+    for source_ns, source, to_ns, to in sorted({k[:4] for k in found}):
+        sums = found.get((source_ns, source, to_ns, to, "destination"))
+        share = sums.secured / sums.total if sums and sums.total else None
+        rows.append((source, to, source_ns, to_ns, share))
+    if output == "json":
+        names = ("source", "destination", "source_namespace", "destination_namespace", "secured")
+        click.echo(jsons.dumps([dict(zip(names, r, strict=True)) for r in rows]).decode())
+        return
+    shown = [[*r[:4], "-" if r[4] is None else "√" if r[4] == 1 else f"{r[4]:.0%}"] for r in rows]
+    click.echo(table([["SRC", "DST", "SRC_NS", "DST_NS", "SECURED"], *shown]))

@@ -1,0 +1,212 @@
+"""lateen x top and x routes: the requests of the next seconds, by path and by route."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+import click
+
+from lateen.cli.base import command
+from lateen.cli.connect import Target
+from lateen.cli.live import selecting, watching
+from lateen.cli.output import say, table
+from lateen.dump.requests import Filter, Request
+from lateen.kit import jsons
+from lateen.kit.jsons import Json
+from lateen.kube.client import HttpClient
+
+MOST = 5000
+"""Rows that are kept; requests beyond them are counted together."""
+REMEMBERED = 100_000
+"""Requests whose second report is awaited."""
+OTHERS = "(others)"
+CLEAR = "\033[H\033[2J"
+
+
+@dataclass
+class Row:
+    count: int = 0
+    failed: int = 0
+    last: float = 0.0
+    latencies: list[float] = field(default_factory=list)
+    """Milliseconds."""
+
+    def add(self, r: Request) -> None:
+        self.count += 1
+        self.failed += r.failed
+        self.last = r.milliseconds
+        self.latencies.append(r.milliseconds)
+
+    @property
+    def success(self) -> float:
+        return 1 - self.failed / self.count
+
+    def quantile(self, q: float) -> float:
+        """The smallest latency that a share ``q`` of the requests did not exceed."""
+        ordered = sorted(self.latencies)
+        return ordered[max(0, -(-len(ordered) * round(q * 100) // 100) - 1)]
+
+
+Key = tuple[str, ...]
+Rows = dict[Key, Row]
+
+
+def add(rows: Rows, key: Key, r: Request) -> None:
+    if key not in rows and len(rows) >= MOST:
+        key = (OTHERS,) + ("",) * (len(key) - 1)
+    rows.setdefault(key, Row()).add(r)
+
+
+def once(r: Request, seen: set[str]) -> bool:
+    """Whether the other end's proxy has not reported the request yet: both may be looked at. Without a request id, it
+    counts."""
+    number = r.text("requestId")
+    if not number:
+        return True
+    call = f"{'out' if r.inbound else 'in'}|{number}|{r.source}|{r.destination}"
+    if call in seen:
+        seen.remove(call)
+        return False
+    if len(seen) >= REMEMBERED:
+        seen.clear()
+    seen.add(f"{'in' if r.inbound else 'out'}|{number}|{r.source}|{r.destination}")
+    return True
+
+
+def _top(rows: Rows) -> list[list[str]]:
+    head = [["SOURCE", "DESTINATION", "METHOD", "PATH", "COUNT", "BEST", "WORST", "LAST", "SUCCESS RATE"]]
+    for key, row in sorted(rows.items(), key=lambda kv: -kv[1].count):
+        times = [ms(min(row.latencies)), ms(max(row.latencies)), ms(row.last)]
+        head.append([*key, str(row.count), *times, f"{row.success:.2%}"])
+    return head
+
+
+def _routes(rows: Rows, seconds: float) -> list[list[str]]:
+    head = [["ROUTE", "SERVICE", "OBJECT", "SUCCESS", "RPS", "LATENCY_P50", "LATENCY_P95", "LATENCY_P99"]]
+    for key, row in sorted(rows.items()):
+        times = [ms(row.quantile(q)) for q in (0.5, 0.95, 0.99)]
+        head.append([*key, f"{row.success:.2%}", f"{row.count / seconds:.1f}rps", *times])
+    return head
+
+
+def ms(value: float) -> str:
+    return f"{value:.0f}ms" if value >= 10 else f"{value:.1f}ms"
+
+
+def _json(rows: Rows, names: tuple[str, ...], seconds: float) -> list[Json]:
+    return [
+        dict(zip(names, key, strict=True))
+        | {"count": row.count, "success": row.success, "rps": row.count / seconds}
+        | {f"latency_ms_p{round(q * 100)}": row.quantile(q) for q in (0.5, 0.95, 0.99)}
+        for key, row in rows.items()
+    ]
+
+
+async def gather(
+    client: HttpClient,
+    pods: list[Json],
+    wanted: Filter,
+    key: Callable[[Request], Key],
+    seconds: float | None,
+    draw: Callable[[Rows], None] | None = None,
+) -> Rows:
+    rows: Rows = {}
+    seen: set[str] = set()
+    async with aclosing(watching.requests(client, pods, "", seconds)) as found:
+        async for request in found:
+            if request is None:
+                if draw:
+                    draw(rows)
+            elif wanted.passes(request) and once(request, seen):
+                add(rows, key(request), request)
+    return rows
+
+
+@command("top")
+@selecting.selection
+@watching.filter_options
+@click.option("-t", "--time-window", default="", help="Look for so long and print once; 10s where this is no terminal.")
+@click.option("--hide-paths", is_flag=True, help="Do not tell paths apart.")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+def top(
+    target: Target,
+    resources: tuple[str, ...],
+    everywhere: bool,
+    wanted: Filter,
+    time_window: str,
+    hide_paths: bool,
+    output: str,
+) -> None:
+    """Show the busiest calls as they happen: lateen x top deploy/productpage-v1"""
+    live = sys.stdout.isatty() and not time_window and output == "table"
+    seconds = None if live else watching.milliseconds("--time-window", time_window or "10s") / 1000
+
+    def key(r: Request) -> Key:
+        path = "*" if hide_paths else r.text("path").partition("?")[0]
+        return str(r.source), str(r.destination), r.text("method"), path
+
+    def draw(rows: Rows) -> None:
+        shown = _top(rows)[: max(2, shutil.get_terminal_size().lines - 3)]
+        click.echo(CLEAR + table(shown) + "\n\n(Ctrl-C ends)")
+
+    async def work(client: HttpClient) -> Rows:
+        pods = await selecting.select(client, resources, target.namespace, everywhere)
+        return await gather(client, pods, wanted, key, seconds, draw if live else None)
+
+    try:
+        rows = target.run(work)
+    except KeyboardInterrupt:
+        return
+    if output == "json":
+        names = ("source", "destination", "method", "path")
+        click.echo(jsons.dumps(_json(rows, names, seconds or 1)).decode())
+    elif rows:
+        click.echo(table(_top(rows)))
+    else:
+        say(f"no requests in {time_window or '10s'}")
+
+
+@command("routes")
+@selecting.selection
+@watching.filter_options
+@click.option("-t", "--time-window", default="10s", help="How long to look.")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+def routes(
+    target: Target,
+    resources: tuple[str, ...],
+    everywhere: bool,
+    wanted: Filter,
+    time_window: str,
+    output: str,
+) -> None:
+    """Show success, rate and latency by route, where requests are routed: lateen x routes deploy/productpage-v1
+
+    A route is named by the rule that made it (http[].name of a VirtualService), else "default".
+    """
+    seconds = watching.milliseconds("--time-window", time_window) / 1000
+    if not seconds:
+        raise click.UsageError("--time-window: must be longer than 0")
+
+    def key(r: Request) -> Key:
+        return r.route, r.service or "-", ", ".join(r.objects) or "-"
+
+    async def work(client: HttpClient) -> Rows:
+        pods = await selecting.select(client, resources, target.namespace, everywhere)
+        outbound: Rows = {}
+        async with aclosing(watching.requests(client, pods, "", seconds)) as found:
+            async for request in found:
+                if request is not None and not request.inbound and wanted.passes(request):
+                    add(outbound, key(request), request)
+        return outbound
+
+    rows = target.run(work)
+    if output == "json":
+        click.echo(jsons.dumps(_json(rows, ("route", "service", "object"), seconds)).decode())
+    elif rows:
+        click.echo(table(_routes(rows, seconds)))
+    else:
+        say(f"no requests were routed in {time_window}")

@@ -1,0 +1,214 @@
+"""A request as the proxies on its way report it (``wire.tap``): who called whom, what happened, and which of the user's
+objects had a part in it. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+from lateen.api.decoding import owner
+from lateen.dump.tables import cluster_name
+from lateen.kit.jsons import Json, dig
+from lateen.wire import tap
+
+_CONFIG = re.compile(r"/apis/([^/]+)/[^/]+/namespaces/([^/]+)/([^/]+)/([^/]+)$")
+_IDENTITY = re.compile(r"^spiffe://[^/]+/ns/([^/]+)/sa/([^/]+)$")
+_KINDS = {
+    "virtual-service": "VirtualService",
+    "destination-rule": "DestinationRule",
+    "gateway": "Gateway",
+    "ingress": "Ingress",
+    "service-entry": "ServiceEntry",
+}
+
+
+class Peer(NamedTuple):
+    """One end of a request; without a namespace it is an address or a host outside of the cluster."""
+
+    workload: str
+    namespace: str = ""
+    pod: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.workload}.{self.namespace}" if self.namespace else self.workload or "unknown"
+
+    def is_called(self, wanted: str) -> bool:
+        """``wanted``: a workload, a pod, either with ``.namespace``, with ``kind/`` before it, or ``ns/NAMESPACE``."""
+        kind, _, name = wanted.rpartition("/")
+        if kind in ("ns", "namespace", "namespaces"):
+            return self.namespace == name
+        return name in (self.workload, self.pod, f"{self.workload}.{self.namespace}", f"{self.pod}.{self.namespace}")
+
+
+class Pods:
+    """Which workload an address belongs to."""
+
+    def __init__(self, pods: Iterable[Json]) -> None:
+        self._by_ip: dict[str, Peer] = {}
+        for pod in pods:
+            ip = dig(pod, "status", "podIP")
+            if ip and not dig(pod, "spec", "hostNetwork"):
+                self._by_ip[str(ip)] = peer_of(pod)
+
+    def at(self, address: str) -> Peer | None:
+        return self._by_ip.get(host_of(address))
+
+
+def peer_of(pod: Json) -> Peer:
+    meta = pod["metadata"]
+    return Peer(owner(pod), str(meta.get("namespace", "")), str(meta["name"]))
+
+
+def host_of(address: str) -> str:
+    """Without the port; IPv6 addresses have brackets."""
+    host, _, port = address.rpartition(":")
+    return (host if port.isdigit() and host else address).strip("[]")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one proxy says about one request: ``seen`` are the keys of ``wire.tap``."""
+
+    seen: Json = field(hash=False)
+    proxy: Peer
+    pods: Pods = field(hash=False)
+
+    def text(self, key: str) -> str:
+        value = self.seen.get(key)
+        return "" if value is None or value == "-" else str(value)
+
+    @property
+    def inbound(self) -> bool:
+        return self.seen.get(tap.SIDE) == tap.SERVER
+
+    @property
+    def status(self) -> int:
+        """0: the client was gone before there was a response."""
+        found = self.seen.get("status")
+        return found if isinstance(found, int) else 0
+
+    @property
+    def failed(self) -> bool:
+        """As Linkerd counts: a 5xx, no response at all, or a gRPC status of the server's fault."""
+        grpc = self.seen.get("grpcStatus")
+        return self.status >= 500 or not self.status or (isinstance(grpc, int) and grpc in _GRPC_FAILURES)
+
+    @property
+    def milliseconds(self) -> float:
+        us = self.seen.get("durationUs")
+        if isinstance(us, (int, float)):
+            return us / 1000
+        ms = self.seen.get("durationMs")
+        return float(ms) if isinstance(ms, (int, float)) else 0.0
+
+    @cached_property
+    def source(self) -> Peer:
+        address = self.text("source")
+        if not self.inbound and host_of(address).startswith("127."):
+            return self.proxy
+        known = self.pods.at(address)
+        if known is None and not self.inbound and self.proxy.workload and not self.text("sourceTls"):
+            known = self.proxy if host_of(address) == host_of(self.text("local")) else None
+        identity = _IDENTITY.match(self.text("sourceIdentity"))
+        if known is None and identity:
+            return Peer(f"sa/{identity[2]}", identity[1])
+        return known or Peer(host_of(address))
+
+    @cached_property
+    def destination(self) -> Peer:
+        if self.inbound:
+            return self.proxy
+        if known := self.pods.at(self.text("destination")):
+            return known
+        return Peer(self.service or host_of(self.text("destination")))
+
+    @property
+    def service(self) -> str:
+        """The host that it was sent to, by the cluster's name; the authority where no cluster was chosen."""
+        return cluster_name(self.text("cluster")).host if "|" in self.text("cluster") else self.text("authority")
+
+    @property
+    def secured(self) -> bool:
+        return bool(self.text("sourceIdentity" if self.inbound else "destinationIdentity"))
+
+    @property
+    def tls(self) -> str:
+        """``mutual_tls`` in the mesh; TLS of another kind by its version; ``none``."""
+        return "mutual_tls" if self.secured else self.text("sourceTls" if self.inbound else "destinationTls") or "none"
+
+    @property
+    def objects(self) -> list[str]:
+        """The user's objects that routed it: ``VirtualService reviews.default``."""
+        return [found for key in ("routeConfig", "clusterConfig") if (found := object_of(self.text(key)))]
+
+    @property
+    def route(self) -> str:
+        return self.text("route") or "default"
+
+
+_GRPC_FAILURES = (2, 4, 12, 13, 14, 15)
+"""Unknown, DeadlineExceeded, Unimplemented, Internal, Unavailable, DataLoss: as Linkerd's proxy classifies them."""
+
+
+def object_of(path: str) -> str:
+    """``/apis/networking.istio.io/v1/namespaces/default/virtual-service/reviews`` -> ``VirtualService
+    reviews.default``."""
+    found = _CONFIG.search(path)
+    return f"{_KINDS.get(found[3], found[3])} {found[4]}.{found[2]}" if found else ""
+
+
+class BadFilter(ValueError):
+    """A filter that cannot be read; says which and how to write it."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which requests to show; empty fields let everything through."""
+
+    method: str = ""
+    path: str = ""
+    """A prefix."""
+    authority: str = ""
+    status: str = ""
+    """``503``, ``5xx``, ``400-499``, several with commas."""
+    to: str = ""
+    source: str = ""
+    min_ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        statuses(self.status)
+
+    def passes(self, r: Request) -> bool:
+        wanted = statuses(self.status)
+        return (
+            (not self.method or r.text("method") == self.method.upper())
+            and r.text("path").startswith(self.path)
+            and (not self.authority or r.text("authority") == self.authority)
+            and (not wanted or any(low <= r.status <= high for low, high in wanted))
+            and (not self.to or r.destination.is_called(self.to) or _is_service(r, self.to))
+            and (not self.source or r.source.is_called(self.source))
+            and r.milliseconds >= self.min_ms
+        )
+
+
+def _is_service(r: Request, wanted: str) -> bool:
+    kind, _, name = wanted.rpartition("/")
+    host = r.service
+    return kind in ("", "svc", "service", "services") and (host == name or host.startswith(f"{name}."))
+
+
+def statuses(text: str) -> list[tuple[int, int]]:
+    """Inclusive ranges. Raises BadFilter."""
+    out = []
+    for part in filter(None, (p.strip().lower() for p in text.split(","))):
+        low, dash, high = part.partition("-")
+        if re.fullmatch(r"[0-9]xx", part):
+            out.append((int(part[0]) * 100, int(part[0]) * 100 + 99))
+        elif low.isdigit() and (high.isdigit() if dash else True):
+            out.append((int(low), int(high or low)))
+        else:
+            raise BadFilter(f'--status: "{part}" is no status; write 503, 5xx or 400-499, several with commas')
+    return out

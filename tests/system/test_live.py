@@ -1,0 +1,109 @@
+"""Traffic as it is now, without a store: tap, top, routes, stat, edges."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+RULE = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: details-named, namespace: default}
+spec:
+  hosts: [details]
+  http: [{name: by-name, route: [{destination: {host: details}}]}]
+"""
+
+
+def call(mesh, path, *curl):
+    return mesh.inside("productpage", "curl", "-s", "-o", "/dev/null", *curl, f"http://details:9080{path}")
+
+
+def runtime(mesh, app):
+    return json.loads(mesh.inside(app, "pilot-agent", "request", "GET", "runtime", container="istio-proxy").stdout)
+
+
+@pytest.fixture(scope="module")
+def look(mesh):
+    """Run a command that looks while ``path`` is requested again and again; its standard output."""
+
+    def run(*argv, path="/details/0", curl=()):
+        command = [sys.executable, "-m", "lateen", "x", *argv]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=mesh.environment)
+
+        def ended():
+            call(mesh, path, *curl)
+            return process.poll() is not None
+
+        try:
+            mesh.until(ended, 40, f"the end of {argv}")
+        finally:
+            process.kill()
+        out = process.communicate()[0]
+        assert process.returncode == 0, out
+        return out
+
+    mesh.apply(RULE)
+    mesh.kubectl("wait", "virtualservice/details-named", "--for=condition=Reconciled", "--timeout=30s")
+    yield run
+    mesh.kubectl("delete", "virtualservice/details-named")
+
+
+def test_tap_shows_a_request_and_leaves_the_proxy_as_it_was(mesh, look):
+    before = runtime(mesh, "productpage")
+    out = look(
+        *("tap", "deploy/productpage-v1", "--path", "/details/7", "--method", "get", "--status", "2xx"),
+        *("--to", "svc/details", "--headers", "--count", "1", "-o", "json"),
+        path="/details/7",
+        curl=("-H", "authorization: Bearer secret", "-H", "x-colour: red"),
+    )
+    seen = json.loads(out)
+    assert seen["direction"] == "outbound"
+    assert (seen["source"]["workload"], seen["source"]["namespace"]) == ("productpage-v1", "default")
+    assert seen["destination"]["workload"] == "details-v1"
+    assert seen["destination"]["service"] == "details.default.svc.cluster.local"
+    assert seen["destination"]["identity"].endswith("/ns/default/sa/bookinfo-details")
+    assert (seen["method"], seen["path"], seen["authority"]) == ("GET", "/details/7", "details:9080")
+    assert (seen["status"], seen["tls"], seen["route"]) == (200, "mutual_tls", "by-name")
+    assert "VirtualService details-named.default" in seen["objects"]
+    assert seen["milliseconds"] > 0
+    assert seen["requestHeaders"]["x-colour"] == "red"
+    assert seen["requestHeaders"]["authorization"] == "(redacted)"
+    assert "secret" not in out
+    mesh.until(lambda: runtime(mesh, "productpage") == before, 10, "the runtime as before")
+    size = mesh.inside("productpage", "stat", "-c", "%s %a", "/etc/istio/proxy/tap.log", container="istio-proxy").stdout
+    assert size.split() == ["0", "600"]
+
+
+def test_routes_and_top_add_up_what_passes(look):
+    out = json.loads(look("routes", "deploy/productpage-v1", "-t", "4s", "-o", "json"))
+    (named,) = [r for r in out if r["route"] == "by-name"]
+    assert named["object"].startswith("VirtualService details-named.default")
+    assert named["service"] == "details.default.svc.cluster.local"
+    assert named["count"] > 0
+    assert named["success"] == 1
+    assert 0 < named["latency_ms_p50"] <= named["latency_ms_p99"]
+    rows = look("top", "deploy/productpage-v1", "deploy/details-v1", "-t", "4s", path="/details/8?q=1").splitlines()
+    (row,) = [r for r in rows if "/details/8 " in r]
+    assert row.split()[:4] == ["productpage-v1.default", "details-v1.default", "GET", "/details/8"]
+
+
+def test_stat_and_edges_read_the_proxies_counters(mesh, look):
+    out = json.loads(look("stat", "deploy/details-v1", "-t", "3s", "-o", "json"))
+    (row,) = out
+    assert (row["namespace"], row["name"], row["meshed"]) == ("default", "details-v1", "1/1")
+    assert row["success"] == 1
+    assert row["rps"] > 0
+    assert row["latency_ms_p99"] > 0
+    edges = mesh.lateen("x", "edges", "-n", "default").stdout.splitlines()
+    assert edges[0].split() == ["SRC", "DST", "SRC_NS", "DST_NS", "SECURED"]
+    assert ["productpage-v1", "details-v1", "default", "default", "√"] in [line.split() for line in edges]
+
+
+def test_mistakes_are_named(mesh):
+    bad = mesh.lateen("x", "tap", "--status", "six", ok=False)
+    assert bad.returncode == 64
+    assert '"six" is no status' in bad.stderr
+    nobody = mesh.lateen("x", "stat", "deploy/nobody", ok=False)
+    assert nobody.stderr.strip() == 'Error: nothing called "deploy/nobody" has pods in namespace default'
