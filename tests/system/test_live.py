@@ -107,3 +107,44 @@ def test_mistakes_are_named(mesh):
     assert '"six" is no status' in bad.stderr
     nobody = mesh.lateen("x", "stat", "deploy/nobody", ok=False)
     assert nobody.stderr.strip() == 'Error: nothing called "deploy/nobody" has pods in namespace default'
+
+
+BROKEN = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: to-nowhere, namespace: default}
+spec:
+  hosts: [ratings]
+  http:
+  - match: [{uri: {prefix: /gone}}]
+    name: nowhere
+    route: [{destination: {host: ratings, subset: not-there}}]
+  - route: [{destination: {host: ratings}}]
+"""
+
+
+def test_a_503_is_explained_with_the_users_object(mesh):
+    mesh.apply(BROKEN)
+    try:
+        mesh.kubectl("wait", "virtualservice/to-nowhere", "--for=condition=Reconciled", "--timeout=30s")
+        ask = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://ratings:9080/gone")
+        mesh.until(lambda: mesh.inside("productpage", *ask).stdout == "503", what="the 503")
+        filters = ("--status", "5xx", "--path", "/gone", "--peer", "productpage-v1")
+
+        def explained():
+            return mesh.lateen("logs", "deploy/productpage-v1", *filters, "--explain").stdout
+
+        out = mesh.until(explained, what="the line in the log")
+        assert "the route leads to a cluster that the proxy does not have" in out
+        assert "routed by VirtualService to-nowhere.default" in out
+        assert all("/gone" in line for line in out.splitlines() if not line.startswith("    "))
+        assert not mesh.lateen("logs", "deploy/productpage-v1", *filters, "--status", "2xx").stdout
+    finally:
+        mesh.kubectl("delete", "virtualservice/to-nowhere")
+
+
+def test_logs_are_those_of_proxy_and_application_together(mesh):
+    out = mesh.lateen("logs", "deploy/productpage-v1", "-o", "json").stdout
+    found = [json.loads(line) for line in out.splitlines()]
+    assert {f["container"] for f in found} == {"istio-proxy", "productpage"}
+    assert [f["time"] for f in found] == sorted(f["time"] for f in found)

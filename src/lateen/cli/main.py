@@ -36,6 +36,7 @@ COMMANDS: dict[str, Entry] = {
     "kube-inject": ("lateen.cli.kube_inject:kube_inject", "Inject sidecars into manifests."),
     "kubectl": ("lateen.cli.kubectl:kubectl", "Run kubectl, or its most used verbs where it is not installed."),
     "kubeconfig": ("lateen.cli.cluster:kubeconfig", "Print the path of the embedded cluster's kubeconfig."),
+    "logs": ("lateen.cli.live.logs:logs", "Show a workload's logs, the proxy's merged with the application's."),
     "manifest": ("lateen.cli.manifest:manifest", "Print and compare the objects of an installation."),
     "proxy-config": (
         "lateen.cli.proxy_config:proxy_config",

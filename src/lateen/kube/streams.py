@@ -52,10 +52,13 @@ class Streams(Connection):
         return out[1], out[2]
 
     async def logs(
-        self, namespace: str, pod: str, container: str, tail: int = 100, follow: bool = False
+        self, namespace: str, pod: str, container: str, tail: int = 100, follow: bool = False, timestamps: bool = False
     ) -> AsyncIterator[bytes]:
-        """Lines of a container's log; with ``follow``, as they are written. Raises KubeError and Unreachable."""
+        """Lines of a container's log; with ``follow``, as they are written; with ``timestamps``, RFC 3339 and a space
+        before each. Raises KubeError and Unreachable."""
         params = {"container": container, "tailLines": str(tail), "follow": "true" if follow else "false"}
+        if timestamps:
+            params["timestamps"] = "true"
         limit = aiohttp.ClientTimeout(total=None, connect=10, sock_read=None if follow else 30)
         url = self.base + POD.path(namespace, pod, "log")
         try:

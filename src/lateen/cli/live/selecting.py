@@ -41,36 +41,39 @@ def selection(function: Callable[..., Any]) -> Callable[..., Any]:
     return target_options(function)
 
 
-async def select(client: HttpClient, resources: tuple[str, ...], namespace: str, everywhere: bool) -> list[Json]:
-    """Running pods with a proxy: those of ``deploy/x``, ``svc/x``, ``pod/x``, ``ns/x`` or of a workload or pod called
-    ``x``, each optionally with ``.namespace``; all of the namespace without any. Raises CliError."""
+async def select(
+    client: HttpClient, resources: tuple[str, ...], namespace: str, everywhere: bool = False, meshed: bool = True
+) -> list[Json]:
+    """Running pods, with ``meshed`` those with a proxy: the ones of ``deploy/x``, ``svc/x``, ``pod/x``, ``ns/x``, or of
+    a workload or pod called ``x``, each optionally with ``.namespace``; all of the namespace without any. Raises
+    CliError."""
     if everywhere:
         found, _ = await client.list(kinds.POD)
-        return _meshed(found, "in the cluster")
+        return _running(found, meshed, "in the cluster")
     if not resources:
         found, _ = await client.list(kinds.POD, namespace)
-        return _meshed(found, f"in namespace {namespace}; choose another one with -n, or -A for all")
+        return _running(found, meshed, f"in namespace {namespace}; choose another one with -n, or -A for all")
     out: dict[str, Json] = {}
     for text in resources:
-        for pod in await _of(client, text, namespace):
+        for pod in await _of(client, text, namespace, meshed):
             out[str(pod["metadata"].get("uid"))] = pod
     return list(out.values())
 
 
-async def _of(client: HttpClient, text: str, namespace: str) -> list[Json]:
+async def _of(client: HttpClient, text: str, namespace: str, meshed: bool) -> list[Json]:
     kind, slash, name = text.rpartition("/")
     if slash and kind not in KINDS:
         raise CliError(f'"{text}": use deploy/NAME, svc/NAME, pod/NAME, ns/NAME or the name of a workload', USAGE)
     kind = KINDS[kind] if slash else ""
     if kind == "ns":
         found, _ = await client.list(kinds.POD, name)
-        return _meshed(found, f"in namespace {name}")
+        return _running(found, meshed, f"in namespace {name}")
     plain, dot, other = name.partition(".")
     for where, called in ((namespace, name), *([(other, plain)] if dot else [])):
         listed, _ = await client.list(kinds.POD, where)
         matching = [p for p in listed if await _is(client, p, kind, called, where)]
         if matching:
-            return _meshed(matching, f"among the pods of {text}")
+            return _running(matching, meshed, f"among the pods of {text}")
     raise CliError(f'nothing called "{text}" has pods in namespace {namespace}')
 
 
@@ -83,10 +86,10 @@ async def _is(client: HttpClient, pod: Json, kind: str, name: str, namespace: st
     return (called and kind != "workload") or (kind != "pod" and owner(pod) == name)
 
 
-def _meshed(pods: list[Json], where: str) -> list[Json]:
-    found = [p for p in pods if has_proxy(p) and dig(p, "status", "phase") == "Running"]
+def _running(pods: list[Json], meshed: bool, where: str) -> list[Json]:
+    found = [p for p in pods if (has_proxy(p) or not meshed) and dig(p, "status", "phase") == "Running"]
     if not found:
-        raise CliError(f"there is no running pod with a proxy {where}")
+        raise CliError(f"there is no running pod{' with a proxy' if meshed else ''} {where}")
     return found
 
 

@@ -1,0 +1,224 @@
+"""lateen logs: what a workload's application and its proxy write, as one log, with explanations."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import sys
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass
+
+import click
+
+from lateen.api import kinds
+from lateen.api.mesh.accesslog import json_labels
+from lateen.api.reading import PROXY, containers, has_proxy
+from lateen.cli import pods as asking
+from lateen.cli.base import command
+from lateen.cli.connect import Target
+from lateen.cli.live import selecting, watching
+from lateen.cli.output import CliError, colored, colors, say, warn
+from lateen.dump import ConfigDump
+from lateen.dump.lines import Parser
+from lateen.dump.origins import origins
+from lateen.dump.outcomes import explain
+from lateen.dump.requests import BadFilter, Filter, Request, peer_of
+from lateen.kit import jsons, tasks, yamldoc
+from lateen.kit.jsons import Json, dig
+from lateen.kube.client import HttpClient, KubeError, Unreachable
+
+GATHER_S = 0.3
+"""Lines that come within this time are put in order."""
+SKIPPED = ("istio-init", "istio-validation")
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""A line is data: it must not move the cursor."""
+
+
+@dataclass(frozen=True)
+class Line:
+    time: str
+    pod: Json
+    container: str
+    text: str
+
+
+@command("logs")
+@selecting.selection
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on.")
+@click.option("--tail", type=click.IntRange(0), default=100, help="Lines of each container to start with.")
+@click.option("--only", type=click.Choice(["app", "proxy"]), default=None, help="Only one of the two.")
+@click.option("--status", default="", help="Only requests with this status: 503, 5xx, 400-499.")
+@click.option("--path", default="", help="Only requests whose path starts like this.")
+@click.option("--peer", default="", help="Only requests from or to this workload, service, pod or ns/NAMESPACE.")
+@click.option("--min-duration", default="", help="Only requests that took at least so long: 100ms, 2s.")
+@click.option("--explain", "explained", is_flag=True, help="Say what response flags and details mean, and what to do.")
+@click.option("-o", "--output", type=click.Choice(["short", "json"]), default="short")
+def logs(
+    target: Target,
+    resources: tuple[str, ...],
+    everywhere: bool,
+    follow: bool,
+    tail: int,
+    only: str | None,
+    status: str,
+    path: str,
+    peer: str,
+    min_duration: str,
+    explained: bool,
+    output: str,
+) -> None:
+    """Show the logs of a workload, its proxy's merged with its application's: lateen logs deploy/reviews-v1 -f
+
+    Filters apply to the requests in proxies' access logs, and leave out all other lines.
+    """
+    if not resources and not everywhere:
+        raise click.UsageError("name a workload: lateen logs deploy/reviews-v1")
+    try:
+        wanted = Filter(path=path, status=status, min_ms=watching.milliseconds("--min-duration", min_duration))
+    except BadFilter as e:
+        raise click.UsageError(str(e)) from None
+    filtering = bool(path or status or peer or min_duration)
+
+    async def work(client: HttpClient) -> None:
+        chosen = await selecting.select(client, resources, target.namespace, everywhere, meshed=False)
+        parser = await _parser(client, target.istio_namespace)
+        known = await selecting.known_pods(client, chosen)
+        explainer = Explainer(client) if explained else None
+        understood = False
+        async for batch in _batches(client, chosen, only, tail, follow):
+            for line in batch:
+                seen = parser.read(line.text) if line.container == PROXY else None
+                request = Request(seen | _side(seen), peer_of(line.pod), known) if seen else None
+                understood |= request is not None
+                if filtering and not (request and wanted.passes(request) and _concerns(request, peer)):
+                    continue
+                says = await explainer.of(line.pod, seen) if explainer and seen else []
+                for text in _shown(line, seen, says, output, len(chosen) > 1):
+                    click.echo(text)
+            sys.stdout.flush()
+        if filtering and not understood:
+            say(
+                "no request was found in the proxies' logs; turn access logs on with meshConfig.accessLogFile: "
+                "/dev/stdout, or a Telemetry"
+            )
+
+    try:
+        target.run(work)
+    except KeyboardInterrupt:
+        return
+
+
+def _side(seen: Json) -> Json:
+    return {"side": "server" if str(seen.get("cluster", "")).startswith("inbound|") else "client"}
+
+
+def _concerns(r: Request, peer: str) -> bool:
+    return not peer or Filter(to=peer).passes(r) or Filter(source=peer).passes(r)
+
+
+def _shown(line: Line, seen: Json | None, says: list[str], output: str, several: bool) -> Iterator[str]:
+    name = line.pod["metadata"]["name"]
+    if output == "json":
+        found = {"time": line.time, "pod": name, "container": line.container, "line": line.text}
+        yield jsons.dumps(
+            found | ({"request": seen} if seen else {}) | ({"explanation": says} if says else {})
+        ).decode()
+        return
+    where = f"{name} {line.container}" if several else line.container
+    color = colors(sys.stdout)
+    yield f"{colored('2', f'{line.time[11:23]} {where} |', color)} {UNPRINTABLE.sub('?', line.text)}"
+    for sentence in says:
+        yield f"    {colored('33', '↳', color)} {UNPRINTABLE.sub('?', sentence)}"
+
+
+async def _parser(client: HttpClient, namespace: str) -> Parser:
+    """For the format that the mesh configuration names; Istio's where it cannot be read."""
+    try:
+        found = await client.get(kinds.CONFIG_MAP, namespace, "istio")
+        mesh = yamldoc.load(str(dig(found or {}, "data", "mesh", default=""))) or {}
+    except (KubeError, ValueError):
+        return Parser()
+    text = str(mesh.get("accessLogFormat") or "") if isinstance(mesh, dict) else ""
+    encoded = isinstance(mesh, dict) and mesh.get("accessLogEncoding") == "JSON"
+    return Parser(labels=json_labels(text)) if encoded else Parser(text)
+
+
+class Explainer:
+    """Explains requests; reads a proxy's configuration once, when the first of its requests needs it."""
+
+    def __init__(self, client: HttpClient) -> None:
+        self._client = client
+        self._dumps: dict[str, ConfigDump | None] = {}
+
+    async def of(self, pod: Json, seen: Json) -> list[str]:
+        flags, details, failure = (str(seen.get(k) or "") for k in ("flags", "details", "failure"))
+        if not explain(flags, details, failure):
+            return []
+        dump = await self._dump(pod)
+        return explain(flags, details, failure, origins(dump, seen) if dump else ())
+
+    async def _dump(self, pod: Json) -> ConfigDump | None:
+        uid = str(pod["metadata"].get("uid"))
+        if uid not in self._dumps:
+            try:
+                self._dumps[uid] = ConfigDump(await asking.ask_json(self._client, pod, "config_dump"))
+            except (CliError, KubeError, Unreachable, ValueError) as e:
+                warn(f"objects are not named, because the proxy's configuration cannot be read: {e}")
+                self._dumps[uid] = None
+        return self._dumps[uid]
+
+
+async def _batches(
+    client: HttpClient, chosen: list[Json], only: str | None, tail: int, follow: bool
+) -> AsyncGenerator[list[Line]]:
+    """Lines in the order of their times; those that come later are in a later batch."""
+    queue: asyncio.Queue[Line | None] = asyncio.Queue(10_000)
+    sources = [
+        (pod, str(c["name"]))
+        for pod in chosen
+        for c in containers(pod["spec"])
+        if c["name"] not in SKIPPED and (only is None or (c["name"] == PROXY) == (only == "proxy"))
+    ]
+    if not sources:
+        raise CliError("there is no container to read" + (f" (--only {only})" if only else ""))
+    running = [tasks.spawn(_read(client, pod, c, tail, follow, queue), "logs") for pod, c in sources]
+    left, batch, until = len(running), list[Line](), None
+    loop = asyncio.get_running_loop()
+    try:
+        while left:
+            found = None
+            try:
+                async with asyncio.timeout_at(until):
+                    found = await queue.get()
+            except TimeoutError:
+                yield sorted(batch, key=lambda line: line.time)
+                batch, until = [], None
+                continue
+            if found is None:
+                left -= 1
+                continue
+            batch.append(found)
+            if follow and until is None:
+                until = loop.time() + GATHER_S
+        yield sorted(batch, key=lambda line: line.time)
+    finally:
+        await tasks.cancel(*running)
+
+
+async def _read(
+    client: HttpClient, pod: Json, container: str, tail: int, follow: bool, queue: asyncio.Queue[Line | None]
+) -> None:
+    meta = pod["metadata"]
+    try:
+        found = client.logs(meta["namespace"], meta["name"], container, tail, follow, timestamps=True)
+        async with contextlib.aclosing(found) as lines:  # type: ignore[type-var]
+            async for raw in lines:
+                time, _, text = raw.decode(errors="replace").rstrip("\n").partition(" ")
+                await queue.put(Line(time, pod, container, text))
+    except (KubeError, Unreachable) as e:
+        # Init containers that are no sidecars have ended, or have not begun: their logs may be gone.
+        if has_proxy(pod) or follow:
+            warn(f"{meta['name']} {container}: {e}")
+    finally:
+        await queue.put(None)

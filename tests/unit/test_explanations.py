@@ -1,0 +1,134 @@
+"""Access logs read back, and what their flags and details mean."""
+
+import pytest
+
+from lateen.dump import ConfigDump
+from lateen.dump.lines import Parser
+from lateen.dump.origins import origins
+from lateen.dump.outcomes import DETAILS, FLAGS, RESETS, SIDES, detail, explain
+
+LINE = (
+    '[2026-11-26T04:00:00.000Z] "GET /reviews/0 HTTP/1.1" 503 UF,URX '
+    "upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_Connection_refused} - "
+    '"delayed connect error: Connection refused" 0 95 12 - "-" "curl/8" "b7e0" "reviews:9080" "10.244.0.9:9080" '
+    "outbound|9080|v1|reviews.default.svc.cluster.local - 10.96.1.1:9080 10.244.0.5:41000 - default"
+)
+
+
+def test_a_line_in_istios_format_is_read():
+    found = Parser().read(LINE)
+    assert found == {
+        "start": "2026-11-26T04:00:00.000Z",
+        "method": "GET",
+        "path": "/reviews/0",
+        "protocol": "HTTP/1.1",
+        "status": 503,
+        "flags": "UF,URX",
+        "details": "upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:"
+        "_Connection_refused}",
+        "failure": "delayed connect error: Connection refused",
+        "durationMs": 12,
+        "requestId": "b7e0",
+        "authority": "reviews:9080",
+        "destination": "10.244.0.9:9080",
+        "cluster": "outbound|9080|v1|reviews.default.svc.cluster.local",
+        "local": "10.96.1.1:9080",
+        "source": "10.244.0.5:41000",
+        "route": "default",
+    }
+
+
+def test_json_lines_and_formats_of_the_user_are_read():
+    assert Parser().read('{"response_code":404,"path":"/a","response_flags":"-","duration":3}') == {
+        "status": 404,
+        "path": "/a",
+        "durationMs": 3,
+    }
+    own = Parser("%RESPONSE_CODE% <%REQ(:PATH)%> %REQ(X-OWN)% %DURATION%ms")
+    assert own.read("200 </a b> x 7ms") == {"status": 200, "path": "/a b", "durationMs": 7}
+    labelled = Parser(labels={"c": "%RESPONSE_CODE%", "other": "a %PROTOCOL%"})
+    assert labelled.read('{"c":"503","other":"a HTTP/2"}') == {"status": 503}
+
+
+@pytest.mark.parametrize(
+    "line", ["", "{", "[]", '{"message": "hello"}', "2026-11-26 info envoy main starting", '[x] "GET', "{" * 70_000]
+)
+def test_other_lines_are_no_requests(line):
+    assert Parser().read(line) is None
+
+
+def test_a_refused_connection_is_explained_with_the_users_objects():
+    found = Parser().read(LINE)
+    says = explain(found["flags"], found["details"], found["failure"], ("VirtualService reviews.default",))
+    assert says[0] == "delayed connect error: Connection refused: nothing listens on that port"
+    assert "UF: the connection to the endpoint failed (the connection to the called end)" in says
+    assert "routed by VirtualService reviews.default" in says
+    assert any(s.startswith("hint: check that the application listens on the Service's targetPort") for s in says)
+
+
+def test_the_policy_that_denied_is_named():
+    matched = explain("-", "rbac_access_denied_matched_policy[ns[shop]-policy[no-posts]-rule[1]]")
+    assert matched[0] == "denied by AuthorizationPolicy no-posts.shop, rule 1"
+    nothing = explain("-", "rbac_access_denied_matched_policy[none]")
+    assert nothing[0] == "denied because no rule of an ALLOW policy for this workload matches it"
+
+
+@pytest.mark.parametrize(
+    ("details", "says"),
+    [
+        ("upstream_reset_before_response_started{connection_termination}", "it closed the connection"),
+        ("jwt_authn_access_denied{Jwt_is_missing}", "its token is missing or was refused"),
+        ("http1.headers_too_large", "the message is not valid HTTP/1.1 (headers too large)"),
+        ("downstream_local_disconnect(on_idle_timeout)", "this proxy closed the caller's connection"),
+        ("something_new{a}", "Envoy says: something new"),
+    ],
+)
+def test_details_with_more_behind_them_are_explained(details, says):
+    assert any(says in s for s in explain("", details))
+
+
+def test_what_the_application_answered_itself_needs_no_explanation():
+    assert explain("-", "via_upstream") == []
+    assert explain("", "") == []
+    assert detail("-") is None
+
+
+@pytest.mark.parametrize("table", [FLAGS, DETAILS, RESETS])
+def test_every_meaning_says_who_and_what(table):
+    for name, meaning in table.items():
+        assert meaning.who in SIDES, name
+        assert meaning.says, name
+        assert not meaning.says.endswith("."), name
+
+
+def route(name, cluster, made_by):
+    config = f"/apis/networking.istio.io/v1/namespaces/default/virtual-service/{made_by}"
+    return {"name": name, "route": {"cluster": cluster}, "metadata": {"filter_metadata": {"istio": {"config": config}}}}
+
+
+def test_objects_are_found_by_route_host_and_cluster():
+    rule = "/apis/networking.istio.io/v1/namespaces/default/destination-rule/versions"
+    cluster = {"name": "c1", "metadata": {"filter_metadata": {"istio": {"config": rule}}}}
+    hosts = [
+        {"domains": ["other"], "routes": [route("default", "c1", "other")]},
+        {
+            "domains": ["reviews", "reviews:9080"],
+            "routes": [route("a", "c1", "first"), route("default", "c1", "second")],
+        },
+    ]
+    prefix = "type.googleapis.com/envoy.admin.v3."
+    dump = ConfigDump(
+        {
+            "configs": [
+                {"@type": f"{prefix}ClustersConfigDump", "dynamic_active_clusters": [{"cluster": cluster}]},
+                {
+                    "@type": f"{prefix}RoutesConfigDump",
+                    "dynamic_route_configs": [{"route_config": {"virtual_hosts": hosts}}],
+                },
+            ]
+        }
+    )
+    seen = {"route": "default", "cluster": "c1", "authority": "reviews:9080"}
+    assert origins(dump, seen) == ("VirtualService second.default", "DestinationRule versions.default")
+    assert origins(dump, seen | {"authority": "nobody"}) == ("DestinationRule versions.default",)
+    assert origins(dump, {"route": "default", "authority": "reviews"}) == ("VirtualService second.default",)
