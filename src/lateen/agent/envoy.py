@@ -17,7 +17,7 @@ from lateen.agent.metrics import Metrics
 from lateen.agent.options import Options
 from lateen.kit import http
 from lateen.kit.files import write_atomic
-from lateen.wire import ports
+from lateen.wire import ports, tap
 
 log = logging.getLogger("lateen.agent.envoy")
 
@@ -74,6 +74,7 @@ class Envoy:
         config = await self._bootstrap()
         path = DIRECTORY / "envoy-rev.json"
         write_atomic(path, json.dumps(config), 0o600)
+        write_atomic(Path(tap.FILE), "", 0o600)  # Envoy would make it readable by everybody
         wait = 0.1
         while True:
             started = time.monotonic()
