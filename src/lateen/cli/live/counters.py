@@ -18,6 +18,7 @@ from lateen.cli.live.requests import ms
 from lateen.cli.output import say, table, warn
 from lateen.console.metrics import UNKNOWN, Added, Sample, Workload, quantile
 from lateen.console.metrics import Target as Counted
+from lateen.console.series.scrape import samples
 from lateen.dump.requests import Peer
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
@@ -79,7 +80,7 @@ async def read(client: HttpClient, pods: list[Json], seconds: float) -> Added:
             except (KubeError, Unreachable, TimeoutError) as e:
                 warn(f"{pod['metadata']['name']}: {str(e) or 'timeout'}")
                 return
-        counted[str(pod["metadata"]["uid"])].read(text, added)
+        counted[str(pod["metadata"]["uid"])].read(samples(text), added)
 
     await asyncio.gather(*(one(p) for p in pods))
     if seconds:
