@@ -5,12 +5,12 @@ import asyncio
 import pytest
 
 from lateen.api import kinds, validate
-from lateen.control import gateway_addresses
-from lateen.control.deployments import CONTROLLER, Deployments
+from lateen.control.deployments import Deployments, Istiod
 from lateen.inject import deployment, pods
 from lateen.inject.deployment import Unusable
 from lateen.install import core
 from lateen.kube.client import KubeError
+from lateen.mesh.dialects.gateway_api.listeners import CONTROLLER
 
 
 def gateway(name="web", class_name="istio", annotations=None, labels=None, **spec):
@@ -107,7 +107,7 @@ def test_one_address_is_wished_of_the_load_balancer():
         ([], True),
         ([{"value": "192.0.2.1"}], True),
         ([{"type": "Hostname", "value": "istio-ingressgateway.istio-system.svc.cluster.local"}], False),
-        ([{"value": "192.0.2.1"}, {"value": "192.0.2.2"}], False),
+        ([{"value": "192.0.2.1"}, {"type": "example.com/x", "value": "192.0.2.2"}], False),
     ],
 )
 def test_a_gateway_with_a_host_name_as_its_address_is_a_manual_one(addresses, managed):
@@ -155,6 +155,9 @@ def test_what_cannot_be_made_is_said_in_one_sentence(given, parameters, says):
         made(given, parameters)
 
 
+ISTIOD = Istiod("istio-system", "istiod", "istiod-certificates")
+
+
 class Injector:
     def settings(self, *_):
         return pods.settings({})
@@ -166,6 +169,13 @@ class Api:
 
     async def get(self, kind, namespace, name):
         return self.objects.get((kind.kind, namespace, name))
+
+    async def list(self, *_):
+        return [], "1"
+
+    async def watch(self, *_):
+        await asyncio.sleep(60)
+        yield
 
     async def create(self, kind, obj):
         if self.fails:
@@ -185,7 +195,7 @@ class World:
 
     def __init__(self, ours=True, leads=True):
         self.api, self.told = Api(), []
-        self.deployments = Deployments(self.api, Injector(), "istio-system", lambda _: ours, lambda: leads)
+        self.deployments = Deployments(self.api, Injector(), ISTIOD, lambda _: ours, lambda: leads)
         self.deployments.told = self.told.append
         self.set(kinds.GATEWAY_CLASS, {"metadata": {"name": "istio"}, "spec": {"controllerName": CONTROLLER}})
 
@@ -251,16 +261,44 @@ def test_a_refusal_of_the_api_is_told_and_tried_again():
     asyncio.run(run())
 
 
-def test_the_mesh_s_class_is_made_unless_there_is_one():
+def test_istiod_reads_secrets_where_a_gateway_names_some_and_where_a_grant_lets_it():
     world = World()
-    asyncio.run(world.deployments.classify())
-    assert world.api.objects == {}
+    tls = {"certificateRefs": [{"name": "books"}]}
+    world.put(gateway(listeners=[{"name": "https", "port": 443, "protocol": "HTTPS", "tls": tls}]))
+    binding = world.api.objects["RoleBinding", "shop", "web-istio-secrets"]
+    assert binding["roleRef"]["name"] == "istiod-certificates"
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "istiod", "namespace": "istio-system"}]
+    assert binding["metadata"]["ownerReferences"][0]["uid"] == "uid of web"
+
+    def grant(name, kind):
+        spec = {
+            "from": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "namespace": "shop"}],
+            "to": [{"group": "", "kind": kind}],
+        }
+        meta = {"name": name, "namespace": "certs", "uid": f"uid of {name}"}
+        world.set(kinds.REFERENCE_GRANT, {"metadata": meta, "spec": spec})
+
+    async def run():
+        working = asyncio.get_running_loop().create_task(world.deployments.run())
+        while ("RoleBinding", "certs", "yes-istiod-secrets") not in world.api.objects:
+            await asyncio.sleep(0.001)
+        working.cancel()
+
+    grant("no", "Service")
+    grant("yes", "Secret")
+    asyncio.run(asyncio.wait_for(run(), 10))
+    assert ("RoleBinding", "certs", "no-istiod-secrets") not in world.api.objects
+
+
+def test_the_mesh_s_classes_are_made_where_they_are_missing():
     world = World()
-    world.deployments.changed(kinds.GATEWAY_CLASS, ("", "istio"), {}, None)
     asyncio.run(world.deployments.classify())
     (made,) = world.api.objects.values()
-    assert made["spec"]["controllerName"] == CONTROLLER
+    assert made["metadata"]["name"] == "istio-waypoint"
     assert validate.problems(made) == []
+    world.deployments.changed(kinds.GATEWAY_CLASS, ("", "istio"), {}, None)
+    asyncio.run(world.deployments.classify())
+    assert world.api.objects["GatewayClass", "", "istio"]["spec"]["controllerName"] == CONTROLLER
 
 
 def test_a_service_that_somebody_deletes_is_made_again():
@@ -297,31 +335,3 @@ def test_istiod_may_deploy_only_where_it_is_to(env, deploys):
 
     found = [r for o in core.permissions(Revision(), deploys) for r in o.get("rules", [])]
     assert any("deployments" in r["resources"] and "create" in r["verbs"] for r in found) is deploys
-
-
-def balanced(*ingress, type_="LoadBalancer"):
-    return {
-        "metadata": {"namespace": "shop", "name": "web-istio"},
-        "spec": {"type": type_},
-        "status": {"loadBalancer": {"ingress": list(ingress)}},
-    }
-
-
-@pytest.mark.parametrize(
-    ("service", "wanted", "values", "reason"),
-    [
-        (None, [], [], "AddressNotAssigned"),
-        (balanced(), [], [], "AddressNotAssigned"),
-        (balanced({"ip": "192.0.2.1", "hostname": "localhost"}), [], ["192.0.2.1"], ""),
-        (balanced({"hostname": "lb.example.com"}), [], ["lb.example.com"], ""),
-        (balanced({"ip": "192.0.2.1"}), ["192.0.2.1"], ["192.0.2.1"], ""),
-        (balanced({"ip": "192.0.2.1"}), ["192.0.2.9"], [], "AddressNotUsable"),
-        (balanced(), ["192.0.2.9"], [], "AddressNotUsable"),
-        (balanced(type_="ClusterIP"), [], ["web-istio.shop.svc.cluster.local"], ""),
-    ],
-)
-def test_a_gateway_is_where_its_service_is(service, wanted, values, reason):
-    found = gateway_addresses.of_service(service, [{"value": w} for w in wanted], "cluster.local")
-    assert [a["value"] for a in found.assigned] == values
-    assert found.reason == reason
-    assert bool(found.says) is bool(reason)

@@ -43,9 +43,11 @@ def test_istiod_reads_secrets_only_where_gateways_are():
     gateway = {"name": "edge", "namespace": "edge", "enabled": True}
     parts = manifests.render(resolve("demo", [{"components": {"ingressGateways": [gateway]}}], []))
     found = [o for part in parts for o in part.objects]
+    bound = {(o["roleRef"]["kind"], o["roleRef"]["name"]) for o in found if "roleRef" in o}
     readers = [
         (o["kind"], o["metadata"].get("namespace"))
         for o in found
+        if (o["kind"], o["metadata"]["name"]) in bound
         for rule in o.get("rules", [])
         if "secrets" in rule["resources"] and "list" in rule["verbs"]
     ]

@@ -14,17 +14,19 @@ from lateen import __version__
 from lateen.ads.debug import NotAnswered, Questions, TokenServer
 from lateen.api import kinds
 from lateen.ca.authority import Authority, Refused
-from lateen.control import controlz, gateway_classes, serving
+from lateen.control import controlz, serving
 from lateen.control.agents import Agents
 from lateen.control.ca_service import CaService
 from lateen.control.debug import Debug
 from lateen.control.deployments import Deployments
+from lateen.control.deployments import Istiod as Shown
 from lateen.control.injection import Injector
 from lateen.control.monitoring import Monitoring, Readiness
 from lateen.control.plane import Control
 from lateen.control.settings import Settings
 from lateen.control.status import StatusWriter
 from lateen.control.webhooks import Webhooks
+from lateen.inject.deployment import reader
 from lateen.kit import jsons, memory, tasks
 from lateen.kit import log as logs
 from lateen.kit.jsons import Json
@@ -77,9 +79,10 @@ class Istiod:
         self.deployments = Deployments(
             client,
             self.injector,
-            settings.namespace,
+            Shown(settings.namespace, settings.service_account, reader(settings.revision)),
             control.world.writes,
             lambda: self.writer.leadership.held,
+            settings.deploys_gateways,
         )
         self.writer.leadership.gained.append(self.deployments.everything)
         self.informers = [Informer(client, kind, self._changed) for kind in kinds.watched()]
@@ -93,8 +96,6 @@ class Istiod:
         self.control.world.changed(kind, key, old, new)
         self.writer.changed(kind, key, old, new)
         self.deployments.changed(kind, key, old, new)
-        if kind is kinds.GATEWAY_CLASS and new is None and key[1] in gateway_classes.CLASSES:
-            tasks.spawn(gateway_classes.create(self.client, key[1]), "GatewayClass")
         if kind is kinds.NAMESPACE and new is not None:
             tasks.spawn(self.control.root_config_map(new, self.authority.root), "root certificate")
 
@@ -110,8 +111,6 @@ class Istiod:
         secrets = self.control.credentials.follow(self.settings.namespace)
         async with asyncio.timeout(SYNC_S):
             await asyncio.gather(*(i.synced.wait() for i in self.informers), secrets.wait())
-        missing = gateway_classes.CLASSES.keys() - {name for _, name in self.control.world.objects.gateway_classes}
-        await asyncio.gather(*(gateway_classes.create(self.client, name) for name in missing))
         await self.control.learn_keys(KEYS_S)
         memory.settle()
 
@@ -145,16 +144,14 @@ class Istiod:
     def work(self) -> list[asyncio.Task[None]]:
         """The tasks that run until istiod exits."""
         control = self.control
-        out = [
+        return [
             tasks.spawn(control.world.mesh_config.keep(self.client), "mesh configuration"),
             tasks.spawn(control.push_loop(), "push"),
             tasks.spawn(control.registrar.sweep(), "sweep"),
             tasks.spawn(tasks.forever(self.writer.run, "status"), "status"),
             tasks.spawn(self.certificate.renew(), "server certificate"),
+            tasks.spawn(tasks.forever(self.deployments.run, "deployments"), "deployments"),
         ]
-        if self.settings.deploys_gateways:
-            out.append(tasks.spawn(tasks.forever(self.deployments.run, "deployments"), "deployments"))
-        return out
 
     async def announce(self) -> None:
         """Set the webhooks' CA bundle; this may take a few attempts while the cluster starts."""

@@ -1,4 +1,5 @@
-"""Makes what Gateways of the mesh's class ask for: a service account, a Service and a Deployment of proxies for each.
+"""Makes the mesh's classes of Gateways, and what Gateways of these classes ask for: a service account, a Service and a
+Deployment of proxies for each.
 
 Only the istiod that leads does it. The objects are applied (server-side apply), so that a user's own fields stay, and
 belong to their Gateway, so that Kubernetes deletes them with it. An object of the same name that belongs to somebody
@@ -10,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from lateen.api import kinds
+from lateen.control import gateway_classes
 from lateen.inject import deployment
 from lateen.inject.deployment import Unusable
 from lateen.inject.pods import Settings
@@ -20,18 +22,24 @@ from lateen.kit import tasks
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError, Unreachable
 from lateen.kube.informer import Informer, Key
+from lateen.mesh.dialects.gateway_api.listeners import CONTROLLER
 
 log = logging.getLogger("lateen.control.deployments")
 
-CONTROLLER = "istio.io/gateway-controller"
-"""What a GatewayClass names so that its Gateways are the mesh's."""
-CLASS = "istio"
-"""The class that istiod makes itself, as in Istio."""
 FIELD_MANAGER = "istio.io/gateway-controller"
 CLASS_DEFAULTS = "gateway.istio.io/defaults-for-class"
 """Label of a ConfigMap in the root namespace with parameters for all Gateways of a class."""
 AGAIN_S = 2.0
-_KINDS = {"ServiceAccount": kinds.SERVICE_ACCOUNT, "Service": kinds.SERVICE, "Deployment": kinds.DEPLOYMENT}
+_KINDS = {k.kind: k for k in (kinds.SERVICE_ACCOUNT, kinds.SERVICE, kinds.DEPLOYMENT, kinds.ROLE_BINDING)}
+
+
+class Istiod(NamedTuple):
+    """Whom Gateways' Secrets are shown to."""
+
+    namespace: str
+    account: str
+    role: str
+    """See ``deployment.reader``."""
 
 
 class Injector(Protocol):
@@ -45,21 +53,24 @@ class Deployments:
         self,
         client: Client,
         injector: Injector,
-        root: str,
+        istiod: Istiod,
         ours: Callable[[Json], bool],
         leads: Callable[[], bool],
+        deploys: bool = True,
     ) -> None:
-        """``ours``: whether this revision serves an object; ``leads``: whether this istiod is the one that acts."""
-        self._client, self._injector, self._root = client, injector, root
-        self._ours, self._leads = ours, leads
+        """``ours``: whether this revision serves an object; ``leads``: whether this istiod is the one that acts;
+        ``deploys``: whether it makes more than classes."""
+        self._client, self._injector, self._istiod = client, injector, istiod
+        self._ours, self._leads, self._deploys = ours, leads, deploys
         self._gateways: dict[Key, Json] = {}
+        self._grants: dict[Key, Json] = {}
+        """ReferenceGrants that let Gateways of other namespaces use Secrets."""
         self._classes: dict[str, str] = {}
         """Name -> controller."""
         self._maps: dict[Key, Json] = {}
         self._applied: dict[Key, list[Json]] = {}
         self._due: set[Key] = set()
-        self._unclassed = True
-        """Whether the mesh's own class has not been looked for yet."""
+        self._due_grants: set[Key] = set()
         self._dirty = asyncio.Event()
         self._informer = Informer(
             client, kinds.DEPLOYMENT, self.changed, labels=f"{deployment.MANAGED}={deployment.MANAGER}"
@@ -75,6 +86,8 @@ class Deployments:
         match kind:
             case kinds.KUBERNETES_GATEWAY:
                 self._gateway(key, new)
+            case kinds.REFERENCE_GRANT:
+                self._grant(key, new)
             case kinds.GATEWAY_CLASS:
                 self._class(key[1], new)
             case kinds.CONFIG_MAP:
@@ -92,10 +105,19 @@ class Deployments:
         if before is None or _substance(before) != _substance(new):
             self._mark([key])
 
+    def _grant(self, key: Key, new: Json | None) -> None:
+        self._grants.pop(key, None)
+        if new is not None and deployment.shares_secrets(new):
+            self._grants[key] = new
+            self._due_grants.add(key)
+            self._dirty.set()
+
     def _class(self, name: str, new: Json | None) -> None:
         self._classes.pop(name, None)
         if new is not None:
             self._classes[name] = str(dig(new, "spec", "controllerName", default=""))
+        else:
+            self._dirty.set()
         self._mark(k for k, g in self._gateways.items() if dig(g, "spec", "gatewayClassName") == name)
 
     def _config_map(self, key: Key, old: Json | None, new: Json | None) -> None:
@@ -105,7 +127,7 @@ class Deployments:
             self._maps[key] = new
         if old is not None and new is not None and old.get("data") == new.get("data"):
             return
-        everywhere = key[0] == self._root
+        everywhere = key[0] == self._istiod.namespace
         self._mark(k for k, g in self._gateways.items() if everywhere or _parameters(g) == key)
 
     def _made(self, key: Key, old: Json | None, new: Json | None) -> None:
@@ -121,7 +143,7 @@ class Deployments:
         """Called when this istiod has begun to lead."""
         self._applied.clear()
         self._mark(self._gateways)
-        self._unclassed = True
+        self._due_grants |= self._grants.keys()
         self._dirty.set()
 
     def _mark(self, keys: Iterator[Key] | dict[Key, Json] | list[Key]) -> None:
@@ -133,35 +155,31 @@ class Deployments:
 
     async def run(self) -> None:
         """Never returns."""
-        watching = tasks.spawn(self._informer.run(), "informer deployments")
+        watching = tasks.spawn(self._informer.run(), "informer deployments") if self._deploys else None
         try:
             while True:
                 await self._dirty.wait()
                 self._dirty.clear()
                 due, self._due = self._due, set()
+                grants, self._due_grants = self._due_grants, set()
                 if not self._leads():
                     continue  # a new leader looks at everything
                 await self.classify()
+                if not self._deploys:
+                    continue
                 for key in sorted(due):
                     await self.reconcile(key)
+                for key in sorted(grants & self._grants.keys()):
+                    await self.show(key)
         finally:
             await tasks.cancel(watching)
 
     async def classify(self) -> None:
-        """Make the mesh's own class, unless there is one of its name."""
-        if not self._unclassed:
-            return
-        spec = {"controllerName": CONTROLLER, "description": "The proxies of a service mesh, deployed for each Gateway"}
-        head = {"apiVersion": kinds.GATEWAY_CLASS.api_version, "kind": kinds.GATEWAY_CLASS.kind}
-        try:
-            if CLASS not in self._classes:
-                await self._client.create(kinds.GATEWAY_CLASS, {**head, "metadata": {"name": CLASS}, "spec": spec})
-            self._unclassed = False
-        except (KubeError, Unreachable) as e:
-            self._unclassed = not (isinstance(e, KubeError) and e.code in (404, 409))
-            if self._unclassed:
-                log.info("the GatewayClass %s is made later: %s", CLASS, e)
-                asyncio.get_running_loop().call_later(AGAIN_S, self._dirty.set)
+        """Make the mesh's own classes where they are missing."""
+        missing = gateway_classes.CLASSES.keys() - self._classes.keys()
+        made = [await gateway_classes.create(self._client, name) for name in sorted(missing)]
+        if not all(made):
+            asyncio.get_running_loop().call_later(AGAIN_S, self._dirty.set)
 
     async def reconcile(self, key: Key) -> None:
         """Make what the Gateway asks for, where that differs from what has been applied."""
@@ -171,6 +189,10 @@ class Deployments:
             return
         try:
             wanted = deployment.objects(gateway, self._injector.settings(gateway, key[0]), self._parameters(gateway))
+            if deployment.reads_secrets(gateway["spec"]):
+                wanted.append(
+                    self._reading(kinds.KUBERNETES_GATEWAY, gateway, f"{deployment.name_of(gateway)}-secrets")
+                )
             if wanted != self._applied.get(key):
                 await self._apply(gateway, wanted)
                 self._applied[key] = wanted
@@ -180,6 +202,22 @@ class Deployments:
         except (KubeError, Unreachable) as e:
             self._problem(key, f"its proxies cannot be deployed: {e}")
             asyncio.get_running_loop().call_later(AGAIN_S, self._mark, [key])
+
+    async def show(self, key: Key) -> None:
+        """Let istiod read the Secrets that a ReferenceGrant lets Gateways use."""
+        grant = self._grants[key]
+        try:
+            wanted = self._reading(kinds.REFERENCE_GRANT, grant, f"{key[1]}-istiod-secrets")
+            await self._client.apply(kinds.ROLE_BINDING, wanted, FIELD_MANAGER)
+        except (KubeError, Unreachable) as e:
+            log.warning("ReferenceGrant %s/%s: istiod cannot be let read its Secrets: %s", *key, e)
+            self._due_grants.add(key)
+            asyncio.get_running_loop().call_later(AGAIN_S, self._dirty.set)
+
+    def _reading(self, kind: kinds.Kind, owner: Json, name: str) -> Json:
+        typed = {**owner, "apiVersion": kind.api_version, "kind": kind.kind}
+        root, account, role = self._istiod
+        return deployment.reading_secrets(typed, name, role, account, root)
 
     def _serves(self, gateway: Json) -> bool:
         controller = self._classes.get(str(dig(gateway, "spec", "gatewayClassName", default="")))
@@ -192,7 +230,7 @@ class Deployments:
         found = [
             dict(m.get("data") or {})
             for (namespace, _), m in sorted(self._maps.items())
-            if namespace == self._root and dig(m, "metadata", "labels", CLASS_DEFAULTS) == name
+            if namespace == self._istiod.namespace and dig(m, "metadata", "labels", CLASS_DEFAULTS) == name
         ]
         ref = dig(gateway, "spec", "infrastructure", "parametersRef")
         if ref is None:
@@ -219,7 +257,7 @@ class Deployments:
                 )
         for kind, obj in mine:
             await self._client.apply(kind, obj, FIELD_MANAGER)
-        log.info("%s/%s: deployed as %s", *_key(gateway), wanted[-1]["metadata"]["name"])
+        log.info("%s/%s: deployed as %s", *_key(gateway), deployment.name_of(gateway))
 
     def _problem(self, key: Key, says: str) -> None:
         if self.problems.get(key, "") == says:

@@ -6,7 +6,7 @@ import logging
 
 from lateen.api import kinds
 from lateen.kit.jsons import Json
-from lateen.kube.client import Client, KubeError
+from lateen.kube.client import Client, KubeError, Unreachable
 from lateen.mesh.dialects.gateway_api.listeners import CONTROLLER, WAYPOINTS
 
 log = logging.getLogger("lateen.control.gateway_classes")
@@ -28,10 +28,15 @@ def manifest(name: str) -> Json:
     }
 
 
-async def create(client: Client, name: str) -> None:
-    """Unless another istiod is faster."""
+async def create(client: Client, name: str) -> bool:
+    """Unless it is there. Returns whether it is there now: while istiod starts, its own webhook does not answer yet."""
     try:
         await client.create(kinds.GATEWAY_CLASS, manifest(name))
-    except KubeError as e:
-        if e.code != 409:
-            log.warning("GatewayClass %s cannot be created: %s", name, e)
+    except (KubeError, Unreachable) as e:
+        code = e.code if isinstance(e, KubeError) else 0
+        if code == 404:  # a cluster without the Gateway API
+            return True
+        if code != 409:
+            log.info("GatewayClass %s is created later: %s", name, e)
+            return False
+    return True

@@ -17,7 +17,7 @@ from lateen.inject.workload import MAX_LABEL, Workload
 from lateen.kit import yamldoc
 from lateen.kit.jsons import Json, dig
 from lateen.wire import ports
-from lateen.wire.revision import LABEL
+from lateen.wire.revision import LABEL, Revision
 
 ENABLED = "PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER"
 """istiod's environment variable, true or false, as in Istio; with false, istiod needs no permission to deploy."""
@@ -27,6 +27,7 @@ CLASS_NAME = "gateway.networking.k8s.io/gateway-class-name"
 MANAGED, MANAGER = "gateway.istio.io/managed", "istio.io-gateway-controller"
 NAME_OVERRIDE, ACCOUNT_OVERRIDE = "gateway.istio.io/name-override", "gateway.istio.io/service-account"
 SERVICE_TYPE = "networking.istio.io/service-type"
+FRONTS = ("Gateway", "ListenerSet")
 SERVICE_TYPES = ("LoadBalancer", "ClusterIP", "NodePort")
 _OWN = ("kubectl.kubernetes.io/last-applied-configuration", NAME_OVERRIDE, ACCOUNT_OVERRIDE, SERVICE_TYPE)
 """Annotations of the Gateway that are about itself and are not passed on."""
@@ -38,11 +39,49 @@ class Unusable(ValueError):
     """The Gateway's annotations or parameters ask for something that is impossible; the message says what."""
 
 
+def reader(revision: Revision) -> str:
+    """The ClusterRole that lets istiod read Secrets in the namespaces where it is bound."""
+    return revision.of("istiod-certificates")
+
+
+def reads_secrets(spec: Json) -> bool:
+    """Whether a Gateway names Secrets: of its listeners' certificates, or the one that it shows to backends."""
+    listeners = spec.get("listeners") or []
+    refs = [r for li in listeners for r in dig(li, "tls", "certificateRefs", default=[])]
+    return bool(refs) or dig(spec, "tls", "backend", "clientCertificateRef") is not None
+
+
+def shares_secrets(grant: Json) -> bool:
+    """Whether a ReferenceGrant lets Gateways of another namespace use Secrets of its own."""
+    group = "gateway.networking.k8s.io"
+    given = any(f.get("group") == group and f.get("kind") in FRONTS for f in dig(grant, "spec", "from", default=[]))
+    return given and any(t.get("kind") == "Secret" for t in dig(grant, "spec", "to", default=[]))
+
+
+def reading_secrets(owner: Json, name: str, role: str, account: str, root: str) -> Json:
+    """Lets istiod read Secrets in the namespace of ``owner``, for as long as that is there. ``owner``: a Gateway or a
+    ReferenceGrant, with its kind; ``role``: see ``reader``; ``account``: istiod's, in namespace ``root``."""
+    meta = owner["metadata"]
+    ref = {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": meta["name"], "uid": meta["uid"]}
+    rbac = "rbac.authorization.k8s.io"
+    return {
+        "apiVersion": f"{rbac}/v1",
+        "kind": "RoleBinding",
+        "metadata": {
+            "name": name,
+            "namespace": meta["namespace"],
+            "labels": {MANAGED: MANAGER},
+            "ownerReferences": [ref],
+        },
+        "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": role},
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": root}],
+    }
+
+
 def is_managed(spec: Json) -> bool:
     """Whether proxies are deployed for it. A Gateway with an address that is a host name is a manual one: it is served
-    by the proxies of the Service of that name. One IP address is an address that the Service is to have."""
-    addresses = spec.get("addresses") or []
-    return len(addresses) <= 1 and all(a.get("type", "IPAddress") == "IPAddress" for a in addresses)
+    by the proxies of the Service of that name. An IP address is one that the Service is to have."""
+    return all(a.get("type", "IPAddress") == "IPAddress" for a in spec.get("addresses") or [])
 
 
 def name_of(gateway: Json) -> str:

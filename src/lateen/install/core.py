@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lateen.api import crds, kinds
 from lateen.inject import deployment
-from lateen.install.objects import NAMESPACE, READ, READ_SECRETS, bound, meta, source
+from lateen.install.objects import NAMESPACE, RBAC, READ, READ_SECRETS, bound, meta, source
 from lateen.install.operator import Operator
 from lateen.kit import jsons, yamldoc
 from lateen.kit.jsons import Json, dig
@@ -30,18 +30,20 @@ def deploys_gateways(spec: Json) -> bool:
     return all(str(e.get("value", "true")).lower() != "false" for e in given if e.get("name") == deployment.ENABLED)
 
 
-def _deploying() -> list[Json]:
-    """What deploying proxies needs: to make the mesh's class, to apply three kinds of objects wherever there is a
-    Gateway, and to see that they stay. (Services are watched anyway.)"""
+def _deploying(reader: str) -> list[Json]:
+    """What deploying proxies needs: to apply three kinds of objects wherever there is a Gateway, and to see that they
+    stay (Services are watched anyway); and to be let read Secrets where a Gateway names some, by binding this role."""
     return [
         {"apiGroups": [""], "resources": ["serviceaccounts", "services"], "verbs": ["get", "create", "patch"]},
         {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": [*READ, "create", "patch"]},
-        {"apiGroups": [kinds.GATEWAY_API], "resources": ["gatewayclasses"], "verbs": ["create"]},
+        {"apiGroups": [RBAC], "resources": ["rolebindings"], "verbs": ["get", "create", "patch"]},
+        {"apiGroups": [RBAC], "resources": ["clusterroles"], "resourceNames": [reader], "verbs": ["bind"]},
     ]
 
 
 def permissions(revision: Revision, deploys: bool = True) -> list[Json]:
     """istiod's service account and its permissions; ``deploys``: those for proxies of Gateways."""
+    reader = deployment.reader(revision)
     rules = [
         {
             "apiGroups": kinds.groups(),
@@ -59,7 +61,7 @@ def permissions(revision: Revision, deploys: bool = True) -> list[Json]:
             "resources": ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"],
             "verbs": [*READ, "patch", "update"],
         },
-        *(_deploying() if deploys else ()),
+        *(_deploying(reader) if deploys else ()),
     ]
     own = [
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
@@ -76,7 +78,14 @@ def permissions(revision: Revision, deploys: bool = True) -> list[Json]:
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta(name, revision)},
         *bound("ClusterRole", meta(f"{name}-{NAMESPACE}", revision, None), rules, name),
         *bound("Role", meta(name, revision), own, name),
+        *([_reader(reader, revision)] if deploys else []),
     ]
+
+
+def _reader(name: str, revision: Revision) -> Json:
+    """Not bound by the installation: istiod binds it in namespaces whose Gateways name Secrets."""
+    rules = [READ_SECRETS]
+    return {"apiVersion": f"{RBAC}/v1", "kind": "ClusterRole", "metadata": meta(name, revision, None), "rules": rules}
 
 
 def _watched() -> dict[str, list[str]]:
