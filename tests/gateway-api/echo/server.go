@@ -44,6 +44,9 @@ func serve(arguments []string) error {
 			return fmt.Errorf("unknown argument %s", a)
 		}
 	}
+	if len(arguments) == 0 {
+		ports = append(ports, "8080")
+	}
 	for _, port := range ports {
 		go func() { failed <- serveHTTP(port, encrypted[port]) }()
 	}
