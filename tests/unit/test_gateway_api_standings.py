@@ -50,7 +50,7 @@ def test_a_gateway_counts_its_routes_and_names_the_kinds_that_may_attach():
 def test_a_listener_says_what_is_wrong_with_it():
     away = ", tls: {certificateRefs: [{name: c, namespace: default}]}"
     for li, condition, reason in (
-        (listener("x", protocol="UDP"), "Accepted", "UnsupportedProtocol"),
+        (listener("x", protocol="SCTP"), "Accepted", "UnsupportedProtocol"),
         (listener("x", protocol="http"), "Accepted", "UnsupportedProtocol"),
         (listener("x", protocol="HTTPS", more=TLS), "ResolvedRefs", "InvalidCertificateRef"),
         (listener("x", protocol="HTTPS", more=away), "ResolvedRefs", "RefNotPermitted"),

@@ -75,7 +75,6 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
         "configPatches[].match.listener.portName": _NAMELESS,
     },
     kinds.KUBERNETES_GATEWAY: {
-        "infrastructure.**": "gateways are not deployed yet: name the Service of one that is there in addresses",
         "allowedListeners.**": "ListenerSets are not implemented yet",
         "tls.**": "clients' certificates are not verified yet, and gateways show none to backends",
         "defaultScope": "a route names its Gateways",
@@ -91,6 +90,10 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
         "rules[].sessionPersistence.**": "use a DestinationRule with consistentHash",
         **{f"rules[].backendRefs[].filters[].{f}.**": _OF_RULES for f in ("urlRewrite", "requestRedirect", "cors")},
         "rules[].backendRefs[].filters[].requestMirror.**": _OF_RULES,
+    },
+    **{
+        kind: {"useDefaultGateways": "a route names its Gateways"}
+        for kind in (kinds.TLS_ROUTE, kinds.TCP_ROUTE, kinds.UDP_ROUTE)
     },
     kinds.GRPC_ROUTE: {
         "useDefaultGateways": "a route names its Gateways",

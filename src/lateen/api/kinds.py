@@ -301,9 +301,9 @@ LISTENER_SET = _gateway_api(
 )
 HTTP_ROUTE = _gateway_api(("v1", "v1beta1"), "httproutes", "HTTPRoute", "routes:http_route", columns=_HOSTNAMES)
 GRPC_ROUTE = _gateway_api(("v1",), "grpcroutes", "GRPCRoute", "routes:grpc_route", columns=_HOSTNAMES)
-TLS_ROUTE = _gateway_api(("v1",), "tlsroutes", "TLSRoute", "routes:tls_route", idle=_LATER)
-TCP_ROUTE = _gateway_api(("v1",), "tcproutes", "TCPRoute", "routes:plain_route", idle=_LATER)
-UDP_ROUTE = _gateway_api(("v1",), "udproutes", "UDPRoute", "routes:plain_route", idle=_LATER)
+TLS_ROUTE = _gateway_api(("v1",), "tlsroutes", "TLSRoute", "routes:tls_route")
+TCP_ROUTE = _gateway_api(("v1",), "tcproutes", "TCPRoute", "routes:plain_route")
+UDP_ROUTE = _gateway_api(("v1",), "udproutes", "UDPRoute", "routes:plain_route")
 REFERENCE_GRANT = _gateway_api(
     ("v1beta1", "v1"),
     "referencegrants",

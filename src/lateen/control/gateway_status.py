@@ -83,6 +83,9 @@ def _programmed(obj: Json, standing: GatewayStanding, far: Reach, addresses: Seq
         return condition(PROGRAMMED, "False", "Invalid", accepted.says)
     if not standing.services:
         return condition(PROGRAMMED, "False", "AddressNotUsable", "there is no Service at any of its addresses")
+    if missing := set(_asked(obj)) - {a["value"] for a in addresses}:
+        says = f"its Service has not been assigned {', '.join(sorted(missing))}"
+        return condition(PROGRAMMED, "False", "AddressNotUsable", says)
     if not addresses:
         return condition(PROGRAMMED, "False", "AddressNotAssigned", "its Service has no address yet")
     if far.refused:
@@ -96,6 +99,12 @@ def _programmed(obj: Json, standing: GatewayStanding, far: Reach, addresses: Seq
     return condition(PROGRAMMED, "True", PROGRAMMED, says)
 
 
+def _asked(obj: Json) -> list[str]:
+    """The IP addresses that a Gateway asks for."""
+    given: list[Json] = dig(obj, "spec", "addresses", default=[])
+    return [str(a["value"]) for a in given if a.get("type", "IPAddress") == "IPAddress" and a.get("value")]
+
+
 def _was_programmed(obj: Json) -> bool:
     """Whether all proxies already had this generation: one that connects later gets it along with everything else."""
     generation = dig(obj, "metadata", "generation")
@@ -106,15 +115,21 @@ def _was_programmed(obj: Json) -> bool:
 
 
 def addresses(service: Json, domain: str) -> list[Json]:
-    """Where a Service of a Gateway is reached: from outside of the cluster, if it has such addresses, else by its name.
+    """Where a Service of a Gateway is reached: from outside of the cluster, if it is meant to be, else by its name.
     ``domain``: the cluster's."""
     outside: list[Json] = dig(service, "status", "loadBalancer", "ingress", default=[])
-    fields = (("IPAddress", "ip"), ("Hostname", "hostname"))
-    found = [{"type": kind, "value": i[field]} for i in outside for kind, field in fields if i.get(field)]
+    found = [_address(point) for point in outside if point.get("ip") or point.get("hostname")]
     meta = service.get("metadata") or {}
-    if found or not meta:
+    if found or not meta or dig(service, "spec", "type") == "LoadBalancer":
         return found
     return [{"type": "Hostname", "value": service_host(meta["name"], meta["namespace"], domain)}]
+
+
+def _address(point: Json) -> Json:
+    """A point that has both is one place."""
+    if point.get("ip"):
+        return {"type": "IPAddress", "value": point["ip"]}
+    return {"type": "Hostname", "value": point["hostname"]}
 
 
 # --- routes ----------------------------------------------------------------------------------------------------

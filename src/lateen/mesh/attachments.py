@@ -19,7 +19,7 @@ from lateen.mesh.dialects import gateway, ingress, istio, source
 from lateen.mesh.objects import Key, Labels
 from lateen.mesh.outcomes import Outcome, Problem
 from lateen.mesh.policies import Policies
-from lateen.mesh.routing import Attached, ConnectionRoute, Listener, PortRoutes
+from lateen.mesh.routing import Attached, ConnectionRoute, DatagramRoute, Listener, PortRoutes
 from lateen.mesh.rules import Rule
 
 Chosen = tuple[tuple[str, str], ...]
@@ -48,8 +48,14 @@ class Attachments(Policies):
 
     def connections_at(self, listener: Listener, pod: o.Pod) -> tuple[ConnectionRoute, ...]:
         """Where a listener's connections go."""
+        if listener.source.group_kind == kinds.KUBERNETES_GATEWAY.id:
+            return self.gateway_connections(listener)
         find = self._finder(pod.namespace)
         return gateway.connections(listener, self._rules_at(listener, pod), find)
+
+    def datagrams_at(self, listener: Listener) -> tuple[DatagramRoute, ...]:
+        """Where a UDP listener's datagrams go. Only the Gateway API has such listeners."""
+        return self.gateway_datagrams(listener)
 
     def routes_of(
         self, host: str, rules: tuple[Rule, ...], ports: tuple[int, ...], namespace: str, labels: Labels

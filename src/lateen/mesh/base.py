@@ -159,6 +159,9 @@ class Base:
         self._routes_by_parent: dict[GroupKind, Index[tuple[str, str, str, str], Key, Any]] = {
             kinds.HTTP_ROUTE.id: t.http_routes.index(_parents),
             kinds.GRPC_ROUTE.id: t.grpc_routes.index(_parents),
+            kinds.TLS_ROUTE.id: t.tls_routes.index(_parents),
+            kinds.TCP_ROUTE.id: t.tcp_routes.index(_parents),
+            kinds.UDP_ROUTE.id: t.udp_routes.index(_parents),
         }
         """By (group, kind, namespace, name) of what they refer to."""
 

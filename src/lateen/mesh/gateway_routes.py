@@ -12,15 +12,17 @@ from lateen.api.gateway_api.common import BackendObjectReference, ParentReferenc
 from lateen.api.kinds import GroupKind
 from lateen.kit.queries import query
 from lateen.mesh import registry
-from lateen.mesh.dialects.gateway_api import attaching, backends, listeners, templates
+from lateen.mesh.dialects.gateway_api import attaching, backends, connections, listeners, templates
 from lateen.mesh.dialects.gateway_api.attaching import Attachment
 from lateen.mesh.dialects.gateway_api.templates import Translated
 from lateen.mesh.endpoints import Endpoints
 from lateen.mesh.objects import Key
-from lateen.mesh.routing import Attached, HostRoutes, Listener, Route
+from lateen.mesh.routing import Attached, Backend, ConnectionRoute, DatagramRoute, HostRoutes, Listener, Route
 from lateen.mesh.spelling import spellings
 
-REQUEST_KINDS = listeners.FOR_REQUESTS
+REQUEST_KINDS, CONNECTION_KINDS = listeners.FOR_REQUESTS, listeners.FOR_CONNECTIONS
+ROUTE_KINDS = (*REQUEST_KINDS, *CONNECTION_KINDS)
+Backends = tuple[Backend, ...]
 _Translate = Callable[[Any, backends.Find, bool], Translated]
 _TRANSLATE: dict[GroupKind, _Translate] = {
     kinds.HTTP_ROUTE.id: templates.of_http,
@@ -170,6 +172,9 @@ class GatewayRoutes(Endpoints):
             hostnames = getattr(route.spec, "hostnames", ())
             labels = self._namespace_labels(route.ref.namespace)
             return attaching.to_gateway(kind, parent, gateway, hostnames, route.ref.namespace, labels)
+        if (group, of) in (SERVICE_PARENT, ENTRY_PARENT) and kind in CONNECTION_KINDS:
+            says = f"a {kind.kind} can only have Gateways as parents; use a VirtualService for connections in the mesh"
+            return Attachment("UnsupportedValue", says)
         if (group, of) in (SERVICE_PARENT, ENTRY_PARENT):
             return attaching.to_service(parent, self._parent_services(of, space, name))
         return None
@@ -185,7 +190,7 @@ class GatewayRoutes(Endpoints):
     def _attached_to(self, namespace: str, name: str) -> dict[str, tuple[_Member, ...]]:
         """The routes at each listener of a Gateway."""
         out: dict[str, list[_Member]] = {}
-        for kind in REQUEST_KINDS:
+        for kind in ROUTE_KINDS:
             for route in self._routes_by_parent[kind].get((*GATEWAY_PARENT, namespace, name)):
                 key = (route.ref.namespace, route.ref.name)
                 hosts: dict[str, dict[str, None]] = {}
@@ -200,6 +205,8 @@ class GatewayRoutes(Endpoints):
 
     @query
     def translated(self, kind: GroupKind, namespace: str, name: str, mesh: bool) -> Translated:
+        if kind in CONNECTION_KINDS:
+            return Translated((), self._destinations(kind, namespace, name).problems)
         return _TRANSLATE[kind](self.routes_of_kind(kind)[namespace, name], self._find, not mesh)
 
     @query
@@ -245,6 +252,36 @@ class GatewayRoutes(Endpoints):
             wrong = templates.misdirected(gateway, at.port)
             made += [HostRoutes(host, at.port, (wrong,)) for host in sorted(others - hosts.keys())]
         return Attached(at.age, tuple(made))
+
+    @query
+    def _destinations(self, kind: GroupKind, namespace: str, name: str) -> connections.Destinations:
+        return connections.destinations(self.routes_of_kind(kind)[namespace, name], self._find)
+
+    @query
+    def _at(self, namespace: str, name: str, listener: str) -> tuple[tuple[o.Ref, tuple[str, ...], Backends], ...]:
+        """(route, hosts that the listener has to itself, backends) of routes of connections, oldest first."""
+        gateway = self.objects.kubernetes_gateways[namespace, name]
+        written = next(li for li in gateway.spec.listeners if li.name == listener)
+        found = []
+        for member in self._attached_to(namespace, name).get(listener, ()):
+            route = self.routes_of_kind(member.kind)[member.key]
+            hosts = listeners.isolated(written, gateway.spec.listeners, member.hosts)
+            found.append((route.age_order, route.ref, hosts, self._destinations(member.kind, *member.key).backends))
+        return tuple(f[1:] for f in sorted(found, key=lambda f: f[0]))
+
+    def gateway_connections(self, at: Listener) -> tuple[ConnectionRoute, ...]:
+        """Where a listener's connections go: by the name that clients ask for where they begin with TLS, else the
+        oldest route has them all."""
+        found = self._at(at.source.namespace, at.source.name, at.name)
+        if not at.secure:
+            return tuple(ConnectionRoute((), (), backends, ref) for ref, _, backends in found[:1])
+        return tuple(
+            ConnectionRoute(() if "*" in hosts else hosts, (), backends, ref) for ref, hosts, backends in found if hosts
+        )
+
+    def gateway_datagrams(self, at: Listener) -> tuple[DatagramRoute, ...]:
+        found = self._at(at.source.namespace, at.source.name, at.name)
+        return tuple(DatagramRoute(backends, ref) for ref, _, backends in found[:1])
 
     # --- in the mesh ---------------------------------------------------------------------------------------------
 

@@ -9,9 +9,10 @@ from lateen.api import objects as o
 from lateen.kit.derived import Shared
 from lateen.mesh import credentials, proxies
 from lateen.mesh.model import Mesh
-from lateen.mesh.routing import Listener
-from lateen.mesh.view import GatewayServer, GatewayView
-from lateen.mesh.workloads import identity
+from lateen.mesh.protocols import protocol
+from lateen.mesh.routing import Backend, Listener
+from lateen.mesh.view import Datagrams, GatewayServer, GatewayView
+from lateen.mesh.workloads import Instances, identity
 
 Place = tuple[str, int]
 """(address, port) of a socket"""
@@ -28,14 +29,14 @@ def view(mesh: Mesh, pod: o.Pod, shared: Shared) -> tuple[GatewayView, list[o.Cr
     all others stand for themselves."""
     plain: dict[Place, list[Listener]] = {}
     rest: list[tuple[Place, Listener]] = []
-    families: dict[Place, str] = {}
+    families: dict[tuple[Place, bool], str] = {}
     for listener in mesh.listeners_of(pod):
         target = _target(mesh, pod, listener)
         if not target:
             continue
         place = (listener.bind or "0.0.0.0", target)
         # The oldest object decides what a port is; the other one has an outcome about it.
-        if families.setdefault(place, listener.family) != listener.family:
+        if families.setdefault((place, listener.datagrams), listener.family) != listener.family:
             continue
         if listener.plain:
             plain.setdefault(place, []).append(listener)
@@ -84,11 +85,28 @@ def _server(
         "hosts": hosts,
         "origins": tuple(dict.fromkeys(str(li.source) for li in listeners)),
         "requests": tuple(h for a in mesh.requests_at(listeners, pod) for h in a.hosts) if route else (),
-        "connections": () if route or first.automatic else mesh.connections_at(first, pod),
+        "connections": () if route or first.automatic or first.datagrams else mesh.connections_at(first, pod),
+        "datagrams": _datagrams(mesh, first, pod) if first.datagrams else None,
         "authorization": mesh.access(pod.namespace, pod.label_map),
     }
     key = tuple(values.values())
     return shared(("server", key), lambda: GatewayServer(key, **values))
+
+
+def _datagrams(mesh: Mesh, listener: Listener, pod: o.Pod) -> Datagrams:
+    """The oldest route has the port: datagrams say nothing that they could be told apart by."""
+    route = next(iter(mesh.datagrams_at(listener)), None)
+    if route is None:
+        return Datagrams((), ())
+    return Datagrams(tuple((b.weight, _behind(mesh, b, pod.namespace)) for b in route.backends), (route.rule,))
+
+
+def _behind(mesh: Mesh, backend: Backend, viewer: str) -> Instances:
+    service = None if backend.broken else mesh.service(backend.host, viewer)
+    port = (
+        next((p for p in service.ports if p.port == backend.port and protocol(p) == "udp"), None) if service else None
+    )
+    return mesh.endpoints(service, port) if service and port else ()
 
 
 def _name(host: str) -> str:

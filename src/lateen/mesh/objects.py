@@ -10,7 +10,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.api.gateway_api import Gateway as KubernetesGateway
-from lateen.api.gateway_api import GatewayClass, GRPCRoute, HTTPRoute, ReferenceGrant
+from lateen.api.gateway_api import GatewayClass, GRPCRoute, HTTPRoute, ReferenceGrant, TCPRoute, TLSRoute, UDPRoute
 from lateen.api.ingress import Ingress, IngressClass
 from lateen.api.kinds import GroupKind, Kind
 from lateen.api.networking import (
@@ -83,6 +83,9 @@ class _ByKind:
     gateway_classes = _Of[o.Resource[GatewayClass]](kinds.GATEWAY_CLASS)
     http_routes = _Of[o.Resource[HTTPRoute]](kinds.HTTP_ROUTE)
     grpc_routes = _Of[o.Resource[GRPCRoute]](kinds.GRPC_ROUTE)
+    tls_routes = _Of[o.Resource[TLSRoute]](kinds.TLS_ROUTE)
+    tcp_routes = _Of[o.Resource[TCPRoute]](kinds.TCP_ROUTE)
+    udp_routes = _Of[o.Resource[UDPRoute]](kinds.UDP_ROUTE)
     reference_grants = _Of[o.Resource[ReferenceGrant]](kinds.REFERENCE_GRANT)
 
 

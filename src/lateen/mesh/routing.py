@@ -96,6 +96,14 @@ class PortRoutes:
 NO_ROUTES = PortRoutes(0)
 
 
+@dataclass(frozen=True)
+class DatagramRoute:
+    """The destination of a UDP port's datagrams."""
+
+    backends: tuple[Backend, ...]
+    rule: o.Ref
+
+
 # --- gateways ----------------------------------------------------------------------------------------------------
 
 Age = tuple[str, str, str]
@@ -118,6 +126,8 @@ class Listener:
     name: str = ""
     requests: bool = True
     """Whether requests are routed; else connections are."""
+    datagrams: bool = False
+    """Whether the port is one of UDP."""
     secure: bool = False
     """Whether clients begin with TLS."""
     tls: ServerTLS | None = None
@@ -131,7 +141,9 @@ class Listener:
 
     @property
     def family(self) -> str:
-        """Listeners of one port must be of one family."""
+        """Listeners of one port must be of one family; UDP ports are others than TCP ports."""
+        if self.datagrams:
+            return "udp"
         return "tls" if self.secure else "http" if self.requests else "tcp"
 
     @property

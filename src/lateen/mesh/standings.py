@@ -11,7 +11,7 @@ from lateen.api.kinds import GroupKind
 from lateen.kit.queries import query
 from lateen.mesh.dialects.gateway_api import listeners
 from lateen.mesh.dialects.gateway_api.features import FEATURES
-from lateen.mesh.gateway_routes import REQUEST_KINDS, GatewayRoutes
+from lateen.mesh.gateway_routes import ROUTE_KINDS, GatewayRoutes
 from lateen.mesh.outcomes import (
     ClassStanding,
     Condition,
@@ -34,7 +34,7 @@ class Standings(GatewayRoutes):
         for key in self.objects.kubernetes_gateways:
             if self.kubernetes_gateway(*key) is not None:
                 out[kinds.KUBERNETES_GATEWAY.ref(*key)] = self._gateway_standing(*key)
-        for kind in REQUEST_KINDS:
+        for kind in ROUTE_KINDS:
             for key in self.routes_of_kind(kind):
                 out[kinds.TABLE[kind].ref(*key)] = self._route_standing(kind, *key)
         return out

@@ -238,6 +238,15 @@ class InboundView(Cached):
     origins: tuple[str, ...] = field(kw_only=True)
 
 
+@dataclass(frozen=True)
+class Datagrams:
+    """Where a UDP port's datagrams go."""
+
+    shares: tuple[tuple[int, Instances], ...]
+    """(weight, instances) of the backends; no instances where one is broken, so that its share is lost."""
+    rules: tuple[o.Ref, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class GatewayServer(Cached):
     """One port of a gateway workload with what is routed there."""
@@ -264,6 +273,8 @@ class GatewayServer(Cached):
     requests: tuple[HostRoutes, ...] = field(kw_only=True)
     """In order of precedence; several may be for the same host."""
     connections: tuple[ConnectionRoute, ...] = field(kw_only=True)
+    datagrams: Datagrams | None = field(kw_only=True)
+    """Of a UDP port; None for a TCP port."""
     authorization: Authorization = field(kw_only=True)
 
 

@@ -7,6 +7,11 @@ def outbound(host: str, port: int, subset: str = "") -> str:
     return f"outbound|{port}|{subset}|{host}"
 
 
+def datagrams(port: int) -> str:
+    """The cluster of a gateway's UDP port."""
+    return f"udp|{port}||"
+
+
 def inbound(port: int, workload: str = "") -> str:
     """``workload``: one of several of a proxy (``mesh.workloads.Seat``)."""
     return f"inbound|{port}||{workload}"

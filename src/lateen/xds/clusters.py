@@ -13,7 +13,7 @@ from lateen.api.networking import traffic_policy as api
 from lateen.kit.derived import derived
 from lateen.mesh import policy
 from lateen.mesh.protocols import HTTP
-from lateen.mesh.view import HostView, InboundPort, InboundView, Port
+from lateen.mesh.view import GatewayServer, HostView, InboundPort, InboundView, Port
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import balancing, discovery, pb, tls
@@ -261,6 +261,28 @@ def by_sni(view: HostView) -> tuple[Resource, ...]:
                 cluster.eds_cluster_config.service_name = cluster.name
             out.append(_resource(cluster, view))
     return tuple(out)
+
+
+def of_datagrams(server: GatewayServer, connect_timeout: float) -> Resource | None:
+    """The cluster of a UDP port, with the instances of each backend as a locality of its own, which has the backend's
+    weight. None while nothing is routed from the port."""
+    found = server.datagrams
+    if found is None or not found.shares:
+        return None
+    out = cluster_pb2.Cluster(
+        name=names.datagrams(server.target), type="STATIC", connect_timeout=pb.duration(connect_timeout)
+    )
+    out.common_lb_config.locality_weighted_lb_config.SetInParent()
+    out.load_assignment.cluster_name = out.name
+    for i, (weight, instances) in enumerate(found.shares):
+        if not weight:
+            continue
+        group = out.load_assignment.endpoints.add(load_balancing_weight=pb.u32(weight))
+        group.locality.sub_zone = str(i)
+        # Localities without instances lose their share to the others; nobody listens to port 9 (discard) here.
+        for address, port in [(i.address, i.port) for i in instances] or [("127.0.0.1", 9)]:
+            group.lb_endpoints.add().endpoint.address.CopyFrom(pb.address(address, port))
+    return pb.resource(out.name, out, tuple(map(str, found.rules)))
 
 
 @lru_cache(maxsize=4)

@@ -154,6 +154,11 @@ def _gateway_routes(view: GatewayView) -> ResourceSet:
     return _set(virtual_host.gateway(s) for s in view.servers if s.route)
 
 
+def _datagram_clusters(view: GatewayView, connect_timeout: float) -> ResourceSet:
+    made = (clusters.of_datagrams(s, connect_timeout) for s in view.servers)
+    return _known("datagrams", tuple(m for m in made if m is not None))
+
+
 def _served_files(served: Iterable[ServerTLS | None]) -> ResourceSet:
     return _set(r for found in served if found for r in tls.of_files(found))
 
@@ -196,7 +201,11 @@ def generate(view: View) -> dict[str, Sets]:
     if view.gateway is not None:
         automatic = any(s.automatic for s in view.gateway.servers)
         return {
-            names.CDS: (*shared_clusters, _all_sni_clusters(out.host_spaces) if automatic else EMPTY),
+            names.CDS: (
+                *shared_clusters,
+                _all_sni_clusters(out.host_spaces) if automatic else EMPTY,
+                _datagram_clusters(view.gateway, out.connect_timeout_s),
+            ),
             names.EDS: (shared_endpoints, _all_sni_endpoints(out.endpoint_spaces) if automatic else EMPTY),
             names.ECDS: (
                 _tokens(view.gateway.authentication, "", True),

@@ -15,7 +15,7 @@ from lateen.wire.resource import Resource
 from lateen.xds import pb, tls
 from lateen.xds.filters import authorization, order
 from lateen.xds.filters.chain import Connections, Requests
-from lateen.xds.listeners import http, tcp
+from lateen.xds.listeners import datagrams, http, tcp
 from lateen.xds.listeners.chains import Taken
 from lateen.xds.routes import connections
 
@@ -99,6 +99,7 @@ def _listener(place: tuple[str, int], where: Place, servers: tuple[GatewayServer
 def of_view(view: GatewayView, seen: Side) -> tuple[Resource, ...]:
     by_place: dict[tuple[str, int], list[GatewayServer]] = {}
     for s in view.servers:
-        by_place.setdefault((s.bind, s.target), []).append(s)
+        if s.datagrams is None:
+            by_place.setdefault((s.bind, s.target), []).append(s)
     made = (_listener(place, view.place, tuple(servers), seen) for place, servers in sorted(by_place.items()))
-    return tuple(m for m in made if m is not None)
+    return (*(m for m in made if m is not None), *datagrams.listeners(view))

@@ -2,9 +2,12 @@
 
 FEATURES = (
     "Gateway",
+    "GatewayAddressEmpty",
     "GatewayHTTPListenerIsolation",
     "GatewayHTTPSListenerDetectMisdirectedRequests",
+    "GatewayInfrastructurePropagation",
     "GatewayPort8080",
+    "GatewayStaticAddresses",
     "GRPCRoute",
     "GRPCRouteNamedRouteRule",
     "HTTPRoute",
@@ -44,4 +47,9 @@ FEATURES = (
     "MeshHTTPRouteRewritePath",
     "MeshHTTPRouteSchemeRedirect",
     "ReferenceGrant",
+    "TCPRoute",
+    "TLSRoute",
+    "TLSRouteModeMixed",
+    "TLSRouteModeTerminate",
+    "UDPRoute",
 )
