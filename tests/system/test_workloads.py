@@ -286,3 +286,20 @@ def test_a_pod_waits_for_a_node_that_it_may_run_on(work):
     finally:
         work.kubectl("taint", "node", "lateen", "trial-")
     work.wait("pod/intolerant", "condition=Ready")
+
+
+def test_a_busy_deployment_grows(work):
+    busy = template("busy", "while :; do :; done", container={"resources": {"requests": {"cpu": "10m"}}})
+    work.apply("apps/v1", "Deployment", "busy", {"selector": {"matchLabels": {"app": "busy"}}, "template": busy})
+    work.rolled_out("deploy/busy")
+    target = {"type": "Utilization", "averageUtilization": 50}
+    spec = {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "busy"},
+        "maxReplicas": 2,
+        "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
+    }
+    work.apply("autoscaling/v2", "HorizontalPodAutoscaler", "busy", spec)
+    work.mesh.until(lambda: work.get("deploy", "busy")["spec"]["replicas"] == 2, limit_s=60, what="two replicas")
+    work.mesh.until(lambda: "%/50%" in work.kubectl("get", "hpa", "busy").stdout, what="the use")
+    assert "SuccessfulRescale" in work.kubectl("describe", "hpa", "busy").stdout
+    work.kubectl("delete", "hpa,deploy", "busy")

@@ -34,7 +34,10 @@ CRD = {
 
 class Told:
     def __init__(self):
-        self.events = []
+        self.events, self.used = [], {}
+
+    async def usage(self):
+        return self.used
 
     def event(self, obj, type_, reason, message, path=""):
         self.events.append((obj["kind"], obj["metadata"]["name"], type_, reason, message + path))
@@ -43,7 +46,7 @@ class Told:
 @contextlib.asynccontextmanager
 async def running(cluster):
     client, told = DirectClient(cluster.api, "kube-controller-manager"), Told()
-    work = tasks.spawn(controllers(client, told, "the root").run(), "controllers")
+    work = tasks.spawn(controllers(client, told, "the root", told.usage).run(), "controllers")
     try:
         yield client, told
         assert not work.done(), work.exception()

@@ -45,6 +45,7 @@ PERSISTENT_VOLUME_CLAIM = row(Kind("", "v1", "persistentvolumeclaims", "Persiste
 PERSISTENT_VOLUME = row(Kind("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False))
 STORAGE_CLASS = row(Kind("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False))
 POD_DISRUPTION_BUDGET = row(Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget"))
+AUTOSCALER = row(Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler"))
 LIMIT_RANGE = row(Kind("", "v1", "limitranges", "LimitRange"))
 RESOURCE_QUOTA = row(Kind("", "v1", "resourcequotas", "ResourceQuota"))
 PRIORITY_CLASS = row(Kind("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False))

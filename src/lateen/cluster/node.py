@@ -153,7 +153,8 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
 
     # The API server: inside for pods, and on the host through the portal.
     ports = portal.HostPorts(socket.socket(fileno=portal_fd))
-    server = http.Server(api, Access(kubelet))
+    access = Access(kubelet)
+    server = http.Server(api, access)
     context = http.tls(str(pki.server), str(pki.server_key), str(pki.ca_file))
     listener, port = await _host_listener(ports)
     await http.listen(server.protocol, (plan.NODE_IP, plan.API_PORT), context)
@@ -164,7 +165,9 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
     proxy = Proxy(client, portal.Forwarder(ports), Recorder(client, "service-proxy", NAME))
     resolver = dns.Resolver(proxy.lookup, proxy.reverse, proxy.srv)
     await resolver.serve(plan.DNS_IP)
-    loop_of_controllers = controllers(client, Recorder(client, "controllers", NAME), pki.ca_file.read_text())
+    loop_of_controllers = controllers(
+        client, Recorder(client, "controllers", NAME), pki.ca_file.read_text(), access.containers
+    )
     running = [
         tasks.spawn(tasks.forever(work, name), name)
         for name, work in (

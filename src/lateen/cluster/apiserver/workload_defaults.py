@@ -93,6 +93,13 @@ def _priority_class(obj: Json) -> None:
     _fill(obj, preemptionPolicy="PreemptLowerPriority", value=0)
 
 
+def _autoscaler(obj: Json) -> None:
+    spec = _fill(obj.setdefault("spec", {}), minReplicas=1)
+    if not spec.get("metrics"):
+        target = {"type": "Utilization", "averageUtilization": 80}
+        spec["metrics"] = [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]
+
+
 def _limit_range(obj: Json) -> None:
     """A container's maximum is its default limit, its default limit its default request."""
     for limit in obj.setdefault("spec", {}).get("limits") or []:
@@ -117,4 +124,5 @@ OBJECTS: dict[str, Callable[[Json], None]] = {
     "StorageClass": _storage_class,
     "PriorityClass": _priority_class,
     "LimitRange": _limit_range,
+    "HorizontalPodAutoscaler": _autoscaler,
 }

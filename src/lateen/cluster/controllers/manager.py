@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lateen.api import kinds
 from lateen.cluster.controllers.aggregation import AggregatedRoles
+from lateen.cluster.controllers.autoscaler import Autoscalers, Usage
 from lateen.cluster.controllers.cron_job import CronJobs
 from lateen.cluster.controllers.daemon_set import DaemonSets
 from lateen.cluster.controllers.deployment import Deployments
@@ -21,8 +22,9 @@ from lateen.cluster.controllers.volumes import Volumes
 from lateen.kube.client import Client
 
 
-def controllers(client: Client, events: Events, root_ca: str) -> Loop:
-    """A loop with every controller registered. ``root_ca``: the cluster's CA certificate, given to each namespace."""
+def controllers(client: Client, events: Events, root_ca: str, usage: Usage) -> Loop:
+    """A loop with every controller registered. ``root_ca``: the cluster's CA certificate, given to each namespace;
+    ``usage``: what containers use now."""
     loop = Loop(client)
     for controller in (
         Deployments(client, events),
@@ -36,6 +38,7 @@ def controllers(client: Client, events: Events, root_ca: str) -> Loop:
         DisruptionBudgets(client, loop, events),
         TaintEviction(client, loop, events),
         Quotas(client, loop),
+        Autoscalers(client, events, usage),
         Services(client, loop),
         Namespaces(client, root_ca),
         AggregatedRoles(client, loop),

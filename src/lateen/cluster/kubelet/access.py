@@ -173,6 +173,10 @@ class Access:
                 containers.setdefault(pod_key, {})[name] = (used[pid].cpu, used[pid].memory)
         return usage.Measured((used[0].cpu, used[0].memory), containers, window)
 
+    async def containers(self) -> dict[tuple[str, str], dict[str, tuple[float, int]]]:
+        """What the running containers use, for the controllers. Raises OSError."""
+        return (await self.usage()).containers
+
     async def logs(self, namespace: str, pod: str, container: str, options: Options) -> AsyncIterator[bytes]:
         worker, found = self._container(namespace, pod, container)
         attempt = _attempt(found, pod, options.previous)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lateen.cluster.apiserver.tables.cells import NONE, Printer, age, images, labels, name, selector, since
+from lateen.cluster.apiserver.tables.cells import NONE, Printer, age, first, images, labels, name, selector, since
 from lateen.kit import duration, times
 from lateen.kit.jsons import Json, dig
 
@@ -112,6 +112,31 @@ def _priority_class(o: Json) -> list[Any]:
     return [name(o), o.get("value", 0), bool(o.get("globalDefault")), age(o), o.get("preemptionPolicy")]
 
 
+def _autoscaler(o: Json) -> list[Any]:
+    spec, status = o["spec"], o.get("status") or {}
+    ref = spec.get("scaleTargetRef") or {}
+    current = status.get("currentMetrics") or []
+    shown = [_metric(m, current[i] if i < len(current) else {}) for i, m in enumerate(spec.get("metrics") or [])]
+    return [
+        name(o),
+        f"{ref.get('kind')}/{ref.get('name')}",
+        first(shown),
+        str(spec.get("minReplicas", "<unset>")),
+        spec.get("maxReplicas"),
+        status.get("currentReplicas", 0),
+        age(o),
+    ]
+
+
+def _metric(metric: Json, current: Json) -> str:
+    key = "containerResource" if metric["type"] == "ContainerResource" else "resource"
+    target, now = dig(metric, key, "target", default={}), dig(current, key, "current", default={})
+    percent = target.get("type") == "Utilization"
+    of = "averageUtilization" if percent else "averageValue"
+    has = f"{now[of]}{'%' if percent else ''}" if of in now else "<unknown>"
+    return f"{dig(metric, key, 'name', default='')}: {has}/{target.get(of)}{'%' if percent else ''}"
+
+
 def _quota(o: Json) -> list[Any]:
     used, hard = dig(o, "status", "used", default={}), dig(o, "status", "hard", default={})
     requests: list[str] = []
@@ -166,5 +191,8 @@ PRINTERS = {
     ),
     "PriorityClass": Printer(("Name", "#Value", "Global-Default", "Age", "PreemptionPolicy"), _priority_class),
     "LimitRange": Printer(("Name", "Created At"), lambda o: [name(o), o["metadata"].get("creationTimestamp", "")]),
+    "HorizontalPodAutoscaler": Printer(
+        ("Name", "Reference", "Targets", "MinPods", "#MaxPods", "#Replicas", "Age"), _autoscaler
+    ),
     "ResourceQuota": Printer(("Name", "Request", "Limit", "Age"), _quota),
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lateen.cluster.apiserver.validation import (
+    autoscaling,
     batch,
     configs,
     limits,
@@ -50,6 +51,7 @@ _RULES: dict[tuple[str, str], Rule] = {
     ("apps", "DaemonSet"): workloads.daemon_set,
     ("apps", "ControllerRevision"): workloads.controller_revision,
     ("", "ReplicationController"): workloads.replication_controller,
+    ("autoscaling", "HorizontalPodAutoscaler"): autoscaling.autoscaler,
     ("batch", "Job"): batch.job,
     ("batch", "CronJob"): batch.cron_job,
     ("", "PersistentVolumeClaim"): storage.claim,

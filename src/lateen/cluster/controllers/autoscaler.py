@@ -1,0 +1,109 @@
+"""HorizontalPodAutoscalers: as many replicas as the use of CPU and memory asks for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterable
+
+from lateen.api import kinds
+from lateen.api.kinds import Kind
+from lateen.cluster.controllers import scaling
+from lateen.cluster.controllers.loop import Events, Key, set_status
+from lateen.kit import selectors, times
+from lateen.kit.jsons import Json, dig
+from lateen.kube.client import Client
+
+SYNC_S = 15.0
+"""Seconds between two looks (kube-controller-manager's --horizontal-pod-autoscaler-sync-period)."""
+TARGETS = (kinds.DEPLOYMENT, kinds.STATEFUL_SET, kinds.REPLICA_SET, kinds.REPLICATION_CONTROLLER)
+Usage = Callable[[], Awaitable[scaling.Used]]
+
+
+class Autoscalers:
+    name = "autoscaler"
+    watches = (kinds.AUTOSCALER,)
+
+    def __init__(self, client: Client, events: Events, usage: Usage) -> None:
+        self._client, self._events, self._usage = client, events, usage
+        self._past: dict[Key, scaling.Past] = {}
+
+    def keys(self, kind: Kind, old: Json | None, new: Json | None) -> Iterable[Key]:  # noqa: ARG002
+        """A change of its status is our own."""
+        obj = new or old
+        if obj is not None and (old or {}).get("spec") != (new or {}).get("spec"):
+            yield obj["metadata"]["namespace"], obj["metadata"]["name"]
+
+    async def reconcile(self, key: Key) -> float | None:
+        namespace, name = key
+        hpa = await self._client.get(kinds.AUTOSCALER, namespace, name)
+        if hpa is None:
+            self._past.pop(key, None)
+            return None
+        ref = hpa["spec"]["scaleTargetRef"]
+        kind = next((k for k in TARGETS if (k.kind, k.api_version) == (ref["kind"], ref.get("apiVersion", ""))), None)
+        target = await self._client.get(kind, namespace, ref["name"]) if kind else None
+        if kind is None or target is None:
+            why = f"{ref['kind']} {ref['name']} not found" if kind else f"{ref['kind']} cannot be scaled from here"
+            await self._report(hpa, [("AbleToScale", False, "FailedGetScale", why)], {})
+            self._events.event(hpa, "Warning", "FailedGetScale", why)
+            return SYNC_S
+        await self._scale(key, hpa, kind, target)
+        return SYNC_S
+
+    async def _scale(self, key: Key, hpa: Json, kind: Kind, target: Json) -> None:
+        replicas = int(dig(target, "spec", "replicas", default=1))
+        able = ("AbleToScale", True, "SucceededGetScale", "the controller was able to get the target's current scale")
+        if replicas == 0:
+            why = "scaling is disabled since the replica count of the target is zero"
+            await self._report(hpa, [able, ("ScalingActive", False, "ScalingDisabled", why)], {"currentReplicas": 0})
+            return
+        pods = await self._pods(kind, target)
+        used = await self._usage()
+        try:
+            wishes = [scaling.wish(m, pods, used, replicas) for m in hpa["spec"]["metrics"]]
+        except scaling.NoMetric as e:
+            self._events.event(hpa, "Warning", "FailedGetResourceMetric", str(e))
+            failed = ("ScalingActive", False, "FailedGetResourceMetric", str(e))
+            await self._report(hpa, [able, failed], {"currentReplicas": replicas, "desiredReplicas": replicas})
+            return
+        best = max(wishes, key=lambda w: w.replicas)
+        past, now = self._past.setdefault(key, scaling.Past()), time.monotonic()
+        past.forget(now)
+        wanted, limit = scaling.settle(hpa, best.replicas, replicas, past, now)
+        status: Json = {"currentReplicas": replicas, "desiredReplicas": wanted}
+        status["currentMetrics"] = [w.current for w in wishes]
+        if wanted != replicas:
+            meta = target["metadata"]
+            await self._client.patch(kind, meta["namespace"], meta["name"], {"spec": {"replicas": wanted}})
+            past.changes.append((now, wanted - replicas))
+            why = f"{best.what} {'above' if wanted > replicas else 'below'} target"
+            self._events.event(hpa, "Normal", "SuccessfulRescale", f"New size: {wanted}; reason: {why}")
+            status["lastScaleTime"] = times.stamp()
+        active = (
+            "ScalingActive",
+            True,
+            "ValidMetricFound",
+            f"the HPA was able to compute the replica count from {best.what}",
+        )
+        says = "the desired count is within the acceptable range" if not limit else "the desired count has been limited"
+        limited = ("ScalingLimited", bool(limit), limit or "DesiredWithinRange", says)
+        await self._report(hpa, [able, active, limited], status)
+
+    async def _pods(self, kind: Kind, target: Json) -> list[Json]:
+        found, _ = await self._client.list(kinds.POD, target["metadata"]["namespace"])
+        selector = dig(target, "spec", "selector", default={})
+        if kind is kinds.REPLICATION_CONTROLLER:
+            selector = {"matchLabels": selector}
+        return [p for p in found if selectors.matches(selector, dig(p, "metadata", "labels", default={}))]
+
+    async def _report(self, hpa: Json, conditions: list[tuple[str, bool, str, str]], status: Json) -> None:
+        before = {c["type"]: c for c in dig(hpa, "status", "conditions", default=[])}
+        out = []
+        for kind, ok, reason, message in conditions:
+            state, was = str(ok), before.get(kind)
+            at = was["lastTransitionTime"] if was and was["status"] == state else times.stamp()
+            shown = {"type": kind, "status": state, "reason": reason, "message": message, "lastTransitionTime": at}
+            out.append(shown)
+        status = {"desiredReplicas": 0, **status, "conditions": out}
+        status["observedGeneration"] = hpa["metadata"].get("generation", 1)
+        await set_status(self._client, kinds.AUTOSCALER, hpa, status)
