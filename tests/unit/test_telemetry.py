@@ -3,10 +3,12 @@
 import judge
 import meshes as mesh
 import pytest
+from envoy.data.accesslog.v3 import accesslog_pb2
 from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
 from envoy.extensions.access_loggers.stats.v3 import stats_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from test_goldens import CONFIG
 
 from lateen.api import cel, kinds, telemetry, validate
@@ -194,6 +196,43 @@ spec:
     assert "source_app" not in client
     assert "source_app" in server
     assert "method" not in server
+
+
+def tcp_proxies(found):
+    for listener in found[names.LDS].values():
+        for chain in (*listener.filter_chains, listener.default_filter_chain):
+            for f in chain.filters:
+                if f.name == "envoy.filters.network.tcp_proxy":
+                    out = tcp_proxy_pb2.TcpProxy()
+                    f.typed_config.Unpack(out)
+                    yield out
+
+
+def counters(log):
+    config = stats_pb2.Config()
+    log.typed_config.Unpack(config)
+    return {c.stat.name for c in config.counters}
+
+
+def moments(log):
+    """When a logger writes: the types of log entries that its filter lets pass."""
+    filters = log.filter.and_filter.filters if log.filter.HasField("and_filter") else [log.filter]
+    return [t for f in filters for t in f.log_type_filter.types]
+
+
+def test_a_connection_counts_as_opened_at_its_start_and_its_log_entry_comes_at_its_end():
+    when = accesslog_pb2.AccessLogType.Value
+    for proxy in tcp_proxies(found_at("")):
+        assert proxy.access_log_options.flush_access_log_on_connected
+        stats = [log for log in proxy.access_log if log.name == "envoy.access_loggers.stats"]
+        others = [log for log in proxy.access_log if log not in stats]
+        started, failed, ended = stats
+        assert counters(started) == counters(failed) == {"tcp_connections_opened_total"}
+        assert counters(ended) == {"tcp_connections_closed_total", "tcp_sent_bytes_total", "tcp_received_bytes_total"}
+        connected, end = when("TcpUpstreamConnected"), when("TcpConnectionEnd")
+        assert (moments(started), moments(failed), moments(ended)) == ([connected], [end], [end])
+        assert others
+        assert all(moments(log) == [end] for log in others)
 
 
 def test_a_telemetry_for_one_workload_concerns_its_listeners_alone():

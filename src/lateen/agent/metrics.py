@@ -14,6 +14,8 @@ from lateen.wire import ports
 METRIC = re.compile(rb"^(# (?:TYPE|HELP) )?envoy_istio_", re.MULTILINE)
 ABSENT = re.compile(rb'(?<!response_flags)(?<!grpc_response_status)="-?"(?=[,}])')
 """A request that reached no endpoint has no destination: Istio writes "unknown", Envoy leaves it empty."""
+CALLER = re.compile(rb'[{,]source_principal="spiffe://[^/"]*/ns/([^/"]+)/sa/')
+FLAGS = re.compile(rb'response_flags="([^"]*)"')
 _STANDARD = "/stats/prometheus?usedonly&filter=%5Eistio%5C."
 _GRAPH = "/stats/prometheus?usedonly&filter=%5Eistio%5C.%28requests_total%7Ctcp_%7Crequest_duration%29"
 
@@ -53,5 +55,26 @@ async def _get(host: str, port: int, path: str) -> bytes:
 
 
 def istio_names(raw: bytes) -> bytes:
-    """``envoy_istio_requests_total`` -> ``istio_requests_total``; labels without a value are ``unknown``."""
-    return ABSENT.sub(b'="unknown"', METRIC.sub(lambda m: (m[1] or b"") + b"istio_", raw))
+    """``envoy_istio_requests_total`` -> ``istio_requests_total``; labels without a value are ``unknown``, except for
+    what the certificates of the connection tell."""
+    named = ABSENT.sub(b'="unknown"', METRIC.sub(lambda m: (m[1] or b"") + b"istio_", raw))
+    return b"\n".join(_told(line) if line.startswith(b"istio_") else line for line in named.split(b"\n"))
+
+
+def _told(line: bytes) -> bytes:
+    """Envoy writes labels without conditions, so what one label says about another one is filled in here: on the
+    client's side whether there was mutual TLS, on the server's side the namespace of a caller whose certificate alone
+    is known (Istio prefers the certificate, too)."""
+    if b'reporter="source"' in line:
+        policy = b"mutual_tls" if b'destination_principal="spiffe:' in line else _without_certificate(line)
+        return line.replace(b'connection_security_policy="unknown"', b'connection_security_policy="%s"' % policy)
+    if b'source_workload_namespace="unknown"' in line and (found := CALLER.search(line)):
+        return line.replace(b'source_workload_namespace="unknown"', b'source_workload_namespace="%s"' % found[1])
+    return line
+
+
+def _without_certificate(line: bytes) -> bytes:
+    """Only where a workload of the mesh answered is it known that the connection was plain text."""
+    flags = FLAGS.search(line)
+    failed = flags is not None and b"UF" in flags[1].split(b",")
+    return b"unknown" if failed or b'destination_workload="unknown"' in line else b"none"

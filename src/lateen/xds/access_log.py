@@ -35,9 +35,15 @@ def logger(log: AccessLog, http: bool) -> accesslog_pb2.AccessLog | None:
     name, message = config
     out = accesslog_pb2.AccessLog(name=f"envoy.access_loggers.{name}", typed_config=pb.any_of(message))
     if log.filter:
-        found = cel_pb2.ExpressionFilter(expression=log.filter)
-        out.filter.extension_filter.name = "envoy.access_loggers.extension_filters.cel"
-        out.filter.extension_filter.typed_config.CopyFrom(pb.any_of(found))
+        out.filter.CopyFrom(expression(log.filter))
+    return out
+
+
+def expression(text: str) -> accesslog_pb2.AccessLogFilter:
+    """Only what a CEL expression is true for."""
+    out = accesslog_pb2.AccessLogFilter()
+    out.extension_filter.name = "envoy.access_loggers.extension_filters.cel"
+    out.extension_filter.typed_config.CopyFrom(pb.any_of(cel_pb2.ExpressionFilter(expression=text)))
     return out
 
 

@@ -135,6 +135,8 @@ class _Metric:
     """Also there when telemetry is lean."""
 
 
+AT_START = ("TCP_OPENED_CONNECTIONS",)
+NEVER_CONNECTED = "!has(upstream.local_address)"
 HTTP_METRICS = {
     "REQUEST_COUNT": _Metric("requests_total", "", lean=True),
     "REQUEST_DURATION": _Metric("request_duration_milliseconds", "%DURATION%", "Milliseconds", lean=True),
@@ -150,13 +152,40 @@ TCP_METRICS = {
 
 
 @lru_cache(maxsize=4096)
-def metrics(server: Server | None, http: bool, wanted: Metrics, cluster: str) -> accesslog_pb2.AccessLog:
-    """The stats logger of one filter chain."""
+def metrics(server: Server | None, http: bool, wanted: Metrics, cluster: str) -> tuple[accesslog_pb2.AccessLog, ...]:
+    """The stats loggers of one filter chain. Connections count as opened once they are connected, or have failed to."""
+    if http:
+        return (_stats(_config(server, HTTP_METRICS, True, wanted, cluster)),)
+    opening = {k: m for k, m in TCP_METRICS.items() if k in AT_START}
+    ending = {k: m for k, m in TCP_METRICS.items() if k not in AT_START}
+    opened, ended = (_config(server, some, False, wanted, cluster) for some in (opening, ending))
+    start, failed, end = _stats(opened), _stats(opened), _stats(ended)
+    _only(start, "TcpUpstreamConnected")
+    _only(failed, "TcpConnectionEnd", access_log.expression(NEVER_CONNECTED))
+    _only(end, "TcpConnectionEnd")
+    return (*((start, failed) if opened.counters else ()), *((end,) if ended.counters else ()))
+
+
+def _only(log: accesslog_pb2.AccessLog, kind: str, also: accesslog_pb2.AccessLogFilter | None = None) -> None:
+    """Restrict a logger to one of the moments when Envoy logs a connection, on top of the filters that it has."""
+    wanted = accesslog_pb2.AccessLogFilter(log_type_filter=accesslog_pb2.LogTypeFilter(types=[kind]))
+    more = [f for f in (also, log.filter if log.HasField("filter") else None) if f is not None]
+    both = accesslog_pb2.AccessLogFilter(and_filter=accesslog_pb2.AndFilter(filters=[wanted, *more]))
+    log.filter.CopyFrom(both if more else wanted)
+
+
+def _stats(config: stats_pb2.Config) -> accesslog_pb2.AccessLog:
+    return accesslog_pb2.AccessLog(name="envoy.access_loggers.stats", typed_config=pb.any_of(config))
+
+
+def _config(
+    server: Server | None, kinds: dict[str, _Metric], http: bool, wanted: Metrics, cluster: str
+) -> stats_pb2.Config:
     labels = _labels(server, http, cluster)
     if wanted.lean:
         labels = [(n, v) for n, v in labels if n in _LEAN]
     config = stats_pb2.Config(stat_prefix="istio")
-    for key, metric in (HTTP_METRICS if http else TCP_METRICS).items():
+    for key, metric in kinds.items():
         rule = wanted.rule(key)
         if rule.disabled or (wanted.lean and not metric.lean):
             continue
@@ -168,7 +197,7 @@ def metrics(server: Server | None, http: bool, wanted: Metrics, cluster: str) ->
             config.counters.add(stat=stat, value_format=metric.value)
         else:
             config.counters.add(stat=stat, value_fixed={"value": 1})
-    return accesslog_pb2.AccessLog(name="envoy.access_loggers.stats", typed_config=pb.any_of(config))
+    return config
 
 
 def _changed(labels: list[tuple[str, str]], rule: MetricRule) -> list[tuple[str, str]]:
@@ -183,6 +212,18 @@ def _changed(labels: list[tuple[str, str]], rule: MetricRule) -> list[tuple[str,
 
 
 def loggers(seen: Side, http: bool, server: Server | None = None) -> list[Any]:
-    """Access loggers of a filter chain; Istio's metrics come from one of them."""
+    """Access loggers of a filter chain; Istio's metrics come from the last ones. Of connections, Envoy logs the
+    beginning as well (``tcp_proxy``), which is for the metrics alone."""
     out = [made for log in seen.logs if (made := access_log.logger(log, http)) is not None]
-    return [*out, *([metrics(server, http, seen.metrics, seen.cluster)] if seen.metrics else [])]
+    if not seen.metrics:
+        return out
+    if not http:
+        out = [_ended(log) for log in out]
+    return [*out, *metrics(server, http, seen.metrics, seen.cluster)]
+
+
+def _ended(log: accesslog_pb2.AccessLog) -> accesslog_pb2.AccessLog:
+    copy = accesslog_pb2.AccessLog()
+    copy.CopyFrom(log)
+    _only(copy, "TcpConnectionEnd")
+    return copy

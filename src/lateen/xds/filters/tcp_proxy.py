@@ -18,6 +18,7 @@ def network(chain: Connections) -> list[lc.Filter]:
     out = tcp_proxy_pb2.TcpProxy(
         stat_prefix=chain.clusters[0][0], access_log=telemetry.loggers(chain.seen, False, chain.server)
     )
+    out.access_log_options.flush_access_log_on_connected = chain.seen.metrics is not None
     if len(chain.clusters) == 1:
         out.cluster = chain.clusters[0][0]
     else:

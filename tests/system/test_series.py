@@ -1,0 +1,211 @@
+"""Bookinfo's traffic asked for in PromQL, as Kiali and Istio's documents and dashboards ask."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import pytest
+from world import ROOT, free_port
+
+pytestmark = pytest.mark.system
+
+REQUESTS = 20
+HELD = """
+import socket, sys
+connection = socket.create_connection(("tcp-echo", 9000))
+connection.sendall(b"hello\\n")
+print(connection.recv(99), flush=True)
+sys.stdin.readline()
+"""
+
+
+class Prometheus:
+    def __init__(self, address):
+        self.address = address
+
+    def api(self, path, **asked):
+        body = urllib.parse.urlencode(asked, doseq=True).encode() if asked else None
+        with urllib.request.urlopen(f"{self.address}/api/v1/{path}", body, timeout=10) as answer:
+            return json.load(answer)["data"]
+
+    def values(self, query, *labels):
+        """{the labels' values: the number}"""
+        found = self.api("query", query=query)["result"]
+        return {tuple(one["metric"].get(n, "") for n in labels): float(one["value"][1]) for one in found}
+
+    def one(self, query):
+        return self.values(query).get((), 0.0)
+
+
+@pytest.fixture(scope="module")
+def prometheus(mesh):
+    """``lateen dashboard prometheus``, after some requests whose number is known."""
+    mesh.lateen("addons", "apply", "prometheus")
+    command = [sys.executable, "-m", "lateen", "dashboard", "prometheus", "--port", str(free_port()), "--browser=false"]
+    forward = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=mesh.environment)
+    found = Prometheus(forward.stdout.readline().strip())
+    everywhere = 'istio_requests_total{reporter="destination", destination_app="productpage"}'
+    assert mesh.page()[0] == 200
+    mesh.until(lambda: found.one(f"sum({everywhere})"), what="the first request in the store")
+    time.sleep(6)  # the series that the first request has made have their first samples, all kinds of metrics
+    started = time.time()
+    for _ in range(REQUESTS):
+        assert mesh.page()[0] == 200
+    seen = f"sum(increase({everywhere}[2m]))"
+    mesh.until(lambda: found.one(seen) >= REQUESTS * 0.9, what="the requests in the store")
+    found.started = started
+    time.sleep(6)
+    yield found
+    forward.send_signal(signal.SIGINT)
+    assert forward.wait(10) == 0
+
+
+def near(found, expected):
+    return found == pytest.approx(expected, rel=0.15)
+
+
+def test_kialis_graph_query_has_every_edge(prometheus):
+    query = (
+        'sum(rate(istio_requests_total{reporter=~"source|waypoint", source_workload_namespace="default"}[2m])) '
+        "by (source_workload, destination_service_name, response_code, connection_security_policy) > 0"
+    )
+    found = prometheus.values(query, "source_workload", "destination_service_name", "response_code")
+    assert ("productpage-v1", "details", "200") in found
+    assert ("productpage-v1", "reviews", "200") in found
+    assert {k[2] for k in found} == {"200"}
+
+
+def test_counts_are_right_on_both_sides_of_a_call(prometheus):
+    for reporter in ("source", "destination"):
+        query = (
+            f'sum(increase(istio_requests_total{{reporter="{reporter}",'
+            'destination_service="details.default.svc.cluster.local"}[3m])) by (destination_workload)'
+        )
+        assert near(prometheus.values(query, "destination_workload")[("details-v1",)], REQUESTS), reporter
+
+
+def test_the_success_rate_of_the_dashboards_is_one(prometheus):
+    query = (
+        'sum(irate(istio_requests_total{reporter="destination",destination_service=~"productpage.*",response_code!~"5.*"}[3m]))'
+        ' / sum(irate(istio_requests_total{reporter="destination",destination_service=~"productpage.*"}[3m]))'
+    )
+    found = prometheus.values(query)
+    assert all(v == 1 or v != v for v in found.values())  # 0 / 0 where the last two readings saw no request
+    query = query.replace("irate", "rate")
+    assert prometheus.one(query) == 1
+
+
+def test_percentiles_come_from_the_histograms(prometheus):
+    query = (
+        "histogram_quantile({q}, sum(rate(istio_request_duration_milliseconds_bucket"
+        '{{reporter="source",destination_app="reviews"}}[3m])) by (le))'
+    )
+    p50, p99 = (prometheus.one(query.format(q=q)) for q in (0.5, 0.99))
+    assert 0 < p50 <= p99 < 60_000
+    sizes = "sum(rate(istio_response_bytes_sum[3m])) / sum(rate(istio_response_bytes_count[3m]))"
+    assert 100 < prometheus.one(sizes) < 100_000
+
+
+def test_mutual_tls_is_seen_from_both_sides(prometheus):
+    query = (
+        'sum(increase(istio_requests_total{destination_app="details"}[3m])) by (reporter, connection_security_policy)'
+    )
+    found = prometheus.values(query, "reporter", "connection_security_policy")
+    assert {k for k, v in found.items() if v} == {("source", "mutual_tls"), ("destination", "mutual_tls")}
+
+
+def test_versions_share_the_traffic_of_reviews(prometheus):
+    total = 'sum(increase(istio_requests_total{reporter="destination",destination_app="reviews"}[3m]))'
+    shares = prometheus.values(
+        f"{total} by (destination_version) / ignoring(destination_version) group_left {total}", "destination_version"
+    )
+    assert set(shares) <= {("v1",), ("v2",), ("v3",)}
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_a_panel_over_time_starts_at_zero_and_ends_with_the_traffic(prometheus):
+    query = 'round(sum(rate(istio_requests_total{reporter="destination",destination_app="productpage"}[30s])), 0.001)'
+    start = prometheus.started - 20
+    found = prometheus.api("query_range", query=query, start=start, end=start + 60, step=5)["result"][0]["values"]
+    rates = [float(v) for _, v in found]
+    assert max(rates) > 0.1
+    assert [at for at, _ in found] == sorted({at for at, _ in found})
+
+
+def test_labels_of_the_target_tell_the_pod(prometheus, mesh):
+    found = prometheus.values('up{job="kubernetes-pods"} == 1', "namespace", "app")
+    assert ("default", "details") in found
+    assert ("istio-system", "istiod") in found
+    by_pod = prometheus.values('count(istio_requests_total{namespace="default"}) by (pod)', "pod")
+    assert (mesh.pod("details"),) in by_pod
+
+
+def test_the_control_plane_has_its_metrics(prometheus):
+    assert prometheus.one("sum(pilot_xds)") >= 7
+    assert prometheus.values("pilot_info", "version")
+    assert prometheus.one('sum(pilot_xds_pushes{type="cds"})') > 0
+
+
+def test_grafana_can_fill_its_variables(prometheus):
+    assert "istio_requests_total" in prometheus.api("label/__name__/values")
+    services = prometheus.api("label/destination_service/values", **{"match[]": "istio_requests_total"})
+    assert "reviews.default.svc.cluster.local" in services
+    series = prometheus.api("series", **{"match[]": 'istio_requests_total{destination_app="details"}'})
+    assert {s["reporter"] for s in series} == {"source", "destination"}
+    assert prometheus.api("metadata")["istio_requests_total"][0]["type"] == "counter"
+    assert all(t["health"] == "up" for t in prometheus.api("targets")["activeTargets"])
+
+
+def test_a_wrong_query_is_refused_with_a_sentence(prometheus):
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        prometheus.api("query", query="sum(rate(istio_requests_total[5m])")
+    assert refusal.value.code == 400
+    assert "parse error" in json.load(refusal.value)["error"]
+
+
+def test_a_connection_counts_while_it_is_open(prometheus, mesh):
+    mesh.kubectl("apply", "-f", str(ROOT / "samples" / "tcp-echo" / "tcp-echo-services.yaml"))
+    mesh.kubectl("rollout", "status", "deployment/tcp-echo-v1", "--timeout=60s")
+    command = [mesh.kubectl_path, "exec", "-i", mesh.pod("ratings"), "-c", "ratings", "--", "python3", "-c", HELD]
+    held = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=mesh.environment)
+    assert re.search("one hello|two hello", held.stdout.readline())
+    query = 'sum(istio_tcp_connections_{}_total{{destination_service_name="tcp-echo"}}) by (reporter, source_principal)'
+    caller = "spiffe://cluster.local/ns/default/sa/bookinfo-ratings"
+    both = {("source", caller): 1, ("destination", caller): 1}
+
+    def counted(what):
+        return prometheus.values(query.format(what), "reporter", "source_principal")
+
+    mesh.until(lambda: counted("opened") == both, 15, "the open connection")
+    assert counted("closed") == {}
+    held.communicate("\n", timeout=10)
+    mesh.until(lambda: counted("closed") == both, 15, "the end of the connection")
+    assert counted("opened") == both
+    sent = prometheus.values('istio_tcp_received_bytes_total{destination_service_name="tcp-echo"}', "reporter")
+    assert sent == {("source",): 6, ("destination",): 6}
+    mesh.kubectl("delete", "-f", str(ROOT / "samples" / "tcp-echo" / "tcp-echo-services.yaml"))
+
+
+def test_a_restart_of_the_container_loses_nothing(prometheus, mesh):
+    query = 'sum(istio_requests_total{reporter="destination",destination_app="productpage"} offset 20s)'
+    time.sleep(max(0.0, prometheus.started + 40 - time.time()))
+    at = time.time() - 20
+    before = prometheus.api("query", query=query, time=at)["result"]
+    assert before
+    mesh.kubectl(
+        "exec", "-n", "istio-system", mesh.pod("prometheus", "istio-system"), "--", "kill", "-TERM", "1", ok=False
+    )
+
+    def again():
+        try:
+            return prometheus.api("query", query=query, time=at)["result"] == before
+        except (OSError, ValueError):
+            return False
+
+    mesh.until(again, 30, "the same answer after the restart")
