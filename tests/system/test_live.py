@@ -148,3 +148,77 @@ def test_logs_are_those_of_proxy_and_application_together(mesh):
     found = [json.loads(line) for line in out.splitlines()]
     assert {f["container"] for f in found} == {"istio-proxy", "productpage"}
     assert [f["time"] for f in found] == sorted(f["time"] for f in found)
+
+
+@pytest.fixture(scope="module")
+def traces(mesh):
+    """Ask the add-on's APIs from inside the cluster."""
+    mesh.lateen("addons", "apply", "jaeger")
+
+    def ask(path, service="tracing.istio-system"):
+        return json.loads(mesh.inside("ratings", "curl", "-s", f"http://{service}{path}").stdout or "null")
+
+    yield ask
+    mesh.lateen("addons", "delete", "jaeger")
+
+
+BOOKINFO = {f"{name}.default" for name in ("productpage", "details", "reviews", "ratings")}
+
+
+def test_both_apis_find_a_trace_of_bookinfo_with_all_its_spans(mesh, traces):
+    def whole():
+        assert mesh.page()[0] == 200
+        found = traces("/jaeger/api/traces?service=productpage.default&lookback=1h&limit=20")["data"]
+        return next((t for t in found if {p["serviceName"] for p in t["processes"].values()} >= BOOKINFO), None)
+
+    trace = mesh.until(whole, 40, "a trace through all of Bookinfo")
+    names = {number: p["serviceName"] for number, p in trace["processes"].items()}
+    assert "istio-ingressgateway.istio-system" in names.values()
+    ids = {s["spanID"] for s in trace["spans"]}
+    roots = [s for s in trace["spans"] if not s["references"]]
+    assert [names[s["processID"]] for s in roots] == ["istio-ingressgateway.istio-system"]
+    assert all(r["spanID"] in ids for s in trace["spans"] for r in s["references"])
+    zipkin = traces(f"/api/v2/trace/{trace['traceID']}", "zipkin.istio-system:9411")
+    assert {s["id"] for s in zipkin} >= ids
+    calls = {(d["parent"], d["child"]) for d in traces("/api/dependencies?lookback=3600000")["data"]}
+    assert ("reviews.default", "ratings.default") in calls
+    assert traces("/api/dropped-headers")["data"] == []
+
+
+def test_a_service_that_does_not_pass_trace_headers_on_is_named(mesh, traces):
+    """What it calls while it answers begins a trace of its own."""
+    server = (
+        "import http.server, urllib.request as u\n"
+        "class H(http.server.BaseHTTPRequestHandler):\n"
+        " def do_GET(self):\n"
+        "  u.urlopen('http://details:9080/details/0').read()\n"
+        "  self.send_response(200); self.end_headers()\n"
+        "http.server.HTTPServer(('', 8000), H).serve_forever()"
+    )
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "forgetful", "labels": {"app": "forgetful"}},
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "containers": [{"name": "app", "image": "lateen/sleep", "command": ["python3", "-c", server]}],
+        },
+    }
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "forgetful"},
+        "spec": {"selector": {"app": "forgetful"}, "ports": [{"name": "http", "port": 8000}]},
+    }
+    mesh.apply(json.dumps({"apiVersion": "v1", "kind": "List", "items": [pod, service]}))
+    try:
+        mesh.kubectl("wait", "--for=condition=Ready", "pod/forgetful", "--timeout=60s")
+
+        def named():
+            mesh.inside("productpage", "curl", "-s", "http://forgetful:8000/")
+            return [d for d in traces("/api/dropped-headers")["data"] if d["service"] == "forgetful.default"]
+
+        (found,) = mesh.until(named, 40, "the service that drops headers")
+        assert traces(f"/api/traces/{found['within']}")["data"]
+    finally:
+        mesh.kubectl("delete", "pod/forgetful", "service/forgetful", "--wait=false")

@@ -1,0 +1,1 @@
+"""Traces: takes spans (OTLP, Zipkin), keeps them on disk, answers Jaeger's and Zipkin's queries."""

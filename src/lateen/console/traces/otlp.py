@@ -1,0 +1,167 @@
+"""OpenTelemetry's protocol: protobuf (over gRPC or HTTP) and JSON, whose ids are hexadecimal. Pure.
+
+Source: https://opentelemetry.io/docs/specs/otlp/. The messages are those of xds-protos, an older edition: what it calls
+``instrumentation_library_spans`` is ``scope_spans`` today, with the same number and contents, so that the bytes are the
+same. (opentelemetry-proto would install other files under the same names.)
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+
+from lateen.console.traces.spans import (
+    MAX_EVENTS,
+    MAX_NAME,
+    BadSpans,
+    Event,
+    Kind,
+    Span,
+    failed,
+    short,
+    span_id,
+    tags,
+    times,
+    trace_id,
+)
+from lateen.kit import jsons
+
+KINDS: tuple[Kind, ...] = ("INTERNAL", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
+STATUS_ERROR = 2
+DEEPEST = 8
+_RENAMED = dict.fromkeys(("scopeSpans", "scope_spans"), "instrumentationLibrarySpans")
+_IDS = ("traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id")
+
+
+def decode(body: bytes) -> list[Span]:
+    """An ExportTraceServiceRequest. Raises BadSpans."""
+    request = trace_service_pb2.ExportTraceServiceRequest()
+    try:
+        request.ParseFromString(body)
+    except (DecodeError, ValueError) as e:
+        raise BadSpans(f"the body is no protobuf ExportTraceServiceRequest: {e}") from None
+    return spans(request)
+
+
+def decode_json(body: bytes) -> list[Span]:
+    """Raises BadSpans."""
+    try:
+        given = jsons.loads(body)
+        if not isinstance(given, dict):
+            raise BadSpans("the body is no JSON object with resourceSpans")
+        request = json_format.ParseDict(
+            _with_base64(given, 0), trace_service_pb2.ExportTraceServiceRequest(), ignore_unknown_fields=True
+        )
+    except BadSpans:
+        raise
+    except (json_format.ParseError, binascii.Error, RecursionError, ValueError) as e:
+        raise BadSpans(f"the body is no JSON ExportTraceServiceRequest: {e}") from None
+    return spans(request)
+
+
+def _with_base64(node: Any, depth: int) -> Any:
+    """Ids as protobuf's JSON has them, names as our edition has them."""
+    if depth > 32:
+        raise BadSpans("the body is nested too deeply")
+    if isinstance(node, dict):
+        return {
+            _RENAMED.get(k, k): base64.b64encode(bytes.fromhex(v)).decode()
+            if k in _IDS and isinstance(v, str)
+            else _with_base64(v, depth + 1)
+            for k, v in node.items()
+        }
+    return [_with_base64(v, depth + 1) for v in node] if isinstance(node, list) else node
+
+
+def spans(request: Any) -> list[Span]:
+    """Of an ExportTraceServiceRequest. Raises BadSpans."""
+    out = []
+    for resource in request.resource_spans:
+        about = _attributes(resource.resource.attributes)
+        service = about.pop("service.name", "unknown")
+        for scope in resource.instrumentation_library_spans:
+            out += [_span(s, short(service, MAX_NAME), about) for s in scope.spans]
+    return out
+
+
+def _span(s: Any, service: str, about: dict[str, str]) -> Span:
+    start, duration = times(s.start_time_unix_nano // 1000, (s.end_time_unix_nano - s.start_time_unix_nano) // 1000)
+    found = tags([*_attributes(s.attributes).items(), *about.items()])
+    if s.status.code == STATUS_ERROR:
+        found["otel.status_code"] = "ERROR"
+        if s.status.message:
+            found["otel.status_description"] = short(s.status.message)
+    events = [
+        Event(e.time_unix_nano // 1000, {"event": short(e.name), **_attributes(e.attributes)})
+        for e in list(s.events)[:MAX_EVENTS]
+    ]
+    return Span(
+        trace_id(s.trace_id.hex()),
+        span_id(s.span_id.hex()),
+        span_id(s.parent_span_id.hex()) if s.parent_span_id.strip(b"\0") else "",
+        service,
+        short(s.name or "unknown", MAX_NAME),
+        KINDS[s.kind] if 0 <= s.kind < len(KINDS) else "INTERNAL",
+        start,
+        duration,
+        found,
+        events,
+        failed(found),
+        short(found.get("peer.service", ""), MAX_NAME),
+    )
+
+
+def _attributes(given: Iterable[Any]) -> dict[str, str]:
+    return {short(a.key, MAX_NAME): short(_text(a.value, 0)) for a in given}
+
+
+def _text(value: Any, depth: int) -> str:
+    kind = value.WhichOneof("value")
+    if kind is None or depth > DEEPEST:
+        return ""
+    found = getattr(value, kind)
+    match kind:
+        case "bool_value":
+            return "true" if found else "false"
+        case "bytes_value":
+            return str(found[:1024].hex())
+        case "array_value":
+            return "[" + ", ".join(_text(v, depth + 1) for v in list(found.values)[:64]) + "]"
+        case "kvlist_value":
+            return "{" + ", ".join(f"{v.key}: {_text(v.value, depth + 1)}" for v in list(found.values)[:64]) + "}"
+    return str(found)
+
+
+def encode(given: list[Span]) -> bytes:
+    """An ExportTraceServiceRequest with these spans, for another collector."""
+    request = trace_service_pb2.ExportTraceServiceRequest()
+    by_service: dict[str, Any] = {}
+    for s in given:
+        if s.service not in by_service:
+            resource = request.resource_spans.add()
+            resource.resource.attributes.add(key="service.name").value.string_value = s.service
+            by_service[s.service] = resource.instrumentation_library_spans.add()
+        out = by_service[s.service].spans.add(
+            trace_id=bytes.fromhex(s.trace),
+            span_id=bytes.fromhex(s.id),
+            parent_span_id=bytes.fromhex(s.parent),
+            name=s.name,
+            kind=KINDS.index(s.kind, 1),
+            start_time_unix_nano=s.start * 1000,
+            end_time_unix_nano=(s.start + s.duration) * 1000,
+        )
+        for key, value in s.tags.items():
+            out.attributes.add(key=key).value.string_value = value
+        for event in s.events:
+            made = out.events.add(time_unix_nano=event.time * 1000, name=event.fields.get("event", ""))
+            for key, value in event.fields.items():
+                made.attributes.add(key=key).value.string_value = value
+        if s.error:
+            out.status.code = STATUS_ERROR
+    return bytes(request.SerializeToString())

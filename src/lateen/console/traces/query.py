@@ -1,0 +1,251 @@
+"""The HTTP APIs that traces are asked by: Jaeger's and Zipkin's."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import asdict
+from functools import partial
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from lateen.console.traces import jaeger, zipkin
+from lateen.console.traces.spans import BadSpans, trace_id
+from lateen.console.traces.store import Query, Store
+from lateen.kit import duration, jsons
+from lateen.kit.jsons import Json
+
+T = TypeVar("T")
+MAX_TRACES = 1500
+DAY_US = 24 * 3600 * 1_000_000
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+class BadQuery(ValueError):
+    """A parameter that cannot be read; says which, and how to write it."""
+
+
+def _json(value: Any, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=jsons.dumps(value), content_type="application/json")
+
+
+class Queries:
+    def __init__(self, store: Store, executor: Executor) -> None:
+        """``executor``: the one thread that uses the store."""
+        self._store, self._executor = store, executor
+
+    def routes(self) -> list[web.RouteDef]:
+        found = [
+            ("/api/services", self._services),
+            ("/api/services/{service}/operations", self._operations_of),
+            ("/api/operations", self._operations),
+            ("/api/traces", self._traces),
+            ("/api/traces/{id}", self._trace),
+            ("/api/dependencies", self._dependencies),
+            ("/api/dropped-headers", self._dropped),
+        ]
+        out = [web.get(prefix + path, _jaegers(h)) for prefix in ("", "/jaeger") for path, h in found]
+        theirs = [
+            ("/api/v2/services", self._zipkin_services),
+            ("/api/v2/spans", self._zipkin_names),
+            ("/api/v2/remoteServices", self._zipkin_remotes),
+            ("/api/v2/traces", self._zipkin_traces),
+            ("/api/v2/trace/{id}", self._zipkin_trace),
+            ("/api/v2/dependencies", self._zipkin_dependencies),
+        ]
+        return out + [web.get(prefix + path, _zipkins(h)) for prefix in ("", "/zipkin") for path, h in theirs]
+
+    async def _ask(self, work: Callable[..., T], *given: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, partial(work, *given))
+
+    # --- Jaeger ------------------------------------------------------------------------------------------------------
+
+    async def _services(self, _: web.Request) -> web.Response:
+        return _json(jaeger.answer(await self._ask(self._store.services)))
+
+    async def _operations_of(self, request: web.Request) -> web.Response:
+        found = await self._ask(self._store.names, request.match_info["service"])
+        return _json(jaeger.answer(sorted({name for name, _ in found})))
+
+    async def _operations(self, request: web.Request) -> web.Response:
+        service = request.query.get("service", "")
+        if not service:
+            raise BadQuery("service: is missing")
+        kind = request.query.get("spanKind", "").upper()
+        found = await self._ask(self._store.names, service, kind)
+        return _json(jaeger.answer([{"name": n, "spanKind": k.lower()} for n, k in found]))
+
+    async def _traces(self, request: web.Request) -> web.Response:
+        asked = request.query
+        if ids := asked.getall("traceID", []):
+            found = [await self._ask(self._store.trace, trace_id(i)) for i in ids[:MAX_TRACES]]
+        else:
+            found = await self._ask(self._store.find, jaeger_query(asked, _now()))
+        return _json(jaeger.answer([jaeger.trace(t) for t in found if t]))
+
+    async def _trace(self, request: web.Request) -> web.Response:
+        spans = await self._ask(self._store.trace, trace_id(request.match_info["id"]))
+        if not spans:
+            return _json(jaeger.answer(None, [{"code": 404, "msg": "trace not found"}]), 404)
+        return _json(jaeger.answer([jaeger.trace(spans)]))
+
+    async def _dependencies(self, request: web.Request) -> web.Response:
+        calls = await self._ask(self._store.calls, *_window(request.query))
+        return _json(jaeger.answer([{"parent": p, "child": c, "callCount": n} for p, c, n, _ in calls]))
+
+    async def _dropped(self, request: web.Request) -> web.Response:
+        """Ours: services that do not pass trace headers on."""
+        found = await self._ask(self._store.dropped, *_window(request.query))
+        return _json(jaeger.answer([asdict(d) for d in found]))
+
+    # --- Zipkin ------------------------------------------------------------------------------------------------------
+
+    async def _zipkin_services(self, _: web.Request) -> web.Response:
+        return _json(await self._ask(self._store.services))
+
+    async def _zipkin_names(self, request: web.Request) -> web.Response:
+        found = await self._ask(self._store.names, request.query.get("serviceName", ""))
+        return _json(sorted({name for name, _ in found}))
+
+    async def _zipkin_remotes(self, request: web.Request) -> web.Response:
+        return _json(await self._ask(self._store.remotes, request.query.get("serviceName", "")))
+
+    async def _zipkin_traces(self, request: web.Request) -> web.Response:
+        found = await self._ask(self._store.find, zipkin_query(request.query, _now()))
+        return _json([[zipkin.encode(s) for s in t] for t in found])
+
+    async def _zipkin_trace(self, request: web.Request) -> web.Response:
+        spans = await self._ask(self._store.trace, trace_id(request.match_info["id"]))
+        return _json([zipkin.encode(s) for s in spans]) if spans else web.Response(status=404, text="trace not found")
+
+    async def _zipkin_dependencies(self, request: web.Request) -> web.Response:
+        calls = await self._ask(self._store.calls, *_window(request.query))
+        return _json([{"parent": p, "child": c, "callCount": n, "errorCount": e} for p, c, n, e in calls])
+
+
+def _jaegers(handler: Handler) -> Handler:
+    async def run(request: web.Request) -> web.Response:
+        try:
+            return await handler(request)
+        except (BadQuery, BadSpans) as e:
+            return _json(jaeger.answer(None, [{"code": 400, "msg": str(e)}]), 400)
+
+    return run
+
+
+def _zipkins(handler: Handler) -> Handler:
+    async def run(request: web.Request) -> web.Response:
+        try:
+            return await handler(request)
+        except (BadQuery, BadSpans) as e:
+            return web.Response(status=400, text=str(e))
+
+    return run
+
+
+# --- reading parameters ----------------------------------------------------------------------------------------------
+
+
+def jaeger_query(asked: Mapping[str, str], now: int) -> Query:
+    """Raises BadQuery."""
+    if not asked.get("service"):
+        raise BadQuery("service: is missing")
+    stop = _number(asked, "end", now)
+    start = _number(asked, "start", stop - _span_us(asked, "lookback", 2 * DAY_US))
+    wanted = _tags(asked)
+    return Query(
+        service=asked["service"],
+        name=asked.get("operation", ""),
+        kind=asked.get("spanKind", "").upper(),
+        tags={k: v for k, v in wanted.items() if k != "error" or v == "false"},
+        errors=wanted.get("error") == "true",
+        start=start,
+        stop=stop,
+        shortest=_span_us(asked, "minDuration", 0),
+        longest=_span_us(asked, "maxDuration", 1 << 53),
+        limit=_limit(asked, 20),
+    )
+
+
+def zipkin_query(asked: Mapping[str, str], now: int) -> Query:
+    """Raises BadQuery."""
+    stop = _number(asked, "endTs", now // 1000) * 1000
+    wanted = {}
+    for part in filter(None, (p.strip() for p in asked.get("annotationQuery", "").split(" and "))):
+        key, _, value = part.partition("=")
+        wanted[key] = value
+    errors = "error" in wanted and not wanted.pop("error")
+    return Query(
+        service=asked.get("serviceName", ""),
+        name=asked.get("spanName", ""),
+        tags=wanted,
+        errors=errors,
+        start=stop - _number(asked, "lookback", DAY_US // 1000) * 1000,
+        stop=stop,
+        shortest=_number(asked, "minDuration", 0),
+        longest=_number(asked, "maxDuration", 1 << 53),
+        limit=_limit(asked, 10),
+    )
+
+
+def _window(asked: Mapping[str, str]) -> tuple[int, int]:
+    """``endTs`` and ``lookback``, both in milliseconds."""
+    stop = _number(asked, "endTs", _now() // 1000) * 1000
+    return stop - _number(asked, "lookback", DAY_US // 1000) * 1000, stop
+
+
+def _tags(asked: Mapping[str, str]) -> dict[str, str]:
+    """``tags``: a JSON object of texts; ``tag``: ``key:value``."""
+    out: Json = {}
+    if text := asked.get("tags"):
+        try:
+            out = jsons.loads(text)
+        except ValueError:
+            raise BadQuery('tags: is no JSON object; write {"http.status_code":"503"}') from None
+        if not isinstance(out, dict):
+            raise BadQuery('tags: is no JSON object; write {"http.status_code":"503"}')
+    if text := asked.get("tag"):
+        key, colon, value = text.partition(":")
+        if not colon:
+            raise BadQuery("tag: write key:value")
+        out[key] = value
+    return {str(k): str(v).lower() if isinstance(v, bool) else str(v) for k, v in out.items()}
+
+
+def _limit(asked: Mapping[str, str], usual: int) -> int:
+    found = _number(asked, "limit", usual)
+    if not 0 < found <= MAX_TRACES:
+        raise BadQuery(f"limit: must be between 1 and {MAX_TRACES}")
+    return found
+
+
+def _number(asked: Mapping[str, str], name: str, usual: int) -> int:
+    text = asked.get(name, "")
+    if not text:
+        return usual
+    if not text.isascii() or not text.isdigit() or len(text) > 17:
+        raise BadQuery(f'{name}: "{text[:40]}" is no number')
+    return int(text)
+
+
+def _span_us(asked: Mapping[str, str], name: str, usual: int) -> int:
+    """``1.2s``, ``100ms``, ``500us``; plain digits are microseconds."""
+    text = asked.get(name, "")
+    if not text or text == "custom":
+        return usual
+    if text.isascii() and text.isdigit():
+        return _number(asked, name, usual)
+    days, d, rest = text.partition("d")
+    if d and not rest and days.isdigit() and len(days) < 6:
+        return int(days) * DAY_US
+    try:
+        return round(duration.seconds(text) * 1_000_000)
+    except ValueError as e:
+        raise BadQuery(f"{name}: {e}") from None
+
+
+def _now() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,140 @@
+"""The process that takes, keeps and shows traces."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+from lateen.console.traces import otlp
+from lateen.console.traces.query import Queries
+from lateen.console.traces.receiving import Receiver
+from lateen.console.traces.spans import Span
+from lateen.console.traces.store import Store
+from lateen.kit import tasks
+
+log = logging.getLogger("lateen.console.traces")
+
+QUERY, ZIPKIN, OTLP_GRPC, OTLP_HTTP = 16686, 9411, 4317, 4318
+"""Jaeger's and OpenTelemetry's ports."""
+WRITE_S, TRIM_S = 0.2, 30.0
+BATCH, WAITING = 2000, 20_000
+"""Spans that are written at once, and that may wait for that."""
+EXPORT_WAITING = 5000
+
+
+class Traces:
+    def __init__(self, store: Store, export: str = "") -> None:
+        """``export``: the base URL of a collector that gets every span, too, by OTLP over HTTP."""
+        self._store, self._export = store, export.rstrip("/")
+        self._executor = ThreadPoolExecutor(1, "traces")
+        self._waiting: deque[Span] = deque()
+        self._outgoing: deque[Span] = deque(maxlen=EXPORT_WAITING)
+        self.received = self.unsent = 0
+        self.receiver = Receiver(self.take)
+        self.queries = Queries(store, self._executor)
+
+    def take(self, spans: list[Span]) -> bool:
+        if len(self._waiting) + len(spans) > WAITING:
+            return False
+        self.received += len(spans)
+        self._waiting.extend(spans)
+        if self._export:
+            self.unsent += max(0, len(self._outgoing) + len(spans) - EXPORT_WAITING)
+            self._outgoing.extend(spans)
+        return True
+
+    def app(self) -> web.Application:
+        app = web.Application(client_max_size=0)
+        app.add_routes([*self.receiver.routes(), *self.queries.routes()])
+        app.add_routes([web.get("/", self._home), web.get("/health", self._health), web.get("/metrics", self._metrics)])
+        return app
+
+    async def run(self) -> None:
+        """Write what waits. Never returns."""
+        loop = asyncio.get_running_loop()
+        trimmed = 0.0
+        while True:
+            await asyncio.sleep(WRITE_S)
+            now = time.time_ns() // 1000
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                await loop.run_in_executor(self._executor, partial(self._store.add, batch, now))
+            if time.monotonic() - trimmed > TRIM_S:
+                trimmed = time.monotonic()
+                await loop.run_in_executor(self._executor, partial(self._store.trim, now, True))
+
+    async def export(self) -> None:
+        """Send every span on; what the other collector does not take after three attempts is counted. Never
+        returns."""
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+            while True:
+                await asyncio.sleep(1)
+                batch = [self._outgoing.popleft() for _ in range(min(BATCH, len(self._outgoing)))]
+                if batch and not await self._sent(session, otlp.encode(batch)):
+                    self.unsent += len(batch)
+
+    async def _sent(self, session: aiohttp.ClientSession, body: bytes) -> bool:
+        says = ""
+        for pause in (1, 2, 0):
+            try:
+                headers = {"Content-Type": "application/x-protobuf"}
+                async with session.post(f"{self._export}/v1/traces", data=body, headers=headers) as answer:
+                    if answer.status < 300:
+                        return True
+                    says = f"HTTP {answer.status}"
+            except (aiohttp.ClientError, TimeoutError, OSError) as e:
+                says = str(e) or "timeout"
+            await asyncio.sleep(pause)
+        log.warning("%s does not take spans: %s", self._export, says)
+        return False
+
+    async def _home(self, _: web.Request) -> web.Response:
+        return web.Response(
+            text="Lateen's traces: Jaeger's API at /api, Zipkin's at /api/v2. Their page: lateen dashboard jaeger\n"
+        )
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return web.json_response({"status": "UP"})
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        size = await asyncio.get_running_loop().run_in_executor(self._executor, lambda: self._store.size)
+        lines = [
+            ("lateen_traces_spans_received_total", "counter", self.received),
+            ("lateen_traces_spans_lost_total", "counter", self._store.lost),
+            ("lateen_traces_spans_unsent_total", "counter", self.unsent),
+            ("lateen_traces_requests_refused_total", "counter", self.receiver.refused),
+            ("lateen_traces_stored_bytes", "gauge", size),
+        ]
+        return web.Response(text="".join(f"# TYPE {n} {k}\n{n} {v}\n" for n, k, v in lines))
+
+
+async def serve() -> None:
+    """Settings are environment variables: TRACES_FILE, TRACES_MAX_MB, TRACES_MAX_HOURS, TRACES_EXPORT. Never returns.
+    Raises OSError and ValueError."""
+    env = os.environ
+    path = Path(env.get("TRACES_FILE") or "/data/traces.sqlite")
+    megabytes, hours = int(env.get("TRACES_MAX_MB") or 200), int(env.get("TRACES_MAX_HOURS") or 24)
+    traces = Traces(Store(path, megabytes * 1_000_000, hours * 3600), env.get("TRACES_EXPORT", ""))
+    runner = web.AppRunner(traces.app(), access_log=None)
+    await runner.setup()
+    for port in (ZIPKIN, OTLP_HTTP, QUERY):
+        await web.TCPSite(runner, "0.0.0.0", port).start()
+    grpc = await traces.receiver.serve_grpc(OTLP_GRPC)
+    log.info("taking spans: Zipkin %d, OTLP %d (gRPC) and %d (HTTP); queries %d", ZIPKIN, OTLP_GRPC, OTLP_HTTP, QUERY)
+    jobs = [tasks.spawn(traces.run(), "traces")]
+    if env.get("TRACES_EXPORT"):
+        jobs.append(tasks.spawn(traces.export(), "export"))
+    try:
+        await asyncio.gather(*jobs)
+    finally:
+        await grpc.stop(1)
+        await runner.cleanup()

@@ -1,0 +1,261 @@
+"""Spans on disk: bounded in age and size; traces with errors and the slow ones of each kind are kept longest.
+
+One SQLite file, used by one thread at a time. Losing the last second of spans in a power failure is acceptable, so
+writes are not synced one by one; the file itself survives a crash (WAL).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from lateen.console.traces.spans import Span
+
+log = logging.getLogger("lateen.console.traces")
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS traces(
+  id TEXT PRIMARY KEY, start INT, stop INT, service TEXT, name TEXT, error INT, spans INT, bytes INT) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS traces_by_start ON traces(start);
+CREATE TABLE IF NOT EXISTS spans(
+  trace TEXT, id TEXT, shared INT, parent TEXT, service TEXT, name TEXT, kind TEXT, start INT, stop INT, error INT,
+  body BLOB, PRIMARY KEY(trace, id, shared)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS spans_by_service ON spans(service, kind, start);
+CREATE INDEX IF NOT EXISTS spans_by_start ON spans(start);
+"""
+MAX_SPANS = 2000
+"""Of one trace; more are left out."""
+SCANNED = 2000
+"""Traces that a query looks at, the latest first."""
+ROOM = 0.8
+"""The share of the bound that is left after old traces were removed."""
+SLOW = 0.95
+"""From this rank on, among the traces of the same root, a trace is slow."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """Times in microseconds; empty fields let everything through."""
+
+    service: str = ""
+    name: str = ""
+    kind: str = ""
+    tags: dict[str, str] = field(default_factory=dict, hash=False)
+    """Each must be a tag of the span with this value; with an empty value, just be there."""
+    start: int = 0
+    stop: int = 1 << 53
+    shortest: int = 0
+    longest: int = 1 << 53
+    errors: bool = False
+    limit: int = 20
+
+    def matches(self, s: Span) -> bool:
+        return (
+            (not self.service or s.service == self.service)
+            and (not self.name or s.name == self.name)
+            and self.shortest <= s.duration <= self.longest
+            and (not self.errors or s.error)
+            and all(k in s.tags and v in ("", s.tags[k]) for k, v in self.tags.items())
+        )
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A service whose calls begin traces of their own while it answers a request: it does not pass headers on."""
+
+    service: str
+    calls: int
+    """Such calls."""
+    of: int
+    """All of its calls that begin a trace."""
+    example: str
+    """One of these traces."""
+    within: str
+    """The trace that it should belong to."""
+
+
+class Store:
+    def __init__(self, path: Path, max_bytes: int, max_age_s: int) -> None:
+        """``max_bytes``: of all spans together. Raises OSError where the file cannot be used."""
+        self._max_bytes, self._max_age_us = max_bytes, max_age_s * 1_000_000
+        self._encoder, self._decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(Span)
+        self.lost = 0
+        """Spans that were not stored: too many in one trace, or no room on the disk."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = apsw.Connection(str(path))
+            self._db.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA auto_vacuum=INCREMENTAL")
+            self._db.execute(SCHEMA)
+        except apsw.Error as e:
+            raise OSError(f"{path} cannot be used for traces: {e}") from e
+
+    def close(self) -> None:
+        self._db.close()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all spans."""
+        return int(self._one("SELECT coalesce(sum(bytes), 0) FROM traces"))
+
+    def _one(self, sql: str, *values: Any) -> Any:
+        return next(iter(self._db.execute(sql, values)))[0]
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    def add(self, spans: Sequence[Span], now: int) -> None:
+        """``now``: microseconds since 1970. A span that is there already is replaced. Never raises for a full disk:
+        old traces make room, and what does not fit then is counted in ``lost``."""
+        for again in (False, True):
+            try:
+                with self._db:
+                    self._insert(spans)
+                break
+            except (apsw.FullError, apsw.IOError) as e:
+                log.warning(
+                    "no room for %d spans (%s): %s", len(spans), e, "given up" if again else "removing old traces"
+                )
+                if again:
+                    self.lost += len(spans)
+                else:
+                    self._quietly_trim(now)
+        self._quietly_trim(now, only_if_needed=True)
+
+    def _insert(self, spans: Sequence[Span]) -> None:
+        counts: dict[str, int] = {}
+        for s in spans:
+            if s.trace not in counts:
+                found = list(self._db.execute("SELECT spans FROM traces WHERE id = ?", (s.trace,)))
+                counts[s.trace] = found[0][0] if found else 0
+            if counts[s.trace] >= MAX_SPANS:
+                self.lost += 1
+                continue
+            body = self._encoder.encode(s)
+            stop = s.start + s.duration
+            row = (s.trace, s.id, int(s.shared), s.parent, s.service, s.name, s.kind, s.start, stop, int(s.error), body)
+            old = list(
+                self._db.execute(
+                    "SELECT length(body) FROM spans WHERE trace=? AND id=? AND shared=?", (s.trace, s.id, int(s.shared))
+                )
+            )
+            self._db.execute("INSERT OR REPLACE INTO spans VALUES(?,?,?,?,?,?,?,?,?,?,?)", row)
+            new, grown = (0, len(body) - old[0][0]) if old else (1, len(body))
+            counts[s.trace] += new
+            self._db.execute(
+                "INSERT INTO traces VALUES(?,?,?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET "
+                "service = CASE WHEN excluded.start < start THEN excluded.service ELSE service END, "
+                "name = CASE WHEN excluded.start < start THEN excluded.name ELSE name END, "
+                "start = min(start, excluded.start), stop = max(stop, excluded.stop), "
+                "error = max(error, excluded.error), spans = spans + excluded.spans, bytes = bytes + excluded.bytes",
+                (s.trace, s.start, stop, s.service, s.name, int(s.error), new, grown),
+            )
+
+    def _quietly_trim(self, now: int, only_if_needed: bool = False) -> None:
+        try:
+            self.trim(now, only_if_needed)
+        except apsw.Error as e:
+            log.warning("old traces cannot be removed: %s", e)
+
+    def trim(self, now: int, only_if_needed: bool = False) -> None:
+        """Remove what is too old, then, if there is too much, the oldest ordinary traces, then the oldest of all."""
+        with self._db:
+            self._remove(
+                r[0] for r in self._db.execute("SELECT id FROM traces WHERE stop < ?", (now - self._max_age_us,))
+            )
+        excess = self.size - (self._max_bytes if only_if_needed else self._max_bytes // 2)
+        if excess <= 0:
+            return
+        excess += int(self._max_bytes * (1 - ROOM))
+        ranked = self._db.execute(
+            "SELECT id, bytes FROM (SELECT id, bytes, start, error, percent_rank() OVER "
+            "(PARTITION BY service, name ORDER BY stop - start) AS rank FROM traces) "
+            "ORDER BY error OR rank >= ?, start",
+            (SLOW,),
+        )
+        gone = []
+        for trace, size in ranked:
+            if excess <= 0:
+                break
+            gone.append(trace)
+            excess -= size
+        with self._db:
+            self._remove(gone)
+        self._db.execute("PRAGMA incremental_vacuum")
+
+    def _remove(self, traces: Iterable[str]) -> None:
+        for trace in list(traces):
+            self._db.execute("DELETE FROM spans WHERE trace = ?", (trace,))
+            self._db.execute("DELETE FROM traces WHERE id = ?", (trace,))
+
+    # --- asking ------------------------------------------------------------------------------------------------------
+
+    def trace(self, number: str) -> list[Span]:
+        """In the order of their starts; empty if there is no such trace."""
+        rows = self._db.execute("SELECT body FROM spans WHERE trace = ? ORDER BY start, shared", (number,))
+        return [self._decoder.decode(r[0]) for r in rows]
+
+    def find(self, q: Query) -> list[list[Span]]:
+        """Traces that have a span as wanted, the latest first."""
+        where, values = ["start BETWEEN ? AND ?"], [q.start, q.stop]
+        for column, value in (("service", q.service), ("name", q.name), ("kind", q.kind)):
+            if value:
+                where.append(f"{column} = ?")
+                values.append(value)  # type: ignore[arg-type]
+        if q.errors:
+            where.append("error = 1")
+        where.append("stop - start BETWEEN ? AND ?")
+        values += [q.shortest, min(q.longest, 1 << 53)]
+        sql = f"SELECT trace, max(start) FROM spans WHERE {' AND '.join(where)} GROUP BY trace ORDER BY 2 DESC LIMIT ?"
+        out = []
+        for number, _ in list(self._db.execute(sql, (*values, SCANNED if q.tags else q.limit))):
+            spans = self.trace(number)
+            if not q.tags or any(q.matches(s) for s in spans):
+                out.append(spans)
+                if len(out) >= q.limit:
+                    break
+        return out
+
+    def services(self) -> list[str]:
+        return [r[0] for r in self._db.execute("SELECT DISTINCT service FROM spans ORDER BY service LIMIT 5000")]
+
+    def names(self, service: str, kind: str = "") -> list[tuple[str, str]]:
+        """(name, kind) of the spans of a service."""
+        sql = (
+            "SELECT DISTINCT name, kind FROM spans WHERE service = ? AND (? = '' OR kind = ?) ORDER BY name LIMIT 5000"
+        )
+        return [(r[0], r[1]) for r in self._db.execute(sql, (service, kind, kind))]
+
+    def remotes(self, service: str) -> list[str]:
+        return sorted({c for p, c, _, _ in self.calls(0, 1 << 53) if p == service})
+
+    def calls(self, start: int, stop: int) -> list[tuple[str, str, int, int]]:
+        """(calling service, called service, calls, failed calls) of the spans that began between two times."""
+        sql = (
+            "SELECT p.service, c.service, count(*), sum(c.error) FROM spans c JOIN spans p ON p.trace = c.trace AND "
+            "p.id = CASE WHEN c.shared THEN c.id ELSE c.parent END AND p.shared <= (NOT c.shared) "
+            "WHERE c.start BETWEEN ? AND ? AND p.service <> c.service GROUP BY 1, 2 ORDER BY 1, 2"
+        )
+        return [tuple(r) for r in self._db.execute(sql, (start, stop))]
+
+    def dropped(self, start: int, stop: int) -> list[Dropped]:
+        """Services that do not pass trace headers on."""
+        sql = (
+            "SELECT c.service, c.trace, (SELECT s.trace FROM spans s WHERE s.service = c.service AND s.kind = 'SERVER' "
+            "AND s.start BETWEEN c.start - 60000000 AND c.start AND s.stop >= c.start AND s.trace <> c.trace LIMIT 1) "
+            "FROM spans c WHERE c.parent = '' AND c.kind = 'CLIENT' AND c.start BETWEEN ? AND ? "
+            "ORDER BY c.start DESC LIMIT 5000"
+        )
+        found: dict[str, list[tuple[str, str | None]]] = {}
+        for service, own, outer in self._db.execute(sql, (start, stop)):
+            found.setdefault(service, []).append((own, outer))
+        out = []
+        for service, calls in sorted(found.items()):
+            inside = [(own, outer) for own, outer in calls if outer]
+            if inside and 2 * len(inside) >= len(calls):
+                out.append(Dropped(service, len(inside), len(calls), inside[0][0], inside[0][1] or ""))
+        return out

@@ -1,0 +1,409 @@
+"""Spans by every protocol, on disk within bounds, and found again by Jaeger's and Zipkin's queries."""
+
+import asyncio
+import gzip
+import json
+import time
+
+import aiohttp
+import grpc
+import pytest
+from aiohttp import web
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+
+from lateen.console.traces import otlp, zipkin
+from lateen.console.traces.query import BadQuery, jaeger_query, zipkin_query
+from lateen.console.traces.receiving import MAX_BODY, METHOD
+from lateen.console.traces.serving import Traces
+from lateen.console.traces.spans import BadSpans, Span
+from lateen.console.traces.store import MAX_SPANS, Query, Store
+from lateen.kit import tasks
+
+NOW = time.time_ns() // 1000
+DAY_S = 24 * 3600
+TRACE = "5af7183fb1d4cf5f" * 2
+
+
+def span(number, *, trace=TRACE, parent="", service="web", kind="SERVER", start=0, duration=1000, tags=None, **more):
+    return Span(
+        trace, f"{number:016x}", parent and f"{parent:016x}", service, more.pop("name", "GET /"), kind,
+        NOW - 60_000_000 + start, duration, tags or {}, [], more.pop("error", False), **more,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def store(tmp_path):
+    found = Store(tmp_path / "traces.sqlite", 10_000_000, DAY_S)
+    yield found
+    found.close()
+
+
+ZIPKIN = {
+    "traceId": "5af7183fb1d4cf5f",
+    "id": "6b221d5bc9e6496c",
+    "parentId": "5af7183fb1d4cf5f",
+    "name": "get /api",
+    "kind": "CLIENT",
+    "timestamp": NOW,
+    "duration": 1431,
+    "localEndpoint": {"serviceName": "backend", "ipv4": "192.168.99.1", "port": 3306},
+    "remoteEndpoint": {"serviceName": "db"},
+    "annotations": [{"timestamp": NOW + 1, "value": "ws"}],
+    "tags": {"http.status_code": "503"},
+}
+OTLP = {
+    "resourceSpans": [
+        {
+            "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "backend"}}]},
+            "scopeSpans": [
+                {
+                    "spans": [
+                        {
+                            "traceId": TRACE.upper(),
+                            "spanId": "6b221d5bc9e6496c",
+                            "parentSpanId": "5af7183fb1d4cf5f",
+                            "name": "get /api",
+                            "kind": 3,
+                            "startTimeUnixNano": str(NOW * 1000),
+                            "endTimeUnixNano": str((NOW + 1431) * 1000),
+                            "attributes": [
+                                {"key": "n", "value": {"intValue": "3"}},
+                                {"key": "l", "value": {"arrayValue": {"values": [{"stringValue": "a"}]}}},
+                            ],
+                            "events": [{"timeUnixNano": str(NOW * 1000), "name": "retry"}],
+                            "status": {"code": 2, "message": "no"},
+                        }
+                    ]
+                }
+            ],
+        }
+    ]
+}
+
+
+# --- protocols ---------------------------------------------------------------------------------------------------
+
+
+def test_a_span_of_zipkin_is_read_and_written_again():
+    (found,) = zipkin.decode(json.dumps([ZIPKIN]).encode())
+    assert found.trace == "0" * 16 + "5af7183fb1d4cf5f"
+    assert (found.service, found.remote, found.kind, found.duration) == ("backend", "db", "CLIENT", 1431)
+    assert found.error
+    again = zipkin.decode(json.dumps([zipkin.encode(found)]).encode())
+    assert again == [found]
+
+
+def test_a_span_of_opentelemetry_is_the_same_as_json_and_as_protobuf():
+    (found,) = otlp.decode_json(json.dumps(OTLP).encode())
+    assert (found.trace, found.id, found.parent) == (TRACE, "6b221d5bc9e6496c", "5af7183fb1d4cf5f")
+    assert (found.service, found.kind, found.start, found.duration) == ("backend", "CLIENT", NOW, 1431)
+    assert found.tags["n"] == "3"
+    assert found.tags["l"] == "[a]"
+    assert found.error
+    assert found.events[0].fields == {"event": "retry"}
+    assert otlp.decode(otlp.encode([found])) == [found]
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "no JSON list of Zipkin's spans"),
+        (b"{}", "no JSON list"),
+        (b"[1]", "no JSON list"),
+        (b'[{"id": "1"}]', "traceId"),
+        (json.dumps([ZIPKIN | {"traceId": "zz"}]).encode(), 'span 0: "zz" is no trace id'),
+        (json.dumps([ZIPKIN | {"id": "0"}]).encode(), "no span id"),
+        (json.dumps([ZIPKIN | {"timestamp": -1}]).encode(), "no time in microseconds"),
+        (json.dumps([ZIPKIN | {"tags": {"a": 1}}]).encode(), "tags"),
+        (b"[" * 100_000, "no JSON list"),
+    ],
+)
+def test_a_bad_body_of_zipkin_is_refused_with_the_place(body, says):
+    with pytest.raises(BadSpans, match=says):
+        zipkin.decode(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b'{"resourceSpans": 3}',
+        b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"xy"}]}]}]}',
+        b'{"resourceSpans":[{"scopeSpans":[{"spans":[{}]}]}]}',
+        b'{"a":' * 50 + b"1" + b"}" * 50,
+        b"\xff\xfe",
+    ],
+)
+def test_a_bad_body_of_opentelemetry_is_refused(body):
+    with pytest.raises(BadSpans):
+        otlp.decode_json(body)
+
+
+def test_what_is_too_long_is_cut():
+    many = {f"k{i}": "v" * 10_000 for i in range(500)}
+    (found,) = zipkin.decode(json.dumps([ZIPKIN | {"tags": many, "name": "n" * 10_000}]).encode())
+    assert len(found.tags) <= 129
+    assert max(len(v) for v in found.tags.values()) == 4096
+    assert len(found.name) == 256
+
+
+# --- the store ---------------------------------------------------------------------------------------------------
+
+
+def test_spans_are_there_after_a_restart(tmp_path):
+    path = tmp_path / "deep" / "traces.sqlite"
+    first = Store(path, 10_000_000, DAY_S)
+    first.add([span(1), span(2, parent=1, service="cart")], NOW)
+    first.close()
+    second = Store(path, 10_000_000, DAY_S)
+    assert [s.service for s in second.trace(TRACE)] == ["web", "cart"]
+    second.close()
+
+
+def test_the_same_span_twice_is_one(store):
+    store.add([span(1)], NOW)
+    before = store.size
+    store.add([span(1)], NOW)
+    assert len(store.trace(TRACE)) == 1
+    assert store.size == before
+
+
+def test_errors_and_slow_traces_outlive_ordinary_ones(tmp_path):
+    store = Store(tmp_path / "traces.sqlite", 200_000, DAY_S)
+    big = {"x": "y" * 900}
+
+    def numbered(i, **more):
+        return span(1, trace=f"{i + 1:032x}", start=i * 1000, tags=big, **more)
+
+    store.add([numbered(0, error=True), numbered(1, duration=9_000_000)], NOW)
+    for i in range(2, 600):
+        store.add([numbered(i)], NOW)
+    assert store.size <= 200_000
+    assert store.trace(f"{1:032x}"), "the error"
+    assert store.trace(f"{2:032x}"), "the slow one"
+    assert not store.trace(f"{3:032x}"), "an old ordinary one"
+    assert store.trace(f"{600:032x}"), "the latest"
+    store.close()
+
+
+def test_what_is_too_old_goes_whatever_it_is(store):
+    store.add([span(1, error=True)], NOW)
+    store.trim(NOW + 2 * DAY_S * 1_000_000, only_if_needed=True)
+    assert store.trace(TRACE) == []
+    assert store.size == 0
+
+
+def test_a_trace_without_end_is_bounded_and_says_so(store):
+    store.add([span(i) for i in range(1, MAX_SPANS + 11)], NOW)
+    assert len(store.trace(TRACE)) == MAX_SPANS
+    assert store.lost == 10
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path):
+    path = tmp_path / "traces.sqlite"
+    path.write_bytes(b"no database" * 1000)
+    with pytest.raises(OSError, match=r"traces\.sqlite cannot be used for traces"):
+        Store(path, 1000, 10)
+
+
+def test_traces_are_found_by_service_name_tag_duration_and_error(store):
+    other = "1" * 32
+    store.add([span(1, tags={"k": "v"}), span(2, parent=1, service="cart", duration=5000)], NOW)
+    store.add([span(3, trace=other, name="POST /", error=True, start=10)], NOW)
+    every = [TRACE, other]
+
+    def found(**wanted):
+        return sorted((t[0].trace for t in store.find(Query(**wanted))), key=every.index)
+
+    assert found(service="web") == every
+    assert found(service="cart") == [TRACE]
+    assert found(service="web", name="POST /") == [other]
+    assert found(service="web", tags={"k": "v"}) == [TRACE]
+    assert found(service="web", tags={"k": "other"}) == []
+    assert found(shortest=4000) == [TRACE]
+    assert found(longest=1000, service="web") == every
+    assert found(errors=True) == [other]
+    assert found(limit=1) == [other]
+    assert found(stop=NOW - 120_000_000) == []
+    assert store.services() == ["cart", "web"]
+    assert store.names("web") == [("GET /", "SERVER"), ("POST /", "SERVER")]
+
+
+def test_calls_between_services_are_counted_also_with_shared_ids(store):
+    store.add([span(1, kind="CLIENT"), span(2, parent=1, service="cart", error=True)], NOW)
+    store.add([span(3, trace="2" * 32, kind="CLIENT"), span(3, trace="2" * 32, service="cart", shared=True)], NOW)
+    assert store.calls(0, NOW) == [("web", "cart", 2, 1)]
+    assert store.remotes("web") == ["cart"]
+
+
+def test_a_service_that_does_not_pass_headers_on_is_found(store):
+    store.add([span(1, service="good", duration=100), span(2, service="good", kind="CLIENT", parent=1, start=10)], NOW)
+    store.add([span(3, trace="3" * 32, service="bad", duration=100)], NOW)
+    store.add([span(4, trace="4" * 32, service="bad", kind="CLIENT", start=50, duration=10)], NOW)
+    store.add([span(5, trace="5" * 32, service="gateway", kind="CLIENT")], NOW)
+    (found,) = store.dropped(0, NOW)
+    assert (found.service, found.calls, found.of) == ("bad", 1, 1)
+    assert (found.example, found.within) == ("4" * 32, "3" * 32)
+
+
+# --- over HTTP and gRPC ------------------------------------------------------------------------------------------
+
+
+def serving(tmp_path, work):
+    """The result of ``work(base URL, gRPC port, session)``."""
+
+    async def main():
+        traces = Traces(Store(tmp_path / "traces.sqlite", 10_000_000, DAY_S))
+        runner = web.AppRunner(traces.app())
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = site._server.sockets[0].getsockname()[1]
+        writing = tasks.spawn(traces.run(), "writing")
+        try:
+            async with aiohttp.ClientSession() as session:
+                return await work(f"http://127.0.0.1:{port}", traces, session)
+        finally:
+            await tasks.cancel(writing)
+            await runner.cleanup()
+
+    return asyncio.run(main())
+
+
+async def until(session, url, wanted):
+    async with asyncio.timeout(10):
+        while True:
+            async with session.get(url) as answer:
+                found = await answer.json()
+            if wanted(found):
+                return found
+            await asyncio.sleep(0.02)
+
+
+def test_both_apis_find_what_came_by_both_protocols(tmp_path):
+    async def work(url, _traces, session):
+        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        body = gzip.compress(json.dumps([ZIPKIN | {"traceId": TRACE}]).encode())
+        async with session.post(f"{url}/api/v2/spans", data=body, headers=headers) as answer:
+            assert answer.status == 202
+        other = json.loads(json.dumps(OTLP).replace("6b221d5bc9e6496c", "00000000000000aa").replace("backend", "db"))
+        async with session.post(f"{url}/v1/traces", json=other) as answer:
+            assert (answer.status, await answer.json()) == (200, {})
+        jaeger = await until(
+            session, f"{url}/api/traces/{TRACE}", lambda a: a["data"] and len(a["data"][0]["spans"]) == 2
+        )
+        for path in (
+            "/api/traces?service=db&lookback=1h&limit=5",
+            "/jaeger/api/services",
+            "/api/services/db/operations",
+        ):
+            async with session.get(url + path) as answer:
+                assert (await answer.json())["data"], path
+        async with session.get(f"{url}/api/v2/trace/{TRACE}") as answer:
+            zipkins = await answer.json()
+        async with session.get(f"{url}/api/v2/traces?serviceName=backend&annotationQuery=error") as answer:
+            assert len(await answer.json()) == 1
+        async with session.get(f"{url}/zipkin/api/v2/services") as answer:
+            assert await answer.json() == ["backend", "db"]
+        return jaeger["data"][0], zipkins
+
+    jaeger, zipkins = serving(tmp_path, work)
+    assert {p["serviceName"] for p in jaeger["processes"].values()} == {"backend", "db"}
+    assert {s["localEndpoint"]["serviceName"] for s in zipkins} == {"backend", "db"}
+    assert all(s["references"][0]["spanID"] == "5af7183fb1d4cf5f" for s in jaeger["spans"])
+
+
+def test_spans_come_by_grpc(tmp_path):
+    async def work(url, traces, session):
+        server = grpc.aio.server()
+        traces.receiver.add_to(server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            return await exported(port, url, session)
+        finally:
+            await server.stop(0)
+
+    async def exported(port, url, session):
+        request = trace_service_pb2.ExportTraceServiceRequest.FromString(otlp.encode([span(1)]))
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            export = channel.unary_unary(
+                METHOD,
+                request_serializer=lambda m: m.SerializeToString(),
+                response_deserializer=trace_service_pb2.ExportTraceServiceResponse.FromString,
+            )
+            await export(request)
+            request.resource_spans[0].instrumentation_library_spans[0].spans[0].trace_id = b"\0" * 16
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await export(request)
+        await until(session, f"{url}/api/traces/{TRACE}", lambda a: a["data"])
+        return refused.value
+
+    refused = serving(tmp_path, work)
+    assert refused.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "no trace id" in refused.details()
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "body", "status", "says"),
+    [
+        ("/api/v2/spans", "application/json", b"{", 400, "Zipkin"),
+        ("/api/v2/spans", "application/x-thrift", b"", 415, "JSON"),
+        ("/v1/traces", "application/x-protobuf", b"\xff\xff", 400, "protobuf"),
+        ("/v1/traces", "text/plain", b"", 415, "x-protobuf"),
+        ("/v1/traces", "application/json", b" " * (MAX_BODY + 1), 413, "fewer spans"),
+        ("/api/v2/spans", "application/json", gzip.compress(b" " * (2 * MAX_BODY)), 413, "fewer spans"),
+        ("/api/v2/spans", "application/json", b"\x1f\x8bnot gzip", 400, "unpacked"),
+    ],
+)
+def test_bodies_that_cannot_be_taken_get_a_clear_answer(tmp_path, path, kind, body, status, says):
+    async def work(url, _traces, session):
+        async with session.post(url + path, data=body, headers={"Content-Type": kind}) as answer:
+            return answer.status, (await answer.json())["message"]
+
+    found, message = serving(tmp_path, work)
+    assert found == status
+    assert says in message
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/api/traces", "service: is missing"),
+        ("/api/traces?service=a&limit=0", "limit"),
+        ("/api/traces?service=a&tags=x", "tags"),
+        ("/api/traces?service=a&minDuration=soon", "minDuration"),
+        ("/api/traces?service=a&start=12x", "start"),
+        ("/api/traces/nothex", "no trace id"),
+        ("/api/v2/traces?limit=many", "limit"),
+    ],
+)
+def test_questions_that_cannot_be_read_get_a_clear_answer(tmp_path, path, says):
+    async def work(url, _traces, session):
+        async with session.get(url + path) as answer:
+            return answer.status, await answer.text()
+
+    status, text = serving(tmp_path, work)
+    assert status == 400
+    assert says in text
+
+
+def test_too_many_waiting_spans_are_refused_for_now(tmp_path, monkeypatch):
+    monkeypatch.setattr("lateen.console.traces.serving.WAITING", 0)
+
+    async def work(url, _traces, session):
+        async with session.post(f"{url}/api/v2/spans", json=[ZIPKIN]) as answer:
+            return answer.status, answer.headers["Retry-After"]
+
+    assert serving(tmp_path, work) == (503, "1")
+
+
+def test_parameters_mean_what_they_mean_in_jaeger_and_zipkin():
+    found = jaeger_query({"service": "a", "lookback": "2d", "minDuration": "1.5ms", "tags": '{"error":true}'}, NOW)
+    assert (found.stop - found.start, found.shortest, found.errors) == (2 * DAY_S * 1_000_000, 1500, True)
+    other = zipkin_query({"annotationQuery": "error and http.path=/a", "lookback": "1000", "minDuration": "7"}, NOW)
+    assert (other.errors, other.tags, other.shortest) == (True, {"http.path": "/a"}, 7)
+    with pytest.raises(BadQuery):
+        jaeger_query({"service": "a", "tag": "nothing"}, NOW)
