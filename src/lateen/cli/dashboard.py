@@ -38,9 +38,11 @@ PAGES = {
     "kiali": Page("app=kiali", 20001, "/kiali"),
     "prometheus": Page("app=prometheus", 9090),
     "grafana": Page("app=grafana", 3000, missing="Lateen does not include Grafana; apply your own"),
-    "jaeger": Page("app=jaeger", 16686, missing="Lateen does not include Jaeger; apply your own"),
-    "zipkin": Page("app=zipkin", 9411, missing="Lateen does not include Zipkin; apply your own"),
+    "jaeger": Page("app=jaeger", 16686, missing="install it with: lateen addons apply jaeger"),
+    "zipkin": Page("app in (zipkin,jaeger)", 9411, "/zipkin", "install it with: lateen addons apply jaeger"),
 }
+SHOWN_BY = "lateen.dev/page"
+"""On pods that answer queries only: the dashboard that shows what they have."""
 HELP = {
     "controlz": "The control plane's log levels.",
     "envoy": "Envoy's admin interface of a pod.",
@@ -60,6 +62,16 @@ HELP = {
 )
 def dashboard() -> None:
     """Open a page of the mesh in a browser: lateen dashboard kiali"""
+
+
+async def _shown_by(client: HttpClient, namespace: str, name: str) -> tuple[Json, int, str]:
+    """(pod, port, path) of the console's page of traces. Raises CliError."""
+    page = PAGES[name]
+    found, _ = await client.list(kinds.POD, namespace, page.labels)
+    pod = next((p for p in found if dig(p, "status", "phase") == "Running"), None)
+    if pod is None:
+        raise CliError(f"the console shows traces, and is not there; {page.missing} {name}")
+    return pod, page.port, f"{page.path}#/traces"
 
 
 def page_options(function: Any) -> Any:
@@ -83,7 +95,10 @@ def _simple(name: str) -> click.Command:
             pod = next((p for p in found if dig(p, "status", "phase") == "Running"), None)
             if pod is None:
                 raise CliError(f"no {name} pods found in namespace {target.istio_namespace}; {page.missing}")
-            await _serve(client, pod, page.port, port or page.port, address, page.path, browser)
+            path, remote = page.path, page.port
+            if shown_by := str(dig(pod, "metadata", "labels", SHOWN_BY, default="")):
+                pod, remote, path = await _shown_by(client, target.istio_namespace, shown_by)
+            await _serve(client, pod, remote, port or remote, address, path, browser)
 
         target.run(work)
 

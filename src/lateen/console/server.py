@@ -13,6 +13,7 @@ from typing import cast
 
 import aiohttp
 from aiohttp import web
+from yarl import URL
 
 from lateen.analysis.effective import PeerModes
 from lateen.api import kinds
@@ -31,6 +32,7 @@ log = logging.getLogger("lateen.console.server")
 ROOT = "/kiali"
 STATIC = Path(__file__).parent / "static"
 INSTALL = "lateen addons apply"
+TRACING = ("services", "traces", "dependencies", "dropped-headers")
 LOCAL = ("localhost", "127.0.0.1", "[::1]", "kiali")
 POLICY = (
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -57,6 +59,7 @@ async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 class Console:
     def __init__(self, client: HttpClient, collector: str) -> None:
+        self._traces = os.environ.get("TRACES_URL", "http://tracing.istio-system:16686").rstrip("/")
         self._client, self._collector = client, collector.rstrip("/")
         self._root = os.environ.get("POD_NAMESPACE", "istio-system")
         self.cluster = Cluster(client, self._root)
@@ -71,6 +74,7 @@ class Console:
             web.get(f"{ROOT}/healthz", self._healthy),
             web.get(f"{ROOT}/api/mesh", self._mesh),
             web.get(f"{ROOT}/api/namespaces", self._namespaces),
+            web.get(f"{ROOT}/api/tracing/{{asked:[a-zA-Z0-9_.%/-]+}}", self._tracing),
             web.get(f"{ROOT}/api/graph", self._pass),
             web.get(f"{ROOT}/api/graph/history", self._pass),
             web.get(f"{ROOT}/api/graph/stream", self._pass),
@@ -99,11 +103,22 @@ class Console:
     # --- the collector's -------------------------------------------------------------------------------------
 
     async def _pass(self, request: web.Request) -> web.StreamResponse:
-        assert self._session is not None
         url = f"{self._collector}{request.path.removeprefix(ROOT)}"
+        return await self._passed(request, url, f"the collector does not answer (%s); install it with: {INSTALL}")
+
+    async def _tracing(self, request: web.Request) -> web.StreamResponse:
+        """What Jaeger's API says; only that which the page asks for."""
+        path = request.raw_path.partition("?")[0].removeprefix(f"{ROOT}/api/tracing/")
+        if path.partition("/")[0] not in TRACING or ".." in path:
+            raise web.HTTPNotFound(text="there is no such question about traces")
+        says = f"there is no store of traces (%s); install it with: {INSTALL} jaeger"
+        return await self._passed(request, f"{self._traces}/api/{path}", says)
+
+    async def _passed(self, request: web.Request, url: str, says: str) -> web.StreamResponse:
+        assert self._session is not None
         limit = aiohttp.ClientTimeout(total=None, connect=5, sock_read=60)
         try:
-            async with self._session.get(url, params=request.query, timeout=limit) as found:
+            async with self._session.get(URL(url, encoded=True), params=request.query, timeout=limit) as found:
                 answer = web.StreamResponse(
                     status=found.status, headers={"Content-Type": found.headers["Content-Type"]}
                 )
@@ -112,8 +127,7 @@ class Console:
                     await answer.write(chunk)
                 return answer
         except (aiohttp.ClientError, TimeoutError) as e:
-            says = f"the collector does not answer ({str(e) or 'timeout'}); install it with: {INSTALL}"
-            raise web.HTTPBadGateway(text=says) from e
+            raise web.HTTPBadGateway(text=says % (str(e) or "timeout")) from e
 
     async def _health(self) -> tuple[dict[str, Traffic], str]:
         """Traffic by namespace, and why it is unknown if it is."""
