@@ -20,7 +20,7 @@ pytestmark = [
 def console(mesh):
     """The address of ``lateen dashboard kiali``."""
     mesh.kubectl("apply", "-f", str(ROOT / "samples" / "addons"))
-    for name in ("prometheus", "kiali"):
+    for name in ("prometheus", "kiali", "jaeger"):
         mesh.kubectl("rollout", "status", f"deployment/{name}", "-n", "istio-system", "--timeout=60s")
     command = [sys.executable, "-m", "lateen", "dashboard", "kiali", "--port", "0", "--browser=false"]
     command[command.index("0")] = str(free_port())
@@ -265,3 +265,33 @@ spec:
     - destination:
         host: ratings
 """
+
+
+def test_a_trace_is_found_and_drawn_with_all_its_services(page, console, mesh):
+    page.goto(f"{console}#/traces?service=productpage.default")
+    found = page.locator("tr[data-trace]")
+
+    def drawn():
+        assert mesh.page()[0] == 200
+        page.wait_for_timeout(500)
+        return found.filter(has_text="istio-ingressgateway").count()
+
+    mesh.until(drawn, 40, "a trace")
+    found.filter(has_text="istio-ingressgateway").first.get_by_role("link").click()
+    rows = page.locator("[data-span]")
+    rows.first.wait_for(timeout=5000)
+    services = {r.get_attribute("data-service") for r in rows.all()}
+    assert services >= {"istio-ingressgateway.istio-system", "productpage.default", "details.default"}
+    rows.first.focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("complementary", name="Span").get_by_text("istio.canonical_service").wait_for(timeout=3000)
+    many = rows.count()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("many => document.querySelectorAll('[data-span]').length < many", arg=many)
+
+
+def test_a_trace_that_is_not_there_is_said_to_be_missing(browser, console):
+    found = browser.new_page()
+    found.goto(f"{console}#/traces/{'ab' * 16}")
+    found.get_by_role("alert").filter(has_text="trace not found").wait_for(timeout=5000)
+    found.close()
