@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+from lateen.kit import yamldoc
+
 COLLECTOR = """
 import http.server, json
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -33,7 +35,6 @@ spec:
   containers: [{{name: spans, image: lateen/sleep, command: [python3, -c, {json.dumps(COLLECTOR)}]}}]
 """
 PROVIDERS = """
-accessLogFile: /dev/stdout
 extensionProviders:
 - {name: spans, zipkin: {service: spans.default.svc.cluster.local, port: 9411}}
 - {name: short, envoyFileAccessLog: {path: /dev/stdout, logFormat: {labels: {short: "%REQ(:PATH)%"}}}}
@@ -64,7 +65,12 @@ def reports(mesh):
     before = json.loads(mesh.get("configmap", "istio", "-n", "istio-system", "-o", "json"))["data"]["mesh"]
     mesh.apply(PODS)
     mesh.kubectl("wait", "--for=condition=Ready", "pod/spans", "--timeout=60s")
-    patch = {"data": {"mesh": before + "\n" + PROVIDERS.replace("accessLogFile: /dev/stdout\n", "")}}
+    config = yamldoc.load(before)
+    config["extensionProviders"] = [
+        *config.get("extensionProviders", []),
+        *yamldoc.load(PROVIDERS)["extensionProviders"],
+    ]
+    patch = {"data": {"mesh": yamldoc.dump(config)}}
     mesh.kubectl("patch", "configmap", "istio", "-n", "istio-system", "-p", json.dumps(patch))
     mesh.apply(TELEMETRY)
     yield mesh
