@@ -39,7 +39,7 @@ ADDON = "istio-system.svc.cluster.local"
 DEMO: Json = {
     "accessLogFile": "/dev/stdout",
     "defaultConfig": {"tracing": {"sampling": 100.0}},
-    "defaultProviders": {"tracing": ["zipkin"]},
+    "defaultProviders": {"metrics": ["prometheus"], "tracing": ["zipkin"]},
     "extensionProviders": [
         {
             "name": "zipkin",
