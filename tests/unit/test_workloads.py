@@ -1,10 +1,12 @@
 """Deployments: rollouts keep within their limits, whatever pods do."""
 
 import random
+from datetime import UTC, datetime, timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lateen.cluster.controllers.deployment import deadline_s
 from lateen.cluster.controllers.deployment import deployment as rollout
 from lateen.cluster.controllers.replica_set import replica_set
 
@@ -68,3 +70,44 @@ def test_the_youngest_pods_are_deleted_first():
         for name, at in (("old", "2026-01-01T00:00:00Z"), ("young", "2026-01-02T00:00:00Z"))
     ]
     assert [name for _, name in replica_set(rs, pods).delete] == ["young"]
+
+
+def progressing(sets, before, now, deadline=60, generation=1):
+    d = deployment(1, 1, 0)
+    d["metadata"]["generation"] = generation
+    d["spec"]["progressDeadlineSeconds"] = deadline
+    d["status"] = before
+    plan = rollout(d, sets, now)
+    found = next(c for c in plan.status["conditions"] if c["type"] == "Progressing")
+    return plan.status, (found["status"], found["reason"]), deadline_s(d, plan.status, now)
+
+
+def test_a_rollout_that_does_not_come_further_fails_after_its_deadline():
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    sets = []
+    plan = rollout(deployment(1, 1, 0), sets, begin)
+    sets = [obj | {"metadata": obj["metadata"] | {"uid": "s"}, "status": {"replicas": 1}} for _, obj in plan.create]
+    status, shown, left = progressing(sets, {}, begin)
+    assert shown == ("True", "ReplicaSetUpdated")
+    assert 60 <= left < 61
+    status, shown, _ = progressing(sets, status, begin + timedelta(seconds=59))
+    assert shown[0] == "True"
+    status, shown, left = progressing(sets, status, begin + timedelta(seconds=61))
+    assert (shown, left) == (("False", "ProgressDeadlineExceeded"), None)
+    status, shown, _ = progressing(sets, status, begin + timedelta(seconds=90))
+    assert shown == ("False", "ProgressDeadlineExceeded")
+    sets[0]["status"] = {"replicas": 1, "readyReplicas": 1, "availableReplicas": 1}
+    status, shown, _ = progressing(sets, status, begin + timedelta(seconds=99))
+    assert shown == ("True", "NewReplicaSetAvailable")
+    sets[0]["status"] = {"replicas": 1}  # a pod that is lost later is no failed rollout
+    assert progressing(sets, status, begin + timedelta(hours=9))[1] == ("True", "NewReplicaSetAvailable")
+
+
+def test_the_seconds_that_a_pod_must_be_ready_are_its_replica_sets_too():
+    d = deployment(1, 1, 0)
+    d["spec"]["minReadySeconds"] = 5
+    ((_, made),) = rollout(d, []).create
+    assert made["spec"]["minReadySeconds"] == 5
+    made = made | {"metadata": made["metadata"] | {"uid": "s"}, "status": {"replicas": 1}}
+    d["spec"]["minReadySeconds"] = 7
+    assert rollout(d, [made]).change == [(made["metadata"]["name"], {"minReadySeconds": 7})]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from lateen.api import kinds
 from lateen.api.kinds import Kind
@@ -12,6 +13,8 @@ from lateen.kit import jsons, times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client
 
+AVAILABLE, GOING_ON, LATE = "NewReplicaSetAvailable", "ReplicaSetUpdated", "ProgressDeadlineExceeded"
+NO_DEADLINE = 2**31 - 1
 REVISION = "deployment.kubernetes.io/revision"
 
 
@@ -25,18 +28,20 @@ class Deployments:
     def keys(self, kind: Kind, old: Json | None, new: Json | None) -> Iterable[Key]:
         return controller_of(kinds.DEPLOYMENT, kind, old, new)
 
-    async def reconcile(self, key: Key) -> None:
+    async def reconcile(self, key: Key) -> float | None:
         namespace, name = key
         d = await self._client.get(kinds.DEPLOYMENT, namespace, name)
         if d is None:
-            return
+            return None
         sets, _ = await self._client.list(kinds.REPLICA_SET, namespace)
-        plan = deployment(d, sets)
+        now = times.now()
+        plan = deployment(d, sets, now)
         await self._carry_out(d, plan, sets)
         newest = max((_revision(s) for s in sets if owned_by(s, d["metadata"]["uid"])), default=0)
         if newest and dig(d, "metadata", "annotations", REVISION) != str(newest):
             await self._annotate(kinds.DEPLOYMENT, namespace, name, str(newest))
         await set_status(self._client, kinds.DEPLOYMENT, d, plan.status)
+        return deadline_s(d, plan.status, now)
 
     async def _carry_out(self, d: Json, plan: Plan, sets: list[Json]) -> None:
         namespace = d["metadata"]["namespace"]
@@ -47,6 +52,8 @@ class Deployments:
         for name, replicas in plan.scale:
             await self._client.patch(kinds.REPLICA_SET, namespace, name, {"spec": {"replicas": replicas}})
             self._scaled(d, name, counts.get(name, 0), replicas)
+        for name, spec in plan.change:
+            await self._client.patch(kinds.REPLICA_SET, namespace, name, {"spec": spec})
         for kind, name in plan.delete:
             await self._client.delete(kind, namespace, name)
         for name, revision in plan.revisions:
@@ -61,7 +68,7 @@ class Deployments:
         await self._client.patch(kind, namespace, name, {"metadata": {"annotations": {REVISION: revision}}})
 
 
-def deployment(d: Json, sets: list[Json]) -> Plan:
+def deployment(d: Json, sets: list[Json], now: datetime | None = None) -> Plan:
     """One step of the rollout: new ReplicaSet, scales within maxSurge and maxUnavailable, old ones cleaned up."""
     plan = Plan()
     meta, spec = d["metadata"], d["spec"]
@@ -75,13 +82,19 @@ def deployment(d: Json, sets: list[Json]) -> Plan:
         plan.create.append((kinds.REPLICA_SET, _new_set(d, template_id, top + 1, want if not old else 0)))
     elif new is not None and _revision(new) < top and old:
         plan.revisions.append((new["metadata"]["name"], str(top + 1)))
+    ready_s = int(spec.get("minReadySeconds") or 0)
+    plan.change = [
+        (s["metadata"]["name"], {"minReadySeconds": ready_s})
+        for s in mine
+        if int(s["spec"].get("minReadySeconds") or 0) != ready_s
+    ]
     _scale(plan, spec, want, new, old)
     dead = [
         s for s in old if dig(s, "spec", "replicas", default=0) == 0 and dig(s, "status", "replicas", default=0) == 0
     ]
     keep = int(spec.get("revisionHistoryLimit", 10))
     plan.delete = [(kinds.REPLICA_SET, s["metadata"]["name"]) for s in dead[: max(0, len(dead) - keep)]]
-    plan.status = _deployment_status(d, want, new, mine)
+    plan.status = _deployment_status(d, want, new, mine, now or times.now())
     return plan
 
 
@@ -108,7 +121,8 @@ def _new_set(d: Json, template_id: str, revision: int, replicas: int) -> Json:
                 "deployment.kubernetes.io/desired-replicas": str(d["spec"].get("replicas", 1)),
             },
         },
-        "spec": {"replicas": replicas, "selector": selector, "template": template},
+        "spec": {"replicas": replicas, "selector": selector, "template": template}
+        | ({"minReadySeconds": d["spec"]["minReadySeconds"]} if d["spec"].get("minReadySeconds") else {}),
     }
 
 
@@ -151,7 +165,7 @@ def _scale(plan: Plan, spec: Json, want: int, new: Json | None, old: list[Json])
                 plan.scale.append((s["metadata"]["name"], _count(s) - cut))
 
 
-def _deployment_status(d: Json, want: int, new: Json | None, mine: list[Json]) -> Json:
+def _deployment_status(d: Json, want: int, new: Json | None, mine: list[Json], now: datetime) -> Json:
     total = sum(dig(s, "status", "replicas", default=0) for s in mine)
     ready = sum(dig(s, "status", "readyReplicas", default=0) for s in mine)
     available = sum(_available(s) for s in mine)
@@ -167,12 +181,7 @@ def _deployment_status(d: Json, want: int, new: Json | None, mine: list[Json]) -
             "MinimumReplicasAvailable" if enough else "MinimumReplicasUnavailable",
             f"Deployment {'has' if enough else 'does not have'} minimum availability.",
         ),
-        (
-            "Progressing",
-            True,
-            "NewReplicaSetAvailable" if complete else "ReplicaSetUpdated",
-            f'ReplicaSet "{name}" {"has successfully progressed" if complete else "is progressing"}.',
-        ),
+        ("Progressing", *_progress(d, f'ReplicaSet "{name}"', complete, (updated, total, ready, available), now)),
     ]
     before = {c["type"]: c for c in dig(d, "status", "conditions", default=[])}
     out = []
@@ -180,15 +189,17 @@ def _deployment_status(d: Json, want: int, new: Json | None, mine: list[Json]) -
         text = "True" if ok else "False"
         was = before.get(kind)
         same = was is not None and was["status"] == text and was["reason"] == reason
-        now = times.stamp()
+        if kind == "Progressing" and _grows(d, updated, total, ready, available):
+            same = False
+        at = times.stamp(now)
         out.append(
             {
                 "type": kind,
                 "status": text,
                 "reason": reason,
                 "message": message,
-                "lastUpdateTime": was["lastUpdateTime"] if same and was else now,
-                "lastTransitionTime": was["lastTransitionTime"] if was and was["status"] == text else now,
+                "lastUpdateTime": was["lastUpdateTime"] if same and was else at,
+                "lastTransitionTime": was["lastTransitionTime"] if was and was["status"] == text else at,
             }
         )
     return {
@@ -200,3 +211,50 @@ def _deployment_status(d: Json, want: int, new: Json | None, mine: list[Json]) -
         "unavailableReplicas": max(0, want - available),
         "conditions": out,
     }
+
+
+def _grows(d: Json, updated: int, total: int, ready: int, available: int) -> bool:
+    """Whether the rollout has come further since the last status."""
+    was = d.get("status") or {}
+    before = {k: int(was.get(f"{k}Replicas") or 0) for k in ("updated", "ready", "available")}
+    fewer_old = total - updated < int(was.get("replicas") or 0) - before["updated"]
+    more = updated > before["updated"] or ready > before["ready"] or available > before["available"]
+    return more or fewer_old
+
+
+def _progress(
+    d: Json, who: str, complete: bool, counts: tuple[int, int, int, int], now: datetime
+) -> tuple[bool, str, str]:
+    """Status, reason and message of the condition Progressing (as Kubernetes' ``syncRolloutStatus``)."""
+    was = _condition(d)
+    updated, total, *_ = counts
+    if complete or (was.get("reason") == AVAILABLE and updated == total):
+        return True, AVAILABLE, f"{who} has successfully progressed."
+    late = was.get("reason") == LATE or (was.get("reason") == GOING_ON and _left_s(d, was, now) <= 0)
+    if late and not _grows(d, *counts) and not _changed(d):
+        return False, LATE, f"{who} has timed out progressing."
+    return True, GOING_ON, f"{who} is progressing."
+
+
+def _changed(d: Json) -> bool:
+    return bool(d["metadata"].get("generation", 1) != dig(d, "status", "observedGeneration", default=0))
+
+
+def _condition(d: Json) -> Json:
+    found = dig(d, "status", "conditions", default=[])
+    out: Json = next((c for c in found if c["type"] == "Progressing"), {})
+    return out
+
+
+def _left_s(d: Json, condition: Json, now: datetime) -> float:
+    limit = float(dig(d, "spec", "progressDeadlineSeconds", default=NO_DEADLINE))
+    return limit - (now - times.parse(condition["lastUpdateTime"])).total_seconds()
+
+
+def deadline_s(d: Json, status: Json, now: datetime) -> float | None:
+    """Seconds until a rollout that is going on counts as failed; None if there is nothing to wait for."""
+    condition = _condition({"status": status})
+    if condition.get("reason") != GOING_ON or d["spec"].get("paused"):
+        return None
+    left = _left_s(d, condition, now)
+    return max(left, 0.0) + 0.05 if left < NO_DEADLINE / 2 else None

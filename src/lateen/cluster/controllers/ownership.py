@@ -16,10 +16,11 @@ _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 @dataclass
 class Plan:
-    """What to do: objects to create, scales to set, pods to delete, the status to report."""
+    """What to do: objects to create, scales to set, specs to change, pods to delete, the status to report."""
 
     create: list[tuple[Kind, Json]] = field(default_factory=list)
     scale: list[tuple[str, int]] = field(default_factory=list)
+    change: list[tuple[str, Json]] = field(default_factory=list)
     delete: list[tuple[Kind, str]] = field(default_factory=list)
     revisions: list[tuple[str, str]] = field(default_factory=list)
     status: Json = field(default_factory=dict)
