@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lateen.install import control_plane, core, gateways, webhooks
-from lateen.install.objects import NAMESPACE, PILOT_IMAGE, PROXY_IMAGE, image
+from lateen.install.objects import COMPONENT, NAMESPACE, PILOT_IMAGE, PROXY_IMAGE, image
 from lateen.install.operator import Operator, enabled
 from lateen.kit.jsons import Json, dig
 
@@ -29,9 +30,10 @@ def render(operator: Operator) -> list[Part]:
         out = [Part("Istio core", (*base,))]
     else:
         settings = core.settings(operator)
-        out = [Part("Istio core", (*base, *core.permissions(revision, core.deploys_gateways(spec)), *settings))]
+        own = (*core.permissions(revision, core.deploys_gateways(spec)), *settings)
+        out = [Part("Istio core", (*base, *_labelled(own, "Pilot")))]
         istiod = (*control_plane.objects(spec, revision), *webhooks.objects(revision))
-        out.append(Part("Istiod", istiod, ((NAMESPACE, revision.istiod),)))
+        out.append(Part("Istiod", _labelled(istiod, "Pilot"), ((NAMESPACE, revision.istiod),)))
     for kind, title in (("egressGateways", "Egress gateways"), ("ingressGateways", "Ingress gateways")):
         wanted = enabled(spec, kind)
         if wanted:
@@ -39,5 +41,13 @@ def render(operator: Operator) -> list[Part]:
             ingress, proxy = kind == "ingressGateways", image(spec, "proxyv2")
             objects = tuple(o for g in wanted for o in gateways.objects(g, ingress, revision, proxy, values))
             deployments = tuple((gateways.namespace_of(g), str(g["name"])) for g in wanted)
-            out.append(Part(title, objects, deployments))
+            out.append(Part(title, _labelled(objects, kind[0].upper() + kind[1:]), deployments))
     return out
+
+
+def _labelled(objects: Iterable[Json], component: str) -> tuple[Json, ...]:
+    """Objects with the label that says which of Istio's components they belong to."""
+    return tuple(
+        {**o, "metadata": {**o["metadata"], "labels": {**o["metadata"].get("labels", {}), COMPONENT: component}}}
+        for o in objects
+    )

@@ -26,9 +26,16 @@ class Streams(Connection):
         self, namespace: str, pod: str, container: str, command: Sequence[str], stdin: bytes, timeout: float = 30.0
     ) -> tuple[bytes, bytes]:
         """Run a command in a container; (standard output, standard error). Raises KubeError and Unreachable."""
+        out, err, _ = await self.run(namespace, pod, container, command, stdin, timeout)
+        return out, err
+
+    async def run(
+        self, namespace: str, pod: str, container: str, command: Sequence[str], stdin: bytes, timeout: float = 30.0
+    ) -> tuple[bytes, bytes, int]:
+        """... and its exit code. Raises KubeError and Unreachable."""
         params = [("command", c) for c in command]
         params += [("container", container), ("stdin", "true"), ("stdout", "true"), ("stderr", "true")]
-        out = {1: b"", 2: b""}
+        out = {1: b"", 2: b"", 3: b""}
         try:
             async with (
                 asyncio.timeout(timeout),
@@ -43,13 +50,13 @@ class Streams(Connection):
                 await ws.send_bytes(b"\xff\x00")
                 async for message in ws:
                     data = message.data
-                    if isinstance(data, bytes) and data[:1] in (b"\x01", b"\x02"):
+                    if isinstance(data, bytes) and data[:1] in (b"\x01", b"\x02", b"\x03"):
                         out[data[0]] += data[1:]
         except aiohttp.WSServerHandshakeError as e:
             raise KubeError(e.status, "", f"no command can be run in {pod}: {e.message}") from e
         except (aiohttp.ClientConnectionError, TimeoutError) as e:
             raise self.unreachable(e) from e
-        return out[1], out[2]
+        return out[1], out[2], _exit_code(out[3])
 
     async def logs(
         self, namespace: str, pod: str, container: str, tail: int = 100, follow: bool = False, timestamps: bool = False
@@ -133,3 +140,17 @@ async def _receive(ws: aiohttp.ClientWebSocketResponse, reader: asyncio.StreamRe
         if message.type is aiohttp.WSMsgType.BINARY:
             reader.feed_data(message.data)
     reader.feed_eof()
+
+
+def _exit_code(status: bytes) -> int:
+    """Of the Status that ends a command. Raises KubeError if the command has not been run at all."""
+    try:
+        found = jsons.loads(status)
+    except ValueError:
+        raise KubeError(500, "InternalError", "the connection ended before the command did") from None
+    if found.get("status") == "Success":
+        return 0
+    causes = {c.get("reason"): c.get("message") for c in (found.get("details") or {}).get("causes") or []}
+    if found.get("reason") != "NonZeroExitCode" or not str(causes.get("ExitCode", "")).isdigit():
+        raise KubeError(int(found.get("code") or 500), str(found.get("reason") or ""), str(found.get("message") or ""))
+    return int(causes["ExitCode"])

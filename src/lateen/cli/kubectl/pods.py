@@ -47,17 +47,21 @@ def exec_(name: str, rest: tuple[str, ...], container: str, stdin: bool, tty: bo
         raise CliError("you must specify at least one command for the container", USAGE)
     target = target_of(given)
 
-    async def work(client: HttpClient) -> tuple[bytes, bytes]:
+    async def work(client: HttpClient) -> tuple[bytes, bytes, int]:
         pod = await pods.find(client, name, target.namespace)
         chosen = container or _default_container(pod)
         data = sys.stdin.buffer.read() if stdin else b""
         meta = pod["metadata"]
-        return await client.execute(meta["namespace"], meta["name"], chosen, words, data, timeout=3600)
+        return await client.run(meta["namespace"], meta["name"], chosen, words, data, timeout=3600)
 
-    out, err = target.run(work)
+    out, err, code = target.run(work)
     sys.stdout.buffer.write(out)
     sys.stdout.buffer.flush()
     sys.stderr.buffer.write(err)
+    sys.stderr.buffer.flush()
+    if code:
+        click.echo(f"command terminated with exit code {code}", err=True)
+        raise click.exceptions.Exit(code)
 
 
 @command("logs")
