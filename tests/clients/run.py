@@ -45,8 +45,14 @@ class Trial:
         }
 
     def run(self, *argv: object) -> subprocess.CompletedProcess[str]:
+        """What takes too long has failed, and says so."""
         words = [str(a) for a in argv]
-        return subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, env=self.environment, check=False)
+        try:
+            return subprocess.run(
+                words, capture_output=True, text=True, timeout=SECONDS, env=self.environment, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return subprocess.CompletedProcess(words, 124, "", f"it took longer than {SECONDS} s")
 
     def judge(self, name: str, done: subprocess.CompletedProcess[str]) -> None:
         ok = done.returncode == 0
