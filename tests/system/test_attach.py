@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import select
+import sys
 import time
 
 import pytest
@@ -113,6 +114,20 @@ def test_a_debugger_sees_the_processes_of_its_target(space):
     (eye,) = pod["status"]["ephemeralContainerStatuses"]
     assert eye["name"] == "eye"
     assert pod["status"]["phase"] == "Running"
+
+
+def test_the_built_in_kubectl_ends_as_its_command_does(space):
+    if space.kubectl("get", "pod", "codes", ok=False).returncode:
+        space.started("codes", "exec sleep 1000")
+    built_in = ["env", "LATEEN_KUBECTL_BUILT_IN=1", sys.executable, "-m", "lateen", "kubectl", "exec", "-n", NAMESPACE]
+    for command, code, says in (
+        (["sh", "-c", "exit 3"], 3, "command terminated with exit code 3"),
+        (["nope"], 127, 'exec: "nope": executable file not found in $PATH'),
+        (["true"], 0, ""),
+    ):
+        done = space.mesh.run(*built_in, "codes", "--", *command, ok=False)
+        assert done.returncode == code
+        assert says in done.stderr
 
 
 def test_applications_answer_through_the_api_server(mesh):
