@@ -60,3 +60,9 @@ def test_a_route_is_described_by_its_match(match, shown):
 def test_input_that_is_not_a_dump_is_refused(value):
     with pytest.raises(DumpError):
         ConfigDump(value)
+
+
+def test_parts_of_one_kind_are_read_together():
+    """Envoy has one for the extensions of requests, and one for those of connections."""
+    parts = [{"@type": f"{TYPE}EcdsConfigDump", "ecds_filters": [{"ecds_filter": {"name": n}}]} for n in ("a", "b")]
+    assert [e["name"] for e in ConfigDump({"configs": parts}).extensions()] == ["a", "b"]

@@ -408,5 +408,6 @@ _ALL = (
         "A listener is not there: {}. Give it another port, or other workloads.",
     ),
     Kind("LAT0110", "AnnotationNotice", "Warning", "Annotation {}: {}"),
+    Kind("LAT0111", "TokenKeysNotFetched", "Warning", "Keys of tokens are missing: {}."),
 )
 CATALOGUE = {k.code: k for k in _ALL}

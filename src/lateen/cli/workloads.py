@@ -24,6 +24,8 @@ from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient
 from lateen.wire import names
 
+CUSTOM_PREFIX = "istio-ext-authz-"
+"""How the names of policies begin whose providers are asked"""
 _POLICY = re.compile(r"(?:istio-ext-authz-.*-)?ns\[(.*?)\]-policy\[(.*?)\]")
 
 
@@ -44,7 +46,7 @@ def authz_check(target: Target, pod: str | None, file: str) -> None:
     from lateen.cli.proxy_config import load
 
     dump = ConfigDump(load(target, pod, file))
-    rows = list(_policies(dump))
+    rows = _policies(dump)
     click.echo(wide_table([["ACTION", "AuthorizationPolicy", "RULES"], *rows]))
     if rows or not pod:
         return
@@ -64,19 +66,22 @@ def authz_check(target: Target, pod: str | None, file: str) -> None:
         raise CliError(f"{missing} AuthorizationPolicies select this pod, but its proxy enforces none of them")
 
 
-def _policies(dump: ConfigDump) -> Any:
-    seen = set()
+def _policies(dump: ConfigDump) -> list[list[str]]:
+    """One row for each policy, with the number of its rules."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
     for f in _filters(dump):
-        rules = dig(f, "typed_config", "rules", default={})
-        for name, policy in (rules.get("policies") or {}).items():
-            if name == names.SEVERAL_HOSTS:
-                continue  # is always there, and no object's
-            named = _POLICY.match(name)
-            plain = f"{named[2]}.{named[1]}" if named else name
-            row = (str(rules.get("action", "ALLOW")), plain, str(len(policy.get("permissions") or [])))
-            if row not in seen:
-                seen.add(row)
-                yield list(row)
+        for field in ("rules", "shadow_rules"):
+            rules = dig(f, "typed_config", field, default={})
+            for name in rules.get("policies") or {}:
+                if name == names.SEVERAL_HOSTS:
+                    continue  # is always there, and no object's
+                named = _POLICY.match(name)
+                plain = f"{named[2]}.{named[1]}" if named else name
+                action = str(rules.get("action", "ALLOW"))
+                if field == "shadow_rules":
+                    action = "CUSTOM" if name.startswith(CUSTOM_PREFIX) else f"{action} (dry run)"
+                found.setdefault((action, plain), {})[name] = None
+    return [[action, plain, str(len(mine))] for (action, plain), mine in found.items()]
 
 
 def _filters(dump: ConfigDump) -> Iterator[Json]:

@@ -14,6 +14,12 @@ class DumpError(ValueError):
     """The text is not a config dump."""
 
 
+def _joined(one: Json, other: Json) -> Json:
+    """Parts of one kind: Envoy gives the extensions of requests and of connections in a part each."""
+    lists = {k: one[k] + v for k, v in other.items() if isinstance(v, list) and isinstance(one.get(k), list)}
+    return {**one, **other, **lists}
+
+
 class ConfigDump:
     """Raises DumpError if ``value`` is not a config dump. Yields resources as Envoy has them, dynamic ones first."""
 
@@ -22,7 +28,10 @@ class ConfigDump:
         if not isinstance(configs, list) or not all(isinstance(c, dict) for c in configs):
             raise DumpError("is not a config dump of Envoy (it has no list of configs)")
         self.value: Json = value
-        self._parts = {str(c.get("@type", "")).removeprefix(_ENVOY): c for c in configs}
+        self._parts: dict[str, Json] = {}
+        for c in configs:
+            kind = str(c.get("@type", "")).removeprefix(_ENVOY)
+            self._parts[kind] = _joined(self._parts.get(kind, {}), c)
 
     def part(self, kind: str) -> Json:
         """``ClustersConfigDump`` and so on; empty if the dump does not have it."""

@@ -170,3 +170,12 @@ def blocked_cidrs(snapshot: Snapshot) -> Iterator[Message]:
         given = variables.get("BLOCKED_CIDRS_IN_JWKS_URIS") or {}
         if not given.get("value") and not given.get("valueFrom"):
             yield message("IST0175", d, len(policies), ", ".join(policies), path=("spec", "template"))
+
+
+@analyzer("authn.KeysAnalyzer", "Checks that istiod has fetched the keys of the issuers of RequestAuthentications")
+def keys(snapshot: Snapshot) -> Iterator[Message]:
+    """By what istiod has written into their status: only a running mesh can tell."""
+    for ra in snapshot.all(kinds.REQUEST_AUTHENTICATION):
+        for c in dig(ra.obj, "status", "conditions", default=[]):
+            if c.get("type") == "KeysFetched" and c.get("status") == "False":
+                yield message("LAT0111", ra, str(c.get("message")), path=("spec", "jwtRules"))
