@@ -26,6 +26,7 @@ from lateen.wire import names
 
 CUSTOM_PREFIX = "istio-ext-authz-"
 """How the names of policies begin whose providers are asked"""
+_ORDER = ("CUSTOM", "DENY", "ALLOW")
 _POLICY = re.compile(r"(?:istio-ext-authz-.*-)?ns\[(.*?)\]-policy\[(.*?)\]")
 
 
@@ -67,9 +68,11 @@ def authz_check(target: Target, pod: str | None, file: str) -> None:
 
 
 def _policies(dump: ConfigDump) -> list[list[str]]:
-    """One row for each policy, with the number of its rules."""
+    """One row for each policy, with the number of its rules, in the order in which they are evaluated."""
     found: dict[tuple[str, str], dict[str, None]] = {}
     for f in _filters(dump):
+        if not str(dig(f, "typed_config", "@type", default="")).endswith(".RBAC"):
+            continue
         for field in ("rules", "shadow_rules"):
             rules = dig(f, "typed_config", field, default={})
             for name in rules.get("policies") or {}:
@@ -81,7 +84,8 @@ def _policies(dump: ConfigDump) -> list[list[str]]:
                 if field == "shadow_rules":
                     action = "CUSTOM" if name.startswith(CUSTOM_PREFIX) else f"{action} (dry run)"
                 found.setdefault((action, plain), {})[name] = None
-    return [[action, plain, str(len(mine))] for (action, plain), mine in found.items()]
+    order = sorted(found, key=lambda row: (_ORDER.index(row[0].partition(" ")[0]), row))
+    return [[*row, str(len(found[row]))] for row in order]
 
 
 def _filters(dump: ConfigDump) -> Iterator[Json]:
