@@ -1,10 +1,12 @@
 """Traffic as it is now, without a store: tap, top, routes, stat, edges."""
 
 import json
+import signal
 import subprocess
 import sys
 
 import pytest
+from world import free_port
 
 RULE = """
 apiVersion: networking.istio.io/v1
@@ -160,6 +162,19 @@ def traces(mesh):
 
     yield ask
     mesh.lateen("addons", "delete", "jaeger")
+
+
+def test_dashboard_zipkin_opens_the_consoles_page_of_traces(mesh, traces):
+    assert traces("/api/services", "tracing.istio-system") is not None
+    mesh.lateen("addons", "apply", "kiali")
+    command = [sys.executable, "-m", "lateen", "dashboard", "zipkin", "--port", str(free_port()), "--browser=false"]
+    forward = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=mesh.environment)
+    try:
+        assert forward.stdout.readline().strip().endswith("/kiali#/traces")
+    finally:
+        forward.send_signal(signal.SIGINT)
+        assert forward.wait(10) == 0
+        mesh.lateen("addons", "delete", "kiali")
 
 
 BOOKINFO = {f"{name}.default" for name in ("productpage", "details", "reviews", "ratings")}

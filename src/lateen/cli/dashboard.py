@@ -39,7 +39,7 @@ PAGES = {
     "prometheus": Page("app=prometheus", 9090),
     "grafana": Page("app=grafana", 3000, missing="Lateen does not include Grafana; apply your own"),
     "jaeger": Page("app=jaeger", 16686, missing="install it with: lateen addons apply jaeger"),
-    "zipkin": Page("app in (zipkin,jaeger)", 9411, "/zipkin", "install it with: lateen addons apply jaeger"),
+    "zipkin": Page("app=zipkin", 9411, "/zipkin", "install it with: lateen addons apply jaeger"),
 }
 SHOWN_BY = "lateen.dev/page"
 """On pods that answer queries only: the dashboard that shows what they have."""
@@ -64,11 +64,15 @@ def dashboard() -> None:
     """Open a page of the mesh in a browser: lateen dashboard kiali"""
 
 
+async def _running(client: HttpClient, namespace: str, labels: str) -> Json | None:
+    found, _ = await client.list(kinds.POD, namespace, labels)
+    return next((p for p in found if dig(p, "status", "phase") == "Running"), None)
+
+
 async def _shown_by(client: HttpClient, namespace: str, name: str) -> tuple[Json, int, str]:
     """(pod, port, path) of the console's page of traces. Raises CliError."""
     page = PAGES[name]
-    found, _ = await client.list(kinds.POD, namespace, page.labels)
-    pod = next((p for p in found if dig(p, "status", "phase") == "Running"), None)
+    pod = await _running(client, namespace, page.labels)
     if pod is None:
         raise CliError(f"the console shows traces, and is not there; {page.missing} {name}")
     return pod, page.port, f"{page.path}#/traces"
@@ -91,8 +95,9 @@ def _simple(name: str) -> click.Command:
         page = PAGES[name]
 
         async def work(client: HttpClient) -> None:
-            found, _ = await client.list(kinds.POD, target.istio_namespace, page.labels)
-            pod = next((p for p in found if dig(p, "status", "phase") == "Running"), None)
+            pod = await _running(client, target.istio_namespace, page.labels)
+            if pod is None and name == "zipkin":  # the add-on for traces takes and answers for Zipkin as well
+                pod = await _running(client, target.istio_namespace, f"app=jaeger,{SHOWN_BY}")
             if pod is None:
                 raise CliError(f"no {name} pods found in namespace {target.istio_namespace}; {page.missing}")
             path, remote = page.path, page.port
