@@ -166,13 +166,13 @@ async def _serve(
                 f"port {local} of {address} cannot be used ({e.strerror or e}); choose another one with --port"
             ) from e
         async with server:
+            stopped = asyncio.Event()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, stopped.set)
             url = f"http://{address}:{local}{path}"
             click.echo(url)
             if browser and not _opened(url):
                 say(f"Failed to open browser; open {url} in your browser.")
-            stopped = asyncio.Event()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, stopped.set)
             waiting = [tasks.spawn(stopped.wait(), "stop"), tasks.spawn(_ended(session), "end")]
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             await tasks.cancel(*waiting)
