@@ -34,7 +34,12 @@ class Streams(Connection):
     ) -> tuple[bytes, bytes, int]:
         """... and its exit code. Raises KubeError and Unreachable."""
         params = [("command", c) for c in command]
-        params += [("container", container), ("stdin", "true"), ("stdout", "true"), ("stderr", "true")]
+        params += [
+            ("container", container),
+            ("stdin", "true" if stdin else "false"),
+            ("stdout", "true"),
+            ("stderr", "true"),
+        ]
         out = {1: b"", 2: b"", 3: b""}
         try:
             async with (
@@ -46,8 +51,10 @@ class Streams(Connection):
                     headers=await self.headers(),
                 ) as ws,
             ):
-                await ws.send_bytes(b"\x00" + stdin)
-                await ws.send_bytes(b"\xff\x00")
+                with contextlib.suppress(ConnectionResetError):  # the command may have ended without reading it
+                    if stdin:
+                        await ws.send_bytes(b"\x00" + stdin)
+                        await ws.send_bytes(b"\xff\x00")
                 async for message in ws:
                     data = message.data
                     if isinstance(data, bytes) and data[:1] in (b"\x01", b"\x02", b"\x03"):
