@@ -1,11 +1,7 @@
 """Gateways that end TLS with certificates from secrets, renew them, verify clients, and pass TLS through."""
 
-import socket
-import ssl
-import subprocess
-from datetime import timedelta
-
 import pytest
+from world import Secrets
 
 from lateen.kit import certs, times
 
@@ -55,51 +51,6 @@ def secure(mesh, ca, tmp_path):
     yield mesh.secrets
     mesh.kubectl("delete", "gateway/secure", "virtualservice/secure")
     mesh.kubectl("delete", "secret", "-n", "istio-system", "books", "staff", "--ignore-not-found")
-
-
-class Secrets:
-    def __init__(self, mesh, ca, directory):
-        self.mesh, self.ca, self.directory = mesh, ca, directory
-
-    def issue(self, name, *hosts):
-        made = certs.issue(self.ca, list(hosts), times.now(), timedelta(days=1))
-        found = self.directory / f"{name}.crt", self.directory / f"{name}.key"
-        found[0].write_text(made.certificate)
-        found[1].write_text(made.key)
-        return found
-
-    def tls(self, name, *hosts):
-        crt, key = self.issue(name, *hosts)
-        made = self.mesh.kubectl(
-            "create", "secret", "tls", name, "-n", "istio-system", f"--cert={crt}", f"--key={key}",
-            "--dry-run=client", "-o", "yaml",
-        )  # fmt: skip
-        self.mesh.apply(made.stdout)
-
-    def curl(self, host, *more, ca=True):
-        port = self.mesh.host_port(443)
-        return subprocess.run(
-            [
-                "curl", "-s", "-m", "5", "-o", "/dev/null", "-w", "%{http_code} %{http_version}",
-                "--resolve", f"{host}:{port}:127.0.0.1",
-                *(["--cacert", str(self.directory / "ca.pem")] if ca else ["-k"]),
-                *more, f"https://{host}:{port}/productpage",
-            ],
-            capture_output=True, text=True, timeout=10, check=False,
-        ).stdout.strip()  # fmt: skip
-
-    def presented(self, host):
-        """The certificate that clients get, as DER; None where there is none."""
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        try:
-            with (
-                socket.create_connection(("127.0.0.1", self.mesh.host_port(443)), 5) as plain,
-                context.wrap_socket(plain, server_hostname=host) as secured,
-            ):
-                return secured.getpeercert(binary_form=True)
-        except OSError:
-            return None
 
 
 def test_https_by_a_secret_that_is_renewed(mesh, secure):

@@ -409,5 +409,12 @@ _ALL = (
     ),
     Kind("LAT0110", "AnnotationNotice", "Warning", "Annotation {}: {}"),
     Kind("LAT0111", "TokenKeysNotFetched", "Warning", "Keys of tokens are missing: {}."),
+    Kind(
+        "LAT0112",
+        "OverriddenByRoute",
+        "Warning",
+        "Requests to {} are routed by {} and not by this VirtualService: routes of the Gateway API come first. Keep one of them.",
+    ),
+    Kind("LAT0113", "RouteNotInEffect", "Warning", "Reference to parent {}: condition {} is False ({}): {}."),
 )
 CATALOGUE = {k.code: k for k in _ALL}

@@ -22,6 +22,12 @@ READ = (
     kinds.GATEWAY,
     kinds.INGRESS,
     kinds.INGRESS_CLASS,
+    kinds.NAMESPACE,
+    kinds.GATEWAY_CLASS,
+    kinds.KUBERNETES_GATEWAY,
+    kinds.HTTP_ROUTE,
+    kinds.GRPC_ROUTE,
+    kinds.REFERENCE_GRANT,
 )
 """Kinds that routes depend on."""
 POLICIES = (
@@ -75,6 +81,8 @@ def _decoded(kind: kinds.Kind, source: Source, domain: str) -> Any:
     try:
         if kind is kinds.SERVICE:
             return decoding.service(source.obj, domain)
+        if kind is kinds.NAMESPACE:
+            return tuple(sorted((source.meta.get("labels") or {}).items()))
         assert kind.spec is not None
         spec = decode(kind.spec, source.spec)
     except (DecodeError, KeyError, TypeError, ValueError, AttributeError):

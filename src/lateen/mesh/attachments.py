@@ -145,6 +145,7 @@ class Attachments(Policies):
         for chosen in self._gateways_alike.buckets():
             found += self.gateway_outcomes(chosen)
         found += [self.delegation_outcome(vs.ref.namespace, vs.ref.name) for vs in self._delegations.get(True)]
+        found += self.overridden()
         return tuple(outcome for outcome in found if outcome.problems)
 
     @query
@@ -160,3 +161,16 @@ class Attachments(Policies):
                 problem = Problem("OlderGateway", f"{text}; the server of {li.family.upper()} is left out")
                 out[li.source] = (*out.get(li.source, ()), problem)
         return tuple(Outcome(ref, problems) for ref, problems in out.items())
+
+    @query
+    def overridden(self) -> tuple[Outcome, ...]:
+        """Of VirtualServices whose requests routes of the Gateway API have."""
+        out: dict[o.Ref, list[Problem]] = {}
+        for host in self.hosts_with_routes():
+            for kind, (namespace, name), owner, _ in self.routes_for_host(host):
+                for vs in self.mesh_rules(host, namespace) if namespace == owner else ():
+                    if vs.spec.http:
+                        about = str(kinds.TABLE[kind].ref(namespace, name))
+                        problem = Problem("OverriddenByRoute", host, ("spec", "hosts"), about)
+                        out.setdefault(vs.ref, []).append(problem)
+        return tuple(Outcome(ref, tuple(problems)) for ref, problems in out.items())

@@ -304,6 +304,13 @@ class GatewayRoutes(Endpoints):
                             out.append((kind, key, s.namespace, tuple(dict.fromkeys(ports))))
         return tuple(out)
 
+    @query
+    def hosts_with_routes(self) -> tuple[str, ...]:
+        """Of Services that are parents of routes."""
+        found = {parent for kind in REQUEST_KINDS for parent in self._routes_by_parent[kind].buckets()}
+        services = sorted((name, space) for group, of, space, name in found if (group, of) == SERVICE_PARENT)
+        return tuple(service_host(name, space, self.cluster.domain) for name, space in services)
+
     def routes_for_host(self, host: str) -> tuple[tuple[GroupKind, Key, str, tuple[int, ...]], ...]:
         if not self.objects.http_routes and not self.objects.grpc_routes:
             return ()

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from lateen.analysis.model import model
 from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import Message, Snapshot, Source, message
-from lateen.mesh.outcomes import Problem
+from lateen.kit.jsons import dig
+from lateen.mesh.outcomes import Problem, RouteStanding
 
 
 @analyzer("routes.OutcomeAnalyzer", "Checks whether gateways and routes can do what their objects ask for")
@@ -17,6 +18,20 @@ def outcomes(snapshot: Snapshot) -> Iterator[Message]:
         if source is not None:
             for problem in outcome.problems:
                 yield _message(source, problem)
+
+
+@analyzer("routes.StandingAnalyzer", "Checks whether routes of the Gateway API are attached and lead somewhere")
+def standings(snapshot: Snapshot) -> Iterator[Message]:
+    for ref, standing in model(snapshot).standings().items():
+        source = snapshot.get(str(ref.group_kind), ref.namespace, ref.name)
+        if source is None or not isinstance(standing, RouteStanding):
+            continue
+        for parent in standing.parents:
+            path = ("spec", "parentRefs", parent.position)
+            name = dig(source.obj, *path, "name", default="")
+            for c in parent.conditions:
+                if not c.true:
+                    yield message("LAT0113", source, name, c.type, c.reason, c.says, path=path)
 
 
 def _message(source: Source, problem: Problem) -> Message:
@@ -29,4 +44,6 @@ def _message(source: Source, problem: Problem) -> Message:
             return message("LAT0108", source, problem.says, path=problem.path)
         case "OlderGateway":
             return message("LAT0109", source, problem.says, path=problem.path)
+        case "OverriddenByRoute":
+            return message("LAT0112", source, problem.says, problem.about, path=problem.path)
     raise ValueError(f"no message for {problem.reason}")

@@ -1,0 +1,185 @@
+"""The Gateway API by real requests: through the ingress gateway that a Gateway names, and between pods of the mesh."""
+
+import json
+import subprocess
+
+import pytest
+from world import Secrets
+
+from lateen.kit import certs, times
+
+pytestmark = pytest.mark.system
+
+GATEWAY = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: books, namespace: istio-system}
+spec:
+  gatewayClassName: istio
+  addresses: [{type: Hostname, value: istio-ingressgateway.istio-system.svc.cluster.local}]
+  listeners:
+  - {name: http, port: 80, protocol: HTTP, hostname: "*.books.example", allowedRoutes: {namespaces: {from: All}}}
+  - {name: alone, port: 80, protocol: HTTP, hostname: alone.books.example, allowedRoutes: {namespaces: {from: Same}}}
+  - name: https
+    port: 443
+    protocol: HTTPS
+    hostname: a.books.example
+    allowedRoutes: {namespaces: {from: All}}
+    tls: {certificateRefs: [{name: books-api}]}
+  - name: https-other
+    port: 443
+    protocol: HTTPS
+    hostname: b.books.example
+    allowedRoutes: {namespaces: {from: All}}
+    tls: {certificateRefs: [{name: books-api}]}
+"""
+ROUTES = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: books}
+spec:
+  parentRefs: [{name: books, namespace: istio-system}]
+  hostnames: ["*.books.example"]
+  rules:
+  - matches: [{path: {value: /old}}]
+    filters:
+    - type: RequestRedirect
+      requestRedirect: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /new}, statusCode: 301}
+  - matches: [{path: {value: /shop}}]
+    filters:
+    - {type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /}}}
+    - {type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: x-shop, value: "yes"}]}}
+    backendRefs: [{name: productpage, port: 9080}]
+  - matches: [{path: {value: /partly}}]
+    filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplaceFullPath, replaceFullPath: /health}}}]
+    backendRefs: [{name: productpage, port: 9080}, {name: missing, port: 9080}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: narrower}
+spec:
+  parentRefs: [{name: books, namespace: istio-system, sectionName: http}]
+  hostnames: ["*.books.example"]
+  rules:
+  - matches: [{path: {type: Exact, value: /shop/health}, headers: [{name: x-who, value: me}]}]
+    backendRefs: [{name: missing, port: 9080}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: alone}
+spec:
+  parentRefs: [{name: books, namespace: istio-system, sectionName: alone}]
+  rules: [{backendRefs: [{name: productpage, port: 9080}]}]
+"""
+KIND = "gateway.gateway.networking.k8s.io"
+
+
+@pytest.fixture(scope="module")
+def books(mesh, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("ca")
+    ca = certs.authority("example", times.now(), days=2)
+    (directory / "ca.pem").write_text(ca.certificate)
+    secrets = Secrets(mesh, ca, directory)
+    secrets.tls("books-api", "a.books.example", "b.books.example")
+    mesh.apply(GATEWAY + "---" + ROUTES)
+    yield secrets
+    mesh.kubectl("delete", KIND, "books", "-n", "istio-system")
+    mesh.kubectl("delete", "httproute", "books", "narrower", "alone")
+    mesh.kubectl("delete", "secret", "books-api", "-n", "istio-system")
+
+
+def conditions(mesh, *argv, at="status.conditions"):
+    found = json.loads(mesh.get(*argv, "-o", "json"))
+    for part in at.split("."):
+        found = found[int(part)] if part.isdigit() else found.get(part, {})
+    generation = json.loads(mesh.get(*argv, "-o", "json"))["metadata"]["generation"]
+    return {c["type"]: (c["status"], c["reason"]) for c in found if c["observedGeneration"] == generation}
+
+
+def ask(mesh, path, *curl, host="a.books.example"):
+    return mesh.page(path, "-H", f"Host: {host}", *curl)
+
+
+def test_a_gateway_and_its_routes_say_what_has_become_of_them(mesh, books):
+    mesh.kubectl("wait", "--for=condition=Programmed", "--timeout=60s", KIND, "books", "-n", "istio-system")
+    assert mesh.get("gatewayclass", "istio", "-o", "jsonpath={.status.conditions[0].status}") == "True"
+    mesh.until(lambda: "True" in mesh.get(KIND, "books", "-n", "istio-system"), what="the column Programmed")
+    found = json.loads(mesh.get(KIND, "books", "-n", "istio-system", "-o", "json"))["status"]
+    assert {li["name"]: li["attachedRoutes"] for li in found["listeners"]} == {
+        "http": 2,
+        "alone": 0,
+        "https": 1,
+        "https-other": 1,
+    }
+    assert found["addresses"]
+    parent = "status.parents.0.conditions"
+    good = {"Accepted": ("True", "Accepted"), "ResolvedRefs": ("False", "BackendNotFound")}
+    assert conditions(mesh, "httproute", "books", at=parent) == good
+    refused = conditions(mesh, "httproute", "alone", at=parent)
+    assert refused["Accepted"] == ("False", "NotAllowedByListeners")
+
+
+def test_requests_are_routed_changed_and_refused_as_routes_say(mesh, books):
+    mesh.until(lambda: ask(mesh, "/shop/health")[0] == 200, what="the route")
+    assert "x-shop: yes" in ask(mesh, "/shop/health", "-i")[1]
+    assert "/new/item" in ask(mesh, "/old/item", "-i")[1]
+    assert ask(mesh, "/old/item")[0] == 301
+    assert ask(mesh, "/older")[0] == 404
+    assert ask(mesh, "/shop/health", "-H", "X-Who: me")[0] == 500
+    assert ask(mesh, "/shop/health", host="alone.books.example")[0] == 404
+    codes = [ask(mesh, "/partly")[0] for _ in range(40)]
+    assert {200, 500} == set(codes)
+
+
+def test_a_connection_for_another_host_is_misdirected(mesh, books):
+    port = mesh.host_port(443)
+
+    def code(host):
+        return subprocess.run(
+            [
+                "curl", "-s", "-m", "5", "-o", "/dev/null", "-w", "%{http_code} %{http_version}", "--http2",
+                "--resolve", f"a.books.example:{port}:127.0.0.1", "--cacert", str(books.directory / "ca.pem"),
+                "-H", f"Host: {host}", f"https://a.books.example:{port}/shop/health",
+            ],
+            capture_output=True, text=True, timeout=10, check=False,
+        ).stdout  # fmt: skip
+
+    mesh.until(lambda: code("a.books.example") == "200 2", what="HTTPS")
+    assert code("b.books.example") == "421 2"
+    assert code("c.books.example") == "404 2"
+
+
+VERSION = """
+apiVersion: v1
+kind: Service
+metadata: {name: reviews-v3}
+spec: {selector: {app: reviews, version: v3}, ports: [{name: http, port: 9080}]}
+"""
+PRODUCER = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: reviews}
+spec:
+  parentRefs: [{group: "", kind: Service, name: reviews, port: 9080}]
+  rules:
+  - matches: [{headers: [{name: end-user, value: jason}]}]
+    backendRefs: [{name: reviews-v3, port: 9080}]
+  - filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: x-route, value: plain}]}}]
+    backendRefs: [{name: reviews, port: 9080}]
+"""
+
+
+def test_a_route_of_a_service_routes_requests_between_pods(mesh):
+    def head(*curl):
+        return mesh.inside("productpage", "curl", "-s", "-D-", *curl, "reviews:9080/reviews/0").stdout
+
+    mesh.apply(VERSION + "---" + PRODUCER)
+    try:
+        mesh.until(lambda: "x-route: plain" in head(), what="the route of the mesh")
+        for _ in range(8):
+            assert "reviews-v3" in head("-H", "end-user: jason")
+        at = "status.parents.0.conditions"
+        assert conditions(mesh, "httproute", "reviews", at=at)["Accepted"] == ("True", "Accepted")
+    finally:
+        mesh.kubectl("delete", "httproute/reviews", "service/reviews-v3")
+    mesh.until(lambda: "x-route" not in head(), what="the end of the route")
