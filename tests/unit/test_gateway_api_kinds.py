@@ -4,6 +4,8 @@ import pytest
 
 from lateen.api import crds, kinds, validate
 from lateen.api.config import Defaulted
+from lateen.install.manifests import render
+from lateen.install.operator import resolve
 
 OFFICIAL = [k for k in kinds.owned() if k.group == kinds.GATEWAY_API]
 PARENT = {"name": "web"}
@@ -79,6 +81,22 @@ def test_only_the_experimental_channel_has_retries():
     for experimental in (False, True):
         rule = at("rules.[]", spec_of(kinds.HTTP_ROUTE, experimental))["properties"]
         assert ("retry" in rule, "sessionPersistence" in rule) == (experimental, experimental)
+
+
+def test_the_experimental_channel_is_an_option_of_the_installation():
+    for settings, channel in (
+        ([], "standard"),
+        ([f"components.pilot.k8s.env[0].name={crds.EXPERIMENTAL}"], "standard"),
+    ):
+        assert _channel(settings) == channel
+    name = f"components.pilot.k8s.env[name:{crds.EXPERIMENTAL}].value=true"
+    assert _channel([name]) == "experimental"
+
+
+def _channel(settings):
+    parts = render(resolve("default", [], settings))
+    found = [o for p in parts for o in p.objects if o["metadata"]["name"] == "httproutes.gateway.networking.k8s.io"]
+    return found[0]["metadata"]["annotations"][crds.CHANNEL]
 
 
 def test_reference_grants_are_stored_as_v1beta1_and_served_as_v1():

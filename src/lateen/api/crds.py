@@ -11,6 +11,8 @@ from lateen.kit.jsons import Json
 
 BUNDLE = "gateway.networking.k8s.io/bundle-version"
 CHANNEL = "gateway.networking.k8s.io/channel"
+EXPERIMENTAL = "PILOT_ENABLE_ALPHA_GATEWAY_API"
+"""istiod's environment variable, of Istio's name, that asks for the experimental channel."""
 RELEASE = "v1.6.1"
 """Of the Gateway API, whose kinds' types are those of this release."""
 OURS = "lateen.dev/gateway-api"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
+from lateen.api.crds import EXPERIMENTAL
 from lateen.api.domain import CLUSTER_DOMAIN, CLUSTER_NAME, TRUST_DOMAIN, service_suffix
 from lateen.ca.authority import DEFAULT_TTL, Identity
 from lateen.control.fetching import DEFAULT_FETCHING, Fetching, networks
@@ -50,6 +51,7 @@ class Settings:
             cluster=Cluster(
                 name=given("CLUSTER_ID") or CLUSTER_NAME,
                 domain=given("CLUSTER_DOMAIN") or CLUSTER_DOMAIN,
+                experimental=_read(EXPERIMENTAL, given(EXPERIMENTAL) or "false", flag),
             ),
             trust_domain=given("TRUST_DOMAIN") or TRUST_DOMAIN,
             certificate_ttl=ttl,

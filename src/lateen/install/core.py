@@ -11,8 +11,9 @@ from lateen.kit.jsons import Json, dig
 from lateen.wire.revision import Revision
 
 
-def shared() -> list[Json]:
-    """What all revisions have in common: the namespace and the custom resource definitions."""
+def shared(experimental: bool) -> list[Json]:
+    """What all revisions have in common: the namespace and the custom resource definitions. ``experimental``: with the
+    Gateway API's experimental channel."""
     namespace = {
         "apiVersion": "v1",
         "kind": "Namespace",
@@ -21,13 +22,19 @@ def shared() -> list[Json]:
             "labels": {"istio-injection": "disabled", "istio-operator-managed": "Reconcile"},
         },
     }
-    return [namespace, *crds.crds()]
+    return [namespace, *crds.crds(experimental)]
 
 
 def deploys_gateways(spec: Json) -> bool:
     """Whether istiod deploys proxies for the Gateways of the Gateway API."""
     given = dig(spec, "components", "pilot", "k8s", "env", default=[])
     return all(str(e.get("value", "true")).lower() != "false" for e in given if e.get("name") == deployment.ENABLED)
+
+
+def is_experimental(spec: Json) -> bool:
+    """Whether the Gateway API's experimental channel is asked for."""
+    given = dig(spec, "components", "pilot", "k8s", "env", default=[])
+    return any(str(e.get("value")).lower() == "true" for e in given if e.get("name") == crds.EXPERIMENTAL)
 
 
 def _deploying(reader: str) -> list[Json]:

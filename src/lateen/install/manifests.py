@@ -25,7 +25,7 @@ class Part:
 
 def render(operator: Operator) -> list[Part]:
     spec, revision = operator.spec, operator.revision
-    base = core.shared()
+    base = core.shared(core.is_experimental(spec))
     if not dig(spec, "components", "pilot", "enabled"):
         out = [Part("Istio core", (*base,))]
     else:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from lateen.api.config import Config
+from lateen.api.crds import EXPERIMENTAL
 from lateen.api.effective import general, leaves
 from lateen.inject import settings as injection
 from lateen.inject.deployment import ENABLED as DEPLOYS_GATEWAYS
@@ -119,7 +120,14 @@ class Operator(Config):
     unvalidated_values: dict[str, Any] = {}
 
 
-VARIABLES = ("DEFAULT_WORKLOAD_CERT_TTL", "ENABLE_NATIVE_SIDECARS", DEPLOYS_GATEWAYS, "PROXY_IMAGE", "TRUST_DOMAIN")
+VARIABLES = (
+    "DEFAULT_WORKLOAD_CERT_TTL",
+    "ENABLE_NATIVE_SIDECARS",
+    EXPERIMENTAL,
+    DEPLOYS_GATEWAYS,
+    "PROXY_IMAGE",
+    "TRUST_DOMAIN",
+)
 """istiod's environment variables that have an effect."""
 
 _GATEWAY = {

@@ -66,6 +66,8 @@ class Cluster:
     name: str = CLUSTER_NAME
     domain: str = CLUSTER_DOMAIN
     """The DNS domain of its services."""
+    experimental: bool = False
+    """Whether its definitions of the Gateway API are those of the experimental channel."""
 
 
 @dataclass(frozen=True)

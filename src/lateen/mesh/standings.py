@@ -10,7 +10,7 @@ from lateen.api.gateway_api import Gateway
 from lateen.api.kinds import GroupKind
 from lateen.kit.queries import query
 from lateen.mesh.dialects.gateway_api import listeners
-from lateen.mesh.dialects.gateway_api.features import FEATURES
+from lateen.mesh.dialects.gateway_api.features import EXPERIMENTAL, FEATURES
 from lateen.mesh.gateway_routes import ROUTE_KINDS, GatewayRoutes
 from lateen.mesh.outcomes import (
     ClassStanding,
@@ -47,7 +47,8 @@ class Standings(GatewayRoutes):
             return ClassStanding((Condition("Accepted", False, "Unsupported", says),), ())
         if not self.is_our_class(name):
             return None
-        return ClassStanding((Condition("Accepted", True, "Accepted", "Handled by Istio controller"),), FEATURES)
+        features = (*FEATURES, *EXPERIMENTAL) if self.cluster.experimental else FEATURES
+        return ClassStanding((Condition("Accepted", True, "Accepted", "Handled by Istio controller"),), features)
 
     @query
     def _gateway_standing(self, namespace: str, name: str) -> GatewayStanding:

@@ -33,9 +33,6 @@ FEATURES = (
     "HTTPRouteRequestPercentageMirror",
     "HTTPRouteRequestTimeout",
     "HTTPRouteResponseHeaderModification",
-    "HTTPRouteRetry",
-    "HTTPRouteRetryBackendTimeout",
-    "HTTPRouteRetryConnectionError",
     "HTTPRouteSchemeRedirect",
     "Mesh",
     "MeshConsumerRoute",
@@ -53,3 +50,6 @@ FEATURES = (
     "TLSRouteModeTerminate",
     "UDPRoute",
 )
+
+EXPERIMENTAL = ("HTTPRouteRetry", "HTTPRouteRetryBackendTimeout", "HTTPRouteRetryConnectionError")
+"""Those that need fields of the experimental channel."""
