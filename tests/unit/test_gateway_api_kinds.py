@@ -84,11 +84,7 @@ def test_only_the_experimental_channel_has_retries():
 
 
 def test_the_experimental_channel_is_an_option_of_the_installation():
-    for settings, channel in (
-        ([], "standard"),
-        ([f"components.pilot.k8s.env[0].name={crds.EXPERIMENTAL}"], "standard"),
-    ):
-        assert _channel(settings) == channel
+    assert _channel([]) == "standard"
     name = f"components.pilot.k8s.env[name:{crds.EXPERIMENTAL}].value=true"
     assert _channel([name]) == "experimental"
 

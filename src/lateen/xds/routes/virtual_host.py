@@ -74,6 +74,13 @@ def routes(found: Iterable[Route]) -> list[Any]:
     return out
 
 
+@derived
+def _kept(route: Route) -> tuple[Any, ...]:
+    """At a gateway, a change of one route makes the configuration of all of a port's routes again; the messages of the
+    others are copied."""
+    return tuple(routes((route,)))
+
+
 def _broken_share(route: Route) -> list[Any]:
     """Requests that would go to backends that are not there are answered at once: their share of all."""
     broken = [b for b in route.backends if b.broken]
@@ -260,7 +267,9 @@ def gateway(server: GatewayServer) -> Resource:
     """The route configuration of a gateway's port: VirtualServices for one host are merged, the oldest first."""
     by_host: dict[str, Any] = {}
     for found in server.requests:
-        _gateway_host(by_host, found.host, found.port).routes.extend(routes(found.routes))
+        host = _gateway_host(by_host, found.host, found.port)
+        for route in found.routes:
+            host.routes.extend(_kept(route))
     for name, port in server.redirects:
         if name not in by_host and (name != "*" or not by_host):
             _gateway_host(by_host, name, port)
