@@ -4,6 +4,7 @@ import { authorization } from './session.svelte'
 import type {
   Applied,
   ApplicationRow,
+  Board,
   Check,
   ConfigPage,
   ConfigRow,
@@ -49,6 +50,30 @@ export const object = (kind: string, namespace: string, name: string) => get<Con
 
 /** Findings about a YAML text as if it were applied. */
 export const check = (text: string) => get<Check[]>('/check', { method: 'POST', body: text })
+
+export const boards = () => get<Board[]>('/boards')
+
+export interface Series {
+  metric: Record<string, string>
+  /** Pairs of seconds since 1970 and value; what is not a number is left out. */
+  points: [number, number][]
+}
+
+/** A PromQL query over a time range, all in seconds. */
+export async function queryRange(query: string, start: number, end: number, step: number): Promise<Series[]> {
+  const asked = new URLSearchParams({ query, start: String(start), end: String(end), step: String(step) })
+  const found = await get<{ data: { result: { metric: Record<string, string>; values: [number, string][] }[] } }>(`/v1/query_range?${asked}`)
+  return found.data.result.map((s) => ({
+    metric: s.metric,
+    points: s.values.map(([t, v]): [number, number] => [t, Number(v)]).filter(([, v]) => Number.isFinite(v)),
+  }))
+}
+
+/** The values of a label among the series that `match` selects, sorted. */
+export async function labelValues(label: string, match: string): Promise<string[]> {
+  const found = await get<{ data: string[] }>(`/v1/label/${label}/values?${new URLSearchParams({ 'match[]': match })}`)
+  return found.data.filter((v) => v && v !== 'unknown')
+}
 
 /** The YAML that does what a form about a service says. */
 export async function wizard(name: string, namespace: string, service: string, form: unknown): Promise<string> {

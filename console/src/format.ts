@@ -1,3 +1,7 @@
+import type { BoardPanel } from './shapes'
+
+export type Unit = BoardPanel['unit']
+
 export function rate(perSecond: number): string {
   if (perSecond >= 100) return `${Math.round(perSecond)} rps`
   if (perSecond >= 10) return `${perSecond.toFixed(1)} rps`
@@ -18,6 +22,19 @@ export function percent(share: number): string {
 export function milliseconds(value: number | null): string {
   if (value === null) return '–'
   return value >= 1000 ? `${(value / 1000).toFixed(2)} s` : `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`
+}
+
+/** A value of a chart in its unit, short enough for an axis. */
+export function amount(value: number, unit: Unit): string {
+  if (unit === 'share') return `${+(value * 100).toFixed(1)} %`
+  if (unit === 'ms') return value >= 1000 ? `${+(value / 1000).toFixed(2)} s` : `${+value.toFixed(value < 10 ? 1 : 0)} ms`
+  if (unit === 's') return value < 1 ? `${+(value * 1000).toFixed(1)} ms` : `${+value.toFixed(2)} s`
+  if (unit === 'bytes' || unit === 'Bps') {
+    const [n, prefix] = value >= 1e9 ? [value / 1e9, 'G'] : value >= 1e6 ? [value / 1e6, 'M'] : value >= 1e3 ? [value / 1e3, 'k'] : [value, '']
+    return `${+n.toFixed(1)} ${prefix}B${unit === 'Bps' ? '/s' : ''}`
+  }
+  const text = `${+value.toFixed(value < 1 ? 3 : value < 100 ? 2 : 0)}`
+  return unit === 'rps' ? `${text}/s` : text
 }
 
 export type Health = 'ok' | 'degraded' | 'failing' | 'idle'

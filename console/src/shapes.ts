@@ -221,3 +221,28 @@ export interface Applied {
   written: string[]
   failed: Record<string, string>
 }
+
+export interface BoardQuery {
+  expr: string
+  legend: string
+}
+
+export interface BoardPanel {
+  title: string
+  unit: 'rps' | 'share' | 'ms' | 'Bps' | 'bytes' | 's' | 'count' | 'cores'
+  queries: BoardQuery[]
+}
+
+export interface BoardVariable {
+  name: string
+  title: string
+  metric: string
+  label: string
+}
+
+export interface Board {
+  name: string
+  title: string
+  variables: BoardVariable[]
+  panels: BoardPanel[]
+}

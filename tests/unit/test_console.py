@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 
 import aiohttp
@@ -10,12 +11,14 @@ from aiohttp import web
 
 from lateen.api import kinds
 from lateen.console import health
+from lateen.console.boards import BOARDS
 from lateen.console.cluster import Cluster, what_if
 from lateen.console.collector import Collector
 from lateen.console.graph import Graph
 from lateen.console.graph import health as traffic
 from lateen.console.metrics import Target, quantile
 from lateen.console.pages import sources
+from lateen.console.promql import parsing
 from lateen.console.series.scrape import samples
 from lateen.console.wizards import Wizards
 from lateen.kit import yamldoc
@@ -513,3 +516,25 @@ def test_what_a_wizard_makes_is_valid(wizard, form):
     ports = [{"name": "http2", "port": 80, "targetPort": 80}]
     entry = kubernetes(kinds.SERVICE, "in", spec={"selector": {"istio": "ingressgateway"}, "ports": ports})
     assert what_if(cluster(*objects, gateway, entry).sources(), sources(text), "istio-system") == []
+
+
+# --- dashboards ---------------------------------------------------------------------------------------------
+
+
+def questions():
+    return [(b.name, p.title, q.expr) for b in BOARDS for p in b.panels for q in p.queries]
+
+
+@pytest.mark.parametrize(("board", "panel", "expr"), questions())
+def test_every_panel_asks_in_promql(board, panel, expr):
+    filled = expr.replace("$window", "1m").replace("$service", "s").replace("$namespace", "n").replace("$workload", "w")
+    assert "$" not in filled
+    assert parsing.parse(filled)
+
+
+def test_grafanas_dashboards_are_those_of_the_console():
+    sys.path.insert(0, str(ROOT / "tools"))
+    import boards
+
+    for name, text in boards.files().items():
+        assert (ROOT / "samples" / "grafana" / name).read_text() == text, "run tools/boards.py"

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import webbrowser
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -32,12 +32,14 @@ class Page:
     port: int
     path: str = ""
     missing: str = "install it with: lateen addons apply"
+    instead: str = ""
+    """The page of the console that is opened where there are no such pods."""
 
 
 PAGES = {
     "kiali": Page("app=kiali", 20001, "/kiali"),
     "prometheus": Page("app=prometheus", 9090),
-    "grafana": Page("app=grafana", 3000, missing="Lateen does not include Grafana; apply your own"),
+    "grafana": Page("app=grafana", 3000, instead="/kiali#/boards/mesh"),
     "jaeger": Page("app=jaeger", 16686, missing="install it with: lateen addons apply jaeger"),
     "zipkin": Page("app=zipkin", 9411, "/zipkin", "install it with: lateen addons apply jaeger"),
 }
@@ -46,7 +48,7 @@ SHOWN_BY = "lateen.dev/page"
 HELP = {
     "controlz": "The control plane's log levels.",
     "envoy": "Envoy's admin interface of a pod.",
-    "grafana": "Charts.",
+    "grafana": "Open Grafana if it is installed, else the console's dashboards.",
     "istiod-debug": "Show the control plane's state.",
     "jaeger": "Traces.",
     "kiali": "Open the console with the live graph.",
@@ -95,12 +97,16 @@ def _simple(name: str) -> click.Command:
         page = PAGES[name]
 
         async def work(client: HttpClient) -> None:
+            shown = page
             pod = await _running(client, target.istio_namespace, page.labels)
             if pod is None and name == "zipkin":  # the add-on for traces takes and answers for Zipkin as well
                 pod = await _running(client, target.istio_namespace, f"app=jaeger,{SHOWN_BY}")
+            if pod is None and page.instead:
+                shown = replace(PAGES["kiali"], path=page.instead)
+                pod = await _running(client, target.istio_namespace, shown.labels)
             if pod is None:
                 raise CliError(f"no {name} pods found in namespace {target.istio_namespace}; {page.missing}")
-            path, remote = page.path, page.port
+            path, remote = shown.path, shown.port
             if shown_by := str(dig(pod, "metadata", "labels", SHOWN_BY, default="")):
                 pod, remote, path = await _shown_by(client, target.istio_namespace, shown_by)
             await _serve(client, pod, remote, port or remote, address, path, browser)

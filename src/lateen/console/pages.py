@@ -9,6 +9,7 @@ from aiohttp import web
 
 from lateen.analysis import Source
 from lateen.console import shapes
+from lateen.console.boards import BOARDS
 from lateen.console.cluster import Cluster, what_if
 from lateen.console.inventory import placed
 from lateen.console.wizards import Wizards
@@ -24,6 +25,7 @@ class Pages:
 
     def routes(self, root: str) -> list[web.RouteDef]:
         return [
+            web.get(f"{root}/boards", self._boards),
             web.get(f"{root}/applications", self._applications),
             web.get(f"{root}/workloads", self._workloads),
             web.get(f"{root}/workloads/{{namespace}}/{{name}}", self._workload),
@@ -34,6 +36,9 @@ class Pages:
             web.post(f"{root}/check", self._check),
             web.post(f"{root}/wizards/{{wizard}}/{{namespace}}/{{service}}", self._wizard),
         ]
+
+    async def _boards(self, _: web.Request) -> web.Response:
+        return answer([b.json() for b in BOARDS])
 
     async def _applications(self, request: web.Request) -> web.Response:
         return answer(self._cluster.inventory().applications(request.query.get("namespace", "")))

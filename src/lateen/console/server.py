@@ -78,6 +78,8 @@ class Console:
             web.get(f"{ROOT}/api/graph", self._pass),
             web.get(f"{ROOT}/api/graph/history", self._pass),
             web.get(f"{ROOT}/api/graph/stream", self._pass),
+            web.get(f"{ROOT}/api/v1/query_range", self._pass),
+            web.get(f"{ROOT}/api/v1/label/{{label}}/values", self._pass),
             web.get(f"{ROOT}/api/pods", self._pods),
             web.get(f"{ROOT}/api/pods/{{namespace}}/{{pod}}/log", self._log),
             *self._pages.routes(f"{ROOT}/api"),

@@ -6,6 +6,7 @@ from typing import Literal, NotRequired, TypedDict
 
 NodeKind = Literal["app", "service", "workload", "external", "unknown"]
 Level = Literal["Error", "Warning", "Info"]
+Unit = Literal["rps", "share", "ms", "Bps", "bytes", "s", "count", "cores"]
 State = Literal["healthy", "degraded", "down", "idle"]
 
 
@@ -236,3 +237,32 @@ class Applied(TypedDict):
 
     written: list[str]
     failed: dict[str, str]
+
+
+class BoardQuery(TypedDict):
+    """PromQL with ``$window`` and the board's variables in it; ``legend`` has labels in double braces."""
+
+    expr: str
+    legend: str
+
+
+class BoardPanel(TypedDict):
+    title: str
+    unit: Unit
+    queries: list[BoardQuery]
+
+
+class BoardVariable(TypedDict):
+    """The values of ``label`` of the series that ``metric`` selects."""
+
+    name: str
+    title: str
+    metric: str
+    label: str
+
+
+class Board(TypedDict):
+    name: str
+    title: str
+    variables: list[BoardVariable]
+    panels: list[BoardPanel]

@@ -1,0 +1,343 @@
+"""Dashboards: what the console draws, and Grafana's JSON of the same. Pure.
+
+The boards and their questions are those of Istio's Grafana dashboards, asked in PromQL of whatever stores Istio's
+standard metrics:
+https://istio.io/latest/docs/tasks/observability/metrics/using-istio-dashboard/ and
+https://istio.io/latest/docs/reference/config/metrics/.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lateen.console import shapes
+from lateen.kit.jsons import Json
+
+WINDOW = "$window"
+"""Stands for the time over which rates are taken; the page and Grafana fill it in."""
+GRAFANA_UNITS = {"rps": "reqps", "share": "percentunit", "ms": "ms", "Bps": "Bps", "bytes": "bytes", "s": "s"}
+FAULTS_OF_CLIENTS, FAULTS_OF_SERVERS = 'response_code=~"4.."', 'response_code=~"5..|0"'
+ANSWERED = 'response_code!~"5..|0"'
+
+
+@dataclass(frozen=True)
+class Query:
+    """``legend`` has labels in double braces, as in Grafana."""
+
+    expr: str
+    legend: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    title: str
+    unit: shapes.Unit
+    queries: tuple[Query, ...]
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A choice of the user: the values of ``label`` of ``metric``, given those that were chosen before it."""
+
+    name: str
+    title: str
+    metric: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Board:
+    name: str
+    title: str
+    panels: tuple[Panel, ...]
+    variables: tuple[Variable, ...] = ()
+
+    def json(self) -> shapes.Board:
+        return {
+            "name": self.name,
+            "title": self.title,
+            "variables": [
+                {"name": v.name, "title": v.title, "metric": v.metric, "label": v.label} for v in self.variables
+            ],
+            "panels": [
+                {
+                    "title": p.title,
+                    "unit": p.unit,
+                    "queries": [{"expr": q.expr, "legend": q.legend} for q in p.queries],
+                }
+                for p in self.panels
+            ],
+        }
+
+
+def _rate(metric: str, by: str, matchers: str = "") -> str:
+    grouped = f"sum by ({by}) " if by else "sum"
+    return f"{grouped}(rate({metric}{{{matchers}}}[{WINDOW}]))"
+
+
+def _requests(by: str, *matchers: str) -> str:
+    return _rate("istio_requests_total", by, ", ".join(matchers))
+
+
+def _success(by: str, *matchers: str) -> str:
+    return f"{_requests(by, *matchers, ANSWERED)} / {_requests(by, *matchers)}"
+
+
+def _quantiles(metric: str, *matchers: str) -> tuple[Query, ...]:
+    inner = _rate(f"{metric}_bucket", "le", ", ".join(matchers))
+    return tuple(Query(f"histogram_quantile({q / 100:g}, {inner})", f"p{q}") for q in (50, 90, 95, 99))
+
+
+LATENCY = "istio_request_duration_milliseconds"
+BY_CLIENT, BY_SERVER = 'reporter="source"', 'reporter="destination"'
+
+MESH = Board(
+    "mesh",
+    "Mesh",
+    (
+        Panel("Requests", "rps", (Query(_requests("", BY_CLIENT), "all"),)),
+        Panel("Success rate", "share", (Query(_success("", BY_CLIENT), "not 5xx"),)),
+        Panel(
+            "Errors",
+            "rps",
+            (
+                Query(f"{_requests('', BY_CLIENT, FAULTS_OF_CLIENTS)} or vector(0)", "4xx"),
+                Query(f"{_requests('', BY_CLIENT, FAULTS_OF_SERVERS)} or vector(0)", "5xx"),
+            ),
+        ),
+        Panel("Latency", "ms", _quantiles(LATENCY, BY_CLIENT)),
+        Panel(
+            "Busiest services",
+            "rps",
+            (Query(f"topk(10, {_requests('destination_service', BY_CLIENT)})", "{{destination_service}}"),),
+        ),
+        Panel(
+            "Mutual TLS",
+            "rps",
+            (Query(_requests("connection_security_policy", BY_SERVER), "{{connection_security_policy}}"),),
+        ),
+        Panel(
+            "TCP traffic",
+            "Bps",
+            (
+                Query(_rate("istio_tcp_sent_bytes_total", "", BY_CLIENT), "sent"),
+                Query(_rate("istio_tcp_received_bytes_total", "", BY_CLIENT), "received"),
+            ),
+        ),
+    ),
+)
+
+_SERVICE = 'destination_service="$service"'
+SERVICE = Board(
+    "service",
+    "Service",
+    (
+        Panel("Requests, by clients", "rps", (Query(_requests("", BY_CLIENT, _SERVICE), "all"),)),
+        Panel("Success rate, by clients", "share", (Query(_success("", BY_CLIENT, _SERVICE), "not 5xx"),)),
+        Panel("Latency, by clients", "ms", _quantiles(LATENCY, BY_CLIENT, _SERVICE)),
+        Panel("Requests, by servers", "rps", (Query(_requests("", BY_SERVER, _SERVICE), "all"),)),
+        Panel("Success rate, by servers", "share", (Query(_success("", BY_SERVER, _SERVICE), "not 5xx"),)),
+        Panel("Latency, by servers", "ms", _quantiles(LATENCY, BY_SERVER, _SERVICE)),
+        Panel(
+            "Requests by client and code",
+            "rps",
+            (
+                Query(
+                    _requests("source_workload, response_code", BY_SERVER, _SERVICE),
+                    "{{source_workload}} {{response_code}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Requests by version",
+            "rps",
+            (Query(_requests("destination_version", BY_SERVER, _SERVICE), "{{destination_version}}"),),
+        ),
+        Panel("Size of requests", "bytes", _quantiles("istio_request_bytes", BY_SERVER, _SERVICE)),
+        Panel("Size of responses", "bytes", _quantiles("istio_response_bytes", BY_SERVER, _SERVICE)),
+        Panel(
+            "TCP traffic",
+            "Bps",
+            (
+                Query(_rate("istio_tcp_sent_bytes_total", "", f"{BY_SERVER}, {_SERVICE}"), "sent"),
+                Query(_rate("istio_tcp_received_bytes_total", "", f"{BY_SERVER}, {_SERVICE}"), "received"),
+            ),
+        ),
+    ),
+    (Variable("service", "Service", "istio_requests_total", "destination_service"),),
+)
+
+_TO = ('destination_workload_namespace="$namespace"', 'destination_workload="$workload"')
+_FROM = ('source_workload_namespace="$namespace"', 'source_workload="$workload"')
+WORKLOAD = Board(
+    "workload",
+    "Workload",
+    (
+        Panel(
+            "Inbound requests",
+            "rps",
+            (
+                Query(
+                    _requests("source_workload, response_code", BY_SERVER, *_TO),
+                    "{{source_workload}} {{response_code}}",
+                ),
+            ),
+        ),
+        Panel("Inbound success rate", "share", (Query(_success("", BY_SERVER, *_TO), "not 5xx"),)),
+        Panel("Inbound latency", "ms", _quantiles(LATENCY, BY_SERVER, *_TO)),
+        Panel(
+            "Outbound requests",
+            "rps",
+            (
+                Query(
+                    _requests("destination_service, response_code", BY_CLIENT, *_FROM),
+                    "{{destination_service}} {{response_code}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Outbound success rate",
+            "share",
+            (Query(_success("destination_service", BY_CLIENT, *_FROM), "{{destination_service}}"),),
+        ),
+        Panel("Outbound latency", "ms", _quantiles(LATENCY, BY_CLIENT, *_FROM)),
+    ),
+    (
+        Variable("namespace", "Namespace", "istio_requests_total", "destination_workload_namespace"),
+        Variable(
+            "workload",
+            "Workload",
+            'istio_requests_total{destination_workload_namespace="$namespace"}',
+            "destination_workload",
+        ),
+    ),
+)
+
+CONTROL_PLANE = Board(
+    "control-plane",
+    "Control plane",
+    (
+        Panel("Connected proxies", "count", (Query("sum by (pod) (pilot_xds)", "{{pod}}"),)),
+        Panel("Pushes", "rps", (Query(_rate("pilot_xds_pushes", "type"), "{{type}}"),)),
+        Panel("Time of a round of pushes", "s", (Query("max by (pod) (pilot_last_push_seconds)", "{{pod}}"),)),
+        Panel(
+            "Objects",
+            "count",
+            (Query("max(pilot_services)", "services"), Query("max(pilot_virt_services)", "VirtualServices")),
+        ),
+        Panel(
+            "Validation",
+            "rps",
+            (
+                Query(_rate("galley_validation_passed", ""), "accepted"),
+                Query(_rate("galley_validation_failed", ""), "refused"),
+            ),
+        ),
+        Panel(
+            "Injection",
+            "rps",
+            (
+                Query(_rate("sidecar_injection_success_total", ""), "injected"),
+                Query(_rate("sidecar_injection_skip_total", ""), "skipped"),
+            ),
+        ),
+        Panel(
+            "Certificates",
+            "rps",
+            (
+                Query(_rate("citadel_server_success_cert_issuance_count", ""), "issued"),
+                Query(_rate("citadel_server_authentication_failure_count", ""), "refused"),
+            ),
+        ),
+        Panel(
+            "CPU",
+            "cores",
+            (Query(f'sum by (pod) (rate(process_cpu_seconds_total{{pod=~"istiod-.*"}}[{WINDOW}]))', "{{pod}}"),),
+        ),
+        Panel("Memory", "bytes", (Query('sum by (pod) (process_resident_memory_bytes{pod=~"istiod-.*"})', "{{pod}}"),)),
+    ),
+)
+
+PERFORMANCE = Board(
+    "performance",
+    "Performance",
+    (
+        Panel(
+            "CPU of istiod for each 1,000 requests a second",
+            "cores",
+            (
+                Query(
+                    f'sum(rate(process_cpu_seconds_total{{pod=~"istiod-.*"}}[{WINDOW}]))'
+                    f" / ({_requests('', BY_CLIENT)} / 1000)",
+                    "istiod",
+                ),
+            ),
+        ),
+        Panel("Latency that clients see", "ms", _quantiles(LATENCY, BY_CLIENT)),
+        Panel("Latency that servers see", "ms", _quantiles(LATENCY, BY_SERVER)),
+        Panel(
+            "Throughput",
+            "Bps",
+            (
+                Query(_rate("istio_request_bytes_sum", "", BY_CLIENT), "requests"),
+                Query(_rate("istio_response_bytes_sum", "", BY_CLIENT), "responses"),
+            ),
+        ),
+        Panel("Reading a proxy's metrics", "s", (Query("max(scrape_duration_seconds)", "slowest"),)),
+        Panel("Processes that answer", "count", (Query("sum by (job) (up)", "{{job}}"),)),
+    ),
+)
+
+BOARDS = (MESH, SERVICE, WORKLOAD, CONTROL_PLANE, PERFORMANCE)
+
+
+def grafana(board: Board) -> Json:
+    """The board as Grafana imports it, two panels a row, for a data source that the user chooses."""
+    source = {"type": "prometheus", "uid": "${datasource}"}
+    variables: list[Json] = [
+        {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"}
+    ]
+    for v in board.variables:
+        query = f"label_values({v.metric}, {v.label})"
+        variables.append(
+            {
+                "name": v.name,
+                "label": v.title,
+                "type": "query",
+                "datasource": source,
+                "query": {"query": query, "refId": v.name},
+                "refresh": 2,
+                "sort": 1,
+            }
+        )
+    panels = [
+        {
+            "id": i + 1,
+            "type": "timeseries",
+            "title": p.title,
+            "datasource": source,
+            "gridPos": {"x": 12 * (i % 2), "y": 8 * (i // 2), "w": 12, "h": 8},
+            "fieldConfig": {"defaults": {"unit": GRAFANA_UNITS.get(p.unit, "short"), "min": 0}, "overrides": []},
+            "targets": [
+                {
+                    "refId": chr(ord("A") + n),
+                    "datasource": source,
+                    "expr": q.expr.replace(WINDOW, "$__rate_interval"),
+                    "legendFormat": q.legend,
+                }
+                for n, q in enumerate(p.queries)
+            ],
+        }
+        for i, p in enumerate(board.panels)
+    ]
+    return {
+        "uid": f"lateen-{board.name}",
+        "title": f"Istio {board.title.lower()} (Lateen)",
+        "tags": ["istio", "lateen"],
+        "schemaVersion": 39,
+        "editable": True,
+        "refresh": "5s",
+        "time": {"from": "now-15m", "to": "now"},
+        "templating": {"list": variables},
+        "panels": panels,
+    }
