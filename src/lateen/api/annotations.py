@@ -201,7 +201,7 @@ def _grpc_simple(text: str) -> str:
 _STATS = "Envoy's statistics are made as the installation says"
 _GONE = "Istio has removed it"
 _AMBIENT = "there is no ambient mode"
-_GATEWAY_API = "the Gateway API's gateways are not implemented"
+_OTHERWISE = "Gateways of the Gateway API do not ask for it yet"
 _LOG_LEVEL = _one_of("trace", "debug", "info", "warning", "error", "critical", "off")
 _SECONDS = Annotation(check=_count)
 _RESOURCE = Annotation(check=_quantity)
@@ -268,16 +268,16 @@ KNOWN: dict[str, Annotation] = {
     "networking.istio.io/traffic-distribution": Annotation(
         "set localityLbSetting in a DestinationRule", on=("Service", "ServiceEntry", "Namespace")
     ),
-    "networking.istio.io/address-type": Annotation(_GATEWAY_API, on=_GATEWAY),
-    "networking.istio.io/service-type": Annotation(_GATEWAY_API, on=_GATEWAY),
+    "networking.istio.io/address-type": Annotation(_OTHERWISE, on=_GATEWAY),
+    "networking.istio.io/service-type": Annotation(on=_GATEWAY),
     "alpha.istio.io/canonical-serviceaccounts": Annotation(_GONE, on=_SERVICE),
     "alpha.istio.io/identity": Annotation(_GONE, on=_SERVICE),
     "alpha.istio.io/kubernetes-serviceaccounts": Annotation(_GONE, on=_SERVICE),
-    "gateway.istio.io/controller-version": Annotation(_GATEWAY_API, on=_OF_GATEWAYS),
-    "gateway.istio.io/defaults-for-class": Annotation(_GATEWAY_API, on=_OF_GATEWAYS),
-    "gateway.istio.io/name-override": Annotation(_GATEWAY_API, on=_OF_GATEWAYS),
-    "gateway.istio.io/service-account": Annotation(_GATEWAY_API, on=_OF_GATEWAYS),
-    "gateway.istio.io/tls-terminate-mode": Annotation(_GATEWAY_API, on=_OF_GATEWAYS),
+    "gateway.istio.io/controller-version": Annotation(_OTHERWISE, on=_OF_GATEWAYS),
+    "gateway.istio.io/defaults-for-class": Annotation("it is a label of ConfigMaps", on=_OF_GATEWAYS),
+    "gateway.istio.io/name-override": Annotation(on=_OF_GATEWAYS),
+    "gateway.istio.io/service-account": Annotation(on=_OF_GATEWAYS),
+    "gateway.istio.io/tls-terminate-mode": Annotation(_OTHERWISE, on=_OF_GATEWAYS),
     "topology.istio.io/controlPlaneClusters": Annotation("there is one cluster", on=("Namespace",)),
     "traffic.istio.io/nodeSelector": Annotation("there is one network", on=_SERVICE),
 }
