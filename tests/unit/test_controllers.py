@@ -246,6 +246,34 @@ def test_foreground_deletion_waits_for_the_dependents():
     asyncio.run(story())
 
 
+def test_foreground_deletion_waits_for_the_dependents_of_dependents():
+    def owned(name, owner, **more):
+        made = thing(name, owner, **more)
+        made["metadata"]["ownerReferences"][0]["blockOwnerDeletion"] = True
+        return made
+
+    cluster = Cluster()
+
+    async def story():
+        async with running(cluster) as (client, _):
+            owner = await client.create(kinds.CONFIG_MAP, thing("owner"))
+            child = await client.create(kinds.CONFIG_MAP, owned("child", owner))
+            await client.create(kinds.CONFIG_MAP, owned("grandchild", child, finalizers=["example.com/held"]))
+            path = "/api/v1/namespaces/default/configmaps/owner"
+            assert (await cluster.send("DELETE", path, {"propagationPolicy": "Foreground"}))[0] == 200
+
+            async def marked():
+                return "deletionTimestamp" in (await client.get(kinds.CONFIG_MAP, "default", "grandchild"))["metadata"]
+
+            await until(marked)
+            assert await client.get(kinds.CONFIG_MAP, "default", "child")
+            assert await client.get(kinds.CONFIG_MAP, "default", "owner")
+            await client.patch(kinds.CONFIG_MAP, "default", "grandchild", {"metadata": {"finalizers": None}})
+            await until(lambda: _absent(client, kinds.CONFIG_MAP, "owner"))
+
+    asyncio.run(story())
+
+
 def test_a_namespace_gets_its_root_certificate_back_and_is_deleted_with_its_contents():
     async def story(client, told):
         await client.create(kinds.NAMESPACE, {"metadata": {"name": "n"}, "apiVersion": "v1", "kind": "Namespace"})

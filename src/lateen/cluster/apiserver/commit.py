@@ -11,6 +11,7 @@ from collections.abc import Callable
 from lateen.cluster.apiserver import decoding, defaults, errors, managed, owners, strategies, validation
 from lateen.cluster.apiserver.admission import Review, Webhooks
 from lateen.cluster.apiserver.call import Call
+from lateen.cluster.apiserver.custom import rules as custom_rules
 from lateen.cluster.apiserver.errors import ApiError
 from lateen.cluster.apiserver.resources import Registry, Resource, from_crd
 from lateen.cluster.apiserver.validation import pods
@@ -107,6 +108,8 @@ class Committer:
             causes = pods.ephemeral(obj["spec"], (old or {})["spec"])
         else:
             causes = validation.check(r.group, r.kind, obj, old) + strategies.check(r, obj, old, self._store)
+        if r.custom and not causes and (rules := decoding.schema_of(r, c.version)):
+            causes += custom_rules.check(rules, obj, old)
         if old is not None and old["metadata"].get("deletionTimestamp"):
             more = set(obj["metadata"].get("finalizers") or []) - set(old["metadata"].get("finalizers") or [])
             if more:

@@ -69,7 +69,7 @@ def configuration(c: Call, body: Any) -> Json:
     meta, in_meta = schema.check(schema.definitions()[schema.META], obj["metadata"], at="metadata")
     rules = schema_of(c.resource, c.version)
     if rules is not None:
-        obj, found = schema.check(rules, obj, go=not c.resource.custom)
+        obj, found = schema.check_custom(rules, obj, whole=False) if c.resource.custom else schema.check(rules, obj)
     found.types += in_meta.types
     found.unknown += in_meta.unknown
     found.invalid.clear()  # what is required may be there already; the object that comes out of it is checked
@@ -86,7 +86,7 @@ def structure(c: Call, obj: Json) -> tuple[Json, schema.Report]:
     obj = {**obj, "metadata": meta}
     if rules is None:
         return obj, found
-    obj, report = schema.check(rules, obj, go=not c.resource.custom)
+    obj, report = schema.check_custom(rules, obj) if c.resource.custom else schema.check(rules, obj)
     report.unknown += found.unknown
     _refuse(c, obj, report)
     return obj, report

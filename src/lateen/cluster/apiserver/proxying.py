@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import random
 from dataclasses import dataclass
 from typing import Any
@@ -135,7 +136,7 @@ class Proxy:
                 return await self._websocket(request, url, headers)
             return await self._request(request, to, url, headers)
         except aiohttp.ClientConnectorError as e:
-            why = str(e.os_error.strerror or e.os_error).lower()
+            why = os.strerror(e.os_error.errno).lower() if e.os_error.errno else str(e.os_error)
             says = f"error trying to reach service: dial tcp {to.host}:{to.port}: connect: {why}"
             raise ApiError(503, "ServiceUnavailable", says) from e
         except (aiohttp.ClientError, TimeoutError, ValueError) as e:

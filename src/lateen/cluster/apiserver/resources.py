@@ -6,6 +6,7 @@ with "no matches for kind", which is honest; accepting it and running nothing wo
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from lateen.kit.jsons import Json
@@ -59,7 +60,7 @@ class Resource:
 
     @property
     def served(self) -> tuple[str, ...]:
-        return self.versions or (self.version,)
+        return self.versions if self.custom else self.versions or (self.version,)
 
 
 _ALL = ("all",)
@@ -165,7 +166,16 @@ BUILT_IN: tuple[Resource, ...] = (
         namespaced=False,
     ),
     *(
-        Resource(group, "v1", kind.lower() + "s", kind, namespaced=kind.startswith("Local"), verbs=("create",))
+        Resource(
+            group,
+            "v1",
+            kind.lower() + "s",
+            kind,
+            namespaced=kind.startswith("Local"),
+            verbs=("create",),
+            # kubectl 1.27 and 1.28 ask for one of the earlier versions only.
+            versions=("v1", "v1beta1", "v1alpha1") if kind == "SelfSubjectReview" else (),
+        )
         for group, kinds in (
             ("authentication.k8s.io", ("TokenReview", "SelfSubjectReview")),
             (
@@ -189,8 +199,8 @@ def from_crd(crd: Json) -> Resource:
     """The resource that a CustomResourceDefinition declares."""
     spec = crd["spec"]
     names = spec["names"]
-    served = [v for v in spec["versions"] if v.get("served", True)] or spec["versions"]
-    stored = next((v["name"] for v in spec["versions"] if v.get("storage")), served[0]["name"])
+    served = [v for v in spec["versions"] if v.get("served", True)]
+    stored = next((v["name"] for v in spec["versions"] if v.get("storage")), spec["versions"][0]["name"])
     has_status = any("status" in (v.get("subresources") or {}) for v in served)
     return Resource(
         group=spec["group"],
@@ -249,15 +259,19 @@ class Registry:
         return resource if resource and version in resource.served else None
 
     def groups(self) -> dict[str, list[str]]:
-        """Group -> versions, the most stable version first."""
+        """Group -> versions, the most stable and latest version first, as Kubernetes orders them."""
         out: dict[str, set[str]] = {}
         for r in self._by_collection.values():
             out.setdefault(r.group, set()).update(r.served)
-        return {g: sorted(v, key=_stability) for g, v in sorted(out.items())}
+        return {g: sorted(v, key=_rank) for g, v in sorted(out.items())}
 
 
-def _stability(version: str) -> tuple[int, str]:
-    return (2 if "alpha" in version else 1 if "beta" in version else 0, version)
+def _rank(version: str) -> tuple[int, int, int, str]:
+    found = re.fullmatch(r"v([1-9][0-9]*)(?:(alpha|beta)([1-9][0-9]*))?", version)
+    if found is None:
+        return 3, 0, 0, version
+    stability = {None: 0, "beta": 1, "alpha": 2}[found[2]]
+    return stability, -int(found[1]), -int(found[3] or 0), version
 
 
 def discovery(resources: list[Resource], version: str) -> list[Json]:

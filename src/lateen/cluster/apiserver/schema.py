@@ -1,6 +1,7 @@
-"""Structural checks of objects against OpenAPI schemas: types, enums, required, unknown fields; pruning.
+"""Structural checks of objects against OpenAPI schemas: types, enums, required, unknown fields; pruning; defaults.
 
-One walker serves Kubernetes' own kinds (definitions with ``$ref``) and custom resources (inline schemas).
+One walker serves Kubernetes' own kinds (definitions with ``$ref``) and custom resources (inline schemas), whose values
+``values`` checks.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any, cast
 
+from lateen.cluster.apiserver.custom import values
 from lateen.cluster.apiserver.errors import Cause
 from lateen.cluster.apiserver.validation import names
 from lateen.cluster.apiserver.validation.fields import bad, required, shown, unsupported
@@ -56,24 +58,45 @@ class Report:
     """Kubernetes' own kinds are decoded into Go structures, where a missing list or object is an empty one."""
 
     def type(self, path: str, wanted: str, value: Any) -> None:
-        says = f"Invalid value: {shown(value)}: must be of type {wanted}, not {_name(value)}"
+        if not self.go:
+            self.types.append(values.mistyped(path, wanted, value))
+            return
+        says = f"Invalid value: {shown(value)}: must be of type {wanted}, not {values.type_name(value)}"
         self.types.append(Cause(path, says, "FieldValueTypeInvalid"))
 
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int,),
-    "boolean": (bool,),
-    "array": (list,),
-    "object": (dict,),
-    "number": (int, float),
-}
-
-
-def check(schema: Json, obj: Any, at: str = "", go: bool = True) -> tuple[Json, Report]:
-    """The object without unknown fields and nulls, and what was found; ``at``: its path in a larger object."""
-    report = Report(go=go)
+def check(schema: Json, obj: Any, at: str = "") -> tuple[Json, Report]:
+    """An object of Kubernetes' own without unknown fields and nulls, and what was found; ``at``: its path in a larger
+    object."""
+    report = Report(go=True)
     return cast(Json, _walk(schema, obj, at, report)), report
+
+
+def check_custom(schema: Json, obj: Any, whole: bool = True) -> tuple[Json, Report]:
+    """A custom resource without unknown fields, and what was found; with its defaults if it is a whole object, and not
+    what somebody applies of one."""
+    report = Report()
+    out = _walk(schema, obj, "", report)
+    if whole:
+        _fill(schema, out)
+    if whole and not report.types:
+        report.invalid += values.check(schema, out)
+    return cast(Json, out), report
+
+
+def _fill(schema: Json, value: Any) -> None:
+    """Defaults, in place, of what is missing in objects that are there."""
+    if isinstance(value, dict):
+        properties, extra = schema.get("properties") or {}, schema.get("additionalProperties")
+        for key, inner in properties.items():
+            if "default" in inner and key not in value:
+                value[key] = jsons.copy(inner["default"])
+        for key, child in value.items():
+            if isinstance(inner := properties.get(key, extra), dict):
+                _fill(inner, child)
+    elif isinstance(value, list) and isinstance(items := schema.get("items"), dict):
+        for child in value:
+            _fill(items, child)
 
 
 def _walk(schema: Json, value: Any, path: str, report: Report) -> Any:
@@ -83,7 +106,11 @@ def _walk(schema: Json, value: Any, path: str, report: Report) -> Any:
             report.type(path, "number or string", value)
         return value
     kind = schema.get("type")
-    if kind in _TYPES and (not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "boolean")):
+    if value is None:
+        return None  # of a nullable field
+    if kind in values.NAMES and (
+        not isinstance(value, values.NAMES[kind]) or (isinstance(value, bool) and kind != "boolean")
+    ):
         report.type(path, kind, value)
         return value
     if isinstance(value, dict):
@@ -91,7 +118,8 @@ def _walk(schema: Json, value: Any, path: str, report: Report) -> Any:
     if isinstance(value, list):
         items = schema.get("items")
         return [_walk(items, v, f"{path}[{i}]", report) if items else v for i, v in enumerate(value) if v is not None]
-    _limits(schema, value, path, report)
+    if report.go:
+        _limits(schema, value, path, report)
     return value
 
 
@@ -111,27 +139,22 @@ def _object(schema: Json, value: Json, path: str, report: Report) -> Json:
     properties = schema.get("properties")
     extra = schema.get("additionalProperties")
     keep = schema.get("x-kubernetes-preserve-unknown-fields") or (properties is None and extra is None)
+    whole = not path or schema.get("x-kubernetes-embedded-resource")
     out: Json = {}
     for key, child in value.items():
         at = f"{path}.{key}" if path else key
-        if child is None:
+        if child is None and (report.go or not (properties or {}).get(key, {}).get("nullable")):
             continue
         if properties is not None and key in properties:
             out[key] = _walk(properties[key], child, at, report)
         elif isinstance(extra, dict):
-            out[key] = _walk(extra, child, f"{path}[{key}]", report)
-        elif keep or extra is True or (not path and key in ("apiVersion", "kind", "metadata")):
+            out[key] = _walk(extra, child, f"{path}[{key}]" if report.go else at, report)
+        elif keep or extra is True or (whole and key in ("apiVersion", "kind", "metadata")):
             out[key] = child
         else:
             report.unknown.append(at)
-    for key in schema.get("required") or ():
-        empty = report.go and resolve((properties or {}).get(key, {})).get("type") in ("array", "object")
+    for key in (schema.get("required") or ()) if report.go else ():
+        empty = resolve((properties or {}).get(key, {})).get("type") in ("array", "object")
         if out.get(key) is None and not empty:
             report.invalid.append(required(f"{path}.{key}" if path else key))
     return out
-
-
-def _name(value: Any) -> str:
-    if isinstance(value, bool):
-        return "boolean"
-    return {str: "string", int: "integer", float: "number", list: "array", dict: "object"}.get(type(value), "null")

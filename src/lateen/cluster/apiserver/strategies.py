@@ -8,9 +8,9 @@ import secrets
 
 from lateen.cluster.apiserver import claims, limiting, priorities, quotas, rbac
 from lateen.cluster.apiserver.call import Call
+from lateen.cluster.apiserver.custom import definitions
 from lateen.cluster.apiserver.errors import ApiError, forbidden
 from lateen.cluster.apiserver.resources import BUILT_IN, Resource
-from lateen.cluster.apiserver.validation import definitions
 from lateen.cluster.apiserver.validation.fields import Causes, bad, immutable
 from lateen.cluster.store.objects import Store
 from lateen.kit import jsons, times
@@ -52,8 +52,10 @@ class Allocator:
 
 
 def permit(c: Call, obj: Json, store: Store) -> None:
-    """Nobody can write a role with more permissions than their own. Raises ApiError."""
+    """Nobody can write a role with more permissions than their own. Adds warnings. Raises ApiError."""
     r = c.resource
+    if r.kind == "CustomResourceDefinition" and not r.custom:
+        c.warnings += definitions.warnings(obj)
     if r.group != rbac.GROUP:
         return
     if more := rbac.exceeding(store, c.user, c.namespace, obj):
@@ -101,7 +103,7 @@ def check(r: Resource, obj: Json, old: Json | None, store: Store) -> Causes:
     if r.kind == "Service" and not r.custom:
         return _taken(obj, old, store)
     if r.kind == "CustomResourceDefinition":
-        return definitions.check(obj, {b.collection for b in BUILT_IN})
+        return definitions.check(obj, {b.collection for b in BUILT_IN}, old)
     if r.kind == "PriorityClass" and not r.custom:
         return priorities.only_default(obj, store)
     return []
@@ -224,13 +226,14 @@ def _names(obj: Json, old: Json | None) -> None:
     kind = str(names.get("kind") or "")
     names.setdefault("listKind", f"{kind}List")
     names.setdefault("singular", kind.lower())
+    stored = [v.get("name") for v in spec.get("versions") or [] if v.get("storage")]
     before = {c["type"]: c for c in dig(old or {}, "status", "conditions", default=[])}
     now = times.stamp()
     reasons = {"NamesAccepted": "NoConflicts", "Established": "InitialNamesAccepted"}
     said = {"NamesAccepted": "no conflicts found", "Established": "the initial names have been accepted"}
     obj["status"] = {
         "acceptedNames": names,
-        "storedVersions": [v.get("name") for v in spec.get("versions") or [] if v.get("storage")],
+        "storedVersions": list(dict.fromkeys([*dig(old or {}, "status", "storedVersions", default=[]), *stored])),
         "conditions": [
             before.get(t)
             or {"type": t, "status": "True", "reason": reasons[t], "message": said[t], "lastTransitionTime": now}

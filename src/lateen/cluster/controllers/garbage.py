@@ -121,10 +121,19 @@ class Garbage:
                 continue
             left = left or bool(mine[0].get("blockOwnerDeletion"))
             if not found["metadata"].get("deletionTimestamp"):
+                await self._pass_on(self._kinds[collection], found)
                 await self._client.delete(self._kinds[collection], namespace, name)
         if not left:
             finalizers = [f for f in meta.get("finalizers") or [] if f != FOREGROUND]
             change = {"metadata": {"resourceVersion": meta["resourceVersion"], "finalizers": finalizers}}
+            await self._client.patch(kind, meta.get("namespace", ""), meta["name"], change)
+
+    async def _pass_on(self, kind: Kind, obj: Json) -> None:
+        """A dependent waits for its own dependents, too, before it goes."""
+        meta = obj["metadata"]
+        finalizers = meta.get("finalizers") or []
+        if self._dependents.get(str(meta["uid"])) and FOREGROUND not in finalizers:
+            change = {"metadata": {"resourceVersion": meta["resourceVersion"], "finalizers": [*finalizers, FOREGROUND]}}
             await self._client.patch(kind, meta.get("namespace", ""), meta["name"], change)
 
 

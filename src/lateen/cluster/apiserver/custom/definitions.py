@@ -1,0 +1,118 @@
+"""CustomResourceDefinitions: what the registry and the schema walker depend on."""
+
+from __future__ import annotations
+
+from lateen.cluster.apiserver.custom import rules, values
+from lateen.cluster.apiserver.validation import names
+from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, immutable, required, unsupported
+from lateen.kit.jsons import Json, dig
+
+_SCOPES = ("Cluster", "Namespaced")
+
+
+def check(obj: Json, built_in: set[str], old: Json | None = None) -> Causes:
+    spec, name = obj.get("spec") or {}, str(obj["metadata"]["name"])
+    kinds, group = spec.get("names") or {}, str(spec.get("group") or "")
+    plural = str(kinds.get("plural") or "")
+    out: Causes = []
+    if name != f"{plural}.{group}":
+        out.append(bad("metadata.name", name, 'must be spec.names.plural+"."+spec.group'))
+    elif name in built_in:
+        out.append(denied("metadata.name", "this server has a built-in resource of this name"))
+    if "." not in group:
+        out.append(bad("spec.group", group, "should be a domain with at least one dot"))
+    out += [bad("spec.group", group, s) for s in names.dns_subdomain(group)]
+    for key in ("plural", "singular"):
+        value = str(kinds.get(key) or "")
+        out += [bad(f"spec.names.{key}", value, s) for s in names.dns_1035_label(value)]
+    for key in ("kind", "listKind"):
+        value = str(kinds.get(key) or "")
+        wrong = names.dns_1035_label(value.lower())
+        out += [bad(f"spec.names.{key}", value, f"may have mixed case, but should otherwise match: {s}") for s in wrong]
+    if spec.get("scope") not in _SCOPES:
+        out.append(unsupported("spec.scope", spec.get("scope") or "", _SCOPES))
+    if (spec.get("conversion") or {}).get("strategy", "None") not in ("None", "Webhook"):
+        out.append(unsupported("spec.conversion.strategy", spec["conversion"]["strategy"], ("None", "Webhook")))
+    if spec.get("preserveUnknownFields"):
+        says = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
+        out.append(bad("spec.preserveUnknownFields", True, says))
+    return out + _versions(spec.get("versions") or []) + (_kept(spec, old["spec"]) if old else [])
+
+
+def _kept(new: Json, old: Json) -> Causes:
+    """What the stored objects are found by."""
+    paths = (("group",), ("scope",), ("names", "kind"), ("names", "plural"))
+    changed = [p for p in paths if dig(new, *p) != dig(old, *p)]
+    return [immutable(".".join(("spec", *p)), dig(new, *p)) for p in changed]
+
+
+def warnings(obj: Json) -> list[str]:
+    """What a definition asks for and does not get here."""
+    spec = obj.get("spec") or {}
+    out = []
+    if dig(spec, "conversion", "strategy") == "Webhook":
+        out.append("spec.conversion.strategy: objects are not converted here; all versions have the same fields")
+    for i, version in enumerate(spec.get("versions") or []):
+        declared = dig(version, "schema", "openAPIV3Schema", default={})
+        out += rules.warnings(declared, f"spec.versions[{i}].schema.openAPIV3Schema")
+    return out
+
+
+def _versions(versions: list[Json]) -> Causes:
+    out: Causes = []
+    if not versions:
+        return [required("spec.versions")]
+    if sum(1 for v in versions if v.get("storage")) != 1:
+        shown = [v.get("name") for v in versions]
+        out.append(bad("spec.versions", shown, "must have exactly one version marked as storage version"))
+    if len({v.get("name") for v in versions}) != len(versions):
+        out.append(bad("spec.versions", [v.get("name") for v in versions], "must contain unique version names"))
+    for i, version in enumerate(versions):
+        at, name = f"spec.versions[{i}]", str(version.get("name") or "")
+        out += [bad(f"{at}.name", name, s) for s in names.dns_1035_label(name)]
+        schema = (version.get("schema") or {}).get("openAPIV3Schema")
+        if schema is None:
+            out.append(required(f"{at}.schema.openAPIV3Schema", "schemas are required"))
+        elif schema.get("type") != "object":
+            out.append(required(f"{at}.schema.openAPIV3Schema.type", "must be object at the root"))
+        else:
+            wrong = _structural(schema, f"{at}.schema.openAPIV3Schema", 0)
+            out += wrong or rules.mistakes(schema, f"{at}.schema.openAPIV3Schema")
+    return out
+
+
+def _structural(schema: Json, path: str, depth: int) -> Causes:
+    """A schema that every field has a type in, with patterns that can be compiled and defaults that it allows."""
+    if depth > 60:
+        return [denied(path, "schemas are nested too deeply")]
+    out: Causes = [denied(f"{path}.$ref", "$ref is not supported")] if schema.get("$ref") else []
+    if pattern := schema.get("pattern"):
+        try:
+            names.regular(pattern)
+        except ValueError as e:
+            out.append(bad(f"{path}.pattern", pattern, f"must be a valid regular expression, but isn't: {e}"))
+    if schema.get("uniqueItems"):
+        says = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic"
+        out.append(denied(f"{path}.uniqueItems", says))
+    if schema.get("properties") and schema.get("additionalProperties"):
+        out.append(denied(f"{path}.additionalProperties", "additionalProperties and properties are mutual exclusive"))
+    for key, child in (schema.get("properties") or {}).items():
+        if isinstance(child, dict):
+            out += _inner(child, f"{path}.properties[{key}]", depth, "specified object fields")
+    if isinstance(schema.get("items"), dict):
+        out += _inner(schema["items"], f"{path}.items", depth, "specified array items")
+    elif schema.get("type") == "array":
+        out.append(required(f"{path}.items", "must be specified"))
+    if isinstance(schema.get("additionalProperties"), dict):
+        out += _inner(schema["additionalProperties"], f"{path}.additionalProperties", depth, "specified object fields")
+    if schema.get("default") is not None and not out:
+        out += values.check(schema, schema["default"], f"{path}.default")
+    return out
+
+
+def _inner(schema: Json, path: str, depth: int, what: str) -> Causes:
+    untyped = schema.get("x-kubernetes-int-or-string") or schema.get("x-kubernetes-preserve-unknown-fields")
+    out = _structural(schema, path, depth + 1)
+    if not schema.get("type") and not untyped and not schema.get("$ref"):
+        out.append(required(f"{path}.type", f"must not be empty for {what}"))
+    return out

@@ -1,0 +1,198 @@
+"""What a custom resource's schema says of values: limits, formats, and allOf, anyOf, oneOf, not.
+
+The structure (types, unknown fields) has been checked by ``schema`` before. Messages are those of apiextensions'
+validation, which scripts look for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lateen.cluster.apiserver.custom import formats
+from lateen.cluster.apiserver.errors import Cause
+from lateen.cluster.apiserver.validation import names
+from lateen.cluster.apiserver.validation.fields import (
+    Causes,
+    bad,
+    duplicate,
+    required,
+    too_long,
+    too_many,
+    unsupported,
+)
+from lateen.kit import jsons
+from lateen.kit.jsons import Json
+
+NAMES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+    "number": (int, float),
+}
+
+
+def check(schema: Json, value: Any, path: str = "") -> Causes:
+    if value is None:
+        return []
+    wrong = _type(schema, value, path)
+    if wrong:
+        return wrong
+    out: Causes = []
+    if isinstance(value, dict):
+        out += _object(schema, value, path)
+    elif isinstance(value, list):
+        out += _list(schema, value, path)
+    elif isinstance(value, str):
+        out += _text(schema, value, path)
+    elif not isinstance(value, bool):
+        out += _number(schema, value, path)
+    if "enum" in schema and value not in schema["enum"]:
+        out.append(
+            unsupported(path, value, (x if isinstance(x, str) else jsons.dumps(x).decode() for x in schema["enum"]))
+        )
+    return out + _combined(schema, value, path)
+
+
+def type_name(value: Any) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    return {str: "string", int: "integer", float: "number", list: "array", dict: "object"}.get(type(value), "null")
+
+
+def mistyped(path: str, wanted: str, value: Any) -> Cause:
+    found = type_name(value)
+    return Cause(
+        path or "<nil>",
+        f'Invalid value: "{found}": {path} in body must be of type {wanted}: "{found}"',
+        "FieldValueTypeInvalid",
+    )
+
+
+def _type(schema: Json, value: Any, path: str) -> Causes:
+    kind = schema.get("type")
+    if schema.get("x-kubernetes-int-or-string"):
+        fits = isinstance(value, (int, str)) and not isinstance(value, bool)
+        return [] if fits else [mistyped(path, "integer,string", value)]
+    if kind not in NAMES:
+        return []
+    fits = isinstance(value, NAMES[kind]) and (kind == "boolean") == isinstance(value, bool)
+    return [] if fits else [mistyped(path, kind, value)]
+
+
+def _object(schema: Json, value: Json, path: str) -> Causes:
+    properties, extra = schema.get("properties") or {}, schema.get("additionalProperties")
+    out: Causes = []
+    for key in schema.get("required") or ():
+        if key not in value:
+            out.append(required(f"{path}.{key}" if path else key))
+    for key, child in value.items():
+        if key in properties:
+            out += check(properties[key], child, f"{path}.{key}" if path else key)
+        elif isinstance(extra, dict):
+            out += check(extra, child, f"{path}.{key}" if path else key)
+    if len(value) < schema.get("minProperties", 0):
+        out.append(bad(path, len(value), f"{path} in body should have at least {schema['minProperties']} properties"))
+    if "maxProperties" in schema and len(value) > schema["maxProperties"]:
+        out.append(too_many(path, len(value), schema["maxProperties"]))
+    return out
+
+
+def _list(schema: Json, value: list[Any], path: str) -> Causes:
+    out: Causes = []
+    if len(value) < schema.get("minItems", 0):
+        out.append(bad(path, len(value), f"{path} in body should have at least {schema['minItems']} items"))
+    if "maxItems" in schema and len(value) > schema["maxItems"]:
+        return [*out, too_many(path, len(value), schema["maxItems"])]
+    if isinstance(items := schema.get("items"), dict):
+        for i, child in enumerate(value):
+            out += check(items, child, f"{path}[{i}]")
+    return out + _unique(schema, value, path)
+
+
+def _unique(schema: Json, value: list[Any], path: str) -> Causes:
+    """Lists that are sets, or maps by some of their items' fields."""
+    kind, keys = schema.get("x-kubernetes-list-type"), schema.get("x-kubernetes-list-map-keys") or []
+    if kind not in ("set", "map"):
+        return []
+    fields = ((schema.get("items") or {}).get("properties") or {}) if kind == "map" else {}
+    seen: set[bytes] = set()
+    out: Causes = []
+    for i, item in enumerate(value):
+        identity = item
+        if kind == "map" and isinstance(item, dict):
+            identity = {k: item.get(k, (fields.get(k) or {}).get("default")) for k in keys}
+        raw = jsons.canonical(identity)
+        if raw in seen:
+            out.append(duplicate(f"{path}[{i}]", identity))
+        seen.add(raw)
+    return out
+
+
+def _text(schema: Json, value: str, path: str) -> Causes:
+    out: Causes = []
+    if len(value) < schema.get("minLength", 0):
+        out.append(bad(path, value, f"{path} in body should be at least {schema['minLength']} chars long"))
+    if "maxLength" in schema and len(value) > schema["maxLength"]:
+        out.append(too_long(path, schema["maxLength"]))
+    if "pattern" in schema and not names.regular(schema["pattern"]).search(value):
+        out.append(bad(path, value, f"{path} in body should match '{schema['pattern']}'"))
+    if not formats.fits(str(schema.get("format") or ""), value):
+        out.append(
+            bad(path, value, f"{path} in body must be of type {schema['format']}: {jsons.dumps(value).decode()}")
+        )
+    return out
+
+
+def _number(schema: Json, value: float, path: str) -> Causes:
+    out: Causes = []
+    least, most = schema.get("minimum"), schema.get("maximum")
+    if least is not None and (value < least or (schema.get("exclusiveMinimum") and value == least)):
+        or_equal = "" if schema.get("exclusiveMinimum") else "or equal to "
+        out.append(bad(path, value, f"{path} in body should be greater than {or_equal}{least}"))
+    if most is not None and (value > most or (schema.get("exclusiveMaximum") and value == most)):
+        or_equal = "" if schema.get("exclusiveMaximum") else "or equal to "
+        out.append(bad(path, value, f"{path} in body should be less than {or_equal}{most}"))
+    if (step := schema.get("multipleOf")) and value % step:
+        out.append(bad(path, value, f"{path} in body should be a multiple of {step}"))
+    bits = {"int32": 31, "int64": 63}.get(str(schema.get("format")))
+    if bits and not -(1 << bits) <= value < 1 << bits:
+        out.append(bad(path, value, f"{path} in body must be of type {schema['format']}: {value}"))
+    return out
+
+
+def _combined(schema: Json, value: Any, path: str) -> Causes:
+    out: Causes = []
+
+    def tried(key: str) -> list[Causes]:
+        return [check(s, value, path) for s in schema.get(key) or []]
+
+    def says(text: str) -> Cause:
+        return Cause("<nil>", f'Invalid value: "": "{path}" must {text}', "FieldValueInvalid")
+
+    if (found := tried("allOf")) and _valid(found) < len(found):
+        out += [c for causes in found for c in causes]
+        out.append(says("validate all the schemas (allOf)"))
+    if (found := tried("anyOf")) and not _valid(found):
+        out += [says("validate at least one schema (anyOf)"), *_fewest(found)]
+    if (found := tried("oneOf")) and _valid(found) != 1:
+        valid = f"Found {_valid(found)} valid alternatives" if _valid(found) else "Found none valid"
+        out.append(says(f"validate one and only one schema (oneOf). {valid}"))
+        out += [] if _valid(found) else _fewest(found)
+    if "not" in schema and not check(schema["not"], value, path):
+        out.append(says("not validate the schema (not)"))
+    return out
+
+
+def _valid(found: list[Causes]) -> int:
+    """How many of the alternatives there is nothing against."""
+    return sum(1 for causes in found if not causes)
+
+
+def _fewest(found: list[Causes]) -> Causes:
+    return min(found, key=_length)
+
+
+def _length(causes: Causes) -> int:
+    return len(causes)

@@ -1,0 +1,294 @@
+"""Custom resources: what their definitions say of structure, values and changes, in Kubernetes' words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from apiserver import Cluster
+
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+LAMPS = "/apis/example.com/v1/namespaces/default/lamps"
+
+
+def definition(spec: dict[str, Any], **version: Any) -> dict[str, Any]:
+    schema = {"type": "object", "properties": {"spec": {"type": "object", **spec}}}
+    return {
+        "metadata": {"name": "lamps.example.com"},
+        "spec": {
+            "group": "example.com",
+            "scope": "Namespaced",
+            "names": {"plural": "lamps", "singular": "lamp", "kind": "Lamp", "listKind": "LampList"},
+            "versions": [
+                {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}, **version}
+            ],
+        },
+    }
+
+
+def defined(spec: dict[str, Any], **version: Any) -> Cluster:
+    cluster = Cluster()
+    cluster.must("POST", CRDS, definition(spec, **version))
+    return cluster
+
+
+def fields(**properties: Any) -> dict[str, Any]:
+    return {"properties": properties}
+
+
+def lamp(name: str = "l", **spec: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "spec": spec}
+
+
+def refused(cluster: Cluster, **spec: Any) -> str:
+    code, answer = cluster.ask("POST", LAMPS, lamp(**spec))
+    assert code == 422, answer
+    return str(answer["message"])
+
+
+TEXT, NUMBER = {"type": "string"}, {"type": "integer"}
+
+
+# --- structure -------------------------------------------------------------------------------------------------------
+
+
+def test_defaults_are_filled_in_at_every_depth_and_nulls_give_way_to_them() -> None:
+    inner = {"type": "object", "default": {"b": 1}, **fields(a={**TEXT, "default": "x"}, b=NUMBER)}
+    cluster = defined(fields(inner=inner, size={**NUMBER, "default": 3}, note={**TEXT, "nullable": True}))
+    assert cluster.must("POST", LAMPS, lamp(size=None))["spec"] == {"inner": {"a": "x", "b": 1}, "size": 3}
+    assert cluster.must("POST", LAMPS, lamp("m", note=None, size=9))["spec"]["note"] is None
+
+
+def test_unknown_fields_are_pruned_except_where_the_schema_keeps_them() -> None:
+    keep = {"type": "object", "x-kubernetes-preserve-unknown-fields": True, **fields(known=TEXT)}
+    pod = {"type": "object", "x-kubernetes-embedded-resource": True, **fields(spec=TEXT)}
+    cluster = defined(fields(keep=keep, pod=pod))
+    given = {"keep": {"known": "a", "other": {"b": 1}}, "pod": {"kind": "Pod", "apiVersion": "v1", "x": 1}, "no": 1}
+    found = cluster.must("POST", LAMPS, lamp(**given))["spec"]
+    assert found == {"keep": given["keep"], "pod": {"kind": "Pod", "apiVersion": "v1"}}
+    code, answer = cluster.ask("POST", f"{LAMPS}?fieldValidation=Strict", lamp("m", no=1))
+    assert (code, 'unknown field "spec.no"' in answer["message"]) == (400, True)
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "says"),
+    [
+        (NUMBER, "3", 'spec.f: Invalid value: "string": spec.f in body must be of type integer: "string"'),
+        ({**TEXT, "minLength": 2}, "a", 'spec.f: Invalid value: "a": spec.f in body should be at least 2 chars long'),
+        ({**TEXT, "maxLength": 2}, "äöü", "spec.f: Too long: may not be more than 2 bytes"),
+        ({**TEXT, "pattern": "^a+$"}, "b", "spec.f: Invalid value: \"b\": spec.f in body should match '^a+$'"),
+        ({**TEXT, "enum": ["on", "off"]}, "", 'spec.f: Unsupported value: "": supported values: "off", "on"'),
+        ({**NUMBER, "minimum": 1}, 0, "spec.f: Invalid value: 0: spec.f in body should be greater than or equal to 1"),
+        ({**NUMBER, "maximum": 5}, 6, "spec.f: Invalid value: 6: spec.f in body should be less than or equal to 5"),
+        ({**NUMBER, "minimum": 1, "exclusiveMinimum": True}, 1, "spec.f in body should be greater than 1"),
+        ({**NUMBER, "multipleOf": 5}, 7, "spec.f in body should be a multiple of 5"),
+        ({**NUMBER, "format": "int32"}, 1 << 31, "spec.f in body must be of type int32"),
+        ({**TEXT, "format": "ipv4"}, "1.2.3", 'spec.f in body must be of type ipv4: "1.2.3"'),
+        ({**TEXT, "format": "date-time"}, "today", "must be of type date-time"),
+        ({"type": "array", "items": TEXT, "maxItems": 1}, ["a", "b"], "spec.f: Too many: 2: must have at most 1 items"),
+        ({"type": "array", "items": TEXT, "minItems": 1}, [], "spec.f in body should have at least 1 items"),
+        (
+            {"type": "array", "items": TEXT, "x-kubernetes-list-type": "set"},
+            ["a", "b", "a"],
+            'spec.f[2]: Duplicate value: "a"',
+        ),
+        (
+            {
+                "type": "array",
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["n"],
+                "items": {"type": "object", **fields(n=TEXT, v=TEXT), "required": ["n"]},
+            },
+            [{"n": "a", "v": "1"}, {"n": "a", "v": "2"}],
+            'spec.f[1]: Duplicate value: {"n":"a"}',
+        ),
+        (
+            {"type": "object", "additionalProperties": NUMBER, "maxProperties": 1},
+            {"a": 1, "b": 2},
+            "spec.f: Too many: 2: must have at most 1 items",
+        ),
+        ({"type": "object", **fields(a=TEXT), "required": ["a"]}, {}, "spec.f.a: Required value"),
+        (
+            {"type": "object", **fields(a=TEXT, b=TEXT), "oneOf": [{"required": ["a"]}, {"required": ["b"]}]},
+            {"a": "1", "b": "2"},
+            '<nil>: Invalid value: "": "spec.f" must validate one and only one schema (oneOf). Found 2 valid',
+        ),
+        (
+            {"type": "object", **fields(a=TEXT, b=TEXT), "anyOf": [{"required": ["a"]}, {"required": ["b"]}]},
+            {},
+            '"spec.f" must validate at least one schema (anyOf), spec.f.a: Required value',
+        ),
+        (
+            {"type": "object", **fields(a=TEXT), "not": {"required": ["a"]}},
+            {"a": "1"},
+            '"spec.f" must not validate the schema (not)',
+        ),
+        (
+            {"x-kubernetes-int-or-string": True, "anyOf": [{"type": "integer"}, {"type": "string"}]},
+            True,
+            "spec.f in body must be of type",
+        ),
+    ],
+)
+def test_a_value_that_its_schema_excludes_is_refused(schema: dict[str, Any], value: Any, says: str) -> None:
+    assert says in refused(defined(fields(f=schema)), f=value)
+
+
+def test_values_at_the_limits_are_taken() -> None:
+    cluster = defined(
+        fields(
+            text={**TEXT, "minLength": 1, "maxLength": 3, "pattern": "^.*$"},
+            number={"type": "number", "minimum": 0, "maximum": 1, "multipleOf": 0.5},
+            port={"x-kubernetes-int-or-string": True, "anyOf": [{"type": "integer"}, {"type": "string"}]},
+            at={**TEXT, "format": "date-time"},
+            what={**TEXT, "format": "nobody-knows"},
+        )
+    )
+    given = {"text": "äöü", "number": 0.5, "port": "80%", "at": "2020-01-01T00:00:00Z", "what": "x"}
+    assert cluster.must("POST", LAMPS, lamp(**given))["spec"] == given
+
+
+# --- definitions -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        (fields(f={"description": "d"}), "properties[f].type: Required value: must not be empty for specified object"),
+        (fields(f={**NUMBER, "default": "x"}), "properties[f].default: Invalid value"),
+        (fields(f={"type": "array", "items": TEXT, "uniqueItems": True}), "uniqueItems: Forbidden"),
+        (
+            {**fields(f=TEXT), "additionalProperties": TEXT},
+            "additionalProperties: Forbidden: additionalProperties and properties are mutual exclusive",
+        ),
+        ({"x-kubernetes-validations": [{"rule": "self.a ="}]}, "rule: Invalid value"),
+        ({"x-kubernetes-validations": [{"rule": "nope == 1"}]}, "undeclared reference to 'nope'"),
+    ],
+)
+def test_a_definition_that_kubernetes_would_not_take_is_refused(spec: dict[str, Any], says: str) -> None:
+    code, answer = Cluster().ask("POST", CRDS, definition(spec))
+    assert code == 422
+    assert says in answer["message"]
+
+
+def test_group_scope_and_kind_of_a_definition_are_immutable() -> None:
+    cluster = defined({})
+    for key, value in (("scope", "Cluster"), ("names", {"kind": "Light"})):
+        code, answer = cluster.ask("PATCH", f"{CRDS}/lamps.example.com", {"spec": {key: value}})
+        assert (code, "field is immutable" in answer["message"]) == (422, True), answer
+
+
+def test_versions_are_served_under_each_name_and_the_stored_ones_are_remembered() -> None:
+    crd = definition(fields(a=TEXT))
+    first = crd["spec"]["versions"][0]
+    crd["spec"]["versions"] += [{**first, "name": n, "storage": False} for n in ("v2", "v1beta1", "v1alpha1")]
+    crd["spec"]["versions"][-1]["served"] = False
+    cluster = Cluster()
+    cluster.must("POST", CRDS, crd)
+    cluster.must("POST", LAMPS.replace("v1", "v1beta1"), lamp(a="x"))
+    for version in ("v1", "v2", "v1beta1"):
+        found = cluster.must("GET", f"{LAMPS.replace('v1', version)}/l")
+        assert (found["apiVersion"], found["spec"]) == (f"example.com/{version}", {"a": "x"})
+    assert cluster.ask("GET", LAMPS.replace("v1", "v1alpha1"))[0] == 404
+    group = cluster.must("GET", "/apis/example.com")
+    assert [v["version"] for v in group["versions"]] == ["v2", "v1", "v1beta1"]
+    for version in crd["spec"]["versions"]:
+        version["storage"] = version["name"] == "v2"
+    cluster.must("PATCH", f"{CRDS}/lamps.example.com", {"spec": {"versions": crd["spec"]["versions"]}})
+    assert cluster.must("GET", f"{CRDS}/lamps.example.com")["status"]["storedVersions"] == ["v1", "v2"]
+
+
+# --- rules -----------------------------------------------------------------------------------------------------------
+
+
+def ruled(rule: str, more: dict[str, Any] | None = None, **properties: Any) -> Cluster:
+    return defined({**fields(**properties), "x-kubernetes-validations": [{"rule": rule, **(more or {})}]})
+
+
+EARLY = "2020-01-01T00:00:00Z"
+LIST = {"type": "array", "items": TEXT}
+
+
+@pytest.mark.parametrize(
+    ("rule", "good", "wrong"),
+    [
+        ("self.a <= self.b", {"a": 1, "b": 2}, {"a": 3, "b": 2}),
+        ("!has(self.a) || self.a > 1", {}, {"a": 1}),
+        ("size(self.text) == 3 && self.text.size() < 4", {"text": "äöü"}, {"text": "abcd"}),
+        ("self.text.matches('^a+$')", {"text": "aa"}, {"text": "b"}),
+        ("self.list.all(x, x.startsWith('a'))", {"list": ["ab", "ac"]}, {"list": ["ab", "b"]}),
+        ("self.list.all(x, self.list.exists_one(y, x == y))", {"list": ["a", "b"]}, {"list": ["a", "a"]}),
+        ("self.list.isSorted()", {"list": ["a", "b"]}, {"list": ["b", "a"]}),
+        ("self.text.lowerAscii() == 'abc'", {"text": "aBc"}, {"text": "x"}),
+        ("self.text.split('/')[1] == 'b'", {"text": "a/b"}, {"text": "a/c"}),
+        ("self.text.find('[0-9]+') == '12'", {"text": "a12b"}, {"text": "a"}),
+        ("isQuantity(self.text) && quantity(self.text).isLessThan(quantity('1Gi'))", {"text": "5M"}, {"text": "2Gi"}),
+        ("cidr('10.0.0.0/8').containsIP(ip(self.text))", {"text": "10.1.2.3"}, {"text": "11.1.1.1"}),
+        ("isURL(self.text) && url(self.text).getHost() == 'a:1'", {"text": "http://a:1/x"}, {"text": "http://b/"}),
+        ("self.__if__ == 'x' && self.dash__dash__ed == 'y'", {"if": "x", "dash-ed": "y"}, {"if": "z", "dash-ed": "y"}),
+        ("self.time < timestamp('2021-01-01T00:00:00Z')", {"time": EARLY}, {"time": "2022-01-01T00:00:00Z"}),
+        ("self.wait > duration('5m')", {"wait": "1h"}, {"wait": "10s"}),
+        ("self.port == 80 || self.port == 'http'", {"port": "http"}, {"port": 81}),
+        ("self.text == 'size(x)'", {"text": "size(x)"}, {"text": "x"}),
+    ],
+)  # fmt: skip
+def test_rules_are_evaluated(rule: str, good: dict[str, Any], wrong: dict[str, Any]) -> None:
+    properties: dict[str, Any] = {"a": NUMBER, "b": NUMBER, "text": TEXT, "list": LIST, "if": TEXT, "dash-ed": TEXT}
+    properties["time"] = {**TEXT, "format": "date-time"}
+    properties["wait"] = {**TEXT, "format": "duration"}
+    properties["port"] = {"x-kubernetes-int-or-string": True}
+    cluster = ruled(rule, {"message": "must be better"}, **properties)
+    cluster.must("POST", LAMPS, lamp(**good))
+    code, answer = cluster.ask("POST", LAMPS, lamp("other", **wrong))
+    assert code == 422
+    assert 'spec: Invalid value: "object": must be better' in answer["message"]
+
+
+def test_a_rule_says_what_its_definition_says() -> None:
+    assert "failed rule: self.a == 1" in refused(ruled("self.a == 1", a=NUMBER), a=2)
+    made = ruled("self.a == 1", {"messageExpression": "'not ' + string(self.a)", "message": "no"}, a=NUMBER)
+    assert 'Invalid value: "object": not 2' in refused(made, a=2)
+    reason = ruled("self.a == 1", {"reason": "FieldValueForbidden", "fieldPath": ".a", "message": "no"}, a=NUMBER)
+    assert "spec.a: Forbidden: no" in refused(reason, a=2)
+    assert "no such key: b evaluating rule" in refused(ruled("self.b == 1", a=NUMBER, b=NUMBER), a=2)
+
+
+def test_rules_about_changes_hold_for_updates_alone() -> None:
+    cluster = ruled("self.a >= oldSelf.a", {"message": "only grows"}, a=NUMBER)
+    cluster.must("POST", LAMPS, lamp(a=5))
+    cluster.must("PATCH", f"{LAMPS}/l", {"spec": {"a": 6}})
+    code, answer = cluster.ask("PATCH", f"{LAMPS}/l", {"spec": {"a": 5}})
+    assert (code, "only grows" in answer["message"]) == (422, True)
+    optional = {"optionalOldSelf": True, "message": "once"}
+    cluster = ruled("oldSelf.hasValue() ? self.a == oldSelf.value().a : self.a == 1", optional, a=NUMBER)
+    assert "once" in refused(cluster, a=2)
+    cluster.must("POST", LAMPS, lamp(a=1))
+    assert cluster.ask("PATCH", f"{LAMPS}/l", {"spec": {"a": 2}})[0] == 422
+
+
+def test_items_of_a_list_are_compared_by_their_keys_whatever_their_order() -> None:
+    rule = [{"rule": "self.v == oldSelf.v", "message": "v is immutable"}]
+    item = {"type": "object", **fields(n=TEXT, v=TEXT), "required": ["n"], "x-kubernetes-validations": rule}
+    by_name = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["n"]}
+    cluster = defined(fields(list={"type": "array", "items": item, **by_name}))
+    cluster.must("POST", LAMPS, lamp(list=[{"n": "a", "v": "1"}, {"n": "b", "v": "2"}]))
+    cluster.must("PATCH", f"{LAMPS}/l", {"spec": {"list": [{"n": "b", "v": "2"}, {"n": "c", "v": "9"}]}})
+    code, answer = cluster.ask("PATCH", f"{LAMPS}/l", {"spec": {"list": [{"n": "c", "v": "8"}]}})
+    assert (code, "spec.list[0]" in answer["message"], "v is immutable" in answer["message"]) == (422, True, True)
+
+
+def test_a_rule_that_would_take_too_long_is_stopped_before_it_starts() -> None:
+    cluster = ruled("self.list.all(x, self.list.all(y, self.list.all(z, x == y || y == z)))", list=LIST)
+    assert "running out of cost budget" in refused(cluster, list=[str(n) for n in range(1000)])
+
+
+def test_a_rule_that_cannot_be_evaluated_is_named_when_it_is_defined() -> None:
+    cluster = Cluster()
+    cluster.must(
+        "POST", CRDS, definition({**fields(a=NUMBER), "x-kubernetes-validations": [{"rule": "self.?a.hasValue()"}]})
+    )
+    assert "this rule is not evaluated here, which lacks the syntax .?: self.?a.hasValue()" in cluster.head
+    cluster.must("POST", LAMPS, lamp(a=1))
