@@ -117,8 +117,8 @@ _KEPT_PREFIXES = (
     "access_logger",
 )
 _KEPT_SUFFIXES = ("downstream_cx_active", "ssl.handshake")
-_KEPT_PARTS = ("rbac.",)
-"""Statistics of what authorization policies allow and deny, or would deny in a dry run."""
+_KEPT_PARTS = ("rbac.", "http_local_rate_limit.")
+"""Statistics of what authorization policies allow and deny, or would deny in a dry run, and of rate limits."""
 
 
 def bootstrap(p: Proxy) -> Json:

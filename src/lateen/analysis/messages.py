@@ -416,5 +416,6 @@ _ALL = (
         "Requests to {} are routed by {} and not by this VirtualService: routes of the Gateway API come first. Keep one of them.",
     ),
     Kind("LAT0113", "RouteNotInEffect", "Warning", "Reference to parent {}: condition {} is False ({}): {}."),
+    Kind("LAT0120", "RateLimitUnused", "Warning", "The rate limit has no effect here: {}."),
 )
 CATALOGUE = {k.code: k for k in _ALL}

@@ -28,6 +28,7 @@ READ = (
     kinds.HTTP_ROUTE,
     kinds.GRPC_ROUTE,
     kinds.REFERENCE_GRANT,
+    kinds.BACKEND_TRAFFIC_POLICY,
 )
 """Kinds that routes depend on."""
 POLICIES = (

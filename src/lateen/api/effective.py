@@ -27,6 +27,12 @@ _NO_OPTIONS = "there are no options"
 _REFUSED = "refused: a policy is for its own namespace"
 _NAMELESS = "Istio does not implement it either"
 
+
+def _whole(why: str, *fields: str) -> dict[str, str]:
+    """Fields with all that is below them, which have no types here."""
+    return {at: why for field in fields for at in (field, f"{field}{{}}")}
+
+
 UNSUPPORTED: dict[Kind, dict[str, str]] = {
     kinds.VIRTUAL_SERVICE: {
         "tcp[].match[].sourceSubnet": _NAMELESS,
@@ -101,6 +107,27 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
         "rules[].backendRefs[].filters[].requestMirror.**": _OF_RULES,
     },
     kinds.PROXY_CONFIG: {"image.**": "the proxy's image is chosen by the installation"},
+    kinds.BACKEND_TRAFFIC_POLICY: {
+        "targetSelectors[].**": "refused: name the targets in targetRefs",
+        "mergeType": "one policy is for a target: the oldest",
+        "rateLimit.global.**": "refused: there are no limits that all proxies share; use type Local",
+        "rateLimit.local.rules[].shared": "each proxy counts for itself",
+        **_whole("each request counts once", "rateLimit.local.rules[].cost"),
+        **_whole(
+            "set it in a DestinationRule (trafficPolicy)",
+            *("loadBalancer", "tcpKeepalive", "circuitBreaker", "connection", "http2", "proxyProtocol"),
+        ),
+        **_whole("use outlierDetection in a DestinationRule", "healthCheck", "admissionControl"),
+        **_whole("set it in a VirtualService", "retry", "timeout", "faultInjection"),
+        **_whole(
+            "use an EnvoyFilter", "compression", "compressor", "responseOverride", "requestBuffer", "bandwidthLimit"
+        ),
+        **_whole("set it in a DestinationRule (connectionPool.http)", "useClientProtocol"),
+        **_whole("the mesh configuration has dnsRefreshRate", "dns"),
+        **_whole("use a Telemetry", "telemetry"),
+        **_whole("WebSocket upgrades are always on", "httpUpgrade"),
+        **_whole("requests go to endpoints", "routingType"),
+    },
     kinds.REQUEST_AUTHENTICATION: {"targetRef.namespace": _REFUSED, "targetRefs[].namespace": _REFUSED},
     kinds.AUTHORIZATION_POLICY: {"targetRef.namespace": _REFUSED, "targetRefs[].namespace": _REFUSED},
 }

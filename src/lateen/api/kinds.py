@@ -223,6 +223,16 @@ TRAFFIC_EXTENSION = _mesh(
     idle="use an EnvoyFilter with envoy.filters.http.wasm or .lua",
 )
 
+BACKEND_TRAFFIC_POLICY = _mesh(
+    "gateway.envoyproxy.io",
+    ("v1alpha1",),
+    "backendtrafficpolicies",
+    "BackendTrafficPolicy",
+    "envoy_gateway",
+    "backend_traffic:backend_traffic_policy",
+    short=("btp",),
+)
+
 # After Istio's, so that a bare ``Gateway`` is Istio's.
 GATEWAY_API = "gateway.networking.k8s.io"
 _LATER = "it is not translated yet"

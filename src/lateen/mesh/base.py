@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from lateen.api import kinds
 from lateen.api import objects as o
+from lateen.api.envoy_gateway import BackendTrafficPolicy, targets
 from lateen.api.kinds import GroupKind
 from lateen.api.mesh import ProxyConfig as ProxySettings
 from lateen.api.networking import (
@@ -64,6 +65,12 @@ def _written(hosts: Iterable[str], namespace: str) -> Iterable[Written]:
         yield host
         if "." not in host and host != "*":
             yield (namespace, host)
+
+
+def _traffic_targets(key: Key, policy: o.Resource[BackendTrafficPolicy]) -> Iterable[o.Ref]:
+    return dict.fromkeys(
+        o.Ref("" if t.group == "core" else t.group, t.kind, key[0], t.name) for t in targets(policy.spec)
+    )
 
 
 def _mesh_hosts(key: Key, vs: o.Resource[VirtualService]) -> Iterable[Written]:
@@ -153,6 +160,7 @@ class Base:
         self._sidecars_in = t.sidecars.index(in_namespace)
         self._filters_in = t.envoy_filters.index(in_namespace)
         self._proxy_configs_in = t.proxy_configs.index(in_namespace)
+        self._traffic_policies_at = t.backend_traffic_policies.index(_traffic_targets)
         self._telemetries_in = t.telemetries.index(in_namespace)
         self._grants_in = t.reference_grants.index(in_namespace)
         self._gateways_naming = t.kubernetes_gateways.index(_named_services)

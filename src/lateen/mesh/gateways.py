@@ -12,16 +12,10 @@ from lateen.mesh.model import Mesh
 from lateen.mesh.protocols import protocol
 from lateen.mesh.routing import Backend, Listener
 from lateen.mesh.view import Datagrams, GatewayServer, GatewayView
-from lateen.mesh.workloads import Instances, identity
+from lateen.mesh.workloads import Instances, container_port, identity
 
 Place = tuple[str, int]
 """(address, port) of a socket"""
-
-
-def container_port(pod: o.Pod, port: o.ServicePort) -> int:
-    if isinstance(port.target, int):
-        return port.target
-    return next((n for name, n, _ in pod.ports if name == port.target), 0)
 
 
 def view(mesh: Mesh, pod: o.Pod, shared: Shared) -> tuple[GatewayView, list[o.Credential]]:
@@ -70,6 +64,7 @@ def _server(
 ) -> GatewayServer:
     first = listeners[0]
     hosts = tuple(dict.fromkeys(_name(h) for li in listeners for h in li.hosts))
+    requests = tuple(h for a in mesh.requests_at(listeners, pod) for h in a.hosts) if route else ()
     values: dict[str, Any] = {
         "trust_domain": mesh.transport.trust_domain,
         "port": first.port,
@@ -84,10 +79,11 @@ def _server(
         "redirects": tuple(dict.fromkeys((_name(h), li.port) for li in listeners if li.redirects for h in li.hosts)),
         "hosts": hosts,
         "origins": tuple(dict.fromkeys(str(li.source) for li in listeners)),
-        "requests": tuple(h for a in mesh.requests_at(listeners, pod) for h in a.hosts) if route else (),
+        "requests": requests,
         "connections": () if route or first.automatic or first.datagrams else mesh.connections_at(first, pod),
         "datagrams": _datagrams(mesh, first, pod) if first.datagrams else None,
         "authorization": mesh.access(pod.namespace, pod.label_map),
+        "limits": mesh.limits_at([*(h.source for h in requests), *(r.rule for h in requests for r in h.routes)]),
     }
     key = tuple(values.values())
     return shared(("server", key), lambda: GatewayServer(key, **values))

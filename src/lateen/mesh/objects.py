@@ -9,6 +9,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 
 from lateen.api import kinds
 from lateen.api import objects as o
+from lateen.api.envoy_gateway import BackendTrafficPolicy
 from lateen.api.gateway_api import Gateway as KubernetesGateway
 from lateen.api.gateway_api import GatewayClass, GRPCRoute, HTTPRoute, ReferenceGrant, TCPRoute, TLSRoute, UDPRoute
 from lateen.api.ingress import Ingress, IngressClass
@@ -76,6 +77,7 @@ class _ByKind:
     envoy_filters = _Of[o.Resource[EnvoyFilter]](kinds.ENVOY_FILTER)
     proxy_configs = _Of[o.Resource[ProxyConfig]](kinds.PROXY_CONFIG)
     telemetries = _Of[o.Resource[Telemetry]](kinds.TELEMETRY)
+    backend_traffic_policies = _Of[o.Resource[BackendTrafficPolicy]](kinds.BACKEND_TRAFFIC_POLICY)
     ingresses = _Of[o.Resource[Ingress]](kinds.INGRESS)
     ingress_classes = _Of[o.Resource[IngressClass]](kinds.INGRESS_CLASS)
     namespaces = _Of[Labels](kinds.NAMESPACE)

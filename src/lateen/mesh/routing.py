@@ -160,6 +160,8 @@ class HostRoutes:
     port: int
     """Of the listener that it belongs to."""
     routes: tuple[Route, ...]
+    source: o.Ref | None = None
+    """The object that the listener is of."""
 
 
 @dataclass(frozen=True)

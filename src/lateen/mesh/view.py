@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from lateen.api import objects as o
+from lateen.api.envoy_gateway import BackendTrafficPolicy
 from lateen.api.mesh import ExtensionProvider
 from lateen.api.networking.destination_rule import DestinationRule
 from lateen.api.networking.envoy_filter import EnvoyConfigObjectPatch
@@ -148,6 +149,10 @@ class Spaces(Cached, Generic[P]):
     parts: tuple[P, ...] = field(kw_only=True)
 
 
+Limits = tuple[o.Resource[BackendTrafficPolicy], ...]
+"""Policies whose rate limits hold together"""
+
+
 @dataclass(frozen=True)
 class Bind:
     """An egress listener of a Sidecar that applications connect to by its own address."""
@@ -199,6 +204,8 @@ class InboundPort:
     """Envoy's own address for it, if it is not captured."""
     scoped: bool = False
     """From a Sidecar."""
+    limits: Limits = ()
+    """The rate limits of the services that lead here."""
 
 
 @dataclass(frozen=True)
@@ -276,6 +283,8 @@ class GatewayServer(Cached):
     datagrams: Datagrams | None = field(kw_only=True)
     """Of a UDP port; None for a TCP port."""
     authorization: Authorization = field(kw_only=True)
+    limits: tuple[tuple[o.Ref, Limits], ...] = field(kw_only=True)
+    """The rate limits of what ``requests`` are of: the rule of a route, or the object of its listener."""
 
 
 @dataclass(frozen=True, eq=False)

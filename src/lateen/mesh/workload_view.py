@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from lateen.api import objects as o
 from lateen.api.networking import IstioIngressListener
 from lateen.kit.derived import Shared
-from lateen.mesh.gateways import container_port
 from lateen.mesh.model import Mesh
 from lateen.mesh.outbound import as_port
 from lateen.mesh.protocols import protocol
 from lateen.mesh.view import InboundPort, InboundView, Port
-from lateen.mesh.workloads import Seat, identity
+from lateen.mesh.workloads import Seat, container_port, identity
 
 
 def inbound(mesh: Mesh, pod: o.Pod, seat: Seat, transparent: bool, shared: Shared) -> InboundView:
@@ -24,6 +24,7 @@ def inbound(mesh: Mesh, pod: o.Pod, seat: Seat, transparent: bool, shared: Share
         target = "127.0.0.1:{}" if mesh.transport.localhost else ""
         served = _served(mesh, pod)
         found = [InboundPort(port, service, target.format(port.number), pool=pool) for port, service in served]
+    found = [replace(i, limits=mesh.limits_of_port(pod, i.port.number)) for i in found]
     mode, single, chosen = mesh.mtls(pod.namespace, pod.label_map)
     values: dict[str, Any] = {
         "transport": mesh.transport,

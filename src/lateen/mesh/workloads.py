@@ -119,3 +119,10 @@ class Proxy:
             (w, Seat(f"{w.name}.{w.namespace}", path, f"{w.namespace}/{w.service_account}"))
             for w, path in zip(self.workloads, self.network_namespaces, strict=True)
         )
+
+
+def container_port(pod: o.Pod, port: o.ServicePort) -> int:
+    """Where a service's port leads in a pod; 0 where the pod has no port of that name."""
+    if isinstance(port.target, int):
+        return port.target
+    return next((n for name, n, _ in pod.ports if name == port.target), 0)

@@ -28,7 +28,7 @@ from lateen.mesh.workloads import ALONE, Described, Seat
 from lateen.wire import names
 from lateen.wire.resource import EMPTY, Resource, ResourceSet
 from lateen.xds import clusters, endpoints, tls
-from lateen.xds.filters import authentication, authorization, workload
+from lateen.xds.filters import authentication, authorization, rate_limit, workload
 from lateen.xds.listeners import gateway, inbound, outbound
 from lateen.xds.routes import virtual_host
 
@@ -181,6 +181,11 @@ def _inbound_authorization(view: InboundView) -> ResourceSet:
 
 
 @derived
+def _limits(view: InboundView) -> ResourceSet:
+    return _set(r for i in view.ports for r in rate_limit.extensions(i, view.seat.name))
+
+
+@derived
 def _gateway_authorization(view: GatewayView) -> ResourceSet:
     """All servers of a gateway have the same policies: those of its workload."""
     access = view.servers[0].authorization if view.servers else UNRESTRICTED
@@ -227,6 +232,7 @@ def generate(view: View) -> dict[str, Sets]:
             for s in (
                 _tokens(i.authentication, i.seat.name, False),
                 _inbound_authorization(i),
+                _limits(i),
                 _workload(i.identity, i.seat),
             )
         ),

@@ -12,6 +12,7 @@ from lateen.xds.filters import (
     fault,
     mongo,
     protocol_mark,
+    rate_limit,
     redis,
     router,
     sni_cluster,
@@ -25,6 +26,7 @@ HTTP = (
     authorization.custom,  # first, as in Istio: the provider sees requests as they come
     authentication.http,  # claims of tokens are conditions of policies
     authorization.http,  # what is denied should cost nothing more, and no other filter should act on it
+    rate_limit.http,  # what is denied does not count; what is over the limit should cost nothing
     dynamic_forward.http,  # resolves the request's host while the other filters run
     protocol_mark.http,  # before the router connects
     fault.http,  # a fault replaces the response, that of a preflight included, as in Istio
@@ -42,7 +44,7 @@ NETWORK = (
 )
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)
 def http(chain: Requests) -> tuple[HttpFilter, ...]:
     return tuple(f for row in HTTP for f in row(chain))
 

@@ -13,7 +13,7 @@ from lateen.mesh.view import GatewayServer, GatewayView
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb, tls
-from lateen.xds.filters import authorization, order
+from lateen.xds.filters import authorization, order, rate_limit
 from lateen.xds.filters.chain import Connections, Requests
 from lateen.xds.listeners import datagrams, http, tcp
 from lateen.xds.listeners.chains import Taken
@@ -29,7 +29,8 @@ Found = tuple[tuple[str, ...], tuple[str, ...], Any]
 def _requests(server: GatewayServer, where: Place, seen: Side) -> Found:
     """The chain of a server that routes requests."""
     access = server.authorization
-    requests = Requests("gateway", asks=authorization.asks(access), paths=access.paths)
+    limits = rate_limit.at_gateway(server)
+    requests = Requests("gateway", asks=authorization.asks(access), paths=access.paths, limits=limits)
     stat = f"outbound_0.0.0.0_{server.target}"
     filters = http.filters(seen, requests, stat, rds=server.route, place=where)
     chain = lc.FilterChain(name=server.name, filters=filters)

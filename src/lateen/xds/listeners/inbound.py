@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from envoy.config.listener.v3 import listener_components_pb2 as lc
@@ -14,7 +15,7 @@ from lateen.mesh.view import InboundPort, InboundView
 from lateen.wire import names, ports
 from lateen.wire.resource import Resource
 from lateen.xds import pb, telemetry, tls
-from lateen.xds.filters import authorization
+from lateen.xds.filters import authorization, rate_limit
 from lateen.xds.filters.chain import Requests
 from lateen.xds.listeners import http, tcp
 from lateen.xds.routes import virtual_host
@@ -86,7 +87,8 @@ def _filters(view: InboundView, seen: Side, i: InboundPort, secure: bool, is_htt
         option = tcp.option(i.pool)
         return tcp.weighted(seen, ((cluster, 100),), server, option, view.authorization)
     route = virtual_host.inbound(cluster, i.port.number)
-    return http.filters(seen, _requests(view), f"inbound_{stat}", route=route, server=server)
+    requests = replace(_requests(view), limits=rate_limit.slots(i))
+    return http.filters(seen, requests, f"inbound_{stat}", route=route, server=server)
 
 
 def _requests(view: InboundView) -> Requests:

@@ -18,11 +18,11 @@ from lateen.mesh.patterns import covers
 from lateen.mesh.protocols import HTTP
 from lateen.mesh.routing import Route
 from lateen.mesh.settings import OutboundPolicy
-from lateen.mesh.view import DomainSpace, GatewayServer, HostSpace, HostView, OutboundView, Port, Spaces
+from lateen.mesh.view import DomainSpace, GatewayServer, HostSpace, HostView, Limits, OutboundView, Port, Spaces
 from lateen.wire import names
 from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, peer_key
 from lateen.wire.resource import Resource
-from lateen.xds import pb
+from lateen.xds import pb, rate_limits
 from lateen.xds.routes import action, match
 
 ROUTED = (*HTTP, "auto")
@@ -266,10 +266,12 @@ def inbound(cluster: str, number: int) -> Any:
 def gateway(server: GatewayServer) -> Resource:
     """The route configuration of a gateway's port: VirtualServices for one host are merged, the oldest first."""
     by_host: dict[str, Any] = {}
+    limits: dict[Any, Limits] = dict(server.limits)
     for found in server.requests:
         host = _gateway_host(by_host, found.host, found.port)
         for route in found.routes:
-            host.routes.extend(_kept(route))
+            chosen = limits.get(route.rule) or limits.get(found.source) or ()
+            host.routes.extend(rate_limits.on_routes(chosen, _kept(route)))
     for name, port in server.redirects:
         if name not in by_host and (name != "*" or not by_host):
             _gateway_host(by_host, name, port)
@@ -288,7 +290,8 @@ def gateway(server: GatewayServer) -> Resource:
         # Nothing is routed yet: answer 404 instead of refusing connections.
         out.virtual_hosts.add(name=f"blackhole:{server.port}", domains=["*"])
     rules = dict.fromkeys(n for h in server.requests for r in h.routes for n in r.origins)
-    return pb.resource(out.name, out, (*server.origins, *rules))
+    limiting = dict.fromkeys(str(p.ref) for found in limits.values() for p in found)
+    return pb.resource(out.name, out, (*server.origins, *rules, *limiting))
 
 
 def _gateway_host(by_host: dict[str, Any], name: str, port: int) -> Any:

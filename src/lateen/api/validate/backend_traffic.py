@@ -1,0 +1,139 @@
+"""The rules of BackendTrafficPolicy between its fields.
+
+Source: the markers and CEL rules of https://gateway.envoyproxy.io/docs/api/extension_types/#backendtrafficpolicy, and
+what Envoy's filter for local limits can do.
+"""
+
+from __future__ import annotations
+
+from lateen.api import envoy_gateway as eg
+from lateen.api import kinds
+from lateen.api.validate import scalars as s
+from lateen.api.validate.findings import Findings, no, warn
+from lateen.kit.jsons import Json
+
+MAX_RULES, MAX_SELECTORS, MAX_REQUESTS = 16, 8, 2**32 - 1
+ROUTES = ("HTTPRoute", "GRPCRoute")
+TARGETS = (
+    "a Service, a Gateway of networking.istio.io, or a Gateway, an HTTPRoute or a GRPCRoute of " + kinds.GATEWAY_API
+)
+CLAIM = "@request.auth.claims."
+PEER = "@source.principal"
+"""In place of a header's name: the caller's identity by its certificate (ours; Istio spells claims like this)."""
+
+
+def backend_traffic_policy(policy: eg.BackendTrafficPolicy, _: Json) -> Findings:
+    yield from _targets(policy)
+    if policy.rate_limit is not None:
+        yield from _rate_limit(policy.rate_limit)
+
+
+def _targets(policy: eg.BackendTrafficPolicy) -> Findings:
+    if policy.target_ref is not None and policy.target_refs:
+        yield no("spec.targetRef", "either targetRef or targetRefs can be used")
+    if policy.target_selectors:
+        yield no("spec.targetSelectors", "targets are not selected by labels in this version; name them in targetRefs")
+    elif not eg.targets(policy):
+        yield no("spec.targetRefs", f"name what the policy is for: {TARGETS}")
+    named = [("spec.targetRef", policy.target_ref)] if policy.target_ref else []
+    for at, ref in [*named, *((f"spec.targetRefs[{i}]", r) for i, r in enumerate(policy.target_refs))]:
+        if not ref.name:
+            yield no(f"{at}.name", "targetRef name must be set")
+        known = kinds.find(group(ref), ref.kind)
+        if known in (kinds.SERVICE, kinds.GATEWAY):
+            continue
+        if ref.group != kinds.GATEWAY_API or ref.kind not in ("Gateway", *ROUTES):
+            yield no(at, f'the target is {ref.kind or "nothing"} of the group "{ref.group}"; it can be {TARGETS}')
+        elif known is None or known.idle or not known.watched:
+            yield warn(at, f"{ref.kind} of {ref.group} is not served in this version of Lateen, so there is no limit")
+
+
+def group(ref: eg.TargetReference) -> str:
+    return "" if ref.group == "core" else ref.group
+
+
+def _rate_limit(given: eg.RateLimit) -> Findings:
+    at = "spec.rateLimit"
+    if given.global_ is not None or given.type == "Global":
+        yield no(
+            f"{at}.global" if given.global_ is not None else f"{at}.type",
+            "global limits, which all proxies share, are not implemented; use type Local, which each proxy counts for "
+            "itself, and divide the limit by the number of proxies",
+        )
+        return
+    if given.type is None:
+        yield no(f"{at}.type", "the type is missing: Local")
+    if given.local is None or not given.local.rules:
+        yield no(f"{at}.local.rules", "there is no rule: give at least one, with a limit")
+        return
+    rules = given.local.rules
+    if len(rules) > MAX_RULES:
+        yield no(f"{at}.local.rules", f"must have at most {MAX_RULES} items, has {len(rules)}")
+    for i, rule in enumerate(rules):
+        yield from _rule(rule, f"{at}.local.rules[{i}]")
+
+
+def _rule(rule: eg.LimitRule, at: str) -> Findings:
+    if rule.limit is None:
+        yield no(f"{at}.limit", "the limit is missing: {requests: 10, unit: Second}")
+    elif rule.limit.requests == 0:
+        yield no(f"{at}.limit.requests", "must be at least 1; an AuthorizationPolicy refuses all requests")
+    elif not 0 < rule.limit.requests <= MAX_REQUESTS:
+        yield no(f"{at}.limit.requests", f"must be in the range 1..{MAX_REQUESTS}")
+    if len(rule.client_selectors) > MAX_SELECTORS:
+        yield no(f"{at}.clientSelectors", f"must have at most {MAX_SELECTORS} items, has {len(rule.client_selectors)}")
+    sources = 0
+    for i, condition in enumerate(rule.client_selectors):
+        where = f"{at}.clientSelectors[{i}]"
+        if condition == eg.SelectCondition():
+            yield no(where, "at least one of headers, methods, path, sourceCIDR or queryParams must be specified")
+        yield from _condition(condition, where)
+        sources += condition.source_cidr is not None
+        if sources > 1:
+            yield no(f"{where}.sourceCIDR", "only one clientSelector of a rule can have a sourceCIDR")
+
+
+def _condition(c: eg.SelectCondition, at: str) -> Findings:
+    for i, header in enumerate(c.headers):
+        where = f"{at}.headers[{i}]"
+        if header.name.startswith("@"):
+            yield from _identity(header, where)
+        else:
+            yield from s.header_name(header.name, f"{where}.name")
+        yield from _match(header, where)
+    for i, param in enumerate(c.query_params):
+        if not param.name:
+            yield no(f"{at}.queryParams[{i}].name", "the name of the parameter is missing")
+        yield from _match(param, f"{at}.queryParams[{i}]")
+    for i, method in enumerate(c.methods):
+        if not method.value.isalpha() or method.value != method.value.upper():
+            yield no(f"{at}.methods[{i}].value", f'"{method.value[:80]}" is not a method such as GET or POST')
+        if method.invert and len(c.methods) > 1:
+            yield no(f"{at}.methods[{i}].invert", "an inverted method must be the only one: of several, one is enough")
+    if c.path is not None:
+        if c.path.type == "RegularExpression":
+            yield from s.regex(c.path.value, f"{at}.path.value")
+        elif not c.path.value.startswith("/"):
+            yield no(f"{at}.path.value", f'"{c.path.value[:80]}" is not a path: it begins with /')
+    if c.source_cidr is not None:
+        yield from s.cidr(c.source_cidr.value, f"{at}.sourceCIDR.value")
+
+
+def _match(given: eg.HeaderMatch | eg.QueryParamMatch, at: str) -> Findings:
+    if given.type == "Distinct":
+        if given.value is not None:
+            yield no(f"{at}.value", "must not be set with type Distinct, which is for every value")
+        if given.invert:
+            yield no(f"{at}.invert", "must not be set with type Distinct")
+    elif given.value is None:
+        yield no(f"{at}.value", "the value is missing; type Distinct is for every value")
+    elif given.type == "RegularExpression":
+        yield from s.regex(given.value, f"{at}.value")
+
+
+def _identity(header: eg.HeaderMatch, at: str) -> Findings:
+    claim = header.name.removeprefix(CLAIM) if header.name.startswith(CLAIM) else ""
+    if header.name != PEER and not claim:
+        yield no(f"{at}.name", f'"{header.name[:80]}": what begins with @ is {PEER} or {CLAIM}NAME')
+    if header.type == "RegularExpression" or header.invert:
+        yield no(f"{at}.type", f"{header.name[:80]} can be of type Exact or Distinct, and not inverted")

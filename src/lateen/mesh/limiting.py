@@ -1,0 +1,92 @@
+"""Rate limits: which BackendTrafficPolicies hold for a workload's port and for what gateways serve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lateen.api import kinds
+from lateen.api import objects as o
+from lateen.api.envoy_gateway import BackendTrafficPolicy, TargetReference, rules, targets
+from lateen.kit.queries import query
+from lateen.mesh.objects import Key
+from lateen.mesh.outcomes import Outcome, Problem
+from lateen.mesh.policies import Policies
+from lateen.mesh.view import Limits
+from lateen.mesh.workloads import container_port
+
+Policy = o.Resource[BackendTrafficPolicy]
+
+
+class Limiting(Policies):
+    def limits_of_port(self, pod: o.Pod, number: int) -> Limits:
+        """For a port of a workload: those of every Service that leads there. A sidecar cannot tell their requests
+        apart, so the limits hold together."""
+        if not self.objects.backend_traffic_policies:
+            return ()
+        found: dict[o.Ref, Policy] = {}
+        for service in self.services_of(pod):
+            ref = kinds.SERVICE.ref(service.namespace, service.name)
+            for port in service.ports:
+                if container_port(pod, port) == number:
+                    policy = self._limiting(ref, port.name)
+                    found |= {policy.ref: policy} if policy else {}
+        return tuple(sorted(found.values(), key=lambda p: p.age_order))
+
+    def limits_at(self, refs: Iterable[o.Ref | None]) -> tuple[tuple[o.Ref, Limits], ...]:
+        """For what a gateway serves: the objects among ``refs`` that have limits."""
+        if not self.objects.backend_traffic_policies:
+            return ()
+        found = ((ref, self._limiting(ref)) for ref in dict.fromkeys(refs) if ref)
+        return tuple((ref, (policy,)) for ref, policy in found if policy)
+
+    def _limiting(self, target: o.Ref, section: str = "") -> Policy | None:
+        """The oldest one for a target; one that names a port of it precedes those that do not."""
+        found = sorted(self._traffic_policies_at.get(target), key=lambda p: p.age_order)
+        mine = [(ref.section_name, p) for p in found if rules(p.spec) for ref in _aimed(p, target)]
+        wanted = (section, "") if section else ("",)
+        return next((p for name in wanted for at, p in mine if at == name), None)
+
+    # --- outcomes ----------------------------------------------------------------------------------------------
+
+    def limit_outcomes(self) -> list[Outcome]:
+        return [self._limit_outcome(key) for key, _ in self.objects.backend_traffic_policies.items()]
+
+    @query
+    def _limit_outcome(self, key: Key) -> Outcome:
+        policy = self.objects.backend_traffic_policies[key]
+        many = bool(policy.spec.target_refs)
+        found: list[Problem] = []
+        for i, ref in enumerate(targets(policy.spec)):
+            if says := self._unlimited(policy, ref):
+                path = ("spec", "targetRefs", i) if many else ("spec", "targetRef")
+                found.append(Problem("NoLimit", says, path))
+        return Outcome(policy.ref, tuple(found))
+
+    def _unlimited(self, policy: Policy, ref: TargetReference) -> str:
+        """Why a policy limits nothing of a target; empty where it does."""
+        namespace = policy.ref.namespace
+        target = o.Ref("" if ref.group == "core" else ref.group, ref.kind, namespace, ref.name)
+        if target.group_kind == kinds.SERVICE.id:
+            service = self.objects.services.get((namespace, ref.name))
+            if service is None:
+                return f'there is no Service "{ref.name}" in {namespace}'
+            if ref.section_name and ref.section_name not in {p.name for p in service.ports}:
+                return f'the Service "{ref.name}" has no port named "{ref.section_name}"'
+        else:
+            if (namespace, ref.name) not in self.objects.of(kinds.TABLE[target.group_kind]):
+                return f"there is no {target}"
+            if ref.section_name:
+                return f"the whole of {target} is limited: sectionName is for ports of Services"
+        same = self._traffic_policies_at.get(target)
+        older = [p for p in same for at in _aimed(p, target) if at.section_name == ref.section_name and rules(p.spec)]
+        first = min(older, key=lambda p: p.age_order, default=policy)
+        return f"the older {first.ref} is for {target}, too" if first.ref != policy.ref else ""
+
+
+def _aimed(policy: Policy, target: o.Ref) -> list[TargetReference]:
+    """The references of a policy to one target."""
+    return [
+        t
+        for t in targets(policy.spec)
+        if ("" if t.group == "core" else t.group, t.kind, t.name) == (target.group, target.kind, target.name)
+    ]

@@ -1,0 +1,208 @@
+"""Rate limits: token buckets in each proxy (Envoy's local_ratelimit).
+
+A rule is a descriptor: what must match (``header_value_match`` and others) makes its entries, of which those without a
+value (``Distinct``) have a bucket for each value that comes. Limits in shadow mode have a filter of their own, because
+Envoy enforces all of a filter's or none.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import re2
+from envoy.config.core.v3 import base_pb2, extension_pb2
+from envoy.config.route.v3 import route_components_pb2 as rc
+from envoy.extensions.common.ratelimit.v3 import ratelimit_pb2
+from envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2 as local
+from envoy.extensions.rate_limit_descriptors.expr.v3 import expr_pb2
+from envoy.type.matcher.v3 import regex_pb2, string_pb2
+from envoy.type.metadata.v3 import metadata_pb2
+from envoy.type.v3 import token_bucket_pb2
+
+from lateen.api import envoy_gateway as eg
+from lateen.api.validate.backend_traffic import CLAIM, PEER
+from lateen.mesh.view import Limits
+from lateen.xds import claims, pb
+
+ENFORCED, SHADOW = "lateen.rate_limit", "lateen.rate_limit_shadow"
+"""Not Envoy's name, so that filters that users add with an EnvoyFilter are not configured by ours."""
+SECONDS = {"Second": 1, "Minute": 60, "Hour": 3600, "Day": 86400}
+UNLIMITED = 2**32 - 1
+MOST_VALUES = 10_000
+"""Buckets of Distinct values that are kept; the one that was used least recently goes first."""
+NOBODY = "-"
+"""The value of callers without an identity or a token: they share a bucket."""
+_PEER = f"connection.mtls ? connection.uri_san_peer_certificate : '{NOBODY}'"
+
+
+def on_routes(limits: Limits, routes: Iterable[Any]) -> Iterator[Any]:
+    """At a gateway. The routes are shared, so those with limits are others."""
+    held = [(kind, pb.any_of(found)) for kind in (ENFORCED, SHADOW) if (found := config(limits, kind)) is not None]
+    for route in routes:
+        made = route
+        if held:
+            made = rc.Route()
+            made.CopyFrom(route)
+        for kind, message in held:
+            made.typed_per_filter_config[kind].CopyFrom(message)
+        yield made
+
+
+def nothing(kind: str) -> Any:
+    """Limits nothing yet."""
+    everything = pb.percent(100)
+    out = local.LocalRateLimit(stat_prefix=kind)
+    out.token_bucket.CopyFrom(_bucket(UNLIMITED, 1))
+    out.filter_enabled.default_value.CopyFrom(everything)
+    out.filter_enforced.default_value.CopyFrom(everything if kind == ENFORCED else pb.percent(0))
+    return out
+
+
+@lru_cache(maxsize=4096)
+def config(limits: Limits, kind: str) -> Any:
+    """The limits that are enforced, or those in shadow mode; None where there are none."""
+    shadow = kind == SHADOW
+    found = [
+        (f"{p.ref.namespace}/{p.ref.name}/{i}", rule)
+        for p in limits
+        for i, rule in enumerate(eg.rules(p.spec))
+        if rule.shadow_mode == shadow
+    ]
+    if not found:
+        return None
+    out = nothing(kind)
+    out.always_consume_default_token_bucket.value = False
+    out.rate_limited_as_resource_exhausted = True
+    out.max_dynamic_descriptors.value = MOST_VALUES
+    if not shadow:
+        out.enable_x_ratelimit_headers = "DRAFT_VERSION_03"
+        after = base_pb2.HeaderValue(key="retry-after", value=str(max(_pause_s(rule) for _, rule in found)))
+        out.response_headers_to_add.add(header=after, append_action="OVERWRITE_IF_EXISTS_OR_ADD")
+    for name, rule in found:
+        assert rule.limit is not None
+        descriptor = out.descriptors.add()
+        descriptor.token_bucket.CopyFrom(_bucket(rule.limit.requests, SECONDS[rule.limit.unit]))
+        asked = out.rate_limits.add()
+        for action, key, value in _parts(name, rule):
+            asked.actions.append(action)
+            descriptor.entries.append(ratelimit_pb2.RateLimitDescriptor.Entry(key=key, value=value))
+    return out
+
+
+def _bucket(requests: int, seconds: int) -> token_bucket_pb2.TokenBucket:
+    return token_bucket_pb2.TokenBucket(
+        max_tokens=requests, tokens_per_fill=pb.u32(requests), fill_interval=pb.duration(seconds)
+    )
+
+
+def _pause_s(rule: eg.LimitRule) -> int:
+    """Until there is a token again, since buckets are filled continuously."""
+    return math.ceil(SECONDS[rule.limit.unit] / rule.limit.requests) if rule.limit else 1
+
+
+# --- which requests count ------------------------------------------------------------------------------------------
+
+Part = tuple[rc.RateLimit.Action, str, str]
+"""(action, key and value of the entry that it makes); an empty value is every one"""
+_MATCH = "match"
+
+
+def _parts(name: str, rule: eg.LimitRule) -> Iterator[Part]:
+    key = rc.RateLimit.Action.GenericKey(descriptor_key="rule", descriptor_value=name)
+    yield rc.RateLimit.Action(generic_key=key), "rule", name
+    headers = [h for c in rule.client_selectors for h in _headers(c)]
+    if headers:
+        match = rc.RateLimit.Action.HeaderValueMatch(descriptor_key="headers", descriptor_value=_MATCH, headers=headers)
+        yield rc.RateLimit.Action(header_value_match=match), "headers", _MATCH
+    for condition in rule.client_selectors:
+        for header in condition.headers:
+            yield from _of_header(header)
+        for param in condition.query_params:
+            yield _of_param(param)
+        if condition.source_cidr:
+            yield from _of_address(condition.source_cidr)
+
+
+def _headers(c: eg.SelectCondition) -> Iterator[rc.HeaderMatcher]:
+    """All that is compared and the same for every value."""
+    for h in c.headers:
+        if h.type != "Distinct" and not h.name.startswith("@"):
+            yield rc.HeaderMatcher(
+                name=h.name.lower(), string_match=_text(h.type, h.value or ""), invert_match=h.invert
+            )
+    if c.methods:
+        wanted = "|".join(re2.escape(m.value) for m in c.methods)
+        inverted = c.methods[0].invert
+        yield rc.HeaderMatcher(name=":method", string_match=_regex(wanted), invert_match=inverted)
+    if c.path:
+        yield rc.HeaderMatcher(name=":path", string_match=_regex(_path(c.path)), invert_match=c.path.invert)
+
+
+def _path(path: eg.PathMatch) -> str:
+    """``:path`` includes the query. A prefix is of whole elements: /a is /a and /a/b, not /ab."""
+    if path.type == "RegularExpression":
+        return rf"(?:{path.value})(?:\?.*)?"
+    if path.type == "Exact":
+        return rf"{re2.escape(path.value)}(?:\?.*)?"
+    return rf"{re2.escape(path.value.rstrip('/'))}(?:[/?].*)?"
+
+
+def _text(kind: str, value: str) -> string_pb2.StringMatcher:
+    return _regex(value) if kind == "RegularExpression" else string_pb2.StringMatcher(exact=value)
+
+
+def _regex(text: str) -> string_pb2.StringMatcher:
+    return string_pb2.StringMatcher(safe_regex=regex_pb2.RegexMatcher(regex=text))
+
+
+def _of_header(header: eg.HeaderMatch) -> Iterator[Part]:
+    if header.name == PEER:
+        described = expr_pb2.Descriptor(descriptor_key=PEER, text=_PEER)
+        action = rc.RateLimit.Action(
+            extension=extension_pb2.TypedExtensionConfig(name=PEER, typed_config=pb.any_of(described))
+        )
+        yield action, PEER, f"spiffe://{header.value}" if header.value is not None else ""
+    elif header.name.startswith(CLAIM):
+        path = (claims.PAYLOAD, *header.name.removeprefix(CLAIM).split("."))
+        segments = [metadata_pb2.MetadataKey.PathSegment(key=k) for k in path]
+        read = rc.RateLimit.Action.MetaData(
+            descriptor_key=header.name,
+            metadata_key=metadata_pb2.MetadataKey(key=claims.FILTER, path=segments),
+            default_value=NOBODY,
+            source="DYNAMIC",
+        )
+        yield rc.RateLimit.Action(metadata=read), header.name, header.value or ""
+    elif header.type == "Distinct":
+        name = header.name.lower()
+        given = rc.RateLimit.Action.RequestHeaders(header_name=name, descriptor_key=f"header {name}")
+        yield rc.RateLimit.Action(request_headers=given), f"header {name}", ""
+
+
+def _of_param(param: eg.QueryParamMatch) -> Part:
+    key = f"parameter {param.name}"
+    if param.type == "Distinct":
+        each = rc.RateLimit.Action.QueryParameters(query_parameter_name=param.name, descriptor_key=key)
+        return rc.RateLimit.Action(query_parameters=each), key, ""
+    wanted = rc.QueryParameterMatcher(name=param.name, string_match=_text(param.type, param.value or ""))
+    match = rc.RateLimit.Action.QueryParameterValueMatch(
+        descriptor_key=key,
+        descriptor_value=_MATCH,
+        query_parameters=[wanted],
+        expect_match=pb.boolean(not param.invert),
+    )
+    return rc.RateLimit.Action(query_parameter_value_match=match), key, _MATCH
+
+
+def _of_address(source: eg.SourceMatch) -> Iterator[Part]:
+    network = ipaddress.ip_network(source.value, strict=False)
+    masked = rc.RateLimit.Action.MaskedRemoteAddress()
+    length = masked.v4_prefix_mask_len if network.version == 4 else masked.v6_prefix_mask_len
+    length.value = network.prefixlen
+    yield rc.RateLimit.Action(masked_remote_address=masked), "masked_remote_address", str(network)
+    if source.type == "Distinct":
+        each = rc.RateLimit.Action.RemoteAddress()
+        yield rc.RateLimit.Action(remote_address=each), "remote_address", ""

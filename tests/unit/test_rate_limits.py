@@ -1,0 +1,181 @@
+"""Rate limits: which policies hold for a workload's port and at gateways, and what the proxies are told."""
+
+import judge
+import meshes as mesh
+import pytest
+from envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2 as local
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
+from rules import check
+
+from lateen.analysis import Snapshot, Source, analyze
+from lateen.kit import yamldoc
+from lateen.mesh.model import Mesh
+from lateen.wire import names
+
+POLICY = """
+kind: BackendTrafficPolicy
+metadata: {name: NAME}
+spec: {targetRefs: [TARGET], rateLimit: {type: Local, local: {rules: [RULES]}}}
+"""
+PRODUCTPAGE = '{group: "", kind: Service, name: productpage}'
+ONE = "{limit: {requests: 2, unit: Minute}}"
+GATEWAY = """
+kind: Gateway
+metadata: {name: g}
+spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]}
+---
+kind: Gateway
+metadata: {name: other}
+spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]}
+---
+kind: VirtualService
+metadata: {name: v}
+spec: {hosts: [a.test], gateways: [g], http: [{route: [{destination: {host: reviews}}]}]}
+---
+kind: VirtualService
+metadata: {name: w}
+spec: {hosts: [b.test], gateways: [other], http: [{route: [{destination: {host: reviews}}]}]}
+"""
+
+
+def policy(rules=ONE, target=PRODUCTPAGE, name="p"):
+    return POLICY.replace("RULES", rules).replace("TARGET", target).replace("NAME", name)
+
+
+def slots(text, pod="productpage-v1"):
+    """Name -> the configuration of each slot of rate limits that a pod has."""
+    found = judge.messages(mesh.view(mesh.objects(text), pod))
+    asked = set()
+    for chain in found[names.LDS]["virtualInbound"].filter_chains:
+        for f in chain.filters:
+            manager = hcm.HttpConnectionManager()
+            if f.typed_config.Unpack(manager):
+                asked |= {h.name for h in manager.http_filters if h.name.startswith("lateen.rate_limit")}
+    held = {n: m for n, m in found[names.ECDS].items() if n.startswith("lateen.rate_limit")}
+    assert asked == set(held)
+    out = {}
+    for name, message in held.items():
+        out[name] = local.LocalRateLimit()
+        message.typed_config.Unpack(out[name])
+    return out
+
+
+def test_a_limit_is_at_the_port_of_the_pods_behind_a_service():
+    found = slots(policy())["lateen.rate_limit.9080"]
+    assert not slots(policy())["lateen.rate_limit_shadow.9080"].descriptors
+    (descriptor,) = found.descriptors
+    bucket = descriptor.token_bucket
+    assert (bucket.max_tokens, bucket.tokens_per_fill.value, bucket.fill_interval.seconds) == (2, 2, 60)
+    assert [(e.key, e.value) for e in descriptor.entries] == [("rule", "default/p/0")]
+    assert found.filter_enforced.default_value.numerator == 1_000_000
+    assert found.response_headers_to_add[0].header.value == "30"
+    assert slots(policy(), "reviews-v1") == {}
+    assert slots("") == {}
+
+
+def test_shadow_mode_is_a_filter_that_refuses_nothing():
+    both = f"{ONE}, {{limit: {{requests: 1, unit: Hour}}, shadowMode: true}}"
+    found = slots(policy(both))
+    assert set(found) == {"lateen.rate_limit.9080", "lateen.rate_limit_shadow.9080"}
+    shadow = found["lateen.rate_limit_shadow.9080"]
+    assert shadow.filter_enforced.default_value.numerator == 0
+    assert len(shadow.descriptors) == len(found["lateen.rate_limit.9080"].descriptors) == 1
+
+
+def test_the_oldest_policy_of_a_service_counts_and_the_other_one_has_an_outcome():
+    found = mesh.objects(f"{policy(name='a')}---{policy(name='b')}")
+    (outcome,) = Mesh(found).outcomes()
+    assert outcome.of.name == "b"
+    assert (
+        outcome.problems[0].says == "the older BackendTrafficPolicy default/a is for Service default/productpage, too"
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ('{group: "", kind: Service, name: nowhere}', 'there is no Service "nowhere" in default'),
+        ("{kind: Service, name: productpage, sectionName: x}", 'has no port named "x"'),
+        ("{group: networking.istio.io, kind: Gateway, name: g}", "there is no Gateway default/g"),
+        (PRODUCTPAGE, None),
+    ],
+)
+def test_a_target_that_is_not_there_is_named(target, says):
+    found = Mesh(mesh.objects(policy(target=target))).outcomes()
+    assert [says in p.says for o in found for p in o.problems] == ([True] if says else [])
+
+
+def test_the_analysis_says_it():
+    doc = next(iter(yamldoc.objects(policy(target='{group: "", kind: Service, name: nowhere}'))))
+    doc = {"apiVersion": "gateway.envoyproxy.io/v1alpha1", **doc}
+    doc["metadata"]["namespace"] = "default"
+    found = analyze(Snapshot([Source(doc)]), ["routes.OutcomeAnalyzer"])
+    assert [m.kind.code for m in found] == ["LAT0120"]
+
+
+def test_a_port_can_be_limited_alone():
+    named = "{kind: Service, name: productpage, sectionName: http}"
+    found = f"{policy(name='whole', rules='{limit: {requests: 7, unit: Second}}')}---{policy(target=named)}"
+    assert slots(found)["lateen.rate_limit.9080"].descriptors[0].token_bucket.max_tokens == 2
+
+
+def gateway_routes(text):
+    found = judge.messages(mesh.view(mesh.objects(text), "ingress", "istio-system"))
+    hosts = found[names.RDS]["http.8080"].virtual_hosts
+    return {h.domains[0]: [sorted(r.typed_per_filter_config) for r in h.routes] for h in hosts}
+
+
+def test_a_gateways_limit_is_on_its_own_routes():
+    text = f"{GATEWAY}---{policy(target='{group: networking.istio.io, kind: Gateway, name: g}')}"
+    assert gateway_routes(text) == {"a.test": [["lateen.rate_limit"]], "b.test": [[]]}
+
+
+def spec(rules=None, **more):
+    limits = {"type": "Local", "local": {"rules": rules if rules is not None else [{"limit": {"requests": 1}}]}}
+    return {"targetRefs": [{"kind": "Service", "name": "a"}], "rateLimit": limits, **more}
+
+
+def rule(**selector):
+    return spec([{"clientSelectors": [selector], "limit": {"requests": 1, "unit": "Second"}}])
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (spec(), None),
+        (spec(targetRefs=[]), "no name what the policy is for"),
+        (spec(targetRefs=[{"kind": "Pod", "name": "a"}]), "no it can be a Service"),
+        (spec(targetRefs=[{"kind": "Service"}]), "no targetRef name must be set"),
+        (spec(targetSelectors=[{"kind": "Service"}]), "no targets are not selected by labels"),
+        (spec(targetRef={"kind": "Service", "name": "b"}), "no either targetRef or targetRefs can be used"),
+        (spec([]), "no there is no rule"),
+        (spec([{}]), "no the limit is missing"),
+        (spec([{"limit": {"requests": 0}}]), "no must be at least 1"),
+        (spec([{"limit": {"requests": 1}}] * 17), "no must have at most 16 items"),
+        (spec(rateLimit={"local": {"rules": [{"limit": {"requests": 1}}]}}), "no the type is missing"),
+        (spec(rateLimit={"type": "Global"}), "no global limits, which all proxies share, are not implemented"),
+        (spec(rateLimit={"type": "Global", "global": {"rules": []}}), "no global limits"),
+        (rule(), "no at least one of headers, methods, path"),
+        (rule(headers=[{"name": "a", "value": "b"}]), None),
+        (rule(headers=[{"name": "a b", "value": "b"}]), "no is not a valid header name"),
+        (rule(headers=[{"name": "a"}]), "no the value is missing"),
+        (rule(headers=[{"name": "a", "value": "(", "type": "RegularExpression"}]), "no RE2"),
+        (rule(headers=[{"name": "a", "value": "b", "type": "Distinct"}]), "no must not be set with type Distinct"),
+        (rule(headers=[{"name": "a", "invert": True, "type": "Distinct"}]), "no must not be set with type Distinct"),
+        (rule(headers=[{"name": "@source.principal", "type": "Distinct"}]), None),
+        (rule(headers=[{"name": "@request.auth.claims.sub", "value": "x"}]), None),
+        (rule(headers=[{"name": "@who", "value": "x"}]), "no what begins with @ is"),
+        (rule(headers=[{"name": "@source.principal", "value": "x", "invert": True}]), "no and not inverted"),
+        (rule(methods=[{"value": "get"}]), "no is not a method"),
+        (
+            rule(methods=[{"value": "GET", "invert": True}, {"value": "PUT"}]),
+            "no an inverted method must be the only one",
+        ),
+        (rule(path={"value": "a"}), "no is not a path"),
+        (rule(path={"value": "(", "type": "RegularExpression"}), "no RE2"),
+        (rule(sourceCIDR={"value": "10.0.0.0/99"}), "no is not a valid CIDR block"),
+        (rule(queryParams=[{"value": "a"}]), "no the name of the parameter is missing"),
+    ],
+)
+def test_what_a_policy_may_say(given, says):
+    check("BackendTrafficPolicy", given, says)
