@@ -4,6 +4,7 @@ import judge
 import meshes as mesh
 import pytest
 import re2
+from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 
 from lateen.api.config import decode
@@ -186,3 +187,16 @@ def test_one_item_of_a_header_that_is_a_list(value, header, matches):
 def test_a_trust_domain_with_a_wildcard_at_an_end(value, identity, matches):
     found = matchers.trust_domain(value).authenticated.principal_name.safe_regex.regex
     assert (re2.fullmatch(found, identity) is not None) is matches
+
+
+def test_what_is_audited_is_counted_and_decides_nothing(tmp_path):
+    rule = "{to: [{operation: {paths: [/x]}}]}"
+    audit = f"kind: AuthorizationPolicy\nmetadata: {{name: a}}\nspec: {{action: AUDIT, rules: [{rule}]}}"
+    seen = mesh.view(mesh.objects(audit, CONFIG))
+    held = rbac_pb2.RBAC()
+    judge.messages(seen)[names.ECDS]["istio.authorization.audit"].typed_config.Unpack(held)
+    assert held.rules.action == held.rules.LOG
+    assert held.shadow_rules_stat_prefix == "istio_audit_"
+    assert set(held.shadow_rules.policies) == {"ns[default]-policy[a]-rule[0]"}
+    assert chain_filters(audit) == ["RBAC"]
+    judge.validate(seen, tmp_path)

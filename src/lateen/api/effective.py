@@ -133,7 +133,6 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
 }
 
 _VALUES = {
-    (kinds.AUTHORIZATION_POLICY, "action"): ("ALLOW", "DENY", "CUSTOM"),
     (kinds.ENVOY_FILTER, "configPatches[].match.context"): ("ANY", "SIDECAR_INBOUND", "SIDECAR_OUTBOUND", "GATEWAY"),
 }
 """Fields of which only these values have an effect."""

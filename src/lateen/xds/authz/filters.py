@@ -112,6 +112,16 @@ def of_workload(access: Authorization, policies: Policies, tcp: bool) -> tuple[A
     return (*asked, *plain(policies, tcp, access.domains, spelled=True))
 
 
+def audited(policies: Policies, domains: tuple[str, ...]) -> Any:
+    """AUDIT decides nothing. As in Istio, a match sets ``access_log_hint`` in the metadata ``envoy.common``; ours also
+    counts it and names the policy, which shadow rules do."""
+    logged = _rbac(policies, "AUDIT", False, domains, spelled=True)
+    seen = rbac_pb2.RBAC()
+    seen.CopyFrom(logged)
+    logged.action, seen.action = rbac_pb2.RBAC.LOG, rbac_pb2.RBAC.ALLOW
+    return pb.any_of(http_rbac.RBAC(rules=logged, shadow_rules=seen, shadow_rules_stat_prefix="istio_audit_"))
+
+
 def denied(policies: Policies, domains: tuple[str, ...]) -> Any:
     """What DENY policies refuse of requests, and what is refused without any policy."""
     out = http_rbac.RBAC()

@@ -22,12 +22,16 @@ from lateen.wire.resource import Resource
 from lateen.xds import pb
 from lateen.xds.authz import filters
 from lateen.xds.filters.chain import Connections, HttpFilter, NetworkFilter, Requests
-from lateen.xds.filters.slots import ALLOW, CUSTOM, DENY, QUESTION, slot
+from lateen.xds.filters.slots import ALLOW, AUDIT, CUSTOM, DENY, QUESTION, slot
 
 
 def asks(access: Authorization) -> bool:
     """Whether some policy asks a provider about requests."""
     return any(p.spec.action == "CUSTOM" and not p.dry_run for p in access.policies)
+
+
+def audits(access: Authorization) -> bool:
+    return any(p.spec.action == "AUDIT" for p in access.policies)
 
 
 def custom(chain: Requests) -> list[HttpFilter]:
@@ -36,7 +40,9 @@ def custom(chain: Requests) -> list[HttpFilter]:
 
 
 def http(chain: Requests) -> list[HttpFilter]:
-    return [] if chain.kind == "outbound" else [slot(n, chain.workload) for n in (DENY, ALLOW)]
+    """AUDIT comes first, so that requests that are denied are seen, too."""
+    found = (AUDIT, DENY, ALLOW) if chain.audits else (DENY, ALLOW)
+    return [] if chain.kind == "outbound" else [slot(n, chain.workload) for n in found]
 
 
 def network(chain: Connections) -> tuple[NetworkFilter, ...]:
@@ -49,6 +55,8 @@ def extensions(access: Authorization, workload: str = "") -> tuple[Resource, ...
         _resource(DENY, access, _of(access, "DENY"), workload),
         _resource(ALLOW, access, _of(access, "ALLOW"), workload),
     ]
+    if audits(access):
+        out.append(_resource(AUDIT, access, _of(access, "AUDIT"), workload))
     if asks(access):
         mine = _of(access, "CUSTOM")
         out += [_resource(QUESTION, access, mine, workload), _resource(CUSTOM, access, mine, workload)]
@@ -67,7 +75,12 @@ def _held(slot: str, access: Authorization, policies: filters.Policies) -> any_p
 
 @lru_cache(maxsize=4096)
 def _resource(slot: str, access: Authorization, policies: filters.Policies, workload: str) -> Resource:
-    held = filters.denied(policies, access.domains) if slot == DENY else _held(slot, access, policies)
+    if slot == DENY:
+        held = filters.denied(policies, access.domains)
+    elif slot == AUDIT:
+        held = filters.audited(policies, access.domains)
+    else:
+        held = _held(slot, access, policies)
     name = names.of_workload(slot, workload)
     message = extension_pb2.TypedExtensionConfig(name=name, typed_config=held)
     return pb.resource(name, message, tuple(str(p.ref) for p in policies))

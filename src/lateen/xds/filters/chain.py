@@ -31,6 +31,8 @@ class Requests:
     """Routes may lead to whatever name is asked for."""
     paths: str = UNRESTRICTED.paths
     """How paths are normalized, as ``meshConfig.pathNormalization``."""
+    audits: bool = False
+    """Whether an AUDIT policy is about requests."""
     limits: tuple[str, ...] = ()
     """The slots of rate limits (``filters.rate_limit``) at a workload's port."""
 

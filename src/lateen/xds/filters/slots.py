@@ -15,13 +15,16 @@ from lateen.xds import claims, pb
 from lateen.xds.authz import filters
 
 AUTHENTICATION = "istio.authentication"
-QUESTION, CUSTOM, DENY, ALLOW = (f"istio.authorization.{n}" for n in ("question", "custom", "deny", "allow"))
+QUESTION, CUSTOM, AUDIT, DENY, ALLOW = (
+    f"istio.authorization.{n}" for n in ("question", "custom", "audit", "deny", "allow")
+)
 _PREFIX = "type.googleapis.com/envoy.extensions.filters.http."
 _RBAC, _EXT_AUTHZ = f"{_PREFIX}rbac.v3.RBAC", f"{_PREFIX}ext_authz.v3.ExtAuthz"
 _TYPES = {
     QUESTION: (_RBAC,),  # whether a CUSTOM policy matches
     CUSTOM: (_EXT_AUTHZ, _RBAC),  # asks its provider; empty if the provider cannot be asked
     AUTHENTICATION: (f"{_PREFIX}jwt_authn.v3.JwtAuthentication",),
+    AUDIT: (_RBAC,),
     DENY: (_RBAC,),
     ALLOW: (_RBAC,),
 }
@@ -29,6 +32,7 @@ KINDS = {
     QUESTION: filters.HTTP_RBAC,
     CUSTOM: filters.HTTP_EXT,
     AUTHENTICATION: claims.FILTER,
+    AUDIT: filters.HTTP_RBAC,
     DENY: filters.HTTP_RBAC,
     ALLOW: filters.HTTP_RBAC,
 }

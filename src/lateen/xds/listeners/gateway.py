@@ -30,7 +30,13 @@ def _requests(server: GatewayServer, where: Place, seen: Side) -> Found:
     """The chain of a server that routes requests."""
     access = server.authorization
     limits = rate_limit.at_gateway(server)
-    requests = Requests("gateway", asks=authorization.asks(access), paths=access.paths, limits=limits)
+    requests = Requests(
+        "gateway",
+        asks=authorization.asks(access),
+        paths=access.paths,
+        limits=limits,
+        audits=authorization.audits(access),
+    )
     stat = f"outbound_0.0.0.0_{server.target}"
     filters = http.filters(seen, requests, stat, rds=server.route, place=where)
     chain = lc.FilterChain(name=server.name, filters=filters)

@@ -93,7 +93,9 @@ def _filters(view: InboundView, seen: Side, i: InboundPort, secure: bool, is_htt
 
 def _requests(view: InboundView) -> Requests:
     access = view.authorization
-    return Requests("inbound", authorization.asks(access), view.seat.name, paths=access.paths)
+    return Requests(
+        "inbound", authorization.asks(access), view.seat.name, paths=access.paths, audits=authorization.audits(access)
+    )
 
 
 def _port_chains(view: InboundView, seen: Side, i: InboundPort) -> list[Any]:
