@@ -176,6 +176,8 @@ def test_a_route_of_a_service_routes_requests_between_pods(mesh):
     mesh.apply(VERSION + "---" + PRODUCER)
     try:
         mesh.until(lambda: "x-route: plain" in head(), what="the route of the mesh")
+        other = mesh.inside("productpage", "curl", "-s", "-D-", "-H", "Host: ratings:9080", "reviews:9080/reviews/0")
+        assert "x-route: plain" in other.stdout
         for _ in range(8):
             assert "reviews-v3" in head("-H", "end-user: jason")
         at = "status.parents.0.conditions"

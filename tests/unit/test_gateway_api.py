@@ -325,7 +325,8 @@ def in_mesh(found, viewer="default"):
     """Where requests to reviews go for clients of a namespace."""
     client = mesh.pod("client", "10.244.0.70", viewer, app="client")
     made = judge.messages(mesh.view(found.put(kinds.POD, (viewer, "client"), client), "client", viewer))
-    return answers(made[names.VHDS]["9080/reviews.default.svc.cluster.local:9080"])
+    shared = made[names.VHDS].get("9080/reviews.default.svc.cluster.local:9080")
+    return answers(shared or made[names.RDS]["reviews.default.svc.cluster.local:9080"].virtual_hosts[0])
 
 
 def test_a_route_of_a_service_is_for_all_its_clients():
@@ -346,6 +347,31 @@ def test_a_consumers_route_is_for_its_own_namespace_and_replaces_the_producers()
 def test_a_route_of_one_port_leaves_the_others():
     found = objects(route(rule(to("ratings")), parent="{group: '', kind: Service, name: reviews, port: 9081}"))
     assert in_mesh(found) == [("...", "reviews")]
+
+
+def test_a_service_with_routes_is_told_by_its_address_whatever_host_requests_name():
+    found = judge.messages(mesh.view(objects(route(rule(to("ratings")), parent=PRODUCER))))
+    (chain,) = found[names.LDS]["10.96.0.2_9080"].filter_chains
+    manager = judge.http_connection_manager_pb2.HttpConnectionManager()
+    chain.filters[-1].typed_config.Unpack(manager)
+    own = found[names.RDS][manager.rds.route_config_name].virtual_hosts[0]
+    assert (list(own.domains), answers(own)) == (["*"], [("...", "ratings")])
+    others = [h for h in found[names.VHDS] if h.startswith("9080/")]
+    assert others
+    assert not [h for h in others if "reviews" in h]
+    assert judge.waited_for(found) == set()
+
+
+SIDECAR = """
+kind: Sidecar
+metadata: {name: s}
+spec: {egress: [{port: {number: 9080, protocol: HTTP, name: http}, bind: 127.0.0.1, captureMode: NONE, hosts: ["./*"]}]}
+"""
+
+
+def test_behind_an_address_of_a_sidecar_the_named_host_tells_who_is_meant():
+    found = judge.messages(mesh.view(objects(SIDECAR, route(rule(to("ratings")), parent=PRODUCER))))
+    assert answers(found[names.VHDS]["9080/reviews.default.svc.cluster.local:9080"]) == [("...", "ratings")]
 
 
 VIRTUAL_SERVICE = """

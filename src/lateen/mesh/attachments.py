@@ -70,7 +70,7 @@ class Attachments(Limiting):
         out = []
         for port in ports:
             made, requests = istio.of_host(mine, port, find), own.get(port)
-            out.append(made if requests is None else replace(made, requests=requests, ruled=True))
+            out.append(made if requests is None else replace(made, requests=requests, ruled=True, by_address=True))
         return tuple(out)
 
     def _finder(self, viewer: str) -> istio.Find:

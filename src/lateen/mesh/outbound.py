@@ -223,8 +223,11 @@ class Outbound:
     def _domains(self, part: HostSpace, client: Client, contested: frozenset[str]) -> DomainSpace:
         viewer = client.namespace if client.namespace in spaces_of(part) else ""
         silenced = self._silenced(part, client, contested) if contested else frozenset()
-        key = (id(part), viewer, silenced)
-        return self.shared(("domains", key), lambda: DomainSpace(key, hosts=part, viewer=viewer, silenced=silenced))
+        sidecar = self._sidecar(client)
+        bound = sidecar is not None and any(e.port for e in sidecar.spec.egress)
+        key = (id(part), viewer, bound, silenced)
+        values: dict[str, Any] = {"hosts": part, "viewer": viewer, "bound": bound, "silenced": silenced}
+        return self.shared(("domains", key), lambda: DomainSpace(key, **values))
 
     def _silenced(self, part: HostSpace, client: Client, contested: frozenset[str]) -> frozenset[tuple[str, str]]:
         """(host, spelling) of spellings that a host must not claim, because Envoy allows each of them once. A full name

@@ -91,6 +91,8 @@ class PortRoutes:
     by_place: tuple[ConnectionRoute, ...] = ()
     ruled: bool = False
     """Whether some rule concerns requests, even if none of its routes applies here."""
+    by_address: bool = False
+    """Whether requests belong to the host that they are sent to, whatever host they name."""
 
 
 NO_ROUTES = PortRoutes(0)

@@ -109,6 +109,12 @@ class HostView(Cached):
     def secured(self, port: int, subset: str) -> Security:
         return next((s for s in self.security if s.port == port and s.subset == subset), Security(port, subset, "none"))
 
+    def by_address(self, port: int) -> tuple[str, ...]:
+        """The addresses at which the requests of a port belong to the host, whatever host they name; none where the
+        named host decides."""
+        single = self.resolution != "HEADLESS" and not any("/" in a for a in self.addresses)
+        return self.addresses if single and self.routed(port).by_address else ()
+
     def routed(self, port: int) -> PortRoutes:
         return next((r for r in self.routes if r.port == port), NO_ROUTES)
 
@@ -138,6 +144,8 @@ class DomainSpace(Cached):
     hosts: HostSpace = field(kw_only=True)
     viewer: str = field(kw_only=True)
     """The namespace whose bare short names apply, if the hosts have some there; else empty."""
+    bound: bool = field(kw_only=True)
+    """Whether a Sidecar has addresses of its own for requests, where only the named host tells who is meant."""
     silenced: frozenset[tuple[str, str]] = field(kw_only=True)
     """(host, spelling) pairs where the spelling belongs to another host: Envoy allows each spelling once."""
 

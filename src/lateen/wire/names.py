@@ -81,3 +81,8 @@ DEBUG = "istio.io/debug"
 """Type URL of questions about the control plane; also a prefix of some (istioctl's protocol)."""
 SOTW_METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
 DELTA_METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+
+
+def at_address(host: str, port: int) -> str:
+    """The route configuration of a host that has the requests to its addresses to itself."""
+    return f"{host}:{port}"

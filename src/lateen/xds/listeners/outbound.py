@@ -94,9 +94,11 @@ def _listener(
     place: Place,
     requests: Requests | None,
     hosts: tuple[HostView, ...],
+    own: str,
     inside: str,
 ) -> Resource:
-    """``requests``: where HTTP is routed; ``hosts``: those that match connections."""
+    """``requests``: where HTTP is routed; ``hosts``: those that match connections; ``own``: the route configuration of
+    the host that all requests belong to, empty where they are for the host that they name."""
     address, port = place
     anywhere = address == ANYWHERE
     name = f"{address}_{port}"
@@ -107,7 +109,7 @@ def _listener(
     if requests:
         # TLS may announce HTTP in its ALPN; only plain text can be routed as HTTP here.
         looks = lc.FilterChainMatch(transport_protocol="raw_buffer", application_protocols=["http/1.1", "h2c"])
-        routed = http.filters(seen, requests, f"outbound_{name}", rds=str(port))
+        routed = http.filters(seen, requests, f"outbound_{name}", rds=own or str(port))
         chains.append(lc.FilterChain(filter_chain_match=looks, filters=routed))
     for host in hosts:
         found, mine = _chains(seen, host, port, anywhere, anywhere or len(hosts) > 1)
@@ -194,6 +196,8 @@ class Listening:
     """Where requests are routed by their host."""
     takers: tuple[tuple[Place, HostView], ...]
     """Which clusters connections are forwarded to."""
+    owned: tuple[tuple[Place, str], ...]
+    """Addresses whose requests belong to one host, with the name of its route configuration."""
 
 
 @dataclass(frozen=True)
@@ -216,12 +220,15 @@ _shared = Shared()
 def _listening(part: HostSpace) -> Listening:
     requests: set[Place] = set()
     takers: list[tuple[Place, HostView]] = []
+    owned: list[tuple[Place, str]] = []
     for host in part.members:
         if host.resolution == "RULES" or not host.called:
             continue
         own = [a for a in host.addresses if "/" not in a]
         ranges = len(own) < len(host.addresses)
         for port in host.ports:
+            mine = host.by_address(port.number) if port.protocol in (*HTTP, "auto") else ()
+            owned += [((a, port.number), names.at_address(host.host, port.number)) for a in mine]
             if port.protocol in HTTP:
                 requests.add((ANYWHERE, port.number))
                 continue
@@ -234,7 +241,7 @@ def _listening(part: HostSpace) -> Listening:
                 takers.append(((address, port.number), host))
                 if port.protocol == "auto":
                     requests.add((address, port.number))
-    made = (frozenset(requests), tuple(takers))
+    made = (frozenset(requests), tuple(takers), tuple(owned))
     return _shared(("listening", made), lambda: Listening(*made))
 
 
@@ -257,11 +264,13 @@ def resources(plan: Plan, seen: Side, inside: str = "") -> tuple[Resource, ...]:
     takers: dict[Place, list[HostView]] = {}
     for place, host in sorted((t for part in plan.parts for t in part.takers), key=lambda t: t[1].host):
         takers.setdefault(place, []).append(host)
+    owned = {place: name for part in reversed(plan.parts) for place, name in part.owned}
+    requests |= owned.keys()
     out = [_virtual(seen, plan.policy, inside)]
     for place in sorted(requests | takers.keys()):
         hosts = tuple(takers.get(place, ()))
         routed = Requests("outbound", dynamic=_dynamic(hosts), paths=plan.paths) if place in requests else None
-        key = (seen, plan.policy, place, routed, hosts, inside)
+        key = (seen, plan.policy, place, routed, hosts, owned.get(place, ""), inside)
         out.append(_shared(("listener", key), lambda key=key: _listener(*key)))  # type: ignore[misc]
     bound = [_bound(seen, b, plan.paths, inside) for b in plan.binds]
     known = {b.name for b in bound}

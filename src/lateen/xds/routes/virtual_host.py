@@ -226,7 +226,32 @@ def outbound(view: OutboundView) -> tuple[Resource, ...]:
     """One route configuration for each HTTP port of the mesh."""
     ports, whole = _all_ports(view.host_spaces)
     found = ports | {b.port for b in view.binds if b.protocol in ROUTED}
-    return tuple(_configuration(n, view.policy, n in whole) for n in sorted(found))
+    shared = (_configuration(n, view.policy, n in whole) for n in sorted(found))
+    return (*shared, *(r for part in view.host_spaces.parts for r in _of_addresses(part)))
+
+
+@derived
+def _of_addresses(part: HostSpace) -> tuple[Resource, ...]:
+    """The route configurations of hosts that have the requests to their addresses to themselves."""
+    return tuple(
+        _of_address(h, p) for h in part.members for p in h.ports if p.protocol in ROUTED and h.by_address(p.number)
+    )
+
+
+@derived
+def _of_address(view: HostView, port: Port) -> Resource:
+    host = virtual_host(view, port)
+    host.ClearField("domains")
+    host.domains.append("*")
+    out = route_pb2.RouteConfiguration(
+        name=names.at_address(view.host, port.number),
+        validate_clusters=pb.boolean(False),
+        max_direct_response_body_size_bytes=pb.u32(1024 * 1024),
+        virtual_hosts=[host],
+    )
+    _tell_peers(out)
+    rules = dict.fromkeys(n for r in view.routed(port.number).requests for n in r.origins)
+    return pb.resource(out.name, out, (*rules, *view.origins))
 
 
 def hosts(part: DomainSpace) -> tuple[Resource, ...]:
@@ -240,7 +265,7 @@ def hosts(part: DomainSpace) -> tuple[Resource, ...]:
         for h in part.hosts.members
         if h.called
         for port in h.ports
-        if port.protocol in ROUTED
+        if port.protocol in ROUTED and (part.bound or not h.by_address(port.number))
     )
 
 
