@@ -26,7 +26,7 @@ from lateen.wire import names
 
 CUSTOM_PREFIX = "istio-ext-authz-"
 """How the names of policies begin whose providers are asked"""
-_ORDER = ("CUSTOM", "DENY", "ALLOW")
+_ORDER = ("CUSTOM", "AUDIT", "DENY", "ALLOW")
 _POLICY = re.compile(r"(?:istio-ext-authz-.*-)?ns\[(.*?)\]-policy\[(.*?)\]")
 
 
@@ -73,14 +73,15 @@ def _policies(dump: ConfigDump) -> list[list[str]]:
     for f in _filters(dump):
         if not str(dig(f, "typed_config", "@type", default="")).endswith(".RBAC"):
             continue
-        for field in ("rules", "shadow_rules"):
+        audits = dig(f, "typed_config", "rules", "action", default="") == "LOG"  # its shadow rules only count
+        for field in ("rules",) if audits else ("rules", "shadow_rules"):
             rules = dig(f, "typed_config", field, default={})
             for name in rules.get("policies") or {}:
                 if name == names.SEVERAL_HOSTS:
                     continue  # is always there, and no object's
                 named = _POLICY.match(name)
                 plain = f"{named[2]}.{named[1]}" if named else name
-                action = str(rules.get("action", "ALLOW"))
+                action = "AUDIT" if audits else str(rules.get("action", "ALLOW"))
                 if field == "shadow_rules":
                     action = "CUSTOM" if name.startswith(CUSTOM_PREFIX) else f"{action} (dry run)"
                 found.setdefault((action, plain), {})[name] = None
