@@ -43,6 +43,8 @@ def objects(documents="", config=LOGGING, meshed=True, protocol="http"):
             found.append(o.Endpoint(p.address, 9080, p.name))
         slices[("default", name)] = (name, {protocol: tuple(found)})
         number += 1
+    # Of a Service that documents may add.
+    slices[("default", "dns")] = ("dns", {"dns": (o.Endpoint("10.244.0.2", 53, "productpage-v1"),)})
     gateway = pod("ingress", "10.244.0.99", "istio-system", app="istio-ingressgateway", istio="ingressgateway")
     pods[("istio-system", "ingress")] = gateway
     services[("istio-system", "istio-ingressgateway")] = o.Service(

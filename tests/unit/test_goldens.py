@@ -252,6 +252,7 @@ def missed(name, pem):
     return out
 
 
+CONNECTIONS = ("TLSRoute", "TCPRoute", "UDPRoute")
 NEUTRAL = {
     ("VirtualService", "gateways"): "mesh is where a rule without gateways applies",
     ("VirtualService", "http[].match[].gateways"): "as above",
@@ -261,6 +262,7 @@ NEUTRAL = {
         "Gateway.gateway.networking.k8s.io",
         "listeners[].tls.mode",
     ): "Terminate is the default, and the only mode of HTTPS",
+    **{(route, "rules[].name"): "of connections, nothing tells which rule they took" for route in CONNECTIONS},
     ("RequestAuthentication", "jwtRules[].timeout"): "it limits what istiod does, not proxies",
 }
 

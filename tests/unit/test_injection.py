@@ -43,6 +43,8 @@ def argument(container, flag):
 # --- annotations ---------------------------------------------------------------------------------------------------
 
 VALUES = {
+    "gateway.istio.io/name-override": None,  # of a Gateway; what is made for it hands it down
+    "gateway.istio.io/service-account": None,
     "inject.istio.io/templates": "gateway",
     "istio.io/reroute-virtual-interfaces": "net1",
     "istio.io/rev": None,  # selects the webhook

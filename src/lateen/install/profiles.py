@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lateen.api.domain import CLUSTER_DOMAIN, service_host
 from lateen.kit.jsons import Json
 
 INGRESS_PORTS = [
@@ -35,7 +36,6 @@ def _profile(ingress: bool, egress: bool, pilot: bool, mesh: Json | None = None,
     }
 
 
-ADDON = "istio-system.svc.cluster.local"
 DEMO: Json = {
     "accessLogFile": "/dev/stdout",
     "defaultConfig": {"tracing": {"sampling": 100.0}},
@@ -44,12 +44,18 @@ DEMO: Json = {
         {
             "name": "zipkin",
             "zipkin": {
-                "service": f"zipkin.{ADDON}",
+                "service": service_host("zipkin", "istio-system", CLUSTER_DOMAIN),
                 "port": 9411,
                 "traceContextOption": "USE_B3_WITH_W3C_PROPAGATION",
             },
         },
-        {"name": "jaeger", "opentelemetry": {"service": f"jaeger-collector.{ADDON}", "port": 4317}},
+        {
+            "name": "jaeger",
+            "opentelemetry": {
+                "service": service_host("jaeger-collector", "istio-system", CLUSTER_DOMAIN),
+                "port": 4317,
+            },
+        },
     ],
 }
 """Every request is traced where the add-on for traces is installed, in Istio's demo as well; without it no proxy makes
