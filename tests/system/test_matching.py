@@ -14,7 +14,7 @@ import judge
 import meshes as mesh
 import pytest
 
-from lateen.api import validate
+from lateen.api import kinds, validate
 from lateen.cluster.kubelet.images import envoy_binary
 from lateen.kit import yamldoc
 from lateen.wire import names
@@ -197,7 +197,7 @@ def test_requests_go_where_the_rules_say(seed, tmp_path):
         given[host] = rules(rng)
         spec = {"hosts": [host], "gateways": ["g"], "http": given[host]}
         document = {"kind": "VirtualService", "metadata": {"name": f"v{n}"}, "spec": spec}
-        problems = validate.problems({"apiVersion": mesh.api_version("VirtualService"), **document})
+        problems = validate.problems({"apiVersion": kinds.VIRTUAL_SERVICE.api_version, **document})
         if problems:
             del given[host]
         else:
@@ -371,7 +371,7 @@ def test_requests_are_admitted_as_the_policies_say(seed, tmp_path):
                 "metadata": {"name": f"p{i}", "namespace": "istio-system"},
                 "spec": spec,
             }
-            if not validate.problems({"apiVersion": mesh.api_version("AuthorizationPolicy"), **document}):
+            if not validate.problems({"apiVersion": kinds.AUTHORIZATION_POLICY.api_version, **document}):
                 mine.append(spec)
                 objects = mesh.add(objects, yamldoc.load(yamldoc.dump(document)), i)
         found = judge.decoded(generate(mesh.view(objects, "ingress", "istio-system")))
@@ -554,7 +554,7 @@ def test_requests_are_changed_as_the_rules_say(seed, echo, tmp_path):
         host, http_routes = f"h{n}.example", [forwarding(rng) for _ in range(rng.randint(1, 3))]
         spec = {"hosts": [host], "gateways": ["g"], "http": http_routes}
         document = {"kind": "VirtualService", "metadata": {"name": f"v{n}"}, "spec": spec}
-        if not validate.problems({"apiVersion": mesh.api_version("VirtualService"), **document}):
+        if not validate.problems({"apiVersion": kinds.VIRTUAL_SERVICE.api_version, **document}):
             given[host] = http_routes
             objects = mesh.add(objects, yamldoc.load(yamldoc.dump(document)), n % 60)
     assert len(given) > HOSTS / 2

@@ -21,7 +21,7 @@ _POLICIES = (
     "subsets[].trafficPolicy",
     "subsets[].trafficPolicy.portLevelSettings[]",
 )
-_GATEWAY_API = "the Gateway API is not implemented yet"
+_NO_TARGETS = "targetRefs are not implemented for this kind yet; use selector"
 _OF_RULES = "it is a filter of rules; of one backend, only headers are changed"
 _NO_OPTIONS = "there are no options"
 _REFUSED = "refused: a policy is for its own namespace"
@@ -58,8 +58,8 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
         "probe.grpc.**": "the agent does not probe over gRPC; use httpGet, tcpSocket or exec",
     },
     kinds.TELEMETRY: {
-        "targetRef.**": _GATEWAY_API,
-        "targetRefs[].**": _GATEWAY_API,
+        "targetRef.**": _NO_TARGETS,
+        "targetRefs[].**": _NO_TARGETS,
         "tracing[].disableContextPropagation": "Envoy always propagates trace context where it traces",
         "metrics[].overrides[].match.customMetric": "stock Envoy has Istio's standard metrics only",
         "metrics[].reportingInterval": "metrics change when requests and connections end",
@@ -76,7 +76,7 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
         "ingress[].tls.caCertCredentialName": "refused: a sidecar takes its certificates from files",
     },
     kinds.ENVOY_FILTER: {
-        "targetRefs[].**": _GATEWAY_API,
+        "targetRefs[].**": _NO_TARGETS,
         "configPatches[].match.waypoint.**": "there are no waypoints",
         "configPatches[].match.listener.portName": _NAMELESS,
     },

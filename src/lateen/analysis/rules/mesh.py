@@ -60,12 +60,19 @@ def conditions(snapshot: Snapshot) -> Iterator[Message]:
         group = source.id.group
         if source.id != kinds.SERVICE.id and not group.endswith(("istio.io", "gateway.networking.k8s.io")):
             continue
+        if source.id == kinds.GATEWAY_CLASS.id and source.name not in _classes(snapshot):
+            continue  # a class that nobody uses
         found = list(dig(source.obj, "status", "conditions", default=[]))
         for parent in dig(source.obj, "status", "parents", default=[]):  # routes have conditions for each parent
             found += parent.get("conditions") or []
         for c in found:
             if c.get("status") == "False" or _partly(c):
                 yield message("IST0171", source, c.get("type"), c.get("reason", ""), c.get("message", ""))
+
+
+def _classes(snapshot: Snapshot) -> set[str]:
+    """The GatewayClasses that Gateways name."""
+    return {str(g.spec.get("gatewayClassName")) for g in snapshot.all(kinds.KUBERNETES_GATEWAY)}
 
 
 def _partly(c: Json) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from lateen.api.kinds import GATEWAY_API
 from lateen.kit.jsons import Json
 
 METRICS = "metrics.k8s.io"
@@ -259,11 +260,14 @@ class Registry:
         return resource if resource and version in resource.served else None
 
     def groups(self) -> dict[str, list[str]]:
-        """Group -> versions, the most stable and latest version first, as Kubernetes orders them."""
+        """Group -> versions, the most stable and latest version first, as Kubernetes orders them. kubectl takes a name
+        that several groups have (``gateway``) as that of the first: Istio's, as it is written in Istio's documents."""
         out: dict[str, set[str]] = {}
         for r in self._by_collection.values():
             out.setdefault(r.group, set()).update(r.served)
-        return {g: sorted(v, key=_rank) for g, v in sorted(out.items())}
+        return {
+            g: sorted(v, key=_rank) for g, v in sorted(out.items(), key=lambda item: (item[0] == GATEWAY_API, item[0]))
+        }
 
 
 def _rank(version: str) -> tuple[int, int, int, str]:
