@@ -405,3 +405,11 @@ def dig(found, *path):
     for key in path:
         found = (found or {}).get(key)
     return found
+
+
+def test_a_second_delete_may_shorten_the_grace_of_the_first(pods):
+    pods.started(
+        "stubborn", shell("main", "trap '' TERM; while :; do sleep 1; done"), terminationGracePeriodSeconds=300
+    )
+    pods.kubectl("delete", "pod", "stubborn", "--wait=false")
+    pods.kubectl("delete", "pod", "stubborn", "--grace-period=1", "--timeout=60s", timeout=90)

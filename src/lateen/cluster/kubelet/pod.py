@@ -90,10 +90,13 @@ class Pod:
 
     def end(self, grace: float) -> None:
         """Stop the pod gracefully; another call with a shorter grace period speeds it up."""
+        sooner = self._deleting.is_set() and grace < self.grace
         self.grace = grace
         self._deleting.set()
         if grace <= 0:
             self.sandbox.hurry.set()
+        elif sooner:
+            asyncio.get_running_loop().call_later(grace, self.sandbox.hurry.set)
 
     def _changed(self) -> None:
         self._dirty.set()
