@@ -84,7 +84,7 @@ class Trial:
 
     def start(self, gateways: bool) -> None:
         self.lateen("cluster", "start")
-        self.lateen("install", "-y", "--set", "profile=minimal")
+        self.lateen("install", "-y", "--set", "profile=default")
         programs = self.work / "bin"
         path = f"PATH={programs}:/usr/bin:/bin"
         for image, program in IMAGES.items():

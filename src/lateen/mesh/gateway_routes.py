@@ -23,6 +23,7 @@ from lateen.mesh.spelling import spellings
 REQUEST_KINDS, CONNECTION_KINDS = listeners.FOR_REQUESTS, listeners.FOR_CONNECTIONS
 ROUTE_KINDS = (*REQUEST_KINDS, *CONNECTION_KINDS)
 Backends = tuple[Backend, ...]
+NOWHERE = (Backend("", 0, broken="nothing is routed here"),)
 _Translate = Callable[[Any, backends.Find, bool], Translated]
 _TRANSLATE: dict[GroupKind, _Translate] = {
     kinds.HTTP_ROUTE.id: templates.of_http,
@@ -271,8 +272,11 @@ class GatewayRoutes(Endpoints):
 
     def gateway_connections(self, at: Listener) -> tuple[ConnectionRoute, ...]:
         """Where a listener's connections go: by the name that clients ask for where they begin with TLS, else the
-        oldest route has them all."""
+        oldest route has them all. Where there are no routes the port is open, and connections are closed: the proxy has
+        what the Gateway asks for."""
         found = self._at(at.source.namespace, at.source.name, at.name)
+        if not found:
+            return (ConnectionRoute(at.hosts if at.secure and "*" not in at.hosts else (), (), NOWHERE, at.source),)
         if not at.secure:
             return tuple(ConnectionRoute((), (), backends, ref) for ref, _, backends in found[:1])
         return tuple(
@@ -281,7 +285,9 @@ class GatewayRoutes(Endpoints):
 
     def gateway_datagrams(self, at: Listener) -> tuple[DatagramRoute, ...]:
         found = self._at(at.source.namespace, at.source.name, at.name)
-        return tuple(DatagramRoute(backends, ref) for ref, _, backends in found[:1])
+        return tuple(DatagramRoute(backends, ref) for ref, _, backends in found[:1]) or (
+            DatagramRoute(NOWHERE, at.source),
+        )
 
     # --- in the mesh ---------------------------------------------------------------------------------------------
 
