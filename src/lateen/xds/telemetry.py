@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from envoy.config.accesslog.v3 import accesslog_pb2
+from envoy.data.accesslog.v3 import accesslog_pb2 as log_types_pb2
 from envoy.extensions.access_loggers.stats.v3 import stats_pb2
 
 from lateen.mesh.observability import MetricRule, Metrics, Side
@@ -168,7 +169,9 @@ def metrics(server: Server | None, http: bool, wanted: Metrics, cluster: str) ->
 
 def _only(log: accesslog_pb2.AccessLog, kind: str, also: accesslog_pb2.AccessLogFilter | None = None) -> None:
     """Restrict a logger to one of the moments when Envoy logs a connection, on top of the filters that it has."""
-    wanted = accesslog_pb2.AccessLogFilter(log_type_filter=accesslog_pb2.LogTypeFilter(types=[kind]))
+    wanted = accesslog_pb2.AccessLogFilter(
+        log_type_filter=accesslog_pb2.LogTypeFilter(types=[log_types_pb2.AccessLogType.Value(kind)])
+    )
     more = [f for f in (also, log.filter if log.HasField("filter") else None) if f is not None]
     both = accesslog_pb2.AccessLogFilter(and_filter=accesslog_pb2.AndFilter(filters=[wanted, *more]))
     log.filter.CopyFrom(both if more else wanted)
