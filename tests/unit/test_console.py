@@ -9,7 +9,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from lateen.analysis import model
 from lateen.api import kinds
+from lateen.console import cluster as cluster_module
 from lateen.console import health
 from lateen.console.boards import BOARDS
 from lateen.console.cluster import Cluster, what_if
@@ -21,6 +23,7 @@ from lateen.console.pages import sources
 from lateen.console.promql import parsing
 from lateen.console.series.scrape import samples
 from lateen.console.wizards import Wizards
+from lateen.control import findings
 from lateen.kit import yamldoc
 
 ROOT = Path(__file__).parents[2]
@@ -423,6 +426,12 @@ def test_the_console_may_read_every_kind_of_the_mesh_and_write_none():
     for name in ("kiali-viewer", "kiali-editor"):
         assert set(kinds.groups()) <= {g for rule in roles[name] for g in rule["apiGroups"]}, name
     assert {verb for rule in roles["kiali-viewer"] for verb in rule["verbs"]} == {"get", "list", "watch"}
+
+
+@pytest.mark.parametrize("unread", [cluster_module.UNREAD, findings.UNREAD], ids=["console", "istiod"])
+def test_what_the_mesh_model_reads_is_read_by_everybody_who_analyzes(unread):
+    """An analyzer that looks at an unread kind is left out, and most ask the mesh's model."""
+    assert not unread & {str(k.id) for k in (*model.READ, *model.POLICIES)}
 
 
 # --- wizards ------------------------------------------------------------------------------------------------

@@ -17,14 +17,20 @@ from lateen.kube.informer import Informer, Key
 
 log = logging.getLogger("lateen.console.cluster")
 
-WATCHED = (kinds.NAMESPACE, kinds.POD, kinds.SERVICE, kinds.DEPLOYMENT, kinds.CONFIG_MAP)
+WATCHED = (
+    kinds.NAMESPACE,
+    kinds.POD,
+    kinds.SERVICE,
+    kinds.DEPLOYMENT,
+    kinds.CONFIG_MAP,
+    kinds.INGRESS,
+    kinds.INGRESS_CLASS,
+)
 UNREAD = frozenset(
     str(k.id)
     for k in (
         kinds.SECRET,
         kinds.CRD,
-        kinds.INGRESS,
-        kinds.INGRESS_CLASS,
         kinds.MUTATING_WEBHOOK,
         kinds.VALIDATING_WEBHOOK,
     )

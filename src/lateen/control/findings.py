@@ -24,7 +24,6 @@ UNREAD = frozenset(
         kinds.CRD,
         kinds.MUTATING_WEBHOOK,
         kinds.VALIDATING_WEBHOOK,
-        kinds.KUBERNETES_GATEWAY,
     )
 )
 """Kinds that analyzers look at and istiod does not watch."""
