@@ -1,8 +1,11 @@
 """Installations: what a profile and an overlay come to, and that nothing in them is ignored in silence."""
 
+import asyncio
+
 import pytest
 
-from lateen.install import manifests, operator, paths, state, webhooks
+from lateen.api import crds, kinds
+from lateen.install import installer, manifests, operator, paths, state, webhooks
 from lateen.install.operator import OperatorError, resolve
 from lateen.kit import selectors
 from lateen.wire.revision import Revision
@@ -273,3 +276,22 @@ def test_an_upgrade_keeps_the_settings_and_what_was_edited_by_hand():
     assert ("Deployment", "istio-egressgateway") not in objects(again)
     assert any("accessLogFile" in line and line.startswith("+") for line in state.changes(here.operator(), again))
     assert not any(line.startswith("-") for line in state.changes(here.operator(), again))
+
+
+class Definitions:
+    """An API server that has these CustomResourceDefinitions."""
+
+    def __init__(self, *found):
+        self.found = {d["metadata"]["name"]: d for d in found}
+
+    async def get(self, _kind, _namespace, name):
+        return self.found.get(name)
+
+
+@pytest.mark.parametrize("kind", [k for k in kinds.owned() if not k.group.endswith(".istio.io")], ids=str)
+def test_definitions_of_other_projects_that_are_there_are_left_as_they_are(kind):
+    ours = crds.crd(kind)
+    others = {**ours, "metadata": {"name": ours["metadata"]["name"], "labels": {"app": "somebody-elses"}}}
+    assert asyncio.run(installer._is_others(Definitions(others), ours))
+    assert not asyncio.run(installer._is_others(Definitions(ours), ours))
+    assert not asyncio.run(installer._is_others(Definitions(), ours))

@@ -15,8 +15,9 @@ EXPERIMENTAL = "PILOT_ENABLE_ALPHA_GATEWAY_API"
 """istiod's environment variable, of Istio's name, that asks for the experimental channel."""
 RELEASE = "v1.6.1"
 """Of the Gateway API, whose kinds' types are those of this release."""
-OURS = "lateen.dev/gateway-api"
-"""The label of the Gateway API's CRDs that we have installed: others are left as they are."""
+OURS = "lateen.dev/installed"
+"""The label of CRDs that other projects define and that we have installed: those that somebody else has installed are
+left as they are."""
 APPROVED = "https://github.com/kubernetes-sigs/gateway-api/pull/4530"
 """Where Kubernetes' reviewers have approved the API: the API server asks for it in groups of Kubernetes' own."""
 
@@ -34,11 +35,10 @@ def crd(k: Kind, experimental: bool = False) -> Json:
         "type": "object",
         "properties": {"spec": schema(k.spec, experimental), "status": _status(k)},
     }
-    official = k.group == kinds.GATEWAY_API
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{k.plural}.{k.group}", **(_official(experimental) if official else _ISTIO)},
+        "metadata": {"name": f"{k.plural}.{k.group}", **_metadata(k, experimental)},
         "spec": {
             "group": k.group,
             "scope": "Namespaced" if k.namespaced else "Cluster",
@@ -48,7 +48,7 @@ def crd(k: Kind, experimental: bool = False) -> Json:
                 "singular": k.kind.lower(),
                 "listKind": f"{k.kind}List",
                 "shortNames": list(k.short),
-                "categories": ["gateway-api"] if official else ["istio-io", f"{k.group.partition('.')[0]}-istio-io"],
+                "categories": _categories(k),
             },
             "versions": [
                 {
@@ -65,6 +65,19 @@ def crd(k: Kind, experimental: bool = False) -> Json:
     }
 
 
+def _metadata(k: Kind, experimental: bool) -> Json:
+    if k.group == kinds.GATEWAY_API:
+        return _official(experimental)
+    return _ISTIO if k.group.endswith(ISTIO) else {"labels": {OURS: "true"}}
+
+
+def _categories(k: Kind) -> list[str]:
+    if k.group.endswith(ISTIO):
+        return ["istio-io", f"{k.group.partition('.')[0]}-istio-io"]
+    return ["gateway-api"] if k.group == kinds.GATEWAY_API else []
+
+
+ISTIO = ".istio.io"
 _ISTIO: Json = {"labels": {"app": "istio-pilot", "chart": "istio", "heritage": "Tiller", "release": "istio"}}
 
 
