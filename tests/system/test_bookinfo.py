@@ -51,6 +51,7 @@ def test_the_operator_file_installs_over_what_is_there(mesh):
         "jsonpath={.spec.template.spec.containers[0].resources.requests}",
     )
     assert '"cpu":"10m"' in requests
+    mesh.reinstall()
 
 
 def test_the_page_comes_through_the_ingress_gateway(mesh):

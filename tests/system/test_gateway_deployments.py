@@ -108,7 +108,7 @@ for kind, port in ((socketserver.ThreadingTCPServer, 7000), (socketserver.Thread
 def gateway(mesh):
     mesh.apply(GATEWAY)
     yield "web"
-    mesh.kubectl("delete", "ns", "edge", "--wait=false")
+    mesh.remove("edge")
     mesh.kubectl("delete", "httproute/books", "-n", "default", "--ignore-not-found")
     mesh.kubectl("delete", "referencegrant/edge", "-n", "istio-system", "--ignore-not-found")
 

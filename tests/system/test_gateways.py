@@ -149,3 +149,4 @@ def test_a_gateway_of_another_namespace_has_its_secrets_there(mesh, ca, tmp_path
         mesh.until(lambda: "kubectl create rolebinding" in mesh.lateen("check", ok=False).stdout, 40, "the remedy")
     finally:
         mesh.remove("edge")
+        mesh.reinstall()

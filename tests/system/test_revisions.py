@@ -57,7 +57,7 @@ def test_an_upgrade_keeps_settings_and_shows_what_changes(mesh):
         assert ("connectTimeout: 6s" in text, "/dev/null" in text) == (True, True)
         assert "deployment.apps/istio-egressgateway" in mesh.get("deployment", "-n", "istio-system", "-o", "name")
     finally:
-        mesh.lateen("install", "--set", "profile=demo", "-y", timeout=120)
+        mesh.reinstall()
     assert "connectTimeout" not in mesh.get("configmap", "istio", "-n", "istio-system", "-o", MESH)
 
 

@@ -112,6 +112,10 @@ class Mesh:
             assert time.monotonic() < deadline, f"{what} did not come true in {limit_s} s: {value!r}"
             time.sleep(0.1)
 
+    def reinstall(self):
+        """What ``lateen demo`` installs, in the place of what a test has installed."""
+        self.lateen("install", "--set", "profile=demo", "-y", timeout=120)
+
     def remove(self, *namespaces):
         """Delete namespaces without the grace of their pods: many a test's program ignores SIGTERM as PID 1."""
         for namespace in namespaces:
