@@ -1,6 +1,7 @@
 """Rate limits by BackendTrafficPolicy and by Istio's EnvoyFilters, asked of real proxies."""
 
 import json
+import time
 
 import pytest
 from samples import NS, obj, tasks  # noqa: F401 - a fixture of this module
@@ -28,6 +29,7 @@ def limited(found, rules):
         return mine.get("status") == "True" and mine.get("observedGeneration") == got["metadata"]["generation"]
 
     found.until(reconciled, what="the policy in the proxy")
+    time.sleep(1)  # Envoy's workers take a configuration a moment after its main thread has acknowledged it
 
 
 def answers(found, times, *curl, path="/get"):
