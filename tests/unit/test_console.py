@@ -19,7 +19,7 @@ from lateen.console.collector import Collector
 from lateen.console.graph import Graph
 from lateen.console.graph import health as traffic
 from lateen.console.metrics import Target, quantile
-from lateen.console.pages import sources
+from lateen.console.pages import MAX_TEXT, limited, sources
 from lateen.console.promql import parsing
 from lateen.console.series.scrape import samples
 from lateen.console.wizards import Wizards
@@ -547,3 +547,35 @@ def test_grafanas_dashboards_are_those_of_the_console():
 
     for name, text in boards.files().items():
         assert (ROOT / "samples" / "grafana" / name).read_text() == text, "run tools/boards.py"
+
+
+# --- what is sent to the server -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "status"), [(300_000, 200), (MAX_TEXT + 1, 413)])
+def test_a_long_text_is_read_to_its_end_or_refused(size, status):
+    async def parts():
+        for _ in range(0, size, 50_000):
+            yield b"x" * min(50_000, size)
+            await asyncio.sleep(0.01)
+
+    async def length(request):
+        return web.Response(text=str(len(await limited(request))))
+
+    async def play():
+        app = web.Application()
+        app.add_routes([web.post("/", length)])
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = site._server.sockets[0].getsockname()[1]
+        url = f"http://127.0.0.1:{port}/"
+        async with aiohttp.ClientSession() as session, session.post(url, data=parts()) as answer:
+            found = answer.status, await answer.text()
+        await runner.cleanup()
+        return found
+
+    got, text = asyncio.run(play())
+    assert got == status
+    assert text == str(size) if status == 200 else "bytes are read" in text

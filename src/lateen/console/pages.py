@@ -13,7 +13,7 @@ from lateen.console.boards import BOARDS
 from lateen.console.cluster import Cluster, what_if
 from lateen.console.inventory import placed
 from lateen.console.wizards import Wizards
-from lateen.kit import jsons, yamldoc
+from lateen.kit import bodies, jsons, yamldoc
 
 MAX_TEXT = 1024 * 1024
 
@@ -108,9 +108,11 @@ class Pages:
 
 async def limited(request: web.Request) -> str:
     """The request's body. Raises HTTPRequestEntityTooLarge and HTTPBadRequest."""
-    raw = await request.content.read(MAX_TEXT + 1)
-    if len(raw) > MAX_TEXT:
-        raise web.HTTPRequestEntityTooLarge(MAX_TEXT, len(raw), text=f"at most {MAX_TEXT} bytes are read")
+    try:
+        raw = await bodies.whole(request.content.iter_any(), MAX_TEXT)
+    except bodies.TooLong:
+        says = f"at most {MAX_TEXT} bytes are read"
+        raise web.HTTPRequestEntityTooLarge(MAX_TEXT, MAX_TEXT + 1, text=says) from None
     try:
         return raw.decode()
     except UnicodeDecodeError:
