@@ -63,7 +63,7 @@ async def serve(home: Path) -> None:
     from lateen.cluster.apiserver.auth import Tokens
     from lateen.cluster.apiserver.direct import DirectClient
     from lateen.cluster.apiserver.http import Server, tls
-    from lateen.cluster.apiserver.resources import Registry
+    from lateen.cluster.apiserver.registry import Registry
     from lateen.cluster.bootstrap import bootstrap
     from lateen.cluster.node import Pki
     from lateen.cluster.store.objects import Store

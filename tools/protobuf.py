@@ -25,7 +25,7 @@ ROOTS = {
     ),
     "apps/v1": "Deployment ReplicaSet StatefulSet DaemonSet ControllerRevision",
     "batch/v1": "Job CronJob",
-    "autoscaling/v1": "Scale",
+    "autoscaling/v1": "Scale HorizontalPodAutoscaler",
     "autoscaling/v2": "HorizontalPodAutoscaler",
     "policy/v1": "Eviction PodDisruptionBudget",
     "discovery/v1": "EndpointSlice",
@@ -35,7 +35,11 @@ ROOTS = {
     "storage/v1": "StorageClass",
     "events/v1": "Event",
     "rbac/v1": "Role RoleBinding ClusterRole ClusterRoleBinding",
-    "admissionregistration/v1": "MutatingWebhookConfiguration ValidatingWebhookConfiguration",
+    "admissionregistration/v1": (
+        "MutatingWebhookConfiguration ValidatingWebhookConfiguration ValidatingAdmissionPolicy "
+        "ValidatingAdmissionPolicyBinding"
+    ),
+    "certificates/v1": "CertificateSigningRequest",
     "authentication/v1": "TokenReview TokenRequest SelfSubjectReview",
     "authorization/v1": ("SubjectAccessReview LocalSubjectAccessReview SelfSubjectAccessReview SelfSubjectRulesReview"),
     "apiextensions/v1": "CustomResourceDefinition",

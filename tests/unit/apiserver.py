@@ -12,7 +12,7 @@ from lateen.cluster.apiserver.api import Api
 from lateen.cluster.apiserver.auth import Tokens
 from lateen.cluster.apiserver.direct import DirectClient
 from lateen.cluster.apiserver.http import Server
-from lateen.cluster.apiserver.resources import Registry
+from lateen.cluster.apiserver.registry import Registry
 from lateen.cluster.store.objects import Store
 
 

@@ -8,14 +8,15 @@ from apiserver import Cluster
 
 from lateen.api import kinds
 from lateen.api.kinds import Kind
+from lateen.cluster.apiserver.built_in import BUILT_IN
 from lateen.cluster.apiserver.direct import DirectClient
-from lateen.cluster.apiserver.resources import BUILT_IN
 from lateen.cluster.controllers import loop as loops
 from lateen.cluster.controllers.loop import Loop, collection_of
 from lateen.cluster.controllers.manager import controllers
-from lateen.kit import tasks
+from lateen.kit import certs, tasks, times
 from lateen.kube.client import KubeError
 
+AUTHORITY = certs.authority("test", times.now())
 WIDGET = Kind("example.com", "v1", "widgets", "Widget")
 CRD = {
     "apiVersion": "apiextensions.k8s.io/v1",
@@ -46,7 +47,7 @@ class Told:
 @contextlib.asynccontextmanager
 async def running(cluster):
     client, told = DirectClient(cluster.api, "kube-controller-manager"), Told()
-    work = tasks.spawn(controllers(client, told, "the root", told.usage).run(), "controllers")
+    work = tasks.spawn(controllers(client, told, AUTHORITY, told.usage).run(), "controllers")
     try:
         yield client, told
         assert not work.done(), work.exception()

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lateen.cluster.apiserver.built_in import BUILT_IN
 from lateen.cluster.apiserver.protobuf import MAGIC, Unsupported, decode
-from lateen.cluster.apiserver.resources import BUILT_IN
 from lateen.kit.protowire import message
 
 

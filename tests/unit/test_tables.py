@@ -5,7 +5,9 @@ from datetime import timedelta
 import pytest
 
 from lateen.cluster.apiserver import tables
-from lateen.cluster.apiserver.resources import BUILT_IN, Registry, from_crd
+from lateen.cluster.apiserver.built_in import BUILT_IN
+from lateen.cluster.apiserver.registry import Registry
+from lateen.cluster.apiserver.resources import from_crd
 from lateen.kit import times
 
 LONG_AGO = times.stamp(times.now() - timedelta(days=100, hours=12))

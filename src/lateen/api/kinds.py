@@ -75,6 +75,9 @@ INGRESS_CLASS = row(
         watched=True,
     )
 )
+CERTIFICATE_REQUEST = row(
+    Kind("certificates.k8s.io", "v1", "certificatesigningrequests", "CertificateSigningRequest", namespaced=False)
+)
 LEASE = row(Kind("coordination.k8s.io", "v1", "leases", "Lease"))
 BUILT_IN = tuple(TABLE.values())
 """The kinds of Kubernetes' own that the embedded cluster serves."""

@@ -18,7 +18,7 @@ from lateen.cluster.apiserver.admission import Webhooks
 from lateen.cluster.apiserver.api import Api
 from lateen.cluster.apiserver.auth import Tokens
 from lateen.cluster.apiserver.direct import DirectClient
-from lateen.cluster.apiserver.resources import Registry
+from lateen.cluster.apiserver.registry import Registry
 from lateen.cluster.apiserver.strategies import Allocator
 from lateen.cluster.bootstrap import bootstrap
 from lateen.cluster.controllers.manager import controllers
@@ -82,6 +82,9 @@ class Pki:
         ):
             write_atomic(path, text, 0o600)
         write_atomic(self._tokens, secrets.token_bytes(32), 0o600)
+
+    def authority(self) -> certs.Pair:
+        return certs.Pair(self.ca_file.read_text(), self.ca_key.read_text())
 
     def kubeconfig(self, port: int) -> str:
         def data(path: Path) -> str:
@@ -165,9 +168,7 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
     proxy = Proxy(client, portal.Forwarder(ports), Recorder(client, "service-proxy", NAME))
     resolver = dns.Resolver(proxy.lookup, proxy.reverse, proxy.srv)
     await resolver.serve(plan.DNS_IP)
-    loop_of_controllers = controllers(
-        client, Recorder(client, "controllers", NAME), pki.ca_file.read_text(), access.containers
-    )
+    loop_of_controllers = controllers(client, Recorder(client, "controllers", NAME), pki.authority(), access.containers)
     running = [
         tasks.spawn(tasks.forever(work, name), name)
         for name, work in (

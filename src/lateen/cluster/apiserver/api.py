@@ -10,7 +10,8 @@ from lateen.cluster.apiserver.auth import Tokens
 from lateen.cluster.apiserver.call import Call, Listing, WatchEvent
 from lateen.cluster.apiserver.commit import Committer
 from lateen.cluster.apiserver.deletion import Deleter
-from lateen.cluster.apiserver.resources import Registry, from_crd
+from lateen.cluster.apiserver.registry import Registry
+from lateen.cluster.apiserver.resources import from_crd
 from lateen.cluster.store.objects import Store
 from lateen.kit.jsons import Json
 

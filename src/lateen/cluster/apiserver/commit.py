@@ -13,7 +13,8 @@ from lateen.cluster.apiserver.admission import Review, Webhooks
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.custom import rules as custom_rules
 from lateen.cluster.apiserver.errors import ApiError
-from lateen.cluster.apiserver.resources import Registry, Resource, from_crd
+from lateen.cluster.apiserver.registry import Registry
+from lateen.cluster.apiserver.resources import Resource, from_crd
 from lateen.cluster.apiserver.validation import pods
 from lateen.cluster.apiserver.validation.fields import denied
 from lateen.cluster.store.objects import Conflict, Entry, Exists, Full, Missing, Store
@@ -52,6 +53,8 @@ class Committer:
         owners.record(c, obj, old, fields)
         if c.subresource == "":
             obj = await self._admit(c, obj, old)
+        else:
+            strategies.permit(c, obj, old, self._store)
         obj, _ = decoding.structure(c, obj)
         self._check(c, obj, old)
         if c.dry_run or (old is not None and _same(obj, old)):
@@ -69,6 +72,7 @@ class Committer:
             meta.update(uid=str(uuid.uuid4()), creationTimestamp=times.stamp(), generation=1)
             if r.status and r.kind != "Node":
                 obj.pop("status", None)
+            strategies.identify(c, obj, old)
             return
         was = old["metadata"]
         for key in _SERVER_KEYS:
@@ -76,7 +80,8 @@ class Committer:
                 meta[key] = was[key]
             else:
                 meta.pop(key, None)
-        if c.subresource == "status":
+        strategies.identify(c, obj, old)
+        if c.subresource in ("status", "approval"):
             return
         if r.status:
             obj.pop("status", None)
@@ -94,7 +99,7 @@ class Committer:
             obj["metadata"].pop("managedFields", None)
             obj["metadata"] |= {"managedFields": held} if held else {}
             defaults.apply(r, obj)
-        strategies.permit(c, obj, self._store)
+        strategies.permit(c, obj, old, self._store)
         strategies.complete(r, obj, old, self._store, self._allocator)
         if old is not None and _spec(obj) != _spec(old):
             obj["metadata"]["generation"] = old["metadata"].get("generation", 1) + 1
@@ -102,8 +107,8 @@ class Committer:
 
     def _check(self, c: Call, obj: Json, old: Json | None) -> None:
         r = c.resource
-        if c.subresource == "status":
-            causes = validation.status(r.group, r.kind, obj)
+        if c.subresource in ("status", "approval"):
+            causes = validation.status(r.group, r.kind, obj, old or {}, c.subresource)
         elif c.subresource == "ephemeralcontainers":
             causes = pods.ephemeral(obj["spec"], (old or {})["spec"])
         else:

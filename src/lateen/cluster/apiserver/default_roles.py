@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lateen.cluster.apiserver.rbac import GROUP, MASTERS
+from lateen.cluster.rules.signing import GROUP as GROUP_OF_REQUESTS
+from lateen.cluster.rules.signing import SIGNED_HERE
 from lateen.kit.jsons import Json
 
 AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
@@ -93,6 +95,10 @@ def all_objects() -> Iterator[Json]:
     yield _role("system:basic-user", _BASIC)
     yield _role("system:discovery", [_paths(*_PROBES, *_DISCOVERY)])
     yield _role("system:public-info-viewer", [_paths(*_PROBES)])
+    for name in SIGNED_HERE:
+        short = name.partition("/")[2]
+        rule = _rule(("approve",), GROUP_OF_REQUESTS, "signers") | {"resourceNames": [name]}
+        yield _role(f"system:certificates.k8s.io:{short}-approver", [rule])
     yield _aggregating("admin")
     yield _aggregating("edit", to="admin")
     yield _aggregating("view", to="edit")

@@ -6,9 +6,9 @@ import platform
 
 from aiohttp import web
 
-from lateen.cluster.apiserver import answers, openapi, resources
+from lateen.cluster.apiserver import answers, discovery, openapi
 from lateen.cluster.apiserver.errors import unknown_path
-from lateen.cluster.apiserver.resources import Registry
+from lateen.cluster.apiserver.registry import Registry
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
 
@@ -42,7 +42,7 @@ class Documents:
             return web.Response(text="ok")
         if path in ("/api", "/apis") and "as=APIGroupDiscoveryList" in accept:
             version = "v2" if "v=v2;" in accept.replace(" ", "") else "v2beta1"
-            body = resources.aggregated(registry, core=path == "/api")
+            body = discovery.aggregated(registry, core=path == "/api")
             body["apiVersion"] = f"apidiscovery.k8s.io/{version}"
             return web.Response(
                 body=jsons.dumps(body), headers={"Content-Type": AGGREGATED.replace("v=v2;", f"v={version};")}
@@ -70,7 +70,7 @@ class Documents:
                         "kind": "APIResourceList",
                         "apiVersion": "v1",
                         "groupVersion": f"{group}/{version}" if group else version,
-                        "resources": resources.discovery(found, version),
+                        "resources": discovery.listed(found, version),
                     }
                 )
         if parts[0] == "openapi":

@@ -7,7 +7,8 @@ from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.commit import Committer
 from lateen.cluster.apiserver.deletion import Deleter
 from lateen.cluster.apiserver.errors import ApiError, bad_request
-from lateen.cluster.apiserver.resources import Registry, Resource
+from lateen.cluster.apiserver.registry import Registry
+from lateen.cluster.apiserver.resources import Resource
 from lateen.cluster.store.objects import Entry, Store
 from lateen.kit import jsons, selectors, times
 from lateen.kit.jsons import Json, dig

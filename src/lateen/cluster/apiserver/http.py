@@ -29,7 +29,7 @@ from lateen.cluster.apiserver.call import Call, Listing
 from lateen.cluster.apiserver.documents import Documents
 from lateen.cluster.apiserver.errors import ApiError, bad_request
 from lateen.cluster.apiserver.front_door import FrontDoor, listen, tls
-from lateen.cluster.apiserver.resources import METRICS
+from lateen.cluster.apiserver.resources import METRICS, PARTS
 from lateen.cluster.apiserver.upgrades import Upgrades
 from lateen.kit.jsons import Json
 
@@ -115,9 +115,9 @@ class Server:
             return reviews.answer(self._api.store, self._api.tokens, c), 201
         if c.resource.group == METRICS and verb in c.resource.verbs and not c.subresource:
             return await metrics.answer(self._api.store, self._api.registry, self._access, c, verb), 200
-        if c.subresource not in ("", "status", "ephemeralcontainers"):
+        if c.subresource not in ("", *PARTS):
             return await self._subresource(c, verb)
-        part = c.subresource == "ephemeralcontainers" and verb not in ("get", "update", "patch")
+        part = c.subresource in PARTS and verb not in ("get", "update", "patch")
         if part or verb not in c.resource.verbs or (verb == "create" and c.name):
             raise _not_allowed()
         match verb:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from lateen.cluster.apiserver import errors, reading
 from lateen.cluster.apiserver.access import Measured, PodAccess
 from lateen.cluster.apiserver.call import Call, Listing
-from lateen.cluster.apiserver.resources import METRICS, Registry
+from lateen.cluster.apiserver.registry import Registry
+from lateen.cluster.apiserver.resources import METRICS
 from lateen.cluster.store.objects import Store
 from lateen.kit import times
 from lateen.kit.jsons import Json

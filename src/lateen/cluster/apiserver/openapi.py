@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from lateen.cluster.apiserver.resources import Registry, Resource
+from lateen.cluster.apiserver.registry import Registry
+from lateen.cluster.apiserver.resources import Resource
 from lateen.cluster.apiserver.schema import by_kind, definitions
 from lateen.kit import jsons
 from lateen.kit.jsons import Json

@@ -8,7 +8,8 @@ from lateen.cluster.apiserver.call import Call, is_true
 from lateen.cluster.apiserver.errors import ApiError, bad_request, unknown_path
 from lateen.cluster.apiserver.impersonation import refusal
 from lateen.cluster.apiserver.rbac import Attributes
-from lateen.cluster.apiserver.resources import Registry, Resource
+from lateen.cluster.apiserver.registry import Registry
+from lateen.cluster.apiserver.resources import Resource
 from lateen.cluster.store.objects import Store
 
 STREAMS = ("exec", "attach", "portforward")

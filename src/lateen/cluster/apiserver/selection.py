@@ -43,6 +43,7 @@ _KIND_FIELDS = {
     "ReplicaSet": {"status.replicas"},
     "ReplicationController": {"status.replicas"},
     "Job": {"status.successful"},
+    "CertificateSigningRequest": {"spec.signerName"},
 }
 
 _RENAMED = {("Job", "status.successful"): "status.succeeded"}

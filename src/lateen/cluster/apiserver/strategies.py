@@ -6,11 +6,12 @@ import base64
 import ipaddress
 import secrets
 
-from lateen.cluster.apiserver import claims, limiting, priorities, quotas, rbac
+from lateen.cluster.apiserver import certificate_requests, claims, limiting, priorities, quotas, rbac
+from lateen.cluster.apiserver.built_in import BUILT_IN
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.custom import definitions
 from lateen.cluster.apiserver.errors import ApiError, forbidden
-from lateen.cluster.apiserver.resources import BUILT_IN, Resource
+from lateen.cluster.apiserver.resources import Resource
 from lateen.cluster.apiserver.validation.fields import Causes, bad, immutable
 from lateen.cluster.store.objects import Store
 from lateen.kit import jsons, times
@@ -51,9 +52,18 @@ class Allocator:
         raise ApiError(500, "InternalError", "no free node port in 30000-32767")
 
 
-def permit(c: Call, obj: Json, store: Store) -> None:
-    """Nobody can write a role with more permissions than their own. Adds warnings. Raises ApiError."""
+def identify(c: Call, obj: Json, old: Json | None) -> None:
+    """Write into the object, in place, who it comes from."""
+    if (c.resource.group, c.resource.kind) == ("certificates.k8s.io", "CertificateSigningRequest"):
+        certificate_requests.stamp(c, obj, old)
+
+
+def permit(c: Call, obj: Json, old: Json | None, store: Store) -> None:
+    """What a user may write depends on the content, too: nobody can write a role with more permissions than their own.
+    Adds warnings. Raises ApiError."""
     r = c.resource
+    if (r.group, r.kind) == ("certificates.k8s.io", "CertificateSigningRequest"):
+        certificate_requests.permit(c, obj, old, store)
     if r.kind == "CustomResourceDefinition" and not r.custom:
         c.warnings += definitions.warnings(obj)
     if r.group != rbac.GROUP:

@@ -91,6 +91,10 @@ async def _replace(
         raise errors.conflict(c.resource.plural, c.name, c.resource.group, why)
     if c.subresource == "status":
         obj = jsons.copy(entry.obj) | {"status": obj.get("status") or {}}
+    if c.subresource == "approval":
+        conditions = dig(obj, "status", "conditions", default=[])
+        obj = jsons.copy(entry.obj)
+        obj["status"] = (obj.get("status") or {}) | {"conditions": conditions}
     if c.subresource == "ephemeralcontainers":
         added = dig(obj, "spec", "ephemeralContainers", default=[])
         obj = jsons.copy(entry.obj)

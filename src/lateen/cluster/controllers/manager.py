@@ -5,6 +5,7 @@ from __future__ import annotations
 from lateen.api import kinds
 from lateen.cluster.controllers.aggregation import AggregatedRoles
 from lateen.cluster.controllers.autoscaler import Autoscalers, Usage
+from lateen.cluster.controllers.certificate_requests import CertificateRequests
 from lateen.cluster.controllers.cron_job import CronJobs
 from lateen.cluster.controllers.daemon_set import DaemonSets
 from lateen.cluster.controllers.deployment import Deployments
@@ -19,11 +20,13 @@ from lateen.cluster.controllers.service import Services
 from lateen.cluster.controllers.stateful_set import StatefulSets
 from lateen.cluster.controllers.taints import TaintEviction
 from lateen.cluster.controllers.volumes import Volumes
+from lateen.kit.certs import Pair
 from lateen.kube.client import Client
 
 
-def controllers(client: Client, events: Events, root_ca: str, usage: Usage) -> Loop:
-    """A loop with every controller registered. ``root_ca``: the cluster's CA certificate, given to each namespace;
+def controllers(client: Client, events: Events, authority: Pair, usage: Usage) -> Loop:
+    """A loop with every controller registered. ``authority``: the cluster's CA, whose certificate
+    each namespace gets and which signs certificate requests;
     ``usage``: what containers use now."""
     loop = Loop(client)
     for controller in (
@@ -40,7 +43,8 @@ def controllers(client: Client, events: Events, root_ca: str, usage: Usage) -> L
         Quotas(client, loop),
         Autoscalers(client, events, usage),
         Services(client, loop),
-        Namespaces(client, root_ca),
+        Namespaces(client, authority.certificate),
+        CertificateRequests(client, authority),
         AggregatedRoles(client, loop),
         Garbage(client, loop),
     ):

@@ -1,10 +1,12 @@
-"""Rows of RBAC's kinds and of service accounts."""
+"""Rows of RBAC's kinds, of service accounts and of certificate requests."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from lateen.cluster.apiserver.tables.cells import Printer, age, created, name
+from lateen.cluster.apiserver.tables.cells import NONE, Printer, age, created, name
+from lateen.cluster.rules import signing
+from lateen.kit import duration
 from lateen.kit.jsons import Json
 
 
@@ -18,6 +20,13 @@ def _binding(o: Json) -> list[Any]:
     return [name(o), f"{ref.get('kind')}/{ref.get('name')}", age(o), of("User"), of("Group"), ", ".join(accounts)]
 
 
+def _request(o: Json) -> list[Any]:
+    spec = o["spec"]
+    asked = spec.get("expirationSeconds")
+    lasting = NONE if asked is None else duration.age(asked)
+    return [name(o), age(o), spec.get("signerName"), spec.get("username"), lasting, signing.state(o)]
+
+
 _ROLES = Printer(("Name", "Created At"), lambda o: [name(o), created(o)])
 _BINDINGS = Printer(("Name", "Role", "Age", "+Users", "+Groups", "+ServiceAccounts"), _binding)
 
@@ -26,6 +35,9 @@ PRINTERS = {
     "ClusterRole": _ROLES,
     "RoleBinding": _BINDINGS,
     "ClusterRoleBinding": _BINDINGS,
+    "CertificateSigningRequest": Printer(
+        ("Name", "Age", "SignerName", "Requestor", "RequestedDuration", "Condition"), _request
+    ),
     "ServiceAccount": Printer(
         ("Name", "Secrets", "Age"), lambda o: [name(o), str(len(o.get("secrets") or [])), age(o)]
     ),

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from lateen.cluster.apiserver.validation import (
     autoscaling,
     batch,
+    certificates,
     configs,
     limits,
     meta,
@@ -52,6 +53,7 @@ _RULES: dict[tuple[str, str], Rule] = {
     ("apps", "ControllerRevision"): workloads.controller_revision,
     ("", "ReplicationController"): workloads.replication_controller,
     ("autoscaling", "HorizontalPodAutoscaler"): autoscaling.autoscaler,
+    ("certificates.k8s.io", "CertificateSigningRequest"): certificates.request,
     ("batch", "Job"): batch.job,
     ("batch", "CronJob"): batch.cron_job,
     ("", "PersistentVolumeClaim"): storage.claim,
@@ -77,8 +79,10 @@ def check(group: str, kind: str, obj: Json, old: Json | None) -> Causes:
     return meta.check(group, kind, obj["metadata"]) + (rule(obj, old) if rule else [])
 
 
-def status(group: str, kind: str, obj: Json) -> Causes:
-    """What is refused about a status: addresses that become the node's NAT rules."""
+def status(group: str, kind: str, obj: Json, old: Json, subresource: str) -> Causes:
+    """What is refused about a status: addresses that become the node's NAT rules, decisions that contradict."""
+    if (group, kind) == ("certificates.k8s.io", "CertificateSigningRequest"):
+        return certificates.decided(obj, old, subresource)
     if (group, kind) != ("", "Pod"):
         return []
     found = obj.get("status") or {}

@@ -15,7 +15,7 @@ Format = Callable[[str], list[str]]
 
 def format_of(group: str, kind: str) -> Format:
     """The rule for names of a kind."""
-    if group == RBAC:
+    if group in (RBAC, "certificates.k8s.io"):
         return names.path_segment
     if group == "" and kind in ("Service", "Namespace"):
         return names.dns_1035_label if kind == "Service" else names.dns_label
