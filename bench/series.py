@@ -1,8 +1,7 @@
 """The store of time series: a panel of Istio's dashboards over an hour, and the size of a day on disk.
 
-Limits: 100 ms for the panel, among 10,000 series of which it reads 1,000; 200 MB for 24 hours of Bookinfo's metrics
-(2,000 series). The panel that reads all 10,000 series is told without a limit. Ratios are to reading the same samples
-with a loop in Python.
+Limits: 100 ms for the panel, which reads all of 10,000 series; 200 MB for 24 hours of Bookinfo's metrics (2,000
+series). Ratios are to reading the samples of 1,000 series with a loop in Python.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from lateen.console.promql import parsing
-from lateen.console.promql.engine import Engine, Steps
+from lateen.console.promql.engine import Engine
+from lateen.console.promql.selecting import Steps
 from lateen.console.series.disk import Disk
 from lateen.console.series.store import Store
 
@@ -80,12 +80,12 @@ def main() -> int:
     plain = took(lambda: sum(b - a for a, b in pairwise(text) if b >= a))
     result = {
         "panel of 1,000 series over 1 h, ms": round(some, 1),
-        "ratio to adding up their increments in Python": round(some / plain, 2),
+        "ratio of that to adding up their increments in Python": round(some / plain, 2),
         "panel of 10,000 series over 1 h, ms": round(every, 1),
         "24 h of Bookinfo on disk, MB": round(size, 1),
     }
     print(json.dumps(result, indent=2))
-    return 0 if some <= 100 and size <= 200 else 1
+    return 0 if every <= 100 and size <= 200 else 1
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from lateen.console.series import codec, store
 from lateen.console.series.disk import Disk
 from lateen.console.series.intake import Intake, Look
 from lateen.console.series.scrape import labels_of, samples
-from lateen.console.series.store import Store, TooMany
+from lateen.console.series.selection import TooMany
+from lateen.console.series.store import Store
 
 START = 1_700_000_000_000
 HOUR = 3_600_000
@@ -238,3 +239,28 @@ def test_a_last_line_that_was_cut_off_does_not_count():
 def test_the_limits_are_those_of_the_documentation():
     assert store.MAX_BYTES == 200 * 1024 * 1024
     assert store.RESOLUTIONS[-1][1] == 24 * HOUR
+
+
+def test_the_number_of_a_series_that_is_forgotten_is_given_to_another_one_without_its_samples():
+    s = Store(None)
+    fill(s, 120, names=("old", "kept"))
+    number = s.registry.find(series(of="old"))
+    fill(s, 26 * 3600, every=30, since=START + HOUR, names=("kept",))
+    assert s.registry.find(series(of="old")) is None
+    assert s.registry.intern(series(of="new")) == number
+    assert read(s, START, START + 30 * HOUR, name="new") == {}
+    assert s.registry.matching("requests", [("of", lambda v: v == "old")]).tolist() == []
+    assert s.registry.matching("requests", [("of", lambda v: v == "new")]).tolist() == [number]
+
+
+def test_a_series_that_is_scraped_stays_known_even_if_the_store_drops_all_of_its_blocks():
+    intake = Intake(None)
+    intake.store._max_bytes = 0
+    look = Look(TARGET, "http://here", [(b"a", 1.0)], True, 0.1)
+    for i in range(200):
+        intake.frame(1000.0 + i, {("n", "p", "x"): look}, {("n", "p", "x")})
+    assert intake.store.registry.find({"__name__": "a", **TARGET}) is not None
+    intake.frame(2000.0, {}, ())
+    for i in range(200):
+        intake.frame(2001.0 + 30 * i, {("n", "q", "x"): look._replace(labels={"instance": "other"})}, {("n", "q", "x")})
+    assert intake.store.registry.find({"__name__": "a", **TARGET}) is None

@@ -16,11 +16,13 @@ from aiohttp import web
 
 from lateen import __version__
 from lateen.console.promql import parsing
-from lateen.console.promql.engine import LOOKBACK_MS, Engine, Steps, find
+from lateen.console.promql.engine import Engine
 from lateen.console.promql.functions import text
+from lateen.console.promql.selecting import LOOKBACK_MS, Steps
 from lateen.console.promql.values import QueryError, Value, Vector, failed, refused
-from lateen.console.promql.windows import Windows
+from lateen.console.promql.windows import Ranges
 from lateen.console.series.intake import Intake
+from lateen.console.series.names import Names
 from lateen.console.series.store import Store
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
@@ -144,7 +146,7 @@ class Api:
         def work(deadline: float) -> Json:
             engine = Engine(self._store, deadline)
             if isinstance(tree, ast.MatrixSelector):
-                return _samples(engine.samples(tree, steps), limit)
+                return _samples(engine.ranges(tree, steps), limit)
             return _instant(engine.evaluate(tree, steps), at, limit)
 
         return await self._worked(asked, work)
@@ -170,14 +172,10 @@ class Api:
 
     # --- what there is ---------------------------------------------------------------------------------------
 
-    def _found(self, asked: Asked) -> list[int]:
+    def _found(self, asked: Asked) -> Names:
         """The series that ``match[]`` means (all without it) between ``start`` and ``end``. Raises QueryError."""
         start, end = asked.time_ms("start", 0.0), asked.time_ms("end", asked.now)
-        chosen = [parsing.selectors(one) for one in asked.all("match[]")]
-        present = set(self._store.present(start, end).tolist())
-        if not chosen:
-            return sorted(present)
-        return sorted({number for one in chosen for number in find(self._store, one)} & present)
+        return self._store.names([parsing.selectors(one) for one in asked.all("match[]")], start, end)
 
     async def _series(self, asked: Asked) -> list[Json]:
         if not asked.all("match[]"):
@@ -185,15 +183,13 @@ class Api:
         found = self._found(asked)
         if len(found) > MAX_SERIES:
             raise failed(f"more than {MAX_SERIES} series; ask for fewer by match[]")
-        return [dict(self._store.registry.labels(i)) for i in found][: asked.limit()]
+        return [dict(labels) for labels in found][: asked.limit()]
 
     async def _labels(self, asked: Asked) -> list[str]:
-        names = {name for i in self._found(asked) for name in self._store.registry.labels(i)}
-        return sorted(names)[: asked.limit()]
+        return sorted({name for labels in self._found(asked) for name in labels})[: asked.limit()]
 
     async def _values(self, asked: Asked) -> list[str]:
-        label = asked.path["label"]
-        found = {self._store.registry.labels(i).get(label, "") for i in self._found(asked)}
+        found = {labels.get(asked.path["label"], "") for labels in self._found(asked)}
         return sorted(found - {""})[: asked.limit()]
 
     async def _metadata(self, asked: Asked) -> Json:
@@ -315,14 +311,15 @@ def _matrix(value: Value, steps: Steps, limit: int) -> Json:
     return {"resultType": "matrix", "result": result[:limit]}
 
 
-def _samples(found: Windows, limit: int) -> Json:
+def _samples(found: Ranges, limit: int) -> Json:
     """The samples of a range of time themselves."""
-    inside = found.valid & (found.times > found.ends[0] - found.range_ms)
+    whole = found.whole()
+    inside = whole.valid & (whole.times > whole.ends[0] - whole.range_ms)
     _within(int(inside.sum()))
     result: list[Json] = []
     for row in np.flatnonzero(inside.any(axis=1)).tolist()[:limit]:
         at = np.flatnonzero(inside[row])
-        pairs = zip(found.times[at].tolist(), found.values[row, at].tolist(), strict=True)
+        pairs = zip(whole.times[at].tolist(), whole.values[row, at].tolist(), strict=True)
         result.append({"metric": found.labels[row], "values": [_point(t, v) for t, v in pairs]})
     return {"resultType": "matrix", "result": result}
 

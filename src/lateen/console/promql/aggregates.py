@@ -3,56 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from lateen.console.promql.values import Key, Vector, failed, key, merged, refused
+from lateen.console.promql.values import Key, Vector, empty, failed, key, merged, refused, without
 from lateen.console.promql.windows import quantile
 from lateen.console.series.codec import Bools, Floats, Ints, Labels
+from lateen.console.series.names import Names
 from lateen.console.series.registry import NAME
 
-Grouping = Callable[[Labels], Key]
 
-
-def grouping(names: Sequence[str], inclusive: bool) -> Grouping:
+@dataclass(frozen=True)
+class Grouping:
     """by (``inclusive``) or without these labels."""
-    if inclusive:
-        chosen = sorted(set(names))
-        return lambda labels: tuple((n, labels[n]) for n in chosen if n in labels)
-    dropped = {*names, NAME}
-    return lambda labels: key({k: v for k, v in labels.items() if k not in dropped})
 
+    names: tuple[str, ...]
+    inclusive: bool
 
-def groups_of(labels: list[Labels], group: Grouping) -> tuple[list[Key], Ints]:
-    """(the groups, the group of each series)."""
-    places: dict[Key, int] = {}
-    index = [places.setdefault(group(one), len(places)) for one in labels]
-    return list(places), np.array(index, np.int64)
+    def of(self, labels: Labels) -> Key:
+        if self.inclusive:
+            return tuple((n, labels[n]) for n in sorted(set(self.names)) if n in labels)
+        return key(without(labels, (*self.names, NAME)))
+
+    def all(self, labels: Sequence[Labels]) -> tuple[list[Key], Ints]:
+        """(the groups, the group of each series)."""
+        if isinstance(labels, Names):
+            names = self.names if self.inclusive else (*self.names, NAME)
+            some, index = labels.groups(names, self.inclusive)
+            return [self.of(labels[i]) for i in some], index
+        places: dict[Key, int] = {}
+        rows = [places.setdefault(self.of(one), len(places)) for one in labels]
+        return list(places), np.array(rows, np.int64)
 
 
 def _reduced(ufunc: np.ufunc, values: Floats, index: Ints, count: int) -> Floats:
     """Rows of each group folded together; ``index`` has each group at least once."""
     order = np.argsort(index, kind="stable")
-    starts = np.searchsorted(index[order], np.arange(count))
-    return np.asarray(ufunc.reduceat(values[order], starts, axis=0), np.float64)
+    ends = np.cumsum(np.bincount(index, minlength=count)).tolist()
+    if len(index) < 8 * count:  # many small groups
+        return np.asarray(ufunc.reduceat(values[order], [0, *ends[:-1]], axis=0), np.float64)
+    out, start = np.empty((count, values.shape[1])), 0
+    for group, end in enumerate(ends):
+        ufunc.reduce(values[order[start:end]], axis=0, out=out[group])
+        start = end
+    return out
+
+
+def _counted(there: Bools, index: Ints, count: int) -> Floats:
+    """How many series of each group there are at each step."""
+    if there.all():
+        of_all = np.bincount(index, minlength=count).astype(np.float64)
+        return np.repeat(of_all[:, None], there.shape[1], axis=1)
+    return _reduced(np.add, there.astype(np.float64), index, count)
 
 
 def aggregate(op: str, vector: Vector, group: Grouping) -> Vector:
     """Those without a parameter. Raises QueryError for one that is not known."""
-    keys, index = groups_of(vector.labels, group)
+    keys, index = group.all(vector.labels)
     if not keys:
-        return vector
+        return empty(vector.there.shape[1])
     fold = _FOLDS.get(op)
     if fold is None:
         raise refused(f"the aggregation {op} is not supported")
-    counts = _reduced(np.add, vector.there.astype(np.float64), index, len(keys))
+    counts = _counted(vector.there, index, len(keys))
     with np.errstate(all="ignore"):
         values = fold(vector.values, vector.there, index, counts)
     return Vector([dict(k) for k in keys], values, counts > 0)
 
 
 def _sum(values: Floats, there: Bools, index: Ints, counts: Floats) -> Floats:
-    return _reduced(np.add, np.where(there, values, 0.0), index, len(counts))
+    return _reduced(np.add, values if there.all() else np.where(there, values, 0.0), index, len(counts))
 
 
 def _average(values: Floats, there: Bools, index: Ints, counts: Floats) -> Floats:
@@ -78,7 +99,7 @@ _FOLDS: dict[str, Callable[[Floats, Bools, Ints, Floats], Floats]] = {
 
 def ranked(op: str, vector: Vector, group: Grouping, wanted: Floats) -> Vector:
     """topk and bottomk: the first ``wanted[step]`` of each group, with their own labels; NaN comes last."""
-    keys, index = groups_of(vector.labels, group)
+    keys, index = group.all(vector.labels)
     there = np.zeros_like(vector.there)
     worst = -np.inf if op == "topk" else np.inf
     for g in range(len(keys)):
@@ -100,7 +121,7 @@ def ranked(op: str, vector: Vector, group: Grouping, wanted: Floats) -> Vector:
 
 
 def quantiles(vector: Vector, group: Grouping, q: Floats) -> Vector:
-    keys, index = groups_of(vector.labels, group)
+    keys, index = group.all(vector.labels)
     steps = vector.there.shape[1]
     values, there = np.zeros((len(keys), steps)), np.zeros((len(keys), steps), np.bool_)
     for g in range(len(keys)):
@@ -117,7 +138,7 @@ def counted_values(vector: Vector, group: Grouping, label: str, text: Callable[[
     found: dict[Key, tuple[Floats, Bools]] = {}
     steps = vector.there.shape[1]
     for row, labels in enumerate(vector.labels):
-        base = dict(group(labels))
+        base = dict(group.of(labels))
         for step in np.flatnonzero(vector.there[row]).tolist():
             k = key({**base, label: text(float(vector.values[row, step]))})
             if k not in found:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from lateen.console.promql.aggregates import groups_of
-from lateen.console.promql.values import Vector, key, without
+from lateen.console.promql.aggregates import Grouping
+from lateen.console.promql.values import Vector
 from lateen.console.series.codec import Floats
-from lateen.console.series.registry import NAME
 
 BOUND = "le"
 
@@ -19,7 +18,7 @@ def histogram_quantile(q: Floats, vector: Vector) -> Vector:
     bounds = [_bound(labels.get(BOUND)) for labels in vector.labels]
     vector = vector.row_subset(np.array([i for i, b in enumerate(bounds) if b is not None], np.int64))
     kept = np.array([b for b in bounds if b is not None], np.float64)
-    keys, index = groups_of(vector.labels, lambda labels: key(without(labels, (BOUND, NAME))))
+    keys, index = Grouping((BOUND,), False).all(vector.labels)
     steps = vector.there.shape[1]
     values, there = np.zeros((len(keys), steps)), np.zeros((len(keys), steps), np.bool_)
     with np.errstate(all="ignore"):

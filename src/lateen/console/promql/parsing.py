@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import promql_parser as ast
 import re2
 
 from lateen.console.promql.values import refused
-from lateen.console.series.registry import NAME, Test
+from lateen.console.series.registry import NAME, Selector, Test
 
 LONGEST = 32 * 1024
 MAX_OPERATORS = 1000
@@ -18,14 +17,6 @@ MAX_OPERATORS = 1000
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|`[^`]*`', re.DOTALL)
 _OPERATOR = re.compile(r"[-+*/%^<>=!(\[]|\b(?:and|or|unless|atan2)\b", re.IGNORECASE)
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Selector:
-    """Which series: ``name`` None is any; one of ``ways`` has to hold in full."""
-
-    name: str | None
-    ways: tuple[tuple[tuple[str, Test], ...], ...]
 
 
 def parse(text: str) -> ast.Expr:

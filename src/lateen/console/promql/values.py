@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 
 from lateen.console.series.codec import Bools, Floats, Ints, Labels
+from lateen.console.series.names import Names
 from lateen.console.series.registry import NAME
 
 Key = tuple[tuple[str, str], ...]
@@ -34,12 +35,14 @@ def failed(text: str) -> QueryError:
 class Vector:
     """``values[i, j]``: the series ``labels[i]`` at step j, if ``there[i, j]``."""
 
-    labels: list[Labels]
+    labels: Sequence[Labels]
     values: Floats
     there: Bools
 
     def row_subset(self, rows: Ints) -> Vector:
-        return Vector([self.labels[i] for i in rows.tolist()], self.values[rows], self.there[rows])
+        names = self.labels
+        chosen = names.rows(rows) if isinstance(names, Names) else [names[i] for i in rows.tolist()]
+        return Vector(chosen, self.values[rows], self.there[rows])
 
     def mapped(self, function: Callable[[Floats], Floats]) -> Vector:
         with np.errstate(all="ignore"):
@@ -66,11 +69,15 @@ def without(labels: Labels, names: Iterable[str]) -> Labels:
 
 def unnamed(vector: Vector) -> Vector:
     """Without metric names. Raises QueryError where that makes two series the same."""
-    names = {labels.get(NAME) for labels in vector.labels}
-    out = [without(labels, (NAME,)) for labels in vector.labels]
-    return (
-        merged(Vector(out, vector.values, vector.there)) if len(names) > 1 else Vector(out, vector.values, vector.there)
-    )
+    labels = vector.labels
+    out: Sequence[Labels]
+    if isinstance(labels, Names):
+        alike, out = labels.alike(NAME), labels.without((NAME,))
+    else:
+        alike = len({one.get(NAME) for one in labels}) <= 1
+        out = [without(one, (NAME,)) for one in labels]
+    found = Vector(out, vector.values, vector.there)
+    return found if alike else merged(found)
 
 
 def merged(vector: Vector, problem: str = "vector cannot contain metrics with the same labelset") -> Vector:

@@ -51,6 +51,7 @@ class Intake:
         self.meta: dict[str, Meta] = {}
         self._max = max_active
         self._active = 0
+        self._held = np.empty(0, np.int64)
         self._scraped: dict[Key, Scraped] = {}
         self._looks: dict[Key, tuple[float, Look]] = {}
         self.dropped: set[str] = set()
@@ -86,8 +87,17 @@ class Intake:
             if look.whole or look.problem:
                 scraped.report(not look.problem, look.seconds, len(look.pairs), into)
                 self._looks[key] = at, look
+        self._put(round(at * 1000), into)
+
+    def _put(self, at_ms: int, into: Mapping[int, float]) -> None:
+        """What is scraped now stays known, whatever the store drops."""
+        active = [number for scraped in self._scraped.values() for number in scraped.numbers()]
+        now = np.unique(np.array(active, np.int64))
+        self.store.registry.hold(np.setdiff1d(now, self._held, assume_unique=True))
         ids = np.fromiter(into.keys(), np.int64, len(into))
-        self.store.put(round(at * 1000), ids, np.fromiter(into.values(), np.float64, len(into)))
+        self.store.put(at_ms, ids, np.fromiter(into.values(), np.float64, len(into)))
+        self.store.release(np.setdiff1d(self._held, now, assume_unique=True))
+        self._held = now
 
     def described(self, found: dict[str, Meta]) -> None:
         """What metrics are; of one that is known already, what was said first holds."""

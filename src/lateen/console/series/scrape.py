@@ -101,6 +101,10 @@ class Scraped:
     def size(self) -> int:
         return len(self._known) + len(OWN)
 
+    def numbers(self) -> list[int]:
+        """Of the series that have not ended."""
+        return [number for number in self._known.values() if number is not None]
+
     def read(self, pairs: Iterable[Pair], whole: bool, into: dict[int, float]) -> None:
         """Add samples. After a ``whole`` text, series that were in the one before and are gone get a STALE marker."""
         known, self.dropped = self._known, 0

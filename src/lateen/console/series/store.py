@@ -11,15 +11,16 @@ import errno
 import logging
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from lateen.console.series import codec
-from lateen.console.series.codec import Floats, Ints, Labels
+from lateen.console.series.codec import Floats, Ints
 from lateen.console.series.disk import Disk
-from lateen.console.series.registry import Registry
+from lateen.console.series.names import Names
+from lateen.console.series.registry import Registry, Selector
+from lateen.console.series.selection import Decoded, Part, Selection, TooMany, decoded, part
 from lateen.console.series.tier import FRAMES, Block, Tier
 
 log = logging.getLogger("lateen.console.series")
@@ -35,19 +36,6 @@ SUFFIX = ".block"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class TooMany(Exception):
-    """More samples than one question may take."""
-
-
-@dataclass(frozen=True)
-class Selection:
-    """``values[i, j]``: the series ``labels[i]`` at ``times[j]``; codec.GAP and codec.STALE as in blocks."""
-
-    labels: list[Labels]
-    times: Ints
-    values: Floats
-
-
 class Store:
     def __init__(self, disk: Disk | None, max_bytes: int = MAX_BYTES, max_known: int = MAX_KNOWN) -> None:
         """``disk``: where the files are; None keeps everything in memory."""
@@ -55,7 +43,7 @@ class Store:
         self.registry = Registry()
         self.tiers = [Tier(step, keep, self.registry) for step, keep in RESOLUTIONS]
         self._lock = threading.RLock()
-        self._decoded: OrderedDict[Block, Floats] = OrderedDict()
+        self._decoded: OrderedDict[Block, Decoded] = OrderedDict()
         self.problem = ""
         """Why something is lost or not on disk; empty if all is well."""
         if disk is not None:
@@ -122,6 +110,13 @@ class Store:
         while (self.size > self._max_bytes or len(self.registry) > self._max_known) and self._drop_oldest():
             pass
 
+    def release(self, ids: Ints) -> None:
+        """Undo ``registry.hold``."""
+        with self._lock:
+            gone = self.registry.release(ids)
+            for tier in self.tiers:
+                tier.forget(gone)
+
     def _drop_oldest(self, on_disk: bool = False) -> bool:
         """Whether there was a block to drop."""
         having = [t for t in self.tiers if t.blocks and (not on_disk or t.blocks[0].name)]
@@ -133,7 +128,7 @@ class Store:
     def _drop(self, tier: Tier) -> None:
         block = tier.blocks.popleft()
         self._decoded.pop(block, None)
-        self.registry.release(block.ids)
+        self.release(block.ids)
         if self._disk is not None and block.name:
             with contextlib.suppress(OSError):
                 self._disk.remove(block.name)
@@ -188,7 +183,7 @@ class Store:
         for block in list(finer.blocks):
             if block.end <= since:
                 continue
-            values = self._values(block)
+            values = self._contents(block).values
             for column in np.flatnonzero(block.times > since).tolist():
                 there = np.flatnonzero(~codec.absent(values[:, column]))
                 coarser.offer(int(block.times[column]), block.ids[there], values[there, column])
@@ -197,33 +192,40 @@ class Store:
 
     # --- reading ---------------------------------------------------------------------------------------------
 
-    def select(self, ids: Ints, start_ms: int, end_ms: int, step_ms: int, most: int) -> Selection:
+    def select(
+        self, chosen: Ints | Selector, start_ms: int, end_ms: int, step_ms: int, most: int, most_series: int = MAX_KNOWN
+    ) -> Selection:
         """The samples of series from ``start_ms`` to ``end_ms``, both included, of the coarsest resolution that has one
-        in ``step_ms``; older ones only come coarser, and the newest only finer. Raises TooMany beyond ``most``."""
+        in ``step_ms``; older ones only come coarser, and the newest only finer. Raises TooMany beyond ``most`` samples
+        and ``most_series``."""
         with self._lock:
-            labels = [self.registry.labels(i) for i in ids.tolist()]
-            parts: list[tuple[Ints, Block | Floats]] = []  # (indices, block) or (times, values)
+            ids = self.registry.chosen(chosen) if isinstance(chosen, Selector) else chosen
+            if len(ids) > most_series:
+                raise TooMany(f"the query reads more than {most_series} series")
+            names = self.registry.named(ids)
+            found: list[tuple[Ints, Block | Floats]] = []  # (indices, block) or (times, values)
             for tier, since, until in self._cover(start_ms, end_ms, step_ms):
                 for block in tier.blocks:
                     if block.end >= since and block.start <= until:
-                        parts.append((_between(block.times, since, until), block))
+                        found.append((_between(block.times, since, until), block))
                 head = np.array(tier.head.times, np.int64)
                 if len(inside := _between(head, since, until)):
-                    parts.append((head[inside], tier.head.read(ids)[:, inside]))
-            total = sum(len(p[0]) for p in parts)
-        if total * max(len(ids), 1) > most:
-            raise TooMany
-        times, values = np.empty(total, np.int64), codec.gaps(len(ids), total)
-        at = 0
-        for inside, what in parts:
-            to = at + len(inside)
-            if isinstance(what, Block):
-                times[at:to] = what.times[inside]
-                self._gather(what, ids, inside, values[:, at:to])
-            else:
-                times[at:to], values[:, at:to] = inside, what
-            at = to
-        return Selection(labels, times, values)
+                    found.append((head[inside], tier.head.read(ids)[:, inside]))
+        if sum(len(inside) for inside, _ in found) * max(len(ids), 1) > most:
+            raise TooMany(f"query processing would load too many samples into memory ({most})")
+        parts = [self._part(inside, what, ids) for inside, what in found if len(inside)]
+        return Selection(names, np.concatenate([np.empty(0, np.int64), *(p.times for p in parts)]), parts)
+
+    def _part(self, inside: Ints, what: Block | Floats, ids: Ints) -> Part:
+        if not isinstance(what, Block):
+            found = decoded(what)
+            return Part(inside, found.values, found.steady, np.arange(len(ids)))
+        places = np.minimum(np.searchsorted(what.ids, ids), len(what.ids) - 1)
+        places = np.where(what.ids[places] == ids, places, -1)
+        columns = slice(int(inside[0]), int(inside[-1]) + 1)
+        if not (places >= 0).any():
+            return Part(what.times[columns], np.empty((0, len(inside))), np.empty(0, np.bool_), places)
+        return part(what.times[columns], self._contents(what), columns, places)
 
     def _cover(self, start_ms: int, end_ms: int, step_ms: int) -> list[tuple[Tier, int, int]]:
         """(tier, from, to), in the order of time, without overlaps."""
@@ -241,15 +243,7 @@ class Store:
                 until = since - 1
         return out[::-1]
 
-    def _gather(self, block: Block, ids: Ints, columns: Ints, into: Floats) -> None:
-        places = np.minimum(np.searchsorted(block.ids, ids), len(block.ids) - 1)
-        there = block.ids[places] == ids
-        if there.any():
-            values = self._values(block)
-            span = slice(int(columns[0]), int(columns[-1]) + 1)
-            into[there] = values[places[there], span]
-
-    def _values(self, block: Block) -> Floats:
+    def _contents(self, block: Block) -> Decoded:
         """Empty of samples where the file was dropped, or damaged, in the meantime."""
         with self._lock:
             found = self._decoded.get(block)
@@ -259,25 +253,30 @@ class Store:
         shape = len(block.ids), len(block.times)
         try:
             data = self._disk.read(block.name) if self._disk is not None and block.name else block.data
-            found = codec.unpack(codec.payload(data), *shape)
+            found = decoded(codec.unpack(codec.payload(data), *shape))
         except (OSError, codec.Corrupt) as e:
             if not isinstance(e, FileNotFoundError):
                 self._complain(f"{block.name} cannot be read: {e}")
-            return codec.gaps(*shape)
+            return decoded(codec.gaps(*shape))
         with self._lock:
             self._decoded[block] = found
-            while sum(v.nbytes for v in self._decoded.values()) > MAX_DECODED and len(self._decoded) > 1:
+            while sum(d.size for d in self._decoded.values()) > MAX_DECODED and len(self._decoded) > 1:
                 self._decoded.popitem(last=False)
         return found
 
-    def present(self, start_ms: int, end_ms: int) -> Ints:
-        """The series that blocks and heads of this time have."""
+    def names(self, chosen: list[Selector], start_ms: int, end_ms: int) -> Names:
+        """The series that one of the selectors means (all without one) and that have samples in this time, by
+        block."""
         with self._lock:
             found = [b.ids for t in self.tiers for b in t.blocks if b.end >= start_ms and b.start <= end_ms]
             for head in (t.head for t in self.tiers):
                 if head.times and head.times[-1] >= start_ms and head.times[0] <= end_ms:
                     found.append(np.array(head.ids, np.int64))
-        return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
+            there = np.unique(np.concatenate([np.empty(0, np.int64), *found]))
+            if chosen:
+                meant = np.concatenate([self.registry.chosen(one) for one in chosen])
+                there = np.intersect1d(there, meant)
+            return self.registry.named(there)
 
 
 def _between(times: Ints, since: int, until: int) -> Ints:

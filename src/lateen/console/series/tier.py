@@ -103,6 +103,10 @@ class Tier:
         self._pending[ids] = values
         self._last = at_ms
 
+    def forget(self, ids: Ints) -> None:
+        """Series whose numbers may be given to others."""
+        self._pending.view(np.int64)[ids[ids < len(self._pending)]] = GAP_BITS
+
     def settle(self) -> None:
         """What is pending becomes a frame."""
         there = np.flatnonzero(~absent(self._pending))
