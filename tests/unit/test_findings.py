@@ -204,13 +204,13 @@ GW = obj("Pod", "gw", {"containers": []}, labels={"istio": "gw", "app": "gw"})
     ("mine", "other", "conflict"),
     [
         ("a.shop.test", "a.shop.test", True),
-        ("a.shop.test", "*.shop.test", True),
-        ("*", "a.shop.test", True),
+        ("a.shop.test", "*.shop.test", False),  # the more specific is served first
+        ("*", "a.shop.test", False),
         ("a.shop.test", "b.shop.test", False),
         ("*.shop.test", "*.mall.test", False),
     ],
 )
-def test_gateways_conflict_where_their_hosts_meet(mine, other, conflict):
+def test_gateways_conflict_where_they_have_the_same_host(mine, other, conflict):
     got = codes("gateway.ConflictingGatewayAnalyzer", GW, gateway("a", server(mine)), gateway("b", server(other)))
     assert got == ([("IST0145", "Gateway shop/a"), ("IST0145", "Gateway shop/b")] if conflict else [])
 
@@ -243,7 +243,14 @@ CONDITION = {"type": "Accepted", "status": "False", "reason": "NotAllowed", "mes
     ("kind", "version", "status", "reported"),
     [
         ("Service", "v1", {"conditions": [{**CONDITION, "type": "istio.io/WaypointBound"}]}, True),
-        ("AuthorizationPolicy", "security.istio.io/v1", {"conditions": [CONDITION]}, True),
+        (
+            "AuthorizationPolicy",
+            "security.istio.io/v1",
+            {"conditions": [{**CONDITION, "type": "WaypointAccepted"}]},
+            True,
+        ),
+        ("AuthorizationPolicy", "security.istio.io/v1", {"conditions": [CONDITION]}, False),
+        ("Service", "v1", {"conditions": [{**CONDITION, "type": "Ready"}]}, False),
         ("AuthorizationPolicy", "security.istio.io/v1", {"conditions": [{**CONDITION, "status": "True"}]}, False),
         (
             "AuthorizationPolicy",

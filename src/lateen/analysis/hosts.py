@@ -57,11 +57,11 @@ class Hosts:
         return snapshot.index("hosts", lambda: Hosts(snapshot))
 
     def find(self, name: str, namespace: str, readers: Iterable[str]) -> Host | None:
-        """The host, if the reading namespace can see it, or None."""
+        """The host, if one of the reading namespaces can see it, or None."""
         full = full_host(name, namespace, self._domain)
         wanted = set(readers)
         for host in self._candidates(full):
-            if "*" in host.visible or (wanted <= host.visible):
+            if "*" in host.visible or wanted & host.visible:
                 return host
         return None
 

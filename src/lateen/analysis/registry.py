@@ -16,7 +16,7 @@ class Analyzer(NamedTuple):
     description: str
     run: Run
     on_demand: bool = False
-    """Runs only where it is asked for by name: its findings would be noise to most users."""
+    """Runs only where it is asked for by name: its findings would be noise to most users, or are another's, too."""
 
 
 _FOUND: dict[str, Analyzer] = {}
@@ -87,10 +87,11 @@ def _run(chosen: list[Analyzer], snapshot: Snapshot) -> Iterator[Message]:
 
 
 def run_one(a: Analyzer, snapshot: Snapshot) -> tuple[list[Message], frozenset[str]]:
-    """An analyzer's findings and the kinds that it has read."""
+    """An analyzer's findings and the kinds that it has read. What reads the same about one object is said once, at the
+    first place."""
     snapshot.read.clear()
     try:
-        found = list(a.run(snapshot))
+        found = list({(m.kind.code, m.source.ref, m.text): m for m in reversed(list(a.run(snapshot)))}.values())[::-1]
     except Exception as e:  # noqa: BLE001 - a bug in one analyzer must not suppress all others' findings
         source = Source({"kind": "Analyzer", "metadata": {"name": a.name}})
         found = [message("IST0001", source, f"{a.name} failed: {type(e).__name__}: {e}")]

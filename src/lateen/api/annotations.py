@@ -27,7 +27,8 @@ ANY = "any object"
 _SERVICE = ("Service",)
 _GATEWAY = ("Gateway",)
 _OF_GATEWAYS = ("Gateway", "Service", "Deployment", "Pod")
-_AMBIENT_KINDS = ("Pod", "Namespace")
+INGRESS_CLASS = "kubernetes.io/ingress.class"
+"""Not of Istio's domain, and read by its ingress controller."""
 
 
 class Problem(NamedTuple):
@@ -205,11 +206,13 @@ _OTHERWISE = "Gateways of the Gateway API do not ask for it yet"
 _LOG_LEVEL = _one_of("trace", "debug", "info", "warning", "error", "critical", "off")
 _SECONDS = Annotation(check=_count)
 _RESOURCE = Annotation(check=_quantity)
+_ENTRY = Annotation(on=("WorkloadEntry",))
+"""Written by istiod."""
 
 KNOWN: dict[str, Annotation] = {
     "inject.istio.io/templates": Annotation(check=_names, tell=_grpc_simple),
     "istio.io/reroute-virtual-interfaces": Annotation(check=_interfaces),
-    "istio.io/rev": Annotation(alpha=False),
+    "istio.io/rev": Annotation(),
     "prometheus.istio.io/merge-metrics": Annotation(check=_bool),
     "prometheus.istio.io/scrape-targets": Annotation(check=_targets),
     PROXY_CONFIG: Annotation(alpha=False),
@@ -222,10 +225,9 @@ KNOWN: dict[str, Annotation] = {
     "sidecar.istio.io/bootstrapOverride": Annotation(),
     "sidecar.istio.io/capNetBindService": Annotation(check=_bool),
     "sidecar.istio.io/componentLogLevel": Annotation(check=_components),
-    "sidecar.istio.io/controlPlaneAuthPolicy": Annotation(_GONE, deprecated=True),
     "sidecar.istio.io/discoveryAddress": Annotation("proxies connect to the istiod of their revision", deprecated=True),
     "sidecar.istio.io/enableCoreDump": Annotation(check=_bool, tell=_core_dump),
-    "sidecar.istio.io/extraStatTags": Annotation("metrics have Istio's standard labels"),
+    "sidecar.istio.io/extraStatTags": Annotation("metrics have Istio's standard labels", deprecated=True),
     "sidecar.istio.io/inject": Annotation(tell=_inject, alpha=False, deprecated=True),
     "sidecar.istio.io/interceptionMode": Annotation(check=_one_of("REDIRECT", "TPROXY", "NONE"), tell=_mode),
     "sidecar.istio.io/logLevel": Annotation(check=_LOG_LEVEL),
@@ -256,13 +258,16 @@ KNOWN: dict[str, Annotation] = {
     "traffic.sidecar.istio.io/includeOutboundIPRanges": Annotation(check=_ranges_or_all),
     "traffic.sidecar.istio.io/includeOutboundPorts": Annotation(check=_ports_or_all),
     "traffic.sidecar.istio.io/kubevirtInterfaces": Annotation(check=_interfaces),
-    "istio.io/workload-controller": Annotation("istiod sets it itself"),
-    "security.istio.io/autoMTLS": Annotation("mutual TLS between sidecars is always automatic"),
-    "ambient.istio.io/bypass-inbound-capture": Annotation(_AMBIENT, on=_AMBIENT_KINDS),
-    "ambient.istio.io/dns-capture": Annotation(_AMBIENT, on=_AMBIENT_KINDS),
-    "ambient.istio.io/redirection": Annotation(_AMBIENT, on=_AMBIENT_KINDS, alpha=False),
-    "ambient.istio.io/waypoint-inbound-binding": Annotation(_AMBIENT, on=_AMBIENT_KINDS),
-    "galley.istio.io/analyze-suppress": Annotation(on=(ANY,), alpha=False),
+    "istio.io/autoRegistrationGroup": _ENTRY,
+    "istio.io/connectedAt": _ENTRY,
+    "istio.io/disconnectedAt": _ENTRY,
+    "istio.io/workloadController": _ENTRY,
+    "ambient.istio.io/bypass-inbound-capture": Annotation(_AMBIENT),
+    "ambient.istio.io/dns-capture": Annotation(_AMBIENT),
+    "ambient.istio.io/redirection": Annotation(_AMBIENT, alpha=False),
+    "ambient.istio.io/waypoint-inbound-binding": Annotation(_AMBIENT, on=("GatewayClass", "Gateway")),
+    "galley.istio.io/analyze-suppress": Annotation(on=(ANY,)),
+    INGRESS_CLASS: Annotation(on=("Ingress",), alpha=False),
     "istio.io/dry-run": Annotation(on=("AuthorizationPolicy",)),
     "networking.istio.io/exportTo": Annotation(on=_SERVICE),
     "networking.istio.io/traffic-distribution": Annotation(
@@ -270,16 +275,15 @@ KNOWN: dict[str, Annotation] = {
     ),
     "networking.istio.io/address-type": Annotation(_OTHERWISE, on=_GATEWAY),
     "networking.istio.io/service-type": Annotation(on=_GATEWAY),
-    "alpha.istio.io/canonical-serviceaccounts": Annotation(_GONE, on=_SERVICE),
-    "alpha.istio.io/identity": Annotation(_GONE, on=_SERVICE),
-    "alpha.istio.io/kubernetes-serviceaccounts": Annotation(_GONE, on=_SERVICE),
-    "gateway.istio.io/controller-version": Annotation(_OTHERWISE, on=_OF_GATEWAYS),
+    "alpha.istio.io/canonical-serviceaccounts": Annotation(_GONE, on=_SERVICE, deprecated=True),
+    "alpha.istio.io/kubernetes-serviceaccounts": Annotation(_GONE, on=_SERVICE, deprecated=True),
+    "gateway.istio.io/controller-version": Annotation(_OTHERWISE, on=(ANY,)),
     "gateway.istio.io/defaults-for-class": Annotation("it is a label of ConfigMaps", on=_OF_GATEWAYS),
     "gateway.istio.io/name-override": Annotation(on=_OF_GATEWAYS),
     "gateway.istio.io/service-account": Annotation(on=_OF_GATEWAYS),
     "gateway.istio.io/tls-terminate-mode": Annotation(_OTHERWISE, on=_OF_GATEWAYS),
     "topology.istio.io/controlPlaneClusters": Annotation("there is one cluster", on=("Namespace",)),
-    "traffic.istio.io/nodeSelector": Annotation("there is one network", on=_SERVICE),
+    "traffic.istio.io/nodeSelector": Annotation("there is one network", on=_SERVICE, alpha=False),
 }
 """A test holds that every annotation of a pod without ``idle`` changes the injected pod."""
 
@@ -306,7 +310,7 @@ def problems(annotations: Mapping[str, Any]) -> list[Problem]:
 def is_istio(name: str) -> bool:
     """Whether an annotation is one of Istio's, or looks like one; those of its operator are not users'."""
     domain = name.partition("/")[0]
-    ours = domain == "istio.io" or domain.endswith(".istio.io")
+    ours = domain == "istio.io" or domain.endswith(".istio.io") or name == INGRESS_CLASS
     return ours and not domain.startswith(("operator.", "install.operator.", "internal."))
 
 

@@ -15,7 +15,7 @@ from lateen.api.reading import INJECT, containers
 from lateen.kit.jsons import dig
 
 INSTEAD = {INJECT: ' in favor of the "sidecar.istio.io/inject" label'}
-WRITTEN_BY_US = {"sidecar.istio.io/status", "istio.io/rev"}
+WRITTEN_BY_US = "sidecar.istio.io/status"
 ALSO_WITHOUT_INIT = {
     "sidecar.istio.io/interceptionMode",
     "traffic.sidecar.istio.io/includeInboundPorts",
@@ -76,12 +76,7 @@ def alpha(snapshot: Snapshot) -> Iterator[Message]:
     for s in snapshot.all(*KINDS):
         for name in s.annotations:
             known = KNOWN.get(name)
-            if (
-                known
-                and known.alpha
-                and name not in WRITTEN_BY_US
-                and not (name in ALSO_WITHOUT_INIT and _without_init(s))
-            ):
+            if known and known.alpha and name != WRITTEN_BY_US and not (name in ALSO_WITHOUT_INIT and _without_init(s)):
                 yield message("IST0136", s, name, path=("metadata", "annotations", name))
 
 

@@ -16,33 +16,40 @@ FIXED = {"ROUTE_CONFIGURATION", "HTTP_ROUTE"}
 
 @analyzer("envoyfilter.EnvoyPatchAnalyzer", "Checks an envoyFilters ")
 def patches(snapshot: Snapshot) -> Iterator[Message]:
+    """A relative patch depends on what was applied before it. If an earlier patch of the same filter is for some
+    versions of proxies only, it depends on the proxy's version, too."""
+    versioned: set[str] = set()
     for ef in snapshot.all(kinds.ENVOY_FILTER):
-        seen: set[str] = set()
         for i, patch in enumerate(ef.spec.get("configPatches") or []):
-            if not isinstance(patch, dict):
+            if not isinstance(patch, dict) or not dig(patch, "patch", "operation"):
                 continue
-            for m in _patch(ef, patch, i):
-                if m.kind.code not in ("IST0151", "IST0155") or m.kind.code not in seen:
-                    seen.add(m.kind.code)
-                    yield m
+            name = _name(patch)
+            code = _wrong(patch) or _relative(ef, patch, name in versioned)
+            if code:
+                yield message(code, ef, path=("spec", "configPatches", i, "patch", "operation"))
+            if dig(patch, "match", "proxy", "proxyVersion"):
+                versioned.add(name)
 
 
-def _patch(ef: Source, patch: Json, i: int) -> Iterator[Message]:
-    operation, applies = str(dig(patch, "patch", "operation", default="")), str(patch.get("applyTo") or "")
-    path = ("spec", "configPatches", i, "patch", "operation")
+def _name(patch: Json) -> str:
+    """The name that the patch gives, or else of the filter that it matches; empty without a value."""
+    value = dig(patch, "patch", "value")
+    if not isinstance(value, dict):
+        return ""
+    return str(value.get("name") or dig(patch, "match", "listener", "filterChain", "filter", "name", default=""))
+
+
+def _wrong(patch: Json) -> str:
+    """The code for an operation that objects of this kind do not have."""
+    operation, applies = dig(patch, "patch", "operation"), str(patch.get("applyTo") or "")
     if operation == "REPLACE" and applies not in REPLACEABLE:
-        yield message("IST0152", ef, path=path)
-        return
-    if operation == "ADD" and applies in FIXED:
-        yield message("IST0153", ef, path=path)
-        return
-    if operation == "REMOVE" and applies in FIXED:
-        yield message("IST0154", ef, path=path)
-        return
-    if ef.spec.get("priority"):
-        return
-    if operation in RELATIVE:
-        versioned = bool(dig(patch, "match", "proxy", "proxyVersion"))
-        if versioned:
-            yield message("IST0155", ef, path=path)
-        yield message("IST0151", ef, path=path)
+        return "IST0152"
+    if applies in FIXED:
+        return {"ADD": "IST0153", "REMOVE": "IST0154"}.get(str(operation), "")
+    return ""
+
+
+def _relative(ef: Source, patch: Json, versioned: bool) -> str:
+    if ef.spec.get("priority") or dig(patch, "patch", "operation") not in RELATIVE:
+        return ""
+    return "IST0155" if versioned else "IST0151"

@@ -6,9 +6,9 @@ import base64
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
-from lateen.analysis.hosts import matches
 from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import Message, Path, Snapshot, Source, message, selector_text, selects
 from lateen.api import kinds
@@ -25,6 +25,8 @@ CRD_MINIMUM = {
     "tcproutes": "v1.6.0",
 }
 """The first release of the Gateway API in which each kind is supported, from Istio's notes on supported kinds."""
+Validity = tuple[datetime, datetime]
+ALWAYS: Validity = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 Place = tuple[object, str]
 CA = ("ca.crt", "cacert")
 MUTUAL = ("MUTUAL", "OPTIONAL_MUTUAL")
@@ -122,13 +124,17 @@ def _is_certificate(secret: Source) -> bool:
     """A certificate chain and its key, in either spelling, or only CA certificates."""
     if "certificate" not in secret.memo:
         certificate, key = _value(secret.obj, "tls.crt", "cert"), _value(secret.obj, "tls.key", "key")
-        alone = bool(_value(secret.obj, *CA)) if not certificate and not key else _readable(certificate, key)
-        secret.memo["certificate"] = alone
-    return bool(secret.memo["certificate"])
+        if certificate or key:
+            secret.memo["certificate"] = _validity(certificate, key)
+        else:
+            secret.memo["certificate"] = ALWAYS if _value(secret.obj, *CA) else None
+    valid: Validity | None = secret.memo["certificate"]
+    return valid is not None and valid[0] <= datetime.now(UTC) <= valid[1]
 
 
-def _readable(certificate: bytes, key: bytes) -> bool:
-    """Checks as much as Istio does; whether certificate and key belong together is left to Envoy."""
+def _validity(certificate: bytes, key: bytes) -> Validity | None:
+    """None where one of them cannot be read. Checks as much as Istio does, which includes the first certificate's
+    dates; whether certificate and key belong together is left to Envoy."""
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
 
@@ -138,15 +144,16 @@ def _readable(certificate: bytes, key: bytes) -> bool:
             found = x509.load_pem_x509_certificates(certificate)
         serialization.load_pem_private_key(key, password=None)
     except (ValueError, TypeError):
-        return False
-    return bool(found)
+        return None
+    return (found[0].not_valid_before_utc, found[0].not_valid_after_utc) if found else None
 
 
 @analyzer("gateway.ConflictingGatewayAnalyzer", "Checks a gateway's selector, port number and hosts")
 def conflicts(snapshot: Snapshot) -> Iterator[Message]:
     chosen: dict[str, frozenset[str]] = {}
     places: dict[Place, dict[str, list[Source]]] = {}
-    """(port, address) -> host -> gateways that have it there"""
+    """(port, address) -> host -> gateways that have it there, as they spell it: the more specific host is served first,
+    so that a wildcard takes nothing from it"""
     for gw in snapshot.all(kinds.GATEWAY):
         chosen[gw.full] = frozenset(p.full for p in _pods(snapshot, gw))
         for server in gw.spec.get("servers") or []:
@@ -154,13 +161,11 @@ def conflicts(snapshot: Snapshot) -> Iterator[Message]:
                 places.setdefault(_place(server), {}).setdefault(host, []).append(gw)
     for gw in snapshot.all(kinds.GATEWAY):
         selector = gw.spec.get("selector") or {}
-        if selector and not chosen[gw.full]:
-            continue
         for i, server in enumerate(gw.spec.get("servers") or []):
             names = {
                 g.full
                 for host in map(str, server.get("hosts") or [])
-                for g in _meeting(places[_place(server)], host)
+                for g in places[_place(server)][host]
                 if g is not gw
                 and (g.spec.get("selector") == gw.spec.get("selector") or chosen[g.full] & chosen[gw.full])
             }
@@ -174,14 +179,6 @@ def conflicts(snapshot: Snapshot) -> Iterator[Message]:
 
 def _place(server: Json) -> Place:
     return (server.get("port") or {}).get("number"), str(server.get("bind") or "")
-
-
-def _meeting(there: dict[str, list[Source]], host: str) -> Iterator[Source]:
-    """The gateways of one place that have the host, or a wildcard that meets it."""
-    yield from there[host]
-    for other, found in there.items():
-        if other != host and ("*" in host or "*" in other) and matches(host, other):
-            yield from found
 
 
 @analyzer("gateway.CertificateAnalyzer", "Checks a gateway certificate")

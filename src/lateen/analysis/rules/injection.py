@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from lateen.analysis.registry import analyzer
-from lateen.analysis.snapshot import SYSTEM, Message, Snapshot, Source, message
+from lateen.analysis.snapshot import SYSTEM, Message, Snapshot, Source, message, selects
 from lateen.api import kinds
+from lateen.api.annotations import PROXY_CONFIG
 from lateen.api.reading import INJECTION, PROXY, REVISION, containers, has_proxy, is_finished, is_terminating, opted
-from lateen.kit import jsons, selectors
+from lateen.kit import jsons, selectors, yamldoc
 from lateen.kit.jsons import Json, dig
 
 MODE = "istio.io/dataplane-mode"
@@ -40,15 +41,16 @@ def injection(snapshot: Snapshot) -> Iterator[Message]:
     by_default = dig(_values(snapshot), "sidecarInjectorWebhook", "enableNamespacesByDefault") is True
     enabled: set[str] = set()
     for ns in snapshot.all(kinds.NAMESPACE):
-        if ns.name in SYSTEM or ns.name == snapshot.root or ns.labels.get(MODE) == "ambient":
+        if ns.name in SYSTEM or ns.name == snapshot.root:
+            continue
+        if len(several := _labels(ns)) > 1:
+            yield message("IST0123", ns, f"[{' '.join(several)}]", path=("metadata", "labels"))
+        if ns.labels.get(MODE) == "ambient":
             continue
         injection_label, revision = ns.labels.get(INJECTION) or None, REVISION in ns.labels
-        if injection_label is not None and revision:
-            yield message("IST0123", ns, f"[{INJECTION} {REVISION}]", path=("metadata", "labels"))
-        elif revision or injection_label == "enabled":
+        if injection_label == "enabled" or (injection_label is None and revision):
             enabled.add(ns.name)
         elif injection_label is None and by_default:
-            enabled.add(ns.name)
             yield message("IST0148", ns, path=("metadata", "name"))
         elif injection_label is None:
             yield message("IST0102", ns, ns.name, ns.name, path=("metadata", "name"))
@@ -57,6 +59,14 @@ def injection(snapshot: Snapshot) -> Iterator[Message]:
             continue
         if not is_finished(pod.obj) and not is_terminating(pod.obj) and not has_proxy(pod.obj):
             yield message("IST0103", pod, pod.full, path=("metadata", "name"))
+
+
+def _labels(ns: Source) -> list[str]:
+    """The labels that each ask for a way into the mesh; none besides one that refuses injection."""
+    out = [f"{INJECTION}={ns.labels[INJECTION]}"] if INJECTION in ns.labels else []
+    if ns.labels.get(INJECTION, "enabled") == "enabled":
+        out += [f"{name}={ns.labels[name]}" for name in (REVISION, MODE) if name in ns.labels]
+    return out
 
 
 @analyzer(
@@ -71,15 +81,16 @@ def images(snapshot: Snapshot) -> Iterator[Message]:
         labels = snapshot.namespace_labels(pod.namespace)
         if labels.get(INJECTION) != "enabled" and REVISION not in labels:
             continue
-        if not _wants(pod) or "sidecar.istio.io/proxyImage" in pod.annotations:
+        if pod.annotations.get("sidecar.istio.io/proxyImage"):
             continue
         revision = labels.get(REVISION, "default")
         if revision not in of:
             of[revision] = _image(snapshot, revision)
         if not (wanted := of[revision]):
             continue
+        right = {wanted, f"{wanted}-{variant}"} if (variant := _variant(snapshot, pod)) else {wanted}
         for c in containers(pod.spec):
-            if c.get("name") == PROXY and _plain(str(c.get("image") or "")) != _plain(wanted):
+            if c.get("name") == PROXY and str(c.get("image") or "") not in right:
                 old.setdefault(pod.namespace, []).append(pod.name)
     for namespace, names in sorted(old.items()):
         source = snapshot.get(kinds.NAMESPACE, "", namespace)
@@ -94,11 +105,33 @@ def _image(snapshot: Snapshot, revision: str) -> str:
     return image if "/" in image or not image else f"{values.get('hub')}/{image}:{values.get('tag')}"
 
 
-def _plain(image: str) -> str:
-    """The image without its variant, which the workload's own configuration may choose."""
-    for variant in ("-distroless", "-debug"):
-        image = image.removesuffix(variant)
-    return image
+def _variant(snapshot: Snapshot, pod: Source) -> str:
+    """Which variant of the image the pod's configuration chooses, the most specific first; empty for the default."""
+    try:
+        own = yamldoc.load(pod.annotations.get(PROXY_CONFIG, "")) or {}
+    except yamldoc.YamlError:
+        own = {}
+    given = [own, *_proxy_configs(snapshot, pod), dig(snapshot.mesh, "defaultConfig", default={})]
+    found = next((t for config in given if (t := _image_type(config))), "")
+    return "" if found == "default" else found
+
+
+def _image_type(config: object) -> str:
+    return str(dig(config, "image", "imageType") or "") if isinstance(config, dict) else ""
+
+
+def _proxy_configs(snapshot: Snapshot, pod: Source) -> list[Json]:
+    """The specs of the ProxyConfigs for a pod: of its workload, of its namespace, of the mesh."""
+    mine = snapshot.of_namespace(kinds.PROXY_CONFIG, pod.namespace)
+    chosen = [p.spec for p in mine if (labels := _selected(p)) and selects(labels, pod.labels)]
+    root = str(snapshot.mesh.get("rootNamespace") or snapshot.root)
+    general = [p.spec for ns in (pod.namespace, root) for p in snapshot.of_namespace(kinds.PROXY_CONFIG, ns)]
+    return [*chosen, *(spec for spec in general if not dig(spec, "selector", "matchLabels"))]
+
+
+def _selected(config: Source) -> Mapping[str, str]:
+    found: Mapping[str, str] = dig(config.spec, "selector", "matchLabels", default={})
+    return found
 
 
 @analyzer(

@@ -9,6 +9,15 @@ from lateen.analysis.snapshot import Message, Snapshot, Source, message
 from lateen.api import kinds
 from lateen.kit.jsons import Json, dig
 
+NEGATIVE = {
+    kinds.SERVICE.id: ("istio.io/WaypointBound",),
+    kinds.SERVICE_ENTRY.id: ("istio.io/WaypointBound",),
+    kinds.AUTHORIZATION_POLICY.id: ("ZtunnelAccepted", "WaypointAccepted"),
+    kinds.KUBERNETES_GATEWAY.id: ("Accepted", "Programmed", "ResolvedRefs"),
+    kinds.HTTP_ROUTE.id: ("Accepted", "Programmed", "ResolvedRefs"),
+    kinds.GRPC_ROUTE.id: ("Accepted", "Programmed", "ResolvedRefs"),
+}
+"""The conditions of a kind that Istio's analysis takes for faults where they are False; of other kinds, any."""
 REGISTRIES = {"Mock", "Kubernetes", "External"}
 GONE = {
     "rbac.istio.io": {"ClusterRbacConfig", "RbacConfig", "ServiceRole", "ServiceRoleBinding"},
@@ -66,7 +75,8 @@ def conditions(snapshot: Snapshot) -> Iterator[Message]:
         for parent in dig(source.obj, "status", "parents", default=[]):  # routes have conditions for each parent
             found += parent.get("conditions") or []
         for c in found:
-            if c.get("status") == "False" or _partly(c):
+            known = NEGATIVE.get(source.id)
+            if (c.get("status") == "False" and (known is None or c.get("type") in known)) or _partly(c):
                 yield message("IST0171", source, c.get("type"), c.get("reason", ""), c.get("message", ""))
 
 

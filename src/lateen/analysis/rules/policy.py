@@ -12,6 +12,9 @@ from lateen.api import kinds
 from lateen.api.reading import asks_for_sidecar, has_proxy
 from lateen.kit.jsons import dig
 
+SHOWN = 5
+"""How many policies a finding names."""
+NO_SIDECAR = "the policy has no impact"
 MODE, REDIRECTION = "istio.io/dataplane-mode", "ambient.istio.io/redirection"
 
 
@@ -20,28 +23,35 @@ def _ambient(snapshot: Snapshot, namespace: str) -> bool:
     return labels.get(MODE) == "ambient" and not asks_for_sidecar(labels, {}, {})
 
 
-def _in_mesh(pod: Source) -> bool:
-    return has_proxy(pod.obj) or pod.annotations.get(REDIRECTION) == "enabled"
+def _in_mesh(snapshot: Snapshot, pod: Source) -> bool:
+    """Whether the pod has a proxy, or will when it is made again; that it has none yet is another finding."""
+    return (
+        has_proxy(pod.obj)
+        or _redirected(pod)
+        or asks_for_sidecar(snapshot.namespace_labels(pod.namespace), pod.labels, pod.annotations)
+    )
+
+
+def _redirected(pod: Source) -> bool:
+    """Whether the pod is in ambient mode."""
+    return pod.annotations.get(REDIRECTION) == "enabled"
 
 
 def _conflicts(
     snapshot: Snapshot, chosen: list[tuple[Source, Mapping[str, Any]]], code: str, path: Path
 ) -> Iterator[Message]:
-    """Objects of one namespace that select the same pod: each is reported once, with the first such pod."""
+    """Objects of one namespace that select the same pod, for each such pod."""
     selecting: dict[str, list[Source]] = {}
     for s, labels in chosen:
         for pod in snapshot.pods(labels, s.namespace):
             selecting.setdefault(pod.full, []).append(s)
-    reported: set[str] = set()
     for pod in snapshot.all(kinds.POD):
         mine = selecting.get(pod.full, ())
-        if len(mine) < 2:
+        if len(mine) < 2 or (code == "IST0110" and _redirected(pod)):
             continue
         names = "[" + " ".join(sorted(s.name for s in mine)) + "]"
         for s in mine:
-            if s.full not in reported:
-                reported.add(s.full)
-                yield message(code, s, names, pod.namespace, pod.name, path=path)
+            yield message(code, s, names, pod.namespace, pod.name, path=path)
 
 
 def _without_selector(sources: list[Source], code: str) -> Iterator[Message]:
@@ -66,16 +76,18 @@ def sidecars(snapshot: Snapshot) -> Iterator[Message]:
         labels = dig(s.spec, "workloadSelector", "labels", default={})
         if not labels:
             if _ambient(snapshot, s.namespace):
-                yield message("IST0167", s, "namespace is in ambient mode", path=("metadata", "namespace"))
-            general.append(s)
+                says = f"namespace is in ambient mode, {NO_SIDECAR}"
+                yield message("IST0167", s, says, path=("metadata", "namespace"))
+            else:
+                general.append(s)
             continue
         chosen.append((s, labels))
         path = ("spec", "workloadSelector", "labels")
         pods = snapshot.pods(labels, s.namespace)
         if not pods:
             yield message("IST0101", s, "selector", selector_text(labels), path=path)
-        elif any(p.annotations.get(REDIRECTION) == "enabled" for p in pods):
-            yield message("IST0167", s, "selected workload is in ambient mode", path=path)
+        elif any(_redirected(p) for p in pods):
+            yield message("IST0167", s, f"selected workload is in ambient mode, {NO_SIDECAR}", path=path)
     yield from _without_selector(general, "IST0111")
     yield from _conflicts(snapshot, chosen, "IST0110", ("spec", "workloadSelector", "labels"))
 
@@ -124,10 +136,13 @@ def providers(snapshot: Snapshot) -> Iterator[Message]:
 def lightstep(snapshot: Snapshot) -> Iterator[Message]:
     old = {p.get("name") for p in snapshot.mesh.get("extensionProviders") or [] if "lightstep" in p}
     for t in snapshot.all(kinds.TELEMETRY):
-        used = {p.get("name") for tracing in t.spec.get("tracing") or [] for p in tracing.get("providers") or []}
-        if used & old:
-            says = "The Lightstep provider is deprecated, please migrate to the OpenTelemetry provider."
-            yield message("IST0002", t, says, path=("spec", "tracing"))
+        for i, tracing in enumerate(t.spec.get("tracing") or []):
+            for j, p in enumerate(tracing.get("providers") or []):
+                if p.get("name") in old:
+                    says = (
+                        f"The Lightstep provider {p['name']} is deprecated, please migrate to OpenTelemetry provider."
+                    )
+                    yield message("IST0002", t, says, path=("spec", "tracing", i, "providers", j))
 
 
 @analyzer("auth.AuthorizationPoliciesAnalyzer", "Checks the validity of authorization policies")
@@ -138,7 +153,7 @@ def authorization(snapshot: Snapshot) -> Iterator[Message]:
         targeted = ap.spec.get("targetRef") or ap.spec.get("targetRefs")
         everything = ap.namespace == root and not labels
         reach = () if targeted or everything else snapshot.pods(labels, "" if ap.namespace == root else ap.namespace)
-        if not targeted and not everything and not any(_in_mesh(p) for p in reach):
+        if not targeted and not everything and not any(_in_mesh(snapshot, p) for p in reach):
             yield message("IST0127", ap, selector_text(labels), path=("spec", "selector", "matchLabels"))
         yield from _namespaces(snapshot, ap)
 
@@ -169,7 +184,10 @@ def blocked_cidrs(snapshot: Snapshot) -> Iterator[Message]:
         variables = {e.get("name"): e for c in containers for e in c.get("env") or []}
         given = variables.get("BLOCKED_CIDRS_IN_JWKS_URIS") or {}
         if not given.get("value") and not given.get("valueFrom"):
-            yield message("IST0175", d, len(policies), ", ".join(policies), path=("spec", "template"))
+            shown = ", ".join(policies[:SHOWN])
+            if len(policies) > SHOWN:
+                shown += f", and {len(policies) - SHOWN} more"
+            yield message("IST0175", d, len(policies), shown, path=("spec", "template"))
 
 
 @analyzer("authn.KeysAnalyzer", "Checks that istiod has fetched the keys of the issuers of RequestAuthentications")

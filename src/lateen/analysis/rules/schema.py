@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lateen.analysis.registry import analyzer
+from lateen.analysis.registry import Run, analyzer
 from lateen.analysis.snapshot import Message, Path, Snapshot, Source, message
 from lateen.api import kinds, validate
 from lateen.api.config import DecodeError, decode, unknown
@@ -17,12 +17,30 @@ from lateen.api.validate.unreachable import unreachable
 def schema(snapshot: Snapshot) -> Iterator[Message]:
     for kind in kinds.owned():
         for source in snapshot.all(kind):
-            if "schema" not in source.memo:
-                source.memo["schema"] = list(_one(kind, source))
-            yield from source.memo["schema"]
+            yield from _known(kind, source)
     for source in snapshot.of_unknown_kinds():
         if says := kinds.stranger(source.obj):
             yield message("IST0106", source, says, path=("kind",))
+
+
+def _of_kind(kind: Kind) -> Run:
+    return lambda snapshot: (m for source in snapshot.all(kind) for m in _known(kind, source))
+
+
+for _kind in (k for k in kinds.owned() if k.id.group.endswith("istio.io")):  # the Gateway API has a Gateway, too
+    analyzer(
+        f"schema.ValidationAnalyzer.{_kind.id.kind}",
+        f"Runs schema validation as an analyzer on '{_kind.id.kind}' resources",
+        on_demand=True,
+    )(_of_kind(_kind))
+
+
+def _known(kind: Kind, source: Source) -> list[Message]:
+    """What is wrong with an object, computed once."""
+    if "schema" not in source.memo:
+        source.memo["schema"] = list(_one(kind, source))
+    found: list[Message] = source.memo["schema"]
+    return found
 
 
 def _one(kind: Kind, source: Source) -> Iterator[Message]:

@@ -12,6 +12,8 @@ from lateen.kit.jsons import dig
 
 PROXY_UID = 1337
 MANAGED, WAYPOINT = "gateway.istio.io/managed", "istio.io-mesh-controller"
+CAPTURE = "ISTIO_META_DNS_CAPTURE"
+ALLOCATE = {"ISTIO_META_DNS_AUTO_ALLOCATE", "PILOT_ENABLE_IP_AUTOALLOCATE"}
 OUR_CONTAINERS = {"istio-proxy", "discovery"}
 
 
@@ -60,7 +62,7 @@ def _protocols(d: Source, services: list[Source]) -> Iterator[Message]:
     for s in services:
         for port in s.spec.get("ports") or []:
             by = found.setdefault(port.get("port"), {})
-            by.setdefault(str(port.get("protocol") or "TCP"), set()).add(s.name)
+            by.setdefault(str(port.get("protocol") or "TCP"), set()).add(s.full)
     for number, by in sorted(found.items()):
         if len(by) > 1:
             names = "[" + " ".join(sorted({n for names in by.values() for n in names})) + "]"
@@ -72,7 +74,7 @@ def _targets(d: Source, services: list[Source]) -> Iterator[Message]:
     for s in services:
         for port in s.spec.get("ports") or []:
             target = str(port.get("targetPort") or port.get("port"))
-            found.setdefault(target, {}).setdefault(port.get("port"), set()).add(s.name)
+            found.setdefault(target, {}).setdefault(port.get("port"), set()).add(s.full)
     for target, by in sorted(found.items()):
         names = sorted({n for names in by.values() for n in names})
         if len(by) > 1:
@@ -94,10 +96,11 @@ def application_uid(snapshot: Snapshot) -> Iterator[Message]:
 @analyzer("serviceentry.Analyzer", "Checks the validity of ServiceEntry")
 def addresses(snapshot: Snapshot) -> Iterator[Message]:
     metadata = dig(snapshot.mesh, "defaultConfig", "proxyMetadata", default={})
-    if all(str(metadata.get(f"ISTIO_META_DNS_{k}")).lower() == "true" for k in ("CAPTURE", "AUTO_ALLOCATE")):
+    on = {k for k, v in metadata.items() if str(v).lower() == "true"}
+    if CAPTURE in on and on & ALLOCATE:
         return
     for se in snapshot.all(kinds.SERVICE_ENTRY):
-        if se.spec.get("addresses"):
+        if se.spec.get("addresses") or dig(se.obj, "status", "addresses"):
             continue
         for i, port in enumerate(se.spec.get("ports") or []):
             if str(port.get("protocol") or "").upper() in ("", "TCP"):
@@ -109,7 +112,8 @@ def addresses(snapshot: Snapshot) -> Iterator[Message]:
     "Checks if multiple ServiceEntries define the same host and port with different protocols",
 )
 def conflicting_protocols(snapshot: Snapshot) -> Iterator[Message]:
-    """Only reported if some namespace sees both entries."""
+    """Only reported if some namespace sees both entries, and once for each entry."""
+    reported: set[str] = set()
     found: dict[tuple[str, int], list[tuple[Source, str, set[str]]]] = {}
     for se in snapshot.all(kinds.SERVICE_ENTRY):
         seen = snapshot.visible(se, se.spec.get("exportTo") or [])
@@ -120,7 +124,6 @@ def conflicting_protocols(snapshot: Snapshot) -> Iterator[Message]:
     for (host, number), claims in sorted(found.items(), key=lambda kv: (kv[0][0], str(kv[0][1]))):
         if len({p for _, p, _ in claims}) < 2:
             continue
-        reported: set[str] = set()
         for se, protocol, seen in claims:
             rivals = [c for c in claims if c[0] is not se and _meet(seen, c[2])]
             protocols = sorted({protocol, *(p for _, p, _ in rivals)})

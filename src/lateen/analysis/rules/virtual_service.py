@@ -74,12 +74,11 @@ def destination_rules(snapshot: Snapshot) -> Iterator[Message]:
         if isinstance(s, dict)
     }
     for vs in snapshot.all(kinds.VIRTUAL_SERVICE):
-        for path, d, _ in destinations(vs.spec):
+        for path, d, mirror in destinations(vs.spec):
+            what = "mirror+subset in destinationrule" if mirror else "host+subset in destinationrule"
             host, subset = str(d.get("host") or ""), d.get("subset")
             if host and subset and (snapshot.full_host(host, vs.namespace), subset) not in subsets:
-                yield message(
-                    "IST0101", vs, "host+subset in destinationrule", f"{host}+{subset}", path=(*path, "subset")
-                )
+                yield message("IST0101", vs, what, f"{host}+{subset}", path=(*path, "subset"))
 
 
 @analyzer("virtualservice.GatewayAnalyzer", "Checks the gateways associated with each virtual service")
@@ -90,7 +89,7 @@ def gateways(snapshot: Snapshot) -> Iterator[Message]:
                 continue
             path = ("spec", "gateways", i)
             if INTERNAL_GATEWAY in name:
-                yield message("IST0165", vs, vs.name, name, path=path)
+                yield message("IST0165", vs, vs.full, name, path=path)
                 continue
             where = gateway_name(vs, str(name))
             istio = snapshot.get(kinds.GATEWAY, *where)
@@ -99,7 +98,7 @@ def gateways(snapshot: Snapshot) -> Iterator[Message]:
                 yield message("IST0101", vs, "gateway", name, path=path)
             if not _offers(istio, kubernetes, vs):
                 shown = "[" + " ".join(map(str, vs.spec.get("hosts") or [])) + "]"
-                yield message("IST0132", vs, shown, vs.name, "/".join(filter(None, where)), path=("spec", "hosts"))
+                yield message("IST0132", vs, shown, vs.full, "/".join(filter(None, where)), path=("spec", "hosts"))
 
 
 def _offers(istio: Source | None, kubernetes: Source | None, vs: Source) -> bool:
@@ -118,31 +117,41 @@ def _offers(istio: Source | None, kubernetes: Source | None, vs: Source) -> bool
     "Checks if multiple virtual services associated with the mesh gateway have conflicting hosts",
 )
 def conflicting_hosts(snapshot: Snapshot) -> Iterator[Message]:
-    entries: list[tuple[str, frozenset[str], Source, int]] = []
+    """Once for each VirtualService, with all hosts and all others that it conflicts with. The hosts of two that all
+    namespaces see must be the same; one that only some see conflicts with a wildcard that all see, too."""
+    entries: list[tuple[str, frozenset[str], Source]] = []
     for vs in snapshot.all(kinds.VIRTUAL_SERVICE):
         if for_mesh(vs):
             readers = frozenset(snapshot.visible(vs, vs.spec.get("exportTo") or []))
-            for i, host in enumerate(vs.spec.get("hosts") or []):
-                entries.append((snapshot.full_host(host, vs.namespace), readers, vs, i))
+            hosts = dict.fromkeys(snapshot.full_host(h, vs.namespace) for h in vs.spec.get("hosts") or [])
+            entries += [(host, readers, vs) for host in hosts]
     by_host: dict[str, list[int]] = {}
     for at, (host, *_) in enumerate(entries):
         by_host.setdefault(host, []).append(at)
     wild = [h for h in by_host if h.startswith("*")]
-    for host, readers, vs, i in entries:
-        near = [host, *(w for w in wild if w != host and host.startswith("*") and matches(w, host))]
-        others = [
-            entries[at][2]
+    found: dict[str, tuple[Source, dict[str, None], set[str]]] = {}
+    for host, readers, vs in entries:
+        near = list(by_host) if host in wild else [host, *(w for w in wild if matches(w, host))]
+        others = {
+            other.full
             for name in near
-            for at in by_host[name]
-            if entries[at][2] is not vs and _overlap(readers, entries[at][1])
-        ]
+            if name == host or matches(name, host)
+            for theirs, seen, other in (entries[at] for at in by_host[name])
+            if other is not vs and _conflict(host, readers, theirs, seen)
+        }
         if others:
-            names = ",".join(sorted({v.full for v in (vs, *others)}))
-            yield message("IST0109", vs, names, host, path=("spec", "hosts", i))
+            _, names, all_others = found.setdefault(vs.full, (vs, {}, set()))
+            names[host] = None
+            all_others |= others
+    for vs, names, others in found.values():
+        shown = ",".join(sorted({vs.full, *others}))
+        yield message("IST0109", vs, shown, ",".join(names), path=("spec", "hosts"))
 
 
-def _overlap(a: frozenset[str], b: frozenset[str]) -> bool:
-    return "*" in a or "*" in b or bool(a & b)
+def _conflict(host: str, readers: frozenset[str], other: str, seen: frozenset[str]) -> bool:
+    if host == other:
+        return "*" in readers or "*" in seen or bool(readers & seen)
+    return ("*" in readers) != ("*" in seen)
 
 
 @analyzer(
@@ -165,7 +174,7 @@ def jwt_claims(snapshot: Snapshot) -> Iterator[Message]:
                     and selects((ra.spec.get("selector") or {}).get("matchLabels"), pod.labels)
                     for ra in authentications
                 ):
-                    yield message("IST0149", vs, key, gateway.full, pod.full, path=("spec", "http"))
+                    yield message("IST0149", vs, key, gateway.full, pod.name, path=("spec", "http"))
 
 
 def _claims(vs: Source) -> Iterator[str]:

@@ -14,8 +14,10 @@ from lateen.api import kinds
 from lateen.kit import selectors
 from lateen.kit.jsons import Json, dig
 
-INJECTOR = "sidecar-injector.istio.io"
-EXTERNAL = ("istio-validator-external", "istiod-default-validator", "istio-sidecar-injector-external")
+REVISION = "istio.io/rev"
+CONFIGURATIONS = ("istio-validator", "istiod-default-validator", "istio-sidecar-injector")
+"""What the names of an installation's configurations of webhooks start with."""
+UNRESOLVED = "cannot be resolved via a DNS lookup"
 _HOST = re.compile(r"[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)*")
 
 
@@ -24,8 +26,8 @@ def webhooks(snapshot: Snapshot) -> Iterator[Message]:
     hooks = [
         (config, i, hook)
         for config in snapshot.all(kinds.MUTATING_WEBHOOK)
+        if _injects(config)
         for i, hook in enumerate(config.obj.get("webhooks") or [])
-        if str(hook.get("name", "")).endswith(INJECTOR)
     ]
     overlaps: dict[tuple[str, int], set[str]] = {}
     for namespace, labels in _situations(hooks):
@@ -46,9 +48,29 @@ def webhooks(snapshot: Snapshot) -> Iterator[Message]:
             )
         service = dig(hook, "clientConfig", "service")
         if service and snapshot.get(kinds.SERVICE, str(service.get("namespace")), str(service.get("name"))) is None:
-            name = f"{service.get('name')}.{service.get('namespace')}"
+            name = f"{service.get('namespace')}/{service.get('name')}"
             says = f"Injector refers to a control plane service that does not exist: {name}."
             yield message("IST0139", config, says, path=path)
+
+
+def _injects(config: Source) -> bool:
+    """Whether it is an injector's: its webhooks are named so, or it is one of a revision's."""
+    hooks = config.obj.get("webhooks") or []
+    return any(str(h.get("name", "")).endswith("istio.io") for h in hooks) or bool(_revisions(config))
+
+
+def _revisions(config: Source) -> set[str]:
+    """The revisions that a configuration's label and its webhooks' selectors name."""
+    out = {config.labels[REVISION]} if REVISION in config.labels else set()
+    for hook in config.obj.get("webhooks") or []:
+        for field in ("namespaceSelector", "objectSelector"):
+            selector = hook.get(field) or {}
+            if rev := (selector.get("matchLabels") or {}).get(REVISION):
+                out.add(rev)
+            for e in selector.get("matchExpressions") or []:
+                if e.get("key") == REVISION:
+                    out |= set(e.get("values") or [])
+    return out
 
 
 def hooks_name(config: Source, i: int) -> str:
@@ -63,15 +85,7 @@ def _matches(hook: Json, namespace: dict[str, str], labels: dict[str, str]) -> b
 
 def _situations(hooks: list[tuple[Source, int, Json]]) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
     """Every combination, on a namespace and on a pod, of the labels that injectors select by."""
-    revisions = {"default"}
-    for _, _, hook in hooks:
-        for field in ("namespaceSelector", "objectSelector"):
-            selector = hook.get(field) or {}
-            if rev := (selector.get("matchLabels") or {}).get("istio.io/rev"):
-                revisions.add(rev)
-            for e in selector.get("matchExpressions") or []:
-                if e.get("key") == "istio.io/rev":
-                    revisions |= set(e.get("values") or [])
+    revisions = {rev for config in {c.name: c for c, _, _ in hooks}.values() for rev in _revisions(config)}
     injection = [None, "enabled", "disabled"]
     for ns, ns_rev, inject, rev in itertools.product(
         injection, [None, *sorted(revisions)], [None, "true", "false"], [None, *sorted(revisions)]
@@ -92,21 +106,32 @@ def _labels(given: dict[str, str | None]) -> dict[str, str]:
 )
 def external_control_plane(snapshot: Snapshot) -> Iterator[Message]:
     for config in snapshot.all(kinds.VALIDATING_WEBHOOK, kinds.MUTATING_WEBHOOK):
-        if not config.name.startswith(EXTERNAL):
+        if not config.name.startswith(CONFIGURATIONS):
             continue
         for i, hook in enumerate(config.obj.get("webhooks") or []):
             client, name = hook.get("clientConfig") or {}, hook.get("name")
-            if client.get("service"):
+            path = ("webhooks", i, "clientConfig")
+            if "url" not in client:
+                if not client.get("service"):
+                    yield message("IST0163", config, "", name, "is blank", path=path)
                 continue
-            path = ("webhooks", i, "clientConfig", "url")
-            url = str(client.get("url") or "")
-            host = urllib.parse.urlsplit(url).hostname or ""
-            if not url:
-                yield message("IST0163", config, url, name, "is blank", path=path)
+            url = str(client["url"] or "")
+            host = _hostname(url)
+            if host is None:
+                yield message("IST0163", config, url, name, "was provided in an invalid format", path=(*path, "url"))
             elif _address(host):
-                yield message("IST0164", config, host, name, path=path)
-            elif not _HOST.fullmatch(host):
-                yield message("IST0163", config, url, name, "is an invalid hostname", path=path)
+                yield message("IST0164", config, url, name, path=(*path, "url"))
+            elif not _HOST.fullmatch(host) or host.endswith(".invalid"):
+                yield message("IST0163", config, url, name, UNRESOLVED, path=(*path, "url"))
+
+
+def _hostname(url: str) -> str | None:
+    """None where the text is no URL."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        return (parts.hostname or "") if parts.port is None or parts.port else ""
+    except ValueError:
+        return None
 
 
 def _address(host: str) -> bool:

@@ -1,0 +1,329 @@
+"""Further situations of Istio's messages: what produces each, what keeps it away, and how often it is said."""
+
+import base64
+import datetime as dt
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from test_findings import GW, codes, found, gateway, injector, networking, obj, pod, server, service
+
+from lateen.analysis import analyzers
+
+# --- injection ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ({"istio-injection": "enabled", "istio.io/rev": "x"}, "[istio-injection=enabled istio.io/rev=x]"),
+        ({"istio-injection": "disabled", "istio.io/rev": "x"}, ""),
+        (
+            {"istio-injection": "enabled", "istio.io/dataplane-mode": "ambient"},
+            "[istio-injection=enabled istio.io/dataplane-mode=ambient]",
+        ),
+        (
+            {"istio.io/rev": "x", "istio.io/dataplane-mode": "ambient"},
+            "[istio.io/rev=x istio.io/dataplane-mode=ambient]",
+        ),
+        ({"istio.io/dataplane-mode": "ambient"}, ""),
+    ],
+)
+def test_labels_that_ask_for_two_ways_into_the_mesh_are_named_with_their_values(labels, expected):
+    got = [text for code, _, text in found("injection.Analyzer", obj("Namespace", "shop", labels=labels))]
+    assert [expected in text for text in got] == ([True] if expected else [])
+
+
+def test_pods_of_a_namespace_that_is_injected_by_default_are_not_told_besides():
+    bare = obj("Pod", "a", {"containers": [{"name": "app", "image": "app"}]})
+    got = codes(
+        "injection.Analyzer", obj("Namespace", "shop"), bare, injector("istio-sidecar-injector", by_default=True)
+    )
+    assert got == [("IST0148", "Namespace shop")]
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "old"),
+    [
+        ("hub/proxyv2:1", {}, False),
+        ("hub/proxyv2:1-distroless", {}, True),
+        ("hub/proxyv2:1-distroless", {"mesh": "distroless"}, False),
+        ("hub/proxyv2:1-debug", {"mesh": "distroless"}, True),
+        ("hub/proxyv2:1-debug", {"mesh": "distroless", "namespace": "debug"}, False),
+        ("hub/proxyv2:1-debug", {"namespace": "distroless", "workload": "debug"}, False),
+        ("hub/proxyv2:1-debug", {"workload": "distroless", "pod": "debug"}, False),
+        ("hub/proxyv2:1-debug", {"pod": "default"}, True),
+    ],
+)
+def test_a_proxys_image_may_be_the_variant_that_its_configuration_chooses(image, options, old):
+    def config(name, variant, **more):
+        spec = {"image": {"imageType": variant}, **more}
+        return obj("ProxyConfig", name, spec, version="networking.istio.io/v1beta1")
+
+    objects = [injector("istio-sidecar-injector"), obj("Namespace", "shop", labels={"istio-injection": "enabled"})]
+    if "namespace" in options:
+        objects.append(config("all", options["namespace"]))
+    if "workload" in options:
+        objects.append(config("one", options["workload"], selector={"matchLabels": {"app": "a"}}))
+    own = {"proxy.istio.io/config": f"image: {{imageType: {options['pod']}}}"} if "pod" in options else {}
+    objects.append(pod(image=image, labels={"app": "a"}, annotations=own))
+    mesh = {"defaultConfig": {"image": {"imageType": options["mesh"]}}} if "mesh" in options else {}
+    got = codes("injection.ImageAnalyzer", *objects, mesh=mesh)
+    assert got == ([("IST0158", "Namespace shop")] if old else [])
+
+
+# --- webhooks ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("client", "code", "says"),
+    [
+        ({"url": "https://istiod.shop.test:15017/inject"}, None, ""),
+        ({"service": {"name": "istiod", "namespace": "istio-system"}}, None, ""),
+        ({"url": "https://10.0.0.1/inject"}, "IST0164", "(https://10.0.0.1/inject)"),
+        ({}, "IST0163", "is blank"),
+        ({"url": "https://istiod.shop.test:port/"}, "IST0163", "was provided in an invalid format"),
+        ({"url": "https://-x_/"}, "IST0163", "cannot be resolved via a DNS lookup"),
+        ({"url": ""}, "IST0163", "cannot be resolved via a DNS lookup"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("ValidatingWebhookConfiguration", "istio-validator-shop"),
+        ("ValidatingWebhookConfiguration", "istiod-default-validator"),
+        ("MutatingWebhookConfiguration", "istio-sidecar-injector-blue"),
+    ],
+)
+def test_the_address_of_an_external_control_plane_is_a_hostname(kind, name, client, code, says):
+    hook = {"name": "x.istio.io", "clientConfig": client}
+    given = obj(kind, name, version="admissionregistration.k8s.io/v1", webhooks=[hook], namespace="")
+    got = found("externalcontrolplane.ExternalControlPlaneAnalyzer", given)
+    assert [c for c, _, _ in got] == ([code] if code else [])
+    assert all(says in text for _, _, text in got)
+
+
+def test_webhooks_of_other_names_count_where_they_select_by_a_revision():
+    def config(name):
+        hook = {
+            "name": "mine.test",
+            "clientConfig": {"url": "https://x.test"},
+            "namespaceSelector": {"matchLabels": {"istio.io/rev": "blue"}},
+        }
+        return obj("MutatingWebhookConfiguration", name, version="admissionregistration.k8s.io/v1", webhooks=[hook])
+
+    got = codes("webhook.Analyzer", config("one"), config("two"))
+    assert got == [("IST0139", f"MutatingWebhookConfiguration {name}") for name in ("one", "two")]
+
+
+# --- gateways ----------------------------------------------------------------------------------------------------
+
+
+def certificate(days_from, days_to):
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "shop.test")])
+    now = dt.datetime.now(dt.UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now + dt.timedelta(days=days_from))
+        .not_valid_after(now + dt.timedelta(days=days_to))
+        .sign(key, hashes.SHA256())
+    )
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
+    data = {"tls.crt": signed.public_bytes(pem), "tls.key": private}
+    return obj("Secret", "c", data={k: base64.b64encode(v).decode() for k, v in data.items()})
+
+
+@pytest.mark.parametrize(("days", "valid"), [((-2, 2), True), ((-4, -2), False), ((2, 4), False)])
+def test_the_certificate_of_a_gateway_is_neither_expired_nor_for_later(days, valid):
+    given = gateway("a", server("a.test", port=443, mode="SIMPLE", credentialName="c"))
+    got = codes("gateway.SecretAnalyzer", GW, certificate(*days), given)
+    assert got == ([] if valid else [("IST0161", "Gateway shop/a")])
+
+
+def test_gateways_with_the_same_selector_conflict_before_there_are_pods():
+    got = codes("gateway.ConflictingGatewayAnalyzer", gateway("a", server("a.test")), gateway("b", server("a.test")))
+    assert got == [("IST0145", "Gateway shop/a"), ("IST0145", "Gateway shop/b")]
+
+
+# --- virtual services --------------------------------------------------------------------------------------------
+
+
+def virtual(name, *hosts, namespace="shop", to=None, **more):
+    spec = {"hosts": list(hosts), **({"exportTo": to} if to else {}), **more}
+    return networking("VirtualService", name, spec, namespace=namespace)
+
+
+@pytest.mark.parametrize(
+    ("mine", "other", "conflict"),
+    [
+        (("a.test", None), ("a.test", None), True),
+        (("a.test", None), ("*.test", None), False),  # the more specific is served first
+        (("*.a.test", None), ("*.test", None), False),
+        (("*.a.test", ["."]), ("*.test", None), True),
+        (("a.test", ["."]), ("*.test", None), True),
+        (("a.test", ["."]), ("a.test", ["."]), False),  # of another namespace
+        (("a.test", [".", "mall"]), ("a.test", ["."]), True),
+    ],
+)
+def test_two_rules_for_a_host_of_the_mesh_conflict_where_somebody_sees_both(mine, other, conflict):
+    one, two = virtual("one", mine[0], to=mine[1]), virtual("two", other[0], to=other[1], namespace="mall")
+    got = codes("virtualservice.ConflictingMeshGatewayHostsAnalyzer", one, two)
+    assert [code for code, _ in got] == (["IST0109"] * 2 if conflict else [])
+
+
+def test_rules_that_conflict_about_several_hosts_are_told_once_with_all_of_them():
+    got = found(
+        "virtualservice.ConflictingMeshGatewayHostsAnalyzer", virtual("one", "a", "b"), virtual("two", "a", "b")
+    )
+    assert [ref for _, ref, _ in got] == ["VirtualService shop/one", "VirtualService shop/two"]
+    assert "a.shop.svc.cluster.local,b.shop.svc.cluster.local" in got[0][2]
+
+
+def test_a_destination_is_there_if_one_of_the_namespaces_that_the_rule_is_for_sees_it():
+    ports = [{"number": 80, "name": "http", "protocol": "HTTP"}]
+    entry = networking(
+        "ServiceEntry", "x", {"hosts": ["x.test"], "ports": ports, "exportTo": ["mall"]}, namespace="out"
+    )
+    route = [{"route": [{"destination": {"host": "x.test"}}]}]
+    analyzer = "virtualservice.DestinationHostAnalyzer"
+    assert codes(analyzer, entry, virtual("a", "x.test", to=["mall", "."], http=route)) == []
+    assert codes(analyzer, entry, virtual("a", "x.test", http=route)) == [("IST0101", "VirtualService shop/a")]
+
+
+# --- patches -----------------------------------------------------------------------------------------------------
+
+
+def patch(operation, name, version="", applies="HTTP_FILTER"):
+    proxy = {"proxy": {"proxyVersion": version}} if version else {}
+    value = {"name": name} if name else None
+    return {"applyTo": applies, "match": proxy, "patch": {"operation": operation, "value": value}}
+
+
+@pytest.mark.parametrize(
+    ("patches", "expected"),
+    [
+        ([patch("INSERT_BEFORE", "lua", "^1.11")], ["IST0151"]),
+        ([patch("INSERT_BEFORE", "lua", "^1.11"), patch("INSERT_AFTER", "lua")], ["IST0151", "IST0155"]),
+        ([patch("INSERT_BEFORE", "lua", "^1.11"), patch("INSERT_AFTER", "wasm")], ["IST0151"]),
+        ([patch("MERGE", "lua", "^1.11"), patch("REMOVE", "lua")], ["IST0155"]),
+        ([patch("ADD", "lua")], []),
+        ([patch("ADD", "x", applies="HTTP_ROUTE"), patch("REMOVE", "x", applies="HTTP_ROUTE")], ["IST0153", "IST0154"]),
+        ([patch("REPLACE", "x", applies="CLUSTER")], ["IST0152"]),
+    ],
+)
+def test_a_relative_patch_depends_on_what_was_patched_before_and_for_which_proxies(patches, expected):
+    given = networking("EnvoyFilter", "a", {"configPatches": patches})
+    assert [code for code, _ in codes("envoyfilter.EnvoyPatchAnalyzer", given)] == expected
+    first = networking("EnvoyFilter", "a", {"configPatches": patches, "priority": 10})
+    assert not {"IST0151", "IST0155"} & {code for code, _ in codes("envoyfilter.EnvoyPatchAnalyzer", first)}
+
+
+# --- policies, services, entries ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("namespace", "labels", "matches"),
+    [
+        ({"istio-injection": "enabled"}, {}, True),
+        ({"istio-injection": "enabled"}, {"sidecar.istio.io/inject": "false"}, False),
+        ({}, {"sidecar.istio.io/inject": "true"}, True),
+        ({}, {}, False),
+    ],
+)
+def test_a_policy_is_for_pods_that_are_to_be_in_the_mesh(namespace, labels, matches):
+    bare = obj("Pod", "a", {"containers": [{"name": "app"}]}, labels={"app": "a", **labels})
+    spec = {"selector": {"matchLabels": {"app": "a"}}}
+    policy = obj("AuthorizationPolicy", "p", spec, version="security.istio.io/v1")
+    got = codes("auth.AuthorizationPoliciesAnalyzer", obj("Namespace", "shop", labels=namespace), bare, policy)
+    assert got == ([] if matches else [("IST0127", "AuthorizationPolicy shop/p")])
+
+
+def sidecar(name, labels=None):
+    return networking("Sidecar", name, {"workloadSelector": {"labels": labels}} if labels else {})
+
+
+def test_sidecars_that_select_the_same_pods_are_told_for_each_pod():
+    pods = [obj("Pod", name, {}, labels={"app": "a"}) for name in ("one", "two")]
+    got = found("sidecar.SelectorAnalyzer", *pods, sidecar("x", {"app": "a"}), sidecar("y", {"app": "a"}))
+    assert [(code, ref) for code, ref, _ in got] == [
+        ("IST0110", f"Sidecar shop/{name}") for name in ("x", "x", "y", "y")
+    ]
+    assert '"one"' in got[0][2]
+    assert '"two"' in got[1][2]
+
+
+def test_sidecars_in_ambient_mode_have_no_impact_and_do_not_conflict():
+    ambient = obj("Namespace", "shop", labels={"istio.io/dataplane-mode": "ambient"})
+    redirected = obj("Pod", "a", {}, labels={"app": "a"}, annotations={"ambient.istio.io/redirection": "enabled"})
+    general = codes("sidecar.SelectorAnalyzer", ambient, sidecar("x"), sidecar("y"))
+    chosen = codes("sidecar.SelectorAnalyzer", redirected, sidecar("x", {"app": "a"}), sidecar("y", {"app": "a"}))
+    assert general == chosen == [("IST0167", "Sidecar shop/x"), ("IST0167", "Sidecar shop/y")]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "status", "needed"),
+    [
+        ({}, {}, True),
+        ({"ISTIO_META_DNS_CAPTURE": "true"}, {}, True),
+        ({"ISTIO_META_DNS_CAPTURE": "true", "ISTIO_META_DNS_AUTO_ALLOCATE": "true"}, {}, False),
+        ({"ISTIO_META_DNS_CAPTURE": "true", "PILOT_ENABLE_IP_AUTOALLOCATE": "true"}, {}, False),
+        ({}, {"addresses": [{"value": "240.240.0.1"}]}, False),
+    ],
+)
+def test_an_entry_for_connections_needs_an_address_unless_it_gets_one(metadata, status, needed):
+    spec = {"hosts": ["db.test"], "ports": [{"number": n, "name": f"p{n}", "protocol": "TCP"} for n in (1, 2)]}
+    entry = networking("ServiceEntry", "db", spec, status=status)
+    got = codes("serviceentry.Analyzer", entry, mesh={"defaultConfig": {"proxyMetadata": metadata}})
+    assert got == ([("IST0134", "ServiceEntry shop/db")] if needed else [])  # once, though it has two such ports
+
+
+def test_entries_whose_protocols_differ_are_told_once_each():
+    def entry(name, protocol):
+        ports = [{"number": n, "name": f"p{n}", "protocol": protocol} for n in (80, 81)]
+        return networking("ServiceEntry", name, {"hosts": ["a.test"], "ports": ports})
+
+    got = codes("serviceentry.ConflictingServiceEntryProtocolAnalyzer", entry("x", "HTTP"), entry("y", "TCP"))
+    assert got == [("IST0177", "ServiceEntry shop/x"), ("IST0177", "ServiceEntry shop/y")]
+
+
+def test_services_are_named_with_their_namespace():
+    template = {"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "istio-proxy"}]}}
+    deployment = obj("Deployment", "a", {"template": template}, version="apps/v1")
+    two = service("a", {"port": 80, "targetPort": 9080}, {"port": 81, "targetPort": 9080})
+    assert "services [shop/a] using" in found("deployment.MultiServiceAnalyzer", deployment, two)[0][2]
+
+
+def test_six_policies_with_keys_are_shown_as_five_and_one_more():
+    istiod = obj("Deployment", "istiod", {"template": {}}, version="apps/v1", labels={"app": "istiod"})
+    policies = [obj("RequestAuthentication", f"p{n}", {}, version="security.istio.io/v1") for n in range(6)]
+    (_, _, text), *_ = found("authn.BlockedCIDRsAnalyzer", istiod, *policies)
+    assert "6 RequestAuthentication resource(s) exist (shop/p0" in text
+    assert "shop/p4, and 1 more)" in text
+
+
+def test_a_lightstep_provider_is_named():
+    spec = {"tracing": [{"providers": [{"name": "ls"}]}]}
+    given = obj("Telemetry", "t", spec, version="telemetry.istio.io/v1")
+    mesh = {"extensionProviders": [{"name": "ls", "lightstep": {}}]}
+    (_, _, text), *_ = found("telemetry.LightstepAnalyzer", given, mesh=mesh)
+    assert text.endswith("The Lightstep provider ls is deprecated, please migrate to OpenTelemetry provider.")
+
+
+# --- validation --------------------------------------------------------------------------------------------------
+
+
+def test_each_kind_has_an_analyzer_of_its_validation():
+    bad = networking("Gateway", "a", {"servers": [{"hosts": ["a.test"]}]})
+    assert codes("schema.ValidationAnalyzer.Sidecar", bad) == []
+    mine = codes("schema.ValidationAnalyzer.Gateway", bad)
+    assert mine
+    assert mine == codes("schema.ValidationAnalyzer", bad)
+    assert analyzers()["schema.ValidationAnalyzer.Gateway"].on_demand  # the one of all kinds runs otherwise
