@@ -13,7 +13,7 @@ from lateen.console import health
 from lateen.console.graph import Graph
 from lateen.console.metrics import Added, Target
 from lateen.console.series.scrape import samples
-from lateen.console.shapes import History, Mesh, Namespace, Pod
+from lateen.console.shapes import Badges, History, Mesh, Namespace, Pod
 
 FOLDER = Path(__file__).parents[1] / "console" / "fixtures"
 WINDOW_S = 60.0
@@ -129,7 +129,15 @@ def answers() -> dict[str, object]:
     pods: list[Pod] = [
         {"name": "ratings-v1-0f3f2", "namespace": "default", "containers": ["ratings", "istio-proxy"], "ready": True}
     ]
-    return {"graph": graph, "history": history, "mesh": mesh(), "namespaces": namespaces(), "pods": pods}
+    badges: Badges = {
+        "nodes": {
+            "service/default/productpage": ["gateway"],
+            "service/default/reviews": ["circuit-breaker", "shift", "virtual-service"],
+            "service/default/ratings": ["fault", "virtual-service"],
+        }
+    }
+    more = {"badges": badges, "changes": []}
+    return more | {"graph": graph, "history": history, "mesh": mesh(), "namespaces": namespaces(), "pods": pods}
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_t
 
 TARGET = Path(__file__).parents[1] / "console" / "src" / "shapes.ts"
 PLAIN = {str: "string", int: "number", float: "number", bool: "boolean", NoneType: "null"}
+NAMED: dict[Any, str] = {}
+"""The module's own names of choices between texts."""
 
 
 def spelled(kind: Any) -> str:
@@ -18,14 +20,19 @@ def spelled(kind: Any) -> str:
         return str(kind.__name__)
     origin, of = get_origin(kind), get_args(kind)
     if origin is list:
-        return f"{spelled(of[0])}[]"
+        item = spelled(of[0])
+        return f"({item})[]" if " | " in item else f"{item}[]"
     if origin is dict:
         return f"Record<{spelled(of[0])}, {spelled(of[1])}>"
     if origin is Literal:
-        return " | ".join(f"'{v}'" for v in of)
+        return NAMED.get(kind) or choices(kind)
     if origin in (Union, UnionType):
         return " | ".join(spelled(t) for t in of)
     raise TypeError(f"{kind} has no counterpart in TypeScript")
+
+
+def choices(kind: Any) -> str:
+    return " | ".join(f"'{v}'" for v in get_args(kind))
 
 
 def interface(name: str, shape: Any) -> str:
@@ -40,8 +47,10 @@ def text() -> str:
     from lateen.console import shapes
 
     found = [(n, s) for n, s in vars(shapes).items() if is_typeddict(s)]
+    NAMED.update({s: n for n, s in vars(shapes).items() if get_origin(s) is Literal})
+    named = [f"export type {name} = {choices(kind)}" for kind, name in NAMED.items()]
     head = "// Written by tools/shapes.py from lateen.console.shapes; edit that file."
-    return "\n\n".join([head, *(interface(n, s) for n, s in found)]) + "\n"
+    return "\n\n".join([head, *named, *(interface(n, s) for n, s in found)]) + "\n"
 
 
 if __name__ == "__main__":

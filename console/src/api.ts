@@ -4,7 +4,9 @@ import { authorization } from './session.svelte'
 import type {
   Applied,
   ApplicationRow,
+  Badges,
   Board,
+  Change,
   Check,
   ConfigPage,
   ConfigRow,
@@ -83,9 +85,14 @@ export async function wizard(name: string, namespace: string, service: string, f
   return text
 }
 
-/** The graph as it is now. */
-export const graph = (kind: GraphKind, namespace: string, window: number) =>
-  get<Graph>(`/graph?${new URLSearchParams({ kind, namespaces: namespace, window: String(window) })}`)
+/** The graph as it is now, or as it was at a time (seconds since 1970). */
+export const graph = (kind: GraphKind, namespace: string, window: number, at = 0) =>
+  get<Graph>(`/graph?${new URLSearchParams({ kind, namespaces: namespace, window: String(window), ...(at ? { at: String(at) } : {}) })}`)
+
+export const badges = () => get<Badges>('/badges')
+
+/** When configuration changed, the oldest first. */
+export const changes = (namespace: string) => get<Change[]>(`/changes${where(namespace)}`)
 
 /** Writes the objects of a YAML text as the user who is signed in. */
 export const apply = (text: string, dry: boolean) =>

@@ -7,7 +7,7 @@ export type Lists = 'applications' | 'workloads' | 'services' | 'config'
 const path = (...parts: string[]) => `#/${parts.map(encodeURIComponent).join('/')}`
 
 export const workloadLink = (r: Pick<WorkloadRow, 'namespace' | 'name' | 'kind'>) =>
-  `${path('workloads', r.namespace, r.name)}?kind=${encodeURIComponent(r.kind)}`
+  `${path('workloads', r.namespace, r.name)}${r.kind ? `?kind=${encodeURIComponent(r.kind)}` : ''}`
 
 export const serviceLink = (r: Pick<ServiceRow, 'namespace' | 'name'>) => path('services', r.namespace, r.name)
 

@@ -1,8 +1,18 @@
 // Written by tools/shapes.py from lateen.console.shapes; edit that file.
 
+export type NodeKind = 'app' | 'service' | 'workload' | 'external' | 'unknown'
+
+export type Level = 'Error' | 'Warning' | 'Info'
+
+export type Unit = 'rps' | 'share' | 'ms' | 'Bps' | 'bytes' | 's' | 'count' | 'cores'
+
+export type State = 'healthy' | 'degraded' | 'down' | 'idle'
+
+export type Badge = 'no-sidecar' | 'fault' | 'circuit-breaker' | 'shift' | 'timeout' | 'retries' | 'mirror' | 'virtual-service' | 'gateway'
+
 export interface Node {
   id: string
-  kind: 'app' | 'service' | 'workload' | 'external' | 'unknown'
+  kind: NodeKind
   name: string
   namespace: string
   app?: string
@@ -45,6 +55,19 @@ export interface Graph {
   edges: Edge[]
 }
 
+export interface Badges {
+  nodes: Record<string, Badge[]>
+}
+
+export interface Change {
+  at: number
+  kind: string
+  namespace: string
+  name: string
+  what: 'created' | 'changed' | 'deleted'
+  by: string
+}
+
 export interface History {
   step: number
   rates: number[]
@@ -52,7 +75,7 @@ export interface History {
 
 export interface Finding {
   code: string
-  level: 'Error' | 'Warning' | 'Info'
+  level: Level
   object: string
   text: string
 }
@@ -64,7 +87,7 @@ export interface Traffic {
 
 export interface App {
   name: string
-  state: 'healthy' | 'degraded' | 'down' | 'idle'
+  state: State
   says: string
 }
 
@@ -94,7 +117,7 @@ export interface Pod {
 
 export interface Check {
   code: string
-  level: 'Error' | 'Warning' | 'Info'
+  level: Level
   object: string
   text: string
   line: number
@@ -138,7 +161,7 @@ export interface WorkloadRow {
   pods: number
   ready: number
   meshed: number
-  state: 'healthy' | 'degraded' | 'down' | 'idle'
+  state: State
   says: string
 }
 
@@ -162,7 +185,7 @@ export interface WorkloadPage {
   pods: number
   ready: number
   meshed: number
-  state: 'healthy' | 'degraded' | 'down' | 'idle'
+  state: State
   says: string
   labels: Record<string, string>
   account: string
@@ -194,12 +217,12 @@ export interface ApplicationRow {
   namespace: string
   name: string
   workloads: WorkloadRow[]
-  state: 'healthy' | 'degraded' | 'down' | 'idle'
+  state: State
   says: string
 }
 
 export interface ControlPlane {
-  state: 'healthy' | 'degraded' | 'down' | 'idle'
+  state: State
   says: string
   version: string
 }
@@ -229,7 +252,7 @@ export interface BoardQuery {
 
 export interface BoardPanel {
   title: string
-  unit: 'rps' | 'share' | 'ms' | 'Bps' | 'bytes' | 's' | 'count' | 'cores'
+  unit: Unit
   queries: BoardQuery[]
 }
 

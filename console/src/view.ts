@@ -1,12 +1,13 @@
-// Drawing: cytoscape holds nodes, edges and their positions; moving dots are drawn on a second canvas above it.
+// Drawing: cytoscape holds nodes, edges and their positions; labels and moving dots are drawn on canvases above it.
 
 import cytoscape from 'cytoscape'
-import dagre from 'cytoscape-dagre'
 
-import type { Edge, Graph, Node } from './shapes'
-import { bytes, COLORS, health, rate } from './format'
-
-cytoscape.use(dagre)
+import type { Found } from './find'
+import { COLORS, health } from './format'
+import { label as edgeText, shares } from './labels'
+import { arrange, HEIGHT, Path, relative, WIDTH, type Link, type Point } from './layout'
+import { badges, lock, Room, texts, type Ink, type Text } from './marks'
+import type { Badge, Edge, Graph, Node } from './shapes'
 
 const SHAPES: Record<Node['kind'], string> = {
   app: 'round-rectangle',
@@ -15,18 +16,12 @@ const SHAPES: Record<Node['kind'], string> = {
   external: 'round-tag',
   unknown: 'diamond',
 }
+const TCP = '#2a6fdb'
+const MOST_PARTICLES = 1500
 
-function label(node: Node, boxed: boolean): string {
+function nodeLabel(node: Node, boxed: boolean): string {
   if (node.kind === 'app' && node.version) return boxed ? node.version : `${node.name}\n${node.version}`
   return node.name
-}
-
-function edgeLabel(edge: Edge): string {
-  return edge.protocol === 'tcp' ? bytes(edge.bytesRate) : rate(edge.rate)
-}
-
-function edgeColor(edge: Edge): string {
-  return edge.protocol === 'tcp' ? '#2a6fdb' : COLORS[health(edge.errorRate, edge.rate)]
 }
 
 interface Particle {
@@ -36,33 +31,57 @@ interface Particle {
   error: boolean
 }
 
+/** What the page wants to see of the graph. */
+export interface Wish {
+  labels: string
+  find: Found
+  hide: Found
+  badges: Record<string, Badge[]>
+  security: boolean
+}
+
 export class View {
   private cy: cytoscape.Core
-  private canvas: HTMLCanvasElement
+  private still: HTMLCanvasElement
+  private moving: HTMLCanvasElement
   private particles: Particle[] = []
   private frame = 0
   private moved = false
   private observer: ResizeObserver
-  private dark = matchMedia('(prefers-color-scheme: dark)')
   private byId = new Map<string, Edge>()
+  private paths = new Map<string, Path>()
+  private graph: Graph | null = null
+  private wish: Wish | null = null
+  private over = ''
+  private ink: Ink
   animated = true
 
-  constructor(host: HTMLElement, select: (id: string | null) => void) {
-    const place = document.createElement('div')
-    place.style.cssText = 'position:absolute;inset:0'
-    this.canvas = document.createElement('canvas')
-    this.canvas.style.cssText = 'position:absolute;inset:0;pointer-events:none;width:100%;height:100%'
-    host.append(place, this.canvas)
-    this.cy = cytoscape({ container: place, style: this.style(), minZoom: 0.2, maxZoom: 2.5 })
+  constructor(
+    private host: HTMLElement,
+    select: (id: string | null) => void,
+  ) {
+    const place = layer('div')
+    this.moving = layer('canvas')
+    this.still = layer('canvas')
+    place.style.pointerEvents = 'auto'
+    host.append(place, this.moving, this.still)
+    this.ink = this.inks()
+    this.cy = cytoscape({ container: place, style: this.style(), minZoom: 0.1, maxZoom: 2.5 })
     this.cy.on('tap', (event) => {
       const id = event.target === this.cy ? null : ((event.target as cytoscape.SingularElementArgument).id() as string)
       select(id && !id.startsWith('box/') ? id : null)
     })
+    this.cy.on('mouseover mouseout', 'node, edge', (event) => {
+      this.over = event.type === 'mouseover' ? ((event.target as cytoscape.SingularElementArgument).id() as string) : ''
+      this.mark()
+    })
     for (const gesture of ['dragpan', 'scrollzoom', 'pinchzoom', 'drag']) this.cy.on(gesture, () => (this.moved = true))
-    this.dark.addEventListener('change', this.restyle)
+    this.cy.on('drag', 'node', (event) => void (event.target as cytoscape.NodeSingular).connectedEdges().addClass('straight'))
+    this.cy.on('position', 'node', () => this.paths.clear())
+    this.cy.on('render', () => this.mark())
     this.observer = new ResizeObserver(() => {
       this.cy.resize()
-      if (!this.moved && this.cy.nodes().nonempty()) this.cy.animate({ fit: { eles: this.cy.elements(), padding: 60 } }, { duration: 250 })
+      if (!this.moved && this.cy.nodes().nonempty()) this.cy.animate({ fit: { eles: this.cy.elements(':visible'), padding: this.padding() } }, { duration: 250 })
     })
     this.observer.observe(host)
     this.frame = requestAnimationFrame(this.draw)
@@ -71,23 +90,34 @@ export class View {
   destroy() {
     cancelAnimationFrame(this.frame)
     this.observer.disconnect()
-    this.dark.removeEventListener('change', this.restyle)
     this.cy.destroy()
+    this.host.replaceChildren()
   }
 
-  private restyle = () => this.cy.style(this.style())
+  /** After the theme has changed. */
+  restyle() {
+    this.ink = this.inks()
+    this.cy.style(this.style())
+  }
 
   fit() {
-    this.cy.fit(undefined, 60)
+    this.moved = false
+    this.cy.fit(this.cy.elements(':visible'), this.padding())
     if (this.cy.zoom() > 1.25) {
       this.cy.zoom(1.25)
-      this.cy.center()
+      this.cy.center(this.cy.elements(':visible'))
     }
+  }
+
+  zoom(by: number) {
+    this.moved = true
+    this.cy.zoom({ level: this.cy.zoom() * by, renderedPosition: { x: this.cy.width() / 2, y: this.cy.height() / 2 } })
   }
 
   reset() {
     this.moved = false
     this.cy.elements().remove()
+    this.paths.clear()
     this.particles = []
   }
 
@@ -103,10 +133,14 @@ export class View {
   }
 
   /** Show a graph. Known elements keep their position, even while they are idle, so that nothing jumps. */
-  show(graph: Graph) {
+  show(graph: Graph, wish: Wish) {
+    const fresh = graph !== this.graph
+    this.graph = graph
+    this.wish = wish
     const boxes = new Map<string, number>()
     for (const node of graph.nodes) if (node.parent) boxes.set(node.parent, (boxes.get(node.parent) ?? 0) + 1)
     let grown = false
+    const parts = shares(graph)
     this.cy.batch(() => {
       for (const [box, members] of boxes)
         if (members > 1 && this.cy.getElementById(box).empty()) {
@@ -116,21 +150,41 @@ export class View {
         }
       for (const node of graph.nodes) grown = this.node(node) || grown
       this.byId = new Map(graph.edges.map((e) => [e.id, e]))
-      for (const edge of graph.edges) grown = this.edge(edge) || grown
+      for (const edge of graph.edges) grown = this.edge(edge, edgeText(edge, wish.labels, parts.get(edge.id) ?? 0)) || grown
       const live = new Set([...graph.nodes.map((n) => n.id), ...this.byId.keys(), ...boxes.keys()])
       this.cy.elements().forEach((e) => void e.toggleClass('idle', !live.has(e.id())))
+      this.filter(graph, wish, parts)
     })
     if (grown) this.arrange()
-    for (const edge of graph.edges) this.emit(edge)
+    else this.mark()
+    if (fresh) for (const edge of graph.edges) this.emit(edge)
+  }
+
+  /** Hides and finds by the expressions. */
+  private filter(graph: Graph, wish: Wish, parts: Map<string, number>) {
+    const unwell = new Set(graph.edges.filter((e) => e.errorRate).flatMap((e) => [e.source, e.target]))
+    const facts = (node: Node) => ({ node, badges: wish.badges[node.id] ?? [], healthy: !unwell.has(node.id) })
+    const ofEdge = (edge: Edge) => ({ edge, share: parts.get(edge.id) ?? 0 })
+    const gone = new Set(graph.nodes.filter((n) => wish.hide.node(facts(n))).map((n) => n.id))
+    const hidden = new Set(gone)
+    for (const e of graph.edges) if (wish.hide.edge(ofEdge(e)) || gone.has(e.source) || gone.has(e.target)) hidden.add(e.id)
+    const found = new Set([...graph.nodes.filter((n) => wish.find.node(facts(n))), ...graph.edges.filter((e) => wish.find.edge(ofEdge(e)))].map((e) => e.id))
+    this.cy.elements().forEach((e) => {
+      const box = e.isNode() && e.isParent()
+      e.toggleClass('hidden', box ? e.children().every((c) => hidden.has((c as cytoscape.NodeSingular).id())) : hidden.has(e.id()))
+      e.toggleClass('found', found.has(e.id()))
+      e.toggleClass('other', found.size > 0 && !box && !found.has(e.id()))
+    })
   }
 
   private node(node: Node): boolean {
     const box = node.parent && this.cy.getElementById(node.parent).nonempty() ? node.parent : undefined
     const data = {
       id: node.id,
-      label: label(node, Boolean(box)),
+      label: nodeLabel(node, Boolean(box)),
       color: COLORS[health(node.errorRate, node.rateIn || node.rateOut)],
       shape: SHAPES[node.kind],
+      traffic: node.rateIn + node.rateOut,
       wish: node.parent ?? '',
     }
     const known = this.cy.getElementById(node.id)
@@ -142,33 +196,43 @@ export class View {
     return true
   }
 
-  private edge(edge: Edge): boolean {
-    const data = { ...edge, label: edgeLabel(edge), color: edgeColor(edge), width: 1.5 + Math.min(4, Math.log10(1 + edge.rate * 4)) }
+  private edge(edge: Edge, label: string): boolean {
+    const color = edge.protocol === 'tcp' ? TCP : COLORS[health(edge.errorRate, edge.rate)]
+    const data = { id: edge.id, source: edge.source, target: edge.target, label, color, width: 1.5 + Math.min(4, Math.log10(1 + edge.rate * 4)) }
     const known = this.cy.getElementById(edge.id)
     if (known.nonempty()) {
       known.data(data)
       return false
     }
-    this.cy.add({ group: 'edges', data })
+    this.cy.add({ group: 'edges', data: { ...data, weights: [], distances: [] } })
     return true
   }
 
   private arrange() {
     const first = this.cy.nodes('.placed').empty()
+    const links: Link[] = this.cy.edges().map((e) => ({ id: e.id(), source: e.source().id(), target: e.target().id() }))
+    const nodes = this.cy.nodes('[!box]').map((n) => ({ id: n.id(), parent: (n.parent().first() as cytoscape.NodeSingular).id() }))
+    const found = arrange(this.cy.nodes('[?box]').map((n) => n.id()), nodes, links, this.narrow())
+    this.cy.edges().removeClass('straight')
+    this.cy.batch(() => {
+      for (const { id, source, target } of links) {
+        const [from, to] = [found.places.get(source)!, found.places.get(target)!]
+        const bends = (found.bends.get(id) ?? []).map((p) => relative(from, to, p))
+        const edge = this.cy.getElementById(id)
+        edge.data({ weights: bends.map((b) => b.weight), distances: bends.map((b) => b.distance) })
+        edge.toggleClass('straight', !bends.length)
+      }
+    })
     const layout = this.cy.layout({
-      name: 'dagre',
-      rankDir: this.narrow() ? 'TB' : 'LR',
-      nodeSep: 54,
-      rankSep: 96,
-      edgeSep: 18,
+      name: 'preset',
+      positions: Object.fromEntries(found.places),
       fit: false,
       animate: !first,
       animationDuration: 350,
-      sort: (a: cytoscape.SingularElementArgument, b: cytoscape.SingularElementArgument) =>
-        a.id() < b.id() ? 1 : -1,
     } as unknown as cytoscape.LayoutOptions)
     layout.one('layoutstop', () => {
       this.cy.nodes().addClass('placed')
+      this.paths.clear()
       if (!this.moved) this.fit()
     })
     layout.run()
@@ -176,7 +240,11 @@ export class View {
 
   /** On a phone the graph runs from top to bottom. */
   private narrow(): boolean {
-    return this.canvas.clientWidth < 520
+    return this.still.clientWidth < 520
+  }
+
+  private padding(): number {
+    return this.narrow() ? 26 : 60
   }
 
   private emit(edge: Edge) {
@@ -188,30 +256,26 @@ export class View {
       const error = i < Math.ceil((edge.nowErrors / edge.now) * count)
       this.particles.push({ edge: edge.id, began: now + (i / count) * 1000, takes, error })
     }
-    if (this.particles.length > 1500) this.particles.splice(0, this.particles.length - 1500)
+    if (this.particles.length > MOST_PARTICLES) this.particles.splice(0, this.particles.length - MOST_PARTICLES)
   }
+
+  // --- the canvases above ----------------------------------------------------------------------------------
 
   private draw = (now: number) => {
     this.frame = requestAnimationFrame(this.draw)
-    const scale = devicePixelRatio || 1
-    const { clientWidth: w, clientHeight: h } = this.canvas
-    if (this.canvas.width !== w * scale || this.canvas.height !== h * scale) {
-      this.canvas.width = w * scale
-      this.canvas.height = h * scale
-    }
-    const pen = this.canvas.getContext('2d')
+    if (!this.particles.length && this.moving.dataset.empty === 'yes') return
+    const pen = cleared(this.moving)
     if (!pen) return
-    pen.setTransform(scale, 0, 0, scale, 0, 0)
-    pen.clearRect(0, 0, w, h)
     const size = Math.min(1, Math.max(0.35, this.cy.zoom()))
     this.particles = this.particles.filter((p) => now < p.began + p.takes)
+    this.moving.dataset.empty = this.particles.length ? '' : 'yes'
+    pen.strokeStyle = this.ink.back
+    pen.lineWidth = 1
     for (const p of this.particles) {
       if (now < p.began) continue
       const at = this.along(p.edge, (now - p.began) / p.takes)
       if (!at) continue
       pen.fillStyle = p.error ? COLORS.failing : COLORS.ok
-      pen.strokeStyle = this.dark.matches ? '#10161f' : '#ffffff'
-      pen.lineWidth = 1
       pen.beginPath()
       if (p.error) {
         const r = 6 * size
@@ -224,80 +288,104 @@ export class View {
       pen.fill()
       pen.stroke()
     }
-    this.locks(pen, size)
   }
 
-  private along(id: string, share: number): { x: number; y: number } | null {
-    const edge = this.cy.getElementById(id)
-    if (edge.empty()) return null
-    const a = edge.sourceEndpoint()
-    const b = edge.targetEndpoint()
-    if (!a || !b) return null
+  /** Labels, badges and locks, after whatever they stand at has moved. */
+  private mark() {
+    const pen = cleared(this.still)
+    if (!pen || !this.wish || !this.graph) return
     const zoom = this.cy.zoom()
-    const pan = this.cy.pan()
-    return { x: (a.x + (b.x - a.x) * share) * zoom + pan.x, y: (a.y + (b.y - a.y) * share) * zoom + pan.y }
+    const size = Math.min(1.15, Math.max(0.6, zoom))
+    const room = new Room()
+    const all: Text[] = []
+    const { w, h } = { w: this.still.clientWidth, h: this.still.clientHeight }
+    const inside = (p: Point) => p.x > -80 && p.y > -40 && p.x < w + 80 && p.y < h + 40
+    this.cy.nodes(':visible').forEach((n) => {
+      const { x, y } = n.renderedPosition()
+      const [nw, nh] = [n.renderedOuterWidth(), n.renderedOuterHeight()]
+      if (!n.data('box') && inside({ x, y })) room.take(x - nw / 2, y - nh / 2, nw, nh, true)
+      all.push(this.nodeText(n, x, y, nh))
+    })
+    this.cy.edges(':visible').forEach((e) => {
+      const text = e.data('label') as string
+      if (!text || !inside(e.renderedMidpoint())) return
+      const at = [0.5, 0.4, 0.62, 0.3].map((share) => this.along(e.id(), share)).filter((p) => p !== null)
+      all.push({ text, at, bold: false, rank: (this.byId.get(e.id())?.rate ?? 0) / 1e6, must: this.marked(e), faded: faded(e) })
+    })
+    const drawn = texts(pen, room, all.filter((t) => t.at.some(inside)), Math.round(12 * Math.min(1.2, Math.max(0.92, zoom))), this.ink)
+    this.host.dataset.labels = String(drawn)
+    this.signs(pen, room, size, inside)
   }
 
-  /** Above the moving dots, on a disc of the background's colour, so that no dot hides one. */
-  private locks(pen: CanvasRenderingContext2D, size: number) {
+  private nodeText(n: cytoscape.NodeSingular, x: number, y: number, height: number): Text {
+    const box = Boolean(n.data('box'))
+    const lines = (n.data('label') as string).split('\n').length
+    const at = { x, y: box ? y - height / 2 + 2 : y + height / 2 + 2 + 8 * lines }
+    return { text: n.data('label') as string, at: [at], bold: box, rank: (box ? 2e9 : 1e9) + (n.data('traffic') as number || 0), must: this.marked(n), faded: faded(n) }
+  }
+
+  private marked(e: cytoscape.SingularElementArgument): boolean {
+    return e.id() === this.over || e.hasClass('chosen') || e.hasClass('found')
+  }
+
+  private signs(pen: CanvasRenderingContext2D, room: Room, size: number, inside: (p: Point) => boolean) {
+    if (!this.wish) return
+    for (const [id, signs] of Object.entries(this.wish.badges)) {
+      const n = this.cy.getElementById(id)
+      if (n.empty() || !n.visible() || !signs.length) continue
+      const { x, y } = n.renderedPosition()
+      const at = { x: x + n.renderedOuterWidth() / 2, y: y - n.renderedOuterHeight() / 2 }
+      if (inside(at)) badges(pen, at, signs, Math.min(1, size), this.ink)
+    }
+    if (!this.wish.security || this.cy.zoom() < 0.3) return
     for (const edge of this.byId.values()) {
       if (!edge.mtls) continue
-      const at = this.along(edge.id, 0.22)
-      if (!at) continue
-      pen.save()
-      pen.translate(at.x, at.y)
-      pen.scale(size, size)
-      pen.fillStyle = this.dark.matches ? '#10161f' : '#f5f7fa'
-      pen.beginPath()
-      pen.arc(0, -1, 9, 0, 2 * Math.PI)
-      pen.fill()
-      pen.strokeStyle = pen.fillStyle = this.dark.matches ? '#9aa9ba' : '#5d6b7a'
-      pen.lineWidth = 1.4
-      pen.beginPath()
-      pen.arc(0, -3, 3, Math.PI, 0)
-      pen.stroke()
-      pen.fillRect(-4.5, -3, 9, 7)
-      pen.restore()
+      const e = this.cy.getElementById(edge.id)
+      if (e.empty() || !e.visible()) continue
+      const r = 7 * Math.min(1, size)
+      const free = [0.22, 0.32, 0.72].map((share) => this.along(edge.id, share)).find((p) => p && inside(p) && room.take(p.x - r, p.y - r, 2 * r, 2 * r))
+      if (free) lock(pen, free, Math.min(1, size), this.ink, edge.mtls >= 0.999)
     }
   }
 
+  /** A point of an edge in pixels of the canvas. */
+  private along(id: string, share: number): Point | null {
+    let path = this.paths.get(id)
+    if (!path) {
+      const edge = this.cy.getElementById(id)
+      if (edge.empty() || !edge.visible()) return null
+      const [a, b] = [edge.sourceEndpoint(), edge.targetEndpoint()]
+      if (!a || !b) return null
+      path = new Path([a, ...(edge.hasClass('straight') ? [] : (edge.segmentPoints() ?? [])), b])
+      this.paths.set(id, path)
+    }
+    const p = path.at(share)
+    const [zoom, pan] = [this.cy.zoom(), this.cy.pan()]
+    return { x: p.x * zoom + pan.x, y: p.y * zoom + pan.y }
+  }
+
+  private inks(): Ink {
+    const style = getComputedStyle(this.host)
+    const ink = (name: string) => style.getPropertyValue(`--${name}`).trim()
+    return { back: ink('bg'), panel: ink('panel'), text: ink('text'), soft: ink('soft'), accent: ink('accent') }
+  }
+
   private style(): cytoscape.StylesheetJson {
-    const text = this.dark.matches ? '#e6edf5' : '#1c2733'
-    const back = this.dark.matches ? '#18212d' : '#ffffff'
     return [
       {
         selector: 'node',
         style: {
           shape: 'data(shape)' as unknown as cytoscape.Css.NodeShape,
-          width: 44,
-          height: 38,
-          'background-color': back,
+          width: WIDTH,
+          height: HEIGHT,
+          'background-color': this.ink.panel,
           'border-width': 2.5,
           'border-color': 'data(color)',
-          label: 'data(label)',
-          color: text,
-          'font-size': 12,
-          'text-wrap': 'wrap',
-          'text-valign': 'bottom',
-          'text-margin-y': 5,
-          'text-background-color': this.dark.matches ? '#10161f' : '#f5f7fa',
-          'text-background-opacity': 0.85,
-          'text-background-padding': '2px',
         },
       },
       {
         selector: 'node[?box]',
-        style: {
-          shape: 'round-rectangle',
-          'background-opacity': 0.25,
-          'border-width': 1,
-          'border-color': '#8a94a3',
-          'border-style': 'dashed',
-          padding: '24px',
-          'text-valign': 'top',
-          'text-margin-y': 18,
-          'font-weight': 600,
-        },
+        style: { shape: 'round-rectangle', 'background-opacity': 0.25, 'border-width': 1, 'border-color': '#8a94a3', 'border-style': 'dashed', padding: '26px' },
       },
       {
         selector: 'edge',
@@ -306,22 +394,41 @@ export class View {
           'line-color': 'data(color)',
           'target-arrow-color': 'data(color)',
           'target-arrow-shape': 'triangle',
-          'curve-style': 'straight',
-          label: 'data(label)',
-          color: text,
-          'font-size': 10,
-          'text-margin-y': -10,
-          'text-rotation': 'autorotate',
-          'text-background-color': this.dark.matches ? '#10161f' : '#f5f7fa',
-          'text-background-opacity': 0.9,
-          'text-background-padding': '2px',
-        },
+          'curve-style': 'round-segments' as unknown as 'segments',
+          'edge-distances': 'node-position',
+          'segment-weights': ((e: cytoscape.EdgeSingular) => e.data('weights') as number[]) as unknown as number[],
+          'segment-distances': ((e: cytoscape.EdgeSingular) => e.data('distances') as number[]) as unknown as number[],
+          'segment-radii': 16 as unknown as number[],
+        } as cytoscape.Css.Edge,
       },
+      { selector: 'edge.straight', style: { 'curve-style': 'straight' } },
       { selector: '.idle', style: { opacity: 0.22 } },
-      {
-        selector: '.chosen',
-        style: { 'underlay-color': '#2a6fdb', 'underlay-opacity': 0.25, 'underlay-padding': 7 },
-      },
+      { selector: '.other', style: { opacity: 0.25 } },
+      { selector: '.hidden', style: { display: 'none' } },
+      { selector: '.found', style: { 'underlay-color': '#e8890c', 'underlay-opacity': 0.35, 'underlay-padding': 7 } },
+      { selector: '.chosen', style: { 'underlay-color': '#2a6fdb', 'underlay-opacity': 0.25, 'underlay-padding': 7 } },
     ]
   }
+}
+
+const faded = (e: cytoscape.SingularElementArgument) => e.hasClass('idle') || e.hasClass('other')
+
+function layer<K extends 'div' | 'canvas'>(tag: K): HTMLElementTagNameMap[K] {
+  const made = document.createElement(tag)
+  made.style.cssText = 'position:absolute;inset:0;width:100%;height:100%;pointer-events:none'
+  return made
+}
+
+/** The canvas' pen, in CSS pixels, with nothing drawn. */
+function cleared(canvas: HTMLCanvasElement): CanvasRenderingContext2D | null {
+  const scale = devicePixelRatio || 1
+  const { clientWidth: w, clientHeight: h } = canvas
+  if (canvas.width !== Math.round(w * scale) || canvas.height !== Math.round(h * scale)) {
+    canvas.width = Math.round(w * scale)
+    canvas.height = Math.round(h * scale)
+  }
+  const pen = canvas.getContext('2d')
+  pen?.setTransform(scale, 0, 0, scale, 0, 0)
+  pen?.clearRect(0, 0, w, h)
+  return pen
 }

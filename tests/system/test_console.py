@@ -130,7 +130,7 @@ def test_the_layout_of_the_graph_is_stable(page, console, mesh):
     for _ in range(12):
         mesh.page()
     edge(page, "service/default/ratings", "app/default/ratings/v1").wait_for(state="attached", timeout=5000)
-    page.get_by_label("Traffic animation").uncheck()
+    page.get_by_label("Animation").uncheck()
     page.wait_for_timeout(3500)
     places = "() => document.querySelector('[data-places]').dataset.places"
     before = page.evaluate(places)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
 
 from lateen.analysis import Message, Snapshot, Source, analyze
 from lateen.analysis.model import model
 from lateen.analysis.standing import Standing
 from lateen.api import kinds
+from lateen.console.changes import Changes
 from lateen.console.inventory import Inventory
+from lateen.console.shapes import Change
 from lateen.kit import tasks
 from lateen.kit.jsons import Json
 from lateen.kube.client import Client
@@ -42,6 +45,7 @@ class Cluster:
     def __init__(self, client: Client, root: str) -> None:
         """``root``: the namespace of the control plane."""
         self.root = root
+        self._changes = Changes(time.time())
         self.informers = {k: self._informer(client, k) for k in (*WATCHED, *kinds.owned())}
         self._standing = Standing(root, UNREAD)
         self._inventory: Inventory | None = None
@@ -49,6 +53,7 @@ class Cluster:
     def _informer(self, client: Client, kind: kinds.Kind) -> Informer:
         def changed(_kind: kinds.Kind, _key: Key, old: Json | None, new: Json | None) -> None:
             self._inventory = None
+            self._changes.seen(kind, old, new, time.time())
             if new is not None:
                 self._standing.put(typed(kind, new))
             elif old is not None:
@@ -83,6 +88,11 @@ class Cluster:
             objects = {k: i.objects.values() for k, i in self.informers.items()}
             self._inventory = Inventory(objects, model(snapshot, policies=True), found, snapshot.domain)
         return self._inventory
+
+    def changes(self) -> list[Change]:
+        """When the mesh's configuration changed, the oldest first."""
+        owned = frozenset(kinds.owned())
+        return self._changes.all((k, o) for k, i in self.informers.items() if k in owned for o in i.objects.values())
 
     def sources(self) -> list[Source]:
         return [Source(typed(k, o)) for k, i in self.informers.items() for o in i.objects.values()]

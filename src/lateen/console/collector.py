@@ -12,12 +12,13 @@ import aiohttp
 from aiohttp import web
 
 from lateen.api import kinds
-from lateen.console import scraping, shapes
+from lateen.console import past, scraping, shapes
 from lateen.console.graph import KINDS, Graph, health
 from lateen.console.metrics import Added, Target
 from lateen.console.prometheus import Api
 from lateen.console.series.intake import Intake, Key, Look
 from lateen.console.series.scrape import Meta
+from lateen.console.series.store import TooMany
 from lateen.kit import jsons, tasks
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client
@@ -156,7 +157,19 @@ class Collector:
         return web.Response(status=200 if self._rounds else 503)
 
     async def _graph(self, request: web.Request) -> web.Response:
-        return web.Response(body=jsons.dumps(self.graph(*_question(request))), content_type="application/json")
+        """As it is now, or as it was ``at`` a time (seconds since 1970) that the store still knows."""
+        at = request.query.get("at")
+        found = self.graph(*_question(request)) if not at else await self._past(*_question(request), _moment(at))
+        return web.Response(body=jsons.dumps(found), content_type="application/json")
+
+    async def _past(self, kind: str, namespaces: list[str], window_s: float, at: float) -> shapes.Graph:
+        try:
+            counted = await asyncio.to_thread(past.added, self.intake.store, at, window_s)
+        except TooMany:
+            raise web.HTTPUnprocessableEntity(text="too many series for this window; choose a shorter one") from None
+        drawn = Graph(kind, namespaces).build(counted, window_s)
+        drawn["at"], drawn["proxies"] = at, len(self._targets)
+        return drawn
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events: the graph after each reading."""
@@ -215,6 +228,16 @@ def _question(request: web.Request) -> tuple[str, list[str], float]:
         raise web.HTTPBadRequest(text="window must be a number of seconds") from None
     namespaces = [n for n in request.query.get("namespaces", "").split(",") if n]
     return kind, namespaces, min(max(window, 1.0), KEEP_S)
+
+
+def _moment(given: str) -> float:
+    try:
+        at = float(given)
+    except ValueError:
+        at = float("nan")
+    if not 0 <= at < 1e11:
+        raise web.HTTPBadRequest(text="at must be a number of seconds since 1970")
+    return at
 
 
 def _began(pod: Json) -> float:

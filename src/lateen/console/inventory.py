@@ -273,6 +273,14 @@ class Inventory:
 
     # --- objects ---------------------------------------------------------------------------------------------
 
+    def objects(self, kind: kinds.Kind) -> Iterable[Json]:
+        return self._objects.get(kind, ())
+
+    def labels(self, namespace: str, kind: str, name: str) -> dict[str, str]:
+        """The labels of a workload's pods."""
+        key = namespace, kind, name
+        return self._labels(key, self._pods.get(key, []))
+
     def _of(self, kind: kinds.Kind, namespace: str) -> list[Json]:
         return [o for o in self._objects.get(kind, ()) if o["metadata"].get("namespace") == namespace]
 

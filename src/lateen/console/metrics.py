@@ -7,7 +7,7 @@ long as the series exists.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -46,23 +46,30 @@ class Sample(NamedTuple):
     flags: str = ""
 
 
-_METRICS = {
-    b"istio_requests_total": "requests",
-    b"istio_request_duration_milliseconds_bucket": "bucket",
-    b"istio_tcp_sent_bytes_total": "sent",
-    b"istio_tcp_received_bytes_total": "received",
-    b"istio_tcp_connections_opened_total": "opened",
+METRICS = {
+    "istio_requests_total": "requests",
+    "istio_request_duration_milliseconds_bucket": "bucket",
+    "istio_tcp_sent_bytes_total": "sent",
+    "istio_tcp_received_bytes_total": "received",
+    "istio_tcp_connections_opened_total": "opened",
 }
+_NAMES = frozenset(name.encode() for name in METRICS)
 _DETAIL = {"requests": "response_code", "bucket": "le"}
 
 
 def meaning(line: bytes) -> Sample | None:
     """Parse a line without its value; None for series that the graph does not use."""
     name, brace, rest = line.partition(b"{")
-    metric = _METRICS.get(name)
-    if metric is None or not brace:
+    if name not in _NAMES or not brace:
         return None
-    labels = {k.decode(): v.decode(errors="replace") for k, v in _LABEL.findall(rest)}
+    return sample(name.decode(), {k.decode(): v.decode(errors="replace") for k, v in _LABEL.findall(rest)})
+
+
+def sample(name: str, labels: Mapping[str, str]) -> Sample | None:
+    """What a series measures; None for series that the graph does not use."""
+    metric = METRICS.get(name)
+    if metric is None:
+        return None
 
     def workload(side: str) -> Workload:
         return Workload(

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from lateen.analysis import Source
 from lateen.console import shapes
+from lateen.console.badges import badges
 from lateen.console.boards import BOARDS
 from lateen.console.cluster import Cluster, what_if
 from lateen.console.inventory import placed
@@ -26,6 +27,8 @@ class Pages:
     def routes(self, root: str) -> list[web.RouteDef]:
         return [
             web.get(f"{root}/boards", self._boards),
+            web.get(f"{root}/badges", self._badges),
+            web.get(f"{root}/changes", self._changes),
             web.get(f"{root}/applications", self._applications),
             web.get(f"{root}/workloads", self._workloads),
             web.get(f"{root}/workloads/{{namespace}}/{{name}}", self._workload),
@@ -39,6 +42,14 @@ class Pages:
 
     async def _boards(self, _: web.Request) -> web.Response:
         return answer([b.json() for b in BOARDS])
+
+    async def _badges(self, _: web.Request) -> web.Response:
+        return answer(badges(self._cluster.inventory()))
+
+    async def _changes(self, request: web.Request) -> web.Response:
+        """Changes of configuration, of one ``namespace`` or of all."""
+        wanted = [n for n in request.query.get("namespace", "").split(",") if n]
+        return answer([c for c in self._cluster.changes() if not wanted or c["namespace"] in wanted])
 
     async def _applications(self, request: web.Request) -> web.Response:
         return answer(self._cluster.inventory().applications(request.query.get("namespace", "")))

@@ -62,6 +62,37 @@ class Graph(TypedDict):
     edges: list[Edge]
 
 
+Badge = Literal[
+    "no-sidecar",
+    "fault",
+    "circuit-breaker",
+    "shift",
+    "timeout",
+    "retries",
+    "mirror",
+    "virtual-service",
+    "gateway",
+]
+"""What configuration does to a node of the graph, the most important first."""
+
+
+class Badges(TypedDict):
+    """``nodes``: identity of a node in the graph -> its badges, for each of the graph's kinds."""
+
+    nodes: dict[str, list[Badge]]
+
+
+class Change(TypedDict):
+    """A change of configuration; ``at`` in seconds since 1970; ``by``: what the program that wrote it calls itself."""
+
+    at: float
+    kind: str
+    namespace: str
+    name: str
+    what: Literal["created", "changed", "deleted"]
+    by: str
+
+
 class History(TypedDict):
     """The rate of one node or edge in steps of ``step`` seconds, the latest last."""
 

@@ -1,0 +1,123 @@
+// Where nodes and edges of the graph go. Pure: dagre gives ranks and orders, and edges keep clear of what they pass.
+
+import { Graph, layout } from '@dagrejs/dagre'
+
+export interface Point {
+  x: number
+  y: number
+}
+export interface Box {
+  id: string
+  /** The box of an application's versions. */
+  parent?: string
+}
+export interface Link {
+  id: string
+  source: string
+  target: string
+}
+export interface Arranged {
+  places: Map<string, Point>
+  /** The points between both ends at which an edge bends; none where it is straight. */
+  bends: Map<string, Point[]>
+}
+
+export const WIDTH = 44
+export const HEIGHT = 38
+/** Below a node there is room for its label. */
+const LABEL = 26
+const STUB = 12
+
+/** From left to right, or from top to bottom where `down`. */
+export function arrange(boxes: string[], given: Box[], all: Link[], down: boolean): Arranged {
+  const byId = (a: { id: string }, b: { id: string }) => (a.id < b.id ? -1 : 1)
+  const [nodes, links] = [[...given].sort(byId), [...all].sort(byId)]
+  const graph = new Graph({ compound: true, multigraph: true })
+  graph.setGraph({ rankdir: down ? 'TB' : 'LR', nodesep: down ? 30 : 40, ranksep: down ? 78 : 140, edgesep: 18 })
+  graph.setDefaultEdgeLabel(() => ({}))
+  for (const id of [...boxes].sort()) graph.setNode(id, {})
+  for (const { id } of nodes) graph.setNode(id, { width: down ? WIDTH + 36 : WIDTH, height: HEIGHT + LABEL })
+  for (const { id, parent } of nodes) if (parent) graph.setParent(id, parent)
+  for (const { id, source, target } of links) if (source !== target) graph.setEdge(source, target, {}, id)
+  layout(graph)
+  const places = new Map(nodes.map(({ id }) => [id, centre(graph.node(id) as unknown as Point)]))
+  const pairs = new Map<string, number>()
+  for (const link of links) pairs.set(pair(link), (pairs.get(pair(link)) ?? 0) + 1)
+  const columns = new Set([...places.values()].map((p) => Math.round(down ? p.y : p.x)))
+  const bends = new Map<string, Point[]>()
+  for (const link of links) {
+    if (link.source === link.target) continue
+    const points = (graph.edge(link.source, link.target, link.id) as unknown as { points: Point[] }).points.slice(1, -1).map(centre)
+    const alone = pairs.get(pair(link)) === 1
+    const kept = points.filter((p) => !alone || columns.has(Math.round(down ? p.y : p.x)))
+    bends.set(link.id, routed(places.get(link.source)!, kept, places.get(link.target)!, columns, down))
+  }
+  return { places, bends }
+}
+
+const pair = (link: Link) => [link.source, link.target].sort().join('\n')
+
+/** The middle of the symbol: labels take the lower part of what dagre reserves. */
+const centre = (p: Point): Point => ({ x: p.x, y: p.y - LABEL / 2 })
+
+/**
+ * Edges cross a column of nodes only along the flow: they leave and reach nodes that way, and pass others on a lane of
+ * their own. Between columns there is nothing that they could run through.
+ */
+function routed(from: Point, through: Point[], to: Point, columns: Set<number>, down: boolean): Point[] {
+  const along = (p: Point) => (down ? p.y : p.x)
+  const across = (p: Point) => (down ? p.x : p.y)
+  const at = (a: number, b: number): Point => (down ? { x: b, y: a } : { x: a, y: b })
+  const half = (down ? HEIGHT + LABEL : WIDTH) / 2 + STUB
+  const sign = Math.sign(along(to) - along(from)) || 1
+  const path = [at(along(from) + sign * half, across(from))]
+  for (const p of through) {
+    const inside = columns.has(Math.round(along(p)))
+    path.push(...(inside ? [at(along(p) - sign * half, across(p)), at(along(p) + sign * half, across(p))] : [p]))
+  }
+  path.push(at(along(to) - sign * half, across(to)))
+  const whole = [from, ...path, to]
+  return path.filter((p, i) => !level(whole[i]!, p, whole[i + 2]!))
+}
+
+/** Whether the middle one of three points is on the line between the others. */
+function level(a: Point, b: Point, c: Point): boolean {
+  return Math.abs((b.x - a.x) * (c.y - a.y) - (b.y - a.y) * (c.x - a.x)) < 1
+}
+
+/** A point relative to the line between two others, as cytoscape's segments want it: share of the way, and distance. */
+export function relative(from: Point, to: Point, p: Point): { weight: number; distance: number } {
+  const [dx, dy] = [to.x - from.x, to.y - from.y]
+  const length = Math.hypot(dx, dy) || 1
+  const [px, py] = [p.x - from.x, p.y - from.y]
+  return { weight: (px * dx + py * dy) / length ** 2, distance: (py * dx - px * dy) / length }
+}
+
+/** A path with the length that each of its points is reached after. */
+export class Path {
+  readonly points: Point[]
+  private readonly after: number[] = [0]
+
+  constructor(points: Point[]) {
+    this.points = points
+    for (let i = 1; i < points.length; i++) {
+      const [a, b] = [points[i - 1]!, points[i]!]
+      this.after.push(this.after[i - 1]! + Math.hypot(b.x - a.x, b.y - a.y))
+    }
+  }
+
+  get length(): number {
+    return this.after.at(-1)!
+  }
+
+  /** The point after a share of the way. */
+  at(share: number): Point {
+    const wanted = this.length * share
+    let i = 1
+    while (i < this.points.length - 1 && this.after[i]! < wanted) i++
+    const [a, b] = [this.points[i - 1]!, this.points[i]!]
+    const span = this.after[i]! - this.after[i - 1]! || 1
+    const part = Math.min(1, Math.max(0, (wanted - this.after[i - 1]!) / span))
+    return { x: a.x + (b.x - a.x) * part, y: a.y + (b.y - a.y) * part }
+  }
+}
