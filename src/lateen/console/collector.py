@@ -18,7 +18,7 @@ from lateen.console.metrics import Added, Target
 from lateen.console.prometheus import Api
 from lateen.console.series.intake import Intake, Key, Look
 from lateen.console.series.scrape import Meta
-from lateen.console.series.store import TooMany
+from lateen.console.series.selection import TooMany
 from lateen.kit import jsons, tasks
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client

@@ -6,6 +6,7 @@ import numpy as np
 
 from lateen.console.metrics import METRICS, Added, sample
 from lateen.console.series import codec
+from lateen.console.series.registry import Selector
 from lateen.console.series.store import Store
 
 BEFORE_MS = 60_000
@@ -19,11 +20,8 @@ def added(store: Store, at_s: float, window_s: float) -> Added:
     end, start = round(at_s * 1000), round((at_s - window_s) * 1000)
     out: Added = {}
     for metric in METRICS:
-        ids = np.array(sorted(store.registry.matching(metric, ())), np.int64)
-        if not len(ids):
-            continue
-        found = store.select(ids, start - BEFORE_MS, end, 0, MOST)
-        for labels, grown in zip(found.labels, growth(found.times, found.values, start).tolist(), strict=True):
+        found = store.select(Selector(metric, ((),)), start - BEFORE_MS, end, 0, MOST)
+        for labels, grown in zip(found.names, growth(found.times, found.values, start).tolist(), strict=True):
             meant = sample(metric, labels) if grown else None
             if meant is not None:
                 out[meant] = out.get(meant, 0.0) + grown
