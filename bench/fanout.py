@@ -255,7 +255,7 @@ def main() -> None:
         ids = ids or [f"spiffe://cluster.local/ns/n{n}/sa/default" for n in range(wide.NAMESPACES)]
         credentials = []
         for identity in ids:
-            leaf = certs.issue(ca._root, [identity], times.now(), timedelta(hours=1))
+            leaf = certs.issue(ca.state.signer.pair, [identity], times.now(), timedelta(hours=1))
             made = grpc.ssl_channel_credentials(ca.root.encode(), leaf.key.encode(), leaf.certificate.encode())
             credentials.append(made)
         asyncio.run(measure(ours, name, count, credentials))

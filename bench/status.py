@@ -93,12 +93,15 @@ async def istiod() -> dict[str, float]:
     """istiod without its servers: from nothing to ready, and until every object has a status."""
     from lateen.control.app import Istiod
     from lateen.control.plane import Control
+    from lateen.control.roots import Roots
     from lateen.control.settings import Settings
 
     settings = Settings.of(os.environ)
     async with from_files(paths_of(None)) as client:
         control = Control(client, settings.namespace, settings.revision)
-        started = Istiod(settings, client, await control.authority(settings.trust_domain), control)
+        roots = Roots(client, settings.namespace, settings.trust_domain, settings.ca, lambda: started.leads)
+        await roots.start()
+        started = Istiod(settings, client, roots, control)
         await started.learn()
         control.newest()
         ready = time.process_time()

@@ -7,16 +7,21 @@ import base64
 import json
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from lateen.agent.istiod import Istiod, until_answered
+from lateen.agent.istiod import ROOT, Istiod, until_answered
 from lateen.kit import certs, times
+from lateen.kit.certs import Pair
 from lateen.kit.files import write_atomic
 
 log = logging.getLogger("lateen.agent.certificates")
 
-RENEW_AT = 0.5
+LOOK_S = 2.0
+"""How often the mounted roots are looked at, in seconds."""
+SPREAD_S = 30.0
+"""Seconds over which proxies ask for new certificates after the root under which they are signed has changed."""
 SYSTEM_ROOTS = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine
     "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora
@@ -28,28 +33,106 @@ Write = Callable[[Path, str, str, str], None]
 """(directory, certificate chain, key, root), all PEM."""
 
 
+@dataclass(frozen=True)
+class Renewal:
+    """When a certificate is renewed: at this share of its lifetime before its end, varied so that not all proxies ask
+    at once. Istio's variables and defaults (``pkg/security``, ``pilot/cmd/pilot-agent/options``)."""
+
+    ratio: float = 0.5
+    jitter: float = 0.01
+
+    def wait(self, certificate: str) -> float:
+        """Seconds from now."""
+        start, end = certs.validity(certificate)
+        life = (end - start - certs.SKEW).total_seconds()
+        grace = min(max(self.ratio + random.uniform(-self.jitter, self.jitter), 0.0), 1.0)
+        return max(1.0, (end - times.now()).total_seconds() - life * grace)
+
+
+def renewal(env: Mapping[str, str]) -> Renewal:
+    """``SECRET_GRACE_PERIOD_RATIO`` and ``SECRET_GRACE_PERIOD_RATIO_JITTER``. Raises ValueError."""
+    default = Renewal()
+    return Renewal(
+        _share(env, "SECRET_GRACE_PERIOD_RATIO", default.ratio),
+        _share(env, "SECRET_GRACE_PERIOD_RATIO_JITTER", default.jitter),
+    )
+
+
+def _share(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name) or str(default)
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= 1:
+        raise ValueError(f'the environment variable {name}: "{text}" is not a number from 0 to 1')
+    return found
+
+
 class Certificates:
-    def __init__(self, istiod: Istiod, directory: Path, write: Write) -> None:
-        self._istiod, self._directory, self._write = istiod, directory, write
+    """``end`` is when the present one expires, in seconds since the epoch; 0 before there is one."""
+
+    def __init__(self, istiod: Istiod, directory: Path, write: Write, renewal: Renewal = Renewal()) -> None:
+        self._istiod, self._directory, self._write, self._renewal = istiod, directory, write, renewal
+        self._pair = Pair("", "")
+        self._root = self._mounted = ""
+        self.end = 0.0
 
     async def get(self) -> float:
         """Request a certificate and write it; returns the seconds until its renewal. Raises istiod.FAILURES."""
         key = certs.new_key()
         found = await self._istiod.ask("/certificates", {"csr": certs.request(key)})
-        self._write(self._directory, found["certificate"], certs.key_pem(key), found["root"])
-        _, end = certs.validity(found["certificate"])
+        self._pair, self._root = Pair(found["certificate"], certs.key_pem(key)), found["root"]
+        self._publish()
+        _, end = certs.validity(self._pair.certificate)
+        self.end = end.timestamp()
         log.info("certificate for %s until %s", found["identity"], end.isoformat())
-        # At about half of its lifetime, so that not all proxies renew at once.
-        return max(1.0, (end - times.now()).total_seconds() * random.uniform(RENEW_AT - 0.01, RENEW_AT + 0.01))
+        return self._renewal.wait(self._pair.certificate)
+
+    def _publish(self) -> None:
+        self._write(self._directory, self._pair.certificate, self._pair.key, self._root)
 
     async def first(self) -> float:
+        self._mounted = await asyncio.to_thread(mounted)
         return await until_answered(self.get, "no certificate yet", longest=5.0)
 
     async def renew(self, wait: float) -> None:
-        """Never returns."""
+        """Renew the certificate in time, and follow the roots that are distributed meanwhile. Never returns."""
+        loop = asyncio.get_running_loop()
+        at = loop.time() + wait
         while True:
-            await asyncio.sleep(wait)
-            wait = await self.first()
+            await asyncio.sleep(min(max(at - loop.time(), 0.0), LOOK_S))
+            if self._follow() and not certs.anchored(self._pair.certificate, self._root):
+                # Signed under another root than new certificates are, which will not be trusted for ever.
+                left = self.end - times.now().timestamp()
+                at = min(at, loop.time() + random.uniform(0, min(SPREAD_S, max(left, 0) / 10)))
+            if loop.time() >= at:
+                at = loop.time() + await until_answered(self.get, "the certificate is not renewed yet", longest=5.0)
+
+    def _follow(self) -> bool:
+        """Take the roots of the mounted ConfigMap where they have changed; whether they have."""
+        found = mounted()
+        if found == self._mounted:
+            return False
+        self._mounted = found
+        try:
+            if found == self._root or not certs.split(found):
+                return False
+        except ValueError:
+            log.warning("%s is not PEM text of certificates; the former roots stay trusted", ROOT)
+            return False
+        self._root = found
+        self._publish()
+        log.info("the trusted roots have changed")
+        return True
+
+
+def mounted() -> str:
+    """The roots in the pod's file; empty if they cannot be read now."""
+    try:
+        return ROOT.read_text()
+    except (OSError, ValueError):
+        return ""
 
 
 def write_files(directory: Path, certificate: str, key: str, root: str) -> None:

@@ -79,7 +79,11 @@ def _proxy(arguments: list[str]) -> None:
     log.setup(levels.pop("default", logging.INFO), wanted.as_json)
     for scope, level in levels.items():
         logging.getLogger("lateen" if scope == "all" else f"lateen.{scope}").setLevel(level)
-    sys.exit(asyncio.run(proxy.Agent(options).run()))
+    try:
+        agent = proxy.Agent(options)
+    except ValueError as e:
+        sys.exit(f"pilot-agent: {e}")
+    sys.exit(asyncio.run(agent.run()))
 
 
 def read_options(arguments: list[str]) -> tuple[options_of.Options, options_of.Log]:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 import time
+from typing import Protocol
 
 from lateen.agent.options import Options
 from lateen.kit import http
@@ -20,11 +21,18 @@ _STANDARD = "/stats/prometheus?usedonly&filter=%5Eistio%5C."
 _GRAPH = "/stats/prometheus?usedonly&filter=%5Eistio%5C.%28requests_total%7Ctcp_%7Crequest_duration%29"
 
 
+class Expiring(Protocol):
+    """What expires at ``end``, in seconds since the epoch; 0: not known yet."""
+
+    end: float
+
+
 class Metrics:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._started = time.monotonic()
         self.restarts = 0
+        self.certificates: Expiring | None = None
 
     async def all(self) -> bytes:
         parts = []
@@ -35,6 +43,11 @@ class Metrics:
             b"# TYPE istio_agent_envoy_restarts_total counter\nistio_agent_envoy_restarts_total %d\n"
             % (time.monotonic() - self._started, self.restarts)
         )
+        if self.certificates is not None and (end := self.certificates.end):
+            parts.append(
+                b"# TYPE istio_agent_cert_expiry_seconds gauge\n"
+                b'istio_agent_cert_expiry_seconds{resource_name="default"} %.0f\n' % (end - time.time())
+            )
         parts += await asyncio.gather(*(_get("127.0.0.1", port, path) for port, path in self._options.scrape_targets))
         return b"\n".join(p.rstrip(b"\n") for p in parts if p) + b"\n"
 

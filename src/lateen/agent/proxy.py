@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 
 from lateen.agent import proxyless
-from lateen.agent.certificates import Certificates, write_files, write_secrets
+from lateen.agent.certificates import Certificates, renewal, write_files, write_secrets
 from lateen.agent.envoy import DIRECTORY, Envoy
 from lateen.agent.istiod import FAILURES, Istiod, until_answered
 from lateen.agent.metrics import Metrics
@@ -35,7 +35,9 @@ class Agent:
         self._envoy = Envoy(options, self._istiod, self._metrics)
         output = Path(options.env.get("OUTPUT_CERTS") or DIRECTORY)
         write = write_files if options.proxyless else write_secrets
-        self._certificates = Certificates(self._istiod, output if options.proxyless else DIRECTORY, write)
+        directory = output if options.proxyless else DIRECTORY
+        self._certificates = Certificates(self._istiod, directory, write, renewal(options.env))
+        self._metrics.certificates = self._certificates
         self._output = output
         self._stop = asyncio.Event()
         self._certified = False

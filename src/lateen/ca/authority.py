@@ -6,13 +6,15 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from lateen.ca import rotation
+from lateen.ca.rotation import Pace, State
+from lateen.ca.signer import self_signed
 from lateen.kit import certs
 from lateen.kit.certs import Pair
 from lateen.kit.jsons import Json
 
 DEFAULT_TTL = timedelta(hours=24)
 MAX_TTL = timedelta(days=90)
-SECRET = "istio-ca-secret"
 ROOT_CONFIG_MAP = "istio-ca-root-cert"
 AUDIENCE = "istio-ca"
 
@@ -55,30 +57,33 @@ def identity(review: Json, trust_domain: str) -> Identity:
 
 
 class Authority:
-    """Signs with a self-signed root that is kept in the Secret ``istio-ca-secret``."""
+    """Signs as the present state says; see ``rotation``."""
 
-    def __init__(self, root: Pair) -> None:
-        self._root = root
+    def __init__(self, state: State) -> None:
+        self.state = state
 
     @classmethod
     def create(cls, now: datetime, trust_domain: str) -> Authority:
-        return cls(certs.authority("", now, organization=trust_domain))
+        """With a new self-signed root."""
+        made = certs.authority("", now, organization=trust_domain)
+        return cls(rotation.begin(self_signed(made), now, Pace()))
 
     @property
     def root(self) -> str:
-        return self._root.certificate
-
-    def secret_data(self) -> dict[str, str]:
-        return {"ca-cert.pem": self._root.certificate, "ca-key.pem": self._root.key}
+        """The roots that are trusted, PEM; the first one is that under which it signs."""
+        return self.state.bundle
 
     def sign(self, csr: str, who: Identity, now: datetime, ttl: timedelta = DEFAULT_TTL) -> str:
-        """Sign a request. Raises Refused for an invalid one."""
+        """A certificate with its chain, without the root. Raises Refused for an invalid request."""
         try:
             key = certs.requested_key(csr)
         except ValueError as e:
             raise Refused(str(e)) from e
-        return certs.sign(self._root, key, [str(who)], now, min(ttl, MAX_TTL))
+        signer = self.state.signer
+        return certs.sign(signer.pair, key, [str(who)], now, min(ttl, MAX_TTL, signer.end - now)) + signer.chain
 
-    def server_pair(self, names: list[str], who: Identity, now: datetime) -> Pair:
-        """A certificate for istiod's own servers."""
-        return certs.issue(self._root, [*names, str(who)], now, DEFAULT_TTL)
+    def server_pair(self, names: list[str], who: Identity, now: datetime, ttl: timedelta = DEFAULT_TTL) -> Pair:
+        """A certificate, with its chain, for istiod's own servers."""
+        signer = self.state.signer
+        made = certs.issue(signer.pair, [*names, str(who)], now, min(ttl, signer.end - now))
+        return Pair(made.certificate + signer.chain, made.key)

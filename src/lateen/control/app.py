@@ -13,7 +13,7 @@ from aiohttp import web
 from lateen import __version__
 from lateen.ads.debug import NotAnswered, Questions, TokenServer
 from lateen.api import kinds
-from lateen.ca.authority import Authority, Refused
+from lateen.ca.authority import Refused
 from lateen.control import controlz, serving
 from lateen.control.agents import Agents
 from lateen.control.ca_service import CaService
@@ -23,8 +23,10 @@ from lateen.control.deployments import Istiod as Shown
 from lateen.control.injection import Injector
 from lateen.control.monitoring import Monitoring, Readiness
 from lateen.control.plane import Control
+from lateen.control.roots import Roots
 from lateen.control.settings import Settings
 from lateen.control.status import StatusWriter
+from lateen.control.trust import Trust
 from lateen.control.webhooks import Webhooks
 from lateen.inject.deployment import reader
 from lateen.kit import jsons, memory, tasks
@@ -46,12 +48,15 @@ KEYS_S = 6.0
 class Istiod:
     """The parts, and how they notify each other."""
 
-    def __init__(self, settings: Settings, client: Client, authority: Authority, control: Control) -> None:
-        self.settings, self.client, self.authority, self.control = settings, client, authority, control
+    def __init__(self, settings: Settings, client: Client, roots: Roots, control: Control) -> None:
+        self.settings, self.client, self.roots, self.control = settings, client, roots, control
         self.readiness = Readiness()
+        authority = roots.authority
+        self.trust = Trust(client, settings.revision, lambda: authority.root)
         self.certificate = serving.Certificate(authority, settings.host_names, settings.identity)
+        roots.changed += [self.certificate.replace, self._tell]
         self.ca = CaService(client, authority, settings.trust_domain, settings.certificate_ttl)
-        self.debug = Debug(control)
+        self.debug = Debug(control, roots)
         me = {"Component": "istiod", "ID": settings.pod, "Info": {"version": __version__}}
         self.questions = control.ads.questions = Questions(self.debug.answer, jsons.dumps(me).decode())
         self.agents = Agents(self.ca, lambda: control.views, control.registrar)
@@ -84,12 +89,16 @@ class Istiod:
             lambda: self.writer.leadership.held,
             settings.deploys_gateways,
         )
-        self.writer.leadership.gained.append(self.deployments.everything)
+        self.writer.leadership.gained += [self.deployments.everything, roots.wake, self._tell]
         self.informers = [Informer(client, kind, self._changed) for kind in kinds.watched()]
         self.writer.informers = self.informers
-        control.credentials.changed = self.writer.changed
+        control.credentials.changed = self._secret_changed
         control.keys.reported = self.writer.pushed
         control.changed = self._pushed
+
+    @property
+    def leads(self) -> bool:
+        return self.writer.leadership.held
 
     def _changed(self, kind: kinds.Kind, key: Key, old: Json | None, new: Json | None) -> None:
         self.injector.changed(kind, key, new)
@@ -97,7 +106,26 @@ class Istiod:
         self.writer.changed(kind, key, old, new)
         self.deployments.changed(kind, key, old, new)
         if kind is kinds.NAMESPACE and new is not None:
-            tasks.spawn(self.control.root_config_map(new, self.authority.root), "root certificate")
+            tasks.spawn(self.trust.namespace(new), "root certificates")
+        elif kind is kinds.CONFIG_MAP and self.leads and self.trust.altered(key, new):
+            found = [n for k, n in self._namespaces().items() if k[1] == key[0]]
+            tasks.spawn(self.trust.namespaces(found), "root certificates")
+
+    def _secret_changed(self, kind: kinds.Kind, key: Key, old: Json | None, new: Json | None) -> None:
+        self.writer.changed(kind, key, old, new)
+        if key[0] == self.settings.namespace:
+            self.roots.secret(key[1], new)
+
+    def _namespaces(self) -> dict[Key, Json]:
+        return next(i.objects for i in self.informers if i.kind is kinds.NAMESPACE)
+
+    def _tell(self) -> None:
+        """Whoever has become the leader, or learns of new roots, tells everybody."""
+        tasks.spawn(tasks.until_done(self._told, "root certificates"), "root certificates")
+
+    async def _told(self) -> None:
+        if self.writer.leadership.held:
+            await self.trust.everywhere(list(self._namespaces().values()))
 
     def _pushed(self) -> None:
         self.agents.changed()
@@ -123,7 +151,7 @@ class Istiod:
             web.post("/probe", self.agents.probe),
             web.post("/health", self.agents.health),
         ]
-        monitoring = Monitoring(self.control, self.ca, self.hooks, self.readiness, self.debug)
+        monitoring = Monitoring(self.control, self.ca, self.roots, self.hooks, self.readiness, self.debug)
         return [
             await serving.http(to_agents, ports.CA, self.certificate),
             await serving.http(self.hooks.routes(), ports.WEBHOOK, self.certificate),
@@ -150,6 +178,7 @@ class Istiod:
             tasks.spawn(control.registrar.sweep(), "sweep"),
             tasks.spawn(tasks.forever(self.writer.run, "status"), "status"),
             tasks.spawn(self.certificate.renew(), "server certificate"),
+            tasks.spawn(self.roots.run(), "certificate authority"),
             tasks.spawn(tasks.forever(self.deployments.run, "deployments"), "deployments"),
         ]
 
@@ -157,7 +186,7 @@ class Istiod:
         """Set the webhooks' CA bundle; this may take a few attempts while the cluster starts."""
         while True:
             try:
-                return await self.control.announce(self.authority.root)
+                return await self.trust.webhooks()
             except (KubeError, OSError) as e:
                 log.warning("webhooks not announced yet: %s", e)
                 await asyncio.sleep(1)
@@ -169,7 +198,9 @@ async def run(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     client = in_cluster()
     control = Control(client, settings.namespace, settings.revision, settings.cluster, settings.fetching)
-    istiod = Istiod(settings, client, await control.authority(settings.trust_domain), control)
+    roots = Roots(client, settings.namespace, settings.trust_domain, settings.ca, lambda: istiod.leads)
+    await roots.start()
+    istiod = Istiod(settings, client, roots, control)
     await istiod.learn()
     working = istiod.work()
     servers = await istiod.serve()

@@ -27,6 +27,13 @@ class CaService:
         self._client, self._authority, self._trust_domain, self._ttl = client, authority, trust_domain, ttl
         self.issued = self.refused = 0
 
+    def metrics(self) -> str:
+        return (
+            f"citadel_server_csr_count {self.issued + self.refused}\n"
+            f"citadel_server_success_cert_issuance_count {self.issued}\n"
+            f"citadel_server_authentication_failure_count {self.refused}\n"
+        )
+
     async def who(self, request: web.Request) -> Identity:
         """The identity of a token's bearer. Raises Refused, KubeError, OSError."""
         header = request.headers.get("Authorization", "")

@@ -23,6 +23,7 @@ from lateen.ca.authority import parse
 from lateen.control import dumps
 from lateen.control.plane import Control
 from lateen.control.reach import Reach, reach
+from lateen.control.roots import Roots
 from lateen.kit import jsons, yamldoc
 from lateen.kit.jsons import Json
 from lateen.wire import names
@@ -66,10 +67,11 @@ INSIDE = Caller(everything=True)
 
 
 class Debug:
-    def __init__(self, control: Control) -> None:
-        self._control = control
+    def __init__(self, control: Control, roots: Roots) -> None:
+        self._control, self._roots = control, roots
         self._pages: dict[str, Callable[[Query, Caller], Any]] = {
             "adsz": self._adsz,
+            "caz": lambda _q, _c: self._roots.status(),
             "authorizationz": lambda _q, _c: self._objects(kinds.AUTHORIZATION_POLICY),
             "clusterz": lambda _q, _c: [{"id": control.world.cluster.name, "secretName": "", "syncStatus": "synced"}],
             "config_dump": self._config_dump,

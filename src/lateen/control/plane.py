@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import logging
 import resource
@@ -14,10 +13,8 @@ from functools import partial
 from lateen import __version__
 from lateen.ads.server import AdsServer, Connection
 from lateen.ads.session import Rejection, Sets
-from lateen.api import kinds
-from lateen.ca.authority import ROOT_CONFIG_MAP, SECRET, Authority, parse
+from lateen.ca.authority import parse
 from lateen.control import dumps
-from lateen.control.ca_service import CaService
 from lateen.control.credentials import Credentials
 from lateen.control.fetching import DEFAULT_FETCHING, Fetcher, Fetching
 from lateen.control.keys import Keys
@@ -25,17 +22,16 @@ from lateen.control.patching import Patching
 from lateen.control.registration import Registrar
 from lateen.control.webhooks import Webhooks
 from lateen.control.world import World
-from lateen.kit import addresses, times
-from lateen.kit.certs import Pair
+from lateen.kit import addresses
 from lateen.kit.jsons import Json
-from lateen.kube.client import Client, KubeError
+from lateen.kube.client import Client
 from lateen.mesh.dangling import dangling
 from lateen.mesh.model import Mesh
 from lateen.mesh.settings import Cluster
 from lateen.mesh.views import Views
 from lateen.wire import names
 from lateen.wire.node import NodeId
-from lateen.wire.revision import LABEL, Revision
+from lateen.wire.revision import Revision
 from lateen.xds import proxyless
 from lateen.xds.generate import generate
 
@@ -186,70 +182,6 @@ class Control:
             self._last_push = time.perf_counter() - started
             log.debug("pushed to %d proxies in %.1f ms", len(self.ads.connections), self._last_push * 1000)
 
-    # --- the certificate authority ---------------------------------------------------------------------------
-
-    async def authority(self, trust_domain: str) -> Authority:
-        """The CA of the Secret, which is created on the first start."""
-        while True:
-            found = await self.client.get(kinds.SECRET, self.namespace, SECRET)
-            if found:
-                data = {k: base64.b64decode(v).decode() for k, v in found["data"].items()}
-                return Authority(Pair(data["ca-cert.pem"], data["ca-key.pem"]))
-            made = Authority.create(times.now(), trust_domain)
-            data = {k: base64.b64encode(v.encode()).decode() for k, v in made.secret_data().items()}
-            try:
-                await self.client.create(
-                    kinds.SECRET,
-                    {
-                        "apiVersion": "v1",
-                        "kind": "Secret",
-                        "type": "istio.io/ca-root",
-                        "data": data,
-                        "metadata": {"name": SECRET, "namespace": self.namespace},
-                    },
-                )
-                log.info("created a new root certificate (secret %s)", SECRET)
-                return made
-            except KubeError as e:
-                if e.code != 409:
-                    raise
-
-    async def root_config_map(self, namespace: Json, root: str) -> None:
-        """Write the root certificate to every namespace, for its proxies."""
-        name = namespace["metadata"]["name"]
-        if namespace["metadata"].get("deletionTimestamp"):
-            return
-        data = {"root-cert.pem": root}
-        try:
-            found = await self.client.get(kinds.CONFIG_MAP, name, ROOT_CONFIG_MAP)
-            if found is None:
-                await self.client.create(
-                    kinds.CONFIG_MAP,
-                    {
-                        "apiVersion": "v1",
-                        "kind": "ConfigMap",
-                        "data": data,
-                        "metadata": {"name": ROOT_CONFIG_MAP, "namespace": name, "labels": {"istio.io/config": "true"}},
-                    },
-                )
-            elif found.get("data") != data:
-                await self.client.patch(kinds.CONFIG_MAP, name, ROOT_CONFIG_MAP, {"data": data})
-        except KubeError as e:
-            if e.code not in (403, 404, 409):
-                log.warning("root certificate for namespace %s: %s", name, e)
-
-    async def announce(self, root: str) -> None:
-        """Set the webhooks' CA bundle, so that the API server trusts them."""
-        bundle = base64.b64encode(root.encode()).decode()
-        for kind in (kinds.MUTATING_WEBHOOK, kinds.VALIDATING_WEBHOOK):
-            found, _ = await self.client.list(
-                kind, labels=f"{LABEL}={self.revision.name},app in (sidecar-injector,istiod)"
-            )
-            for config in found:
-                hooks = [{**h, "clientConfig": {**h["clientConfig"], "caBundle": bundle}} for h in config["webhooks"]]
-                if hooks != config["webhooks"]:
-                    await self.client.patch(kind, "", config["metadata"]["name"], {"webhooks": hooks})
-
     # --- what it tells of itself -----------------------------------------------------------------------------
 
     def status(self) -> list[Json]:
@@ -270,7 +202,7 @@ class Control:
             )
         return out
 
-    def metrics(self, ca: CaService, hooks: Webhooks) -> str:
+    def metrics(self, hooks: Webhooks) -> str:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         lines = [
             f'pilot_info{{version="{__version__}"}} 1',
@@ -279,8 +211,6 @@ class Control:
             f"pilot_virt_services {len(self.world.objects.virtual_services)}",
             f"pilot_push_total {self._pushes}",
             f"pilot_last_push_seconds {self._last_push:.6f}",
-            f"citadel_server_success_cert_issuance_count {ca.issued}",
-            f"citadel_server_authentication_failure_count {ca.refused}",
             f"process_cpu_seconds_total {usage.ru_utime + usage.ru_stime:.3f}",
             f"process_resident_memory_bytes {_rss()}",
             f"istiod_uptime_seconds {time.monotonic() - self._started:.1f}",

@@ -21,11 +21,13 @@ MAX_BODY = 4 * 1024 * 1024
 
 
 class Certificate:
-    """istiod's own certificate, renewed at half of its lifetime for all of its servers."""
+    """istiod's own certificate, for all of its servers: replaced at half of its lifetime, and when the authority
+    or what it trusts changes."""
 
     def __init__(self, authority: Authority, names: list[str], me: Identity) -> None:
         self._authority, self._names, self._me = authority, names, me
         self.pair = self._issue()
+        self._replaced = asyncio.Event()
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self._load()
@@ -43,13 +45,22 @@ class Certificate:
             f.flush()
             self.context.load_cert_chain(f.name)
 
+    def replace(self) -> None:
+        """New connections get a new certificate, and their clients are verified by what is trusted now."""
+        self.pair = self._issue()
+        self._load()
+        self._replaced.set()
+
     async def renew(self) -> None:
         """Never returns."""
         while True:
+            self._replaced.clear()
             _, end = certs.validity(self.pair.certificate)
-            await asyncio.sleep(max(1.0, (end - times.now()) / timedelta(seconds=2)))
-            self.pair = self._issue()
-            self._load()
+            try:
+                async with asyncio.timeout(max(1.0, (end - times.now()) / timedelta(seconds=2))):
+                    await self._replaced.wait()
+            except TimeoutError:
+                self.replace()
 
 
 async def http(

@@ -9,7 +9,9 @@ from typing import TypeVar
 
 from lateen.api.crds import EXPERIMENTAL
 from lateen.api.domain import CLUSTER_DOMAIN, CLUSTER_NAME, TRUST_DOMAIN, service_suffix
-from lateen.ca.authority import DEFAULT_TTL, Identity
+from lateen.ca.authority import DEFAULT_TTL, MAX_TTL, Identity
+from lateen.ca.rotation import Pace
+from lateen.control import roots
 from lateen.control.fetching import DEFAULT_FETCHING, Fetching, networks
 from lateen.inject.deployment import ENABLED as DEPLOYS_GATEWAYS
 from lateen.kit import duration
@@ -19,6 +21,15 @@ from lateen.wire.revision import Revision
 T = TypeVar("T")
 BLOCKED, REFRESH = "BLOCKED_CIDRS_IN_JWKS_URIS", "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL"
 """As in Istio: where keys of tokens are never fetched from, and how often they are fetched."""
+
+TTL, LONGEST_TTL = "DEFAULT_WORKLOAD_CERT_TTL", "MAX_WORKLOAD_CERT_TTL"
+ROOT_TTL, ROOT_CHECK = "CITADEL_SELF_SIGNED_CA_CERT_TTL", "CITADEL_SELF_SIGNED_ROOT_CERT_CHECK_INTERVAL"
+ROOT_GRACE = "CITADEL_SELF_SIGNED_ROOT_CERT_GRACE_PERIOD_PERCENTILE"
+ROOT_JITTER = "CITADEL_ENABLE_JITTER_FOR_ROOT_CERT_ROTATOR"
+"""As in Istio (security/pkg and pilot/pkg/bootstrap/istio_ca.go): validity of certificates and of the self-signed root,
+how often the latter is looked at, and the share of its lifetime that is left when it is replaced."""
+ANNOUNCED = "LATEEN_ROOT_ANNOUNCED_FOR"
+"""How long a new root is published before anything is signed under it."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +47,14 @@ class Settings:
     deploys_gateways: bool = True
     """Whether it deploys proxies for the Gateways of the Gateway API; with false, Gateways are manual ones."""
     fetching: Fetching = DEFAULT_FETCHING
+    ca: roots.Settings = roots.DEFAULTS
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Settings:
         """Raises ValueError with the variable's name."""
         given = environment.get
         revision = _read("REVISION", given("REVISION") or "default", Revision)
-        ttl = _read("DEFAULT_WORKLOAD_CERT_TTL", given("DEFAULT_WORKLOAD_CERT_TTL") or "", _ttl)
+        ttl = min(_period(given, TTL, DEFAULT_TTL), _period(given, LONGEST_TTL, MAX_TTL))
         return cls(
             pod=given("POD_NAME") or "istiod",
             namespace=given("POD_NAMESPACE") or "istio-system",
@@ -61,6 +73,7 @@ class Settings:
                 _read(REFRESH, given(REFRESH) or "20m", _refresh),
             ),
             native_sidecars=given("ENABLE_NATIVE_SIDECARS") or "auto",
+            ca=_authority(given, ttl),
             deploys_gateways=_read(DEPLOYS_GATEWAYS, given(DEPLOYS_GATEWAYS) or "true", flag),
         )
 
@@ -83,8 +96,34 @@ def flag(text: str) -> bool:
     return text.lower() == "true"
 
 
-def _ttl(text: str) -> timedelta:
-    return timedelta(seconds=duration.seconds(text)) if text else DEFAULT_TTL
+def _authority(given: Callable[[str], str | None], ttl: timedelta) -> roots.Settings:
+    default = roots.DEFAULTS
+    return roots.Settings(
+        pace=Pace(_period(given, ANNOUNCED, default.pace.announce), ttl),
+        root_ttl=_period(given, ROOT_TTL, default.root_ttl),
+        check=_period(given, ROOT_CHECK, default.check),
+        grace_percent=_read(ROOT_GRACE, given(ROOT_GRACE) or str(default.grace_percent), _percent),
+        jitter=_read(ROOT_JITTER, given(ROOT_JITTER) or "true", flag),
+    )
+
+
+def _period(given: Callable[[str], str | None], name: str, default: timedelta) -> timedelta:
+    text = given(name)
+    return _read(name, text, _positive) if text else default
+
+
+def _positive(text: str) -> timedelta:
+    found = timedelta(seconds=duration.seconds(text))
+    if found < timedelta(seconds=1):
+        raise ValueError("it must be at least 1s")
+    return found
+
+
+def _percent(text: str) -> float:
+    found = float(text)
+    if not 0 < found < 100:
+        raise ValueError("it must be between 0 and 100")
+    return found
 
 
 def _refresh(text: str) -> float:

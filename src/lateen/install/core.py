@@ -72,7 +72,12 @@ def permissions(revision: Revision, deploys: bool = True) -> list[Json]:
     ]
     own = [
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
-        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["istio-ca-secret"], "verbs": ["update"]},
+        {
+            "apiGroups": [""],
+            "resources": ["secrets"],
+            "resourceNames": ["istio-ca-secret", "lateen-ca"],
+            "verbs": ["update"],
+        },
         READ_SECRETS,
         {
             "apiGroups": ["coordination.k8s.io"],

@@ -1,19 +1,25 @@
-"""X.509 with P-256 keys: authorities, leaf certificates, requests. PEM in, PEM out."""
+"""X.509: authorities, leaf certificates, requests. PEM in, PEM out. New keys are P-256; others may be RSA."""
 
 from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 SKEW = timedelta(minutes=2)
 """Certificates are valid from a little before the present, because clocks differ."""
+RSA_BITS = 2048
+"""RSA keys must have at least as many bits, elliptic-curve keys at least ``EC_BITS``."""
+EC_BITS = 256
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,7 @@ def new_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def key_pem(key: ec.EllipticCurvePrivateKey) -> str:
+def key_pem(key: PrivateKey) -> str:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()
@@ -42,9 +48,11 @@ def _name(common: str, organizations: tuple[str, ...] = ()) -> x509.Name:
     return x509.Name([*parts, x509.NameAttribute(NameOID.COMMON_NAME, common)] if common else parts)
 
 
-def authority(common: str, now: datetime, days: int = 3650, organization: str = "") -> Pair:
+def authority(
+    common: str, now: datetime, days: float = 3650, organization: str = "", key: PrivateKey | None = None
+) -> Pair:
     """A self-signed CA."""
-    key = new_key()
+    key = key or new_key()
     name = _name(common, (organization,) if organization else ())
     certificate = (
         x509.CertificateBuilder()
@@ -59,7 +67,7 @@ def authority(common: str, now: datetime, days: int = 3650, organization: str = 
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    return Pair(certificate.public_bytes(serialization.Encoding.PEM).decode(), key_pem(key))
+    return Pair(_pem(certificate), key_pem(key))
 
 
 def _san(name: str) -> x509.GeneralName:
@@ -71,9 +79,52 @@ def _san(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
+def intermediate(
+    ca: Pair, common: str, now: datetime, days: float = 365, key: PrivateKey | None = None, path_length: int | None = 0
+) -> Pair:
+    """A CA that another one has signed; its certificate alone, without the chain."""
+    key = key or new_key()
+    issuer, issuer_key = _parsed(ca)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(_name(common))
+        .issuer_name(issuer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - SKEW)
+        .not_valid_after(min(now + timedelta(days=days), issuer.not_valid_after_utc))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+        .add_extension(x509.KeyUsage(False, False, False, False, False, True, True, False, False), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(_issued_by(issuer), critical=False)
+        .sign(issuer_key, hashes.SHA256())
+    )
+    return Pair(_pem(certificate), key_pem(key))
+
+
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+@lru_cache(maxsize=8)
+def _parsed(ca: Pair) -> tuple[x509.Certificate, PrivateKey]:
+    """Kept, because reading (and checking) a key costs more than signing with it."""
+    key = serialization.load_pem_private_key(ca.key.encode(), None)
+    assert isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey))
+    return x509.load_pem_x509_certificate(ca.certificate.encode()), key
+
+
+def _issued_by(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    try:
+        own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key())  # type: ignore[arg-type]
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
+
+
 def sign(
     ca: Pair,
-    public_key: ec.EllipticCurvePublicKey,
+    public_key: PublicKey,
     names: list[str],
     now: datetime,
     lifetime: timedelta,
@@ -83,9 +134,7 @@ def sign(
     server: bool = True,
 ) -> str:
     """A leaf certificate that does not outlive its CA."""
-    issuer = x509.load_pem_x509_certificate(ca.certificate.encode())
-    issuer_key = serialization.load_pem_private_key(ca.key.encode(), None)
-    assert isinstance(issuer_key, ec.EllipticCurvePrivateKey)
+    issuer, issuer_key = _parsed(ca)
     usages = [
         u
         for u, wanted in ((ExtendedKeyUsageOID.SERVER_AUTH, server), (ExtendedKeyUsageOID.CLIENT_AUTH, client))
@@ -102,16 +151,13 @@ def sign(
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.KeyUsage(True, False, True, False, False, False, False, False, False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key()),  # type: ignore[arg-type]
-            critical=False,
-        )
+        .add_extension(_issued_by(issuer), critical=False)
     )
     if names:
         builder = builder.add_extension(
             x509.SubjectAlternativeName([_san(n) for n in names]), critical=not common and not organizations
         )
-    return builder.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+    return _pem(builder.sign(issuer_key, hashes.SHA256()))
 
 
 def issue(
@@ -140,7 +186,7 @@ def request(key: ec.EllipticCurvePrivateKey) -> str:
     )
 
 
-def requested_key(csr: str) -> ec.EllipticCurvePublicKey:
+def requested_key(csr: str) -> PublicKey:
     """The public key of a request, whose signature proves possession of the private one. Raises ValueError."""
     if len(csr) > 16384:
         raise ValueError("the certificate request is too large")
@@ -150,15 +196,54 @@ def requested_key(csr: str) -> ec.EllipticCurvePublicKey:
             raise ValueError("the certificate request's signature is not valid")
     except (InvalidSignature, ValueError, TypeError) as e:
         raise ValueError(f"the certificate request cannot be used: {e}") from e
-    key = found.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.key_size < 256:
-        raise ValueError("the certificate request must have an elliptic-curve key of at least 256 bits")
-    return key
+    return strong(found.public_key(), "the certificate request")
+
+
+def strong(key: object, whose: str) -> PublicKey:
+    """``key``, if it is of a kind and size that is used here. Raises ValueError."""
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.key_size >= EC_BITS:
+        return key
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size >= RSA_BITS:
+        return key
+    raise ValueError(
+        f"{whose} must have an elliptic-curve key of at least {EC_BITS} bits or an RSA key of at least {RSA_BITS}"
+    )
 
 
 def validity(pem: str) -> tuple[datetime, datetime]:
+    """Of the first certificate."""
     certificate = x509.load_pem_x509_certificate(pem.encode())
     return certificate.not_valid_before_utc, certificate.not_valid_after_utc
+
+
+def split(pem: str) -> tuple[str, ...]:
+    """Each certificate by itself, in one spelling, so that equal ones are equal. Raises ValueError."""
+    return tuple(_pem(c) for c in x509.load_pem_x509_certificates(pem.encode())) if pem.strip() else ()
+
+
+def fingerprint(pem: str) -> str:
+    """Of the first certificate: SHA-256 in hexadecimal."""
+    return x509.load_pem_x509_certificate(pem.encode()).fingerprint(hashes.SHA256()).hex()
+
+
+def subject(pem: str) -> str:
+    """Of the first certificate, as RFC 4514."""
+    return x509.load_pem_x509_certificate(pem.encode()).subject.rfc4514_string()
+
+
+def anchored(chain: str, root: str) -> bool:
+    """Whether the last certificate of a chain was issued by the first one of ``root`` (or is it)."""
+    last, first = x509.load_pem_x509_certificates(chain.encode())[-1], x509.load_pem_x509_certificate(root.encode())
+    return last == first or issued(last, first)
+
+
+def issued(certificate: x509.Certificate, by: x509.Certificate) -> bool:
+    """Whether one certificate's key signed the other."""
+    try:
+        certificate.verify_directly_issued_by(by)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
 
 
 def check_pair(chain: str, key: str) -> None:

@@ -41,6 +41,18 @@ async def forever(step: Callable[[], Awaitable[None]], name: str, pause: float =
             wait = min(wait * 2, 30.0)
 
 
+async def until_done(step: Callable[[], Awaitable[None]], name: str, pause: float = 1.0) -> None:
+    """As ``forever``, but it ends with the first success."""
+    wait = pause
+    while True:
+        try:
+            return await step()
+        except Exception as e:  # noqa: BLE001 - as above
+            log.warning("%s: %s: %s (again in %.0f s)", name, type(e).__name__, e, wait)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 30.0)
+
+
 async def cancel(*tasks: asyncio.Task[Any] | None) -> None:
     """Cancel tasks and wait until they have finished."""
     live = [t for t in tasks if t is not None]

@@ -1,0 +1,153 @@
+"""From one CA to the next without a moment in which somebody presents what another one does not trust yet. Pure.
+
+A root is published before anything is signed under it, and stays published until everything that was signed under it
+has expired. One rule covers a new root, a new intermediate, and a change between Secrets: what is wanted is compared
+with what is in effect. All replicas of istiod go by one ``State``, which is kept in a Secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from lateen.ca.signer import SELF_SIGNED, Signer
+from lateen.kit import certs, jsons, times
+from lateen.kit.certs import Pair
+from lateen.kit.jsons import Json
+
+
+@dataclass(frozen=True)
+class Pace:
+    announce: timedelta = timedelta(minutes=10)
+    """How long a root is published before anything is signed under it: Kubernetes may take over a minute to update the
+    files of a mounted ConfigMap, and machines ask for roots every few minutes."""
+    ttl: timedelta = timedelta(hours=24)
+    """How long certificates are valid."""
+
+
+PACE = Pace()
+
+
+@dataclass(frozen=True)
+class Trusted:
+    root: str
+    since: datetime
+    until: datetime | None = None
+    """When it ceases to be trusted; None while it is in use."""
+
+
+@dataclass(frozen=True)
+class State:
+    signer: Signer
+    """What signs now."""
+    trusted: tuple[Trusted, ...]
+    ttl: timedelta = timedelta(hours=24)
+    """The longest validity of certificates that it has signed."""
+    follows: str = SELF_SIGNED
+    """The Secret whose CA is wanted."""
+    asked: str = ""
+    """The last request for a new self-signed root that has been met."""
+
+    @property
+    def bundle(self) -> str:
+        """The roots that are trusted, PEM; the first one is that under which certificates are signed."""
+        anchor = self.signer.anchor
+        return "".join(sorted((t.root for t in self.trusted), key=lambda r: r != anchor))
+
+    def trusts(self, root: str) -> bool:
+        return any(t.root == root for t in self.trusted)
+
+
+def begin(wanted: Signer, now: datetime, pace: Pace, former: Iterable[str] = ()) -> State:
+    """Where nothing was kept: ``wanted`` signs at once. ``former``: roots that proxies trust already, by the
+    distributed ConfigMap, and that stay trusted for as long as certificates may be valid."""
+    others = [Trusted(r, now, now + pace.ttl) for r in dict.fromkeys(former) if r not in wanted.roots]
+    return State(wanted, (*(Trusted(r, now) for r in wanted.roots), *others), pace.ttl, wanted.source)
+
+
+def step(state: State, wanted: Signer, now: datetime, pace: Pace) -> State:
+    """What is in effect at ``now`` where ``wanted`` is asked for."""
+    state = replace(state, ttl=max(state.ttl, pace.ttl))
+    known = {t.root: t for t in state.trusted if t.until is None or t.until > now}
+    for root in (*state.signer.roots, *wanted.roots):
+        known[root] = replace(known[root], until=None) if root in known else Trusted(root, now)
+    signer, ttl = state.signer, state.ttl
+    if wanted != signer and _ready(state, known[wanted.anchor], now, pace):
+        signer, ttl = wanted, pace.ttl
+    used = {*signer.roots, *wanted.roots}
+    trusted = tuple(_retired(t, used, now, state.ttl) for t in known.values())
+    return replace(state, signer=signer, trusted=trusted, ttl=ttl)
+
+
+def _ready(state: State, anchor: Trusted, now: datetime, pace: Pace) -> bool:
+    """Whether proxies trust what is signed under that root, or nothing is left to wait for."""
+    return anchor.root == state.signer.anchor or anchor.since + pace.announce <= now or state.signer.end <= now
+
+
+def _retired(t: Trusted, used: set[str], now: datetime, ttl: timedelta) -> Trusted:
+    """A little longer than certificates are valid, since replicas and clocks differ."""
+    return t if t.root in used or t.until is not None else replace(t, until=now + ttl * 1.1)
+
+
+def due(state: State, wanted: Signer, now: datetime, pace: Pace) -> datetime | None:
+    """When ``step`` will next make a difference by itself; None: never."""
+    at = [t.until for t in state.trusted if t.until is not None]
+    if wanted != state.signer:
+        at += [min(t.since + pace.announce, state.signer.end) for t in state.trusted if t.root == wanted.anchor]
+    return max(now, min(at)) if at else None
+
+
+def distrust(state: State, fingerprint: str, now: datetime) -> State:
+    """Without the root of that (abbreviated) fingerprint. Raises ValueError if there is none, or if it is in use."""
+    found = [t for t in state.trusted if certs.fingerprint(t.root).startswith(fingerprint.lower().replace(":", ""))]
+    if len(found) != 1 or not fingerprint:
+        raise ValueError(f'{len(found) or "no"} trusted roots have a fingerprint that begins with "{fingerprint}"')
+    if found[0].root in state.signer.roots:
+        raise ValueError("this root is in use; replace it first (the Secret cacerts, or: lateen x ca rotate)")
+    return replace(state, trusted=tuple(replace(t, until=now) if t == found[0] else t for t in state.trusted))
+
+
+def roots_expire(state: State) -> datetime:
+    """When the root expires under which certificates are signed."""
+    return certs.validity(state.signer.anchor)[1]
+
+
+# --- as it is kept --------------------------------------------------------------------------------------------------
+
+
+def dump(state: State) -> str:
+    s = state.signer
+    signer = {"certificate": s.pair.certificate, "key": s.pair.key, "between": s.between, "roots": s.roots}
+    trusted = [
+        {"root": t.root, "since": times.stamp(t.since), "until": times.stamp(t.until) if t.until else None}
+        for t in state.trusted
+    ]
+    return jsons.dumps(
+        {
+            "signer": {**signer, "source": s.source, "crl": s.crl},
+            "trusted": trusted,
+            "ttl": state.ttl.total_seconds(),
+            "follows": state.follows,
+            "asked": state.asked,
+        }
+    ).decode()
+
+
+def load(text: str) -> State:
+    """Raises ValueError."""
+    try:
+        found = jsons.loads(text)
+        s = found["signer"]
+        pair = Pair(str(s["certificate"]), str(s["key"]))
+        signer = Signer(pair, tuple(s["between"]), tuple(s["roots"]), str(s["source"]), str(s["crl"]))
+        certs.check_pair(pair.certificate, pair.key)
+        ttl = timedelta(seconds=float(found["ttl"]))
+        return State(signer, tuple(map(_trusted, found["trusted"])), ttl, str(found["follows"]), str(found["asked"]))
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as e:
+        raise ValueError(f"the record of the certificate authority cannot be read: {type(e).__name__} {e}") from e
+
+
+def _trusted(t: Json) -> Trusted:
+    certs.validity(str(t["root"]))
+    return Trusted(str(t["root"]), times.parse(t["since"]), times.parse(t["until"]) if t["until"] else None)

@@ -1,0 +1,155 @@
+"""What certificates are signed with: a key, its certificate, the way up to a root, and the roots to be trusted.
+
+Read from Secrets with Istio's keys. Whatever cannot be used is refused with a sentence, before anything depends on it.
+Sources: https://istio.io/latest/docs/tasks/security/cert-management/plugin-ca-cert/ and, for Secrets of type
+kubernetes.io/tls, ``detectSigningCABundle`` in pilot/pkg/bootstrap/istio_ca.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from lateen.kit import certs
+from lateen.kit.certs import Pair
+
+PLUGGED, SELF_SIGNED = "cacerts", "istio-ca-secret"
+"""The Secrets: the user's own CA, which takes precedence, and the one that istiod makes itself."""
+KEYS = ("ca-cert.pem", "ca-key.pem", "root-cert.pem")
+TLS_KEYS = ("tls.crt", "tls.key", "ca.crt")
+CHAIN, CRL = "cert-chain.pem", "ca-crl.pem"
+
+
+class Unusable(ValueError):
+    """A CA that cannot be used; the message says what is wrong with it, and where."""
+
+
+@dataclass(frozen=True)
+class Signer:
+    pair: Pair
+    """The certificate that signs, by itself, and its key."""
+    between: tuple[str, ...]
+    """The certificates between it and its root, nearest first; empty if it is the root."""
+    roots: tuple[str, ...]
+    """What is to be trusted; the first one is that under which it signs."""
+    source: str = SELF_SIGNED
+    """The Secret that it is from."""
+    crl: str = ""
+    """Revocation lists, PEM."""
+
+    @property
+    def anchor(self) -> str:
+        return self.roots[0]
+
+    @property
+    def chain(self) -> str:
+        """What follows each certificate that it signs."""
+        return "" if self.pair.certificate == self.anchor else "".join((self.pair.certificate, *self.between))
+
+    @property
+    def end(self) -> datetime:
+        """When the first certificate on the way to the root expires; what it signs is worthless after that."""
+        return min(certs.validity(c)[1] for c in (self.pair.certificate, *self.between, self.anchor))
+
+
+def self_signed(pair: Pair) -> Signer:
+    certificate = certs.split(pair.certificate)[0]
+    return Signer(Pair(certificate, pair.key), (), (certificate,))
+
+
+def read(data: Mapping[str, str], source: str, now: datetime) -> Signer:
+    """The CA in a Secret's (decoded) data. Raises Unusable."""
+    tls = TLS_KEYS[0] in data
+    names = TLS_KEYS if tls else KEYS if source == PLUGGED else KEYS[:2]
+    if missing := [n for n in names if not data.get(n, "").strip()]:
+        raise Unusable(f"Secret {source} has no {missing[0]}; it must have {', '.join(names)}")
+    signing = _certificates(data, names[0], source)
+    root_name = names[-1] if len(names) > 2 else names[0]
+    roots = _certificates(data, root_name, source)
+    known = [*signing[1:], *(_certificates(data, CHAIN, source) if data.get(CHAIN, "").strip() else [])]
+    _check_key(signing[0], data[names[1]], f"{source}/{names[0]}", f"{source}/{names[1]}")
+    path, anchor = _path(signing[0], known, roots, f"{source}/{names[0]}", f"{source}/{root_name}")
+    for certificate in (signing[0], *path, anchor):
+        _check_authority(certificate, source, now)
+    ordered = dict.fromkeys((_pem(anchor), *map(_pem, roots)))
+    crl = data.get(CRL, "").strip()
+    _check_crl(crl, source)
+    pair = Pair(_pem(signing[0]), data[names[1]].strip() + "\n")
+    return Signer(pair, tuple(map(_pem, path)), tuple(ordered), source, f"{crl}\n" if crl else "")
+
+
+def _certificates(data: Mapping[str, str], name: str, source: str) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(data[name].encode())
+    except ValueError:
+        raise Unusable(f"{source}/{name} is not PEM text of X.509 certificates") from None
+
+
+def _check_key(certificate: x509.Certificate, key: str, where: str, key_where: str) -> None:
+    try:
+        found = serialization.load_pem_private_key(key.strip().encode(), None)
+    except Exception as e:  # whatever a library makes of a bad key
+        raise Unusable(f"{key_where} is not the PEM text of a private key without a passphrase") from e
+    try:
+        public = certs.strong(found.public_key(), where)
+    except ValueError as e:
+        raise Unusable(str(e)) from None
+    if public != certificate.public_key():
+        raise Unusable(f"{key_where} does not belong to {where}")
+
+
+def _path(
+    signing: x509.Certificate, known: Sequence[x509.Certificate], roots: Sequence[x509.Certificate], at: str, root: str
+) -> tuple[list[x509.Certificate], x509.Certificate]:
+    """The intermediates above the signing certificate, and its root."""
+    path: list[x509.Certificate] = []
+    here = signing
+    while True:
+        for anchor in roots:
+            if here == anchor or certs.issued(here, anchor):
+                return (path[:-1] if here == anchor and path else path), anchor
+        above = next((c for c in known if c != here and c not in path and certs.issued(here, c)), None)
+        if above is None:
+            raise Unusable(
+                f"no certificate of {root} has issued {at}, nor is there a way to one through {CHAIN}: "
+                f'"{here.issuer.rfc4514_string()}" is missing'
+            )
+        path.append(above)
+        here = above
+
+
+def _check_authority(certificate: x509.Certificate, source: str, now: datetime) -> None:
+    name = f'the certificate "{certificate.subject.rfc4514_string()}" of Secret {source}'
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if not start <= now < end:
+        raise Unusable(f"{name} is valid from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} (UTC), not now")
+    try:
+        basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except (x509.ExtensionNotFound, ValueError):
+        basic = None
+    if basic is None or not basic.ca:
+        raise Unusable(f"{name} is not that of a CA (basicConstraints CA:TRUE)")
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        return
+    if not usage.key_cert_sign:
+        raise Unusable(f"{name} may not sign certificates (keyUsage keyCertSign)")
+
+
+def _check_crl(text: str, source: str) -> None:
+    for part in text.split("-----END X509 CRL-----")[:-1]:
+        try:
+            x509.load_pem_x509_crl(f"{part}-----END X509 CRL-----\n".lstrip().encode())
+        except ValueError:
+            raise Unusable(f"{source}/{CRL} is not PEM text of revocation lists") from None
+    if text and "-----END X509 CRL-----" not in text:
+        raise Unusable(f"{source}/{CRL} is not PEM text of revocation lists")
+
+
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()

@@ -1,0 +1,308 @@
+"""The certificate authority of a running istiod: which CA is wanted, what is in effect, and who has to know.
+
+What is in effect is kept in the Secret ``lateen-ca``, by which all replicas go. The leader alone takes the next step
+(``ca.rotation``), and makes a new self-signed root in time before the present one expires, or when it is asked to. A
+wanted CA that cannot be used changes nothing: ``problem`` says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from lateen.api import kinds
+from lateen.ca import rotation, signer
+from lateen.ca.authority import ROOT_CONFIG_MAP, Authority
+from lateen.ca.rotation import PACE, Pace, State
+from lateen.ca.signer import PLUGGED, SELF_SIGNED, Signer, Unusable
+from lateen.kit import certs, times
+from lateen.kit.jsons import Json, dig
+from lateen.kube.client import Client, KubeError, Unreachable
+
+log = logging.getLogger("lateen.control.roots")
+
+RECORD, RECORD_KEY = "lateen-ca", "state.json"
+ASKED = "lateen.dev/rotate"
+"""The annotation of the record whose value, when it changes, asks for a new self-signed root."""
+RETRY_S = 5.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    pace: Pace = PACE
+    root_ttl: timedelta = timedelta(days=3650)
+    check: timedelta = timedelta(hours=1)
+    """How often it is checked whether the self-signed root has to be replaced."""
+    grace_percent: float = 20.0
+    """A self-signed root is replaced when less than this share of its lifetime is left."""
+    jitter: bool = True
+
+
+DEFAULTS = Settings()
+
+
+class Roots:
+    def __init__(
+        self, client: Client, namespace: str, trust_domain: str, settings: Settings, leads: Callable[[], bool]
+    ) -> None:
+        """``leads``: whether this istiod may take the next step."""
+        self._client, self._namespace, self._trust_domain = client, namespace, trust_domain
+        self._settings, self._leads = settings, leads
+        self._secrets: dict[str, Json] = {}
+        self._woken = asyncio.Event()
+        self.authority: Authority
+        self.problem = ""
+        """What is wrong with the CA that is wanted."""
+        self.changed: list[Callable[[], None]] = []
+        """Called when what is trusted, or what signs, has changed."""
+
+    # --- what is known ---------------------------------------------------------------------------------------------
+
+    def secret(self, name: str, new: Json | None) -> None:
+        """An event of a Secret of istiod's namespace."""
+        if name not in (PLUGGED, SELF_SIGNED, RECORD):
+            return
+        if new is None:
+            self._secrets.pop(name, None)
+        else:
+            self._secrets[name] = new
+            if name == RECORD:
+                self._adopt_record()
+        self.wake()
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def _adopt_record(self) -> None:
+        try:
+            found = rotation.load(_data(self._secrets[RECORD]).get(RECORD_KEY, ""))
+        except ValueError as e:
+            log.error("Secret %s is not used, the former state stays in force: %s", RECORD, e)
+            return
+        self._adopt(found)
+
+    def _adopt(self, state: State) -> None:
+        before, self.authority.state = self.authority.state, state
+        if (before.bundle, before.signer) == (state.bundle, state.signer):
+            return
+        if before.signer != state.signer:
+            log.info("certificates are signed by %s now", _named(state.signer))
+        log.info("%d root certificates are trusted now", len(state.trusted))
+        for told in self.changed:
+            told()
+
+    def metrics(self) -> str:
+        """Istio's names: when the root and the chain under it expire, in seconds since the epoch and from now."""
+        state, now = self.authority.state, times.now().timestamp()
+        lines = []
+        for name, at in (("root_cert", rotation.roots_expire(state)), ("cert_chain", state.signer.end)):
+            lines += [
+                f"citadel_server_{name}_expiry_timestamp {at.timestamp():.0f}",
+                f"citadel_server_{name}_expiry_seconds {at.timestamp() - now:.0f}",
+            ]
+        lines += [f"lateen_ca_trusted_roots {len(state.trusted)}", f"lateen_ca_problem {int(bool(self.problem))}"]
+        return "\n".join(lines) + "\n"
+
+    def status(self) -> Json:
+        """For ``lateen check`` and ``lateen x ca status``; nothing of it is secret."""
+        state = self.authority.state
+        wanted = self._wanted()
+        return {
+            "source": state.signer.source,
+            "signer": {**_shown(state.signer.pair.certificate), "end": times.stamp(state.signer.end)},
+            "roots": [
+                {
+                    **_shown(t.root),
+                    "signs": t.root == state.signer.anchor,
+                    "since": times.stamp(t.since),
+                    "until": times.stamp(t.until) if t.until else None,
+                }
+                for t in state.trusted
+            ],
+            "next": _shown(wanted.pair.certificate) if wanted and wanted != state.signer else None,
+            "nextAt": times.stamp(at)
+            if (at := rotation.due(state, wanted or state.signer, times.now(), self._settings.pace))
+            else None,
+            "problem": self.problem,
+        }
+
+    # --- the start -------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Make or read the authority. Raises Unusable, KubeError, OSError."""
+        while True:
+            for name in (PLUGGED, SELF_SIGNED, RECORD):
+                found = await self._client.get(kinds.SECRET, self._namespace, name)
+                if found is not None:
+                    self._secrets[name] = found
+            if (state := self._recorded()) is not None or (state := await self._begun()) is not None:
+                self.authority = Authority(state)
+                return
+
+    def _recorded(self) -> State | None:
+        if RECORD not in self._secrets:
+            return None
+        try:
+            return rotation.load(_data(self._secrets[RECORD]).get(RECORD_KEY, ""))
+        except ValueError as e:
+            raise Unusable(f"Secret {RECORD}: {e}; restore it, or delete it to begin with the CA that is wanted") from e
+
+    async def _begun(self) -> State | None:
+        """The first state; None if another istiod was faster."""
+        if PLUGGED not in self._secrets and SELF_SIGNED not in self._secrets and not await self._make_root():
+            return None
+        name = PLUGGED if PLUGGED in self._secrets else SELF_SIGNED
+        wanted = signer.read(_data(self._secrets[name]), name, times.now())
+        state = rotation.begin(wanted, _now(), self._settings.pace, await self._distributed())
+        meta = {"name": RECORD, "namespace": self._namespace}
+        body = {"apiVersion": "v1", "kind": "Secret", "type": "istio.io/ca-root", "metadata": meta}
+        try:
+            self._secrets[RECORD] = await self._client.create(kinds.SECRET, {**body, "data": _record(state)})
+        except KubeError as e:
+            if e.code != 409:
+                raise
+            return None
+        return state
+
+    async def _distributed(self) -> tuple[str, ...]:
+        """The roots that proxies trust by what was distributed before."""
+        found = await self._client.get(kinds.CONFIG_MAP, self._namespace, ROOT_CONFIG_MAP)
+        try:
+            return certs.split(str(dig(found or {}, "data", "root-cert.pem", default="")))
+        except ValueError:
+            return ()
+
+    # --- step by step ----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Never returns."""
+        while True:
+            wait = self._settings.check.total_seconds()
+            if self._settings.jitter:
+                wait *= random.uniform(0.5, 1.0)
+            try:
+                if self._leads():
+                    await self.advance()
+                wanted = self._wanted() or self.authority.state.signer
+                at = rotation.due(self.authority.state, wanted, times.now(), self._settings.pace)
+                wait = min(wait, (at - times.now()).total_seconds() + 1) if at else wait
+            except (KubeError, Unreachable, OSError) as e:
+                log.warning("the certificate authority stays as it is for now: %s", e)
+                wait = RETRY_S
+            try:
+                async with asyncio.timeout(max(wait, 0.5)):
+                    await self._woken.wait()
+            except TimeoutError:
+                pass
+            self._woken.clear()
+
+    async def advance(self) -> None:
+        """One step, if one is due. Raises KubeError, OSError."""
+        state = self.authority.state
+        asked = str(dig(self._secrets.get(RECORD, {}), "metadata", "annotations", ASKED, default=""))
+        if PLUGGED in self._secrets:
+            state = replace(state, follows=PLUGGED, asked=asked)
+        elif asked != state.asked or (state.follows == SELF_SIGNED and self._root_expires()):
+            if not await self._make_root():
+                return
+            state = replace(state, follows=SELF_SIGNED, asked=asked)
+        wanted = self._wanted(state)
+        state = rotation.step(state, wanted or state.signer, _now(), self._settings.pace)
+        if state != self.authority.state or RECORD not in self._secrets:
+            await self._keep(state)
+
+    def _root_expires(self) -> bool:
+        """Whether the self-signed root is about to, or is not there at all."""
+        if SELF_SIGNED not in self._secrets:
+            return True
+        try:
+            found = signer.read(_data(self._secrets[SELF_SIGNED]), SELF_SIGNED, times.now())
+        except Unusable as e:
+            log.error("a new root certificate is made, because the present one cannot be used: %s", e)
+            return True
+        start, end = certs.validity(found.anchor)
+        return end - times.now() < (end - start) * (self._settings.grace_percent / 100)
+
+    def _wanted(self, state: State | None = None) -> Signer | None:
+        """None, and ``problem``, if it cannot be used."""
+        follows = PLUGGED if PLUGGED in self._secrets else (state or self.authority.state).follows
+        try:
+            if follows not in self._secrets:
+                raise Unusable(f"Secret {follows} is gone")
+            found = signer.read(_data(self._secrets[follows]), follows, times.now())
+        except Unusable as e:
+            self._trouble(f"{e}; the former CA stays in use until {self.authority.state.signer.end:%Y-%m-%d %H:%M} UTC")
+            return None
+        self._trouble("")
+        return found
+
+    def _trouble(self, problem: str) -> None:
+        if problem and problem != self.problem:
+            log.error("the certificate authority that is wanted is not used: %s", problem)
+        self.problem = problem
+
+    async def _make_root(self) -> bool:
+        """Write a new self-signed root; False if another istiod was faster."""
+        days = self._settings.root_ttl / timedelta(days=1)
+        pair = certs.authority("", times.now(), days, organization=self._trust_domain)
+        data = _encoded({"ca-cert.pem": pair.certificate, "ca-key.pem": pair.key})
+        meta = {"name": SELF_SIGNED, "namespace": self._namespace}
+        body = {"apiVersion": "v1", "kind": "Secret", "type": "istio.io/ca-root", "metadata": meta, "data": data}
+        try:
+            if before := self._secrets.get(SELF_SIGNED):
+                made = await self._client.update(kinds.SECRET, {**before, "data": data})
+            else:
+                made = await self._client.create(kinds.SECRET, body)
+        except KubeError as e:
+            if e.code != 409:
+                raise
+            return False
+        self._secrets[SELF_SIGNED] = made
+        log.info("made a new root certificate (secret %s)", SELF_SIGNED)
+        return True
+
+    async def _keep(self, state: State) -> None:
+        """Nothing takes effect before it is kept: after a crash, the next istiod goes on where this one was."""
+        before = self._secrets.get(RECORD)
+        if before is None:
+            meta = {"name": RECORD, "namespace": self._namespace}
+            body = {"apiVersion": "v1", "kind": "Secret", "type": "istio.io/ca-root", "metadata": meta}
+            made = await self._client.create(kinds.SECRET, {**body, "data": _record(state)})
+        else:
+            made = await self._client.update(kinds.SECRET, {**before, "data": _record(state)})
+        self._secrets[RECORD] = made
+        self._adopt(state)
+
+
+def _now() -> datetime:
+    """In whole seconds, as it is kept."""
+    return times.now().replace(microsecond=0)
+
+
+def _named(found: Signer) -> str:
+    return f"{found.source} ({certs.fingerprint(found.pair.certificate)[:16]}, until {found.end:%Y-%m-%d})"
+
+
+def _shown(certificate: str) -> Json:
+    return {
+        "fingerprint": certs.fingerprint(certificate),
+        "subject": certs.subject(certificate),
+        "end": times.stamp(certs.validity(certificate)[1]),
+    }
+
+
+def _data(secret: Json) -> dict[str, str]:
+    return {k: base64.b64decode(v).decode(errors="replace") for k, v in (secret.get("data") or {}).items()}
+
+
+def _encoded(data: dict[str, str]) -> dict[str, str]:
+    return {k: base64.b64encode(v.encode()).decode() for k, v in data.items()}
+
+
+def _record(state: State) -> dict[str, str]:
+    return _encoded({RECORD_KEY: rotation.dump(state)})

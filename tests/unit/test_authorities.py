@@ -1,0 +1,392 @@
+"""A CA of one's own, and the way from one CA to the next: what is refused, and who trusts what when."""
+
+import asyncio
+import base64
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from apiserver import Cluster
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from lateen.api import kinds
+from lateen.ca import rotation, signer
+from lateen.ca.authority import Authority, Identity
+from lateen.ca.rotation import Pace
+from lateen.ca.signer import PLUGGED, SELF_SIGNED, Unusable
+from lateen.cluster.apiserver.direct import DirectClient
+from lateen.control.roots import ASKED, RECORD, Roots, Settings
+from lateen.control.trust import Trust
+from lateen.kit import certs, times
+from lateen.wire.revision import Revision
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+WHO = Identity("cluster.local", "default", "bookinfo-reviews")
+PACE = Pace(announce=HOUR, ttl=24 * HOUR)
+KEYS = {"EC": certs.new_key, "RSA": lambda: rsa.generate_private_key(65537, 2048)}
+
+
+def plugged(root, *, key=None, middle=True, now=NOW, **more):
+    """The data of a Secret cacerts, under ``root``."""
+    above = certs.intermediate(root, "middle", now, path_length=1) if middle else root
+    own = certs.intermediate(above, "istio", now, key=key)
+    chain = own.certificate + (above.certificate if middle else "") + root.certificate
+    data = {"ca-cert.pem": own.certificate, "ca-key.pem": own.key, "cert-chain.pem": chain}
+    return {**data, "root-cert.pem": root.certificate, **more}
+
+
+@pytest.fixture(scope="module")
+def root():
+    return certs.authority("root", NOW)
+
+
+def leads(chain, roots):
+    """Whether a verifier that trusts ``roots`` accepts a certificate with its chain."""
+    here, *rest = x509.load_pem_x509_certificates(chain.encode())
+    for above in rest:
+        here.verify_directly_issued_by(above)
+        here = above
+    return any(certs.issued(here, x509.load_pem_x509_certificate(r.encode())) for r in roots)
+
+
+@pytest.mark.parametrize("kind", KEYS)
+@pytest.mark.parametrize("middle", [True, False])
+def test_certificates_under_a_ca_of_ones_own_lead_to_its_root(root, kind, middle):
+    found = signer.read(plugged(root, key=KEYS[kind](), middle=middle), PLUGGED, NOW)
+    ca = Authority(rotation.begin(found, NOW, PACE))
+    chain = ca.sign(certs.request(certs.new_key()), WHO, NOW)
+    assert len(certs.split(chain)) == (3 if middle else 2), "the root itself is not sent"
+    assert leads(chain, certs.split(ca.root))
+    assert leads(ca.server_pair(["istiod.istio-system.svc"], WHO, NOW).certificate, certs.split(ca.root))
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_requests_may_have_keys_of_both_kinds(kind):
+    key = KEYS[kind]()
+    pem = Authority.create(NOW, "cluster.local").sign(certs.request(key), WHO, NOW)
+    assert x509.load_pem_x509_certificate(pem.encode()).public_key() == key.public_key()
+
+
+def test_a_secret_of_cert_manager_is_read(root):
+    own = certs.intermediate(root, "istio", NOW)
+    data = {"tls.crt": own.certificate + root.certificate, "tls.key": own.key, "ca.crt": root.certificate}
+    found = signer.read(data, PLUGGED, NOW)
+    assert (found.pair.certificate, found.roots, found.between) == (own.certificate, (root.certificate,), ())
+
+
+def test_a_root_of_ones_own_may_sign_itself(root):
+    data = {"ca-cert.pem": root.certificate, "ca-key.pem": root.key, "root-cert.pem": root.certificate}
+    found = signer.read({**data, "cert-chain.pem": root.certificate}, PLUGGED, NOW)
+    assert (found.chain, found.between) == ("", ())
+
+
+def test_several_roots_are_trusted_and_the_one_that_has_signed_comes_first(root):
+    other = certs.authority("other", NOW)
+    found = signer.read(plugged(root, **{"root-cert.pem": other.certificate + root.certificate}), PLUGGED, NOW)
+    assert found.roots == (root.certificate, other.certificate)
+
+
+def bad(root):
+    other = certs.authority("other", NOW)
+    leaf = certs.issue(root, ["spiffe://cluster.local/ns/a/sa/b"], NOW, HOUR)
+    weak = certs.intermediate(root, "weak", NOW, key=rsa.generate_private_key(65537, 1024))
+    small = certs.intermediate(root, "small", NOW, key=ec.generate_private_key(ec.SECP192R1()))
+    good = plugged(root)
+    old = plugged(root, now=NOW - timedelta(days=400))
+    return {
+        "no key": ({**good, "ca-key.pem": ""}, "cacerts has no ca-key.pem"),
+        "no root": ({k: v for k, v in good.items() if k != "root-cert.pem"}, "cacerts has no root-cert.pem"),
+        "nonsense": ({**good, "ca-cert.pem": "nonsense"}, "cacerts/ca-cert.pem is not PEM text"),
+        "nonsense as key": ({**good, "ca-key.pem": "nonsense"}, "cacerts/ca-key.pem is not the PEM text"),
+        "another key": ({**good, "ca-key.pem": other.key}, "cacerts/ca-key.pem does not belong to cacerts/ca-cert.pem"),
+        "another root": ({**good, "root-cert.pem": other.certificate}, "no certificate of cacerts/root-cert.pem"),
+        "a gap": ({**good, "cert-chain.pem": ""}, '"CN=middle" is missing'),
+        "a leaf": ({**good, "ca-cert.pem": leaf.certificate, "ca-key.pem": leaf.key}, "is not that of a CA"),
+        "expired": (old, "is valid from"),
+        "weak": ({**good, "ca-cert.pem": weak.certificate, "ca-key.pem": weak.key}, "RSA key of at least"),
+        "small": ({**good, "ca-cert.pem": small.certificate, "ca-key.pem": small.key}, "an elliptic-curve key"),
+        "bad lists": ({**good, "ca-crl.pem": "nonsense"}, "cacerts/ca-crl.pem is not PEM text of revocation lists"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("what", bad(certs.authority("x", NOW)))
+def test_a_ca_that_cannot_be_used_is_refused_with_the_reason(root, what):
+    data, says = bad(root)[what]
+    with pytest.raises(Unusable, match=says.replace("(", ".").replace("*", ".")):
+        signer.read(data, PLUGGED, NOW)
+
+
+# --- from one to the next -------------------------------------------------------------------------------------------
+
+
+def own(name, now=NOW):
+    return signer.self_signed(certs.authority(name, now))
+
+
+def test_a_new_root_is_published_before_it_signs_and_the_former_one_outlives_its_certificates():
+    a, b = own("a"), own("b")
+    start = rotation.begin(a, NOW, PACE)
+    published = rotation.step(start, b, NOW, PACE)
+    assert published.signer == a
+    assert set(certs.split(published.bundle)) == {a.anchor, b.anchor}
+    assert certs.split(published.bundle)[0] == a.anchor, "the first is that under which certificates are signed"
+    early = rotation.step(published, b, NOW + HOUR * 0.9, PACE)
+    assert early.signer == a
+    signing = rotation.step(early, b, NOW + HOUR, PACE)
+    assert signing.signer == b
+    assert certs.split(signing.bundle) == (b.anchor, a.anchor)
+    late = rotation.step(signing, b, NOW + 25 * HOUR, PACE)
+    assert late.trusts(a.anchor), "a certificate that was signed at the last moment is valid until now"
+    assert certs.split(rotation.step(late, b, NOW + 28 * HOUR, PACE).bundle) == (b.anchor,)
+
+
+def test_whoever_presents_a_certificate_is_trusted_by_everybody_at_every_moment():
+    """Proxies learn of roots late, and use certificates to their end."""
+    lag, state, wanted = HOUR * 0.9, rotation.begin(own("0"), NOW, PACE), own("0")
+    seen, held = [], []
+    for minute in range(0, 60 * 24 * 6, 30):
+        now = NOW + timedelta(minutes=minute)
+        if minute % (60 * 40) == 60:
+            wanted = own(str(minute))
+        state = rotation.step(state, wanted, now, PACE)
+        seen.append((now, certs.split(state.bundle)))
+        held = [(end, anchor) for end, anchor in held if end > now] + [(now + PACE.ttl, state.signer.anchor)]
+        known = [roots for at, roots in seen if now - lag <= at <= now]
+        for _, anchor in held:
+            assert all(anchor in roots for roots in known)
+    assert state.signer == wanted
+
+
+def test_an_intermediate_under_the_same_root_signs_at_once(root):
+    first, second = (signer.read(plugged(root), PLUGGED, NOW) for _ in "ab")
+    found = rotation.step(rotation.begin(first, NOW, PACE), second, NOW, PACE)
+    assert (found.signer, certs.split(found.bundle)) == (second, (root.certificate,))
+
+
+def test_a_root_that_is_taken_back_before_it_signed_never_signs():
+    a, b = own("a"), own("b")
+    state = rotation.step(rotation.begin(a, NOW, PACE), b, NOW, PACE)
+    state = rotation.step(state, a, NOW + HOUR / 2, PACE)
+    state = rotation.step(state, a, NOW + 2 * HOUR, PACE)
+    assert state.signer == a
+    assert not rotation.step(state, a, NOW + 30 * HOUR, PACE).trusts(b.anchor)
+
+
+def test_shorter_certificates_do_not_shorten_the_trust_in_longer_ones():
+    a, b = own("a"), own("b")
+    short = Pace(announce=HOUR, ttl=HOUR)
+    state = rotation.step(rotation.begin(a, NOW, PACE), b, NOW, short)
+    state = rotation.step(state, b, NOW + HOUR, short)
+    assert state.signer == b
+    assert rotation.step(state, b, NOW + 25 * HOUR, short).trusts(a.anchor)
+
+
+def test_nothing_is_waited_for_where_the_former_ca_has_expired():
+    a, b = signer.self_signed(certs.authority("a", NOW, days=0.01)), own("b")
+    assert rotation.step(rotation.begin(a, NOW, PACE), b, NOW + HOUR / 2, PACE).signer == b
+
+
+def test_what_is_kept_is_what_was():
+    state = rotation.step(rotation.begin(own("a"), NOW, PACE), own("b"), NOW, PACE)
+    assert rotation.load(rotation.dump(state)) == state
+    for text in ("", "{}", "[]", '{"signer": {}}', rotation.dump(state).replace("BEGIN CERT", "BEGIN X")):
+        with pytest.raises(ValueError, match="cannot be read"):
+            rotation.load(text)
+
+
+def test_a_root_can_be_distrusted_before_its_time_unless_it_signs():
+    a, b = own("a"), own("b")
+    state = rotation.step(rotation.begin(a, NOW, PACE), b, NOW, PACE)
+    state = rotation.step(state, b, NOW + HOUR, PACE)
+    former, present = certs.fingerprint(a.anchor), certs.fingerprint(b.anchor)
+    found = rotation.distrust(state, former[:12], NOW + HOUR)
+    assert not rotation.step(found, b, NOW + HOUR, PACE).trusts(a.anchor)
+    for wrong in (present, "", "00" * 20):
+        with pytest.raises(ValueError, match=r"in use|roots have"):
+            rotation.distrust(state, wrong, NOW)
+
+
+# --- in a cluster ---------------------------------------------------------------------------------------------------
+
+
+def pem(data):
+    return {k: base64.b64encode(v.encode()).decode() for k, v in data.items()}
+
+
+class Mesh:
+    """An API server, and istiods of which the first leads."""
+
+    def __init__(self):
+        self.cluster = Cluster()
+        self.client = DirectClient(self.cluster.api, "istiod")
+        self.cluster.must("POST", "/api/v1/namespaces", {"metadata": {"name": "istio-system"}})
+
+    async def istiod(self, leader=True, announce=timedelta(0), **more):
+        settings = Settings(pace=Pace(announce=announce, ttl=HOUR), **more)
+        found = Roots(self.client, "istio-system", "cluster.local", settings, lambda: leader)
+        await found.start()
+        return found
+
+    async def secret(self, name):
+        return await self.client.get(kinds.SECRET, "istio-system", name)
+
+    async def put(self, name, data):
+        body = {"metadata": {"name": name, "namespace": "istio-system"}, "data": pem(data)}
+        if before := await self.secret(name):
+            return await self.client.update(kinds.SECRET, {**before, "data": pem(data)})
+        return await self.client.create(kinds.SECRET, {"apiVersion": "v1", "kind": "Secret", **body})
+
+    async def events(self, *istiods):
+        """What informers would tell."""
+        for name in (PLUGGED, SELF_SIGNED, RECORD):
+            for istiod in istiods:
+                istiod.secret(name, await self.secret(name))
+
+
+def test_istiods_that_start_together_have_one_root():
+    mesh = Mesh()
+
+    async def work():
+        a, b = await asyncio.gather(mesh.istiod(), mesh.istiod(leader=False))
+        assert a.authority.root == b.authority.root
+        again = await mesh.istiod()
+        assert again.authority.state == a.authority.state
+
+    asyncio.run(work())
+
+
+def test_a_ca_of_ones_own_takes_effect_without_a_restart_and_a_bad_one_does_not():
+    mesh = Mesh()
+
+    async def work():
+        leader, follower = await mesh.istiod(), await mesh.istiod(leader=False)
+        former, told = leader.authority.root, []
+        follower.changed.append(lambda: told.append(follower.authority.root))
+        root = certs.authority("mine", times.now())
+        await mesh.put(PLUGGED, {**plugged(root, now=times.now()), "ca-key.pem": "nonsense"})
+        await mesh.events(leader, follower)
+        await leader.advance()
+        assert leader.authority.root == former
+        assert "cacerts/ca-key.pem is not the PEM text" in leader.problem
+        await mesh.put(PLUGGED, plugged(root, now=times.now()))
+        await mesh.events(leader, follower)
+        await leader.advance()
+        await mesh.events(leader, follower)
+        for istiod in (leader, follower):
+            assert istiod.authority.state.signer.anchor == root.certificate
+            assert set(certs.split(istiod.authority.root)) == {root.certificate, former}
+        assert told
+        assert not leader.problem
+        await mesh.client.delete(kinds.SECRET, "istio-system", PLUGGED)
+        await mesh.events(leader, follower)
+        await leader.advance()
+        assert leader.authority.state.signer.anchor == root.certificate
+        assert "Secret cacerts is gone" in leader.problem
+        again = await mesh.istiod()
+        assert again.authority.state.signer.anchor == root.certificate
+
+    asyncio.run(work())
+
+
+def test_nothing_is_signed_under_a_root_of_which_proxies_do_not_know():
+    """Such as that of a Secret restored from a backup."""
+
+    mesh = Mesh()
+
+    async def work():
+        istiod = await mesh.istiod(announce=HOUR)
+        former = istiod.authority.state.signer
+        made = certs.authority("another", times.now())
+        await mesh.put(SELF_SIGNED, {"ca-cert.pem": made.certificate, "ca-key.pem": made.key})
+        again = await mesh.istiod(announce=HOUR)
+        await again.advance()
+        assert again.authority.state.signer == former
+        assert made.certificate in certs.split(again.authority.root)
+
+    asyncio.run(work())
+
+
+def test_a_root_that_is_about_to_expire_is_replaced_by_the_leader_alone():
+    mesh = Mesh()
+
+    async def work():
+        soon = certs.authority("old", times.now() - timedelta(days=9), days=10)
+        await mesh.put(SELF_SIGNED, {"ca-cert.pem": soon.certificate, "ca-key.pem": soon.key})
+        follower, leader = await mesh.istiod(leader=False), await mesh.istiod()
+        await leader.advance()
+        await mesh.events(leader, follower)
+        for istiod in (leader, follower):
+            assert istiod.authority.state.signer.anchor != certs.split(soon.certificate)[0]
+            assert istiod.authority.state.trusts(soon.certificate)
+        before = leader.authority.state
+        await leader.advance()
+        assert leader.authority.state.signer == before.signer
+
+    asyncio.run(work())
+
+
+def test_a_new_root_can_be_asked_for_once_and_leads_back_from_a_ca_of_ones_own():
+    mesh = Mesh()
+
+    async def work():
+        root = certs.authority("mine", times.now())
+        await mesh.put(PLUGGED, plugged(root, now=times.now()))
+        istiod = await mesh.istiod()
+        await mesh.client.delete(kinds.SECRET, "istio-system", PLUGGED)
+        change = {"metadata": {"annotations": {ASKED: "now"}}}
+        await mesh.client.patch(kinds.SECRET, "istio-system", RECORD, change)
+        istiod.secret(PLUGGED, None)
+        await mesh.events(istiod)
+        await istiod.advance()
+        found = istiod.authority.state
+        assert (found.signer.source, found.follows, istiod.problem) == (SELF_SIGNED, SELF_SIGNED, "")
+        assert found.trusts(root.certificate)
+        await mesh.events(istiod)
+        await istiod.advance()
+        assert istiod.authority.state.signer == found.signer
+
+    asyncio.run(work())
+
+
+def test_a_bad_ca_from_the_beginning_is_said_and_nothing_is_made_up():
+    mesh = Mesh()
+
+    async def work():
+        await mesh.put(PLUGGED, {"ca-cert.pem": "x"})
+        with pytest.raises(Unusable, match=r"cacerts has no ca-key\.pem"):
+            await mesh.istiod()
+        assert await mesh.secret(SELF_SIGNED) is None
+
+    asyncio.run(work())
+
+
+def test_every_namespace_gets_the_roots_and_gets_them_back():
+    mesh = Mesh()
+
+    async def work():
+        istiod = await mesh.istiod()
+        trust = Trust(mesh.client, Revision(), lambda: istiod.authority.root)
+        spaces, _ = await mesh.client.list(kinds.NAMESPACE)
+        await trust.everywhere(spaces)
+        for n in spaces:
+            found = await mesh.client.get(kinds.CONFIG_MAP, n["metadata"]["name"], "istio-ca-root-cert")
+            assert found["data"] == {"root-cert.pem": istiod.authority.root}
+            assert not trust.altered(("x", "istio-ca-root-cert"), found)
+        assert trust.altered(("x", "istio-ca-root-cert"), None)
+        assert not trust.altered(("x", "other"), None)
+
+    asyncio.run(work())
+
+
+def test_keys_are_in_no_status_and_no_log(caplog):
+    mesh = Mesh()
+
+    async def work():
+        istiod = await mesh.istiod()
+        await istiod.advance()
+        return str(istiod.status()) + istiod.metrics() + repr(istiod.authority.state)
+
+    text = asyncio.run(work()) + caplog.text
+    assert "PRIVATE KEY" not in text
+    assert "citadel_server_root_cert_expiry_timestamp" in text
