@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lateen.agent.istiod import ROOT, Istiod, until_answered
+from lateen.agent.istiod import FAILURES, Istiod, until_answered
 from lateen.kit import certs, times
 from lateen.kit.certs import Pair
 from lateen.kit.files import write_atomic
@@ -20,6 +20,8 @@ log = logging.getLogger("lateen.agent.certificates")
 
 LOOK_S = 2.0
 """How often the mounted roots are looked at, in seconds."""
+ASK_S = 60.0
+"""How often a machine asks for them, in seconds."""
 SPREAD_S = 30.0
 """Seconds over which proxies ask for new certificates after the root under which they are signed has changed."""
 SYSTEM_ROOTS = (
@@ -72,8 +74,12 @@ def _share(env: Mapping[str, str], name: str, default: float) -> float:
 class Certificates:
     """``end`` is when the present one expires, in seconds since the epoch; 0 before there is one."""
 
-    def __init__(self, istiod: Istiod, directory: Path, write: Write, renewal: Renewal = Renewal()) -> None:
+    def __init__(
+        self, istiod: Istiod, directory: Path, write: Write, renewal: Renewal = Renewal(), asks: bool = False
+    ) -> None:
+        """``asks``: istiod for its roots, as a machine has to; pods have them mounted, and Kubernetes updates them."""
         self._istiod, self._directory, self._write, self._renewal = istiod, directory, write, renewal
+        self._asks, self._asked = asks, 0.0
         self._pair = Pair("", "")
         self._root = self._mounted = ""
         self.end = 0.0
@@ -93,7 +99,7 @@ class Certificates:
         self._write(self._directory, self._pair.certificate, self._pair.key, self._root)
 
     async def first(self) -> float:
-        self._mounted = await asyncio.to_thread(mounted)
+        self._mounted = await asyncio.to_thread(self._read)
         return await until_answered(self.get, "no certificate yet", longest=5.0)
 
     async def renew(self, wait: float) -> None:
@@ -102,6 +108,9 @@ class Certificates:
         at = loop.time() + wait
         while True:
             await asyncio.sleep(min(max(at - loop.time(), 0.0), LOOK_S))
+            if self._asks and loop.time() - self._asked > ASK_S:
+                self._asked = loop.time()
+                await self._ask()
             if self._follow() and not certs.anchored(self._pair.certificate, self._root):
                 # Signed under another root than new certificates are, which will not be trusted for ever.
                 left = self.end - times.now().timestamp()
@@ -109,9 +118,24 @@ class Certificates:
             if loop.time() >= at:
                 at = loop.time() + await until_answered(self.get, "the certificate is not renewed yet", longest=5.0)
 
+    async def _ask(self) -> None:
+        try:
+            found = str((await self._istiod.ask("/roots", {}))["root"])
+            if found != self._read() and certs.split(found):
+                write_atomic(self._istiod.root, found)
+        except FAILURES as e:
+            log.warning("the trusted roots are not known to be current: %s", str(e) or "timeout")
+
+    def _read(self) -> str:
+        """The roots in the pod's file; empty if they cannot be read now."""
+        try:
+            return self._istiod.root.read_text()
+        except (OSError, ValueError):
+            return ""
+
     def _follow(self) -> bool:
         """Take the roots of the mounted ConfigMap where they have changed; whether they have."""
-        found = mounted()
+        found = self._read()
         if found == self._mounted:
             return False
         self._mounted = found
@@ -119,20 +143,12 @@ class Certificates:
             if found == self._root or not certs.split(found):
                 return False
         except ValueError:
-            log.warning("%s is not PEM text of certificates; the former roots stay trusted", ROOT)
+            log.warning("%s is not PEM text of certificates; the former roots stay trusted", self._istiod.root)
             return False
         self._root = found
         self._publish()
         log.info("the trusted roots have changed")
         return True
-
-
-def mounted() -> str:
-    """The roots in the pod's file; empty if they cannot be read now."""
-    try:
-        return ROOT.read_text()
-    except (OSError, ValueError):
-        return ""
 
 
 def write_files(directory: Path, certificate: str, key: str, root: str) -> None:

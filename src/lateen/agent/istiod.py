@@ -24,25 +24,28 @@ T = TypeVar("T")
 
 
 class Istiod:
-    """``mark``: the socket mark that identifies the proxy's own connections; None if the user id does."""
+    """``mark``: the socket mark that identifies the proxy's own connections; None if the user id does. ``root`` and
+    ``token`` are read for each request, since both are replaced from time to time."""
 
-    def __init__(self, host: str, mark: int | None) -> None:
-        self.host, self.mark = host, mark
+    def __init__(
+        self, host: str, mark: int | None, root: Path = ROOT, token: Path = TOKEN, port: int = ports.CA
+    ) -> None:
+        self.host, self.mark, self.root, self._token, self._port = host, mark, root, token, port
 
     async def ask(self, path: str, body: dict[str, Any], timeout: float = 10) -> dict[str, Any]:
         """Raises OSError, TimeoutError, ValueError."""
-        root = await asyncio.to_thread(ROOT.read_text)
+        root = await asyncio.to_thread(self.root.read_text)
         answer = await http.fetch(
             self.host,
-            ports.CA,
+            self._port,
             path,
             method="POST",
             body=json.dumps(body).encode(),
             ssl=ssl.create_default_context(cadata=root),
             server_hostname=self.host,
             timeout=timeout,
-            sock=await self._connect(ports.CA),
-            headers={"authorization": f"Bearer {TOKEN.read_text().strip()}", "content-type": "application/json"},
+            sock=await self._connect(self._port),
+            headers={"authorization": f"Bearer {self._token.read_text().strip()}", "content-type": "application/json"},
         )
         if answer.status != 200:
             raise OSError(f"istiod refused {path}: {answer.body.decode(errors='replace')[:300]}")

@@ -36,7 +36,8 @@ class Agent:
         output = Path(options.env.get("OUTPUT_CERTS") or DIRECTORY)
         write = write_files if options.proxyless else write_secrets
         directory = output if options.proxyless else DIRECTORY
-        self._certificates = Certificates(self._istiod, directory, write, renewal(options.env))
+        machine = bool(options.env.get("ISTIO_META_AUTO_REGISTER_GROUP"))
+        self._certificates = Certificates(self._istiod, directory, write, renewal(options.env), machine)
         self._metrics.certificates = self._certificates
         self._output = output
         self._stop = asyncio.Event()

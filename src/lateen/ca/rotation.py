@@ -99,13 +99,13 @@ def due(state: State, wanted: Signer, now: datetime, pace: Pace) -> datetime | N
 
 
 def distrust(state: State, fingerprint: str, now: datetime) -> State:
-    """Without the root of that (abbreviated) fingerprint. Raises ValueError if there is none, or if it is in use."""
-    found = [t for t in state.trusted if certs.fingerprint(t.root).startswith(fingerprint.lower().replace(":", ""))]
-    if len(found) != 1 or not fingerprint:
-        raise ValueError(f'{len(found) or "no"} trusted roots have a fingerprint that begins with "{fingerprint}"')
-    if found[0].root in state.signer.roots:
-        raise ValueError("this root is in use; replace it first (the Secret cacerts, or: lateen x ca rotate)")
-    return replace(state, trusted=tuple(replace(t, until=now) if t == found[0] else t for t in state.trusted))
+    """Without the former root of that fingerprint; one that is in use, or wanted, stays."""
+    return replace(
+        state,
+        trusted=tuple(
+            replace(t, until=now) if t.until and certs.fingerprint(t.root) == fingerprint else t for t in state.trusted
+        ),
+    )
 
 
 def roots_expire(state: State) -> datetime:

@@ -182,6 +182,7 @@ GROUPS: dict[str, list[tuple[str, Check]]] = {
         ("it can read the Secrets that proxies need", secrets_readable),
     ],
     "certificates": [
+        ("the certificate authority is in order", mesh.authority),
         ("the root certificate is valid", mesh.root_certificate),
         ("all namespaces trust the same root", mesh.same_roots),
     ],

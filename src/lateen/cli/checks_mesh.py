@@ -11,12 +11,14 @@ from lateen.api import kinds
 from lateen.api.reading import PROXY, asks_for_sidecar, has_proxy, is_finished, is_terminating
 from lateen.cli import pods
 from lateen.cli.analyze import live
-from lateen.cli.checking import LIMIT_S, Context, Wrong
+from lateen.cli.checking import LIMIT_S, Context, Skip, Wrong
+from lateen.cli.mesh import ask_istiods
 from lateen.cli.output import CliError
 from lateen.kit import certs, times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import KubeError, Unreachable
 
+ROTATE = "lateen x ca rotate, or with a CA of your own: a new one in the Secret cacerts"
 SOON = timedelta(days=60)
 """A root certificate that expires within this time needs attention now."""
 
@@ -33,16 +35,30 @@ async def root_certificate(c: Context) -> str:
     pem = str(dig(found or {}, "data", "root-cert.pem", default=""))
     if not pem:
         raise Wrong("no root certificate has been distributed yet", f"kubectl logs -n {c.namespace} deploy/istiod")
-    _, end = certs.validity(pem)
+    ends = [certs.validity(root)[1] for root in certs.split(pem)]
+    end = ends[0]  # the one under which certificates are signed
     left = end - times.now()
     if left < timedelta(0):
-        raise Wrong(
-            f"the root certificate expired on {end:%Y-%m-%d}",
-            "delete the secret istio-ca-secret, restart istiod and all pods",
-        )
+        raise Wrong(f"the root certificate expired on {end:%Y-%m-%d}", ROTATE)
     if left < SOON:
-        raise Wrong(f"the root certificate expires on {end:%Y-%m-%d}", "plan its rotation", warning=True)
-    return f"valid until {end:%Y-%m-%d}"
+        raise Wrong(f"the root certificate expires on {end:%Y-%m-%d}", ROTATE, warning=True)
+    more = f", with {len(ends) - 1} others" if len(ends) > 1 else ""
+    return f"valid until {end:%Y-%m-%d}{more}"
+
+
+async def authority(c: Context) -> str:
+    """What istiod says of its CA."""
+    answers = await ask_istiods(c.api(), "/debug/caz", c.namespace, limit=1)
+    if not answers:
+        raise Skip("no istiod runs")
+    found = next(iter(answers.values()))
+    if found["problem"]:
+        raise Wrong(str(found["problem"]), "correct the Secret; lateen x ca status shows what is in use", warning=True)
+    end = times.parse(found["signer"]["end"])
+    if end - times.now() < SOON:
+        remedy = ROTATE if found["source"] != "cacerts" else "put a new intermediate into the Secret cacerts"
+        raise Wrong(f"the certificate that signs expires on {end:%Y-%m-%d}", remedy, warning=True)
+    return f"Secret {found['source']}, until {end:%Y-%m-%d}"
 
 
 async def same_roots(c: Context) -> str:
@@ -54,7 +70,8 @@ async def same_roots(c: Context) -> str:
     }
     if len(roots) > 1:
         raise Wrong(
-            f"namespaces have different roots: {', '.join(roots.values())}", "restart istiod, which rewrites them"
+            f"namespaces have different roots: {', '.join(roots.values())}",
+            "wait a moment: istiod rewrites them; if it does not, kubectl logs -n istio-system deploy/istiod",
         )
     return ""
 

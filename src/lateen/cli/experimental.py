@@ -8,6 +8,7 @@ from lateen.cli.base import Group
 
 ENTRIES = {
     "authz": ("lateen.cli.workloads:authz", "Show the authorization policies of a pod's proxy."),
+    "ca": ("lateen.cli.authority:ca", "Show and rotate the mesh's certificate authority."),
     "check-inject": ("lateen.cli.injection:check_inject", "Show whether a pod would be injected, and why."),
     "config": ("lateen.cli.machine:config", "Show the defaults of this command's options."),
     "describe": ("lateen.cli.describe:describe", "Describe a pod's or a service's mesh configuration."),

@@ -146,6 +146,7 @@ class Istiod:
         """Open all ports; the result is to be closed in reverse order."""
         to_agents = [
             web.post("/certificates", self.ca.sign),
+            web.post("/roots", self.ca.roots),
             web.post("/names", self.agents.names),
             web.post("/bootstrap", self.agents.bootstrap),
             web.post("/probe", self.agents.probe),

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable
 from datetime import timedelta
 
 from aiohttp import web
@@ -15,6 +20,36 @@ from lateen.kube.client import Client, KubeError
 log = logging.getLogger("lateen.control.ca")
 
 MAX_BODY = 256 * 1024
+AT_ONCE = 64
+"""Tokens that the API server reviews at the same time; further requests wait for their turn."""
+BURST, PER_SECOND = 20, 0.5
+"""Certificates that one token gets at once, and per second later on: an agent needs one in hours."""
+KEPT = 20_000
+"""Tokens of which it is remembered how many certificates they have got lately."""
+
+
+class TooMany(Refused):
+    """More requests with one token than an agent makes."""
+
+
+class Rates:
+    """A bucket for each of the latest callers; only those with a valid token count, so that nobody else can empty the
+    table."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._left: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
+
+    def take(self, caller: str) -> None:
+        """Raises TooMany."""
+        key, now = hashlib.blake2b(caller.encode(), digest_size=16).digest(), self._clock()
+        left, at = self._left.pop(key, (float(BURST), now))
+        left = min(float(BURST), left + (now - at) * PER_SECOND)
+        self._left[key] = (max(left - 1, 0.0), now)
+        if len(self._left) > KEPT:
+            self._left.popitem(last=False)
+        if left < 1:
+            raise TooMany("too many requests with this token; try again later")
 
 
 async def read(request: web.Request) -> bytes:
@@ -25,6 +60,7 @@ async def read(request: web.Request) -> bytes:
 class CaService:
     def __init__(self, client: Client, authority: Authority, trust_domain: str, ttl: timedelta = DEFAULT_TTL) -> None:
         self._client, self._authority, self._trust_domain, self._ttl = client, authority, trust_domain, ttl
+        self._gate, self._rates = asyncio.Semaphore(AT_ONCE), Rates()
         self.issued = self.refused = 0
 
     def metrics(self) -> str:
@@ -36,24 +72,16 @@ class CaService:
 
     async def who(self, request: web.Request) -> Identity:
         """The identity of a token's bearer. Raises Refused, KubeError, OSError."""
-        header = request.headers.get("Authorization", "")
-        return await self.whose(header.removeprefix("Bearer ").strip() if header.startswith("Bearer ") else "")
+        return await self.whose(_token(request))
 
     async def whose(self, token: str) -> Identity:
         """Raises Refused, KubeError, OSError."""
         if not token:
             raise Refused("a service account token is required")
-        review = await self._client.request(
-            kinds.TOKEN_REVIEW,
-            "",
-            "",
-            "",
-            {
-                "apiVersion": "authentication.k8s.io/v1",
-                "kind": "TokenReview",
-                "spec": {"token": token, "audiences": [AUDIENCE]},
-            },
-        )
+        spec = {"token": token, "audiences": [AUDIENCE]}
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
+        async with self._gate:
+            review = await self._client.request(kinds.TOKEN_REVIEW, "", "", "", body)
         return identity(review, self._trust_domain)
 
     async def sign(self, request: web.Request) -> web.Response:
@@ -61,13 +89,31 @@ class CaService:
         try:
             body = jsons.loads(await read(request))
             who = await self.who(request)
+            self._rates.take(_token(request))
             certificate = self._authority.sign(str(body["csr"]), who, times.now(), self._ttl)
         except (Refused, ValueError, KeyError, TypeError) as e:
             self.refused += 1
             log.warning("certificate refused to %s: %s", request.remote, e)
-            return web.json_response({"error": str(e)}, status=403 if isinstance(e, Refused) else 400)
+            status = 429 if isinstance(e, TooMany) else 403 if isinstance(e, Refused) else 400
+            return web.json_response({"error": str(e)}, status=status)
         except (KubeError, OSError) as e:
             return web.json_response({"error": f"the token cannot be checked now: {e}"}, status=503)
         self.issued += 1
         log.info("certificate for %s", who)
         return web.json_response({"certificate": certificate, "root": self._authority.root, "identity": str(who)})
+
+    async def roots(self, request: web.Request) -> web.Response:
+        """``{}`` with a bearer token -> ``{"root"}``, for machines, which have no ConfigMap."""
+        try:
+            await self.who(request)
+        except Refused as e:
+            return web.json_response({"error": str(e)}, status=403)
+        except (KubeError, OSError) as e:
+            return web.json_response({"error": f"the token cannot be checked now: {e}"}, status=503)
+        return web.json_response({"root": self._authority.root})
+
+
+def _token(request: web.Request) -> str:
+    """Empty if there is none."""
+    header = request.headers.get("Authorization", "")
+    return header.removeprefix("Bearer ").strip() if header.startswith("Bearer ") else ""

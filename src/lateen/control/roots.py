@@ -29,6 +29,8 @@ log = logging.getLogger("lateen.control.roots")
 RECORD, RECORD_KEY = "lateen-ca", "state.json"
 ASKED = "lateen.dev/rotate"
 """The annotation of the record whose value, when it changes, asks for a new self-signed root."""
+DISTRUSTED = "lateen.dev/distrust"
+"""The annotation with the fingerprint of a former root that is not to be trusted any more."""
 RETRY_S = 5.0
 
 
@@ -204,7 +206,7 @@ class Roots:
     async def advance(self) -> None:
         """One step, if one is due. Raises KubeError, OSError."""
         state = self.authority.state
-        asked = str(dig(self._secrets.get(RECORD, {}), "metadata", "annotations", ASKED, default=""))
+        asked, distrusted = self._note(ASKED), self._note(DISTRUSTED)
         if PLUGGED in self._secrets:
             state = replace(state, follows=PLUGGED, asked=asked)
         elif asked != state.asked or (state.follows == SELF_SIGNED and self._root_expires()):
@@ -212,9 +214,15 @@ class Roots:
                 return
             state = replace(state, follows=SELF_SIGNED, asked=asked)
         wanted = self._wanted(state)
+        if distrusted:
+            state = rotation.distrust(state, distrusted, _now())
         state = rotation.step(state, wanted or state.signer, _now(), self._settings.pace)
         if state != self.authority.state or RECORD not in self._secrets:
             await self._keep(state)
+
+    def _note(self, name: str) -> str:
+        """An annotation of the record."""
+        return str(dig(self._secrets.get(RECORD, {}), "metadata", "annotations", name, default=""))
 
     def _root_expires(self) -> bool:
         """Whether the self-signed root is about to, or is not there at all."""

@@ -1,0 +1,106 @@
+"""lateen x ca: the certificate authority of the mesh, the roots that are trusted, and their rotation."""
+
+from __future__ import annotations
+
+import click
+
+from lateen.api import kinds
+from lateen.cli.base import Group, command
+from lateen.cli.connect import Target, target_options
+from lateen.cli.mesh import ask_istiods, nothing_runs
+from lateen.cli.output import CliError, say, wide_table
+from lateen.control.roots import ASKED, DISTRUSTED, RECORD
+from lateen.kit import jsons, times
+from lateen.kit.jsons import Json
+from lateen.kube.client import HttpClient
+
+ENTRIES = {
+    "status": ("lateen.cli.authority:status", "Show what signs certificates, and which roots are trusted."),
+    "rotate": ("lateen.cli.authority:rotate", "Replace the self-signed root by a new one."),
+    "distrust": ("lateen.cli.authority:distrust", "Stop trusting a former root before its time."),
+}
+
+
+@click.group(cls=Group, entries=ENTRIES)
+def ca() -> None:
+    """The certificate authority of the mesh."""
+
+
+async def found(client: HttpClient, target: Target) -> Json:
+    """What istiod says of its CA. Raises CliError where none runs."""
+    answers = await ask_istiods(client, "/debug/caz", target.istio_namespace, limit=1)
+    if not answers:
+        raise nothing_runs(target.istio_namespace)
+    return next(iter(answers.values()))
+
+
+@command("status")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+@target_options
+def status(target: Target, output: str) -> None:
+    """Show what signs certificates, and which roots are trusted: lateen x ca status"""
+    now = target.run(lambda client: found(client, target))
+    if output == "json":
+        click.echo(jsons.pretty(now))
+        return
+    signer = now["signer"]
+    say(f"Certificates are signed by {signer['fingerprint'][:16]} (Secret {now['source']}), until {signer['end']}")
+    if now["next"]:
+        say(f"{now['next']['fingerprint'][:16]} is to sign from {now['nextAt']} on")
+    if now["problem"]:
+        say(f"× {now['problem']}")
+    rows = [["ROOT", "SIGNS", "VALID UNTIL", "TRUSTED SINCE", "TRUSTED UNTIL", "SUBJECT"]]
+    for r in now["roots"]:
+        signs = "yes" if r["signs"] else "no"
+        rows.append([r["fingerprint"][:16], signs, r["end"], r["since"], r["until"] or "-", r["subject"]])
+    click.echo(wide_table(rows))
+
+
+@command("rotate")
+@target_options
+def rotate(target: Target) -> None:
+    """Replace the self-signed root by a new one, which is published first, and signs later.
+
+    The former root stays trusted until everything that was signed under it has expired.
+    """
+
+    async def work(client: HttpClient) -> None:
+        if await client.get(kinds.SECRET, target.istio_namespace, "cacerts") is not None:
+            raise CliError(
+                "the CA is your own: replace the contents of the Secret cacerts, which istiod then takes by itself"
+            )
+        await found(client, target)
+        await _annotate(client, target, ASKED, times.stamp_micro())
+
+    target.run(work)
+    say("✔ A new root certificate has been asked for; lateen x ca status shows when it signs")
+
+
+@command("distrust")
+@click.argument("fingerprint")
+@target_options
+def distrust(target: Target, fingerprint: str) -> None:
+    """Stop trusting a former root before its time: lateen x ca distrust 3f1c09ab
+
+    Workloads whose certificates were signed under it, and that have not renewed them, are refused from then on.
+    """
+    wanted = fingerprint.lower().replace(":", "")
+
+    async def work(client: HttpClient) -> str:
+        roots = (await found(client, target))["roots"]
+        chosen = [r for r in roots if wanted and r["fingerprint"].startswith(wanted)]
+        if len(chosen) != 1:
+            raise CliError(
+                f'{len(chosen) or "no"} trusted roots have a fingerprint that begins with "{fingerprint}"; there are: '
+                + ", ".join(r["fingerprint"][:16] for r in roots)
+            )
+        if chosen[0]["until"] is None:
+            raise CliError("this root is in use; replace it first (the Secret cacerts, or: lateen x ca rotate)")
+        await _annotate(client, target, DISTRUSTED, chosen[0]["fingerprint"])
+        return str(chosen[0]["fingerprint"])
+
+    say(f"✔ {target.run(work)[:16]} is not trusted any more; proxies learn of it within about a minute")
+
+
+async def _annotate(client: HttpClient, target: Target, name: str, value: str) -> None:
+    await client.patch(kinds.SECRET, target.istio_namespace, RECORD, {"metadata": {"annotations": {name: value}}})

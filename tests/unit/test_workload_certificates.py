@@ -1,0 +1,351 @@
+"""Requests for certificates, by agents and by others, over real TLS: a token's own identity or nothing. The API server
+that reviews the tokens is the embedded cluster's."""
+
+import asyncio
+import json
+import ssl
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from ipaddress import IPv4Address
+
+import pytest
+from aiohttp import web
+from apiserver import Cluster
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+
+from lateen.agent.certificates import Certificates, Renewal, renewal, write_files
+from lateen.agent.istiod import Istiod
+from lateen.api import kinds
+from lateen.ca import rotation, signer
+from lateen.ca.authority import Authority, Identity
+from lateen.ca.rotation import Pace
+from lateen.control import serving
+from lateen.control.ca_service import BURST, PER_SECOND, CaService, Rates, TooMany
+from lateen.kit import certs, http, tasks, times
+
+ME = Identity("cluster.local", "istio-system", "istiod")
+OWN = "spiffe://cluster.local/ns/default/sa/default"
+
+
+class Reviewer:
+    """istiod's client, as far as it is asked here."""
+
+    def __init__(self, cluster):
+        self.cluster = cluster
+
+    async def request(self, kind, _namespace, _name, _subresource, body):
+        assert kind is kinds.TOKEN_REVIEW
+        code, answer = await self.cluster.send("POST", "/apis/authentication.k8s.io/v1/tokenreviews", body)
+        assert code == 201, answer
+        return answer
+
+
+class World:
+    def __init__(self, ttl=timedelta(hours=24)):
+        self.cluster = Cluster()
+        self.authority = Authority.create(times.now(), "cluster.local")
+        self.service = CaService(Reviewer(self.cluster), self.authority, "cluster.local", ttl)
+        self.pod("web")
+        self.of_web = self.token()
+
+    def pod(self, name):
+        spec = {"containers": [{"name": "a", "image": "a"}]}
+        self.cluster.must("POST", "/api/v1/namespaces/default/pods", {"metadata": {"name": name}, "spec": spec})
+
+    def account(self, namespace="default"):
+        return self.cluster.must("GET", f"/api/v1/namespaces/{namespace}/serviceaccounts/default")["metadata"]
+
+    def token(self, *, namespace="default", audience="istio-ca", seconds=600, pod="web"):
+        found = None
+        if pod:
+            found = self.cluster.must("GET", f"/api/v1/namespaces/{namespace}/pods/{pod}")["metadata"]
+        uid = self.account(namespace)["uid"]
+        return self.cluster.tokens.issue(namespace, "default", uid, [audience], seconds, found)[0]
+
+    @asynccontextmanager
+    async def serving(self):
+        certificate = serving.Certificate(self.authority, ["localhost"], ME)
+        routes = [web.post("/certificates", self.service.sign), web.post("/roots", self.service.roots)]
+        runner = await serving.http(routes, 0, certificate, "127.0.0.1")
+        self.port, self.certificate = runner.addresses[0][1], certificate
+        try:
+            yield self.port
+        finally:
+            await runner.cleanup()
+
+    async def ask(self, token, body, path="/certificates", **headers):
+        found = await http.fetch(
+            "127.0.0.1", self.port, path, method="POST", body=json.dumps(body).encode() if body is not None else b"",
+            ssl=ssl.create_default_context(cadata=self.authority.root), server_hostname="localhost",
+            headers={**({"authorization": f"Bearer {token}"} if token is not None else {}), **headers},
+        )  # fmt: skip
+        return found.status, json.loads(found.body)
+
+    def asked(self, *requests):
+        """The answers to (token, body) one after the other."""
+
+        async def work():
+            async with self.serving():
+                return [await self.ask(token, body) for token, body in requests]
+
+        return asyncio.run(work())
+
+
+@pytest.fixture(scope="module")
+def world():
+    return World()
+
+
+def csr(*names, common="", ca=False, key=None):
+    made = x509.CertificateSigningRequestBuilder().subject_name(
+        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common)] if common else [])
+    )
+    if names:
+        made = made.add_extension(x509.SubjectAlternativeName(list(names)), False)
+    if ca:
+        made = made.add_extension(x509.BasicConstraints(True, None), True)
+    signed = made.sign(key or certs.new_key(), hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def names_in(chain):
+    found = x509.load_pem_x509_certificate(chain.encode())
+    sans = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    basic = found.extensions.get_extension_for_class(x509.BasicConstraints).value
+    return [str(n.value) for n in sans], found.subject.rfc4514_string(), basic.ca
+
+
+ADMIN = x509.UniformResourceIdentifier("spiffe://cluster.local/ns/kube-system/sa/admin")
+ASKED = {
+    "another identity": csr(ADMIN),
+    "one's own and another": csr(x509.UniformResourceIdentifier(OWN), ADMIN),
+    "a DNS name": csr(x509.DNSName("istiod.istio-system.svc")),
+    "an address": csr(x509.IPAddress(IPv4Address("10.96.0.1"))),
+    "a subject": csr(common="istiod.istio-system.svc"),
+    "a CA": csr(ca=True),
+    "a line break": csr(x509.UniformResourceIdentifier("spiffe://cluster.local/ns/a/sa/b\nspiffe://x/ns/a/sa/b")),
+}
+
+
+@pytest.mark.parametrize("what", ASKED)
+def test_whatever_a_request_asks_for_the_certificate_is_the_tokens(world, what):
+    ((code, answer),) = world.asked((world.token(), {"csr": ASKED[what]}))
+    assert code == 200, answer
+    assert answer["identity"] == OWN
+    assert names_in(answer["certificate"]) == ([OWN], "", False)
+
+
+def test_nobody_is_believed_to_ask_for_somebody_else(world):
+    """As node agents of other meshes do, by metadata of the request."""
+    body = {
+        "csr": csr(),
+        "identity": "spiffe://cluster.local/ns/kube-system/sa/admin",
+        "metadata": {"ImpersonatedIdentity": "spiffe://cluster.local/ns/kube-system/sa/admin"},
+        "ttl": "999999h",
+    }
+    ((code, answer),) = world.asked((world.token(), body))
+    assert (code, names_in(answer["certificate"])[0]) == (200, [OWN])
+    start, end = certs.validity(answer["certificate"])
+    assert end - start <= timedelta(hours=24) + certs.SKEW
+
+
+def test_tokens_that_are_none_of_ones_own_any_more_get_nothing(world):
+    world.pod("gone")
+    of_deleted = world.token(pod="gone")
+    world.cluster.must("DELETE", "/api/v1/namespaces/default/pods/gone?gracePeriodSeconds=0")
+    world.pod("again")
+    of_former = world.token(pod="again")
+    world.cluster.must("DELETE", "/api/v1/namespaces/default/pods/again?gracePeriodSeconds=0")
+    world.pod("again")
+    good = world.token()
+    head, claims, signature = good.split(".")
+    refused = {
+        "none": None,
+        "empty": "",
+        "nonsense": "nonsense",
+        "for another audience": world.token(audience="vault"),
+        "of the API server": world.token(audience="https://kubernetes.default.svc.cluster.local"),
+        "expired": world.token(seconds=-1),
+        "of a deleted pod": of_deleted,
+        "of a former pod of this name": of_former,
+        "changed": f"{head}.{claims}.{signature[::-1]}",
+        "unsigned": f"{head}.{claims}.",
+        "60 kB long": "a" * 8000,
+    }
+    answers = world.asked(*((t, {"csr": csr()}) for t in refused.values()))
+    for what, (code, answer) in zip(refused, answers, strict=True):
+        assert code == 403, (what, answer)
+        assert "certificate" not in answer
+        assert "Traceback" not in str(answer)
+
+
+def test_the_token_of_another_namespace_gives_its_own_identity_only(world):
+    ((code, answer),) = world.asked((world.token(namespace="kube-system", pod=""), {"csr": csr(ADMIN)}))
+    assert (code, answer["identity"]) == (200, "spiffe://cluster.local/ns/kube-system/sa/default")
+
+
+@pytest.mark.parametrize("body", [None, [], {}, {"csr": 1}, {"csr": ""}, {"csr": "x" * 20_000}, {"csr": ["a"]}, "a"])
+def test_requests_that_are_none_are_refused_without_an_error_of_ours(world, body):
+    ((code, answer),) = world.asked((world.token(), body))
+    assert code in (400, 403)
+    assert answer["error"]
+
+
+def test_a_body_without_end_is_not_read_to_its_end(world):
+    ((code, _),) = world.asked((world.token(), {"csr": "x" * 1_000_000}))
+    assert code == 400
+
+
+def test_a_request_must_be_signed_with_its_own_key(world):
+    good = csr()
+    lines = good.splitlines()
+    lines[-2] = lines[-2][::-1]
+    ((code, answer),) = world.asked((world.token(), {"csr": "\n".join(lines)}))
+    assert code == 403, answer
+
+
+def test_one_token_gets_so_many_certificates_and_others_are_not_affected(world):
+    world.pod("greedy")
+    greedy = world.token(pod="greedy")
+    answers = world.asked(*[(greedy, {"csr": csr()})] * (BURST + 5), (world.token(), {"csr": csr()}))
+    codes = [code for code, _ in answers]
+    assert codes[:BURST] == [200] * BURST
+    assert 429 in codes[BURST:-1]
+    assert codes[-1] == 200
+
+
+def test_a_bucket_fills_again():
+    now = [0.0]
+    rates = Rates(lambda: now[0])
+    for _ in range(BURST):
+        rates.take("a")
+    with pytest.raises(TooMany):
+        rates.take("a")
+    rates.take("b")
+    now[0] += 1 / PER_SECOND + 0.01
+    rates.take("a")
+
+
+# --- the agent ------------------------------------------------------------------------------------------------------
+
+
+class Pod:
+    """An agent's files: roots and token as Kubernetes mounts them."""
+
+    def __init__(self, world, directory, **more):
+        self.world, self.directory = world, directory
+        self.root, self.token = directory / "mounted.pem", directory / "token"
+        self.root.write_text(world.authority.root)
+        self.token.write_text(world.of_web)
+        istiod = Istiod("localhost", None, self.root, self.token, world.port)
+        self.certificates = Certificates(istiod, directory, write_files, **more)
+
+    def written(self):
+        return (self.directory / "cert-chain.pem").read_text(), (self.directory / "root-cert.pem").read_text()
+
+    async def until(self, test):
+        async with asyncio.timeout(30):
+            while not test(*self.written()):
+                await asyncio.sleep(0.05)
+
+
+PACE = Pace(timedelta(hours=1), timedelta(hours=24))
+
+
+def other(world, signs=False):
+    """The state of ``world`` on its way to another root, or when that one signs."""
+    wanted = signer.self_signed(certs.authority("other", times.now()))
+    state = rotation.step(world.authority.state, wanted, times.now(), PACE)
+    return rotation.step(state, wanted, times.now() + timedelta(hours=2 * signs), PACE)
+
+
+def test_an_agent_follows_the_roots_and_renews_when_another_one_signs(tmp_path):
+    world = World(timedelta(seconds=40))
+    wanted = signer.self_signed(certs.authority("other", times.now()))
+    announced = rotation.step(world.authority.state, wanted, times.now(), PACE)
+    signing = rotation.step(announced, wanted, times.now() + timedelta(hours=2), PACE)
+
+    async def work():
+        async with world.serving():
+            pod = Pod(world, tmp_path, renewal=Renewal(0.05, 0.0))
+            wait = await pod.certificates.first()
+            assert wait > 30
+            first, root = pod.written()
+            assert root == world.authority.root
+            renewing = tasks.spawn(pod.certificates.renew(wait), "renewal")
+            world.authority.state = announced
+            pod.root.write_text(announced.bundle)
+            await pod.until(lambda _, found: found == announced.bundle)
+            assert pod.written()[0] == first, "the former root signs as yet"
+            pod.root.write_text("nonsense")  # nobody's roots are taken away by a bad file
+            await asyncio.sleep(2.5)
+            assert pod.written()[1] == announced.bundle
+            world.authority.state = signing
+            world.certificate.replace()
+            pod.root.write_text(signing.bundle)
+            await pod.until(lambda chain, found: found == signing.bundle and certs.anchored(chain, found))
+            renewing.cancel()
+
+    asyncio.run(work())
+
+
+def test_an_agent_renews_in_time_and_reports_when_its_certificate_expires(tmp_path):
+    world = World(timedelta(seconds=6))
+
+    async def work():
+        async with world.serving():
+            pod = Pod(world, tmp_path, renewal=Renewal(0.5, 0.0))
+            wait = await pod.certificates.first()
+            assert 1 <= wait <= 3
+            assert pod.certificates.end == pytest.approx(times.now().timestamp() + 6, abs=2)
+            first, end = pod.written()[0], pod.certificates.end
+            renewing = tasks.spawn(pod.certificates.renew(wait), "renewal")
+            await pod.until(lambda chain, _: chain != first)
+            assert pod.certificates.end > end
+            renewing.cancel()
+
+    asyncio.run(work())
+
+
+def test_a_machine_asks_for_the_roots(tmp_path):
+    world = World()
+
+    async def work():
+        async with world.serving():
+            pod = Pod(world, tmp_path, asks=True)
+            wait = await pod.certificates.first()
+            pod.certificates._asked = -1000.0
+            world.authority.state = other(world)
+            renewing = tasks.spawn(pod.certificates.renew(wait), "renewal")
+            await pod.until(lambda _, found: found == world.authority.root)
+            assert pod.root.read_text() == world.authority.root
+            renewing.cancel()
+
+    asyncio.run(work())
+
+
+def test_istiod_has_a_new_certificate_as_soon_as_another_ca_signs():
+    world = World()
+
+    async def work():
+        async with world.serving():
+            before = world.certificate.pair
+            world.authority.state = other(world, signs=True)
+            world.certificate.replace()
+            assert world.certificate.pair != before
+            code, answer = await world.ask(world.of_web, {"csr": csr()})
+            assert code == 200
+            assert certs.anchored(answer["certificate"], world.authority.root)
+
+    asyncio.run(work())
+
+
+def test_settings_of_renewal_are_istios():
+    assert renewal({}) == Renewal(0.5, 0.01)
+    given = {"SECRET_GRACE_PERIOD_RATIO": "0.25", "SECRET_GRACE_PERIOD_RATIO_JITTER": "0"}
+    pair = Authority.create(times.now(), "cluster.local").server_pair(["a"], ME, times.now(), timedelta(hours=4))
+    assert renewal(given).wait(pair.certificate) == pytest.approx(3 * 3600, abs=5)
+    for wrong in ("2", "-1", "half"):
+        with pytest.raises(ValueError, match="SECRET_GRACE_PERIOD_RATIO"):
+            renewal({"SECRET_GRACE_PERIOD_RATIO": wrong})
