@@ -26,6 +26,7 @@ from world import report
 
 from lateen.api import crds, kinds
 from lateen.cli.connect import paths_of
+from lateen.control.findings import Child, fork
 from lateen.kit.files import write_atomic
 from lateen.kube.kubeconfig import from_files
 
@@ -89,7 +90,7 @@ async def serve(home: Path) -> None:
     await asyncio.Event().wait()
 
 
-async def istiod() -> dict[str, float]:
+async def istiod(analysis: Child) -> dict[str, float]:
     """istiod without its servers: from nothing to ready, and until every object has a status."""
     from lateen.control.app import Istiod
     from lateen.control.plane import Control
@@ -101,7 +102,7 @@ async def istiod() -> dict[str, float]:
         control = Control(client, settings.namespace, settings.revision)
         roots = Roots(client, settings.namespace, settings.trust_domain, settings.ca, lambda: started.leads)
         await roots.start()
-        started = Istiod(settings, client, roots, control)
+        started = Istiod(settings, client, roots, control, analysis)
         await started.learn()
         control.newest()
         ready = time.process_time()
@@ -117,12 +118,12 @@ async def istiod() -> dict[str, float]:
         await asyncio.sleep(1)  # what follows a status is part of what it costs
         await started.writer.close()
     child = resource.getrusage(resource.RUSAGE_CHILDREN)
-    analysis = child.ru_utime + child.ru_stime
+    analysed = child.ru_utime + child.ru_stime
     return {
         "ready_s": round(ready, 2),
         "statuses_istiod_s": round(written - ready, 2),
-        "statuses_analysis_s": round(analysis, 2),
-        "statuses_s": round(written - ready + analysis, 2),
+        "statuses_analysis_s": round(analysed, 2),
+        "statuses_s": round(written - ready + analysed, 2),
     }
 
 
@@ -159,7 +160,7 @@ def server() -> Iterator[None]:
 def main() -> None:
     match sys.argv[1:]:
         case ["istiod"]:
-            print(json.dumps(asyncio.run(istiod())))
+            print(json.dumps(asyncio.run(istiod(fork()))))
         case ["server", home]:
             asyncio.run(serve(Path(home)))
         case _:

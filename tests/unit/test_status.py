@@ -1,6 +1,10 @@
 """What an object's status says, who writes it, and the process that analyzes for it."""
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -53,7 +57,7 @@ def test_the_analysis_process_reports_findings_that_have_changed():
         analyst.changed(CART, gone=False)
         second = await analyst.ask()
         third = await analyst.ask()
-        await analyst.close()
+        analyst.close()
         return first, second, third
 
     first, second, third = asyncio.run(main())
@@ -69,15 +73,39 @@ def test_an_analysis_process_that_dies_is_restarted_with_all_objects():
     async def main():
         analyst = Analyst("istio-system", lambda: [RULE, CART], list)
         assert await analyst.ask() == {}
-        analyst._process.kill()
-        await analyst._process.wait()
+        os.kill(analyst._child.pid, signal.SIGKILL)
+        while not analyst._reader.at_eof():
+            await asyncio.sleep(0.01)
         analyst.changed(CART, gone=True)
         try:
             return await analyst.ask()
         finally:
-            await analyst.close()
+            analyst.close()
 
     assert asyncio.run(main()) == {}  # the Service is there again by what everything says
+
+
+FORKED = """
+import asyncio, sys
+from lateen.control.findings import fork
+child = fork()
+from lateen.control.analyst import Analyst
+rule = {"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "spec": {"hosts": ["cart"]},
+        "metadata": {"name": "cart", "namespace": "shop"}}
+
+async def main():
+    analyst = Analyst("istio-system", lambda: [rule], list, lambda _: [("spec.hosts", "by istiod", False)], child)
+    print(analyst._waiting is child, *[f"{f.code} {f.text}" for f in (await analyst.ask())["VirtualService shop/cart"]])
+    print(analyst._child is child)
+    analyst.close()
+
+asyncio.run(main())
+"""
+
+
+def test_the_forked_analysis_process_is_used_first_and_repeats_no_validation():
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines() == ["True IST0106 Schema validation error: spec.hosts: by istiod", "True"]
 
 
 class Leases:

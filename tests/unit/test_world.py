@@ -34,3 +34,29 @@ def test_an_object_that_bypassed_the_webhook_does_not_replace_the_last_valid_one
     world.changed(kinds.VIRTUAL_SERVICE, KEY, rule(spec), None)
     assert not world.bad
     assert not world.objects.virtual_services
+
+
+def test_the_findings_of_validation_are_kept_until_the_object_is_gone():
+    """The analysis takes them over."""
+    world = World("istio-system", lambda: None)
+    ref = kinds.VIRTUAL_SERVICE.ref(*KEY)
+    world.changed(kinds.VIRTUAL_SERVICE, KEY, None, rule(GOOD))
+    assert world.validated == {ref: []}
+    world.changed(kinds.VIRTUAL_SERVICE, KEY, rule(GOOD), rule({**GOOD, "hosts": ["a b"]}))
+    assert [f.path for f in world.validated[ref]] == ["spec.hosts[0]"]
+    world.changed(kinds.VIRTUAL_SERVICE, KEY, rule(GOOD), None)
+    assert not world.validated
+
+
+def test_objects_are_one_value_until_something_changes():
+    heard = []
+    world = World("istio-system", lambda: heard.append(1))
+    world.changed(kinds.VIRTUAL_SERVICE, KEY, None, rule(GOOD))
+    first = world.objects
+    assert world.objects is first
+    world.changed(kinds.VIRTUAL_SERVICE, ("default", "other"), None, None)
+    assert world.objects is first
+    assert heard == [1]
+    world.changed(kinds.VIRTUAL_SERVICE, ("default", "other"), None, rule(GOOD))
+    assert KEY in world.objects.virtual_services
+    assert ("default", "other") not in first.virtual_services

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from lateen.analysis.registry import Analyzer, gravest_first, run_one, usual
-from lateen.analysis.snapshot import EVERYTHING, Key, Message, Snapshot, Source, suppressed
+from lateen.analysis.snapshot import EVERYTHING, VALIDATED, Key, Message, Snapshot, Source, suppressed
 from lateen.api import kinds
+from lateen.api.validate import Finding
 from lateen.kit.jsons import Json
 
 Findings = dict[str, list[Message]]
@@ -28,8 +29,11 @@ class Standing:
         """The objects of the last ``findings``."""
         return self._snapshot
 
-    def put(self, obj: Json) -> None:
+    def put(self, obj: Json, validated: list[Finding] | None = None) -> None:
+        """``validated``: the findings of validation, if the object has been validated already."""
         source = Source(obj)
+        if validated is not None:
+            source.memo[VALIDATED] = validated
         self._changes[str(source.id), source.namespace, source.name] = source
 
     def drop(self, obj: Json) -> None:

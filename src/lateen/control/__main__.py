@@ -28,9 +28,12 @@ async def _request(method: str, path: str, port: int) -> int:
 def main() -> None:
     match sys.argv[1:]:
         case [] | ["discovery", *_]:
+            from lateen.control.findings import fork
+
+            analysis = fork()  # before the next import loads gRPC
             from lateen.control.app import main as discovery
 
-            discovery()
+            discovery(analysis)
         case ["request", method, path]:
             sys.exit(asyncio.run(_request(method, path, ports.MONITORING)))
         case ["request", option, method, path] if option.removeprefix("--debug-port=").isdigit():

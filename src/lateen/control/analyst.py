@@ -1,14 +1,19 @@
-"""Runs the analysis in its own process (``control/findings``), so that neither pushes nor istiod's exit wait for it."""
+"""istiod's side of the analysis, which runs in a process of its own (``control/findings``)."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import os
+import signal
+import socket
 import sys
 from collections.abc import Callable, Iterable
 
-from lateen.control.findings import Found
+from lateen.api.validate import Finding
+from lateen.control import findings
+from lateen.control.findings import Child, Found
 from lateen.kit import jsons
 from lateen.kit.jsons import Json, dig
 
@@ -16,31 +21,43 @@ log = logging.getLogger("lateen.control.analyst")
 
 BATCH = 500
 """Objects per line, at most."""
+MAX_LINE = 64 << 20
+"""Bytes of an answer."""
 Report = dict[str, list[Found]]
 """Object (``Kind namespace/name``) -> its present findings."""
+Validated = Callable[[Json], list[Finding] | None]
+"""The findings of validation about an object, if it has been validated already."""
+_KEPT = ("name", "namespace", "labels", "annotations", "creationTimestamp", "deletionTimestamp")
 
 
 def trimmed(obj: Json) -> Json:
-    """The kinds that analyzers look at."""
+    """The parts of an object that analyzers read."""
     meta = obj.get("metadata") or {}
     out: Json = {k: obj[k] for k in ("apiVersion", "kind", "spec", "data") if k in obj}
-    wanted = ("name", "namespace", "labels", "annotations", "creationTimestamp", "deletionTimestamp")
-    out["metadata"] = {k: meta[k] for k in wanted if k in meta}
+    out["metadata"] = {k: meta[k] for k in _KEPT if k in meta}
     if phase := dig(obj, "status", "phase"):
         out["status"] = {"phase": phase}
     return out
 
 
 class Analyst:
-    """The parent's side. Collects changes; ``ask`` sends them and returns the findings that differ from before."""
+    """Collects changes; ``ask`` sends them and returns the findings that differ from before."""
 
     def __init__(
-        self, root: str, everything: Callable[[], Iterable[Json]], secrets: Callable[[], Iterable[str]]
+        self,
+        root: str,
+        everything: Callable[[], Iterable[Json]],
+        secrets: Callable[[], Iterable[str]],
+        validated: Validated = lambda _: None,
+        child: Child | None = None,
     ) -> None:
         """``everything``: all present objects, for a process that has just started; ``secrets``: the namespaces whose
-        Secrets are among them."""
-        self._root, self._everything, self._secrets = root, everything, secrets
-        self._process: asyncio.subprocess.Process | None = None
+        Secrets are among them; ``child``: a process that waits for the first question."""
+        self._root, self._everything, self._secrets, self._validated = root, everything, secrets, validated
+        self._waiting = child
+        self._child: Child | None = None
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
         self._changes: dict[tuple[str, str, str], tuple[str, Json]] = {}
 
     def changed(self, obj: Json, gone: bool) -> None:
@@ -49,7 +66,7 @@ class Analyst:
         self._changes[key] = ("drop" if gone else "put", obj)
 
     async def ask(self) -> Report:
-        """Raises OSError if the process has died; the next call starts another one."""
+        """Raises OSError if the process dies before it has answered; the next call starts another one."""
         try:
             return await self._ask()
         except BaseException:
@@ -57,53 +74,66 @@ class Analyst:
             raise
 
     async def _ask(self) -> Report:
-        if self._process is None or self._process.returncode is not None:
+        if self._reader is None or self._reader.at_eof():
+            self.stop()
             await self._start()
-        batches, self._changes = list(self._changes.values()), {}
-        report: Report = {}
-        for at in range(0, max(len(batches), 1), BATCH):
-            lines: dict[str, list[Json]] = {"put": [], "drop": []}
-            for what, obj in batches[at : at + BATCH]:
-                lines[what].append(trimmed(obj))
-            last = at + BATCH >= len(batches)
-            await self._send({**lines, "secrets": sorted(self._secrets()), "more": not last})
-        for ref, found in jsons.loads(await self._receive()).items():
-            report[ref] = [Found(*f) for f in found]
-        return report
+        changes, self._changes = list(self._changes.values()), {}
+        for at in range(0, max(len(changes), 1), BATCH):
+            await self._send(changes[at : at + BATCH], more=at + BATCH < len(changes))
+        answer = jsons.loads(await self._receive())
+        return {ref: [Found(*f) for f in found] for ref, found in answer.items()}
 
     async def _start(self) -> None:
-        command = (sys.executable, "-m", "lateen.control.findings", self._root)
-        pipe = asyncio.subprocess.PIPE
-        self._process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=64 << 20)
+        self._child, self._waiting = self._waiting or _spawn(), None
+        self._reader, self._writer = await asyncio.open_connection(sock=self._child.connection, limit=MAX_LINE)
         self._changes = {}
         for obj in self._everything():
             self.changed(obj, gone=False)
 
-    async def _send(self, message: Json) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        self._process.stdin.write(jsons.dumps(message) + b"\n")
-        await self._process.stdin.drain()
+    async def _send(self, changes: list[tuple[str, Json]], more: bool) -> None:
+        assert self._writer is not None
+        message = {
+            "root": self._root,
+            "put": [(trimmed(obj), self._validated(obj)) for what, obj in changes if what == "put"],
+            "drop": [trimmed(obj) for what, obj in changes if what == "drop"],
+            "secrets": sorted(self._secrets()),
+            "more": more,
+        }
+        self._writer.write(jsons.dumps(message) + b"\n")
+        await self._writer.drain()
 
     async def _receive(self) -> bytes:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        line = await self._process.stdout.readline()
+        assert self._reader is not None
+        line = await self._reader.readline()
         if not line:
-            code = await self._process.wait()
-            raise OSError(f"the analysis process exited with code {code}")
+            raise OSError("the analysis process has exited")
         return line
 
-    async def close(self) -> None:
-        """Kill the process and wait for it."""
-        process = self._process
-        self.stop()
-        if process is not None:
-            await process.wait()
-
     def stop(self) -> None:
-        """Kill the process, whatever it is doing; the next request starts another one."""
-        if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-        self._process = None
+        """Kill the process, whatever it is doing; the next question starts another one."""
+        if self._writer is not None:
+            self._writer.transport.abort()
+        _kill(self._child)
+        self._child = self._reader = self._writer = None
+
+    def close(self) -> None:
+        """Also kill a process that has not been asked yet."""
+        self.stop()
+        _kill(self._waiting)
+        self._waiting = None
+
+
+def _kill(child: Child | None) -> None:
+    if child is not None:
+        child.connection.close()
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(child.pid, signal.SIGKILL)
+            os.waitpid(child.pid, 0)
+
+
+def _spawn() -> Child:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        command = [sys.executable, "-m", findings.__name__]
+        actions = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)]
+        return Child(os.posix_spawn(sys.executable, command, os.environ, file_actions=actions), ours)

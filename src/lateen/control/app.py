@@ -20,6 +20,7 @@ from lateen.control.ca_service import CaService
 from lateen.control.debug import Debug
 from lateen.control.deployments import Deployments
 from lateen.control.deployments import Istiod as Shown
+from lateen.control.findings import Child
 from lateen.control.injection import Injector
 from lateen.control.monitoring import Monitoring, Readiness
 from lateen.control.plane import Control
@@ -48,7 +49,15 @@ KEYS_S = 6.0
 class Istiod:
     """The parts, and how they notify each other."""
 
-    def __init__(self, settings: Settings, client: Client, roots: Roots, control: Control) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        client: Client,
+        roots: Roots,
+        control: Control,
+        analysis: Child | None = None,
+    ) -> None:
+        """``analysis``: the process that analyzes, if it runs already."""
         self.settings, self.client, self.roots, self.control = settings, client, roots, control
         self.readiness = Readiness()
         authority = roots.authority
@@ -80,6 +89,7 @@ class Istiod:
             settings.pod,
             control.credentials.readable,
             control.keys.missing,
+            analysis,
         )
         self.deployments = Deployments(
             client,
@@ -193,7 +203,7 @@ class Istiod:
                 await asyncio.sleep(1)
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: Settings, analysis: Child | None) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -201,7 +211,7 @@ async def run(settings: Settings) -> None:
     control = Control(client, settings.namespace, settings.revision, settings.cluster, settings.fetching)
     roots = Roots(client, settings.namespace, settings.trust_domain, settings.ca, lambda: istiod.leads)
     await roots.start()
-    istiod = Istiod(settings, client, roots, control)
+    istiod = Istiod(settings, client, roots, control, analysis)
     await istiod.learn()
     working = istiod.work()
     servers = await istiod.serve()
@@ -222,10 +232,11 @@ async def run(settings: Settings) -> None:
     await client.close()
 
 
-def main() -> None:
+def main(analysis: Child | None = None) -> None:
+    """``analysis``: the process that analyzes, if it runs already."""
     logs.setup()
     try:
-        asyncio.run(run(Settings.of(os.environ)))
+        asyncio.run(run(Settings.of(os.environ), analysis))
     except (KubeError, OSError, ValueError) as e:
         log.error("istiod cannot continue: %s", e)
         raise SystemExit(1) from None

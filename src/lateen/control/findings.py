@@ -1,20 +1,28 @@
-"""The analysis' own process: ``python -m lateen.control.findings ROOT_NAMESPACE``.
+"""The analysis' own process, so that neither pushes nor istiod's exit wait for it.
 
-Each line that it reads is a batch of changes, ``{"put": [object], "drop": [object], "secrets": [namespace], "more":
-whether the question goes on}``; it answers the last one with one line: every object whose findings are others now, with
-these. It ends when its input does. It imports no asyncio, which would be a tenth of what it costs.
+It is forked from istiod before istiod has threads, an event loop or gRPC (``fork``), so that both share the modules
+that have been loaded by then. If it dies, another one is started: ``python -m lateen.control.findings`` with the
+connection as its standard input.
+
+Each line that it reads is a batch of changes: ``{"root": the root namespace, "put": [[object, its validation findings
+or null]], "drop": [object], "secrets": [namespace], "more": whether the question goes on}``. It answers the last line
+of a question with one line: each object whose findings differ from the previous answer, with its findings. It exits
+when its input ends. It imports no asyncio, which would be a tenth of what it costs.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
-import sys
+import socket
+import traceback
 from typing import NamedTuple
 
 from lateen.analysis import Message
 from lateen.analysis.standing import Standing
 from lateen.api import kinds
+from lateen.api.validate import Finding
 from lateen.kit import jsons, memory
 
 UNREAD = frozenset(
@@ -44,21 +52,24 @@ class Found(NamedTuple):
 class Worker:
     """The process's side: lines in, lines out."""
 
-    def __init__(self, root: str) -> None:
-        self._standing = Standing(root, UNREAD)
+    def __init__(self) -> None:
+        self._standing: Standing | None = None
         self._before: dict[str, list[tuple[str, ...]]] = {}
 
     def answer(self, line: bytes) -> bytes | None:
         """None where more lines belong to the same question."""
         message = jsons.loads(line)
-        for obj in message["put"]:
-            self._standing.put(obj)
+        standing = self._standing
+        if standing is None:
+            standing = self._standing = Standing(message["root"], UNREAD)
+        for obj, said in message["put"]:
+            standing.put(obj, None if said is None else [Finding(*f) for f in said])
         for obj in message["drop"]:
-            self._standing.drop(obj)
+            standing.drop(obj)
         if message["more"]:
             return None
-        self._standing.secrets = frozenset(message["secrets"])
-        now = {ref: kept for ref, found in self._standing.findings().items() if (kept := _plain(found))}
+        standing.secrets = frozenset(message["secrets"])
+        now = {ref: kept for ref, found in standing.findings().items() if (kept := _plain(found))}
         report = {ref: now.get(ref, []) for ref in now.keys() | self._before if now.get(ref) != self._before.get(ref)}
         self._before = now
         return jsons.dumps(report) + b"\n"
@@ -70,17 +81,44 @@ def _plain(found: list[Message]) -> list[tuple[str, ...]]:
     return list(dict.fromkeys(kept))
 
 
-def main() -> None:
+class Child(NamedTuple):
+    """The process, as its parent sees it."""
+
+    pid: int
+    connection: socket.socket
+
+
+def fork() -> Child:
+    """Fork the process; the caller must have no threads and no event loop."""
+    ours, theirs = socket.socketpair()
+    importlib.import_module("lateen.analysis.model")  # the mesh, which both need
+    memory.settle()  # else the collector would write to, and so copy, what both processes share
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return Child(pid, ours)
+    ours.close()
+    code = 1
+    try:
+        serve(theirs)
+        code = 0
+    except BaseException:  # noqa: BLE001 - nothing may return from here into the parent's code
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def serve(connection: socket.socket) -> None:
+    """Answer until the connection is closed."""
     os.nice(NICE)  # pushes come first
     memory.settle()
-    worker = Worker(sys.argv[1])
-    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
-        for line in sys.stdin.buffer:
+    worker = Worker()
+    with contextlib.suppress(KeyboardInterrupt, OSError), connection, connection.makefile("rb") as lines:
+        for line in lines:
             answer = worker.answer(line)
             if answer is not None:
-                sys.stdout.buffer.write(answer)
-                sys.stdout.buffer.flush()
+                connection.sendall(answer)
 
 
 if __name__ == "__main__":
-    main()
+    serve(socket.socket(fileno=0))

@@ -141,8 +141,9 @@ class Control:
             self._dirty.set()
 
     async def _settled(self) -> None:
-        """Bring the mesh up to date once nothing has changed for a moment; a little later where a rule refers to
-        something that does not exist yet, or where the keys of an issuer are on their way."""
+        """Bring the mesh up to date once nothing has changed for a moment; a little later if a rule refers to something
+        that does not exist yet, or if the keys of an issuer are being fetched. The first push does not wait for what
+        rules refer to: all lists have been read before it."""
         first = time.monotonic()
         while True:
             while self._dirty.is_set() and time.monotonic() - first < LONGEST_S:
@@ -152,7 +153,7 @@ class Control:
             self.views.advance(self.world.objects)
             self.keys.follow(self.mesh().key_sources())
             left = first + GRACE_S - time.monotonic()
-            if left <= 0 or not (self.keys.pending() or dangling(self.offered, self.mesh())):
+            if left <= 0 or not (self.keys.pending() or (self._pushes and dangling(self.offered, self.mesh()))):
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):

@@ -18,10 +18,11 @@ from typing import Any
 from lateen.ads.server import AdsServer
 from lateen.api import kinds
 from lateen.api.objects import Ref
+from lateen.api.validate import Finding
 from lateen.control import conditions, gateway_status
 from lateen.control.analyst import Analyst
 from lateen.control.due import Due, Place
-from lateen.control.findings import Found
+from lateen.control.findings import Child, Found
 from lateen.control.leadership import NAME, Leadership
 from lateen.control.patching import Patching
 from lateen.control.reach import Reach, reach, refused, served
@@ -60,10 +61,11 @@ class StatusWriter:
         me: str,
         secrets: Callable[[], dict[str, Informer]],
         keyless: Callable[[Policy], list[str] | None] = lambda _: None,
+        analysis: Child | None = None,
     ) -> None:
         """``offered``: the objects that proxies have been offered. ``secrets``: the informers of readable Secrets, by
         namespace. ``keyless``: what is wrong with the keys that istiod fetches for a RequestAuthentication, if it
-        fetches some."""
+        fetches some. ``analysis``: the process that analyzes, if it runs already."""
         self._client, self._world, self._ads, self._patching = client, world, ads, patching
         self._mesh, self._offered, self._secrets, self._root = mesh, offered, secrets, root
         self._keyless = keyless
@@ -74,7 +76,7 @@ class StatusWriter:
         """Statuses that the informers have not reported back yet."""
         self._found: dict[str, list[Found]] = {}
         self._analyzed = asyncio.Event()
-        self._analyst = Analyst(root, self._everything, lambda: self._secrets())
+        self._analyst = Analyst(root, self._everything, lambda: self._secrets(), self._validated, analysis)
         self.leadership = Leadership(client, root, me, self._lives, world.revision.of(NAME))
         self.leadership.gained.append(self._gained)
         self._stale.set()
@@ -134,7 +136,8 @@ class StatusWriter:
 
     async def close(self) -> None:
         """Let another istiod write; nothing waits for the analysis."""
-        await asyncio.gather(self._analyst.close(), self.leadership.release())
+        self._analyst.close()
+        await self.leadership.release()
 
     async def _write_on(self) -> None:
         while True:
@@ -149,8 +152,9 @@ class StatusWriter:
             await self.write()
 
     def _is_first_start(self) -> bool:
-        """Whether no object has a status yet."""
-        return not any(o.get("status") for i in self.informers if i.kind.owned for o in i.objects.values())
+        """Whether most objects have no status yet; GatewayClasses get theirs as soon as they are created."""
+        objects = [o for i in self.informers if i.kind.owned for o in i.objects.values()]
+        return 2 * sum(bool(o.get("status")) for o in objects) < len(objects)
 
     async def _analyse(self) -> None:
         while True:
@@ -182,6 +186,11 @@ class StatusWriter:
         for informer in (*self.informers, *self._secrets().values()):
             if informer.kind is not kinds.ENDPOINT_SLICE:
                 yield from (_typed(informer.kind, obj) for obj in informer.objects.values())
+
+    def _validated(self, obj: Json) -> list[Finding] | None:
+        meta = obj["metadata"]
+        ref = Ref(*kinds.group_kind(obj), str(meta.get("namespace") or ""), str(meta["name"]))
+        return self._world.validated.get(ref)
 
     async def write(self) -> None:
         """Write the statuses of all objects that are due."""

@@ -1,17 +1,17 @@
-"""From watched JSON to typed objects: what istiod knows, and what it could not decode."""
+"""From watched JSON to typed objects: what istiod knows, and which objects it rejects."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from lateen.api import decoding, kinds, validate
 from lateen.api import objects as o
-from lateen.api.config import DecodeError, decode
 from lateen.api.decoding import resource
 from lateen.api.kinds import Kind
+from lateen.api.validate import Finding
 from lateen.control.meshconfig import MeshConfigSource
 from lateen.kit import certs
 from lateen.kit.jsons import Json, dig
@@ -25,11 +25,12 @@ log = logging.getLogger("lateen.control.world")
 
 
 EVERYBODYS = (kinds.GATEWAY_CLASS, kinds.REFERENCE_GRANT)
-"""Kinds of the mesh's own that all revisions read, whatever their labels: objects of every revision refer to them."""
+"""Kinds of the mesh's own that every revision reads, whatever the labels of the object: objects of all revisions refer
+to them."""
 
 
 class World:
-    """``objects`` is replaced, never changed; ``bad`` names the objects that are left out."""
+    """What istiod knows of its cluster."""
 
     def __init__(
         self,
@@ -40,59 +41,82 @@ class World:
     ) -> None:
         self.revision, self.cluster = revision or Revision(), cluster or Cluster()
         self.mesh_config = MeshConfigSource(root_namespace, self.revision, self.cluster)
-        self.objects = Objects(self.mesh_config.settings)
+        self._objects = Objects(self.mesh_config.settings)
+        self._changed: dict[Kind, dict[Key, Any]] = {}
+        """All objects of the kinds that have changed since ``objects`` was last asked for."""
         self.bad: dict[o.Ref, str] = {}
+        """Objects that are left out of the mesh, or kept in their last valid version, and why."""
+        self.validated: dict[o.Ref, list[Finding]] = {}
+        """What validation says of each object of the mesh's own kinds that this revision reads."""
         self._root, self._on_change = root_namespace, on_change
-        self._first: tuple[Any, str] = (None, "")
-        """The pods that ``first_revision`` was read off, and what it is."""
+        self._first = ""
+        """The cached result of ``first_revision``; empty if pods have changed since."""
         self._places: dict[str, str] = {}
         """Node -> its locality."""
 
+    @property
+    def objects(self) -> Objects:
+        """An immutable value, replaced after each change. Many changes in a row, as after a list, cost one copy."""
+        if self._changed:
+            self._objects = self._objects.with_kinds(self._changed)
+            self._changed = {}
+        return self._objects
+
+    @objects.setter
+    def objects(self, objects: Objects) -> None:
+        self._objects, self._changed, self._first = objects, {}, ""
+
+    def _of(self, kind: Kind) -> Mapping[Key, Any]:
+        """The present objects of a kind; valid until the next change."""
+        changed = self._changed.get(kind)
+        return self._objects.of(kind) if changed is None else changed
+
     def writes(self, obj: Json) -> bool:
-        """Whether this revision writes the status of an object: of its own ones; the first running revision, of those
-        that name none."""
+        """Whether this revision writes the status of an object: its own revision's objects, and those without a
+        revision if it is the first one that runs."""
         return bool(dig(obj, "metadata", "labels", LABEL, default=self.first_revision()) == self.revision.name)
 
     def first_revision(self) -> str:
-        """Of those that run; the default one comes first."""
-        pods = self.objects.pods
-        if pods is not self._first[0]:
+        """Of the revisions that run in the cluster: the default one if it does, else the first by name."""
+        if not self._first:
             running = {
                 p.label_map.get(LABEL, DEFAULT)
-                for (namespace, _), p in pods.items()
+                for (namespace, _), p in self._of(kinds.POD).items()
                 if namespace == self._root and p.label_map.get("app") == "istiod"
             }
-            first = min(running | {self.revision.name}, key=lambda r: (r != DEFAULT, r))
-            self._first = (pods, first)
-        return self._first[1]
+            self._first = min(running | {self.revision.name}, key=lambda r: (r != DEFAULT, r))
+        return self._first
 
     def changed(self, kind: Kind, key: Key, old: Json | None, new: Json | None) -> None:
-        """Take an informer's event."""
-        before = self.objects
-        match kind:
-            case kinds.SERVICE:
-                self._put(kind, key, decoding.service(new, self.cluster.domain) if new else None)
-            case kinds.POD:
-                self._put(kind, key, self._placed(decoding.pod(new)) if new and dig(new, "status", "podIP") else None)
-            case kinds.NAMESPACE:
-                labels = dig(new, "metadata", "labels", default={})
-                self._put(kind, key, tuple(sorted(labels.items())) if new else None)
-            case kinds.NODE:
-                self._node(key[1], decoding.node_locality(new) if new else "")
-            case kinds.ENDPOINT_SLICE:
-                service = dig(new, "metadata", "labels", "kubernetes.io/service-name", default="")
-                self._put(kind, key, (service, decoding.endpoints(new)) if new and service else None)
-            case kinds.SECRET:
-                self._credential(key, new)
-            case kinds.CONFIG_MAP:
-                self._config(key, new)
-            case _:
-                self._resource(kind, key, old, new)
-        if self.objects is not before:
+        """Handle an informer's event."""
+        if self._handle(kind, key, old, new):
             self._on_change()
 
+    def _handle(self, kind: Kind, key: Key, old: Json | None, new: Json | None) -> bool:
+        """Returns whether the mesh has changed."""
+        match kind:
+            case kinds.SERVICE:
+                return self._put(kind, key, decoding.service(new, self.cluster.domain) if new else None)
+            case kinds.POD:
+                pod = self._placed(decoding.pod(new)) if new and dig(new, "status", "podIP") else None
+                return self._put(kind, key, pod)
+            case kinds.NAMESPACE:
+                labels = dig(new, "metadata", "labels", default={})
+                return self._put(kind, key, tuple(sorted(labels.items())) if new else None)
+            case kinds.NODE:
+                return self._node(key[1], decoding.node_locality(new) if new else "")
+            case kinds.ENDPOINT_SLICE:
+                service = dig(new, "metadata", "labels", "kubernetes.io/service-name", default="")
+                return self._put(kind, key, (service, decoding.endpoints(new)) if new and service else None)
+            case kinds.SECRET:
+                return self._credential(key, new)
+            case kinds.CONFIG_MAP:
+                return self._config(key, new)
+            case _:
+                return self._resource(kind, key, old, new)
+
     def know(self, source: KeySource, keys: str | None) -> None:
-        """Take the keys of an issuer: empty where they cannot be fetched, None where nobody asks for them any more."""
+        """Set the keys of an issuer: empty if they cannot be fetched, None if they are no longer used."""
         known = self.objects.token_keys
         if known.get(source) == keys:
             return
@@ -105,46 +129,60 @@ class World:
         place = self._places.get(pod.node, "")
         return pod if pod.locality or not place else replace(pod, locality=place)
 
-    def _node(self, name: str, place: str) -> None:
+    def _node(self, name: str, place: str) -> bool:
         before = self._places.get(name, "")
         if place == before:
-            return
+            return False
         self._places[name] = place
-        pods = {
-            key: replace(p, locality=place) if p.node == name and p.locality in ("", before) else p
-            for key, p in self.objects.pods.items()
+        moved = {
+            key: replace(p, locality=place)
+            for key, p in self._of(kinds.POD).items()
+            if p.node == name and p.locality in ("", before)
         }
-        self.objects = self.objects.replaced(kinds.POD, pods)
+        for key, pod in moved.items():
+            self._put(kinds.POD, key, pod)
+        return bool(moved)
 
-    def _put(self, kind: Kind, key: Key, value: Any) -> None:
-        if self.objects.of(kind).get(key) != value:
-            self.objects = self.objects.put(kind, key, value)
+    def _put(self, kind: Kind, key: Key, value: Any) -> bool:
+        """Replace an object, or remove it if ``value`` is None. Returns whether that changes anything."""
+        if self._of(kind).get(key) == value:
+            return False
+        found = self._changed.get(kind)
+        if found is None:
+            found = self._changed[kind] = dict(self._objects.of(kind))
+        if value is None:
+            del found[key]
+        else:
+            found[key] = value
+        if kind is kinds.POD:
+            self._first = ""
+        return True
 
-    def _resource(self, kind: Kind, key: Key, old: Json | None, new: Json | None) -> None:
-        """Take an object of a kind in the table that has a type; others are ignored."""
+    def _resource(self, kind: Kind, key: Key, old: Json | None, new: Json | None) -> bool:
+        """Handle an object of a kind that has a type; others are ignored."""
         if kind.spec is None:
-            return
+            return False
         ref = kind.ref(*key)
         if old and new and _alike(old, new):
-            return  # only the status differs, which we have written
+            return False  # only the status differs, which we have written
         self.bad.pop(ref, None)
+        self.validated.pop(ref, None)
         mine = not kind.owned or kind in EVERYBODYS or self.revision.owns(dig(new, "metadata", "labels", default={}))
         if new is None or not mine:
-            self._put(kind, key, None)
-            return
-        try:
-            spec = decode(kind.spec, new.get("spec") or {})
-            # The webhook has rejected it already, unless it was not running, or was another version.
-            if problems := validate.problems({"apiVersion": kind.api_version, "kind": kind.kind, **new}):
-                raise DecodeError(*problems[0])
-        except DecodeError as e:
-            self.bad[ref] = str(e)
-            log.warning("%s is left out: %s", ref, e)
-            return  # the last good one stays
-        self._put(kind, key, resource(ref, new, spec))
+            return self._put(kind, key, None)
+        # The webhook has rejected it already, unless it was not running, or was another version.
+        found = validate.examine(kind, new.get("spec") or {}, new["metadata"])
+        if kind.owned:
+            self.validated[ref] = found.findings
+        says = found.undecodable or next((f"{f.path}: {f.says}" for f in found.findings if not f.warning), "")
+        if says:
+            self.bad[ref] = says
+            log.warning("%s is left out: %s", ref, says)
+            return False  # the last valid one stays
+        return self._put(kind, key, resource(ref, new, found.spec))
 
-    def _credential(self, key: Key, new: Json | None) -> None:
-        """Leave out an object that Envoy would reject: it would block all listeners of its port."""
+    def _credential(self, key: Key, new: Json | None) -> bool:
+        """Leave out a Secret that Envoy would reject: it would block all listeners of its port."""
         ref = kinds.SECRET.ref(*key)
         self.bad.pop(ref, None)
         try:
@@ -156,22 +194,24 @@ class World:
         except ValueError as e:
             self.bad[ref] = str(e)
             log.warning("%s is left out: %s", ref, e)
-            return  # the last good one stays
-        self._put(kinds.SECRET, key, found)
+            return False  # the last valid one stays
+        return self._put(kinds.SECRET, key, found)
 
-    def _config(self, key: Key, new: Json | None) -> None:
+    def _config(self, key: Key, new: Json | None) -> bool:
         if not self.mesh_config.changed(key, new):
-            return
+            return False
         ref = kinds.CONFIG_MAP.ref(self._root, self.revision.config_map)
         self.bad.pop(ref, None)
         if self.mesh_config.problem:
             self.bad[ref] = self.mesh_config.problem
-        if self.mesh_config.settings != self.objects.config:
-            self.objects = replace(self.objects, config=self.mesh_config.settings)
+        if self.mesh_config.settings == self._objects.config:
+            return False
+        self.objects = replace(self.objects, config=self.mesh_config.settings)
+        return True
 
 
 def _alike(old: Json, new: Json) -> bool:
-    """Whether both make the same object of the mesh, which is so after each status that we have written."""
+    """Whether both are the same to the mesh, as after a write of a status."""
     before, after = old["metadata"], new["metadata"]
     if any(before.get(k) != after.get(k) for k in ("uid", "generation", "creationTimestamp", "labels", "annotations")):
         return False

@@ -121,7 +121,11 @@ class Objects(_ByKind):
 
     def replaced(self, kind: Kind, found: Mapping[Key, Any]) -> Objects:
         """With all objects of a kind replaced."""
-        return replace(self, by_kind={**self.by_kind, kind.id: found})
+        return self.with_kinds({kind: found})
+
+    def with_kinds(self, found: Mapping[Kind, Mapping[Key, Any]]) -> Objects:
+        """With all objects of some kinds replaced."""
+        return replace(self, by_kind={**self.by_kind, **{kind.id: objects for kind, objects in found.items()}})
 
 
 class Tables(_ByKind):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lateen.analysis.registry import Run, analyzer
-from lateen.analysis.snapshot import Message, Path, Snapshot, Source, message
+from lateen.analysis.snapshot import VALIDATED, Message, Path, Snapshot, Source, message
 from lateen.api import kinds, validate
 from lateen.api.config import DecodeError, decode, unknown
 from lateen.api.kinds import Kind
@@ -48,7 +48,9 @@ def _one(kind: Kind, source: Source) -> Iterator[Message]:
         yield message("IST0106", source, says, path=("apiVersion",))
     for path in unknown(kind.spec, source.spec):
         yield message("IST0106", source, f'unknown field "{path}"', path=path_of(path))
-    found = validate.findings(source.obj)
+    found: list[validate.Finding] | None = source.memo.get(VALIDATED)
+    if found is None:
+        found = validate.findings(source.obj)
     for f in found:
         if not f.warning:
             yield message("IST0106", source, f"{f.path}: {f.says}", path=path_of(f.path))

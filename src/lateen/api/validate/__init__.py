@@ -1,46 +1,77 @@
-"""What Istio's validator refuses and warns about, in sentences with the field's path. Pure.
+"""What Istio's validator refuses and warns about, as sentences with the path of the field. Pure.
 
-The structure (types, enums, unknown fields) is the CRD schema's business; here are the rules between fields. The
-facts of the rules are Istio's (pkg/config/validation and the CEL rules of its CRDs); ``validate``, ``analyze`` and
-the admission webhook all ask here. Which function has the rules of a kind is said by its row in ``api.kinds``.
+The structure (types, enums, unknown fields) is checked by the schema of the CRD; this package has the rules between
+fields. They are Istio's (istio.io/istio ``pkg/config/validation`` and the CEL rules of its CRDs). ``validate``,
+``analyze``, the admission webhook and istiod itself all ask here. The row of a kind in ``api.kinds`` names the function
+that has its rules.
 """
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 from lateen.api import kinds
 from lateen.api.config import DecodeError, Defaulted, complete, decode
+from lateen.api.kinds import Kind
 from lateen.api.validate.findings import Finding
 from lateen.api.validate.limits import limited
 from lateen.api.validate.shapes import shapes
 from lateen.kit.jsons import Json
 
-__all__ = ["Finding", "findings", "problems", "warnings"]
+__all__ = ["Examined", "Finding", "examine", "findings", "problems", "warnings"]
 
 
-def findings(obj: Json) -> list[Finding]:
-    """Everything to say about a mesh object, errors first; kinds that are not the mesh's have none."""
-    kind = kinds.of(obj)
-    if kind is None or not kind.owned or kind.spec is None:
-        return []
-    spec = obj.get("spec") or {}
+class Examined(NamedTuple):
+    """A spec, decoded and checked at once."""
+
+    spec: Any
+    """The typed spec; None if it cannot be decoded as it is written."""
+    findings: list[Finding]
+    """Errors first."""
+    undecodable: str = ""
+    """Why the spec cannot be decoded as it is written. The findings may say more: they are about the spec with zero
+    values for required fields that are missing."""
+
+
+def examine(kind: Kind, spec: Any, meta: Json) -> Examined:
+    """Decode the spec of a kind that has a type, and check it if the kind is one of the mesh's own. ``meta``: the
+    object's metadata."""
     if not isinstance(spec, dict):
-        return [Finding("spec", f"expected a mapping, got {type(spec).__name__}")]
+        says = f"expected a mapping, got {type(spec).__name__}"
+        return Examined(None, [Finding("spec", says)], f"spec: {says}")
+    assert kind.spec is not None
+    exact, undecodable = None, ""
     try:
-        typed = decode(kind.spec, complete(kind.spec, spec))
+        exact = typed = decode(kind.spec, spec)
     except DecodeError as e:
-        return [Finding(e.path, e.says)]
-    meta = obj.get("metadata") or {}
+        undecodable = str(e)
+        if not kind.owned:
+            return Examined(None, [Finding(e.path, e.says)], undecodable)
+        try:
+            typed = decode(kind.spec, complete(kind.spec, spec))
+        except DecodeError as e2:
+            return Examined(None, [Finding(e2.path, e2.says)], undecodable)
+    if not kind.owned:
+        return Examined(exact, [])
     found = [*shapes(kind, spec, meta), *(kind.rules(typed, meta) if kind.rules else ())]
     if issubclass(kind.spec, Defaulted):
         found += limited(kind.spec, spec)
-    return sorted(found, key=lambda f: f.warning)
+    return Examined(exact, sorted(found, key=lambda f: f.warning), undecodable)
+
+
+def findings(obj: Json) -> list[Finding]:
+    """All findings about an object of the mesh's own kinds, errors first; other kinds have none."""
+    kind = kinds.of(obj)
+    if kind is None or not kind.owned or kind.spec is None:
+        return []
+    return examine(kind, obj.get("spec") or {}, obj.get("metadata") or {}).findings
 
 
 def problems(obj: Json) -> list[tuple[str, str]]:
-    """(path, sentence) for everything that the object is refused for."""
+    """(path, sentence) of each error: the object is refused."""
     return [(f.path, f.says) for f in findings(obj) if not f.warning]
 
 
 def warnings(obj: Json) -> list[tuple[str, str]]:
-    """(path, sentence) for what is accepted but not as its author may think."""
+    """(path, sentence) of each warning: the object is accepted, but may not do what its author expects."""
     return [(f.path, f.says) for f in findings(obj) if f.warning]

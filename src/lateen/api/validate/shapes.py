@@ -1,13 +1,15 @@
-"""Rules that hold for every kind: annotations that are not for users, nulls in lists, the range of numbers.
+"""Rules for every kind: annotations that are not for users, nulls in lists, the range of numbers.
 
-Protobuf has no null in a list and no number outside of 32 bits, so that Istio refuses them while it reads an object.
+Protobuf has neither a null in a list nor (in the fields of these kinds) a number of more than 32 bits, so Istio refuses
+them while it decodes an object.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
-from lateen.api.config import fields, form
+from lateen.api.config import Config, fields, form
 from lateen.api.effective import general
 from lateen.api.kinds import AUTHORIZATION_POLICY, PEER_AUTHENTICATION, Kind
 from lateen.api.validate.findings import Findings, no
@@ -15,7 +17,7 @@ from lateen.kit.jsons import Json
 
 DRY_RUN = "istio.io/dry-run"
 REJECT = "internal.istio.io/webhook-always-reject"
-"""An object with it is refused, which shows that the webhook is asked."""
+"""An object with this annotation is always refused: a test that the webhook is called."""
 INTERNAL = ("internal.istio.io/parent-namespace", "internal.istio.io/parents")
 NULLABLE = {
     "spec.http[].match[]",
@@ -25,7 +27,7 @@ NULLABLE = {
     "spec.accessLogging[]",
     "spec.match[].ports[]",
 }
-"""Lists in which Istio reads a null as nothing, or that have a rule of their own for it."""
+"""Lists in which Istio ignores a null, or that have a rule of their own about it."""
 SIGNED = ("priority",)
 WIDE = ("tableSize", "minimumRingSize")
 MOST = 2**32 - 1
@@ -54,21 +56,36 @@ def values(kind: Any, value: Any, path: str) -> Findings:
     """Nulls and numbers in a decoded document of a type."""
     how, inner = form(kind)
     if how == "list" and isinstance(value, list):
+        deep = _has_numbers(inner)
         for i, v in enumerate(value):
-            at = f"{path}[{i}]"
-            if v is None and general(at) not in NULLABLE:
-                yield no(at, "it may not be null")
-            yield from values(inner, v, at)
+            if v is None and general(f"{path}[{i}]") not in NULLABLE:
+                yield no(f"{path}[{i}]", "it may not be null")
+            elif deep:
+                yield from values(inner, v, f"{path}[{i}]")
     elif how == "map" and isinstance(value, dict):
         for key, v in value.items():
             yield from values(inner, v, f"{path}[{key}]")
     elif how == "message" and isinstance(value, dict):
-        known = fields(inner)
+        known = _checked(inner)
         for name, v in value.items():
-            if not isinstance(v, str) and name in known:
+            if name in known:
                 yield from values(known[name], v, f"{path}.{name}" if path else name)
     elif inner is int and isinstance(value, int):
         yield from _number(value, path)
+
+
+@functools.cache
+def _checked(kind: type[Config]) -> dict[str, Any]:
+    """The fields of a message that can have a null in a list or a number, with their types."""
+    return {name: t for name, t in fields(kind).items() if form(t).how == "list" or _has_numbers(t)}
+
+
+def _has_numbers(kind: Any) -> bool:
+    """Whether values of a type can contain a null in a list or a number; of every message it is supposed."""
+    how, inner = form(kind)
+    if how == "map":
+        return _has_numbers(inner)
+    return how != "leaf" or inner is int
 
 
 def _number(value: int, path: str) -> Findings:
