@@ -69,7 +69,7 @@ class Lines:
 
     def line(self, c: Call, wanted: str, e: WatchEvent) -> bytes:
         rv = _rv(e.obj)
-        key = (c.resource.collection, c.version, rv, e.type, wanted, c.query.get("includeObject", ""))
+        key = (c.resource.qualified, c.version, rv, e.type, wanted, c.query.get("includeObject", ""))
         if e.type == "BOOKMARK" or not rv:
             return _event(c, wanted, e)
         found = self._made.get(key)

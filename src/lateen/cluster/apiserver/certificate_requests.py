@@ -69,4 +69,4 @@ def _may(store: Store, user: User, verb: str, signer: str) -> bool:
 
 def _forbidden(c: Call, obj: Json, says: str) -> Exception:
     r, name = c.resource, str(obj["metadata"].get("name", ""))
-    return forbidden(f'{r.collection} "{name}" is forbidden: {says}', r.plural, name, r.group)
+    return forbidden(f'{r.qualified} "{name}" is forbidden: {says}', r.plural, name, r.group)

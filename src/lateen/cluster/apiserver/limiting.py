@@ -60,7 +60,7 @@ def admit(r: Resource, obj: Json, old: Json | None, store: Store) -> None:
     if says:
         name = str(obj["metadata"]["name"])
         listed = says[0] if len(says) == 1 else f"[{', '.join(says)}]"
-        raise forbidden(f'{r.collection} "{name}" is forbidden: {listed}', r.plural, name, r.group)
+        raise forbidden(f'{r.qualified} "{name}" is forbidden: {listed}', r.plural, name, r.group)
 
 
 def _violations(limit: Json, kind: str, parts: dict[str, amounts.Amounts]) -> list[str]:

@@ -59,4 +59,4 @@ def _complete(r: Resource, pod: Json, quota: Json) -> None:
 
 def _refused(r: Resource, obj: Json, says: str) -> ApiError:
     name = str(obj["metadata"]["name"])
-    return forbidden(f'{r.collection} "{name}" is forbidden: {says}', r.plural, name, r.group)
+    return forbidden(f'{r.qualified} "{name}" is forbidden: {says}', r.plural, name, r.group)

@@ -7,7 +7,7 @@ import base64
 import binascii
 from collections.abc import AsyncGenerator
 
-from lateen.cluster.apiserver import errors, selection
+from lateen.cluster.apiserver import conversion, errors, selection
 from lateen.cluster.apiserver.call import Call, Listing, WatchEvent
 from lateen.cluster.apiserver.errors import ApiError, bad_request
 from lateen.cluster.store.objects import Entry, Expired, Store, Watcher
@@ -27,7 +27,8 @@ def entry(store: Store, c: Call) -> Entry:
 
 
 def view(c: Call, obj: Json) -> Json:
-    """The stored object in the requested version; versions differ in name only."""
+    """The stored object in the requested version."""
+    obj = conversion.shown(c.resource, c.version, obj)
     wanted = c.resource.api_version(c.version)
     if obj.get("apiVersion") == wanted and obj.get("kind") == c.resource.kind:
         return obj

@@ -13,11 +13,11 @@ class Registry:
     """Built-in resources and those of CRDs, by group, version and plural."""
 
     def __init__(self) -> None:
-        self._by_collection: dict[str, Resource] = {r.collection: r for r in BUILT_IN}
+        self._by_collection: dict[str, Resource] = {r.qualified: r for r in BUILT_IN}
         self.generation = 0
 
     def add(self, resource: Resource) -> None:
-        self._by_collection[resource.collection] = resource
+        self._by_collection[resource.qualified] = resource
         self.generation += 1
 
     def remove(self, collection: str) -> None:

@@ -43,10 +43,17 @@ class Resource:
     selectable: dict[str, tuple[str, ...]] = field(default_factory=dict, hash=False, compare=False)
     singular: str = ""
     custom: bool = False
+    shares: str = ""
+    """The collection of another resource that has the same objects."""
+
+    @property
+    def qualified(self) -> str:
+        return f"{self.plural}.{self.group}" if self.group else self.plural
 
     @property
     def collection(self) -> str:
-        return f"{self.plural}.{self.group}" if self.group else self.plural
+        """Where the store has the objects."""
+        return self.shares or self.qualified
 
     def api_version(self, version: str = "") -> str:
         version = version or self.version

@@ -46,8 +46,14 @@ _KIND_FIELDS = {
     "CertificateSigningRequest": {"spec.signerName"},
 }
 
-_RENAMED = {("Job", "status.successful"): "status.succeeded"}
-"""A field label whose field has another name."""
+_RENAMED = {("batch", "Job", "status.successful"): "status.succeeded"} | {
+    ("events.k8s.io", "Event", new): old
+    for new, old in (
+        *((f.replace("involvedObject", "regarding"), f) for f in _KIND_FIELDS["Event"] if f.startswith("involved")),
+        ("reportingController", "reportingComponent"),
+    )
+}
+"""A field label whose field has another name where it is stored."""
 
 
 def test(c: Call) -> Test:
@@ -72,9 +78,10 @@ def _field(c: Call, part: str) -> Test:
         raise bad_request(f"invalid selector: '{part}'; can't understand '{part}'")
     value = value.removeprefix("=")
     custom = {f.lstrip(".") for f in c.resource.selectable.get(c.version, ())}
-    if key not in _FIELDS | _KIND_FIELDS.get(c.resource.kind, set()) | custom:
+    renamed = (c.resource.group, c.resource.kind, key)
+    if key not in _FIELDS | _KIND_FIELDS.get(c.resource.kind, set()) | custom and renamed not in _RENAMED:
         raise _unsupported(c, part, key)
-    path = _RENAMED.get((c.resource.kind, key), key).split(".")
+    path = _RENAMED.get(renamed, key).split(".")
     return lambda o: (_text(dig(o, *path, default="")) == value) != negated
 
 

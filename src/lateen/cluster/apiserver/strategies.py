@@ -72,7 +72,7 @@ def permit(c: Call, obj: Json, old: Json | None, store: Store) -> None:
         name = str(obj["metadata"]["name"])
         listed = "\n".join(jsons.dumps(rule).decode() for rule in more)
         says = (
-            f'{r.collection} "{name}" is forbidden: user "{c.user.name}" (groups={list(c.user.groups)}) is attempting '
+            f'{r.qualified} "{name}" is forbidden: user "{c.user.name}" (groups={list(c.user.groups)}) is attempting '
             f"to grant RBAC permissions not currently held:\n{listed}"
         )
         raise forbidden(says, r.plural, name, r.group)
@@ -113,7 +113,7 @@ def check(r: Resource, obj: Json, old: Json | None, store: Store) -> Causes:
     if r.kind == "Service" and not r.custom:
         return _taken(obj, old, store)
     if r.kind == "CustomResourceDefinition":
-        return definitions.check(obj, {b.collection for b in BUILT_IN}, old)
+        return definitions.check(obj, {b.qualified for b in BUILT_IN}, old)
     if r.kind == "PriorityClass" and not r.custom:
         return priorities.only_default(obj, store)
     return []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from lateen.cluster.apiserver import decoding, errors, owners, patch, reading, routing
+from lateen.cluster.apiserver import conversion, decoding, errors, owners, patch, reading, routing, validation
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.commit import Committer
 from lateen.cluster.apiserver.errors import ApiError, bad_request
@@ -40,7 +40,18 @@ async def _create(store: Store, committer: Committer, c: Call, obj: Json, fields
         meta.pop("namespace", None)
     if store.get(r.collection, c.namespace, name):
         raise errors.exists(r.plural, name, r.group)
-    return reading.view(c, await committer.commit(c, obj, None, None, fields))
+    to, obj = _stored(c, obj, new=True)
+    return reading.view(c, await committer.commit(to, obj, None, None, fields))
+
+
+def _stored(c: Call, obj: Json, new: bool) -> tuple[Call, Json]:
+    """The object as it is stored, and the call about that. Raises ApiError for what only the version refuses."""
+    convert = conversion.to_stored(c.resource, c.version)
+    if convert is None:
+        return c, obj
+    if new and (causes := validation.of_version(c.resource.group, c.version, c.resource.kind, obj)):
+        raise errors.invalid(c.resource.kind, c.resource.group, str(obj["metadata"].get("name", "")), causes)
+    return conversion.call(c), convert(obj)
 
 
 def _namespace(store: Store, c: Call, meta: Json) -> str:
@@ -56,7 +67,7 @@ def _namespace(store: Store, c: Call, meta: Json) -> str:
     if found.obj["metadata"].get("deletionTimestamp"):
         name, r = str(meta.get("name")), c.resource
         raise errors.forbidden(
-            f'{r.collection} "{name}" is forbidden: unable to create new content in namespace {c.namespace} because it '
+            f'{r.qualified} "{name}" is forbidden: unable to create new content in namespace {c.namespace} because it '
             "is being terminated",
             r.plural,
             name,
@@ -89,6 +100,7 @@ async def _replace(
     if meta.get("uid") not in (None, "", uid):
         why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {uid}"
         raise errors.conflict(c.resource.plural, c.name, c.resource.group, why)
+    to, obj = _stored(c, obj, new=False)
     if c.subresource == "status":
         obj = jsons.copy(entry.obj) | {"status": obj.get("status") or {}}
     if c.subresource == "approval":
@@ -99,12 +111,17 @@ async def _replace(
         added = dig(obj, "spec", "ephemeralContainers", default=[])
         obj = jsons.copy(entry.obj)
         obj["spec"]["ephemeralContainers"] = added
-    return reading.view(c, await committer.commit(c, obj, entry, expected, fields))
+    return reading.view(c, await committer.commit(to, obj, entry, expected, fields))
 
 
 async def patched(store: Store, committer: Committer, c: Call) -> Json:
     """Retried if somebody else writes at the same time, unless the patch names a revision."""
     kind = _kind(c)
+    if kind == "apply" and (convert := conversion.to_stored(c.resource, c.version)):
+        config = convert(decoding.configuration(c, c.body))
+        return conversion.shown(
+            c.resource, c.version, await patched(store, committer, conversion.call(c).on(body=config))
+        )
     owners.check_options(c, kind == "apply")
     asked = dig(c.body, "metadata", "resourceVersion") if isinstance(c.body, dict) else None
     for attempt in range(_ATTEMPTS):

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from lateen.cluster.apiserver import conversion
 from lateen.cluster.apiserver.resources import Resource
 from lateen.cluster.apiserver.tables import access, custom, machines, networks, plain, sets, storage, workloads
 from lateen.cluster.apiserver.tables.cells import Printer, age, column, name
@@ -27,12 +30,18 @@ def table(resource: Resource, version: str, objects: list[Json], meta: Json, inc
     else:
         printer = _PRINTERS.get(resource.kind, _OTHERS)
         columns, row = [column(text) for text in printer.columns], printer.row
+        back = conversion.to_stored(resource, version)
+        return _made(columns, [(row(back(obj) if back else obj), obj) for obj in objects], meta, include)
+    return _made(columns, [(row(obj), obj) for obj in objects], meta, include)
+
+
+def _made(columns: list[Json], rows: list[tuple[list[Any], Json]], meta: Json, include: str) -> Json:
     return {
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
         "metadata": meta,
         "columnDefinitions": columns,
-        "rows": [{"cells": row(obj), "object": _included(obj, include)} for obj in objects],
+        "rows": [{"cells": cells, "object": _included(obj, include)} for cells, obj in rows],
     }
 
 

@@ -13,6 +13,7 @@ from lateen.cluster.apiserver.validation import (
     batch,
     certificates,
     configs,
+    events,
     limits,
     meta,
     networks,
@@ -39,6 +40,7 @@ def _spec(rule: Callable[[Json], Causes]) -> Rule:
 
 _RULES: dict[tuple[str, str], Rule] = {
     ("", "Pod"): _pod,
+    ("", "Event"): lambda obj, _: events.event(obj),
     ("", "ConfigMap"): configs.config_map,
     ("", "Secret"): configs.secret,
     ("", "Service"): _spec(networks.service),
@@ -77,6 +79,11 @@ def check(group: str, kind: str, obj: Json, old: Json | None) -> Causes:
     """Everything that is wrong with the object; empty if it may be written."""
     rule = _RULES.get((group, kind))
     return meta.check(group, kind, obj["metadata"]) + (rule(obj, old) if rule else [])
+
+
+def of_version(group: str, version: str, kind: str, obj: Json) -> Causes:
+    """What a version refuses of a new object that is stored in another one."""
+    return events.strict(obj) if (group, version, kind) == ("events.k8s.io", "v1", "Event") else []
 
 
 def status(group: str, kind: str, obj: Json, old: Json, subresource: str) -> Causes:
