@@ -72,7 +72,8 @@ async def serve(home: Path) -> None:
     strategies.MAX_PODS = SERVICES * PODS  # nothing runs them
     store, pki = Store(lambda *_: None), Pki(home)
     allocator = strategies.Allocator(store, "10.96.0.0/16")
-    api = Api(store, Registry(), Webhooks(store), Tokens(pki.token_key, store), allocator)
+    registry = Registry()
+    api = Api(store, registry, Webhooks(store, registry), Tokens(pki.token_key, store), allocator)
     client = DirectClient(api, "kube-apiserver")
     await bootstrap(client)
     for obj in crds.crds():

@@ -62,7 +62,7 @@ class Cluster:
         self.registry = Registry()
         self.tokens = Tokens(b"k" * 32, self.store)
         allocator = strategies.Allocator(self.store, "10.96.0.0/16")
-        self.api = Api(self.store, self.registry, Webhooks(self.store), self.tokens, allocator)
+        self.api = Api(self.store, self.registry, Webhooks(self.store, self.registry), self.tokens, allocator)
         self._server = None
         asyncio.run(bootstrap.roles(DirectClient(self.api, "kube-apiserver")))
         for name in ("default", "kube-system"):

@@ -61,6 +61,12 @@ MUTATING_WEBHOOK = row(
 VALIDATING_WEBHOOK = row(
     Kind(ADMISSION, "v1", "validatingwebhookconfigurations", "ValidatingWebhookConfiguration", namespaced=False)
 )
+ADMISSION_POLICY = row(
+    Kind(ADMISSION, "v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy", namespaced=False)
+)
+ADMISSION_POLICY_BINDING = row(
+    Kind(ADMISSION, "v1", "validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding", namespaced=False)
+)
 INGRESS = row(
     Kind("networking.k8s.io", "v1", "ingresses", "Ingress", spec_at="lateen.api.ingress:Ingress", watched=True)
 )

@@ -129,7 +129,7 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
     store = Store(database.write, rv, rows)
     pki = Pki(home.pki)
     registry = Registry()
-    webhooks = Webhooks(store)
+    webhooks = Webhooks(store, registry)
     api = Api(store, registry, webhooks, Tokens(pki.token_key, store), Allocator(store, plan.SERVICE_NET))
     await bootstrap(DirectClient(api, "kube-apiserver"))
     client = DirectClient(api, "kube-controller-manager")

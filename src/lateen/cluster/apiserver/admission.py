@@ -1,4 +1,4 @@
-"""Admission webhooks: called over HTTPS, with their selectors, timeouts and failure policies."""
+"""Admission: webhooks, called over HTTPS with their selectors, timeouts and failure policies, and policies in CEL."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import base64
 import logging
 import ssl
 import uuid
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
+from lateen.cluster.apiserver import matching
 from lateen.cluster.apiserver import patch as patches
-from lateen.cluster.apiserver.auth import User
-from lateen.cluster.apiserver.errors import ApiError
-from lateen.cluster.apiserver.resources import Resource
+from lateen.cluster.apiserver.errors import ApiError, forbidden
+from lateen.cluster.apiserver.matching import Review
+from lateen.cluster.apiserver.policies import evaluation
+from lateen.cluster.apiserver.policies.authorizer import Authorizer
+from lateen.cluster.apiserver.policies.expressions import Evaluation, Failed
+from lateen.cluster.apiserver.registry import Registry
 from lateen.cluster.store.objects import Store
-from lateen.kit import bodies, jsons, selectors
+from lateen.kit import bodies, jsons
 from lateen.kit.jsons import Json, dig
 
 log = logging.getLogger("lateen.apiserver.admission")
@@ -26,35 +29,20 @@ EXEMPT_GROUPS = ("admissionregistration.k8s.io",)
 MAX_ANSWER = 3 * 1024 * 1024
 
 
-@dataclass(frozen=True)
-class Review:
-    """One request to admit. ``obj`` is None for DELETE."""
-
-    operation: str
-    resource: Resource
-    version: str
-    namespace: str
-    name: str
-    obj: Json | None
-    old: Json | None
-    user: User
-    dry_run: bool = False
-    subresource: str = ""
-
-
 class Webhooks:
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, registry: Registry) -> None:
+        self._store, self._registry = store, registry
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._session: aiohttp.ClientSession | None = None
 
     async def admit(self, review: Review, warnings: list[str]) -> Json | None:
-        """The object after mutation. Raises ApiError if a webhook refuses it or cannot be called."""
-        if review.resource.group in EXEMPT_GROUPS:
-            return review.obj
+        """The object after mutation. Raises ApiError if a policy or a webhook refuses it, or one cannot be called."""
         obj = review.obj
+        exempt = review.resource.group in EXEMPT_GROUPS
         for kind in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations"):
-            for entry in self._store.list(f"{kind}.admissionregistration.k8s.io"):
+            if kind.startswith("validating"):
+                evaluation.check(self._store, self._registry, review, obj, warnings)
+            for entry in () if exempt else self._store.list(f"{kind}.admissionregistration.k8s.io"):
                 for hook in entry.obj.get("webhooks") or []:
                     if self._applies(hook, review, obj):
                         changed = await self._call(hook, review, obj, warnings)
@@ -62,51 +50,31 @@ class Webhooks:
         return obj
 
     def _applies(self, hook: Json, review: Review, obj: Json | None) -> bool:
-        def has(values: list[str], value: str) -> bool:
-            return "*" in values or value in values
+        return (
+            matching.named(hook.get("rules") or [], review)
+            and matching.selected(hook, review, obj, self._store)
+            and self._meets(hook, review, obj)
+        )
 
-        resource = review.resource.plural + (f"/{review.subresource}" if review.subresource else "")
-        rules = hook.get("rules") or []
-        if not any(
-            has(r.get("operations") or [], review.operation)
-            and has(r.get("apiGroups") or [], review.resource.group)
-            and has(r.get("resources") or [], resource)
-            and any(has(r.get("apiVersions") or [], v) for v in review.resource.served)
-            for r in rules
-        ):
-            return False
-        labels: Json = dig(obj or review.old, "metadata", "labels", default={})
-        if hook.get("objectSelector") and not selectors.matches(hook["objectSelector"], labels):
-            return False
-        if hook.get("namespaceSelector") and review.namespace:
-            ns = self._store.get("namespaces", "", review.namespace)
-            if ns is None or not selectors.matches(
-                hook["namespaceSelector"], dig(ns.obj, "metadata", "labels", default={})
-            ):
+    def _meets(self, hook: Json, review: Review, obj: Json | None) -> bool:
+        """The match conditions; where one cannot be evaluated, the failure policy decides. Raises ApiError."""
+        conditions = hook.get("matchConditions") or []
+        if not conditions:
+            return True
+        authorizer = Authorizer(self._store, review.user)
+        given = evaluation.variables(self._store, review, obj, authorizer)
+        try:
+            return evaluation.met(conditions, Evaluation(given, authorizer, []))
+        except Failed as e:
+            if hook.get("failurePolicy", "Fail") == "Ignore":
                 return False
-        return True
+            says = f'{review.resource.qualified} "{review.name}" is forbidden: {e}'
+            raise forbidden(says, review.resource.plural, review.name, review.resource.group) from None
 
     async def _call(self, hook: Json, review: Review, obj: Json | None, warnings: list[str]) -> Json | None:
         name = hook.get("name", "?")
         uid = str(uuid.uuid4())
-        r = review.resource
-        gvr = {"group": r.group, "version": review.version, "resource": r.plural}
-        gvk = {"group": r.group, "version": review.version, "kind": r.kind}
-        request: Json = {
-            "uid": uid,
-            "kind": gvk,
-            "resource": gvr,
-            "requestKind": gvk,
-            "requestResource": gvr,
-            "name": review.name,
-            "namespace": review.namespace,
-            "operation": review.operation,
-            "userInfo": review.user.info(),
-            "object": obj,
-            "oldObject": review.old,
-            "dryRun": review.dry_run,
-            "options": {},
-        }
+        request = {**review.request(uid), "object": obj, "oldObject": review.old}
         body = jsons.dumps({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request})
         try:
             answer = await self._post(hook, body)

@@ -111,6 +111,21 @@ BUILT_IN: tuple[Resource, ...] = (
     Resource(
         "admissionregistration.k8s.io",
         "v1",
+        "validatingadmissionpolicies",
+        "ValidatingAdmissionPolicy",
+        namespaced=False,
+        status=True,
+    ),
+    Resource(
+        "admissionregistration.k8s.io",
+        "v1",
+        "validatingadmissionpolicybindings",
+        "ValidatingAdmissionPolicyBinding",
+        namespaced=False,
+    ),
+    Resource(
+        "admissionregistration.k8s.io",
+        "v1",
         "mutatingwebhookconfigurations",
         "MutatingWebhookConfiguration",
         namespaced=False,

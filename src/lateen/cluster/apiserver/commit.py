@@ -9,10 +9,11 @@ import uuid
 from collections.abc import Callable
 
 from lateen.cluster.apiserver import decoding, defaults, errors, managed, owners, strategies, validation
-from lateen.cluster.apiserver.admission import Review, Webhooks
+from lateen.cluster.apiserver.admission import Webhooks
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.custom import rules as custom_rules
 from lateen.cluster.apiserver.errors import ApiError
+from lateen.cluster.apiserver.matching import Review
 from lateen.cluster.apiserver.registry import Registry
 from lateen.cluster.apiserver.resources import Resource, from_crd
 from lateen.cluster.apiserver.validation import pods
@@ -54,7 +55,8 @@ class Committer:
         if c.subresource == "":
             obj = await self._admit(c, obj, old)
         else:
-            strategies.permit(c, obj, old, self._store)
+            obj = await self._admit_part(c, obj, old)
+            strategies.permit(c, obj, old, self._store, self._registry)
         obj, _ = decoding.structure(c, obj)
         self._check(c, obj, old)
         if c.dry_run or (old is not None and _same(obj, old)):
@@ -99,11 +101,17 @@ class Committer:
             obj["metadata"].pop("managedFields", None)
             obj["metadata"] |= {"managedFields": held} if held else {}
             defaults.apply(r, obj)
-        strategies.permit(c, obj, old, self._store)
+        strategies.permit(c, obj, old, self._store, self._registry)
         strategies.complete(r, obj, old, self._store, self._allocator)
         if old is not None and _spec(obj) != _spec(old):
             obj["metadata"]["generation"] = old["metadata"].get("generation", 1) + 1
         return obj
+
+    async def _admit_part(self, c: Call, obj: Json, old: Json | None) -> Json:
+        """Rules of webhooks and policies may name the subresource that a part of the object is written through."""
+        name = str(obj["metadata"]["name"])
+        review = Review("UPDATE", c.resource, c.version, c.namespace, name, obj, old, c.user, c.dry_run, c.subresource)
+        return (await self._webhooks.admit(review, c.warnings)) or obj
 
     def _check(self, c: Call, obj: Json, old: Json | None) -> None:
         r = c.resource

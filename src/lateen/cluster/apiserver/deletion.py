@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from lateen.cluster.apiserver import decoding, errors, reading
-from lateen.cluster.apiserver.admission import Review, Webhooks
+from lateen.cluster.apiserver.admission import Webhooks
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.commit import Committer, finished
+from lateen.cluster.apiserver.matching import Review
 from lateen.cluster.apiserver.resources import Resource
 from lateen.cluster.store.objects import Entry, Store
 from lateen.kit import jsons, times

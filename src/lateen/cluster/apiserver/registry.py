@@ -30,6 +30,18 @@ class Registry:
     def by_collection(self, collection: str) -> Resource | None:
         return self._by_collection.get(collection)
 
+    def of_kind(self, api_version: str, kind: str) -> Resource | None:
+        """The resource of a kind, as objects name it."""
+        return next(
+            (
+                r
+                for r in self._by_collection.values()
+                for v in r.served
+                if (r.api_version(v), r.kind) == (api_version, kind)
+            ),
+            None,
+        )
+
     def find(self, group: str, version: str, plural: str) -> Resource | None:
         resource = self._by_collection.get(f"{plural}.{group}" if group else plural)
         return resource if resource and version in resource.served else None

@@ -11,6 +11,8 @@ from lateen.cluster.apiserver.built_in import BUILT_IN
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.custom import definitions
 from lateen.cluster.apiserver.errors import ApiError, forbidden
+from lateen.cluster.apiserver.policies import checks, evaluation
+from lateen.cluster.apiserver.registry import Registry
 from lateen.cluster.apiserver.resources import Resource
 from lateen.cluster.apiserver.validation.fields import Causes, bad, immutable
 from lateen.cluster.store.objects import Store
@@ -58,12 +60,14 @@ def identify(c: Call, obj: Json, old: Json | None) -> None:
         certificate_requests.stamp(c, obj, old)
 
 
-def permit(c: Call, obj: Json, old: Json | None, store: Store) -> None:
+def permit(c: Call, obj: Json, old: Json | None, store: Store, registry: Registry) -> None:
     """What a user may write depends on the content, too: nobody can write a role with more permissions than their own.
     Adds warnings. Raises ApiError."""
     r = c.resource
     if (r.group, r.kind) == ("certificates.k8s.io", "CertificateSigningRequest"):
         certificate_requests.permit(c, obj, old, store)
+    if r.group == evaluation.GROUP and r.kind in evaluation.KINDS:
+        checks.permit(c, obj, store, registry)
     if r.kind == "CustomResourceDefinition" and not r.custom:
         c.warnings += definitions.warnings(obj)
     if r.group != rbac.GROUP:
@@ -95,6 +99,10 @@ def complete(r: Resource, obj: Json, old: Json | None, store: Store, allocator: 
         _selected_by_uid(obj)
     elif r.kind == "CustomResourceDefinition":
         _names(obj, old)
+    elif r.kind == evaluation.KINDS[0]:
+        changed = old is not None and old["spec"] != obj["spec"]
+        generation = dig(old or {}, "metadata", "generation", default=1) + changed
+        obj["status"] = {**(obj.get("status") or {}), "observedGeneration": generation}
     elif r.kind == "Secret" and "stringData" in obj:
         data = obj.setdefault("data", {})
         for key, text in obj.pop("stringData").items():
@@ -114,6 +122,12 @@ def check(r: Resource, obj: Json, old: Json | None, store: Store) -> Causes:
         return _taken(obj, old, store)
     if r.kind == "CustomResourceDefinition":
         return definitions.check(obj, {b.qualified for b in BUILT_IN}, old)
+    if (r.group, r.kind) == (evaluation.GROUP, evaluation.KINDS[0]):
+        return checks.policy(obj)
+    if (r.group, r.kind) == (evaluation.GROUP, evaluation.KINDS[1]):
+        return checks.binding(obj)
+    if r.group == evaluation.GROUP:
+        return checks.of_webhooks(obj)
     if r.kind == "PriorityClass" and not r.custom:
         return priorities.only_default(obj, store)
     return []

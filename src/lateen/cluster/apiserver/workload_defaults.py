@@ -113,6 +113,24 @@ def _limit_range(obj: Json) -> None:
                 del limit[key]
 
 
+def _admission_policy(obj: Json) -> None:
+    spec = _fill(obj.setdefault("spec", {}), failurePolicy="Fail")
+    if spec.get("matchConstraints"):
+        _matches(spec["matchConstraints"])
+
+
+def _admission_binding(obj: Json) -> None:
+    if found := obj.setdefault("spec", {}).get("matchResources"):
+        _matches(found)
+
+
+def _matches(found: Json) -> None:
+    _fill(found, matchPolicy="Equivalent", namespaceSelector={}, objectSelector={})
+    for key in ("resourceRules", "excludeResourceRules"):
+        for rule in found.get(key) or []:
+            _fill(rule, scope="*")
+
+
 OBJECTS: dict[str, Callable[[Json], None]] = {
     "StatefulSet": _stateful_set,
     "DaemonSet": _daemon_set,
@@ -125,4 +143,6 @@ OBJECTS: dict[str, Callable[[Json], None]] = {
     "PriorityClass": _priority_class,
     "LimitRange": _limit_range,
     "HorizontalPodAutoscaler": _autoscaler,
+    "ValidatingAdmissionPolicy": _admission_policy,
+    "ValidatingAdmissionPolicyBinding": _admission_binding,
 }

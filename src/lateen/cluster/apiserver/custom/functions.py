@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from lateen.cluster.apiserver.custom import optionals
 from lateen.cluster.apiserver.validation import names
 from lateen.cluster.rules import amounts
 
@@ -152,6 +153,9 @@ def _part(get: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "matches": lambda text, pattern: names.regular(pattern).search(text) is not None,
+    "optSelect": optionals.select,
+    "optIndex": optionals.select,
     "isSorted": _ordered,
     "sum": lambda items: sum(items) if items else 0,
     "min": lambda *items: min(items[0] if len(items) == 1 else items),

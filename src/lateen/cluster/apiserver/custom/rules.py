@@ -2,18 +2,19 @@
 
 Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-rules.
 Rules are evaluated by the library without types, so what Kubernetes refuses when a definition is written (an operator
-for other types, an unknown field) is told when an object is written. What the library does not have (optional fields
-``.?``, macros with two variables) leaves a rule without effect, and a warning names it.
+for other types, an unknown field) is told when an object is written. What the library does not have (macros with two
+variables) leaves a rule without effect, and a warning names it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
+from lateen.cluster.apiserver.custom import optionals
 from lateen.cluster.apiserver.custom.functions import FUNCTIONS
 from lateen.cluster.apiserver.errors import Cause
 from lateen.cluster.apiserver.validation.fields import Causes, bad
@@ -52,26 +53,35 @@ _KEYWORDS = frozenset(
 )
 
 
+FAILURES = (RuntimeError, ValueError, TypeError, KeyError, IndexError, ArithmeticError)
+"""What the library raises while it evaluates."""
+
+
 class Unsupported(Exception):
     """The rule uses what is not available here; the message says what."""
 
 
+_OF_OBJECTS = frozenset({"self", "oldSelf"})
+
+
 @lru_cache(maxsize=4096)
-def compiled(expression: str) -> Any:
-    """The library's program, whose ``variables()`` are known. Raises ValueError for a mistake, and Unsupported."""
+def compiled(expression: str, known: frozenset[str] = _OF_OBJECTS, more: frozenset[str] = frozenset()) -> Any:
+    """The library's program. ``known``: the variables that there are; ``more``: functions besides Kubernetes' usual
+    ones. Raises ValueError for a mistake, and Unsupported."""
     import cel  # it brings a command line of its own, which takes 0.4 s to load
 
     try:
-        program = cel.compile(_sized(expression))
+        program = cel.compile(_sized(optionals.rewritten(expression)))
     except ValueError as e:
         if (found := re.search(r"unsupported syntax '([^']*)'", str(e))) is not None:
             raise Unsupported(f"the syntax {found[1]}") from None
-        raise ValueError("compilation failed: " + str(e).partition(": ")[2].splitlines()[0]) from None
-    named = {f for f in program.functions() if f[0].isalpha()} - _STANDARD - set(FUNCTIONS) - {"codePoints"}
+        says = str(e).removeprefix("compilation failed: ")
+        raise ValueError("compilation failed: " + (says.partition(": ")[2] or says).splitlines()[0]) from None
+    named = {f for f in program.functions() if f[0].isalpha()} - _STANDARD - set(FUNCTIONS) - more - {"codePoints"}
     if named:
         raise Unsupported(f"the function or macro {min(named)}")
     bound = set(_MACRO.findall(_STRINGS.sub('""', expression)))
-    if unknown := sorted(set(program.variables()) - bound - _TYPES - {"self", "oldSelf"}):
+    if unknown := sorted(set(program.variables()) - bound - _TYPES - known):
         raise ValueError(f"compilation failed: undeclared reference to '{unknown[0]}' (in container '')")
     return program
 
@@ -178,7 +188,7 @@ class _Walk:
         import cel
 
         own, was = _converted(schema, value, root), None if old is None else _converted(schema, old, root)
-        largest = _largest(value)
+        most = largest(value)
         out: Causes = []
         for rule in rules:
             text = str(rule.get("rule") or "")
@@ -190,7 +200,7 @@ class _Walk:
             optional = bool(rule.get("optionalOldSelf"))
             if (compares and was is None and not optional) or (not compares and old is not None and old == value):
                 continue
-            self._left -= largest ** depth(text)
+            self._left -= most ** depth(text)
             if self._left < 0:
                 says = "validation failed due to running out of cost budget, no further validation rules will be run"
                 return [*out, Cause(path or "<nil>", f"Forbidden: {says}", "FieldValueForbidden")]
@@ -207,15 +217,15 @@ def _judge(program: Any, rule: Json, variables: Json, schema: Json, path: str) -
     try:
         if program.execute(context(variables)) is True:
             return []
-    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, ArithmeticError) as e:
+    except FAILURES as e:
         return [
-            Cause(path or "<nil>", f'Invalid value: "{kind}": {_why(e)} evaluating rule: {says}', "FieldValueInvalid")
+            Cause(path or "<nil>", f'Invalid value: "{kind}": {why(e)} evaluating rule: {says}', "FieldValueInvalid")
         ]
     if expression := rule.get("messageExpression"):
         try:
             made = compiled(expression).execute(context(variables))
             says = made if isinstance(made, str) and made.strip() and "\n" not in made else says
-        except (Unsupported, RuntimeError, ValueError, TypeError, KeyError, IndexError, ArithmeticError):
+        except (Unsupported, *FAILURES):
             pass  # the plain message stands
     where = (path + str(rule.get("fieldPath") or "")).lstrip(".") or "<nil>"
     match rule.get("reason"):
@@ -228,25 +238,26 @@ def _judge(program: Any, rule: Json, variables: Json, schema: Json, path: str) -
     return [Cause(where, f'Invalid value: "{kind}": {says}', "FieldValueInvalid")]
 
 
-def context(variables: Json) -> Any:
+def context(variables: Json, more: Mapping[str, Callable[..., Any]] | None = None) -> Any:
+    """``more``: functions besides Kubernetes' usual ones."""
     import cel
 
     made = cel.Context(variables=variables)
     made.add_function("codePoints", len)
-    for name, function in FUNCTIONS.items():
+    for name, function in {**FUNCTIONS, **(more or {})}.items():
         made.add_function(name, function)
     return made
 
 
-def _why(e: Exception) -> str:
+def why(e: Exception) -> str:
     return f"no such key: {e.args[0]}" if isinstance(e, KeyError) else str(e).splitlines()[0]
 
 
-def _largest(value: Any) -> int:
+def largest(value: Any) -> int:
     """The number of entries of the largest list or map in it."""
     if isinstance(value, dict):
-        return max([len(value), *map(_largest, value.values())])
-    return max([len(value), *map(_largest, value)]) if isinstance(value, list) else 1
+        return max([len(value), *map(largest, value.values())])
+    return max([len(value), *map(largest, value)]) if isinstance(value, list) else 1
 
 
 def _identity(schema: Json, item: Any) -> bytes:

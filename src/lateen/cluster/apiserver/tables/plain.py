@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lateen.cluster.apiserver.tables.cells import Printer, age, created, name
-from lateen.kit.jsons import dig
+from lateen.kit.jsons import Json, dig
+
+_UNSET = "<unset>"
+
+
+def _policy(o: Json) -> list[Any]:
+    kind = o["spec"].get("paramKind")
+    params = f"{kind.get('apiVersion')}/{kind.get('kind')}" if kind else _UNSET
+    return [name(o), len(o["spec"].get("validations") or []), params, age(o)]
+
+
+def _policy_binding(o: Json) -> list[Any]:
+    ref = o["spec"].get("paramRef")
+    params = "/".join(filter(None, (ref.get("namespace"), ref.get("name") or "*"))) if ref else _UNSET
+    return [name(o), o["spec"].get("policyName"), params, age(o)]
+
 
 _WEBHOOKS = Printer(("Name", "#Webhooks", "Age"), lambda o: [name(o), len(o.get("webhooks") or []), age(o)])
 
@@ -17,6 +34,8 @@ PRINTERS = {
         ("Name", "Type", "Data", "Age"), lambda o: [name(o), o.get("type"), str(len(o.get("data") or {})), age(o)]
     ),
     "CustomResourceDefinition": Printer(("Name", "Created At"), lambda o: [name(o), created(o)]),
+    "ValidatingAdmissionPolicy": Printer(("Name", "#Validations", "ParamKind", "Age"), _policy),
+    "ValidatingAdmissionPolicyBinding": Printer(("Name", "PolicyName", "ParamRef", "Age"), _policy_binding),
     "MutatingWebhookConfiguration": _WEBHOOKS,
     "ValidatingWebhookConfiguration": _WEBHOOKS,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lateen.cluster.apiserver.validation import meta, names
-from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, duplicate, immutable, required, unsupported
+from lateen.cluster.apiserver.validation.fields import Causes, bad, duplicate, immutable, required, unsupported
 from lateen.kit.jsons import Json
 
 _ROLES = ("ClusterRole", "Role")
@@ -109,8 +109,6 @@ def _webhook(hook: Json, at: str) -> Causes:
         out.append(bad(f"{at}.timeoutSeconds", hook["timeoutSeconds"], says))
     for key in ("namespaceSelector", "objectSelector"):
         out += meta.selector(hook.get(key) or {}, f"{at}.{key}")
-    for j, _ in enumerate(hook.get("matchConditions") or []):
-        out.append(denied(f"{at}.matchConditions[{j}]", "CEL conditions are not available in the embedded cluster"))
     return out + _client(hook.get("clientConfig") or {}, f"{at}.clientConfig")
 
 

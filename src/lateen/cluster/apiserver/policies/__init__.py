@@ -1,0 +1,1 @@
+"""ValidatingAdmissionPolicies and their bindings: rules in CEL about any write."""

@@ -1,0 +1,197 @@
+"""What is wrong with a policy or a binding, and who may write it (after pkg/apis/admissionregistration/validation)."""
+
+from __future__ import annotations
+
+import re
+
+from lateen.cluster.apiserver import rbac
+from lateen.cluster.apiserver.call import Call
+from lateen.cluster.apiserver.errors import forbidden
+from lateen.cluster.apiserver.policies import evaluation
+from lateen.cluster.apiserver.policies.expressions import compiled, variables_of
+from lateen.cluster.apiserver.rbac import Attributes
+from lateen.cluster.apiserver.registry import Registry
+from lateen.cluster.apiserver.validation import meta, names
+from lateen.cluster.apiserver.validation.fields import Causes, bad, duplicate, required, too_many, unsupported
+from lateen.cluster.store.objects import Store
+from lateen.kit.jsons import Json, dig
+
+OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
+_REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized")
+_ACTIONS = ("Audit", "Deny", "Warn")
+_IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
+MAX_CONDITIONS, MAX_EXPRESSION = 64, 10 * 1024
+
+
+def policy(obj: Json) -> Causes:
+    spec = obj.get("spec") or {}
+    out: Causes = []
+    kind = spec.get("paramKind")
+    if kind is not None:
+        out += [required(f"spec.paramKind.{k}") for k in ("apiVersion", "kind") if not kind.get(k)]
+    constraints = spec.get("matchConstraints")
+    if not constraints:
+        out.append(required("spec.matchConstraints"))
+    elif not constraints.get("resourceRules"):
+        out.append(required("spec.matchConstraints.resourceRules"))
+    out += _matches(constraints or {}, "spec.matchConstraints")
+    validations, notes = spec.get("validations") or [], spec.get("auditAnnotations") or []
+    if not validations and not notes:
+        out.append(required("spec.validations", "validations or auditAnnotations must contain at least one item"))
+    if spec.get("failurePolicy", "Fail") not in ("Fail", "Ignore"):
+        out.append(unsupported("spec.failurePolicy", spec["failurePolicy"], ("Fail", "Ignore")))
+    out += conditions(spec.get("matchConditions") or [], "spec.matchConditions", kind is not None)
+    out += _variables(spec.get("variables") or [], kind is not None)
+    known = {str(v.get("name")) for v in spec.get("variables") or []}
+    for i, rule in enumerate(validations):
+        at = f"spec.validations[{i}]"
+        out += _expression(rule.get("expression"), f"{at}.expression", kind is not None, known)
+        if rule.get("messageExpression"):
+            out += _expression(rule["messageExpression"], f"{at}.messageExpression", kind is not None, known)
+        if "message" in rule and not rule["message"].strip():
+            out.append(bad(f"{at}.message", rule["message"], "message must be non-empty if specified"))
+        elif "\n" in str(rule.get("message") or "").strip():
+            out.append(bad(f"{at}.message", rule["message"], "message must not contain line breaks"))
+        if rule.get("reason") and rule["reason"] not in _REASONS:
+            out.append(unsupported(f"{at}.reason", rule["reason"], _REASONS))
+    seen: set[str] = set()
+    for i, note in enumerate(notes):
+        at, key = f"spec.auditAnnotations[{i}]", str(note.get("key") or "")
+        out += [bad(f"{at}.key", key, s) for s in names.qualified(key)] if key else [required(f"{at}.key")]
+        out += [duplicate(f"{at}.key", key)] if key in seen else []
+        seen.add(key)
+        out += _expression(note.get("valueExpression"), f"{at}.valueExpression", kind is not None, known)
+    return out
+
+
+def _variables(found: list[Json], params: bool) -> Causes:
+    out: Causes = []
+    before: set[str] = set()
+    for i, v in enumerate(found):
+        at, name = f"spec.variables[{i}]", str(v.get("name") or "")
+        if not name:
+            out.append(required(f"{at}.name", "name is not specified"))
+        elif not _IDENTIFIER.fullmatch(name):
+            out.append(bad(f"{at}.name", name, "name is not a valid CEL identifier"))
+        elif name in before:
+            out.append(duplicate(f"{at}.name", name))
+        out += _expression(v.get("expression"), f"{at}.expression", params, set(before))
+        before.add(name)
+    return out
+
+
+def _expression(text: str | None, at: str, params: bool, variables: set[str] | None) -> Causes:
+    """``variables``: those that there are already; None where there are none at all."""
+    if not (text or "").strip():
+        return [required(at, "expression is not specified")]
+    text = str(text)
+    if len(text) > MAX_EXPRESSION:
+        return [bad(at, text[:40], f"must not be longer than {MAX_EXPRESSION} characters")]
+    try:
+        compiled(text, params, variables is not None)
+    except ValueError as e:
+        return [bad(at, text, str(e))]
+    missing = [name for name in variables_of(text) if variables is not None and name not in variables]
+    return [bad(at, text, f"compilation failed: undefined field '{name}'") for name in missing]
+
+
+def conditions(found: list[Json], at: str, params: bool = False) -> Causes:
+    """Match conditions of a policy or of a webhook."""
+    if len(found) > MAX_CONDITIONS:
+        return [too_many(at, len(found), MAX_CONDITIONS)]
+    out: Causes = []
+    seen: set[str] = set()
+    for i, c in enumerate(found):
+        name = str(c.get("name") or "")
+        if not name:
+            out.append(required(f"{at}[{i}].name"))
+        elif name in seen:
+            out.append(duplicate(f"{at}[{i}].name", name))
+        else:
+            out += [bad(f"{at}[{i}].name", name, s) for s in names.qualified(name)]
+        seen.add(name)
+        out += _expression(c.get("expression"), f"{at}[{i}].expression", params, None)
+    return out
+
+
+def of_webhooks(obj: Json) -> Causes:
+    found = [(i, hook.get("matchConditions") or []) for i, hook in enumerate(obj.get("webhooks") or [])]
+    return [cause for i, given in found for cause in conditions(given, f"webhooks[{i}].matchConditions")]
+
+
+def _matches(found: Json, at: str) -> Causes:
+    out: Causes = []
+    for key in ("namespaceSelector", "objectSelector"):
+        out += meta.selector(found.get(key) or {}, f"{at}.{key}")
+    if found.get("matchPolicy", "Equivalent") not in ("Equivalent", "Exact"):
+        out.append(unsupported(f"{at}.matchPolicy", found["matchPolicy"], ("Equivalent", "Exact")))
+    for key in ("resourceRules", "excludeResourceRules"):
+        for i, rule in enumerate(found.get(key) or []):
+            out += _rule(rule, f"{at}.{key}[{i}]")
+    return out
+
+
+def _rule(rule: Json, at: str) -> Causes:
+    out = [required(f"{at}.{k}") for k in ("apiGroups", "apiVersions", "resources", "operations") if not rule.get(k)]
+    for i, operation in enumerate(rule.get("operations") or []):
+        if operation not in OPERATIONS:
+            out.append(unsupported(f"{at}.operations[{i}]", operation, OPERATIONS))
+    if rule.get("scope") not in (None, "*", "Cluster", "Namespaced"):
+        out.append(unsupported(f"{at}.scope", rule["scope"], ("*", "Cluster", "Namespaced")))
+    return out
+
+
+def binding(obj: Json) -> Causes:
+    spec = obj.get("spec") or {}
+    at, name = "spec.policyName", str(spec.get("policyName") or "")
+    out: Causes = [bad(at, name, s) for s in names.dns_subdomain(name)] if name else [required(at)]
+    if (ref := spec.get("paramRef")) is not None:
+        out += _param_ref(ref)
+    out += _matches(spec.get("matchResources") or {}, "spec.matchResources")
+    actions = spec.get("validationActions") or []
+    if not actions:
+        out.append(required("spec.validationActions", "at least one validation action is required"))
+    for i, action in enumerate(actions):
+        if action not in _ACTIONS:
+            out.append(unsupported(f"spec.validationActions[{i}]", action, _ACTIONS))
+        elif action in actions[:i]:
+            out.append(duplicate(f"spec.validationActions[{i}]", action))
+    if {"Deny", "Warn"} <= set(actions):
+        says = (
+            "must not contain both Deny and Warn (repeating the same validation failure information in the API "
+            "response and headers serves no purpose)"
+        )
+        out.append(bad("spec.validationActions", actions, says))
+    return out
+
+
+def _param_ref(ref: Json) -> Causes:
+    at = "spec.paramRef"
+    found: Causes = []
+    if ref.get("name") and ref.get("selector") is not None:
+        found.append(bad(f"{at}.name", ref["name"], "name and selector are mutually exclusive"))
+    elif not ref.get("name") and ref.get("selector") is None:
+        found.append(required(at, "one of name or selector must be specified"))
+    found += meta.selector(ref.get("selector") or {}, f"{at}.selector")
+    if not ref.get("parameterNotFoundAction"):
+        found.append(required(f"{at}.parameterNotFoundAction"))
+    elif ref["parameterNotFoundAction"] not in ("Allow", "Deny"):
+        found.append(unsupported(f"{at}.parameterNotFoundAction", ref["parameterNotFoundAction"], ("Allow", "Deny")))
+    return found
+
+
+def permit(c: Call, obj: Json, store: Store, registry: Registry) -> None:
+    """Whoever makes a policy read parameters must be allowed to read them. Raises ApiError."""
+    spec = obj.get("spec") or {}
+    ref = spec.get("paramRef") or {}
+    policy = store.get(evaluation.POLICIES, "", str(spec.get("policyName"))) if ref else None
+    kind = spec.get("paramKind") or dig(policy.obj if policy else {}, "spec", "paramKind")
+    resource = registry.of_kind(str(kind.get("apiVersion")), str(kind.get("kind"))) if kind else None
+    if resource is None:
+        return
+    name, namespace = str(ref.get("name") or "*"), str(ref.get("namespace") or "*")
+    asked = Attributes("get", resource.group, resource.plural, namespace if resource.namespaced else "", name)
+    if not rbac.allowed(store, c.user, asked):
+        r, own = c.resource, str(obj["metadata"].get("name", ""))
+        says = f'{r.qualified} "{own}" is forbidden: user {c.user.name} does not have "get" permission on the params'
+        raise forbidden(says, r.plural, own, r.group)

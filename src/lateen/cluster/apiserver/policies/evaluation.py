@@ -1,0 +1,228 @@
+"""What the policies say of a write: refusals, warnings, and lines of the audit log.
+
+After apiserver's pkg/admission/plugin/policy/validating (dispatcher.go, validator.go).
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lateen.cluster.apiserver import matching
+from lateen.cluster.apiserver.errors import ApiError, forbidden
+from lateen.cluster.apiserver.matching import Review
+from lateen.cluster.apiserver.policies.authorizer import Authorizer
+from lateen.cluster.apiserver.policies.expressions import Evaluation, Failed
+from lateen.cluster.apiserver.registry import Registry
+from lateen.cluster.store.objects import Store
+from lateen.kit import selectors
+from lateen.kit.jsons import Json, dig
+
+audit = logging.getLogger("lateen.audit")
+
+GROUP = "admissionregistration.k8s.io"
+POLICIES, BINDINGS = f"validatingadmissionpolicies.{GROUP}", f"validatingadmissionpolicybindings.{GROUP}"
+KINDS = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+CODES = {"Unauthorized": 401, "Forbidden": 403, "RequestEntityTooLarge": 413, "Invalid": 422}
+MAX_MESSAGE = 5 * 1024
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a policy has against a write."""
+
+    policy: str
+    binding: str
+    says: str
+    reason: str = "Invalid"
+
+
+def check(store: Store, registry: Registry, review: Review, obj: Json | None, warnings: list[str]) -> None:
+    """Raises ApiError for the first refusal; adds warnings."""
+    if (review.resource.group == GROUP and review.resource.kind in KINDS) or not store.count(BINDINGS):
+        return
+    denied: list[Finding] = []
+    for entry in store.list(BINDINGS):
+        spec = entry.obj["spec"]
+        policy = store.get(POLICIES, "", str(spec.get("policyName")))
+        if policy is None or not _concerns(policy.obj, spec, review, obj, store):
+            continue
+        actions = spec.get("validationActions") or []
+        for found in _Judge(store, registry, review, obj, policy.obj, entry.obj).findings():
+            if "Deny" in actions:
+                denied.append(found)
+            if "Warn" in actions:
+                warnings.append(
+                    f"Validation failed for ValidatingAdmissionPolicy '{found.policy}' with binding "
+                    f"'{found.binding}': {found.says}"
+                )
+            if "Audit" in actions:
+                where = f"{review.operation} {review.resource.qualified} {review.namespace}/{review.name}"
+                audit.info("%s by %s fails policy %s (%s): %s", where, review.user.name, *_brief(found))
+    if denied:
+        raise _refusal(review, denied[0])
+
+
+def _brief(found: Finding) -> tuple[str, str, str]:
+    return found.policy, found.binding, found.says
+
+
+def _refusal(review: Review, found: Finding) -> ApiError:
+    r = review.resource
+    says = f"ValidatingAdmissionPolicy '{found.policy}' with binding '{found.binding}' denied request: {found.says}"
+    error = forbidden(f'{r.qualified} "{review.name}" is forbidden: {says}', r.plural, review.name, r.group)
+    details = {**(error.details or {}), "causes": [{"message": says}]}
+    return ApiError(CODES[found.reason], found.reason, error.message, details)
+
+
+def _concerns(policy: Json, binding: Json, review: Review, obj: Json | None, store: Store) -> bool:
+    constraints = dig(policy, "spec", "matchConstraints", default={})
+    narrower = binding.get("matchResources")
+    return (
+        matching.named(constraints.get("resourceRules") or [], review)
+        and not matching.named(constraints.get("excludeResourceRules") or [], review)
+        and matching.selected(constraints, review, obj, store)
+        and (narrower is None or _within(narrower, review, obj, store))
+    )
+
+
+def _within(narrower: Json, review: Review, obj: Json | None, store: Store) -> bool:
+    rules = narrower.get("resourceRules") or []
+    return (
+        (not rules or matching.named(rules, review))
+        and not matching.named(narrower.get("excludeResourceRules") or [], review)
+        and matching.selected(narrower, review, obj, store)
+    )
+
+
+def variables(store: Store, review: Review, obj: Json | None, authorizer: Authorizer) -> Json:
+    """What expressions see, without parameters."""
+    r = review.resource
+    namespace = store.get("namespaces", "", review.namespace) if review.namespace else None
+    own = {"group": r.group, "resource": r.plural, "namespace": review.namespace, "name": review.name}
+    own |= {"subresource": review.subresource} if review.subresource else {}
+    return {
+        "object": _plain(obj),
+        "oldObject": _plain(review.old),
+        "request": review.request(str(uuid.uuid4())),
+        "namespaceObject": namespace.obj if namespace else None,
+        "authorizer": authorizer.variable(own),
+    }
+
+
+def _plain(obj: Json | None) -> Json | None:
+    if obj is None or "managedFields" not in obj["metadata"]:
+        return obj
+    return {**obj, "metadata": {k: v for k, v in obj["metadata"].items() if k != "managedFields"}}
+
+
+class _Judge:
+    """One policy with one of its bindings about one write."""
+
+    def __init__(
+        self, store: Store, registry: Registry, review: Review, obj: Json | None, policy: Json, binding: Json
+    ) -> None:
+        self._store, self._registry, self._review = store, registry, review
+        self._policy, self._binding = policy, binding
+        self._authorizer = Authorizer(store, review.user)
+        self._given = variables(store, review, obj, self._authorizer)
+
+    def findings(self) -> Iterator[Finding]:
+        spec = self._policy["spec"]
+        try:
+            params = self._params(spec.get("paramKind"), self._binding["spec"].get("paramRef"))
+        except Failed as e:
+            yield from self._failure(f"failed to configure binding: {e}")
+            return
+        for one in params:
+            given = self._given if spec.get("paramKind") is None else {**self._given, "params": one}
+            yield from self._with(Evaluation(given, self._authorizer, spec.get("variables") or []))
+
+    def _with(self, about: Evaluation) -> Iterator[Finding]:
+        spec = self._policy["spec"]
+        try:
+            if not met(spec.get("matchConditions") or [], about):
+                return
+        except Failed as e:
+            yield from self._failure(str(e))
+            return
+        for rule in spec.get("validations") or []:
+            yield from self._rule(rule, about)
+        for note in spec.get("auditAnnotations") or []:
+            try:
+                value = about.value(note["valueExpression"])
+            except Failed as e:
+                yield from self._failure(f"expression '{note['valueExpression']}' resulted in error: {e}")
+                continue
+            if isinstance(value, str) and value.strip():
+                name = self._policy["metadata"]["name"]
+                audit.info("%s/%s of %s: %s", name, note["key"], self._review.name, value)
+
+    def _rule(self, rule: Json, about: Evaluation) -> Iterator[Finding]:
+        text = rule["expression"].strip()
+        try:
+            if about.value(rule["expression"]) is True:
+                return
+        except Failed as e:
+            yield from self._failure(f"expression '{text}' resulted in error: {e}")
+            return
+        says = str(rule.get("message") or "").strip() or f"failed expression: {text}"
+        if rule.get("messageExpression"):
+            says = _said(rule["messageExpression"], about) or says
+        yield self._finding(says, rule.get("reason") or "Invalid")
+
+    def _failure(self, says: str) -> Iterator[Finding]:
+        """Something could not be evaluated: what that means is up to the policy."""
+        if self._policy["spec"].get("failurePolicy", "Fail") == "Fail":
+            yield self._finding(says, "Invalid")
+
+    def _finding(self, says: str, reason: str) -> Finding:
+        return Finding(self._policy["metadata"]["name"], self._binding["metadata"]["name"], says, reason)
+
+    def _params(self, kind: Json | None, ref: Json | None) -> list[Json | None]:
+        """One evaluation for each. Raises Failed."""
+        if kind is None or ref is None:
+            return [None]
+        resource = self._registry.of_kind(str(kind.get("apiVersion")), str(kind.get("kind")))
+        if resource is None:
+            called = f"{kind['apiVersion']}, Kind={kind['kind']}"
+            raise Failed(f"failed to find resource referenced by paramKind: '{called}'")
+        namespace = str(ref.get("namespace") or "") or self._review.namespace
+        if resource.namespaced and not namespace:
+            raise Failed("cannot use namespaced paramRef in policy binding that matches cluster-scoped resources")
+        namespace = namespace if resource.namespaced else ""
+        if name := ref.get("name"):
+            entry = self._store.get(resource.collection, namespace, name)
+            found = [entry.obj] if entry else []
+        else:
+            chosen = ref.get("selector")
+            entries = self._store.list(resource.collection, namespace)
+            found = [e.obj for e in entries if selectors.matches(chosen, matching.labels(e.obj))]
+        if not found and ref.get("parameterNotFoundAction") == "Deny":
+            raise Failed("no params found for policy binding with `Deny` parameterNotFoundAction")
+        return list(found)
+
+
+def met(conditions: list[Json], about: Evaluation) -> bool:
+    """Match conditions: a false one wins over one that cannot be evaluated. Raises Failed."""
+    failure = None
+    for condition in conditions:
+        try:
+            if about.value(condition["expression"]) is not True:
+                return False
+        except Failed as e:
+            failure = Failed(f"expression '{condition['expression']}' resulted in error: {e}")
+    if failure:
+        raise failure
+    return True
+
+
+def _said(expression: str, about: Evaluation) -> str:
+    try:
+        value = about.value(expression)
+    except Failed:
+        return ""
+    text = value.strip() if isinstance(value, str) else ""
+    return text if "\n" not in text and len(text) <= MAX_MESSAGE else ""

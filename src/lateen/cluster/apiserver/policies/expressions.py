@@ -1,0 +1,65 @@
+"""The CEL of admission policies and of webhooks' match conditions.
+
+Source: https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/. Unlike the rules of custom
+resources, an expression that the library cannot evaluate is refused when it is written: nobody should rely on it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from lateen.cluster.apiserver.custom import rules
+from lateen.cluster.apiserver.policies.authorizer import FUNCTIONS, Authorizer
+from lateen.kit.jsons import Json
+
+ALWAYS = frozenset({"object", "oldObject", "request", "authorizer", "namespaceObject"})
+_VARIABLE = re.compile(r"\bvariables\s*\.\s*([A-Za-z_]\w*)")
+BUDGET = 1_000_000
+"""Steps that the expressions of one policy may take about one object, as far as the sizes of its lists tell before."""
+
+
+def compiled(expression: str, params: bool = False, variables: bool = False) -> Any:
+    """Raises ValueError."""
+    known = ALWAYS | ({"params"} if params else set()) | ({"variables"} if variables else set())
+    try:
+        return rules.compiled(expression, frozenset(known), frozenset(FUNCTIONS))
+    except rules.Unsupported as e:
+        raise ValueError(f"compilation failed: {e} is not available in the embedded cluster") from None
+
+
+def variables_of(expression: str) -> list[str]:
+    """The policy's variables that an expression uses."""
+    return list(dict.fromkeys(_VARIABLE.findall(expression)))
+
+
+class Failed(Exception):
+    """An expression has no value; the message says why."""
+
+
+class Evaluation:
+    """The expressions of one policy about one object and one parameter; each variable is computed when it is used."""
+
+    def __init__(self, given: Json, authorizer: Authorizer, variables: list[Json]) -> None:
+        self._given, self._authorizer = given, authorizer
+        self._variables = {str(v["name"]): str(v["expression"]) for v in variables}
+        self._found: dict[str, Any] = {}
+        self._left = float(BUDGET)
+        self._most = max(rules.largest(given.get(k)) for k in ("object", "oldObject", "params"))
+
+    def value(self, expression: str) -> Any:
+        """Raises Failed."""
+        needed = [name for name in variables_of(expression) if name in self._variables]
+        for name in needed:
+            if name not in self._found:
+                self._found[name] = None  # one that uses itself is refused when it is written
+                self._found[name] = self.value(self._variables[name])
+        self._left -= self._most ** rules.depth(expression)
+        if self._left < 0:
+            raise Failed("validation failed due to running out of cost budget, no further validation rules will be run")
+        try:
+            program = compiled(expression, params=True, variables=True)
+            given = {**self._given, "variables": {n: self._found[n] for n in needed}}
+            return program.execute(rules.context(given, self._authorizer.functions()))
+        except rules.FAILURES as e:
+            raise Failed(rules.why(e)) from None
