@@ -301,7 +301,7 @@ def wasm(**more):
     ("of 64 characters", wasm(sha256="a"), "no sha256 field must be 64 characters long"),
     ("in hexadecimal", wasm(sha256="g" * 64), "no sha256 field must match [a-f0-9]{64} pattern"),
     ("a Secret's name", wasm(imagePullSecret="a" * 254), "no imagePullSecret field must be less than 253"),
-    ("a plugin's name", wasm(pluginName="a" * 257), "no pluginName field must be less than 256"),
+    ("a plugin's name", wasm(pluginName="a" * 257), "no pluginName field must be less than 255"),
     ("a variable of any name", wasm(vmConfig={"env": [{"name": "a-b", "value": "c"}]}), None),
     ("a name", wasm(vmConfig={"env": [{"name": ""}]}), "no spec.vmConfig.env invalid"),
     ("once", wasm(vmConfig={"env": [{"name": "a"}, {"name": "a"}]}), "no duplicate env"),

@@ -225,6 +225,7 @@ def test_headers(spec, says):
     ),
     ("the old name works", http(mirror={"host": "a"}, mirrorPercent=5), 'warn deprecated setting "mirrorPercent"'),
     ("one list of mirrors", http(mirror={"host": "a"}, mirrors=[{"destination": {"host": "b"}}]), "no both mirror and"),
+    ("a mirror is somewhere", http(mirrors=[{"percentage": {"value": 1}}]), "no destination is required for mirrors"),
     ("a delay takes time", http(fault={"delay": {"fixedDelay": "0s"}}), "no duration must be greater than 1ms"),
     ("a delay without a time", http(fault={"delay": {"percentage": {"value": 1}}}), "warn fixedDelay not set"),
     ("an abort without a status", http(fault={"abort": {"percentage": {"value": 1}}}), "warn error type not set"),
@@ -337,4 +338,48 @@ def test_tls_and_tcp(spec, says):
     ("the rule for everything is the last", vs(http=[{"route": TO, "match": [{"port": 1}]}, {"route": TO}]), None),
 )
 def test_rules_that_no_request_reaches(spec, says):
+    check("VirtualService", spec, says)
+
+
+TO = {"route": [{"destination": {"host": "a"}}]}
+
+
+def rules(*matches):
+    """A VirtualService with a rule for each list of matches."""
+    found = [{**({"match": m} if m else {}), **TO} for m in matches]
+    return {"hosts": ["a"], "http": found}
+
+
+def prefix(text, **more):
+    return {"uri": {"prefix": text}, **more}
+
+
+@table(
+    ("what is different is reached", rules([prefix("/a")], [prefix("/b")], []), None),
+    ("nothing is left after everything", rules([], [prefix("/a")]), "warn #1 not used (route without matches defined"),
+    ("nor for a second rest", rules([], []), "warn #1 not used (only the last rule can have no matches)"),
+    ("the same again", rules([prefix("/a")], [prefix("/a")]), "warn #1 not used (all matches used by prior rules)"),
+    (
+        "one of two",
+        rules([prefix("/a")], [prefix("/a"), prefix("/b")]),
+        "warn rule #1 match #0 is not used (duplicate/overlapping match in rule #0)",
+    ),
+    ("twice in a rule", rules([prefix("/a"), prefix("/a")]), "warn rule #0 match #1 is not used"),
+    (
+        "a longer prefix comes too late",
+        rules([prefix("/a", name="short")], [prefix("/a/b")]),
+        'warn match #0 of prefix /a/b is not used (duplicate/overlapping match in rule "short" of prefix /a on #0)',
+    ),
+    ("and in time before", rules([prefix("/a/b")], [prefix("/a")]), None),
+    ("a header makes it another", rules([prefix("/a", headers={"x": {"exact": "1"}})], [prefix("/a/b")]), None),
+    ("so does a port", rules([prefix("/a", port=80)], [prefix("/a/b")]), None),
+    (
+        "no method means GET here",
+        rules([prefix("/a", method={"exact": "GET"})], [prefix("/a/b")]),
+        "warn of prefix /a/b",
+    ),
+    ("another method is another", rules([prefix("/a")], [prefix("/a/b", method={"exact": "PUT"})]), None),
+    ("a path is no prefix", rules([prefix("/a")], [{"uri": {"exact": "/a/b"}}]), None),
+)
+def test_rules_that_nothing_reaches(spec, says):
     check("VirtualService", spec, says)

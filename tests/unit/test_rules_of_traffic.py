@@ -212,6 +212,11 @@ def test_tls_of_clients(spec, says):
         "no cannot have exportTo beyond current namespace",
     ),
     (
+        "and says so once",
+        {"host": "a", "exportTo": [".", "b"], "workloadSelector": {"matchLabels": {"a": "b"}}},
+        "no cannot have multiple entries in exportTo",
+    ),
+    (
         "a selector has no wildcards",
         {"host": "a", "workloadSelector": {"matchLabels": {"a": "b*"}}},
         'no wildcard is not supported in selector: "a=b*"',

@@ -184,7 +184,7 @@ def test_rules_that_conflict_about_several_hosts_are_told_once_with_all_of_them(
         "virtualservice.ConflictingMeshGatewayHostsAnalyzer", virtual("one", "a", "b"), virtual("two", "a", "b")
     )
     assert [ref for _, ref, _ in got] == ["VirtualService shop/one", "VirtualService shop/two"]
-    assert "a.shop.svc.cluster.local,b.shop.svc.cluster.local" in got[0][2]
+    assert "*/a.shop.svc.cluster.local,*/b.shop.svc.cluster.local" in got[0][2]
 
 
 def test_a_destination_is_there_if_one_of_the_namespaces_that_the_rule_is_for_sees_it():

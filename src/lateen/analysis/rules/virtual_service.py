@@ -141,7 +141,7 @@ def conflicting_hosts(snapshot: Snapshot) -> Iterator[Message]:
         }
         if others:
             _, names, all_others = found.setdefault(vs.full, (vs, {}, set()))
-            names[host] = None
+            names[f"{'*' if '*' in readers else vs.namespace}/{host}"] = None
             all_others |= others
     for vs, names, others in found.values():
         shown = ",".join(sorted({vs.full, *others}))

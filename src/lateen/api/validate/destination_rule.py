@@ -33,7 +33,9 @@ def destination_rule(dr: n.DestinationRule, meta: Json) -> Findings:
     yield from s.export_to(namespace, dr.export_to, service_entry=False)
     yield from selector(dr.workload_selector, "spec.workloadSelector")
     if dr.workload_selector and any(to not in (".", namespace) for to in dr.export_to):
-        says = "destination rule with workload selector cannot have exportTo beyond current namespace"
+        own = bool({".", namespace} & set(dr.export_to))
+        what = "multiple entries in exportTo" if own else "exportTo beyond current namespace"
+        says = f"destination rule with workload selector cannot have {what}"
         yield no("spec.exportTo", f'{says}; leave it out, or write "."')
 
 

@@ -171,7 +171,12 @@ def _mirrors(http: n.HTTPRoute, at: str) -> Findings:
         yield warn(f"{at}.mirrorPercent", says)
     yield from _share(http.mirror_percentage, "mirror_percentage", f"{at}.mirrorPercentage")
     for i, m in enumerate(http.mirrors):
-        yield from destination(m.destination, f"{at}.mirrors[{i}].destination")
+        if m.destination.host:
+            yield from destination(m.destination, f"{at}.mirrors[{i}].destination")
+        else:
+            yield no(
+                f"{at}.mirrors[{i}].destination", "destination is required for mirrors: give the host of a service"
+            )
         yield from _share(m.percentage, "mirror percentage", f"{at}.mirrors[{i}].percentage")
 
 

@@ -166,7 +166,7 @@ def protocol(name: str, path: str) -> Findings:
 
 def port_name(name: str, path: str) -> Findings:
     if not is_label(name):
-        yield no(path, f'invalid port name: "{name[:80]}"; use letters, digits and "-", at most 63')
+        yield no(path, f'invalid port name: {name[:80]}; use letters, digits and "-", at most 63')
 
 
 def duration(value: Duration | None, path: str) -> Findings:

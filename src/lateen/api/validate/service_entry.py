@@ -89,7 +89,7 @@ def _none(se: n.ServiceEntry) -> Findings:
         yield warn("spec.workloadSelector", says)
     for i, port in enumerate(se.ports):
         if port.target_port and not se.workload_selector:
-            yield warn(f"spec.ports[{i}].targetPort", "targetPort has no effect with resolution NONE")
+            yield warn(f"spec.ports[{i}].targetPort", "targetPort has no effect when resolution mode is NONE")
 
 
 def _by_name(se: n.ServiceEntry) -> Findings:
