@@ -11,12 +11,14 @@ import type {
   ConfigPage,
   ConfigRow,
   Edge,
+  Effect,
   Graph,
   History,
   Mesh,
   Namespace,
   Node,
   Pod,
+  Schema,
   ServicePage,
   ServiceRow,
   WorkloadPage,
@@ -52,6 +54,17 @@ export const object = (kind: string, namespace: string, name: string) => get<Con
 
 /** Findings about a YAML text as if it were applied. */
 export const check = (text: string) => get<Check[]>('/check', { method: 'POST', body: text })
+
+/** What applying a YAML text, or deleting its objects, would change at the proxies. */
+export const effect = (text: string, gone: boolean) => get<Effect>(`/effect?delete=${gone}`, { method: 'POST', body: text })
+
+const schemas = new Map<string, Promise<Schema>>()
+/** The fields of a kind. */
+export function schema(kind: string): Promise<Schema> {
+  const found = schemas.get(kind) ?? get<Schema>(path('schemas', kind))
+  schemas.set(kind, found)
+  return found
+}
 
 export const boards = () => get<Board[]>('/boards')
 

@@ -245,6 +245,35 @@ export interface Applied {
   failed: Record<string, string>
 }
 
+export interface Field {
+  type: string
+  values: string[]
+  required: boolean
+  says: string
+  idle: string
+}
+
+export interface Schema {
+  kind: string
+  documentation: string
+  fields: Record<string, Field>
+}
+
+export interface ResourceChange {
+  type: string
+  name: string
+  what: 'added' | 'changed' | 'removed'
+  workloads: string[]
+  diff: string[]
+}
+
+export interface Effect {
+  proxies: number
+  touched: number
+  changes: ResourceChange[]
+  left: number
+}
+
 export interface BoardQuery {
   expr: string
   legend: string

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from lateen.analysis.bindings import NEW
@@ -49,11 +50,17 @@ def model(snapshot: Snapshot, policies: bool = False) -> Mesh:
     return snapshot.index(name, lambda: _made(snapshot, name, (*READ, *POLICIES) if policies else READ))
 
 
-def _made(snapshot: Snapshot, name: str, read: tuple[kinds.Kind, ...]) -> Mesh:
+def read(snapshot: Snapshot, wanted: Iterable[kinds.Kind]) -> Objects:
+    """The objects of some kinds with a type, and the mesh's settings; what cannot be decoded is left out."""
     objects = Objects(_settings(snapshot))
-    for kind in read:
+    for kind in wanted:
         found = ((s, _value(kind, s, snapshot.domain)) for s in snapshot.all(kind))
         objects = objects.replaced(kind, {(s.namespace, s.name): v for s, v in found if v is not None})
+    return objects
+
+
+def _made(snapshot: Snapshot, name: str, wanted: tuple[kinds.Kind, ...]) -> Mesh:
+    objects = read(snapshot, wanted)
     before: Mesh | None = snapshot.kept.get(name)
     if before is not None:
         before.advance(objects)  # what has not changed is not worked out again

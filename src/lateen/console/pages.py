@@ -8,10 +8,11 @@ from typing import Any
 from aiohttp import web
 
 from lateen.analysis import Source
-from lateen.console import shapes
+from lateen.console import fieldhelp, shapes
 from lateen.console.badges import badges
 from lateen.console.boards import BOARDS
 from lateen.console.cluster import Cluster, what_if
+from lateen.console.effect import effect
 from lateen.console.inventory import placed
 from lateen.console.wizards import Wizards
 from lateen.kit import bodies, jsons, yamldoc
@@ -37,6 +38,8 @@ class Pages:
             web.get(f"{root}/config", self._config),
             web.get(f"{root}/config/{{kind}}/{{namespace}}/{{name}}", self._object),
             web.post(f"{root}/check", self._check),
+            web.post(f"{root}/effect", self._effect),
+            web.get(f"{root}/schemas/{{kind}}", self._schema),
             web.post(f"{root}/wizards/{{wizard}}/{{namespace}}/{{service}}", self._wizard),
         ]
 
@@ -99,6 +102,25 @@ class Pages:
             live = self._cluster.sources()
             found = await asyncio.to_thread(what_if, live, written, self._cluster.root)
         return answer(placed(found))
+
+    async def _schema(self, request: web.Request) -> web.Response:
+        found = fieldhelp.fields(request.match_info["kind"])
+        if found is None:
+            raise web.HTTPNotFound(text=f"{request.match_info['kind']} is no kind of the mesh")
+        return answer(found)
+
+    async def _effect(self, request: web.Request) -> web.Response:
+        """What applying a YAML text would change at the proxies, or with ``?delete=true`` deleting its objects; nothing
+        is written."""
+        try:
+            written = sources(await limited(request))
+        except yamldoc.YamlError as e:
+            raise web.HTTPUnprocessableEntity(text=str(e)) from None
+        gone = request.query.get("delete") == "true"
+        changes = {(str(s.id), s.namespace, s.name): None if gone else s for s in written}
+        async with self._checking:
+            live = self._cluster.sources()
+            return answer(await asyncio.to_thread(effect, live, changes, self._cluster.root))
 
     async def _wizard(self, request: web.Request) -> web.Response:
         """The YAML that does what a form says; nothing is written."""

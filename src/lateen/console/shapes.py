@@ -270,6 +270,45 @@ class Applied(TypedDict):
     failed: dict[str, str]
 
 
+class Field(TypedDict):
+    """``values``: of a choice; ``idle``: why it has no effect, empty where it has one."""
+
+    type: str
+    values: list[str]
+    required: bool
+    says: str
+    idle: str
+
+
+class Schema(TypedDict):
+    """``fields``: path below ``spec``, with ``[]`` for items and ``{}`` for values of maps -> what it is."""
+
+    kind: str
+    documentation: str
+    fields: dict[str, Field]
+
+
+class ResourceChange(TypedDict):
+    """One resource of Envoy's that would become another one; ``type`` as proxy-config calls it (cluster, listener …),
+    ``workloads``: the proxies that have it so (``namespace/name``); ``diff``: its YAML's unified diff."""
+
+    type: str
+    name: str
+    what: Literal["added", "changed", "removed"]
+    workloads: list[str]
+    diff: list[str]
+
+
+class Effect(TypedDict):
+    """What applying a text would change at the proxies. ``proxies``: how many pods' there are; ``touched``: of how many
+    something would change; ``left``: how many changes are not listed."""
+
+    proxies: int
+    touched: int
+    changes: list[ResourceChange]
+    left: int
+
+
 class BoardQuery(TypedDict):
     """PromQL with ``$window`` and the board's variables in it; ``legend`` has labels in double braces."""
 
