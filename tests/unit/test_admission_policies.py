@@ -287,3 +287,16 @@ def test_conditions_of_webhooks_decide_whether_they_are_called():
     assert "no such key: nothing" in cluster.ask("POST", DEPLOYMENTS, deployment("third"))[1]["message"]
     cluster.must("PATCH", f"{hooks}/w", {"webhooks": [hook | {"failurePolicy": "Ignore"}]})
     cluster.must("POST", DEPLOYMENTS, deployment("third"))
+
+
+@pytest.mark.parametrize("upgrade", ["websocket", "SPDY/3.1"])
+def test_commands_in_pods_can_be_denied(upgrade):
+    rule = [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CONNECT"], "resources": ["pods/exec"]}]
+    cluster = bound("object.command[0] != 'sh' && request.subResource == 'exec'", rules=rule)
+    pod = {"metadata": {"name": "web"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    cluster.must("POST", "/api/v1/namespaces/default/pods", pod)
+    path = "/api/v1/namespaces/default/pods/web/exec?command=sh&command=-c&command=id&stdout=true"
+    headers = {"Upgrade": upgrade, "X-Stream-Protocol-Version": "v4.channel.k8s.io"}
+    method = "GET" if upgrade == "websocket" else "POST"
+    code, answer = cluster.ask(method, path, headers=headers)
+    assert (code, "denied request: failed expression: object.command[0]" in answer["message"]) == (422, True)

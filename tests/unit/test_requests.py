@@ -275,3 +275,30 @@ def test_a_lease_is_released_as_client_go_does_it(cluster):
     free = {**made, "spec": {**spec, "holderIdentity": "", "leaseDurationSeconds": 1}}
     assert cluster.must("PUT", f"{path}/lock", free)["spec"]["holderIdentity"] == ""
     assert cluster.ask("PUT", f"{path}/lock", free)[1]["reason"] == "Conflict"
+
+
+def test_every_group_and_version_has_an_api_service():
+    cluster = Cluster()
+    listed = cluster.must("GET", "/apis/apiregistration.k8s.io/v1/apiservices")
+    names = {o["metadata"]["name"] for o in listed["items"]}
+    served = {f"{v}.{g}" for g, versions in cluster.registry.groups().items() for v in versions}
+    assert names == served
+    assert {"v1.", "v1.apps", "v2.autoscaling"} <= names
+    one = cluster.must("GET", "/apis/apiregistration.k8s.io/v1/apiservices/v1.apps")
+    assert one["status"]["conditions"][0]["status"] == "True"
+    assert cluster.ask("GET", "/apis/apiregistration.k8s.io/v1/apiservices/v9.apps")[0] == 404
+    assert cluster.ask("DELETE", "/apis/apiregistration.k8s.io/v1/apiservices/v1.apps")[0] == 405
+    table = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+    rows = cluster.must("GET", "/apis/apiregistration.k8s.io/v1/apiservices/v1.apps", headers=table)["rows"]
+    assert rows[0]["cells"][:3] == ["v1.apps", "Local", "True"]
+
+
+def test_a_scale_is_shown_with_its_replicas():
+    cluster = Cluster()
+    pods = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    spec = {"replicas": 3, "selector": {"matchLabels": {"a": "b"}}, "template": pods}
+    path = "/apis/apps/v1/namespaces/default/deployments"
+    cluster.must("POST", path, {"metadata": {"name": "web"}, "spec": spec})
+    found = cluster.must("GET", f"{path}/web/scale", headers={"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"})
+    assert [c["name"] for c in found["columnDefinitions"]] == ["Name", "Desired", "Available", "Age"]
+    assert found["rows"][0]["cells"][:3] == ["web", 3, 0]

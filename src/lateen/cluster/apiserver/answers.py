@@ -40,6 +40,8 @@ def body(c: Call, accept: str, obj: Json | Listing) -> Json:
     wanted = form(accept)
     if isinstance(obj, Listing):
         return _list(c, wanted, obj)
+    if wanted == "Table" and c.subresource == "scale" and obj.get("kind") == "Scale":
+        return tables.table(tables.SCALE, "v1", [obj], {"resourceVersion": _rv(obj)}, _include(c))
     if not wanted or obj.get("kind") != c.resource.kind:
         return obj
     if wanted == "Partial":

@@ -10,6 +10,7 @@ from lateen.cluster.apiserver.auth import Tokens
 from lateen.cluster.apiserver.call import Call, Listing, WatchEvent
 from lateen.cluster.apiserver.commit import Committer
 from lateen.cluster.apiserver.deletion import Deleter
+from lateen.cluster.apiserver.matching import Review
 from lateen.cluster.apiserver.registry import Registry
 from lateen.cluster.apiserver.resources import from_crd
 from lateen.cluster.store.objects import Store
@@ -23,10 +24,18 @@ class Api:
         self, store: Store, registry: Registry, webhooks: Webhooks, tokens: Tokens, allocator: strategies.Allocator
     ) -> None:
         self.store, self.registry, self.tokens = store, registry, tokens
+        self._webhooks = webhooks
         self._committer = Committer(store, registry, webhooks, allocator)
         self._deleter = Deleter(store, self._committer, webhooks)
         for entry in store.list("customresourcedefinitions.apiextensions.k8s.io"):
             registry.add(from_crd(entry.obj))
+
+    async def connect(self, c: Call, options: Json) -> None:
+        """Ask webhooks and policies about a command, an attachment or forwarded ports. Raises ApiError."""
+        review = Review(
+            "CONNECT", c.resource, c.version, c.namespace, c.name, options, None, c.user, False, c.subresource
+        )
+        await self._webhooks.admit(review, c.warnings)
 
     def get(self, c: Call) -> Json:
         return reading.view(c, reading.entry(self.store, c).obj)

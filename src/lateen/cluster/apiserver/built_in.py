@@ -6,7 +6,7 @@ with "no matches for kind", which is honest; accepting it and running nothing wo
 
 from __future__ import annotations
 
-from lateen.cluster.apiserver.resources import METRICS, Resource
+from lateen.cluster.apiserver.resources import API_SERVICES, METRICS, Resource
 
 _ALL = ("all",)
 
@@ -162,6 +162,7 @@ BUILT_IN: tuple[Resource, ...] = (
         )
         for kind in kinds
     ),
+    Resource(API_SERVICES, "v1", "apiservices", "APIService", namespaced=False, verbs=("get", "list")),
     Resource(METRICS, "v1beta1", "nodes", "NodeMetrics", namespaced=False, verbs=("get", "list")),
     Resource(METRICS, "v1beta1", "pods", "PodMetrics", verbs=("get", "list")),
 )

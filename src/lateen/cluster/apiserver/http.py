@@ -12,6 +12,7 @@ from aiohttp import web
 
 from lateen.cluster.apiserver import (
     answers,
+    api_services,
     auth,
     bodies,
     impersonation,
@@ -29,7 +30,7 @@ from lateen.cluster.apiserver.call import Call, Listing
 from lateen.cluster.apiserver.documents import Documents
 from lateen.cluster.apiserver.errors import ApiError, bad_request
 from lateen.cluster.apiserver.front_door import FrontDoor, listen, tls
-from lateen.cluster.apiserver.resources import METRICS, PARTS
+from lateen.cluster.apiserver.resources import API_SERVICES, METRICS, PARTS
 from lateen.cluster.apiserver.upgrades import Upgrades
 from lateen.kit.jsons import Json
 
@@ -99,6 +100,9 @@ class Server:
         routing.authorize(self._api.store, c, verb)
         if c.subresource == "proxy":
             to, inside = proxying.target(self._api.store, c, request.rel_url.raw_path)
+            kind = dict(c.resource.subresources)["proxy"]
+            options: Json = {"kind": kind, "apiVersion": "v1", "metadata": {}, "path": inside}
+            await self._api.connect(c, options)
             return await self._proxy.serve(request, to, inside)
         if c.subresource in routing.STREAMS or c.subresource == "log":
             return await self._upgrades.serve(cast(web.Request, request), c)
@@ -113,6 +117,8 @@ class Server:
     async def _carry_out(self, c: Call, verb: str) -> tuple[Json | Listing, int]:
         if c.resource.group in reviews.GROUPS and verb == "create" and not c.name:
             return reviews.answer(self._api.store, self._api.tokens, c), 201
+        if c.resource.group == API_SERVICES and verb in c.resource.verbs and not c.subresource:
+            return api_services.answer(self._api.store, self._api.registry, c, verb), 200
         if c.resource.group == METRICS and verb in c.resource.verbs and not c.subresource:
             return await metrics.answer(self._api.store, self._api.registry, self._access, c, verb), 200
         if c.subresource not in ("", *PARTS):

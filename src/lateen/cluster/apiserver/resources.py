@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from lateen.kit.jsons import Json
 
-METRICS = "metrics.k8s.io"
+METRICS, API_SERVICES = "metrics.k8s.io", "apiregistration.k8s.io"
+"""Groups whose objects are computed when somebody asks."""
 PARTS = ("status", "approval", "ephemeralcontainers")
 """Subresources that are a part of the object: a write through one of them changes nothing else."""
 CORE_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")

@@ -15,6 +15,7 @@ from lateen.cluster.apiserver.auth import User
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.errors import ApiError, bad_request, unknown_path
 from lateen.kit import jsons, tasks, times
+from lateen.kit.jsons import Json
 from lateen.kit.spdy import Session
 
 Identify = Callable[[asyncio.BaseTransport | None, list[tuple[str, str]]], User]
@@ -30,6 +31,7 @@ class Upgrades:
         self._api.get(c)
         if c.subresource == "log":
             return await self._log(request, c)
+        await self._api.connect(c, _options(c, list(request.query.getall("command", []))))
         if request.headers.get("Upgrade", "").lower() != "websocket":
             raise bad_request("Upgrade request required")
         if c.subresource == "portforward":
@@ -106,6 +108,7 @@ class Upgrades:
             chosen = next((v for v in ("v4.channel.k8s.io", "portforward.k8s.io") if v in versions), "")
             if c.subresource not in routing.STREAMS or not chosen:
                 raise bad_request("this path cannot be upgraded to SPDY/3.1 with these protocol versions")
+            await self._api.connect(c, _options(c, query.get("command", [])))
             running = None
             if c.subresource != "portforward":
                 running = await self._run(c, query.get("command", []))
@@ -132,3 +135,14 @@ class Upgrades:
                 await asyncio.sleep(0.05)
         finally:
             await tasks.cancel(pump)
+
+
+def _options(c: Call, command: list[str]) -> Json:
+    """PodExecOptions, PodAttachOptions or PodPortForwardOptions: what admission is asked about."""
+    kind = dict(c.resource.subresources)[c.subresource]
+    out: Json = {"kind": kind, "apiVersion": "v1", "metadata": {}}
+    if c.subresource == "portforward":
+        return out
+    out |= {flag: True for flag in ("stdin", "stdout", "stderr", "tty") if c.flag(flag)}
+    out |= {"container": c.query["container"]} if c.query.get("container") else {}
+    return out | ({"command": command} if c.subresource == "exec" else {})

@@ -20,6 +20,7 @@ _PRINTERS: dict[str, Printer] = {
     **access.PRINTERS,
     **plain.PRINTERS,
 }
+SCALE = Resource("autoscaling", "v1", "scales", "Scale")
 _OTHERS = Printer(("Name", "Age"), lambda o: [name(o), age(o)])
 
 

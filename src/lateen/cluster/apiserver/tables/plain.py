@@ -22,6 +22,11 @@ def _policy_binding(o: Json) -> list[Any]:
     return [name(o), o["spec"].get("policyName"), params, age(o)]
 
 
+def _api_service(o: Json) -> list[Any]:
+    said: Json = next((c for c in dig(o, "status", "conditions", default=[]) if c["type"] == "Available"), {})
+    return [name(o), "Local", said.get("status", "Unknown"), age(o)]
+
+
 _WEBHOOKS = Printer(("Name", "#Webhooks", "Age"), lambda o: [name(o), len(o.get("webhooks") or []), age(o)])
 
 PRINTERS = {
@@ -36,6 +41,7 @@ PRINTERS = {
     "CustomResourceDefinition": Printer(("Name", "Created At"), lambda o: [name(o), created(o)]),
     "ValidatingAdmissionPolicy": Printer(("Name", "#Validations", "ParamKind", "Age"), _policy),
     "ValidatingAdmissionPolicyBinding": Printer(("Name", "PolicyName", "ParamRef", "Age"), _policy_binding),
+    "APIService": Printer(("Name", "Service", "Available", "Age"), _api_service),
     "MutatingWebhookConfiguration": _WEBHOOKS,
     "ValidatingWebhookConfiguration": _WEBHOOKS,
 }

@@ -194,5 +194,9 @@ PRINTERS = {
     "HorizontalPodAutoscaler": Printer(
         ("Name", "Reference", "Targets", "MinPods", "#MaxPods", "#Replicas", "Age"), _autoscaler
     ),
+    "Scale": Printer(
+        ("Name", "#Desired", "#Available", "Age"),
+        lambda o: [name(o), dig(o, "spec", "replicas", default=0), dig(o, "status", "replicas", default=0), age(o)],
+    ),
     "ResourceQuota": Printer(("Name", "Request", "Limit", "Age"), _quota),
 }
