@@ -8,12 +8,14 @@ Source: istio.io/istio, ``pilot/pkg/xds/debuggen.go``, ``statusgen.go``, and ``i
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import grpc.aio
 from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf.message import DecodeError
 
+from lateen.ads.rpc import Call, Handler, Requests, Status
+from lateen.kit import tasks
 from lateen.wire import names
 
 log = logging.getLogger("lateen.ads")
@@ -22,12 +24,11 @@ log = logging.getLogger("lateen.ads")
 class NotAnswered(Exception):
     """The question is refused with a gRPC status; the message says why."""
 
-    def __init__(self, code: grpc.StatusCode, says: str) -> None:
+    def __init__(self, code: Status, says: str) -> None:
         super().__init__(says)
         self.code, self.says = code, says
 
 
-Requests = AsyncIterator[discovery_pb2.DiscoveryRequest]
 Answer = Callable[[str, str, Sequence[str]], Awaitable[list[Any]]]
 """(SPIFFE id of who asks, type URL, names) -> packed messages (google.protobuf.Any). Raises NotAnswered."""
 WhoseToken = Callable[[str], Awaitable[str]]
@@ -45,31 +46,40 @@ class Questions:
         """``control_plane`` is the JSON by which istioctl tells control planes apart."""
         self._answer, self._control_plane = answer, control_plane
 
-    async def answers(
-        self, who: str, first: discovery_pb2.DiscoveryRequest, requests: Requests, context: grpc.aio.ServicerContext
-    ) -> AsyncIterator[discovery_pb2.DiscoveryResponse]:
+    def asked(self, call: Call, who: str) -> Handler:
+        """A handler that answers what ``who`` asks."""
+        requests = Requests()
+        tasks.spawn(self.answer(call, who, requests), "debug xds")
+        return requests
+
+    async def answer(self, call: Call, who: str, requests: Requests) -> None:
+        """Returns when the call is over."""
         sent: dict[str, str] = {}
         """The nonce of the last answer by type: an acknowledgement asks nothing."""
-        message: discovery_pb2.DiscoveryRequest | None = first
-        while message is not None:
-            if not is_question(message.type_url):
-                await context.abort(
-                    grpc.StatusCode.INVALID_ARGUMENT, f"{message.type_url} and {names.DEBUG} do not share a stream"
-                )
-            if message.type_url not in sent or message.response_nonce != sent[message.type_url]:
-                response = await self._response(who, message, len(sent), context)
-                sent[message.type_url] = response.nonce
-                yield response
-            message = await _next(requests)
+        try:
+            async for raw in requests:
+                message = discovery_pb2.DiscoveryRequest.FromString(raw)
+                if not is_question(message.type_url):
+                    says = f"{message.type_url} and {names.DEBUG} do not share a stream"
+                    raise NotAnswered(Status.INVALID_ARGUMENT, says)
+                if message.type_url not in sent or message.response_nonce != sent[message.type_url]:
+                    response = await self._response(who, message, len(sent))
+                    sent[message.type_url] = response.nonce
+                    call.send([(response.SerializeToString(),)])
+        except NotAnswered as e:
+            call.finish(e.code, e.says)
+        except DecodeError:
+            call.finish(Status.INVALID_ARGUMENT, "this is no DiscoveryRequest")
+        else:
+            call.finish()
 
     async def _response(
-        self, who: str, message: discovery_pb2.DiscoveryRequest, number: int, context: grpc.aio.ServicerContext
+        self, who: str, message: discovery_pb2.DiscoveryRequest, number: int
     ) -> discovery_pb2.DiscoveryResponse:
         try:
             found = await self._answer(who, message.type_url, tuple(message.resource_names))
         except NotAnswered as e:
             log.warning("%s about %s refused to %s: %s", message.type_url, list(message.resource_names), who, e)
-            await context.abort(e.code, e.says)
             raise
         response = discovery_pb2.DiscoveryResponse(
             type_url=message.type_url, nonce=f"debug-{number + 1}", version_info="1", resources=found
@@ -78,46 +88,29 @@ class Questions:
         return response
 
 
-class TokenServer(grpc.GenericRpcHandler):  # type: ignore[misc]
+class TokenServer:
     """Questions of clients that have a service account's token and no certificate."""
 
     def __init__(self, whose: WhoseToken, questions: Questions) -> None:
         self._whose, self._questions = whose, questions
 
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        if details.method != names.SOTW_METHOD:
+    def accept(self, call: Call) -> Handler | None:
+        if call.path != names.SOTW_METHOD:
             return None
-        return grpc.stream_stream_rpc_method_handler(
-            self._stream,
-            request_deserializer=discovery_pb2.DiscoveryRequest.FromString,
-            response_serializer=discovery_pb2.DiscoveryResponse.SerializeToString,
-        )
+        requests = Requests()
+        tasks.spawn(self._answer(call, requests), "debug xds")
+        return requests
 
-    async def _stream(
-        self, requests: Requests, context: grpc.aio.ServicerContext
-    ) -> AsyncIterator[discovery_pb2.DiscoveryResponse]:
+    async def _answer(self, call: Call, requests: Requests) -> None:
         try:
-            who = await self._whose(_bearer(context))
+            who = await self._whose(_bearer(call))
         except NotAnswered as e:
             log.warning("debug stream refused: %s", e)
-            await context.abort(e.code, e.says)
-            raise
-        first = await _next(requests)
-        if first is None:
+            call.finish(e.code, e.says)
             return
-        async for response in self._questions.answers(who, first, requests, context):
-            yield response
+        await self._questions.answer(call, who, requests)
 
 
-def _bearer(context: grpc.aio.ServicerContext) -> str:
-    for key, value in context.invocation_metadata() or ():
-        if key == "authorization" and isinstance(value, str) and value.startswith("Bearer "):
-            return value.removeprefix("Bearer ").strip()
-    return ""
-
-
-async def _next(requests: Requests) -> discovery_pb2.DiscoveryRequest | None:
-    try:
-        return await anext(requests, None)
-    except grpc.RpcError:
-        return None
+def _bearer(call: Call) -> str:
+    scheme, _, token = call.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme == "Bearer" else ""

@@ -1,28 +1,26 @@
-"""The gRPC server of delta ADS: moves bytes between streams and sessions without knowing their contents."""
+"""Delta ADS: moves bytes between calls and sessions without knowing their contents."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-import grpc.aio
 from envoy.service.discovery.v3 import discovery_pb2
 
 from lateen.ads import sotw
 from lateen.ads.debug import Questions, is_question
+from lateen.ads.rpc import Call, Handler, Status
 from lateen.ads.session import Rejection, Request, Response, Session, Sets
 from lateen.ads.sotw import SotwSession
-from lateen.kit import protowire, tasks
+from lateen.kit import protowire
 from lateen.wire import names
 from lateen.wire.node import NodeId, parse
 
 log = logging.getLogger("lateen.ads")
 
-MAX_MESSAGE = 4 * 1024 * 1024
 SLICE_S = 0.005
 """Seconds after which a push yields to other work, so that messages leave while it is going on."""
 
@@ -38,7 +36,7 @@ class Connection:
     """What the proxy reports about itself, limited to text values."""
     session: Session = field(default_factory=Session)
     connected_at: float = field(default_factory=time.time)
-    outbox: asyncio.Queue[Response | None] = field(default_factory=lambda: asyncio.Queue(maxsize=64))
+    call: Call | None = None
     bytes_sent: int = 0
     sent_at: dict[str, float] = field(default_factory=dict)
     """When the last response of each type left, in seconds since the epoch."""
@@ -46,8 +44,15 @@ class Connection:
     """What the last offer was made from, kept so that the next one shares what has not changed."""
 
     def send(self, responses: list[Response]) -> None:
-        for response in responses:
-            self.outbox.put_nowait(response)  # at most one response per type is in flight, so it cannot overflow
+        """Sent by the time that this returns, as far as the proxy takes it."""
+        if not responses or self.call is None:
+            return
+        messages = [encode(r) for r in responses]
+        self.bytes_sent += sum(len(part) for message in messages for part in message)
+        now = time.time()
+        for r in responses:
+            self.sent_at[r.type_url] = now
+        self.call.send(messages)
 
 
 @dataclass(eq=False)
@@ -55,18 +60,11 @@ class Proxyless:
     """A connected gRPC client without a proxy."""
 
     node: NodeId
+    call: Call
     session: SotwSession = field(default_factory=SotwSession)
-    outbox: asyncio.Queue[sotw.Response | None] = field(default_factory=lambda: asyncio.Queue(maxsize=1024))
 
     def send(self, responses: list[sotw.Response]) -> None:
-        for response in responses:
-            self.outbox.put_nowait(response)
-
-    def drop(self) -> None:
-        """End the stream, even if something is waiting."""
-        while not self.outbox.empty():
-            self.outbox.get_nowait()
-        self.outbox.put_nowait(None)
+        self.call.send([(_sotw(r),) for r in responses])
 
 
 Allow = Callable[[NodeId, str, dict[str, str]], str | None]
@@ -76,7 +74,7 @@ ProxylessSets = Callable[[NodeId], Mapping[str, Sets]]
 OnRejection = Callable[[Connection, Rejection], None]
 
 
-class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
+class AdsServer:
     def __init__(self, allow: Allow, sets: Sets_, proxyless_sets: ProxylessSets, on_rejection: OnRejection) -> None:
         self._allow, self._sets, self._on_rejection = allow, sets, on_rejection
         self._proxyless_sets = proxyless_sets
@@ -91,100 +89,60 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         self.pushes: dict[str, int] = {}
         self.rejects: dict[str, int] = {}
 
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        if details.method == names.SOTW_METHOD:
-            return grpc.stream_stream_rpc_method_handler(
-                self._sotw_stream,
-                request_deserializer=discovery_pb2.DiscoveryRequest.FromString,
-                response_serializer=discovery_pb2.DiscoveryResponse.SerializeToString,
-            )
-        if details.method != names.DELTA_METHOD:
-            return None
-        return grpc.stream_stream_rpc_method_handler(
-            self._stream,
-            request_deserializer=discovery_pb2.DeltaDiscoveryRequest.FromString,
-            response_serializer=lambda raw: raw,
-        )
+    def accept(self, call: Call) -> Handler | None:
+        """What handles a call of a client with a certificate."""
+        match call.path:
+            case names.DELTA_METHOD:
+                return _Delta(self, call)
+            case names.SOTW_METHOD:
+                return _Sotw(self, call)
+            case _:
+                return None
 
-    async def _stream(
-        self, requests: AsyncIterator[discovery_pb2.DeltaDiscoveryRequest], context: grpc.aio.ServicerContext
-    ) -> AsyncIterator[bytes]:
-        identity = _identity(context)
-        first = await anext(aiter(requests), None)
-        if first is None:
-            return
-        node = await _node(first, context)
-        if (why := self._allow(node, identity, _metadata(first))) is not None:
-            log.warning("%s refused: %s", node, why)
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, why)
-        connection = Connection(node, identity, _version(first), _metadata(first))
+    def join(self, call: Call, first: discovery_pb2.DeltaDiscoveryRequest) -> Connection | None:
+        """The proxy of a call by its first request; None if it is refused, and the call is over."""
+        node = self._admitted(call, first)
+        if node is None:
+            return None
+        connection = Connection(node, _identity(call), _version(first), _metadata(first), call=call)
         self.connections.add(connection)
         self.joined(connection)
-        log.info("connected: %s (%s)", node, identity)
-        reader = tasks.spawn(self._read(connection, first, requests), f"xds {node.pod}")
-        reader.add_done_callback(lambda _: connection.outbox.put_nowait(None))
-        try:
-            while (response := await connection.outbox.get()) is not None:
-                raw = encode(response)
-                connection.bytes_sent += len(raw)
-                connection.sent_at[response.type_url] = time.time()
-                short = names.SHORT.get(response.type_url, "other")
-                self.pushes[short] = self.pushes.get(short, 0) + 1
-                yield raw
-        finally:
-            self.connections.discard(connection)
-            self.left(connection)
-            self.answered()
-            reader.cancel()
-            log.info("disconnected: %s", node)
+        log.info("connected: %s (%s)", node, connection.identity)
+        connection.session.offer(self._sets(connection))
+        return connection
 
-    async def _sotw_stream(
-        self, requests: AsyncIterator[discovery_pb2.DiscoveryRequest], context: grpc.aio.ServicerContext
-    ) -> AsyncIterator[discovery_pb2.DiscoveryResponse]:
-        """For gRPC clients without a proxy, and for questions about the control plane."""
-        first = await anext(aiter(requests), None)
-        if first is None:
-            return
-        if self.questions is not None and is_question(first.type_url):
-            async for answer in self.questions.answers(_identity(context), first, requests, context):
-                yield answer
-            return
-        node = await _node(first, context)
-        if (why := self._allow(node, _identity(context), _metadata(first))) is not None:
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, why)
-        stream = Proxyless(node)
+    def join_proxyless(self, call: Call, first: discovery_pb2.DiscoveryRequest) -> Proxyless | None:
+        """Like ``join``, of a gRPC client without a proxy."""
+        node = self._admitted(call, first)
+        if node is None:
+            return None
+        stream = Proxyless(node, call)
         self.proxyless.add(stream)
         log.info("connected without a proxy: %s", node)
         stream.send(stream.session.offer(self._proxyless_sets(node)))
-        reader = tasks.spawn(_read_sotw(stream, first, requests), f"xds {node.pod}")
-        reader.add_done_callback(lambda _: stream.drop())
-        try:
-            while (response := await stream.outbox.get()) is not None:
-                yield discovery_pb2.DiscoveryResponse(
-                    type_url=response.type_url,
-                    version_info=response.version,
-                    nonce=response.nonce,
-                    resources=[discovery_pb2.Resource.FromString(r.wrapped).resource for r in response.resources],
-                )
-        finally:
-            self.proxyless.discard(stream)
-            reader.cancel()
+        return stream
 
-    async def _read(
-        self,
-        connection: Connection,
-        first: discovery_pb2.DeltaDiscoveryRequest,
-        requests: AsyncIterator[discovery_pb2.DeltaDiscoveryRequest],
-    ) -> None:
-        connection.session.offer(self._sets(connection))
-        self._receive(connection, first)
+    def _admitted(
+        self, call: Call, first: discovery_pb2.DeltaDiscoveryRequest | discovery_pb2.DiscoveryRequest
+    ) -> NodeId | None:
         try:
-            async for message in requests:
-                self._receive(connection, message)
-        except grpc.RpcError:
-            return
+            node = parse(first.node.id)
+        except ValueError as e:
+            call.finish(Status.INVALID_ARGUMENT, str(e))
+            return None
+        if (why := self._allow(node, _identity(call), _metadata(first))) is not None:
+            log.warning("%s refused: %s", node, why)
+            call.finish(Status.PERMISSION_DENIED, why)
+            return None
+        return node
 
-    def _receive(self, connection: Connection, m: discovery_pb2.DeltaDiscoveryRequest) -> None:
+    def leave(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        self.left(connection)
+        self.answered()
+        log.info("disconnected: %s", connection.node)
+
+    def receive(self, connection: Connection, m: discovery_pb2.DeltaDiscoveryRequest) -> None:
         error = m.error_detail.message if m.HasField("error_detail") else ""
         if m.HasField("error_detail") and not error:
             error = f"code {m.error_detail.code}"
@@ -201,8 +159,14 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
             short = names.SHORT.get(rejection.type_url, "other")
             self.rejects[short] = self.rejects.get(short, 0) + 1
             self._on_rejection(connection, rejection)
-        connection.send(responses)
+        self._send(connection, responses)
         self.answered()
+
+    def _send(self, connection: Connection, responses: list[Response]) -> None:
+        for r in responses:
+            short = names.SHORT.get(r.type_url, "other")
+            self.pushes[short] = self.pushes.get(short, 0) + 1
+        connection.send(responses)
 
     async def push(self) -> None:
         """Offer every proxy what it should have now; a failure with one does not affect the others. Yields to other
@@ -212,7 +176,7 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
             if connection not in self.connections:
                 continue  # disconnected in the meantime
             try:
-                connection.send(connection.session.offer(self._sets(connection)))
+                self._send(connection, connection.session.offer(self._sets(connection)))
             except Exception:  # isolation: this proxy keeps its last good configuration
                 log.exception("no push to %s", connection.node)
             if time.monotonic() - last > SLICE_S:
@@ -221,53 +185,93 @@ class AdsServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         for stream in tuple(self.proxyless):
             try:
                 stream.send(stream.session.offer(self._proxyless_sets(stream.node)))
-            except Exception:  # including a client that does not read: it is disconnected and reconnects
+            except Exception:
                 log.exception("no push to %s", stream.node)
-                self.proxyless.discard(stream)
-                stream.drop()
 
 
-async def _read_sotw(
-    stream: Proxyless,
-    first: discovery_pb2.DiscoveryRequest,
-    requests: AsyncIterator[discovery_pb2.DiscoveryRequest],
-) -> None:
-    message: discovery_pb2.DiscoveryRequest | None = first
-    try:
-        while message is not None:
-            if message.HasField("error_detail"):
-                log.error("%s refused %s: %s", stream.node.pod, message.type_url, message.error_detail.message)
-            stream.send(stream.session.receive(message.type_url, tuple(message.resource_names), message.response_nonce))
-            message = await anext(aiter(requests), None)
-    except grpc.RpcError:
-        return
+class _Delta:
+    """The call of a proxy."""
+
+    def __init__(self, server: AdsServer, call: Call) -> None:
+        self._server, self._call = server, call
+        self._connection: Connection | None = None
+
+    def received(self, message: bytes) -> None:
+        request = discovery_pb2.DeltaDiscoveryRequest.FromString(message)
+        if self._connection is None:
+            self._connection = self._server.join(self._call, request)
+        if self._connection is not None:
+            self._server.receive(self._connection, request)
+
+    def completed(self) -> None:
+        self._call.finish()
+
+    def closed(self) -> None:
+        if self._connection is not None:
+            self._server.leave(self._connection)
 
 
-async def _node(first: Any, context: grpc.aio.ServicerContext) -> NodeId:
-    try:
-        return parse(first.node.id)
-    except ValueError as e:
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(e))
-        raise
+class _Sotw:
+    """The call of a gRPC client without a proxy, or of somebody with questions about the control plane."""
+
+    def __init__(self, server: AdsServer, call: Call) -> None:
+        self._server, self._call = server, call
+        self._stream: Proxyless | None = None
+        self._questions: Handler | None = None
+
+    def received(self, message: bytes) -> None:
+        if self._questions is not None:
+            self._questions.received(message)
+            return
+        request = discovery_pb2.DiscoveryRequest.FromString(message)
+        if self._stream is None:
+            if self._server.questions is not None and is_question(request.type_url):
+                self._questions = self._server.questions.asked(self._call, _identity(self._call))
+                self._questions.received(message)
+                return
+            self._stream = self._server.join_proxyless(self._call, request)
+        if (stream := self._stream) is not None:
+            if request.HasField("error_detail"):
+                log.error("%s refused %s: %s", stream.node.pod, request.type_url, request.error_detail.message)
+            names_ = tuple(request.resource_names)
+            stream.send(stream.session.receive(request.type_url, names_, request.response_nonce))
+
+    def completed(self) -> None:
+        if self._questions is not None:
+            self._questions.completed()
+        else:
+            self._call.finish()
+
+    def closed(self) -> None:
+        if self._questions is not None:
+            self._questions.closed()
+        if self._stream is not None:
+            self._server.proxyless.discard(self._stream)
 
 
-def encode(response: Response) -> bytes:
-    """A DeltaDiscoveryResponse; its resources are joined as the serialized bytes that they already are (field 2)."""
+def encode(response: Response) -> tuple[bytes, ...]:
+    """A DeltaDiscoveryResponse in parts; its resources are the serialized bytes that they already are (field 2)."""
     head = discovery_pb2.DeltaDiscoveryResponse(
         type_url=response.type_url, nonce=response.nonce, removed_resources=response.removed
     )
     parts = [head.SerializeToString()]
-    parts += [protowire.message(2, r.wrapped) for r in response.resources]
-    return b"".join(parts)
+    for r in response.resources:
+        parts += (protowire.head(2, len(r.wrapped)), r.wrapped)
+    return tuple(parts)
 
 
-def _identity(context: grpc.aio.ServicerContext) -> str:
+def _sotw(response: sotw.Response) -> bytes:
+    return discovery_pb2.DiscoveryResponse(
+        type_url=response.type_url,
+        version_info=response.version,
+        nonce=response.nonce,
+        resources=[discovery_pb2.Resource.FromString(r.wrapped).resource for r in response.resources],
+    ).SerializeToString()
+
+
+def _identity(call: Call) -> str:
     """The SPIFFE ID in the verified client certificate; empty if there is none."""
-    for value in context.auth_context().get("x509_subject_alternative_name", ()) or ():
-        text = value.decode()
-        if text.startswith("spiffe://"):
-            return str(text)
-    return ""
+    return next((i for i in call.identities if i.startswith("spiffe://")), "")
 
 
 def _metadata(m: discovery_pb2.DeltaDiscoveryRequest | discovery_pb2.DiscoveryRequest) -> dict[str, str]:

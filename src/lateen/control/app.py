@@ -7,10 +7,10 @@ import logging
 import os
 import signal
 
-import grpc.aio
 from aiohttp import web
 
 from lateen import __version__
+from lateen.ads import rpc
 from lateen.ads.debug import NotAnswered, Questions, TokenServer
 from lateen.api import kinds
 from lateen.ca.authority import Refused
@@ -152,7 +152,7 @@ class Istiod:
         await self.control.learn_keys(KEYS_S)
         memory.settle()
 
-    async def serve(self) -> list[web.AppRunner | grpc.aio.Server]:
+    async def serve(self) -> list[web.AppRunner | rpc.Server]:
         """Open all ports; the result is to be closed in reverse order."""
         to_agents = [
             web.post("/certificates", self.ca.sign),
@@ -176,9 +176,9 @@ class Istiod:
         try:
             return str(await self.ca.whose(token))
         except Refused as e:
-            raise NotAnswered(grpc.StatusCode.UNAUTHENTICATED, str(e)) from None
+            raise NotAnswered(rpc.Status.UNAUTHENTICATED, str(e)) from None
         except (KubeError, OSError) as e:
-            raise NotAnswered(grpc.StatusCode.UNAVAILABLE, f"the token cannot be checked now: {e}") from None
+            raise NotAnswered(rpc.Status.UNAVAILABLE, f"the token cannot be checked now: {e}") from None
 
     def work(self) -> list[asyncio.Task[None]]:
         """The tasks that run until istiod exits."""
@@ -228,7 +228,7 @@ async def run(settings: Settings, analysis: Child | None) -> None:
     await istiod.writer.close()
     await tasks.cancel(*working)
     for server in reversed(servers):
-        await (server.cleanup() if isinstance(server, web.AppRunner) else server.stop(0.5))
+        await (server.cleanup() if isinstance(server, web.AppRunner) else server.stop())
     await client.close()
 
 

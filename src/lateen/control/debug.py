@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-import grpc
 import msgspec
 from google.protobuf import json_format
 
 from lateen import __version__
 from lateen.ads.debug import NotAnswered
+from lateen.ads.rpc import Status
 from lateen.ads.server import Connection
 from lateen.api import kinds
 from lateen.ca.authority import parse
@@ -95,7 +95,7 @@ class Debug:
         try:
             who = parse(identity)
         except ValueError:
-            raise NotAnswered(grpc.StatusCode.UNAUTHENTICATED, "authentication required") from None
+            raise NotAnswered(Status.UNAUTHENTICATED, "authentication required") from None
         return Caller(who.namespace, who.namespace == self._control.namespace)
 
     def page(self, name: str, query: Query, caller: Caller) -> Any:
@@ -118,15 +118,15 @@ class Debug:
             case names.DEBUG if len(wanted) == 1:
                 return [dumps.raw(names.DEBUG, self._text(wanted[0], caller))]
             case names.DEBUG:
-                raise NotAnswered(grpc.StatusCode.INVALID_ARGUMENT, "exactly one debug request is required")
-        raise NotAnswered(grpc.StatusCode.INVALID_ARGUMENT, f"{type_url} is not served; ask {names.DEBUG} for list")
+                raise NotAnswered(Status.INVALID_ARGUMENT, "exactly one debug request is required")
+        raise NotAnswered(Status.INVALID_ARGUMENT, f"{type_url} is not served; ask {names.DEBUG} for list")
 
     def _text(self, path: str, caller: Caller) -> bytes:
         url = urlsplit(path)
         try:
             return jsons.dumps(self.page(url.path, dict(parse_qsl(url.query, keep_blank_values=True)), caller))
         except Forbidden as e:
-            raise NotAnswered(grpc.StatusCode.PERMISSION_DENIED, str(e)) from None
+            raise NotAnswered(Status.PERMISSION_DENIED, str(e)) from None
         except PageError as e:  # istioctl reads what is wrong from the body
             return e.text.encode()
 

@@ -7,11 +7,11 @@ import ssl
 import tempfile
 from datetime import timedelta
 
-import grpc.aio
 from aiohttp import web
 
+from lateen.ads import rpc
 from lateen.ads.debug import TokenServer
-from lateen.ads.server import MAX_MESSAGE, AdsServer
+from lateen.ads.server import AdsServer
 from lateen.ca.authority import Authority, Identity
 from lateen.kit import certs, times
 from lateen.kit.certs import Pair
@@ -28,8 +28,8 @@ class Certificate:
         self._authority, self._names, self._me = authority, names, me
         self.pair = self._issue()
         self._replaced = asyncio.Event()
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.context = _context()
+        """For HTTPS; clients show no certificate."""
         self._load()
 
     @property
@@ -40,10 +40,16 @@ class Certificate:
         return self._authority.server_pair(self._names, self._me, times.now())
 
     def _load(self) -> None:
+        # A context cannot be told to trust less than before, so that those that verify clients are made anew.
+        self.http2, self.mutual = _context("h2"), _context("h2")
+        self.mutual.verify_mode = ssl.CERT_REQUIRED
+        self.mutual.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        self.mutual.load_verify_locations(cadata=self.root)
         with tempfile.NamedTemporaryFile() as f:  # the ssl module can load keys only from files; mode 0600
             f.write(self.pair.certificate.encode() + b"\n" + self.pair.key.encode())
             f.flush()
-            self.context.load_cert_chain(f.name)
+            for context in (self.context, self.http2, self.mutual):
+                context.load_cert_chain(f.name)
 
     def replace(self) -> None:
         """New connections get a new certificate, and their clients are verified by what is trusted now."""
@@ -63,6 +69,16 @@ class Certificate:
                 self.replace()
 
 
+def _context(*protocols: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
+        context.num_tickets = 0  # proxies stay connected; nobody would come back with one
+    return context
+
+
 async def http(
     routes: list[web.RouteDef], port: int, certificate: Certificate | None, host: str = "0.0.0.0"
 ) -> web.AppRunner:
@@ -74,45 +90,12 @@ async def http(
     return runner
 
 
-async def xds(ads: AdsServer, certificate: Certificate) -> grpc.aio.Server:
+async def xds(ads: AdsServer, certificate: Certificate) -> rpc.Server:
     """Delta ADS for clients with a certificate of the mesh."""
-    return await _grpc(ads, f"0.0.0.0:{ports.XDS}", certificate, client_certificates=True)
+    return await rpc.serve(ads.accept, "0.0.0.0", ports.XDS, lambda: certificate.mutual)
 
 
-async def debug_xds(tokens: TokenServer, certificate: Certificate) -> grpc.aio.Server:
-    """Debug xDS for clients with a token, where ``kubectl port-forward`` and istioctl come out: gRPC for Python cannot
-    ask for a client's certificate without requiring one, so they cannot share the proxies' address. The kernel prefers
-    the more specific of two listeners."""
-    return await _grpc(tokens, f"127.0.0.1:{ports.XDS}", certificate, client_certificates=False)
-
-
-async def _grpc(
-    handler: grpc.GenericRpcHandler, address: str, certificate: Certificate, client_certificates: bool
-) -> grpc.aio.Server:
-    """Each new connection gets the present certificate."""
-    server = grpc.aio.server(
-        options=[
-            ("grpc.max_send_message_length", 64 * MAX_MESSAGE),
-            ("grpc.max_receive_message_length", MAX_MESSAGE),
-            ("grpc.keepalive_time_ms", 30_000),
-            ("grpc.keepalive_timeout_ms", 10_000),
-            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-            ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.so_reuseport", 1),
-        ]
-    )
-    server.add_generic_rpc_handlers((handler,))
-    told = [certificate.pair]
-
-    def configuration() -> grpc.ServerCertificateConfiguration:
-        told[0] = certificate.pair
-        pair = (told[0].key.encode(), told[0].certificate.encode())
-        return grpc.ssl_server_certificate_configuration([pair], certificate.root.encode())
-
-    def fetch() -> grpc.ServerCertificateConfiguration | None:
-        return None if told[0] is certificate.pair else configuration()
-
-    credentials = grpc.dynamic_ssl_server_credentials(configuration(), fetch, client_certificates)
-    server.add_secure_port(address, credentials)
-    await server.start()
-    return server
+async def debug_xds(tokens: TokenServer, certificate: Certificate) -> rpc.Server:
+    """Debug xDS for clients with a token, on the loopback interface, where ``kubectl port-forward`` and istioctl come
+    out; everybody else needs a certificate. The kernel prefers the more specific of two listeners."""
+    return await rpc.serve(tokens.accept, "127.0.0.1", ports.XDS, lambda: certificate.http2)

@@ -12,6 +12,10 @@ def varint(n: int) -> bytes:
     return bytes(out)
 
 
+def head(number: int, length: int) -> bytes:
+    """What comes before the bytes of a length-delimited field: a message, string or bytes."""
+    return varint(number << 3 | 2) + varint(length)
+
+
 def message(number: int, body: bytes) -> bytes:
-    """A length-delimited field: a message, string or bytes."""
-    return varint(number << 3 | 2) + varint(len(body)) + body
+    return head(number, len(body)) + body

@@ -1,0 +1,128 @@
+"""TLS over asyncio for thousands of connections, which share one buffer; asyncio's own keeps 256 KiB for each."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from typing import cast
+
+log = logging.getLogger("lateen.ads")
+
+HANDSHAKE_S = 15.0
+"""Seconds until a client has to have shown who it is."""
+READ = 1 << 16
+_buffer = memoryview(bytearray(READ))
+"""What a socket has just received; it is read before the next one is asked."""
+
+
+class Link(asyncio.BufferedProtocol):
+    """The server's end of one TLS connection; whoever inherits overrides ``established``, ``received``, ``writable``
+    and ``lost``, none of which may raise."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._shaken = self._busy = False
+        self.paused = False
+        """Whether the client takes less than it is sent; what is not urgent then waits."""
+        self.transport: asyncio.Transport | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+
+    # --- for those who inherit -------------------------------------------------------------------------------
+
+    def established(self) -> None:
+        """The client has shown its certificate, if it has to."""
+
+    def received(self, data: bytes) -> None: ...
+
+    def writable(self) -> None:
+        """``paused`` no longer holds."""
+
+    def lost(self) -> None: ...
+
+    def identities(self) -> tuple[str, ...]:
+        """The URIs of the client's verified certificate; empty if it has none."""
+        certificate = self._tls.getpeercert() or {}
+        names = cast("tuple[tuple[str, str], ...]", certificate.get("subjectAltName", ()))
+        return tuple(value for kind, value in names if kind == "URI")
+
+    def write(self, data: bytes) -> None:
+        """Encrypt and send; what is written while something is received leaves as one."""
+        if self.transport is None or not data:
+            return
+        try:
+            self._tls.write(data)
+        except ssl.SSLError as e:
+            log.debug("connection lost: %s", e)
+            self.transport.abort()
+            return
+        if not self._busy or self._outgoing.pending >= READ:  # which never gives back what it has grown to
+            self._leave()
+
+    def close(self) -> None:
+        """What has been written is sent before."""
+        if self.transport is not None:
+            self._leave()
+            self.transport.close()
+
+    # --- asyncio's side --------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self._deadline = asyncio.get_running_loop().call_later(HANDSHAKE_S, self.transport.abort)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        return _buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        assert self.transport is not None
+        self._incoming.write(_buffer[:nbytes])
+        self._busy = True
+        try:
+            self._read()
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as e:
+            log.info("connection from %s refused: %s", self.transport.get_extra_info("peername"), e.reason or e)
+            self.close()  # with the alert that says why
+        finally:
+            self._busy = False
+            self._leave()
+
+    def _read(self) -> None:
+        if not self._shaken:
+            self._tls.do_handshake()
+            self._shaken = True
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self.established()
+        while self._incoming.pending or self._tls.pending():
+            data = self._tls.read(READ)
+            if not data:
+                self.close()
+                return
+            self.received(data)
+
+    def _leave(self) -> None:
+        if self._outgoing.pending and self.transport is not None:
+            self.transport.write(self._outgoing.read())
+
+    def pause_writing(self) -> None:
+        """Who does not read is not read either, so that what is answered to it does not pile up."""
+        self.paused = True
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
+            self.writable()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        log.debug("connection ended: %s", exc or "closed")
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self.transport = None
+        self.lost()
