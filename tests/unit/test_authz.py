@@ -4,14 +4,19 @@ import judge
 import meshes as mesh
 import pytest
 import re2
+from envoy.extensions.filters.http.ext_authz.v3 import ext_authz_pb2
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
+from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as tcp_rbac
 
+from lateen.api import kinds
+from lateen.api import objects as o
 from lateen.api.config import decode
 from lateen.api.mesh import ExtensionProvider
+from lateen.api.security import AuthorizationPolicy
 from lateen.mesh.settings import MeshConfig, Trust
 from lateen.wire import names
-from lateen.xds.authz import matchers
+from lateen.xds.authz import filters, matchers
 
 EVERYTHING = """
 kind: AuthorizationPolicy
@@ -200,3 +205,135 @@ def test_what_is_audited_is_counted_and_decides_nothing(tmp_path):
     assert set(held.shadow_rules.policies) == {"ns[default]-policy[a]-rule[0]"}
     assert chain_filters(audit) == ["RBAC"]
     judge.validate(seen, tmp_path)
+
+
+def policy(name, action, dry_run=False, provider="", rules=({},)):
+    spec = {"action": action, "rules": list(rules), **({"provider": {"name": provider}} if provider else {})}
+    ref = kinds.AUTHORIZATION_POLICY.ref("default", name)
+    return o.Resource(ref, "file", "", "", decode(AuthorizationPolicy, spec), dry_run=dry_run)
+
+
+def unpacked(filter_, kind):
+    out = kind()
+    filter_.typed_config.Unpack(out)
+    return out
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+def test_audit_comes_before_deny_and_allow(tcp):
+    found = filters.plain((policy("a", "ALLOW"), policy("b", "DENY"), policy("c", "AUDIT")), tcp)
+    kind = tcp_rbac.RBAC if tcp else rbac_pb2.RBAC
+    held = [unpacked(f, kind).rules for f in found]
+    assert [(h.Action.Name(h.action), *h.policies) for h in held] == [
+        ("LOG", "ns[default]-policy[c]-rule[0]"),
+        ("DENY", "ns[default]-policy[b]-rule[0]"),
+        ("ALLOW", "ns[default]-policy[a]-rule[0]"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("action", "dry_run", "prefix"),
+    [
+        ("DENY", True, "istio_dry_run_deny_"),
+        ("ALLOW", True, "istio_dry_run_allow_"),
+        ("AUDIT", True, ""),
+        ("DENY", False, "istio_dry_run_allow_"),
+        ("AUDIT", False, "istio_dry_run_allow_"),
+    ],
+)
+def test_the_metadata_of_dry_runs_are_told_apart_by_istio_s_prefixes(action, dry_run, prefix):
+    (found,) = filters.plain((policy(f"{action}-{dry_run}".lower(), action, dry_run),), False)
+    assert unpacked(found, rbac_pb2.RBAC).shadow_rules_stat_prefix == prefix
+
+
+TWO = """
+kind: AuthorizationPolicy
+metadata: {name: a}
+spec: {action: CUSTOM, provider: {name: http}, rules: [{to: [{operation: {paths: [/a]}}]}]}
+---
+kind: AuthorizationPolicy
+metadata: {name: b}
+spec: {action: CUSTOM, provider: {name: grpc}, rules: [{to: [{operation: {paths: [/b]}}]}]}
+---
+kind: AuthorizationPolicy
+metadata: {name: c}
+spec: {action: CUSTOM, provider: {name: unknown}, rules: [{to: [{operation: {paths: [/c]}}]}]}
+"""
+
+
+def test_each_provider_is_asked_about_what_its_own_policies_match(tmp_path):
+    seen = mesh.view(mesh.objects(TWO, CONFIG))
+    assert chain_filters(TWO) == ["RBAC", "ExtAuthz", "RBAC", "ExtAuthz", "RBAC"]
+    held = judge.messages(seen)[names.ECDS]
+    for name, letter in (("grpc", "b"), ("http", "a")):
+        rules = unpacked(held[f"istio.authorization.question/{name}"], rbac_pb2.RBAC).shadow_rules.policies
+        asked = unpacked(held[f"istio.authorization.custom/{name}"], ext_authz_pb2.ExtAuthz)
+        prefix = asked.filter_enabled_metadata.value.string_match.prefix
+        assert list(rules) == [f"istio-ext-authz-{name}-ns[default]-policy[{letter}]-rule[0]"]
+        assert [n for n in rules if n.startswith(prefix)] == list(rules)
+    denied = unpacked(held["istio.authorization.question/unknown"], rbac_pb2.RBAC).rules
+    assert denied.action == denied.DENY
+    assert list(denied.policies) == [
+        "istio-ext-authz-unknown-ns[default]-policy[c]-rule[0]-deny-due-to-bad-CUSTOM-action"
+    ]
+    judge.validate(seen, tmp_path)
+
+
+def test_on_tcp_one_provider_s_protocol_does_not_matter_to_the_other():
+    assert chain_filters(TWO, "tcp") == [
+        "envoy.filters.network.rbac",
+        "envoy.filters.network.ext_authz",
+        "envoy.filters.network.rbac",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "iss", "sub"),
+    [
+        ("a/b", {"exact": "a"}, {"exact": "b"}),
+        ("https://a/b", {"exact": "https://a"}, {"exact": "b"}),
+        ("a", {"exact": "a"}, {"exact": ""}),
+        ("*", {"safe_regex": ".+"}, {"safe_regex": ".+"}),
+        ("*/b", {"safe_regex": ".+"}, {"exact": "b"}),
+        ("*a/b*", {"suffix": "a"}, {"exact": "b*"}),
+        ("*b", {"safe_regex": ".+"}, {"suffix": "b"}),
+        ("a/*", {"exact": "a"}, {"safe_regex": ".+"}),
+        ("a/b*", {"exact": "a"}, {"prefix": "b"}),
+        ("a*", {"prefix": "a"}, {"safe_regex": ".+"}),
+        ("a*/b", {"exact": "a*"}, {"exact": "b"}),
+    ],
+)
+def test_the_principal_of_a_token_is_an_issuer_and_a_subject(value, iss, sub):
+    parts = matchers.request_principal(value).and_ids.ids
+    found = []
+    for part in parts:
+        text = part.metadata.value.string_match
+        kind = text.WhichOneof("match_pattern")
+        found.append({kind: text.safe_regex.regex if kind == "safe_regex" else getattr(text, kind)})
+    assert found == [iss, sub]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("old/ns/a/sa/b", ["new/ns/a/sa/b", "old/ns/a/sa/b"]),
+        ("cluster.local/ns/a/sa/b", ["new/ns/a/sa/b", "old/ns/a/sa/b"]),
+        ("other/ns/a/sa/b", ["other/ns/a/sa/b"]),
+        ("*/ns/a/sa/b", ["*/ns/a/sa/b"]),
+        ("*ld/ns/a/sa/b", ["new/ns/a/sa/b", "*ld/ns/a/sa/b"]),
+        ("old/*", ["old/*"]),
+        ("*/sa/b", ["*/sa/b"]),
+    ],
+)
+def test_identities_of_one_trust_domain_of_the_mesh_are_of_all(value, expected):
+    assert matchers.in_every_domain([value], ("new", "old")) == expected
+
+
+def test_metadata_of_filters_are_looked_at_on_tcp_too():
+    key = "experimental.envoy.filters.network.mysql_proxy[db.table]"
+    rule = {"when": [{"key": key, "values": ["[update]"]}]}
+    (found,) = filters.plain((policy("a", "ALLOW", rules=[rule]),), True)
+    (held,) = unpacked(found, tcp_rbac.RBAC).rules.policies.values()
+    (one,) = held.permissions[0].and_rules.rules
+    assert one.metadata.filter == "envoy.filters.network.mysql_proxy"
+    assert one.metadata.value.list_match.one_of.string_match.exact == "update"

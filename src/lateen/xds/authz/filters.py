@@ -1,4 +1,4 @@
-"""The filters of a workload's policies: CUSTOM first, then DENY, then ALLOW, as Istio evaluates them."""
+"""The filters of a workload's policies: CUSTOM first, then AUDIT, DENY and ALLOW, as Istio evaluates them."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ Policies = tuple[o.Resource[AuthorizationPolicy], ...]
 HTTP_RBAC, TCP_RBAC = "envoy.filters.http.rbac", "envoy.filters.network.rbac"
 HTTP_EXT, TCP_EXT = "envoy.filters.http.ext_authz", "envoy.filters.network.ext_authz"
 EXT_PREFIX = "istio_ext_authz_"
+ALLOWED, DENIED = "istio_dry_run_allow_", "istio_dry_run_deny_"
+LOGGED = "istio_audit_"
+BAD = "-deny-due-to-bad-CUSTOM-action"
+"""What Istio appends to the names of policies whose provider cannot be asked"""
+_ACTION = {"ALLOW": "ALLOW", "AUDIT": "LOG"}
 EXT_KEY = "istio_ext_authz_shadow_effective_policy_id"
 TIMEOUT_S = 600.0
 
@@ -39,23 +44,24 @@ def _rbac(
     domains: tuple[str, ...],
     prefix: str = "",
     spelled: bool = False,
+    suffix: str = "",
 ) -> Any:
     """None without policies. On TCP, rules about requests are left out. ``spelled``: see ``rules.Scope``."""
     found = list(policies)
     if not found:
         return None
-    out = rbac_pb2.RBAC(action="DENY" if action != "ALLOW" else "ALLOW")
+    out = rbac_pb2.RBAC(action=_ACTION.get(action, "DENY"))
     for p in found:
         scope = rules.Scope(p.ref.namespace, domains, tcp, action != "ALLOW", spelled)
         name = f"{prefix}ns[{p.ref.namespace}]-policy[{p.ref.name}]"
         if not p.spec.rules:
-            out.policies[f"{name}-rule[0]"].CopyFrom(rules.never())
+            out.policies[f"{name}-rule[0]{suffix}"].CopyFrom(rules.never())
         for i, rule in enumerate(p.spec.rules):
             try:
                 made = rules.policy(rule, scope)
             except rules.HttpOnly:
                 continue
-            out.policies[f"{name}-rule[{i}]"].CopyFrom(made)
+            out.policies[f"{name}-rule[{i}]{suffix}"].CopyFrom(made)
     return out
 
 
@@ -69,15 +75,20 @@ def _filter(tcp: bool, enforced: Any, shadow: Any, prefix: str) -> Any:
 
 @lru_cache(maxsize=4096)
 def plain(policies: Policies, tcp: bool, domains: tuple[str, ...] = (), spelled: bool = False) -> tuple[Any, ...]:
-    """DENY and ALLOW."""
+    """AUDIT, DENY and ALLOW."""
     out = []
-    for action in ("DENY", "ALLOW"):
+    for action in ("AUDIT", "DENY", "ALLOW"):
         mine = [p for p in policies if p.spec.action == action]
         enforced = _rbac((p for p in mine if not p.dry_run), action, tcp, domains, spelled=spelled)
         shadow = _rbac((p for p in mine if p.dry_run), action, tcp, domains, spelled=spelled)
         if enforced is not None or shadow is not None:
-            out.append(_filter(tcp, enforced, shadow, f"istio_dry_run_{action.lower()}_"))
+            out.append(_filter(tcp, enforced, shadow, _dry_run_prefix(action, shadow)))
     return tuple(out)
+
+
+def _dry_run_prefix(action: str, shadow: Any) -> str:
+    """Without rules on trial the prefix means nothing; Istio then gives that of ALLOW."""
+    return ALLOWED if shadow is None else {"ALLOW": ALLOWED, "DENY": DENIED}.get(action, "")
 
 
 def custom(
@@ -87,29 +98,43 @@ def custom(
     domains: tuple[str, ...] = (),
     spelled: bool = False,
 ) -> tuple[Any, ...]:
-    """CUSTOM: shadow rules decide whether a policy matches; if one does, Envoy asks its provider. A policy with an
-    unknown provider denies everything that it matches."""
-    mine = [p for p in policies if p.spec.action == "CUSTOM" and p.spec.provider and not p.dry_run]
-    if not mine:
-        return ()
+    """CUSTOM: shadow rules decide whether a policy matches; if one does, Envoy asks its provider. Policies of several
+    providers are asked one after another, by the providers' names, and all must allow. A policy with an unknown
+    provider denies everything that it matches."""
     by_name = {p.name: p for p in providers}
-    wanted = list(dict.fromkeys(p.spec.provider.name for p in mine if p.spec.provider))
-    usable = [n for n in wanted if n in by_name and not (tcp and by_name[n].envoy_ext_authz_grpc is None)]
-    if len(wanted) != 1 or wanted[0] not in by_name:
-        return (_filter(tcp, _rbac(mine, "CUSTOM", tcp, domains, "istio-ext-authz-bad-", spelled), None, ""),)
-    if not usable:
-        return ()  # an HTTP provider cannot authorize TCP connections
-    prefix = f"istio-ext-authz-{usable[0]}"
-    shadow = _rbac(mine, "CUSTOM", tcp, domains, f"{prefix}-", spelled)
-    return _filter(tcp, None, shadow, EXT_PREFIX), _ext_authz(by_name[usable[0]], tcp, prefix)
+    out: list[Any] = []
+    for name in asked(policies):
+        mine = of_provider(policies, name)
+        provider, prefix = by_name.get(name), f"istio-ext-authz-{name}" if name else "istio-ext-authz"
+        if provider is None:
+            out.append(_filter(tcp, _rbac(mine, "CUSTOM", tcp, domains, f"{prefix}-", spelled, BAD), None, ""))
+        elif not tcp or provider.envoy_ext_authz_grpc:  # an HTTP provider cannot authorize TCP connections
+            shadow = _rbac(mine, "CUSTOM", tcp, domains, f"{prefix}-", spelled)
+            out += (_filter(tcp, None, shadow, EXT_PREFIX), _ext_authz(provider, tcp, prefix))
+    return tuple(out)
+
+
+def asked(policies: Policies) -> tuple[str, ...]:
+    """The providers of CUSTOM policies, in the order in which they are asked."""
+    return tuple(sorted({_provider(p) for p in policies if p.spec.action == "CUSTOM" and not p.dry_run}))
+
+
+def of_provider(policies: Policies, name: str) -> Policies:
+    """The CUSTOM policies that ask one provider."""
+    return tuple(p for p in policies if p.spec.action == "CUSTOM" and not p.dry_run and _provider(p) == name)
+
+
+def _provider(policy: o.Resource[AuthorizationPolicy]) -> str:
+    """Empty where the policy names none; as an unknown one, it cannot be asked."""
+    return policy.spec.provider.name if policy.spec.provider else ""
 
 
 def of_workload(access: Authorization, policies: Policies, tcp: bool) -> tuple[Any, ...]:
-    """CUSTOM, then DENY and ALLOW: those of ``policies``, which are all or some of the workload's."""
+    """CUSTOM, then AUDIT, DENY and ALLOW: those of ``policies``, which are all or some of the workload's."""
     if not policies:
         return ()
-    asked = custom(policies, tcp, access.providers, access.domains, spelled=True)
-    return (*asked, *plain(policies, tcp, access.domains, spelled=True))
+    questions = custom(policies, tcp, access.providers, access.domains, spelled=True)
+    return (*questions, *plain(policies, tcp, access.domains, spelled=True))
 
 
 def audited(policies: Policies, domains: tuple[str, ...]) -> Any:
@@ -118,8 +143,8 @@ def audited(policies: Policies, domains: tuple[str, ...]) -> Any:
     logged = _rbac(policies, "AUDIT", False, domains, spelled=True)
     seen = rbac_pb2.RBAC()
     seen.CopyFrom(logged)
-    logged.action, seen.action = rbac_pb2.RBAC.LOG, rbac_pb2.RBAC.ALLOW
-    return pb.any_of(http_rbac.RBAC(rules=logged, shadow_rules=seen, shadow_rules_stat_prefix="istio_audit_"))
+    seen.action = rbac_pb2.RBAC.ALLOW
+    return pb.any_of(http_rbac.RBAC(rules=logged, shadow_rules=seen, shadow_rules_stat_prefix=LOGGED))
 
 
 def denied(policies: Policies, domains: tuple[str, ...]) -> Any:

@@ -19,6 +19,8 @@ from envoy.type.matcher.v3 import metadata_pb2, path_pb2, regex_pb2, string_pb2,
 from lateen.api.domain import TRUST_DOMAIN
 from lateen.xds import claims, pb
 
+IDENTITY = 4
+"""The slashes of ``domain/ns/NAMESPACE/sa/ACCOUNT``"""
 _META = frozenset("\\.+*?()|[]{}^$")
 
 
@@ -39,6 +41,10 @@ def string(value: str, ignore_case: bool = False) -> Any:
     if value.endswith("*"):
         return string_pb2.StringMatcher(prefix=value[:-1], ignore_case=ignore_case)
     return string_pb2.StringMatcher(exact=value, ignore_case=ignore_case)
+
+
+def _exact(value: str) -> Any:
+    return string_pb2.StringMatcher(exact=value)
 
 
 def header(name: str, value: str, ignore_case: bool = False) -> rc.HeaderMatcher:
@@ -185,17 +191,20 @@ def listed_header(name: str, value: str) -> rbac_pb2.Principal:
 
 
 def request_principal(value: str) -> rbac_pb2.Principal:
-    """``issuer/subject`` of a verified token."""
+    """``issuer/subject`` of a verified token. ``*`` counts at the beginning of the issuer or at the end of the subject,
+    not at both."""
     issuer, slash, subject = value.rpartition("/")
     if value == "*":
-        issuer, subject = "*", "*"
-    elif not slash and value.startswith("*"):
-        issuer, subject = "*", value
-    elif not slash:
-        issuer, subject = value, "*" if value.endswith("*") else ""
+        iss = sub = string("*")
+    elif value.startswith("*"):
+        iss, sub = (string(issuer), _exact(subject)) if slash else (string("*"), string(value))
+    elif value.endswith("*"):
+        iss, sub = (_exact(issuer), string(subject)) if slash else (string(value), string("*"))
+    else:
+        iss, sub = (_exact(issuer), _exact(subject)) if slash else (_exact(value), _exact(""))
     parts = [
-        rbac_pb2.Principal(metadata=claims.matcher([key], value_pb2.ValueMatcher(string_match=string(text))))
-        for key, text in (("iss", issuer), ("sub", subject))
+        rbac_pb2.Principal(metadata=claims.matcher([key], value_pb2.ValueMatcher(string_match=text)))
+        for key, text in (("iss", iss), ("sub", sub))
     ]
     return rbac_pb2.Principal(and_ids=rbac_pb2.Principal.Set(ids=parts))
 
@@ -205,11 +214,12 @@ def claim(keys: Iterable[str], values: Iterable[str]) -> rbac_pb2.Principal:
 
 
 def in_every_domain(values: Iterable[str], domains: tuple[str, ...]) -> list[str]:
-    """Principals of one of the mesh's trust domains are principals of all of them."""
+    """Principals of one of the mesh's trust domains are principals of all of them. As in Istio, that holds for whole
+    identities, not for patterns such as ``domain/*``."""
     out: list[str] = []
     for value in values:
-        domain, slash, rest = value.partition("/")
-        if not domains or not slash or domain == "*" or not _of_mesh(domain, domains):
+        domain, _, rest = value.partition("/")
+        if not domains or value.count("/") != IDENTITY or domain == "*" or not _of_mesh(domain, domains):
             out.append(value)
             continue
         for known in domains:

@@ -79,11 +79,21 @@ def _source(src: sec.Source, scope: Scope) -> list[Any]:
     out = _both(account, src.service_accounts, src.not_service_accounts, False)
     out += _identities(src.principals or (), src.not_principals or (), scope)
     if (src.request_principals or src.not_request_principals) and not _left_out(scope):
-        out += _both(m.request_principal, src.request_principals, src.not_request_principals, False)
+        out += _tokens(src.request_principals, src.not_request_principals)
     out += _both(m.namespace, src.namespaces, src.not_namespaces, False)
     out += _both(m.trust_domain, src.trust_domains, src.not_trust_domains, False)
     out += _both(m.remote_ip, src.remote_ip_blocks, src.not_remote_ip_blocks, False)
     return out + _both(m.direct_ip, src.ip_blocks, src.not_ip_blocks, False)
+
+
+def _tokens(values: Iterable[str] | None, but: Iterable[str] | None) -> list[Any]:
+    """As ``_both`` for the principals of tokens; one alone stands for itself, as in Istio."""
+
+    def any_one(given: Iterable[str]) -> rbac_pb2.Principal:
+        found = [m.request_principal(v) for v in given]
+        return found[0] if len(found) == 1 else _principals(found)
+
+    return [*([any_one(values)] if values else []), *([_not_principal(any_one(but))] if but else [])]
 
 
 def _identities(values: tuple[str, ...], but: tuple[str, ...], scope: Scope) -> list[Any]:
@@ -109,8 +119,6 @@ def _condition(c: sec.Condition, scope: Scope) -> tuple[list[Any], list[Any]]:
     if key in permissions:
         return _both(permissions[key], c.values, c.not_values, True), []
     if key.startswith("experimental."):
-        if _left_out(scope):
-            return [], []
         found = [m.filter_metadata(key, c.values)] if c.values else []
         return [*found, *([_not_permission(m.filter_metadata(key, c.not_values))] if c.not_values else [])], []
     principals: dict[str, One] = {
@@ -134,7 +142,7 @@ def _about_request(c: sec.Condition) -> list[Any]:
     if key.startswith(LISTED):
         return _both(partial(m.listed_header, key[len(LISTED) : -1]), c.values, c.not_values, False)
     if key == "request.auth.principal":
-        return _both(m.request_principal, c.values, c.not_values, False)
+        return _tokens(c.values, c.not_values)
     path = {"request.auth.audiences": ("aud",), "request.auth.presenter": ("azp",)}.get(key) or claims.conditioned(key)
     out = [m.claim(path, c.values)] if c.values else []
     return [*out, _not_principal(m.claim(path, c.not_values))] if c.not_values else out

@@ -1,8 +1,8 @@
-"""AuthorizationPolicies: CUSTOM, then DENY, then ALLOW.
+"""AuthorizationPolicies: CUSTOM, then AUDIT, DENY and ALLOW.
 
 For requests the filters are slots (``slots``). Those for DENY and ALLOW always exist, so that a workload's first policy
 does not change the listener either (unless it is about paths, which changes how they are normalized); those for CUSTOM
-exist while some policy asks a provider.
+exist while some policy asks a provider, two for each.
 
 For connections the filters are part of the chain: they decide when a connection is opened, so a changed policy has to
 close those that the old one has admitted. Envoy drains the chains that change and leaves all others alone.
@@ -17,17 +17,16 @@ from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
 from google.protobuf import any_pb2
 
 from lateen.mesh.view import Authorization
-from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb
 from lateen.xds.authz import filters
 from lateen.xds.filters.chain import Connections, HttpFilter, NetworkFilter, Requests
-from lateen.xds.filters.slots import ALLOW, AUDIT, CUSTOM, DENY, QUESTION, slot
+from lateen.xds.filters.slots import ALLOW, AUDIT, CUSTOM, DENY, QUESTION, named, slot
 
 
-def asks(access: Authorization) -> bool:
-    """Whether some policy asks a provider about requests."""
-    return any(p.spec.action == "CUSTOM" and not p.dry_run for p in access.policies)
+def asks(access: Authorization) -> tuple[str, ...]:
+    """The providers that policies ask about requests."""
+    return filters.asked(access.policies)
 
 
 def audits(access: Authorization) -> bool:
@@ -35,8 +34,9 @@ def audits(access: Authorization) -> bool:
 
 
 def custom(chain: Requests) -> list[HttpFilter]:
-    """Asks providers."""
-    return [slot(n, chain.workload) for n in (QUESTION, CUSTOM) if chain.asks and chain.kind != "outbound"]
+    """Asks providers, one after another."""
+    asked = () if chain.kind == "outbound" else chain.asks
+    return [slot(n, chain.workload, provider) for provider in asked for n in (QUESTION, CUSTOM)]
 
 
 def http(chain: Requests) -> list[HttpFilter]:
@@ -57,9 +57,9 @@ def extensions(access: Authorization, workload: str = "") -> tuple[Resource, ...
     ]
     if audits(access):
         out.append(_resource(AUDIT, access, _of(access, "AUDIT"), workload))
-    if asks(access):
-        mine = _of(access, "CUSTOM")
-        out += [_resource(QUESTION, access, mine, workload), _resource(CUSTOM, access, mine, workload)]
+    for provider in asks(access):
+        mine = filters.of_provider(access.policies, provider)
+        out += [_resource(n, access, mine, workload, provider) for n in (QUESTION, CUSTOM)]
     return tuple(out)
 
 
@@ -74,13 +74,15 @@ def _held(slot: str, access: Authorization, policies: filters.Policies) -> any_p
 
 
 @lru_cache(maxsize=4096)
-def _resource(slot: str, access: Authorization, policies: filters.Policies, workload: str) -> Resource:
+def _resource(
+    slot: str, access: Authorization, policies: filters.Policies, workload: str, provider: str = ""
+) -> Resource:
     if slot == DENY:
         held = filters.denied(policies, access.domains)
     elif slot == AUDIT:
         held = filters.audited(policies, access.domains)
     else:
         held = _held(slot, access, policies)
-    name = names.of_workload(slot, workload)
+    name = named(slot, workload, provider)
     message = extension_pb2.TypedExtensionConfig(name=name, typed_config=held)
     return pb.resource(name, message, tuple(str(p.ref) for p in policies))

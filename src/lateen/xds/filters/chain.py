@@ -23,8 +23,8 @@ class Requests:
     """A chain that routes requests."""
 
     kind: Kind
-    asks: bool = False
-    """Whether a CUSTOM policy asks a provider about requests."""
+    asks: tuple[str, ...] = ()
+    """The providers that CUSTOM policies ask about requests, in order."""
     workload: str = ""
     """Whose policies hold, where a proxy has several workloads."""
     dynamic: bool = False

@@ -41,10 +41,15 @@ KINDS = {
 
 def kind(slot: str) -> str | None:
     """The name by which EnvoyFilters refer to a slot's filter; None for other filters."""
-    return KINDS.get(slot.partition("~")[0])
+    return KINDS.get(slot.partition("~")[0].partition("/")[0])
+
+
+def named(name: str, workload: str, provider: str = "") -> str:
+    return names.of_workload(f"{name}/{provider}" if provider else name, workload)
 
 
 @lru_cache(maxsize=4096)
-def slot(name: str, workload: str) -> hcm.HttpFilter:
+def slot(name: str, workload: str, provider: str = "") -> hcm.HttpFilter:
+    """``provider``: who is asked, in the slots for CUSTOM."""
     source = config_source_pb2.ExtensionConfigSource(config_source=pb.ads(), type_urls=_TYPES[name])
-    return hcm.HttpFilter(name=names.of_workload(name, workload), config_discovery=source)
+    return hcm.HttpFilter(name=named(name, workload, provider), config_discovery=source)
