@@ -13,9 +13,9 @@ from lateen.api import kinds
 from lateen.ca import rotation, signer
 from lateen.ca.authority import Authority, Identity
 from lateen.ca.rotation import Pace
-from lateen.ca.signer import PLUGGED, SELF_SIGNED, Unusable
+from lateen.ca.signer import PLUGGED, RECORD, SELF_SIGNED, Unusable
 from lateen.cluster.apiserver.direct import DirectClient
-from lateen.control.roots import ASKED, DISTRUSTED, RECORD, Roots, Settings
+from lateen.control.roots import ASKED, DISTRUSTED, Roots, Settings
 from lateen.control.trust import Trust
 from lateen.kit import certs, times
 from lateen.wire.revision import Revision

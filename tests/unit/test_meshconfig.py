@@ -11,7 +11,7 @@ from lateen.api.mesh import effect
 from lateen.api.mesh.accesslog import TEXT
 from lateen.api.mesh.reading import Invalid, mesh_config, problems, proxy_config_problems
 from lateen.control.world import World
-from lateen.kit import yamldoc
+from lateen.kit import certs, times, yamldoc
 from lateen.mesh.configuration import settings
 from lateen.mesh.settings import MeshConfig
 
@@ -149,7 +149,9 @@ def test_the_ledger_names_fields_that_exist():
     assert set(effect.SAME) <= LEAVES.keys()
 
 
+ROOT = certs.authority("other", times.now()).certificate
 SPECIAL = {
+    "caCertificates[].pem": certs.authority("another", times.now()).certificate,
     "outboundTrafficPolicy.mode": "REGISTRY_ONLY",
     "inboundTrafficPolicy.mode": "LOCALHOST",
     "lateen.telemetry": "lean",
@@ -176,6 +178,7 @@ SAMPLES = {str: "sample", int: 7, bool: True, float: 0.5, Duration: "7s"}
 SERVED = ("envoyExtAuthzGrpc", "envoyExtAuthzHttp", "zipkin", "datadog", "skywalking", "opentelemetry")
 LOGS = ("envoyHttpAls", "envoyTcpAls", "envoyOtelAls")
 ENOUGH = {
+    "caCertificates[]": {"pem": ROOT},
     "localityLbSetting.distribute[]": {"from": "a", "to": {"b": 100}},
     "extensionProviders[]": {"name": "a"},
     **{f"extensionProviders[].{p}": {"service": "s", "port": 1} for p in (*SERVED, *LOGS)},
@@ -201,7 +204,12 @@ def document(path, value):
     return out
 
 
-ELSEWHERE = ("extensionProviders[].name", "extensionProviders[].prometheus", *effect.INJECTED)
+ELSEWHERE = (
+    "caCertificates[].trustDomains",  # decides whether the certificate is taken at all, see below
+    "extensionProviders[].name",
+    "extensionProviders[].prometheus",
+    *effect.INJECTED,
+)
 
 
 @pytest.mark.parametrize("path", [p for p in LEAVES if effect.reason(p) is None and p not in ELSEWHERE])
@@ -222,3 +230,15 @@ def test_fields_without_effect_are_warned_about_unless_they_ask_for_the_default(
     said = effect.ineffective({"proxyHttpPort": 3128, "enableAutoMtls": True, "accessLogFile": "/dev/stdout"})
     assert len(said) == 1
     assert "meshConfig.proxyHttpPort" in said[0]
+
+
+def test_roots_of_others_are_trusted_unless_they_are_for_other_trust_domains():
+    text = yamldoc.dump({"trustDomain": "mine", "caCertificates": [{"pem": ROOT, "trustDomains": ["mine", "theirs"]}]})
+    assert [a.pem for a in settings(mesh_config(text), "istio-system").trust.anchors] == [ROOT]
+    for given, says in (
+        ({"pem": ROOT, "trustDomains": ["theirs"]}, r"caCertificates\[0\].trustDomains: must contain"),
+        ({"pem": "nonsense"}, r"caCertificates\[0\].pem: .*not PEM"),
+        ({}, "exactly one of pem and spiffeBundleUrl"),
+    ):
+        with pytest.raises(Invalid, match=says):
+            mesh_config(yamldoc.dump({"trustDomain": "mine", "caCertificates": [given]}))

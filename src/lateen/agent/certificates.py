@@ -18,6 +18,8 @@ from lateen.kit.files import write_atomic
 
 log = logging.getLogger("lateen.agent.certificates")
 
+ISSUE_S = 30.0
+"""Seconds that a certificate may take: signers of others need some."""
 LOOK_S = 2.0
 """How often the mounted roots are looked at, in seconds."""
 ASK_S = 60.0
@@ -75,11 +77,20 @@ class Certificates:
     """``end`` is when the present one expires, in seconds since the epoch; 0 before there is one."""
 
     def __init__(
-        self, istiod: Istiod, directory: Path, write: Write, renewal: Renewal = Renewal(), asks: bool = False
+        self,
+        istiod: Istiod,
+        directory: Path,
+        write: Write,
+        renewal: Renewal = Renewal(),
+        asks: bool = False,
+        identity: str = "",
+        signer: str = "",
     ) -> None:
-        """``asks``: istiod for its roots, as a machine has to; pods have them mounted, and Kubernetes updates them."""
+        """``identity``: what the pod believes to be; istiod goes by the token, but signers of others sign what is in
+        the request. ``signer``: which of these is wanted. ``asks``: istiod for its roots, as a machine has to; pods
+        have them mounted, and Kubernetes updates them."""
         self._istiod, self._directory, self._write, self._renewal = istiod, directory, write, renewal
-        self._asks, self._asked = asks, 0.0
+        self._asks, self._asked, self._identity, self._signer = asks, 0.0, identity, signer
         self._pair = Pair("", "")
         self._root = self._mounted = ""
         self.end = 0.0
@@ -87,7 +98,8 @@ class Certificates:
     async def get(self) -> float:
         """Request a certificate and write it; returns the seconds until its renewal. Raises istiod.FAILURES."""
         key = certs.new_key()
-        found = await self._istiod.ask("/certificates", {"csr": certs.request(key)})
+        body = {"csr": certs.request(key, self._identity), "signer": self._signer}
+        found = await self._istiod.ask("/certificates", body, timeout=ISSUE_S)
         self._pair, self._root = Pair(found["certificate"], certs.key_pem(key)), found["root"]
         self._publish()
         _, end = certs.validity(self._pair.certificate)

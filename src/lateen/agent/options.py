@@ -81,6 +81,10 @@ class Options:
         return self.env.get("TRUST_DOMAIN", TRUST_DOMAIN)
 
     @property
+    def identity(self) -> str:
+        return f"spiffe://{self.trust_domain}/ns/{self.namespace}/sa/{self.account}"
+
+    @property
     def control_plane(self) -> str:
         return (self.env.get("CA_ADDR") or f"istiod.istio-system.svc:{ports.XDS}").rpartition(":")[0]
 

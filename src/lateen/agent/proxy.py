@@ -36,8 +36,15 @@ class Agent:
         output = Path(options.env.get("OUTPUT_CERTS") or DIRECTORY)
         write = write_files if options.proxyless else write_secrets
         directory = output if options.proxyless else DIRECTORY
-        machine = bool(options.env.get("ISTIO_META_AUTO_REGISTER_GROUP"))
-        self._certificates = Certificates(self._istiod, directory, write, renewal(options.env), machine)
+        self._certificates = Certificates(
+            self._istiod,
+            directory,
+            write,
+            renewal(options.env),
+            asks=bool(options.env.get("ISTIO_META_AUTO_REGISTER_GROUP")),
+            identity=options.identity,
+            signer=options.env.get("ISTIO_META_CERT_SIGNER", ""),
+        )
         self._metrics.certificates = self._certificates
         self._output = output
         self._stop = asyncio.Event()

@@ -61,6 +61,8 @@ class Authority:
 
     def __init__(self, state: State) -> None:
         self.state = state
+        self.others = ""
+        """Roots of others that are trusted, too (PEM)."""
 
     @classmethod
     def create(cls, now: datetime, trust_domain: str) -> Authority:
@@ -71,7 +73,8 @@ class Authority:
     @property
     def root(self) -> str:
         """The roots that are trusted, PEM; the first one is that under which it signs."""
-        return self.state.bundle
+        own = self.state.bundle
+        return own + "".join(r for r in dict.fromkeys(certs.split(self.others)) if r not in own)
 
     def sign(self, csr: str, who: Identity, now: datetime, ttl: timedelta = DEFAULT_TTL) -> str:
         """A certificate with its chain, without the root. Raises Refused for an invalid request."""

@@ -19,6 +19,9 @@ from lateen.kit.certs import Pair
 
 PLUGGED, SELF_SIGNED = "cacerts", "istio-ca-secret"
 """The Secrets: the user's own CA, which takes precedence, and the one that istiod makes itself."""
+RECORD = "lateen-ca"
+"""The Secret with what is in effect; see ``rotation``."""
+KEPT_BACK = (PLUGGED, SELF_SIGNED, RECORD)
 KEYS = ("ca-cert.pem", "ca-key.pem", "root-cert.pem")
 TLS_KEYS = ("tls.crt", "tls.key", "ca.crt")
 CHAIN, CRL = "cert-chain.pem", "ca-crl.pem"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from lateen.api import kinds
+from lateen.ca.signer import RECORD
 from lateen.cli.base import Group, command
 from lateen.cli.connect import Target, target_options
 from lateen.cli.mesh import ask_istiods, nothing_runs
 from lateen.cli.output import CliError, say, wide_table
-from lateen.control.roots import ASKED, DISTRUSTED, RECORD
+from lateen.control.roots import ASKED, DISTRUSTED
 from lateen.kit import jsons, times
 from lateen.kit.jsons import Json
 from lateen.kube.client import HttpClient

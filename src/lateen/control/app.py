@@ -20,6 +20,7 @@ from lateen.control.ca_service import CaService
 from lateen.control.debug import Debug
 from lateen.control.deployments import Deployments
 from lateen.control.deployments import Istiod as Shown
+from lateen.control.external import External, cluster_roots
 from lateen.control.findings import Child
 from lateen.control.injection import Injector
 from lateen.control.monitoring import Monitoring, Readiness
@@ -60,11 +61,14 @@ class Istiod:
         """``analysis``: the process that analyzes, if it runs already."""
         self.settings, self.client, self.roots, self.control = settings, client, roots, control
         self.readiness = Readiness()
+        self._learned = False
+        """Whether it is known which roots are trusted besides istiod's own."""
         authority = roots.authority
         self.trust = Trust(client, settings.revision, lambda: authority.root)
         self.certificate = serving.Certificate(authority, settings.host_names, settings.identity)
         roots.changed += [self.certificate.replace, self._tell]
-        self.ca = CaService(client, authority, settings.trust_domain, settings.certificate_ttl)
+        self.external = External(client, settings.signers, self._roots_of) if settings.signers else None
+        self.ca = CaService(client, authority, settings.trust_domain, settings.certificate_ttl, self.external)
         self.debug = Debug(control, roots)
         me = {"Component": "istiod", "ID": settings.pod, "Info": {"version": __version__}}
         self.questions = control.ads.questions = Questions(self.debug.answer, jsons.dumps(me).decode())
@@ -115,7 +119,7 @@ class Istiod:
         self.control.world.changed(kind, key, old, new)
         self.writer.changed(kind, key, old, new)
         self.deployments.changed(kind, key, old, new)
-        if kind is kinds.NAMESPACE and new is not None:
+        if kind is kinds.NAMESPACE and new is not None and self._learned:
             tasks.spawn(self.trust.namespace(new), "root certificates")
         elif kind is kinds.CONFIG_MAP and self.leads and self.trust.altered(key, new):
             found = [n for k, n in self._namespaces().items() if k[1] == key[0]]
@@ -137,7 +141,15 @@ class Istiod:
         if self.writer.leadership.held:
             await self.trust.everywhere(list(self._namespaces().values()))
 
+    def _roots_of(self, signer: str) -> str:
+        """What verifies certificates of an external signer; an empty name: of any."""
+        anchors = self.control.world.mesh_config.settings.trust.anchors
+        found = [a.pem for a in anchors if not (signer and a.signers) or signer in a.signers]
+        asked = signer or (self.settings.signers.default if self.settings.signers else "")
+        return "".join([*found, cluster_roots() if asked.startswith("kubernetes.io/") else ""])
+
     def _pushed(self) -> None:
+        self.roots.also(self._roots_of(""))
         self.agents.changed()
         self.writer.pushed()
 
@@ -149,6 +161,9 @@ class Istiod:
         secrets = self.control.credentials.follow(self.settings.namespace)
         async with asyncio.timeout(SYNC_S):
             await asyncio.gather(*(i.synced.wait() for i in self.informers), secrets.wait())
+        self._learned = True
+        self.roots.also(self._roots_of(""))
+        await self.trust.namespaces(list(self._namespaces().values()))
         await self.control.learn_keys(KEYS_S)
         memory.settle()
 
@@ -208,7 +223,9 @@ async def run(settings: Settings, analysis: Child | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     client = in_cluster()
-    control = Control(client, settings.namespace, settings.revision, settings.cluster, settings.fetching)
+    control = Control(
+        client, settings.namespace, settings.revision, settings.cluster, settings.fetching, settings.trust_domain
+    )
     roots = Roots(client, settings.namespace, settings.trust_domain, settings.ca, lambda: istiod.leads)
     await roots.start()
     istiod = Istiod(settings, client, roots, control, analysis)

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from lateen.api import kinds
 from lateen.ca.authority import AUDIENCE, DEFAULT_TTL, Authority, Identity, Refused, identity
+from lateen.control.external import External
 from lateen.kit import bodies, jsons, times
 from lateen.kube.client import Client, KubeError
 
@@ -58,7 +59,16 @@ async def read(request: web.Request) -> bytes:
 
 
 class CaService:
-    def __init__(self, client: Client, authority: Authority, trust_domain: str, ttl: timedelta = DEFAULT_TTL) -> None:
+    def __init__(
+        self,
+        client: Client,
+        authority: Authority,
+        trust_domain: str,
+        ttl: timedelta = DEFAULT_TTL,
+        external: External | None = None,
+    ) -> None:
+        """``external`` signs in the place of ``authority``, if there is one."""
+        self._external = external
         self._client, self._authority, self._trust_domain, self._ttl = client, authority, trust_domain, ttl
         self._gate, self._rates = asyncio.Semaphore(AT_ONCE), Rates()
         self.issued = self.refused = 0
@@ -85,22 +95,27 @@ class CaService:
         return identity(review, self._trust_domain)
 
     async def sign(self, request: web.Request) -> web.Response:
-        """``{"csr": PEM}`` with a bearer token -> ``{"certificate", "root", "identity"}``."""
+        """``{"csr": PEM, "signer"}`` with a bearer token -> ``{"certificate", "root", "identity"}``."""
         try:
             body = jsons.loads(await read(request))
             who = await self.who(request)
             self._rates.take(_token(request))
-            certificate = self._authority.sign(str(body["csr"]), who, times.now(), self._ttl)
-        except (Refused, ValueError, KeyError, TypeError) as e:
+            certificate = await self._signed(str(body["csr"]), who, str(body.get("signer") or ""))
+        except (Refused, ValueError, KeyError, TypeError, AttributeError) as e:
             self.refused += 1
             log.warning("certificate refused to %s: %s", request.remote, e)
             status = 429 if isinstance(e, TooMany) else 403 if isinstance(e, Refused) else 400
             return web.json_response({"error": str(e)}, status=status)
         except (KubeError, OSError) as e:
-            return web.json_response({"error": f"the token cannot be checked now: {e}"}, status=503)
+            return web.json_response({"error": f"no certificate can be issued now: {e}"}, status=503)
         self.issued += 1
         log.info("certificate for %s", who)
         return web.json_response({"certificate": certificate, "root": self._authority.root, "identity": str(who)})
+
+    async def _signed(self, csr: str, who: Identity, signer: str) -> str:
+        if self._external is not None:
+            return await self._external.sign(csr, who, signer, self._ttl)
+        return self._authority.sign(csr, who, times.now(), self._ttl)
 
     async def roots(self, request: web.Request) -> web.Response:
         """``{}`` with a bearer token -> ``{"root"}``, for machines, which have no ConfigMap."""

@@ -13,6 +13,7 @@ from functools import partial
 from lateen import __version__
 from lateen.ads.server import AdsServer, Connection
 from lateen.ads.session import Rejection, Sets
+from lateen.api.domain import TRUST_DOMAIN
 from lateen.ca.authority import parse
 from lateen.control import dumps
 from lateen.control.credentials import Credentials
@@ -51,7 +52,10 @@ class Control:
         revision: Revision,
         cluster: Cluster | None = None,
         fetching: Fetching = DEFAULT_FETCHING,
+        trust_domain: str = TRUST_DOMAIN,
     ) -> None:
+        """``trust_domain``: in which certificates are issued."""
+        self._trust_domain = trust_domain
         self.client, self.namespace, self.revision = client, namespace, revision
         self._dirty = asyncio.Event()
         self.world = World(namespace, self._dirty.set, revision, cluster)
@@ -96,6 +100,8 @@ class Control:
             who = parse(identity)
         except ValueError:
             return "a workload certificate is required"
+        if who.trust_domain not in (self._trust_domain, *self.world.objects.config.transport.trust_domains):
+            return f"the certificate is for trust domain {who.trust_domain}, not {self._trust_domain}"
         pod = self.world.objects.pods.get((node.namespace, node.pod))
         if who.namespace != node.namespace:
             return f"the certificate is for namespace {who.namespace}, not {node.namespace}"

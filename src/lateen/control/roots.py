@@ -19,14 +19,14 @@ from lateen.api import kinds
 from lateen.ca import rotation, signer
 from lateen.ca.authority import ROOT_CONFIG_MAP, Authority
 from lateen.ca.rotation import PACE, Pace, State
-from lateen.ca.signer import PLUGGED, SELF_SIGNED, Signer, Unusable
+from lateen.ca.signer import KEPT_BACK, PLUGGED, RECORD, SELF_SIGNED, Signer, Unusable
 from lateen.kit import certs, times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError, Unreachable
 
 log = logging.getLogger("lateen.control.roots")
 
-RECORD, RECORD_KEY = "lateen-ca", "state.json"
+RECORD_KEY = "state.json"
 ASKED = "lateen.dev/rotate"
 """The annotation of the record whose value, when it changes, asks for a new self-signed root."""
 DISTRUSTED = "lateen.dev/distrust"
@@ -67,7 +67,7 @@ class Roots:
 
     def secret(self, name: str, new: Json | None) -> None:
         """An event of a Secret of istiod's namespace."""
-        if name not in (PLUGGED, SELF_SIGNED, RECORD):
+        if name not in KEPT_BACK:
             return
         if new is None:
             self._secrets.pop(name, None)
@@ -76,6 +76,17 @@ class Roots:
             if name == RECORD:
                 self._adopt_record()
         self.wake()
+
+    def also(self, others: str) -> None:
+        """Trust roots of others (PEM), from now on."""
+        if others != self.authority.others:
+            self.authority.others = others
+            self._tell()
+
+    def _tell(self) -> None:
+        log.info("%d root certificates are trusted now", len(certs.split(self.authority.root)))
+        for told in self.changed:
+            told()
 
     def wake(self) -> None:
         self._woken.set()
@@ -138,7 +149,7 @@ class Roots:
     async def start(self) -> None:
         """Make or read the authority. Raises Unusable, KubeError, OSError."""
         while True:
-            for name in (PLUGGED, SELF_SIGNED, RECORD):
+            for name in KEPT_BACK:
                 found = await self._client.get(kinds.SECRET, self._namespace, name)
                 if found is not None:
                     self._secrets[name] = found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 from lateen.api.crds import EXPERIMENTAL
@@ -12,6 +13,7 @@ from lateen.api.domain import CLUSTER_DOMAIN, CLUSTER_NAME, TRUST_DOMAIN, servic
 from lateen.ca.authority import DEFAULT_TTL, MAX_TTL, Identity
 from lateen.ca.rotation import Pace
 from lateen.control import roots
+from lateen.control.external import MODE, Signers
 from lateen.control.fetching import DEFAULT_FETCHING, Fetching, networks
 from lateen.inject.deployment import ENABLED as DEPLOYS_GATEWAYS
 from lateen.kit import duration
@@ -28,6 +30,8 @@ ROOT_GRACE = "CITADEL_SELF_SIGNED_ROOT_CERT_GRACE_PERIOD_PERCENTILE"
 ROOT_JITTER = "CITADEL_ENABLE_JITTER_FOR_ROOT_CERT_ROTATOR"
 """As in Istio (security/pkg and pilot/pkg/bootstrap/istio_ca.go): validity of certificates and of the self-signed root,
 how often the latter is looked at, and the share of its lifetime that is left when it is replaced."""
+EXTERNAL, SIGNER, SIGNER_DOMAIN = "EXTERNAL_CA", "K8S_SIGNER", "CERT_SIGNER_DOMAIN"
+"""As in Istio: a CA behind Kubernetes' certificate requests, and the names of its signers."""
 ANNOUNCED = "LATEEN_ROOT_ANNOUNCED_FOR"
 """How long a new root is published before anything is signed under it."""
 
@@ -48,6 +52,8 @@ class Settings:
     """Whether it deploys proxies for the Gateways of the Gateway API; with false, Gateways are manual ones."""
     fetching: Fetching = DEFAULT_FETCHING
     ca: roots.Settings = roots.DEFAULTS
+    signers: Signers | None = None
+    """Who signs in the place of istiod, if somebody does."""
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Settings:
@@ -74,6 +80,7 @@ class Settings:
             ),
             native_sidecars=given("ENABLE_NATIVE_SIDECARS") or "auto",
             ca=_authority(given, ttl),
+            signers=_read(EXTERNAL, given(EXTERNAL) or "", partial(_signers, given)),
             deploys_gateways=_read(DEPLOYS_GATEWAYS, given(DEPLOYS_GATEWAYS) or "true", flag),
         )
 
@@ -105,6 +112,17 @@ def _authority(given: Callable[[str], str | None], ttl: timedelta) -> roots.Sett
         grace_percent=_read(ROOT_GRACE, given(ROOT_GRACE) or str(default.grace_percent), _percent),
         jitter=_read(ROOT_JITTER, given(ROOT_JITTER) or "true", flag),
     )
+
+
+def _signers(given: Callable[[str], str | None], mode: str) -> Signers | None:
+    if not mode:
+        return None
+    if mode != MODE:
+        raise ValueError(f'"{mode}" is not known; the only external authority is {MODE}')
+    found = Signers(given(SIGNER) or "", given(SIGNER_DOMAIN) or "")
+    if not found.default and not found.domain:
+        raise ValueError(f"{SIGNER} or {SIGNER_DOMAIN} must say who signs")
+    return found
 
 
 def _period(given: Callable[[str], str | None], name: str, default: timedelta) -> timedelta:

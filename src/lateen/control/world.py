@@ -12,6 +12,7 @@ from lateen.api import objects as o
 from lateen.api.decoding import resource
 from lateen.api.kinds import Kind
 from lateen.api.validate import Finding
+from lateen.ca.signer import KEPT_BACK
 from lateen.control.meshconfig import MeshConfigSource
 from lateen.kit import certs
 from lateen.kit.jsons import Json, dig
@@ -51,6 +52,7 @@ class World:
         self._root, self._on_change = root_namespace, on_change
         self._first = ""
         """The cached result of ``first_revision``; empty if pods have changed since."""
+        self._kept_back = {(root_namespace, name) for name in KEPT_BACK}
         self._places: dict[str, str] = {}
         """Node -> its locality."""
 
@@ -182,7 +184,10 @@ class World:
         return self._put(kind, key, resource(ref, new, found.spec))
 
     def _credential(self, key: Key, new: Json | None) -> bool:
-        """Leave out a Secret that Envoy would reject: it would block all listeners of its port."""
+        """Leave out a Secret that Envoy would reject, which would block all listeners of its port, and those of the
+        mesh's own CA, which no Gateway may serve."""
+        if key in self._kept_back:
+            return False
         ref = kinds.SECRET.ref(*key)
         self.bad.pop(ref, None)
         try:

@@ -47,7 +47,7 @@ def _container(spec: Json, k8s: Json, revision: Revision) -> Json:
         {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
         {"name": "SERVICE_ACCOUNT", "valueFrom": {"fieldRef": {"fieldPath": "spec.serviceAccountName"}}},
-        *variables(k8s),
+        *variables({"env": pilot_env(spec)}),
         {"name": "CLUSTER_ID", "value": reading.cluster_name(values)},
         {"name": "CLUSTER_DOMAIN", "value": reading.cluster_domain(values)},
     ]
@@ -67,6 +67,14 @@ def _container(spec: Json, k8s: Json, revision: Revision) -> Json:
         "resources": k8s.get("resources") or {"requests": {"cpu": "500m", "memory": "2Gi"}},
         "securityContext": UNPRIVILEGED,
     }
+
+
+def pilot_env(spec: Json) -> list[Json]:
+    """istiod's own variables: ``components.pilot.k8s.env``, and before it ``values.pilot.env`` (by name)."""
+    given = dig(spec, "components", "pilot", "k8s", "env", default=[])
+    named = {e["name"] for e in given}
+    values = dig(spec, "values", "pilot", "env", default={})
+    return [*({"name": k, "value": v} for k, v in sorted(values.items()) if k not in named), *given]
 
 
 def variables(k8s: Json) -> list[Json]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lateen.api import crds, kinds
 from lateen.inject import deployment
+from lateen.install.control_plane import pilot_env
 from lateen.install.objects import NAMESPACE, RBAC, READ, READ_SECRETS, bound, meta, source
 from lateen.install.operator import Operator
 from lateen.kit import jsons, yamldoc
@@ -27,13 +30,13 @@ def shared(experimental: bool) -> list[Json]:
 
 def deploys_gateways(spec: Json) -> bool:
     """Whether istiod deploys proxies for the Gateways of the Gateway API."""
-    given = dig(spec, "components", "pilot", "k8s", "env", default=[])
+    given = pilot_env(spec)
     return all(str(e.get("value", "true")).lower() != "false" for e in given if e.get("name") == deployment.ENABLED)
 
 
 def is_experimental(spec: Json) -> bool:
     """Whether the Gateway API's experimental channel is asked for."""
-    given = dig(spec, "components", "pilot", "k8s", "env", default=[])
+    given = pilot_env(spec)
     return any(str(e.get("value")).lower() == "true" for e in given if e.get("name") == crds.EXPERIMENTAL)
 
 
@@ -48,8 +51,28 @@ def _deploying(reader: str) -> list[Json]:
     ]
 
 
-def permissions(revision: Revision, deploys: bool = True) -> list[Json]:
-    """istiod's service account and its permissions; ``deploys``: those for proxies of Gateways."""
+def signers(spec: Json) -> list[str]:
+    """Whom istiod lets sign in its place, as names of Kubernetes' signers; empty where it signs itself."""
+    given = {e["name"]: str(e.get("value") or "") for e in pilot_env(spec)}
+    if not given.get("EXTERNAL_CA"):
+        return []
+    domain = given.get("CERT_SIGNER_DOMAIN")
+    return [s for s in (given.get("K8S_SIGNER"), f"{domain}/*" if domain else "") if s]
+
+
+def _requesting(names: list[str]) -> list[Json]:
+    """What certificates of others need: to make requests, and to approve those for these signers."""
+    group = "certificates.k8s.io"
+    return [
+        {"apiGroups": [group], "resources": ["certificatesigningrequests"], "verbs": ["create", "get", "delete"]},
+        {"apiGroups": [group], "resources": ["certificatesigningrequests/approval"], "verbs": ["update"]},
+        {"apiGroups": [group], "resources": ["signers"], "resourceNames": names, "verbs": ["approve"]},
+    ]
+
+
+def permissions(revision: Revision, deploys: bool = True, external: Sequence[str] = ()) -> list[Json]:
+    """istiod's service account and its permissions; ``deploys``: those for proxies of Gateways; ``external``: the
+    signers whose requests it approves."""
     reader = deployment.reader(revision)
     rules = [
         {
@@ -69,6 +92,7 @@ def permissions(revision: Revision, deploys: bool = True) -> list[Json]:
             "verbs": [*READ, "patch", "update"],
         },
         *(_deploying(reader) if deploys else ()),
+        *(_requesting(list(external)) if external else ()),
     ]
     own = [
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},

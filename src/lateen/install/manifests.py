@@ -30,7 +30,7 @@ def render(operator: Operator) -> list[Part]:
         out = [Part("Istio core", (*base,))]
     else:
         settings = core.settings(operator)
-        own = (*core.permissions(revision, core.deploys_gateways(spec)), *settings)
+        own = (*core.permissions(revision, core.deploys_gateways(spec), core.signers(spec)), *settings)
         out = [Part("Istio core", (*base, *_labelled(own, "Pilot")))]
         istiod = (*control_plane.objects(spec, revision), *webhooks.objects(revision))
         out.append(Part("Istiod", _labelled(istiod, "Pilot"), ((NAMESPACE, revision.istiod),)))

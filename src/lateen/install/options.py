@@ -121,13 +121,16 @@ class Operator(Config):
 
 
 VARIABLES = (
+    "CERT_SIGNER_DOMAIN",
     "CITADEL_ENABLE_JITTER_FOR_ROOT_CERT_ROTATOR",
     "CITADEL_SELF_SIGNED_CA_CERT_TTL",
     "CITADEL_SELF_SIGNED_ROOT_CERT_CHECK_INTERVAL",
     "CITADEL_SELF_SIGNED_ROOT_CERT_GRACE_PERIOD_PERCENTILE",
     "DEFAULT_WORKLOAD_CERT_TTL",
     "ENABLE_NATIVE_SIDECARS",
+    "EXTERNAL_CA",
     EXPERIMENTAL,
+    "K8S_SIGNER",
     "LATEEN_ROOT_ANNOUNCED_FOR",
     "MAX_WORKLOAD_CERT_TTL",
     DEPLOYS_GATEWAYS,
@@ -155,6 +158,7 @@ EFFECTIVE: dict[str, str] = {
     "components.pilot.k8s.env[].**": f"only {', '.join(VARIABLES)}",
     "components.pilot.k8s.resources{}": "",
     **{f"components.{k}[].{f}": note for k in ("ingressGateways", "egressGateways") for f, note in _GATEWAY.items()},
+    **{f"values.pilot.env.{name}": "" for name in VARIABLES},
     **{f"values.{name}": "" for name in injection.EFFECTIVE},
 }
 """Field -> remark. Every other field of an IstioOperator except ``meshConfig`` is accepted with a warning."""

@@ -175,15 +175,57 @@ def issue(
     return Pair(sign(ca, key.public_key(), names, now, lifetime, common, organizations, client, server), key_pem(key))
 
 
-def request(key: ec.EllipticCurvePrivateKey) -> str:
-    """A certificate request without names: the identity is taken from the caller's token."""
-    return (
-        x509.CertificateSigningRequestBuilder()
-        .subject_name(x509.Name([]))
-        .sign(key, hashes.SHA256())
-        .public_bytes(serialization.Encoding.PEM)
-        .decode()
-    )
+def request(key: PrivateKey, name: str = "") -> str:
+    """A certificate request, for one name or for none."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    if name:
+        builder = builder.add_extension(x509.SubjectAlternativeName([_san(name)]), critical=True)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+
+def requested_names(csr: str) -> list[str]:
+    """All that a request asks to be called, and ``CA`` if it asks to be one. Raises ValueError."""
+    requested_key(csr)
+    found = x509.load_pem_x509_csr(csr.encode())
+    try:
+        names = [str(a.value) for a in found.subject]
+        for extension in found.extensions:
+            match extension.value:
+                case x509.SubjectAlternativeName() as sans:
+                    names += [str(n.value) for n in sans]
+                case x509.BasicConstraints() as basic if basic.ca:
+                    names.append("CA")
+    except (ValueError, x509.DuplicateExtension) as e:
+        raise ValueError(f"the certificate request cannot be used: {e}") from e
+    return names
+
+
+def verify(chain: str, roots: str, key: PublicKey, name: str, now: datetime) -> None:
+    """Check that a leaf with its chain is valid now, for this key and under this name alone, and leads to one of the
+    roots. Raises ValueError."""
+    try:
+        path = x509.load_pem_x509_certificates(chain.encode())
+        known = x509.load_pem_x509_certificates(roots.encode())
+    except ValueError as e:
+        raise ValueError("it is not PEM text of X.509 certificates") from e
+    leaf = path[0]
+    if leaf.public_key() != key:
+        raise ValueError("it is for another key")
+    try:
+        sans = [str(n.value) for n in leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value]
+    except x509.ExtensionNotFound:
+        sans = []
+    if sans != [name]:
+        raise ValueError(f"it is for {', '.join(sans) or 'nobody'}")
+    for here in path:
+        if not here.not_valid_before_utc <= now < here.not_valid_after_utc:
+            raise ValueError("it is not valid now")
+        if here in known or any(issued(here, root) for root in known):
+            return
+        above = path[path.index(here) + 1 : path.index(here) + 2]
+        if not above or not issued(here, above[0]):
+            break
+    raise ValueError("it does not lead to a root that is trusted")
 
 
 def requested_key(csr: str) -> PublicKey:

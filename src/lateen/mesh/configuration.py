@@ -10,6 +10,7 @@ from lateen.api.mesh.providers import LogFormat
 from lateen.mesh.observability import Reporting
 from lateen.mesh.settings import (
     DEFAULTS,
+    Anchor,
     Cluster,
     IngressSettings,
     MeshConfig,
@@ -27,6 +28,7 @@ def settings(config: api.MeshConfig, root_namespace: str, cluster: Cluster = DEF
     mode = config.ingress_controller_mode
     transport = Transport(
         trust_domain=config.trust_domain or Transport.trust_domain,
+        aliases=config.trust_domain_aliases,
         http2=ours.http2,
         h2_upgrade=config.h2_upgrade_policy == "UPGRADE",
         connect_timeout_s=_seconds(config.connect_timeout, Transport.connect_timeout_s),
@@ -45,12 +47,22 @@ def settings(config: api.MeshConfig, root_namespace: str, cluster: Cluster = DEF
         transport=transport,
         outbound=OutboundPolicy() if outbound is None else OutboundPolicy(outbound.mode),
         reporting=_reporting(config),
-        trust=Trust(config.trust_domain_aliases, asked),
+        trust=Trust(config.trust_domain_aliases, _anchors(config, transport.trust_domain), asked),
         ingress=ingress,
         locality=config.locality_lb_setting,
         proxy=proxy,
         root_namespace=root_namespace,
         paths=_paths(config.path_normalization),
+    )
+
+
+def _anchors(config: api.MeshConfig, trust_domain: str) -> tuple[Anchor, ...]:
+    """Whoever may vouch for other trust domains only is left out: proxies have one list of roots, so that it could
+    vouch for this one as well."""
+    return tuple(
+        Anchor(c.pem.strip() + "\n", c.cert_signers)
+        for c in config.ca_certificates
+        if c.pem and (not c.trust_domains or trust_domain in c.trust_domains)
     )
 
 

@@ -66,7 +66,7 @@ def _server(
     hosts = tuple(dict.fromkeys(_name(h) for li in listeners for h in li.hosts))
     requests = tuple(h for a in mesh.requests_at(listeners, pod) for h in a.hosts) if route else ()
     values: dict[str, Any] = {
-        "trust_domain": mesh.transport.trust_domain,
+        "trust_domains": mesh.transport.trust_domains,
         "port": first.port,
         "target": place[1],
         "bind": place[0],

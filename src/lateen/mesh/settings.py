@@ -18,6 +18,8 @@ class Transport:
     """How proxies connect to others."""
 
     trust_domain: str = TRUST_DOMAIN
+    aliases: tuple[str, ...] = ()
+    """Other names of the trust domain: identities of these are taken for those of it."""
     http2: bool = True
     """HTTP/2 between sidecars (Istio's default is HTTP/1.1)."""
     h2_upgrade: bool = False
@@ -28,6 +30,10 @@ class Transport:
     """Whether a proxy calls its application at 127.0.0.1, not where the client wanted to go."""
     redis: bool = False
     """Whether ports of protocol redis get Envoy's Redis proxy instead of plain connections."""
+
+    @property
+    def trust_domains(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((self.trust_domain, *self.aliases)))
 
 
 @dataclass(frozen=True)
@@ -40,11 +46,21 @@ class OutboundPolicy:
 
 
 @dataclass(frozen=True)
+class Anchor:
+    """A root of somebody else's that is trusted like the mesh's own."""
+
+    pem: str
+    signers: tuple[str, ...] = ()
+    """The signers of Kubernetes' certificate requests whose root it is; empty: any."""
+
+
+@dataclass(frozen=True)
 class Trust:
     """Whose identities are trusted, and which external authorizers there are."""
 
     aliases: tuple[str, ...] = ()
     """Aliases of the trust domain."""
+    anchors: tuple[Anchor, ...] = ()
     providers: tuple[ExtensionProvider, ...] = field(default=(), hash=False)
     """The providers of AuthorizationPolicies with action CUSTOM."""
 

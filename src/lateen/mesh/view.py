@@ -266,7 +266,7 @@ class Datagrams:
 class GatewayServer(Cached):
     """One port of a gateway workload with what is routed there."""
 
-    trust_domain: str = field(kw_only=True)
+    trust_domains: tuple[str, ...] = field(kw_only=True)
     port: int = field(kw_only=True)
     target: int = field(kw_only=True)
     bind: str = field(kw_only=True)

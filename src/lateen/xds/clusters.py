@@ -219,13 +219,13 @@ def _transport(
         cluster.transport_socket.CopyFrom(tls.originate(found, view.host, view.sans, alpn == tls.ALPN_H2))
         return
     secured = view.secured(port.number, subset)
-    domain = view.transport.trust_domain
+    domains = view.transport.trust_domains
     # The rule's names take precedence over the service's: a gateway chooses its server by SNI.
     sni = (found.sni if found else "") or names.sni(view.host, port.number, subset)
     sans = (found.subject_alt_names if found else ()) or tuple(
-        f"spiffe://{domain}/ns/{namespace}/sa/{account}" for namespace, account in secured.accounts
+        f"spiffe://{domains[0]}/ns/{namespace}/sa/{account}" for namespace, account in secured.accounts
     )
-    mesh_tls = tls.upstream(alpn, sni, domain, sans)
+    mesh_tls = tls.upstream(alpn, sni, domains, sans)
     meshed = secured.meshed
     if (found is not None and found.mode == "ISTIO_MUTUAL") or meshed == "all":
         cluster.transport_socket.CopyFrom(mesh_tls)

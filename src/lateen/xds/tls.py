@@ -70,17 +70,17 @@ def _certificate(account: str) -> secret_pb2.SdsSecretConfig:
 
 
 def _common(
-    alpn: tuple[str, ...], trust_domain: str, sans: tuple[str, ...], params: Any, account: str = ""
+    alpn: tuple[str, ...], domains: tuple[str, ...], sans: tuple[str, ...], params: Any, account: str = ""
 ) -> tls_pb2.CommonTlsContext:
+    """``domains``: the trust domain and its aliases."""
     matchers = [
         common_pb2.SubjectAltNameMatcher(
             san_type="URI" if "://" in s else "DNS", matcher=string_pb2.StringMatcher(exact=s)
         )
-        for s in sans
+        for s in in_all(domains, sans)
     ] or [
-        common_pb2.SubjectAltNameMatcher(
-            san_type="URI", matcher=string_pb2.StringMatcher(prefix=f"spiffe://{trust_domain}/")
-        )
+        common_pb2.SubjectAltNameMatcher(san_type="URI", matcher=string_pb2.StringMatcher(prefix=f"spiffe://{domain}/"))
+        for domain in domains
     ]
     combined = tls_pb2.CommonTlsContext.CombinedCertificateValidationContext(
         default_validation_context=common_pb2.CertificateValidationContext(match_typed_subject_alt_names=matchers),
@@ -94,20 +94,32 @@ def _common(
     )
 
 
+def in_all(domains: tuple[str, ...], sans: tuple[str, ...]) -> tuple[str, ...]:
+    """Identities of one of the trust domains, spelled in all of them; other names as they are. As in Istio
+    (``ExpandWithTrustDomains`` in pkg/spiffe)."""
+    out: list[str] = []
+    for san in sans:
+        domain, slash, rest = san.removeprefix("spiffe://").partition("/")
+        mine = san.startswith("spiffe://") and slash and domain in domains
+        out += [f"spiffe://{d}/{rest}" for d in (domain, *domains)] if mine else [san]
+    return tuple(dict.fromkeys(out))
+
+
 @lru_cache(maxsize=4096)
 def upstream(
-    alpn: tuple[str, ...], sni: str, trust_domain: str, sans: tuple[str, ...] = ()
+    alpn: tuple[str, ...], sni: str, domains: tuple[str, ...], sans: tuple[str, ...] = ()
 ) -> base_pb2.TransportSocket:
-    """Mutual TLS with a server of the mesh that has one of the identities ``sans``; none: any of the trust domain."""
-    common = _common(alpn, trust_domain, sans, _params(ecdh_curves=CURVES))
+    """Mutual TLS with a server of the mesh that has one of the identities ``sans``; none: any of the trust domain
+    (``domains``: with its aliases)."""
+    common = _common(alpn, domains, sans, _params(ecdh_curves=CURVES))
     context = tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=sni)
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=pb.any_of(context))
 
 
 @lru_cache(maxsize=64)
-def downstream(alpn: tuple[str, ...], trust_domain: str, account: str = "") -> base_pb2.TransportSocket:
+def downstream(alpn: tuple[str, ...], domains: tuple[str, ...], account: str = "") -> base_pb2.TransportSocket:
     """``account``: see ``mesh.workloads.Seat``."""
-    common = _common(alpn, trust_domain, (), _params(ecdh_curves=CURVES, cipher_suites=CIPHER_LIST), account)
+    common = _common(alpn, domains, (), _params(ecdh_curves=CURVES, cipher_suites=CIPHER_LIST), account)
     context = tls_pb2.DownstreamTlsContext(common_tls_context=common, require_client_certificate=pb.boolean(True))
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=pb.any_of(context))
 
@@ -235,11 +247,11 @@ def with_proxy_protocol(cluster: Any, version: str) -> None:
     )
 
 
-def gateway(tls: ServerTLS, alpn: tuple[str, ...], trust_domain: str) -> Any:
+def gateway(tls: ServerTLS, alpn: tuple[str, ...], domains: tuple[str, ...]) -> Any:
     """How a server terminates TLS. Certificates come from Secrets, over the proxy's own xDS stream, or from files in
     the pod."""
     if tls.mode == "ISTIO_MUTUAL":
-        return downstream(alpn, trust_domain)
+        return downstream(alpn, domains)
     common = tls_pb2.CommonTlsContext(alpn_protocols=alpn)
     params = common.tls_params
     params.tls_minimum_protocol_version = tls_params(_VERSIONS.get(tls.min_protocol_version, "TLSv1_2"))

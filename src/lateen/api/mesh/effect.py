@@ -29,7 +29,7 @@ IDLE: dict[str, str] = {
     "outboundTrafficPolicy.tls.**": "there is no dynamic DNS",
     "configSources[].**": "the only source is the Kubernetes API",
     "enableAutoMtls": "mutual TLS between sidecars is always automatic",
-    "caCertificates[].**": "the mesh trusts its own root only",
+    "caCertificates[].spiffeBundleUrl": "give the certificates themselves, as pem",
     "defaultServiceExportTo": "set exportTo, or the annotation networking.istio.io/exportTo",
     "defaultVirtualServiceExportTo": "set spec.exportTo",
     "defaultDestinationRuleExportTo": "set spec.exportTo",

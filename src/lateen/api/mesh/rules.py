@@ -55,6 +55,7 @@ def _mesh(config: MeshConfig) -> Findings:
         yield from _port(_camel(name), getattr(config, name), zero=name == "proxy_http_port")
     yield from _times(config)
     yield from _trust_domains(config)
+    yield from _authorities(config)
     if config.access_log_format:
         for says in operators.problems(config.access_log_format):
             yield "accessLogFormat", says
@@ -90,6 +91,26 @@ def _trust_domains(config: MeshConfig) -> Findings:
             yield at, "empty domain name not allowed"
         elif not all(map(scalars.is_label, domain.removesuffix(".").split("."))):
             yield at, f'trust domain name "{domain}" invalid; write it like a DNS name, "{TRUST_DOMAIN}"'
+
+
+def _authorities(config: MeshConfig) -> Findings:
+    for i, given in enumerate(config.ca_certificates):
+        at = f"caCertificates[{i}]"
+        if bool(given.pem) == bool(given.spiffe_bundle_url):
+            yield at, "exactly one of pem and spiffeBundleUrl must be set"
+        elif given.pem:
+            from lateen.kit import certs  # costs every command its start otherwise
+
+            try:
+                certs.check_authorities(given.pem)
+            except ValueError as e:
+                yield f"{at}.pem", str(e)
+        mine = config.trust_domain or TRUST_DOMAIN
+        if given.trust_domains and mine not in given.trust_domains:
+            yield (
+                f"{at}.trustDomains",
+                f'must contain "{mine}": proxies have one list of roots, so that this one could vouch for it anyway',
+            )
 
 
 def _traffic(config: MeshConfig) -> Findings:

@@ -41,7 +41,7 @@ def _requests(server: GatewayServer, where: Place, seen: Side) -> Found:
     filters = http.filters(seen, requests, stat, rds=server.route, place=where)
     chain = lc.FilterChain(name=server.name, filters=filters)
     if server.tls:
-        chain.transport_socket.CopyFrom(tls.gateway(server.tls, ALPN, server.trust_domain))
+        chain.transport_socket.CopyFrom(tls.gateway(server.tls, ALPN, server.trust_domains))
     return server.sni, (), chain
 
 
@@ -58,7 +58,7 @@ def _connections(server: GatewayServer, seen: Side) -> list[Found]:
         filters = tcp.weighted(seen, clusters, access=server.authorization)
         chain = lc.FilterChain(name=server.name, filters=filters)
         if server.tls:
-            chain.transport_socket.CopyFrom(tls.gateway(server.tls, (), server.trust_domain))
+            chain.transport_socket.CopyFrom(tls.gateway(server.tls, (), server.trust_domains))
         out.append((route.sni if server.passthrough or route.sni else server.sni, route.subnets, chain))
     return out
 

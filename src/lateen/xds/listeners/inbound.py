@@ -111,7 +111,7 @@ def _port_chains(view: InboundView, seen: Side, i: InboundPort) -> list[Any]:
         chain = lc.FilterChain(name=name, filters=filters, filter_chain_match=_match(port.number, kind))
         if kind.mesh:
             alpn = ALPN_SERVER if kind.http else tls.ALPN_TCP
-            chain.transport_socket.CopyFrom(tls.downstream(alpn, view.transport.trust_domain, view.seat.account))
+            chain.transport_socket.CopyFrom(tls.downstream(alpn, view.transport.trust_domains, view.seat.account))
         out.append(chain)
     return out
 
@@ -123,7 +123,7 @@ def _own_tls(view: InboundView, seen: Side, i: InboundPort, name: str, is_http: 
     match.destination_port.value = i.port.number
     chain = lc.FilterChain(name=name, filters=_filters(view, seen, i, False, is_http, name), filter_chain_match=match)
     alpn = ALPN_SERVER if is_http else ()
-    chain.transport_socket.CopyFrom(tls.gateway(i.tls, alpn, view.transport.trust_domain))
+    chain.transport_socket.CopyFrom(tls.gateway(i.tls, alpn, view.transport.trust_domains))
     return chain
 
 
@@ -163,7 +163,7 @@ def _passthrough(view: InboundView, seen: Side, port: int | None, mode: str) -> 
         )
         if kind.mesh:
             alpn = ALPN_SERVER if kind.http else tls.ALPN_TCP
-            chain.transport_socket.CopyFrom(tls.downstream(alpn, view.transport.trust_domain, view.seat.account))
+            chain.transport_socket.CopyFrom(tls.downstream(alpn, view.transport.trust_domains, view.seat.account))
         out.append(chain)
     return out
 
