@@ -4,7 +4,9 @@ import judge
 import meshes as mesh
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
+from lateen.mesh.settings import MeshConfig, Transport
 from lateen.wire import names
+from lateen.xds import tls
 
 CLUSTER = "outbound|9080|%s|reviews.default.svc.cluster.local"
 RULE = """
@@ -62,3 +64,36 @@ def test_the_rules_sni_is_sent():
 def test_the_rules_subject_alt_names_replace_the_services_accounts():
     assert accepted(upstream(RULE, "named")) == ["spiffe://else/ns/a/sa/b"]
     assert accepted(upstream(RULE, "port")) == ["spiffe://cluster.local/ns/default/sa/sa-reviews"]
+
+
+ALIASED = MeshConfig(transport=Transport("new.example", aliases=("old.example",)))
+
+
+def server(config):
+    listeners = judge.messages(mesh.view(mesh.objects(config=config)))[names.LDS]
+    for chain in listeners["virtualInbound"].filter_chains:
+        if chain.HasField("transport_socket"):
+            context = tls_pb2.DownstreamTlsContext()
+            chain.transport_socket.typed_config.Unpack(context)
+            combined = context.common_tls_context.combined_validation_context
+            yield [m.matcher.prefix for m in combined.default_validation_context.match_typed_subject_alt_names]
+
+
+def test_identities_of_an_alias_are_those_of_the_trust_domain_on_both_sides():
+    """So that a trust domain can be renamed while certificates have the former name."""
+    for found in server(ALIASED):
+        assert found == ["spiffe://new.example/", "spiffe://old.example/"]
+    made = judge.messages(mesh.view(mesh.objects(config=ALIASED)))[names.CDS][CLUSTER % ""]
+    context = tls_pb2.UpstreamTlsContext()
+    made.transport_socket.typed_config.Unpack(context)
+    names_ = accepted(context)
+    assert names_
+    assert {n.partition("/ns/")[0] for n in names_} == {"spiffe://new.example", "spiffe://old.example"}
+    assert {n.replace("old.example", "new.example") for n in names_} == {n for n in names_ if "new." in n}
+
+
+def test_without_an_alias_other_trust_domains_are_refused():
+    assert all(found == ["spiffe://cluster.local/"] for found in server(MeshConfig()))
+    assert tls.in_all(("a", "b"), ("spiffe://c/ns/x/sa/y", "spiffe://b/ns/x/sa/y", "dns.example")) == (
+        "spiffe://c/ns/x/sa/y", "spiffe://b/ns/x/sa/y", "spiffe://a/ns/x/sa/y", "dns.example",
+    )  # fmt: skip

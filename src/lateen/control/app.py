@@ -163,7 +163,7 @@ class Istiod:
             await asyncio.gather(*(i.synced.wait() for i in self.informers), secrets.wait())
         self._learned = True
         self.roots.also(self._roots_of(""))
-        await self.trust.namespaces(list(self._namespaces().values()))
+        tasks.spawn(self.trust.namespaces(list(self._namespaces().values())), "root certificates")
         await self.control.learn_keys(KEYS_S)
         memory.settle()
 
