@@ -12,6 +12,7 @@ import type {
   ConfigRow,
   Edge,
   Effect,
+  EnvoyPage,
   Graph,
   History,
   Mesh,
@@ -21,6 +22,7 @@ import type {
   Schema,
   ServicePage,
   ServiceRow,
+  Who,
   WorkloadPage,
   WorkloadRow,
 } from './shapes'
@@ -113,6 +115,12 @@ export const apply = (text: string, dry: boolean) =>
 
 export const remove = (kind: string, namespace: string, name: string) =>
   get<unknown>(path('config', kind, namespace, name), { method: 'DELETE', headers: authorization() })
+
+/** Whom the token is of that the user signed in with. */
+export const whoami = () => get<Who>('/whoami', { headers: authorization() })
+
+/** What a pod's proxy was given. */
+export const envoy = (pod: Pod) => get<EnvoyPage>(path('envoy', pod.namespace, pod.name), { headers: authorization() })
 
 /** The rates that the collector has kept of a node or an edge. */
 export const history = (kind: GraphKind, subject: Node | Edge, window: number) =>

@@ -245,6 +245,22 @@ export interface Applied {
   failed: Record<string, string>
 }
 
+export interface Who {
+  name: string
+  edits: boolean
+}
+
+export interface EnvoyTable {
+  title: string
+  columns: string[]
+  rows: string[][]
+}
+
+export interface EnvoyPage {
+  tables: EnvoyTable[]
+  config: string
+}
+
 export interface Field {
   type: string
   values: string[]

@@ -14,13 +14,14 @@ from lateen.analysis import model
 from lateen.api import kinds
 from lateen.console import cluster as cluster_module
 from lateen.console import health
+from lateen.console.answers import MAX_TEXT, limited
 from lateen.console.boards import BOARDS
 from lateen.console.cluster import what_if
 from lateen.console.collector import Collector
 from lateen.console.graph import Graph
 from lateen.console.graph import health as traffic
 from lateen.console.metrics import Target, quantile
-from lateen.console.pages import MAX_TEXT, limited, sources
+from lateen.console.pages import sources
 from lateen.console.promql import parsing
 from lateen.console.series.scrape import samples
 from lateen.console.wizards import Wizards

@@ -1,7 +1,4 @@
-"""Changes of the mesh's configuration, made with the token of the user who asks: the console itself may only read.
-
-The token travels in a header that no other site's page can set, so there is no cookie to abuse.
-"""
+"""Changes of the mesh's configuration, made with the token of the user who asks."""
 
 from __future__ import annotations
 
@@ -11,34 +8,25 @@ from aiohttp import web
 
 from lateen.api import kinds
 from lateen.console import shapes
-from lateen.console.pages import answer, limited, sources
+from lateen.console.answers import answer, limited
+from lateen.console.identity import Identity, says
+from lateen.console.pages import sources
 from lateen.kit import yamldoc
 from lateen.kit.jsons import Json
-from lateen.kube.auth import Fixed
 from lateen.kube.client import HttpClient, KubeError, Unreachable
 
 NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\Z")
-BEARER = "Bearer "
-SIGN_IN = "sign in with a token: kubectl -n istio-system create token kiali-editor"
 
 
 class Editing:
-    def __init__(self, client: HttpClient) -> None:
-        self._client = client
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
 
     def routes(self, root: str) -> list[web.RouteDef]:
         return [
             web.post(f"{root}/apply", self._apply),
             web.delete(f"{root}/config/{{kind}}/{{namespace}}/{{name}}", self._delete),
         ]
-
-    def _as_user(self, request: web.Request) -> HttpClient:
-        """A client with the user's token. Raises HTTPUnauthorized."""
-        given = request.headers.get("Authorization", "")
-        token = given.removeprefix(BEARER).strip()
-        if not given.startswith(BEARER) or not token.isascii() or not token:
-            raise web.HTTPUnauthorized(text=SIGN_IN)
-        return HttpClient(self._client.base, self._client.context, Fixed(token))
 
     async def _apply(self, request: web.Request) -> web.Response:
         """Writes the objects of a YAML text in their order, after all of them have passed a dry run; with
@@ -49,7 +37,7 @@ class Editing:
         except yamldoc.YamlError as e:
             raise web.HTTPBadRequest(text=str(e)) from None
         dry_only = request.query.get("dryRun") == "true"
-        async with self._as_user(request) as client:
+        async with self._identity.client(request) as client:
             out: shapes.Applied = {"written": [], "failed": {}}
             for dry in (True,) if dry_only else (True, False):
                 out["written"] = []
@@ -59,7 +47,7 @@ class Editing:
                         await _write(client, obj, dry)
                         out["written"].append(ref)
                     except (KubeError, Unreachable, ValueError) as e:
-                        out["failed"][ref] = _says(e)
+                        out["failed"][ref] = says(e)
                 if out["failed"]:
                     break
         return answer(out)
@@ -69,11 +57,11 @@ class Editing:
         kind = kinds.named(where["kind"])
         if kind is None or not kind.owned or not (NAME.match(where["namespace"]) and NAME.match(where["name"])):
             raise web.HTTPNotFound(text=f"there is no {where['kind']} {where['namespace']}/{where['name']}")
-        async with self._as_user(request) as client:
+        async with self._identity.client(request) as client:
             try:
                 found = await client.delete(kind, where["namespace"], where["name"])
             except (KubeError, Unreachable) as e:
-                raise web.HTTPForbidden(text=_says(e)) from None
+                raise web.HTTPForbidden(text=says(e)) from None
         if not found:
             raise web.HTTPNotFound(text=f"there is no {where['kind']} {where['namespace']}/{where['name']}")
         return answer({})
@@ -98,11 +86,3 @@ async def _write(client: HttpClient, obj: Json, dry: bool) -> None:
 def _spelled(obj: Json) -> str:
     group_kind, meta = kinds.group_kind(obj), obj["metadata"]
     return str(kinds.Ref(*group_kind, str(meta.get("namespace") or ""), str(meta.get("name") or "")))
-
-
-def _says(e: Exception) -> str:
-    if isinstance(e, KubeError) and e.code == 401:
-        return f"the token is not valid (any more); {SIGN_IN}"
-    if isinstance(e, KubeError) and e.code == 409:
-        return f"{e}; load the object again, and make the change there"
-    return str(e)

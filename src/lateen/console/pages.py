@@ -9,15 +9,14 @@ from aiohttp import web
 
 from lateen.analysis import Source
 from lateen.console import fieldhelp, shapes
+from lateen.console.answers import answer, limited
 from lateen.console.badges import badges
 from lateen.console.boards import BOARDS
 from lateen.console.cluster import Cluster, what_if
 from lateen.console.effect import effect
 from lateen.console.inventory import placed
 from lateen.console.wizards import Wizards
-from lateen.kit import bodies, jsons, yamldoc
-
-MAX_TEXT = 1024 * 1024
+from lateen.kit import jsons, yamldoc
 
 
 class Pages:
@@ -139,19 +138,6 @@ class Pages:
         return web.Response(text="---\n".join(map(yamldoc.dump, objects)), content_type="application/yaml")
 
 
-async def limited(request: web.Request) -> str:
-    """The request's body. Raises HTTPRequestEntityTooLarge and HTTPBadRequest."""
-    try:
-        raw = await bodies.whole(request.content.iter_any(), MAX_TEXT)
-    except bodies.TooLong:
-        says = f"at most {MAX_TEXT} bytes are read"
-        raise web.HTTPRequestEntityTooLarge(MAX_TEXT, MAX_TEXT + 1, text=says) from None
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        raise web.HTTPBadRequest(text="the text is not UTF-8") from None
-
-
 def sources(text: str) -> list[Source]:
     """The objects of a YAML text. Raises YamlError."""
     out = []
@@ -161,10 +147,6 @@ def sources(text: str) -> list[Source]:
             raise yamldoc.YamlError("expected an object with apiVersion, kind and metadata", line, column)
         out.append(Source(document.value, "editor", document.position))
     return out
-
-
-def answer(found: Any) -> web.Response:
-    return web.Response(body=jsons.dumps(found), content_type="application/json")
 
 
 def _there(found: Any, kind: str, namespace: str, name: str) -> Any:

@@ -21,6 +21,8 @@ from lateen.api.reading import has_proxy, is_finished, is_terminating
 from lateen.console import health
 from lateen.console.cluster import Cluster
 from lateen.console.editing import Editing
+from lateen.console.envoy import Envoy
+from lateen.console.identity import Identity
 from lateen.console.pages import Pages
 from lateen.console.shapes import App, Finding, Level, Mesh, Namespace, Pod, Traffic
 from lateen.kit import jsons
@@ -63,7 +65,8 @@ class Console:
         self._client, self._collector = client, collector.rstrip("/")
         self._root = os.environ.get("POD_NAMESPACE", "istio-system")
         self.cluster = Cluster(client, self._root)
-        self._pages, self._editing = Pages(self.cluster), Editing(client)
+        identity = Identity(client)
+        self._parts = (Pages(self.cluster), identity, Editing(identity), Envoy(identity))
         self._session: aiohttp.ClientSession | None = None
 
     def routes(self) -> list[web.RouteDef]:
@@ -82,8 +85,7 @@ class Console:
             web.get(f"{ROOT}/api/v1/label/{{label}}/values", self._pass),
             web.get(f"{ROOT}/api/pods", self._pods),
             web.get(f"{ROOT}/api/pods/{{namespace}}/{{pod}}/log", self._log),
-            *self._pages.routes(f"{ROOT}/api"),
-            *self._editing.routes(f"{ROOT}/api"),
+            *(route for part in self._parts for route in part.routes(f"{ROOT}/api")),
         ]
 
     async def session(self, _: web.Application) -> AsyncIterator[None]:

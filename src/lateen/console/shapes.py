@@ -270,6 +270,26 @@ class Applied(TypedDict):
     failed: dict[str, str]
 
 
+class Who(TypedDict):
+    """Whom the token is of; ``edits``: whether they may change the mesh's configuration."""
+
+    name: str
+    edits: bool
+
+
+class EnvoyTable(TypedDict):
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+class EnvoyPage(TypedDict):
+    """``config``: the whole config dump, as JSON's text."""
+
+    tables: list[EnvoyTable]
+    config: str
+
+
 class Field(TypedDict):
     """``values``: of a choice; ``idle``: why it has no effect, empty where it has one."""
 

@@ -1,0 +1,66 @@
+"""Who the user of the page is, and what they may do, as the API says of their token: the console itself only reads.
+
+The token travels in a header that no other site's page can set, so there is no cookie to abuse.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from lateen.api import kinds
+from lateen.console import shapes
+from lateen.console.answers import answer
+from lateen.kit.jsons import Json, dig
+from lateen.kube.auth import Fixed
+from lateen.kube.client import HttpClient, KubeError, Unreachable
+
+BEARER = "Bearer "
+SIGN_IN = "sign in with a token: kubectl -n istio-system create token kiali-editor (or kiali-viewer, which only reads)"
+WHO = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+MAY = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+
+
+class Identity:
+    def __init__(self, client: HttpClient) -> None:
+        self._client = client
+
+    def routes(self, root: str) -> list[web.RouteDef]:
+        return [web.get(f"{root}/whoami", self._whoami)]
+
+    def client(self, request: web.Request) -> HttpClient:
+        """A client with the user's token. Raises HTTPUnauthorized."""
+        given = request.headers.get("Authorization", "")
+        token = given.removeprefix(BEARER).strip()
+        if not given.startswith(BEARER) or not token.isascii() or not token:
+            raise web.HTTPUnauthorized(text=SIGN_IN)
+        return HttpClient(self._client.base, self._client.context, Fixed(token))
+
+    async def _whoami(self, request: web.Request) -> web.Response:
+        async with self.client(request) as client:
+            try:
+                review = await client.call("POST", WHO, _review("authentication.k8s.io/v1", "SelfSubjectReview"))
+                kind = kinds.VIRTUAL_SERVICE
+                edits = await may(client, "update", kind.group, kind.plural, "")
+            except (KubeError, Unreachable) as e:
+                raise web.HTTPUnauthorized(text=says(e)) from None
+        found: shapes.Who = {"name": str(dig(review, "status", "userInfo", "username", default="")), "edits": edits}
+        return answer(found)
+
+
+async def may(client: HttpClient, verb: str, group: str, resource: str, namespace: str) -> bool:
+    """Whether the client's user may do something; without ``namespace``, in all. Raises KubeError, Unreachable."""
+    body = _review("authorization.k8s.io/v1", "SelfSubjectAccessReview")
+    body["spec"] = {"resourceAttributes": {"verb": verb, "group": group, "resource": resource, "namespace": namespace}}
+    return bool(dig(await client.call("POST", MAY, body), "status", "allowed", default=False))
+
+
+def says(e: Exception) -> str:
+    if isinstance(e, KubeError) and e.code == 401:
+        return f"the token is not valid (any more); {SIGN_IN}"
+    if isinstance(e, KubeError) and e.code == 409:
+        return f"{e}; load the object again, and make the change there"
+    return str(e)
+
+
+def _review(version: str, kind: str) -> Json:
+    return {"apiVersion": version, "kind": kind}
