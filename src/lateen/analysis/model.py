@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from lateen.analysis import decoded
 from lateen.analysis.bindings import NEW
 from lateen.analysis.snapshot import Snapshot, Source
 from lateen.api import decoding, kinds
@@ -91,9 +92,10 @@ def _decoded(kind: kinds.Kind, source: Source, domain: str) -> Any:
             return decoding.service(source.obj, domain)
         if kind is kinds.NAMESPACE:
             return tuple(sorted((source.meta.get("labels") or {}).items()))
-        assert kind.spec is not None
-        spec = decode(kind.spec, source.spec)
-    except (DecodeError, KeyError, TypeError, ValueError, AttributeError):
+        spec = decoded.spec(kind, source)
+        if spec is None:
+            return None
+    except (KeyError, TypeError, ValueError, AttributeError):
         return None  # files have what no API server has looked at
     aged = {"creationTimestamp": NEW, **source.meta}
     return decoding.resource(kind.ref(source.namespace, source.name), {**source.obj, "metadata": aged}, spec)

@@ -23,8 +23,6 @@ Key = tuple[str, str, str]
 """(kind as ``kind_of`` spells it, namespace, name)"""
 SYSTEM = frozenset({"kube-system", "kube-public", "kube-node-lease", "local-path-storage"})
 SUPPRESS = "galley.istio.io/analyze-suppress"
-VALIDATED = "validated"
-"""The key of ``Source.memo`` for the findings of validation (``api.validate``)."""
 
 
 def _nowhere(_: Path) -> tuple[int, int]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from lateen.analysis import decoded
 from lateen.analysis.registry import Analyzer, gravest_first, run_one, usual
-from lateen.analysis.snapshot import EVERYTHING, VALIDATED, Key, Message, Snapshot, Source, suppressed
+from lateen.analysis.snapshot import EVERYTHING, Key, Message, Snapshot, Source, suppressed
 from lateen.api import kinds
 from lateen.api.validate import Finding
 from lateen.kit.jsons import Json
@@ -33,7 +34,7 @@ class Standing:
         """``validated``: the findings of validation, if the object has been validated already."""
         source = Source(obj)
         if validated is not None:
-            source.memo[VALIDATED] = validated
+            decoded.validated(source, validated)
         self._changes[str(source.id), source.namespace, source.name] = source
 
     def drop(self, obj: Json) -> None:

@@ -175,16 +175,27 @@ def unknown(kind: Any, value: Any, path: str = "spec") -> list[str]:
             if isinstance(v, NESTED):
                 out += unknown(inner, v, f"{path}[{k}]")
     elif how == "message" and isinstance(value, dict):
-        known = fields(inner)
+        known, deep = fields(inner), _containers(inner)
+        if not value.keys() <= known.keys():
+            out += [f"{path}.{key}" for key in value if key not in known]
         for key, v in value.items():
-            if key not in known:
-                out.append(f"{path}.{key}")
-            elif isinstance(v, NESTED):
-                out += unknown(known[key], v, f"{path}.{key}")
+            if key in deep and isinstance(v, NESTED):
+                out += unknown(deep[key], v, f"{path}.{key}")
     return out
 
 
 NESTED = (dict, list)
+
+
+@functools.cache
+def _containers(kind: type[Config]) -> dict[str, Any]:
+    """The fields of a message that may contain messages, with their types."""
+    return {name: t for name, t in fields(kind).items() if _contains_messages(t)}
+
+
+def _contains_messages(kind: Any) -> bool:
+    how, inner = form(kind)
+    return _contains_messages(inner) if how in ("list", "map") else how == "message"
 
 
 _ZERO: dict[Any, Any] = {str: "", int: 0, bool: False, float: 0.0}

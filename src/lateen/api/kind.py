@@ -6,7 +6,7 @@ import difflib
 import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lateen.kit.jsons import Json
@@ -78,10 +78,23 @@ class Kind:
     """Why nothing of it has an effect in this version; empty where something has."""
     pending: tuple[str, ...] = field(default=(), compare=False)
     """The conditions that its CRD writes into objects as Unknown until a controller has looked at them."""
+    id: GroupKind = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", GroupKind(self.group, self.kind))
+
+    def __eq__(self, other: object) -> bool:
+        """By the first five fields; rows of the table, which are compared with every event, by identity first."""
+        if self is other:
+            return True
+        return isinstance(other, Kind) and self._compared == other._compared
+
+    def __hash__(self) -> int:
+        return hash(self.id)
 
     @property
-    def id(self) -> GroupKind:
-        return GroupKind(self.group, self.kind)
+    def _compared(self) -> tuple[object, ...]:
+        return self.group, self.version, self.plural, self.kind, self.namespaced
 
     @property
     def api_version(self) -> str:
@@ -141,9 +154,14 @@ def named(text: str) -> Kind | None:
 
 
 def group_kind(obj: Json) -> GroupKind:
-    """What an object as written says that it is."""
-    group, slash, _ = str(obj.get("apiVersion") or "").partition("/")
-    return GroupKind(group if slash else "", str(obj.get("kind") or ""))
+    """The kind that an object as written names."""
+    return _group_kind(str(obj.get("apiVersion") or ""), str(obj.get("kind") or ""))
+
+
+@lru_cache(maxsize=1024)
+def _group_kind(api_version: str, kind: str) -> GroupKind:
+    group, slash, _ = api_version.partition("/")
+    return GroupKind(group if slash else "", kind)
 
 
 def of(obj: Json) -> Kind | None:

@@ -20,7 +20,7 @@ from lateen.api.config import unknown
 from lateen.cli.base import command
 from lateen.cli.connect import Target, target_options
 from lateen.cli.output import BAD_DATA, FINDINGS, USAGE, CliError, colored, colors, fail, say, table, warn
-from lateen.kit import jsons, yamldoc
+from lateen.kit import jsons, memory, yamldoc
 from lateen.kit.jsons import Json
 from lateen.kube.client import HttpClient, KubeError
 
@@ -184,6 +184,7 @@ def _snapshot(files: tuple[str, ...], use_kube: bool, recursive: bool, target: T
         limit = duration.seconds(given["timeout"])
     except ValueError as e:
         raise CliError(f"--timeout: {e}", USAGE) from None
+    memory.settle()  # what is read stays until the command ends
     if use_kube:
         sources, forbidden = target.run(lambda client: live(client, limit))
     else:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lateen.analysis import decoded
 from lateen.analysis.registry import Run, analyzer
-from lateen.analysis.snapshot import VALIDATED, Message, Path, Snapshot, Source, message
-from lateen.api import kinds, validate
-from lateen.api.config import DecodeError, decode, unknown
+from lateen.analysis.snapshot import Message, Path, Snapshot, Source, message
+from lateen.api import kinds
+from lateen.api.config import unknown
 from lateen.api.kinds import Kind
 from lateen.api.networking import VirtualService
 from lateen.api.validate.unreachable import unreachable
@@ -48,9 +49,7 @@ def _one(kind: Kind, source: Source) -> Iterator[Message]:
         yield message("IST0106", source, says, path=("apiVersion",))
     for path in unknown(kind.spec, source.spec):
         yield message("IST0106", source, f'unknown field "{path}"', path=path_of(path))
-    found: list[validate.Finding] | None = source.memo.get(VALIDATED)
-    if found is None:
-        found = validate.findings(source.obj)
+    found = decoded.findings(kind, source)
     for f in found:
         if not f.warning:
             yield message("IST0106", source, f"{f.path}: {f.says}", path=path_of(f.path))
@@ -64,10 +63,10 @@ def _one(kind: Kind, source: Source) -> Iterator[Message]:
 
 
 def _unreachable(source: Source) -> Iterator[Message]:
-    try:
-        found = unreachable(decode(VirtualService, source.spec))
-    except DecodeError:
+    spec: VirtualService | None = decoded.spec(kinds.VIRTUAL_SERVICE, source)
+    if spec is None:
         return
+    found = unreachable(spec)
     for path, name, reason in found.rules:
         yield message("IST0130", source, name, reason, path=path_of(path))
     for m in found.matches:
