@@ -87,7 +87,7 @@ class Kind:
         """By the first five fields; rows of the table, which are compared with every event, by identity first."""
         if self is other:
             return True
-        return isinstance(other, Kind) and self._compared == other._compared
+        return isinstance(other, Kind) and self.id == other.id and self._compared == other._compared
 
     def __hash__(self) -> int:
         return hash(self.id)

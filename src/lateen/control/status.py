@@ -221,7 +221,8 @@ class StatusWriter:
         addresses = mesh.automatic()
         self._due.addresses(addresses, mesh.objects.service_entries)
         due = self._due.take()
-        far = reach(connections, {str(kind.ref(*key)) for kind, key in due}) if due else {}
+        refs = {(kind, key): kind.ref(*key) for kind, key in due}
+        far = reach(connections, {str(ref) for ref in refs.values()}) if due else {}
         objects = {i.kind: i.objects for i in self.informers}
         now = times.now().strftime("%Y-%m-%dT%H:%M:%SZ")
         out: list[Change] = []
@@ -233,10 +234,11 @@ class StatusWriter:
                 self._due.mark([(kind, key)])  # its status is written after the push that brings it to proxies
             else:
                 obj = {**obj, "status": self._written.get((kind, key), obj.get("status"))}
+                ref = refs[kind, key]
                 if kind.group == kinds.GATEWAY_API:
-                    status, settled = self._of_gateway_api(mesh, kind.ref(*key), obj, far, objects, now)
+                    status, settled = self._of_gateway_api(mesh, ref, obj, far, objects, now)
                 else:
-                    facts = self._facts(kind, key, obj, far, addresses)
+                    facts = self._facts(kind, ref, obj, far, addresses)
                     status, settled = conditions.outcome(kind, obj, facts, now)
                 self._due.settle((kind, key), settled)
                 if status is not None:
@@ -261,9 +263,8 @@ class StatusWriter:
         return gateway_status.outcome(obj, standing, far.get(str(ref), Reach()), addresses, now)
 
     def _facts(
-        self, kind: kinds.Kind, key: Key, obj: Json, far: dict[str, Reach], addresses: dict[Key, str]
+        self, kind: kinds.Kind, identity: Ref, obj: Json, far: dict[str, Reach], addresses: dict[Key, str]
     ) -> conditions.Facts:
-        identity = kind.ref(*key)
         ref = str(identity)
         extras = self._due.extras.get(ref, ())
         hosts = dig(obj, "spec", "hosts", default=[]) if kind is kinds.SERVICE_ENTRY else []
@@ -272,7 +273,7 @@ class StatusWriter:
             far.get(ref, Reach()),
             self._found.get(ref, []) if self._analyzed.is_set() else None,
             (*extras, conditions.patched([])) if kind is kinds.ENVOY_FILTER and not extras else extras,
-            [{"host": h, "value": ip} for h in hosts if (ip := addresses.get((key[0], h)))],
+            [{"host": h, "value": ip} for h in hosts if (ip := addresses.get((identity.namespace, h)))],
         )
 
     def _ahead(self, kind: kinds.Kind, key: Key) -> bool:
