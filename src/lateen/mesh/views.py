@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import re2
-
 from lateen.api import objects as o
 from lateen.api.networking import EnvoyFilter, ProxyMatch
 from lateen.kit.derived import Shared
 from lateen.kit.queries import query
+from lateen.kit.regex import compiled
 from lateen.mesh import credentials, gateways, reporting, telemetry, workload_view
 from lateen.mesh.clients import Client
 from lateen.mesh.model import Mesh
@@ -139,6 +138,6 @@ def patches(found: tuple[o.Resource[EnvoyFilter], ...], metadata: Mapping[str, s
 def _for_proxy(wanted: ProxyMatch | None, metadata: Mapping[str, str]) -> bool:
     if wanted is None:
         return True
-    if wanted.proxy_version and re2.search(wanted.proxy_version, metadata.get("ISTIO_VERSION", "")) is None:
+    if wanted.proxy_version and compiled(wanted.proxy_version).search(metadata.get("ISTIO_VERSION", "")) is None:
         return False
     return all(metadata.get(k) == v for k, v in wanted.metadata.items())

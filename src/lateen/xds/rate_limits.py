@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
-import re2
 from envoy.config.core.v3 import base_pb2, extension_pb2
 from envoy.config.route.v3 import route_components_pb2 as rc
 from envoy.extensions.common.ratelimit.v3 import ratelimit_pb2
@@ -25,6 +24,7 @@ from envoy.type.v3 import token_bucket_pb2
 
 from lateen.api import envoy_gateway as eg
 from lateen.api.validate.backend_traffic import CLAIM, PEER
+from lateen.kit.regex import escape
 from lateen.mesh.view import Limits
 from lateen.xds import claims, pb
 
@@ -135,7 +135,7 @@ def _headers(c: eg.SelectCondition) -> Iterator[rc.HeaderMatcher]:
                 name=h.name.lower(), string_match=_text(h.type, h.value or ""), invert_match=h.invert
             )
     if c.methods:
-        wanted = "|".join(re2.escape(m.value) for m in c.methods)
+        wanted = "|".join(escape(m.value) for m in c.methods)
         inverted = c.methods[0].invert
         yield rc.HeaderMatcher(name=":method", string_match=_regex(wanted), invert_match=inverted)
     if c.path:
@@ -147,8 +147,8 @@ def _path(path: eg.PathMatch) -> str:
     if path.type == "RegularExpression":
         return rf"(?:{path.value})(?:\?.*)?"
     if path.type == "Exact":
-        return rf"{re2.escape(path.value)}(?:\?.*)?"
-    return rf"{re2.escape(path.value.rstrip('/'))}(?:[/?].*)?"
+        return rf"{escape(path.value)}(?:\?.*)?"
+    return rf"{escape(path.value.rstrip('/'))}(?:[/?].*)?"
 
 
 def _text(kind: str, value: str) -> string_pb2.StringMatcher:

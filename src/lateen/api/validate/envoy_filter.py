@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import re2
-
 from lateen.api import networking as n
 from lateen.api.validate.common import label_selector, selector, target_refs
 from lateen.api.validate.findings import Findings, no, warn
 from lateen.kit.jsons import Json
+from lateen.kit.regex import compiled
 
 LISTENERS = {"LISTENER", "FILTER_CHAIN", "NETWORK_FILTER", "HTTP_FILTER", "LISTENER_FILTER"}
 ROUTES = {"ROUTE_CONFIGURATION", "VIRTUAL_HOST", "HTTP_ROUTE"}
@@ -112,11 +111,9 @@ def _version(text: str, at: str) -> Findings:
     if len(text) > MAX_VERSION:
         yield warn(at, f"Envoy filter: proxyVersion match exceeds {MAX_VERSION} characters and will be ignored")
         return
-    options = re2.Options()
-    options.log_errors = False
     try:
-        re2.compile(text, options)
-    except re2.error as e:
+        compiled(text)
+    except ValueError as e:
         yield no(at, f"Envoy filter: invalid regex for proxy version, [{e}]")
 
 

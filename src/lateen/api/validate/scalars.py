@@ -10,11 +10,10 @@ import http
 import ipaddress
 import re
 
-import re2
-
 from lateen.api import claims, operators
 from lateen.api.config import Duration
 from lateen.api.validate.findings import Finding, Findings, no, warn
+from lateen.kit.regex import compiled
 
 _LABEL = r"[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?"
 _LABEL_RE = re.compile(_LABEL)
@@ -188,11 +187,9 @@ def regex(text: str, path: str) -> Findings:
     if len(text) > MAX_REGEX:
         yield no(path, f"regex is too large, max length allowed is {MAX_REGEX}; it has {len(text)} characters")
         return
-    options = re2.Options()
-    options.log_errors = False
     try:
-        re2.compile(text, options)
-    except re2.error as e:
+        compiled(text)
+    except ValueError as e:
         yield no(path, f'"{text[:80]}": {e}; Istio uses RE2 style regex-based match')
 
 

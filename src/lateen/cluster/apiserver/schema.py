@@ -14,9 +14,8 @@ from typing import Any, cast
 
 from lateen.cluster.apiserver.custom import values
 from lateen.cluster.apiserver.errors import Cause
-from lateen.cluster.apiserver.validation import names
 from lateen.cluster.apiserver.validation.fields import bad, required, shown, unsupported
-from lateen.kit import jsons
+from lateen.kit import jsons, regex
 from lateen.kit.jsons import Json
 
 META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
@@ -131,7 +130,7 @@ def _limits(schema: Json, value: Any, path: str, report: Report) -> None:
             report.invalid.append(bad(path, value, f"must be greater than or equal to {schema['minimum']}"))
         if value > schema.get("maximum", value):
             report.invalid.append(bad(path, value, f"must be less than or equal to {schema['maximum']}"))
-    if isinstance(value, str) and "pattern" in schema and not names.regular(schema["pattern"]).search(value):
+    if isinstance(value, str) and "pattern" in schema and not regex.compiled(schema["pattern"]).search(value):
         report.invalid.append(bad(path, value, f"should match '{schema['pattern']}'"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lateen.cluster.apiserver.custom import rules, values
 from lateen.cluster.apiserver.validation import names
 from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, immutable, required, unsupported
+from lateen.kit import regex
 from lateen.kit.jsons import Json, dig
 
 _SCOPES = ("Cluster", "Namespaced")
@@ -88,7 +89,7 @@ def _structural(schema: Json, path: str, depth: int) -> Causes:
     out: Causes = [denied(f"{path}.$ref", "$ref is not supported")] if schema.get("$ref") else []
     if pattern := schema.get("pattern"):
         try:
-            names.regular(pattern)
+            regex.compiled(pattern)
         except ValueError as e:
             out.append(bad(f"{path}.pattern", pattern, f"must be a valid regular expression, but isn't: {e}"))
     if schema.get("uniqueItems"):

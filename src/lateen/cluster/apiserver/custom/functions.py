@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from lateen.cluster.apiserver.custom import optionals
-from lateen.cluster.apiserver.validation import names
 from lateen.cluster.rules import amounts
+from lateen.kit import regex
 
 QUANTITY, IP, CIDR, URL = "@quantity", "@ip", "@cidr", "@url"
 
@@ -64,12 +64,12 @@ def _split(text: str, by: str, limit: int = -1) -> list[str]:
 
 
 def _find_all(text: str, pattern: str, limit: int = -1) -> list[str]:
-    found = [m.group(0) for m in names.regular(pattern).finditer(text)]
+    found = [m.group(0) for m in regex.compiled(pattern).finditer(text)]
     return found if limit < 0 else found[:limit]
 
 
 def _find(text: str, pattern: str) -> str:
-    found = names.regular(pattern).search(text)
+    found = regex.compiled(pattern).search(text)
     return str(found.group(0)) if found else ""
 
 

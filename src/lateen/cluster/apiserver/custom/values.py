@@ -10,7 +10,6 @@ from typing import Any
 
 from lateen.cluster.apiserver.custom import formats
 from lateen.cluster.apiserver.errors import Cause
-from lateen.cluster.apiserver.validation import names
 from lateen.cluster.apiserver.validation.fields import (
     Causes,
     bad,
@@ -20,7 +19,7 @@ from lateen.cluster.apiserver.validation.fields import (
     too_many,
     unsupported,
 )
-from lateen.kit import jsons
+from lateen.kit import jsons, regex
 from lateen.kit.jsons import Json
 
 NAMES: dict[str, tuple[type, ...]] = {
@@ -136,7 +135,7 @@ def _text(schema: Json, value: str, path: str) -> Causes:
         out.append(bad(path, value, f"{path} in body should be at least {schema['minLength']} chars long"))
     if "maxLength" in schema and len(value) > schema["maxLength"]:
         out.append(too_long(path, schema["maxLength"]))
-    if "pattern" in schema and not names.regular(schema["pattern"]).search(value):
+    if "pattern" in schema and not regex.compiled(schema["pattern"]).search(value):
         out.append(bad(path, value, f"{path} in body should match '{schema['pattern']}'"))
     if not formats.fits(str(schema.get("format") or ""), value):
         out.append(

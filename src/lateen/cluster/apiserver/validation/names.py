@@ -6,9 +6,6 @@ Follows k8s.io/apimachinery's util/validation. What becomes a file, a variable o
 from __future__ import annotations
 
 import re
-from functools import lru_cache
-
-import re2
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _LABEL_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
@@ -150,14 +147,3 @@ def projected_path(value: str) -> list[str]:
     if value.startswith("..") and not says:
         says.append("must not start with '..'")
     return says
-
-
-@lru_cache(maxsize=1024)
-def regular(pattern: str) -> re2.Regexp:
-    """A pattern of a custom schema, in RE2's syntax (linear time). Raises ValueError."""
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        return re2.compile(pattern, options)
-    except re2.error as e:
-        raise ValueError(str(e)) from None
