@@ -153,7 +153,7 @@ def _part(get: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "matches": lambda text, pattern: names.regular(pattern).search(text) is not None,
+    "matches": lambda text, pattern: regex.compiled(pattern).search(text) is not None,
     "optSelect": optionals.select,
     "optIndex": optionals.select,
     "isSorted": _ordered,
