@@ -25,6 +25,8 @@ PYTHON = {
 }
 """Program in ``python/`` -> the distributions that it needs."""
 SECONDS = 300
+PIP = ("-q", "--disable-pip-version-check", "--retries", "5", "--timeout", "60", "--prefer-binary")
+INSTALLING_S, ATTEMPTS = 900, 3
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
@@ -44,15 +46,15 @@ class Trial:
             "KUBECONFIG": str(home / "kubeconfig"),
         }
 
-    def run(self, *argv: object) -> subprocess.CompletedProcess[str]:
+    def run(self, *argv: object, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
         """What takes too long has failed, and says so."""
         words = [str(a) for a in argv]
         try:
             return subprocess.run(
-                words, capture_output=True, text=True, timeout=SECONDS, env=self.environment, check=False
+                words, capture_output=True, text=True, timeout=seconds, env=self.environment, check=False
             )
         except subprocess.TimeoutExpired:
-            return subprocess.CompletedProcess(words, 124, "", f"it took longer than {SECONDS} s")
+            return subprocess.CompletedProcess(words, 124, "", f"it took longer than {seconds:.0f} s")
 
     def judge(self, name: str, done: subprocess.CompletedProcess[str]) -> None:
         ok = done.returncode == 0
@@ -69,11 +71,19 @@ class Trial:
         at = self.work / "venv"
         venv.create(at, with_pip=True)
         for name, needed in PYTHON.items():
-            installed = self.run(at / "bin/pip", "install", "-q", "--disable-pip-version-check", *needed)
+            installed = self.installed(at / "bin/pip", needed)
             if installed.returncode:
                 self.leave_out(name, f"it could not be installed ({last_line(installed)})")
                 continue
             self.judge(name, self.run(at / "bin/python", HERE / "python" / f"with_{name}.py"))
+
+    def installed(self, pip: Path, needed: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+        """Networks and loaded machines make pip give up: tried again, with what has been fetched in its cache."""
+        for _ in range(ATTEMPTS):
+            done = self.run(pip, "install", *PIP, *needed, seconds=INSTALLING_S)
+            if not done.returncode:
+                break
+        return done
 
     def go(self) -> None:
         if not shutil.which("go"):

@@ -160,6 +160,25 @@ def test_an_invalid_endpoint_address_does_not_reach_the_nat_rules():
     assert "10.96" not in services.rules([services.ServicePort("10.96.0.9", "TCP -j X", 80, (good,))])
 
 
+def test_a_client_of_a_service_with_affinity_stays_with_its_endpoint():
+    ends = (("10.244.0.9", 80), ("10.244.0.10", 80))
+    plain, sticky = (services.rules([services.ServicePort("10.96.0.9", "TCP", 80, ends, s)]) for s in (0, 300))
+    assert "recent" not in plain
+    remembered = [x for x in sticky.splitlines() if "--rcheck --seconds 300 --reap" in x]
+    noted = [x for x in sticky.splitlines() if "--set" in x and "DNAT" in x]
+    assert len(remembered) == len(noted) == 2
+    assert sticky.index(remembered[-1]) < sticky.index("--mode random")
+    names = {x.partition("--name ")[2].split()[0] for x in noted}
+    assert names == {x.rpartition("-j ")[2] for x in remembered}
+
+
+def test_the_same_address_and_port_twice_is_the_first_ones():
+    one, two = (services.ServicePort("192.0.2.7", "TCP", 80, ((f"10.244.0.{n}", 80),)) for n in (8, 9))
+    text = services.rules([one, two])
+    assert "10.244.0.8" in text
+    assert "10.244.0.9" not in text
+
+
 # --- privileges ------------------------------------------------------------------------------------------------------
 
 

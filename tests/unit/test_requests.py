@@ -302,3 +302,18 @@ def test_a_scale_is_shown_with_its_replicas():
     found = cluster.must("GET", f"{path}/web/scale", headers={"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"})
     assert [c["name"] for c in found["columnDefinitions"]] == ["Name", "Desired", "Available", "Age"]
     assert found["rows"][0]["cells"][:3] == ["web", 3, 0]
+
+
+def test_affinity_and_external_addresses_of_services():
+    cluster, path = Cluster(), "/api/v1/namespaces/default/services"
+    spec = {"ports": [{"port": 80}], "sessionAffinity": "ClientIP", "externalIPs": ["192.0.2.7"]}
+    made = cluster.must("POST", path, {"metadata": {"name": "a"}, "spec": spec})
+    assert made["spec"]["sessionAffinityConfig"] == {"clientIP": {"timeoutSeconds": 10800}}
+    for change, says in (
+        ({"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 0}}}, "must be greater than 0 and less than 86400"),
+        ({"sessionAffinity": "Sometimes"}, 'Unsupported value: "Sometimes"'),
+        ({"externalIPs": ["10.96.0.1"]}, "belong to its pods and services"),
+        ({"externalIPs": ["127.0.0.1"]}, "spec.externalIPs[0]"),
+    ):
+        code, answer = cluster.ask("POST", path, {"metadata": {"name": "b"}, "spec": spec | change})
+        assert (code, says in answer["message"]) == (422, True), answer

@@ -112,7 +112,11 @@ def _container(container: Json) -> None:
 
 def _service(spec: Json) -> None:
     spec.setdefault("type", "ClusterIP")
-    spec.setdefault("sessionAffinity", "None")
+    if spec.setdefault("sessionAffinity", "None") == "ClientIP":
+        config = spec.get("sessionAffinityConfig") or {}
+        spec["sessionAffinityConfig"] = {"clientIP": {"timeoutSeconds": 10800} | (config.get("clientIP") or {})}
+    else:
+        spec.pop("sessionAffinityConfig", None)
     for port in spec.get("ports") or []:
         port.setdefault("protocol", "TCP")
         if spec["type"] != "ExternalName":

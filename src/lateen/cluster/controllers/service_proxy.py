@@ -36,6 +36,7 @@ class Proxy:
         self._pods = Informer(client, kinds.POD, self._pod_changed)
         self._dirty = asyncio.Event()
         self._installed = ""
+        self._sticks: bool | None = None
         self._told: set[tuple[str, int]] = set()
         self._chosen: dict[tuple[str, str, int, str], int] = {}
         """(host's address, service's address, its port, protocol) -> the host's port"""
@@ -79,7 +80,7 @@ class Proxy:
             fqdn = f"{name}.{namespace}.svc.{plan.DOMAIN}"
             address = dig(service, "spec", "clusterIP", default="")
             if address and address != "None":
-                ports += _ports(service, address, subsets)
+                ports += _ports(service, address, subsets, await self._sticky_s(service))
                 names[fqdn] = [address]
                 reverse[address] = fqdn
             elif address == "None":
@@ -105,6 +106,19 @@ class Proxy:
             await services.install(text)
             self._installed = text
         await self._host_ports()
+
+    async def _sticky_s(self, service: Json) -> int:
+        if dig(service, "spec", "sessionAffinity") != "ClientIP":
+            return 0
+        if self._sticks is None:
+            self._sticks = await services.can_stick()
+        key = (str(service["metadata"]["uid"]), -1)
+        if not self._sticks and key not in self._told:
+            self._told.add(key)
+            says = "this kernel cannot remember clients (iptables' match recent): sessionAffinity has no effect"
+            self._events.event(service, "Warning", "SessionAffinityUnavailable", says)
+        asked = int(dig(service, "spec", "sessionAffinityConfig", "clientIP", "timeoutSeconds", default=0))
+        return asked if self._sticks else 0
 
     def _aliases(self, names: dict[str, list[str]]) -> dict[str, list[str]]:
         """ExternalName services have the addresses of their targets, also over several steps."""
@@ -242,7 +256,7 @@ def _is_loopback(text: str) -> bool:
         return False
 
 
-def _ports(service: Json, address: str, subsets: list[Json]) -> list[services.ServicePort]:
+def _ports(service: Json, address: str, subsets: list[Json], sticky_s: int) -> list[services.ServicePort]:
     out = []
     for p in service["spec"].get("ports") or []:
         backends = tuple(
@@ -255,7 +269,8 @@ def _ports(service: Json, address: str, subsets: list[Json]) -> list[services.Se
             )
         )
         protocol = p.get("protocol", "TCP")
-        out.append(services.ServicePort(address, protocol, int(p["port"]), backends))
+        for at in (address, *(service["spec"].get("externalIPs") or [])):
+            out.append(services.ServicePort(at, protocol, int(p["port"]), backends, sticky_s))
         if p.get("nodePort"):
-            out.append(services.ServicePort(plan.NODE_IP, protocol, int(p["nodePort"]), backends))
+            out.append(services.ServicePort(plan.NODE_IP, protocol, int(p["nodePort"]), backends, sticky_s))
     return out

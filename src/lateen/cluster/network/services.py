@@ -21,13 +21,15 @@ class ServicePort:
     protocol: str
     port: int
     backends: tuple[tuple[str, int], ...]
-    comment: str = ""
+    sticky_s: int = 0
+    """Seconds for which a client stays with its endpoint after each connection (``sessionAffinity: ClientIP``)."""
 
 
 def rules(ports: list[ServicePort]) -> str:
     """The nat and filter tables in the format of iptables-restore. Pure.
 
-    Connections to a service without endpoints are rejected at once, as by kube-proxy.
+    Of two services with the same (external) address and port, the first has it. Connections to a service without
+    endpoints are rejected at once, as by kube-proxy.
     """
     nat = [
         "*nat",
@@ -38,7 +40,8 @@ def rules(ports: list[ServicePort]) -> str:
     ]
     refuse = ["*filter", ":FORWARD ACCEPT [0:0]", ":OUTPUT ACCEPT [0:0]", ":LATEEN-SERVICES - [0:0]"]
     chains, jumps = [], []
-    for p in sorted(filter(None, map(_checked, ports)), key=lambda p: (p.address, p.port, p.protocol)):
+    once = {(p.address, p.port, p.protocol): p for p in reversed(list(filter(None, map(_checked, ports))))}
+    for _, p in sorted(once.items()):
         proto = p.protocol.lower()
         match = f"-d {p.address}/32 -p {proto} -m {proto} --dport {p.port}"
         if not p.backends:
@@ -49,15 +52,21 @@ def rules(ports: list[ServicePort]) -> str:
         chain = _chain("LSVC-", f"{p.address}/{proto}/{p.port}")
         nat.append(f":{chain} - [0:0]")
         jumps.append(f"-A LATEEN-SERVICES {match} -j {chain}")
+        if p.sticky_s:
+            seen = f"-m recent --rcheck --seconds {p.sticky_s} --reap --rsource"
+            for address, port in p.backends:
+                one = _chain("LSEP-", f"{p.address}/{proto}/{p.port}/{address}/{port}")
+                chains.append(f"-A {chain} {seen} --name {one} -j {one}")
         for i, (address, port) in enumerate(p.backends):
             left = len(p.backends) - i
             chance = f"-m statistic --mode random --probability {1 / left:.10f} " if left > 1 else ""
             one = _chain("LSEP-", f"{p.address}/{proto}/{p.port}/{address}/{port}")
             nat.append(f":{one} - [0:0]")
+            note = f" -m recent --set --rsource --name {one}" if p.sticky_s else ""
             chains += [
                 f"-A {chain} {chance}-j {one}",
                 f"-A {one} -s {address}/32 -j MARK --set-xmark {HAIRPIN}",
-                f"-A {one} -p {proto} -j DNAT --to-destination {address}:{port}",
+                f"-A {one} -p {proto}{note} -j DNAT --to-destination {address}:{port}",
             ]
     hooks = [
         "-A PREROUTING -j LATEEN-SERVICES",
@@ -88,10 +97,20 @@ def _chain(prefix: str, what: str) -> str:
     return prefix + hashlib.sha256(what.encode()).hexdigest()[:16].upper()
 
 
-async def install(text: str) -> None:
+async def can_stick() -> bool:
+    """Whether this kernel remembers clients (the match ``recent``); without it, a rule would discard all others."""
+    seen = "-A OUTPUT -m recent --rcheck --seconds 1 --reap --rsource --name LATEEN -j ACCEPT"
+    try:
+        await install(f"*nat\n{seen}\nCOMMIT\n", "--test", "--noflush")
+    except NetworkError:
+        return False
+    return True
+
+
+async def install(text: str, *options: str) -> None:
     """Raises NetworkError."""
     process = await asyncio.create_subprocess_exec(
-        "iptables-restore", "-w", "10", stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        "iptables-restore", "-w", "10", *options, stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     async with asyncio.timeout(30):
         _, err = await process.communicate(text.encode())

@@ -8,9 +8,18 @@ from typing import Any
 from lateen.cluster.apiserver.validation import meta, names, pods
 from lateen.cluster.apiserver.validation.containers import PROTOCOLS
 from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, duplicate, required, unsupported
+from lateen.cluster.network import plan
 from lateen.kit.jsons import Json
 
 TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
+DAY_S = 86400
+OWN = (plan.SERVICE_NET, plan.POD_NET)
+_SPECIAL = {
+    "0.0.0.0/32": "may not be unspecified (0.0.0.0 or ::)",
+    "127.0.0.0/8": "may not be in the loopback range (127.0.0.0/8, ::1/128)",
+    "169.254.0.0/16": "may not be in the link-local range (169.254.0.0/16, fe80::/10)",
+    "224.0.0.0/24": "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)",
+}
 NODE_PORTS = range(30000, 32768)
 _PATH_TYPES = ("Exact", "Prefix", "ImplementationSpecific")
 
@@ -22,6 +31,10 @@ def service(spec: Json) -> Causes:
         out.append(unsupported("spec.type", kind, TYPES))
     if spec.get("sessionAffinity", "None") not in ("None", "ClientIP"):
         out.append(unsupported("spec.sessionAffinity", spec["sessionAffinity"], ("ClientIP", "None")))
+    seconds = ((spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}).get("timeoutSeconds", 1)
+    if not 0 < seconds <= DAY_S:
+        says = f"must be greater than 0 and less than {DAY_S}"
+        out.append(bad("spec.sessionAffinityConfig.clientIP.timeoutSeconds", seconds, says))
     for key in ("externalTrafficPolicy", "internalTrafficPolicy"):
         if spec.get(key, "Cluster") not in ("Cluster", "Local"):
             out.append(unsupported(f"spec.{key}", spec[key], ("Cluster", "Local")))
@@ -29,6 +42,11 @@ def service(spec: Json) -> Causes:
     out += _cluster_ips(spec, kind)
     for i, address in enumerate(spec.get("externalIPs") or []):
         out += pods.ip(address, f"spec.externalIPs[{i}]")
+        for net, says in _SPECIAL.items():
+            out += [bad(f"spec.externalIPs[{i}]", address, says)] if _lies_in(address, net) else []
+        if any(_lies_in(address, net) for net in OWN):
+            says = "is an address of the cluster's own networks, which belong to its pods and services"
+            out.append(denied(f"spec.externalIPs[{i}]", says))
     for i, source in enumerate(spec.get("loadBalancerSourceRanges") or []):
         if not _network(source):
             says = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
@@ -258,3 +276,10 @@ def _backend(backend: Json, path: str) -> Causes:
     else:
         out.append(required(path, "port name or number is required"))
     return out
+
+
+def _lies_in(address: object, network: str) -> bool:
+    try:
+        return ipaddress.ip_address(str(address)) in ipaddress.ip_network(network)
+    except ValueError:
+        return False
