@@ -138,6 +138,57 @@ def test_tags_are_listed_and_generated(mesh, istioctl):
     assert "prod" not in istioctl("tag", "list").stdout
 
 
+PAGES = (
+    *("adsz", "authorizationz", "clusterz", "configz", "connections", "endpointShardz", "endpointz", "instancesz"),
+    *("mesh", "push_status", "registryz", "resourcesz", "syncz", "telemetryz"),
+)
+OF_ONE = ("adsz", "config_dump", "ecdsz", "edsz", "ndsz")
+ABSENT = ("ambientz", "cachez", "inject", "krtz", "mcsz", "networkz", "pushcontext", "sidecarz")
+
+
+def test_internal_debug_has_each_page_of_istio_or_says_that_it_is_not_there(mesh, istioctl):
+    for name in PAGES:
+        json.loads(istioctl("x", "internal-debug", name).stdout)
+    proxy = f"{mesh.pod('details')}.default"
+    for name in OF_ONE:
+        json.loads(istioctl("x", "internal-debug", f"{name}?proxyID={proxy}").stdout)
+    for name in ABSENT:
+        done = istioctl("x", "internal-debug", name, ok=False)
+        assert f"{name} is not there: " in done.stdout + done.stderr
+    leads = json.loads(istioctl("x", "internal-debug", "instancesz").stdout)[proxy]
+    assert leads == [
+        {"hostname": "details.default.svc.cluster.local", "port": 9080, "name": "http", "targetPort": 9080}
+    ]
+
+
+def test_tags_are_set_moved_and_removed(mesh, istioctl):
+    try:
+        istioctl("tag", "set", "prod", "--revision", "default", "-y")
+        assert ["prod", "default"] in [r[:2] for r in rows(istioctl("tag", "list"))]
+        assert "istio.io/tag: prod" in mesh.get("mutatingwebhookconfiguration", "-o", "yaml")
+        mesh.kubectl("create", "namespace", "tagged")
+        mesh.kubectl("label", "namespace", "tagged", "istio.io/rev=prod")
+        pod = (
+            '{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p"},"spec":{"containers":[{"name":"c","image":"i"}]}}'
+        )
+        made = mesh.kubectl("create", "-n", "tagged", "--dry-run=server", "-o", "yaml", "-f", "-", stdin=pod).stdout
+        assert "istio-proxy" in made
+    finally:
+        istioctl("tag", "remove", "prod", "-y")
+        mesh.kubectl("delete", "namespace", "tagged", "--ignore-not-found")
+    assert "prod" not in istioctl("tag", "list").stdout
+
+
+def test_a_revision_is_uninstalled_and_the_other_one_stays(mesh, istioctl):
+    mesh.lateen("install", "--set", "revision=canary", "--set", "profile=minimal", "-y", timeout=200)
+    assert "istiod-canary" in mesh.get("deploy", "-n", "istio-system")
+    istioctl("uninstall", "--revision", "canary", "-y", timeout=200)
+    left = mesh.get("deploy,svc,sa,cm,mutatingwebhookconfiguration,clusterrole", "-A", "-o", "name")
+    assert "canary" not in left
+    assert "deployment.apps/istiod\n" in left
+    assert istioctl("proxy-status").stdout
+
+
 def test_installing_istio_over_lateen_can_be_rehearsed(istioctl):
     done = istioctl("install", "--dry-run", "-y", ok=False, timeout=200)
     assert "panic" not in done.stderr

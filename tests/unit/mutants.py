@@ -7,6 +7,7 @@ the memory of the process bounded. The unit tests run a short part of it with a 
 from __future__ import annotations
 
 import argparse
+import base64
 import copy
 import json
 import logging
@@ -17,6 +18,8 @@ import time
 from collections import Counter
 
 from apiserver import Cluster
+
+from lateen.kit import certs
 
 MEMORY = 300 * 1024 * 1024
 NS = "/api/v1/namespaces/default"
@@ -79,6 +82,28 @@ CRD = {
         }
     ],
 }
+ADMISSION = "/apis/admissionregistration.k8s.io/v1"
+TARGET = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
+CSR = base64.b64encode(certs.request(certs.new_key()).encode()).decode()
+POLICY = {
+    "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+    "matchConstraints": {
+        "resourceRules": [
+            {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["configmaps"], "scope": "*"}
+        ],
+        "objectSelector": {"matchExpressions": [{"key": "c", "operator": "DoesNotExist"}]},
+    },
+    "matchConditions": [{"name": "a", "expression": "request.userInfo.groups.exists(g, g != 'x')"}],
+    "variables": [{"name": "n", "expression": "object.?data.?a.orValue('z')"}],
+    "validations": [
+        {
+            "expression": "variables.n != params.data.a",
+            "messageExpression": "'it is ' + variables.n",
+            "reason": "Invalid",
+        }
+    ],
+    "auditAnnotations": [{"key": "k", "valueExpression": "string(size(variables.n))"}],
+}
 ACCESS = {"resourceAttributes": {"verb": "get", "resource": "pods", "namespace": "default"}}
 AUTH, AUTHZ = "/apis/authentication.k8s.io/v1", "/apis/authorization.k8s.io/v1"
 
@@ -91,7 +116,20 @@ BODIES = [
     ("POST", f"{NS}/pods", _spec(POD, status={"podIP": "1.2.3.4"})),
     ("POST", f"{NS}/configmaps", {"metadata": META, "data": {"a": "b"}, "binaryData": {"c": "ZA=="}}),
     ("POST", f"{NS}/secrets", {"metadata": META, "stringData": {"a": "b"}, "data": {"c": "ZA=="}, "type": "Opaque"}),
-    ("POST", f"{NS}/services", _spec({"type": "NodePort", "selector": {"a": "b"}, "ports": [{"port": 80}]})),
+    (
+        "POST",
+        f"{NS}/services",
+        _spec(
+            {
+                "type": "NodePort",
+                "selector": {"a": "b"},
+                "ports": [{"port": 80}],
+                "sessionAffinity": "ClientIP",
+                "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}},
+                "externalIPs": ["192.0.2.1"],
+            }
+        ),
+    ),
     (
         "POST",
         f"{NS}/endpoints",
@@ -157,6 +195,56 @@ BODIES = [
         {"metadata": {"name": "ms.fuzz.example.com"}, "spec": CRD},
     ),
     ("POST", "/apis/things.example.com/v1/namespaces/default/things", _spec({"n": 1}, status={"n": 1})),
+    (
+        "POST",
+        "/apis/certificates.k8s.io/v1/certificatesigningrequests",
+        {"metadata": {"name": "c"}, "spec": {"request": CSR, "signerName": "a.b/c", "usages": ["client auth"]}},
+    ),
+    (
+        "PUT",
+        "/apis/certificates.k8s.io/v1/certificatesigningrequests/kept/approval",
+        {
+            "metadata": {"name": "kept"},
+            "status": {"conditions": [{"type": "Approved", "status": "True", "reason": "R"}]},
+        },
+    ),
+    (
+        "POST",
+        "/apis/autoscaling/v1/namespaces/default/horizontalpodautoscalers",
+        {
+            "metadata": META | {"annotations": {"autoscaling.alpha.kubernetes.io/metrics": "[]"}},
+            "spec": {"scaleTargetRef": TARGET, "maxReplicas": 3, "targetCPUUtilizationPercentage": 50},
+        },
+    ),
+    (
+        "POST",
+        "/apis/events.k8s.io/v1/namespaces/default/events",
+        {
+            "metadata": META,
+            "eventTime": "2026-01-01T00:00:00.000000Z",
+            "regarding": {"kind": "Pod", "name": "m", "namespace": "default"},
+            "reportingController": "a.b/c",
+            "reportingInstance": "i",
+            "action": "A",
+            "reason": "R",
+            "type": "Normal",
+        },
+    ),
+    ("POST", f"{ADMISSION}/validatingadmissionpolicies", {"metadata": {"name": "m"}, "spec": POLICY}),
+    ("PUT", f"{ADMISSION}/validatingadmissionpolicies/kept", {"metadata": {"name": "kept"}, "spec": POLICY}),
+    (
+        "POST",
+        f"{ADMISSION}/validatingadmissionpolicybindings",
+        {
+            "metadata": {"name": "m"},
+            "spec": {
+                "policyName": "kept",
+                "paramRef": {"selector": {"matchLabels": {"a": "b"}}, "parameterNotFoundAction": "Deny"},
+                "validationActions": ["Warn", "Audit"],
+                "matchResources": {"namespaceSelector": {"matchLabels": {"no": "where"}}},
+            },
+        },
+    ),
     ("POST", f"{AUTH}/tokenreviews", {"spec": {"token": "a.b.c", "audiences": ["x"]}}),
     ("POST", f"{AUTH}/selfsubjectreviews", {"metadata": {}}),
     (
@@ -306,6 +394,13 @@ def prepared():
     kept = {"metadata": {"name": "kept", "labels": {"a": "b"}}}
     cluster.must("POST", f"{NS}/configmaps", {**kept, "data": {"a": "b"}})
     cluster.must("POST", f"{NS}/pods", {**kept, "spec": POD})
+    named = {"metadata": {"name": "kept"}}
+    asked = {"request": CSR, "signerName": "a.b/c", "usages": ["client auth"]}
+    cluster.must("POST", "/apis/certificates.k8s.io/v1/certificatesigningrequests", named | {"spec": asked})
+    cluster.must("POST", f"{ADMISSION}/validatingadmissionpolicies", named | {"spec": POLICY})
+    binding = {"policyName": "kept", "validationActions": ["Warn"]}
+    binding["paramRef"] = {"name": "kept", "namespace": "default", "parameterNotFoundAction": "Allow"}
+    cluster.must("POST", f"{ADMISSION}/validatingadmissionpolicybindings", named | {"spec": binding})
     cluster.must("POST", "/apis/apps/v1/namespaces/default/deployments", {**kept, "spec": TEMPLATE})
     cluster.must("POST", "/apis/things.example.com/v1/namespaces/default/things", {**kept, "spec": {"n": 1}})
     return cluster

@@ -38,6 +38,20 @@ NOT_CONNECTED = "Proxy not connected to this Pilot instance. It may be connected
 NO_PROXY_ID = "You must provide a proxyID in the query string\n"
 NO_PAGE = "404 page not found\n"
 
+ABSENT = {
+    "ambientz": "there is no ambient mode",
+    "cachez": "there are no caches of resources: what is made of an object is kept with it and goes with it",
+    "force_disconnect": "it would let anybody who reaches this port cut off proxies; delete the pod instead",
+    "inject": "templates are part of istiod; those of the user are in the ConfigMap istio-sidecar-injector",
+    "krtz": "it shows the collections that Istio's registries are made of",
+    "mcsz": "ServiceExports and ServiceImports are not read",
+    "networkz": "there is no list of gateways to other networks",
+    "pprof": "it shows Go's profiles; see lateen_* and process_* in /metrics",
+    "pushcontext": "proxies have views of their own; ask config_dump or versionsz with a proxyID",
+    "sidecarz": "ask versionsz with a proxyID: it lists what the proxy's Sidecar lets it see",
+}
+"""Istio's pages that are not there, and why."""
+
 
 class PageError(Exception):
     """A page that cannot be given: HTTP status and text."""
@@ -80,13 +94,18 @@ class Debug:
             "distribution": self._distribution,
             "ecdsz": lambda q, c: self._resources(q, c, "ECDS"),
             "edsz": lambda q, c: self._resources(q, c, "EDS"),
+            "endpointShardz": self._endpointz,
             "endpointz": self._endpointz,
+            "instancesz": self._instancesz,
             "list": lambda _q, _c: sorted(set(self._pages) - {"list"}),
             "mesh": self._mesh,
             "ndsz": self._ndsz,
+            "push_status": self._push_status,
             "registryz": self._registryz,
+            "resourcesz": lambda _q, _c: [f"{k.api_version}/{k.kind}" for k in kinds.watched()],
             "statusz": self._statusz,
             "syncz": self._syncz,
+            "telemetryz": lambda _q, _c: self._objects(kinds.TELEMETRY),
             "versionsz": self._versionsz,
         }
 
@@ -100,6 +119,8 @@ class Debug:
 
     def page(self, name: str, query: Query, caller: Caller) -> Any:
         """What a page shows, for JSON. Raises PageError."""
+        if why := ABSENT.get(name.partition("/")[0]):
+            raise PageError(404, f"{name} is not there: {why}\n")
         if name not in self._pages:
             raise PageError(404, NO_PAGE)
         if not caller.everything and name not in OF_ONE_PROXY:
@@ -174,6 +195,11 @@ class Debug:
         return {"totalClients": len(found), "clients": [_client(c) for c in found]}
 
     def _adsz(self, query: Query, caller: Caller) -> Json:
+        if query.get("push"):
+            says = (
+                "push is not there: a proxy is sent whatever differs from what it has, at once and again if refused\n"
+            )
+            raise PageError(400, says)
         found = [self._asked(query, caller)] if query.get("proxyID") else self._visible(caller)
         clients = []
         for c in found:
@@ -189,6 +215,24 @@ class Debug:
             for t, sets in session.sets().items()
         }
         return {"resources": resources, "subscribed": {names.SHORT[t]: session.names(t) for t in names.ORDER}}
+
+    def _instancesz(self, _: Query, caller: Caller) -> dict[str, list[Json]]:
+        """The services that lead to each connected proxy."""
+        mesh, out = self._control.mesh(), {}
+        for c in self._visible(caller):
+            pod = mesh.objects.pods.get((c.node.namespace, c.node.pod))
+            found = mesh.services_of(pod) if pod else []
+            ports = [(s, p, p.target) for s in found for p in s.ports] + (mesh.entries_of(pod) if pod else [])
+            out[dumps.proxy_name(c)] = [
+                {"hostname": s.host, "port": p.port, "name": p.name, "targetPort": target} for s, p, target in ports
+            ]
+        return out
+
+    def _push_status(self, _: Query, caller: Caller) -> Json:
+        """What proxies have refused, under the name of Istio's counter of it."""
+        refused = [(dumps.proxy_name(c), r) for c in self._visible(caller) for r in c.session.rejections.values()]
+        found = [{"proxy": proxy, "message": r.message} for proxy, r in refused]
+        return {"ProxyStatus": {"pilot_total_xds_rejects": found}}
 
     # --- the mesh --------------------------------------------------------------------------------------------
 

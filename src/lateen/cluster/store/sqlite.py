@@ -5,6 +5,7 @@ apsw carries its own SQLite: the one in many Python builds has the WAL-reset cor
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,16 +49,24 @@ class Sqlite:
     def write(self, rv: int, key: str, body: bytes | None) -> None:
         """Write a row, or delete it if ``body`` is None. Durable on return. Raises StoreFull or StoreBroken."""
         try:
-            with self._db:
-                if body is None:
-                    self._db.execute("DELETE FROM objects WHERE key = ?", (key,))
-                else:
-                    self._db.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?)", (key, rv, body))
-                self._db.execute("UPDATE revision SET rv = ?", (rv,))
-        except apsw.FullError as e:
-            raise StoreFull(f"no space left for {self.path}; free some, then repeat the command") from e
+            self._db.execute("BEGIN IMMEDIATE")
+            if body is None:
+                self._db.execute("DELETE FROM objects WHERE key = ?", (key,))
+            else:
+                self._db.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?)", (key, rv, body))
+            self._db.execute("UPDATE revision SET rv = ?", (rv,))
+            self._db.execute("COMMIT")
         except apsw.Error as e:
+            self._undo()
+            if isinstance(e, apsw.FullError):
+                raise StoreFull(f"no space left for {self.path}; free some, then repeat the command") from e
             raise StoreBroken(f"{self.path}: {e}") from e
+
+    def _undo(self) -> None:
+        """SQLite has rolled back by itself after some errors, a full disk among them."""
+        if self._db.in_transaction:
+            with contextlib.suppress(apsw.Error):
+                self._db.execute("ROLLBACK")
 
     def close(self) -> None:
         self._db.close()
