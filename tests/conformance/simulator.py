@@ -88,7 +88,8 @@ class Simulator:
         if call.mode == "inbound":
             return self.listeners.get(names.VIRTUAL_INBOUND)
         if call.mode == "gateway":
-            return self._at(call.address or "0.0.0.0", call.port, True)
+            exact = self._at(call.address, call.port, True) if call.address else None
+            return exact or self._at("0.0.0.0", call.port, True)
         if call.port == 15006:
             return self.listeners.get(names.VIRTUAL_INBOUND)
         exact = self._at(call.address, call.port, None) if call.address else None
@@ -100,8 +101,7 @@ class Simulator:
             binds = listener.bind_to_port.value if listener.HasField("bind_to_port") else True
             if listener.name in (names.VIRTUAL_INBOUND, names.VIRTUAL_OUTBOUND):
                 continue
-            here = at.address in (address, "0.0.0.0" if bound else address) and at.port_value == port
-            if here and (bound is None or binds == bound):
+            if (at.address, at.port_value) == (address, port) and (bound is None or binds == bound):
                 return listener
         return None
 

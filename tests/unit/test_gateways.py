@@ -202,3 +202,122 @@ def test_a_rule_that_is_exported_to_its_namespace_alone_is_not_at_a_gateway_else
     view_ = mesh.view(mesh.objects(TWO), "ingress", "istio-system")
     hosts = [h.name for h in judge.routes(judge.messages(view_), "http.8080").virtual_hosts]
     assert hosts == ["open.example.com:80"]
+
+
+def served(text):
+    return judge.messages(mesh.view(mesh.objects(text), "ingress", "istio-system"))
+
+
+TCP_TWICE = """
+kind: Gateway
+metadata: {name: first}
+spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 31400, name: a, protocol: TCP}, hosts: ['*']}]}
+---
+kind: Gateway
+metadata: {name: second}
+spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 31400, name: a, protocol: TCP}, hosts: ['*']}]}
+---
+kind: VirtualService
+metadata: {name: rule}
+spec:
+  hosts: ['*']
+  gateways: [GATEWAY]
+  tcp: [{route: [{destination: {host: reviews, port: {number: 9080}}}]}]
+"""
+
+
+@pytest.mark.parametrize(("gateway", "opened"), [("first", True), ("second", False)])
+def test_connections_of_a_port_belong_to_the_oldest_gateway(gateway, opened):
+    text = TCP_TWICE.replace("GATEWAY", gateway)
+    (outcome,) = Mesh(mesh.objects(text)).outcomes()
+    assert str(outcome.of) == "Gateway default/second"
+    assert [p.says for p in outcome.problems] == [
+        "port 31400 is TCP by the older Gateway default/first; the other server is left out"
+    ]
+    assert ("0.0.0.0_31400" in served(text)[names.LDS]) is opened
+
+
+def test_servers_with_addresses_of_their_own_have_routes_of_their_own():
+    text = """
+kind: Gateway
+metadata: {name: near}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 8000, name: http, protocol: HTTP}, hosts: ['*'], bind: 127.0.0.1}]
+---
+kind: Gateway
+metadata: {name: far}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 8000, name: http, protocol: HTTP}, hosts: ['*']}]
+---
+kind: VirtualService
+metadata: {name: a}
+spec: {hosts: [a.test], gateways: [near], http: [{directResponse: {status: 200}}]}
+---
+kind: VirtualService
+metadata: {name: b}
+spec: {hosts: [b.test], gateways: [far], http: [{directResponse: {status: 200}}]}
+"""
+    found = served(text)
+    assert {"127.0.0.1_8000", "0.0.0.0_8000"} <= set(found[names.LDS])
+    hosts = {n: [h.name for h in judge.routes(found, n).virtual_hosts] for n in ("http.8000", "http.8000.127.0.0.1")}
+    assert hosts == {"http.8000": ["b.test:8000"], "http.8000.127.0.0.1": ["a.test:8000"]}
+
+
+def test_only_what_a_redirecting_server_is_for_is_sent_to_https():
+    text = """
+kind: Gateway
+metadata: {name: to-https}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 8000, name: http, protocol: HTTP}, hosts: ['*'], tls: {httpsRedirect: true}}]
+---
+kind: Gateway
+metadata: {name: plain}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 8000, name: http, protocol: HTTP}, hosts: ['*']}]
+---
+kind: VirtualService
+metadata: {name: a}
+spec: {hosts: [a.test], gateways: [to-https, plain], http: [{directResponse: {status: 200}}]}
+---
+kind: VirtualService
+metadata: {name: b}
+spec: {hosts: [b.test], gateways: [plain], http: [{directResponse: {status: 200}}]}
+"""
+    hosts = judge.routes(served(text), "http.8000").virtual_hosts
+    assert {h.name: h.require_tls == h.ALL for h in hosts} == {
+        "a.test:8000": True,
+        "b.test:8000": False,
+        "*:8000": True,
+    }
+
+
+def test_https_that_a_sidecar_terminates_is_http():
+    """Or policies about requests would not hold there."""
+    text = """
+kind: PeerAuthentication
+metadata: {name: off}
+spec: {mtls: {mode: DISABLE}}
+---
+kind: Sidecar
+metadata: {name: own}
+spec:
+  workloadSelector: {labels: {app: productpage}}
+  ingress:
+  - port: {number: 8443, name: web, protocol: PROTOCOL}
+    defaultEndpoint: 127.0.0.1:9080
+    tls: {mode: SIMPLE, serverCertificate: /c.pem, privateKey: /k.pem}
+"""
+    last = {}
+    for protocol in ("HTTPS", "TLS"):
+        found = judge.messages(mesh.view(mesh.objects(text.replace("PROTOCOL", protocol))))
+        (chain,) = (
+            c
+            for c in found[names.LDS]["virtualInbound"].filter_chains
+            if c.filter_chain_match.destination_port.value == 8443
+        )
+        last[protocol] = chain.filters[-1].name.rpartition(".")[2]
+    assert last == {"HTTPS": "http_connection_manager", "TLS": "tcp_proxy"}

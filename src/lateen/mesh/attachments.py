@@ -157,9 +157,10 @@ class Attachments(Limiting):
         found = [li for gw in self._gateways_alike.get(chosen) for li in gateway.listeners(gw)]
         for li in sorted(found, key=lambda li: li.age):
             older = first.setdefault((li.bind, li.port), li)
-            if older.family != li.family:
+            if not li.beside(older):
                 text = f"port {li.port} is {older.family.upper()} by the older {older.source}"
-                problem = Problem("OlderGateway", f"{text}; the server of {li.family.upper()} is left out")
+                which = f"the server of {li.family.upper()}" if li.family != older.family else "the other server"
+                problem = Problem("OlderGateway", f"{text}; {which} is left out")
                 out[li.source] = (*out.get(li.source, ()), problem)
         return tuple(Outcome(ref, problems) for ref, problems in out.items())
 

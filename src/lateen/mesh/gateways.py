@@ -23,26 +23,29 @@ def view(mesh: Mesh, pod: o.Pod, shared: Shared) -> tuple[GatewayView, list[o.Cr
     all others stand for themselves."""
     plain: dict[Place, list[Listener]] = {}
     rest: list[tuple[Place, Listener]] = []
-    families: dict[tuple[Place, bool], str] = {}
+    first: dict[tuple[Place, bool], Listener] = {}
     for listener in mesh.listeners_of(pod):
         target = _target(mesh, pod, listener)
         if not target:
             continue
         place = (listener.bind or "0.0.0.0", target)
         # The oldest object decides what a port is; the other one has an outcome about it.
-        if families.setdefault((place, listener.datagrams), listener.family) != listener.family:
+        if not listener.beside(first.setdefault((place, listener.datagrams), listener)):
             continue
         if listener.plain:
             plain.setdefault(place, []).append(listener)
         else:
             rest.append((place, listener))
-    servers = [_server(mesh, pod, place, f"http.{place[1]}", found, shared) for place, found in sorted(plain.items())]
+    servers = [
+        _server(mesh, pod, place, f"http.{place[1]}{_at(found[0])}", found, shared)
+        for place, found in sorted(plain.items())
+    ]
     used: list[o.Credential] = []
     for place, listener in rest:
         needed = credentials.of_server(mesh, pod.namespace, listener.tls)
         if needed is not None:
             used += needed
-            route = f"https.{place[1]}.{listener.label}" if listener.requests else ""
+            route = f"https.{listener.port}.{listener.label}{_at(listener)}" if listener.requests else ""
             servers.append(_server(mesh, pod, place, route, [listener], shared))
     where = proxies.place(mesh.proxy_defaults, pod)
     who = identity(pod, mesh.transport.trust_domain)
@@ -76,7 +79,7 @@ def _server(
         "passthrough": first.secure and first.tls is None,
         "automatic": first.automatic,
         "sni": hosts if first.secure and "*" not in hosts else (),
-        "redirects": tuple(dict.fromkeys((_name(h), li.port) for li in listeners if li.redirects for h in li.hosts)),
+        "redirects": tuple(dict.fromkeys(r for li in listeners if li.redirects for r in _redirects(mesh, li, pod))),
         "hosts": hosts,
         "origins": tuple(dict.fromkeys(str(li.source) for li in listeners)),
         "requests": requests,
@@ -87,6 +90,17 @@ def _server(
     }
     key = tuple(values.values())
     return shared(("server", key), lambda: GatewayServer(key, **values))
+
+
+def _at(listener: Listener) -> str:
+    """What names of route configurations end with where a server has an address of its own, as in Istio."""
+    return f".{listener.bind}" if listener.bind else ""
+
+
+def _redirects(mesh: Mesh, listener: Listener, pod: o.Pod) -> list[tuple[str, int]]:
+    """The hosts of a server that sends requests to HTTPS, and those that are routed there."""
+    routed = [h.host for a in mesh.requests_at([listener], pod) for h in a.hosts]
+    return [(name, listener.port) for name in (*map(_name, listener.hosts), *routed)]
 
 
 def _datagrams(mesh: Mesh, listener: Listener, pod: o.Pod) -> Datagrams:

@@ -148,6 +148,11 @@ class Listener:
             return "udp"
         return "tls" if self.secure else "http" if self.requests else "tcp"
 
+    def beside(self, older: Listener) -> bool:
+        """Whether it can have a port that an older one has. Connections that say nothing about where they want to go
+        cannot be told apart, so that the older one has them all, even if it routes none."""
+        return self is older or (self.family == older.family and self.family != "tcp")
+
     @property
     def plain(self) -> bool:
         """Plain HTTP: all such listeners of a port share their routes."""

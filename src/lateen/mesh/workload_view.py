@@ -69,6 +69,8 @@ def _ingress(i: IstioIngressListener, pod: o.Pod, mesh: Mesh, pool: Any) -> Inbo
         ),
         None,
     )
-    port = Port(i.port.number, i.port.name, protocol(as_port(i.port)))
+    # Where the proxy terminates HTTPS, what is inside is HTTP: policies and metrics see the requests.
+    spoken = "http" if i.tls and i.port.protocol.upper() == "HTTPS" else protocol(as_port(i.port))
+    port = Port(i.port.number, i.port.name, spoken)
     bind = (i.bind or pod.address) if i.capture_mode == "NONE" else ""
     return InboundPort(port, service, i.default_endpoint, i.tls, pool=i.connection_pool or pool, bind=bind, scoped=True)

@@ -82,7 +82,7 @@ def http_filter(m: api.ListenerMatch | None) -> str:
 
 
 def routes(m: api.RouteConfigurationMatch | None, name: str) -> bool:
-    """By the name of a route configuration (``8080``, ``http.8080``, ``https.8443.port.gateway.ns``)."""
+    """By the name of a route configuration (``8080``, ``http.8080``, ``https.443.port.gateway.ns``)."""
     if m is None:
         return True
     if m.name and m.name != name:

@@ -14,7 +14,6 @@ from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import dynamic_forwa
 
 from lateen.api.kinds import Ref
 from lateen.kit.derived import derived
-from lateen.mesh.patterns import covers
 from lateen.mesh.protocols import HTTP
 from lateen.mesh.routing import Route
 from lateen.mesh.settings import OutboundPolicy
@@ -298,11 +297,7 @@ def gateway(server: GatewayServer) -> Resource:
             chosen = limits.get(route.rule) or limits.get(found.source) or ()
             host.routes.extend(rate_limits.on_routes(chosen, _kept(route)))
     for name, port in server.redirects:
-        if name not in by_host and (name != "*" or not by_host):
-            _gateway_host(by_host, name, port)
-        for known, host in by_host.items():
-            if covers(name, known):
-                host.require_tls = rc.VirtualHost.TlsRequirementType.Value("ALL")
+        _gateway_host(by_host, name, port).require_tls = rc.VirtualHost.TlsRequirementType.Value("ALL")
     out = route_pb2.RouteConfiguration(
         name=server.route,
         validate_clusters=pb.boolean(False),
