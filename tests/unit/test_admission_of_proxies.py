@@ -1,0 +1,132 @@
+"""Who may be which proxy: what a client of ADS claims against what its certificate says, over real mutual TLS."""
+
+import asyncio
+import socket
+from datetime import timedelta
+
+import grpc
+import pytest
+from envoy.service.discovery.v3 import discovery_pb2
+
+from lateen.ads import rpc
+from lateen.api import kinds
+from lateen.ca import rotation, signer
+from lateen.ca.authority import Authority, Identity
+from lateen.control import serving
+from lateen.control.plane import Control
+from lateen.kit import certs, times
+from lateen.wire import names
+from lateen.wire.revision import Revision
+
+ME = Identity("cluster.local", "istio-system", "istiod")
+OWN = "spiffe://cluster.local/ns/shop/sa/cart"
+NODE = "sidecar~10.0.0.1~cart-1.shop~shop.svc.cluster.local"
+POD = {
+    "metadata": {"name": "cart-1", "namespace": "shop", "labels": {"app": "cart"}, "uid": "1"},
+    "spec": {"serviceAccountName": "cart", "containers": [{"name": "app"}, {"name": "istio-proxy"}]},
+    "status": {"podIP": "10.0.0.1", "phase": "Running"},
+}
+
+
+class Istiod:
+    def __init__(self):
+        self.authority = Authority.create(times.now(), "cluster.local")
+        self.roots = self.authority.root
+
+    def pair(self, identity, authority=None, lifetime=timedelta(hours=1), now=None):
+        ca = (authority or self.authority).state.signer.pair
+        return certs.issue(ca, [identity] if identity else [], now or times.now(), lifetime)
+
+    async def ask(self, pair, node):
+        """How istiod ends the stream of a client, or None if it has let it in."""
+        credentials = grpc.ssl_channel_credentials(self.roots.encode(), pair.key.encode(), pair.certificate.encode())
+        options = (("grpc.ssl_target_name_override", "istiod"),)
+        async with grpc.aio.secure_channel(f"127.0.0.1:{self.port}", credentials, options) as channel:
+            call = channel.stream_stream(
+                names.DELTA_METHOD,
+                request_serializer=discovery_pb2.DeltaDiscoveryRequest.SerializeToString,
+                response_deserializer=discovery_pb2.DeltaDiscoveryResponse.FromString,
+            )()
+            request = discovery_pb2.DeltaDiscoveryRequest(type_url=names.CDS)
+            request.node.id = node
+            try:
+                await call.write(request)
+                async with asyncio.timeout(0.7):
+                    await call.read()
+            except TimeoutError:
+                return None
+            except grpc.aio.AioRpcError as e:
+                return e.code().name, e.details()
+            return None
+
+    def asked(self, pair, node=NODE):
+        async def work():
+            control = Control(None, "istio-system", Revision())
+            control.world.changed(kinds.POD, ("shop", "cart-1"), None, POD)
+            certificate = serving.Certificate(self.authority, ["istiod"], ME)
+            self.port = free_port()
+            server = await rpc.serve(control.ads.accept, "127.0.0.1", self.port, lambda: certificate.mutual)
+            try:
+                return await self.ask(pair, node)
+            finally:
+                await server.stop()
+
+        return asyncio.run(work())
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def istiod():
+    return Istiod()
+
+
+def test_a_proxy_may_be_what_its_certificate_says(istiod):
+    assert istiod.asked(istiod.pair(OWN)) is None
+
+
+CLAIMS = {
+    "another namespace": ("spiffe://cluster.local/ns/other/sa/cart", NODE, "the certificate is for namespace other"),
+    "another account's pod": ("spiffe://cluster.local/ns/shop/sa/till", NODE, "pod cart-1 runs as cart, not till"),
+    "another trust domain": ("spiffe://evil/ns/shop/sa/cart", NODE, "the certificate is for trust domain evil"),
+    "a certificate without an identity": ("istiod.istio-system.svc", NODE, "a workload certificate is required"),
+    "an identity with more": (f"{OWN}/x", NODE, "a workload certificate is required"),
+}
+
+
+@pytest.mark.parametrize("what", CLAIMS)
+def test_a_proxy_may_not_be_somebody_else(istiod, what):
+    identity, node, says = CLAIMS[what]
+    code, details = istiod.asked(istiod.pair(identity), node)
+    assert code == "PERMISSION_DENIED"
+    assert says in details
+
+
+@pytest.mark.parametrize("node", ["", "x", "sidecar~~~", "root~10.0.0.1~cart-1.shop~d", "sidecar~a~b~c", "~" * 5000])
+def test_what_is_no_proxy_is_told_so(istiod, node):
+    code, details = istiod.asked(istiod.pair(OWN), node)
+    assert code in ("INVALID_ARGUMENT", "PERMISSION_DENIED")
+    assert "Traceback" not in details
+
+
+def test_certificates_that_are_not_valid_do_not_get_so_far(istiod):
+    other = Authority.create(times.now(), "cluster.local")
+    for pair in (
+        istiod.pair(OWN, other),
+        istiod.pair(OWN, lifetime=timedelta(minutes=1), now=times.now() - timedelta(hours=1)),
+        istiod.pair(OWN, now=times.now() + timedelta(hours=1)),
+    ):
+        code, _ = istiod.asked(pair)
+        assert code == "UNAVAILABLE", "the handshake fails"
+
+
+def test_clients_of_a_new_root_are_let_in_as_soon_as_it_is_trusted(istiod):
+    wanted = signer.self_signed(certs.authority("other", times.now()))
+    theirs = Authority(rotation.begin(wanted, times.now(), rotation.PACE))
+    assert istiod.asked(istiod.pair(OWN, theirs)) is not None
+    istiod.authority.state = rotation.step(istiod.authority.state, wanted, times.now(), rotation.PACE)
+    assert istiod.asked(istiod.pair(OWN, theirs)) is None
