@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ALL = ("cli", "demo", "effect", "fanout", "scale", "memory", "status", "pods", "dataplane", "series")
+ALL = ("cli", "demo", "effect", "fanout", "scale", "memory", "status", "pods", "dataplane", "series", "certificates")
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from lateen.ca.signer import PLUGGED, RECORD, SELF_SIGNED, Unusable
 from lateen.cluster.apiserver.direct import DirectClient
 from lateen.control.roots import ASKED, DISTRUSTED, Roots, Settings
 from lateen.control.trust import Trust
+from lateen.control.world import World
 from lateen.kit import certs, times
 from lateen.wire.revision import Revision
 
@@ -381,6 +382,17 @@ def test_every_namespace_gets_the_roots_and_gets_them_back():
         assert not trust.altered(("x", "other"), None)
 
     asyncio.run(work())
+
+
+def test_no_gateway_can_serve_what_the_mesh_signs_with(root):
+    """A Secret of type kubernetes.io/tls looks like any other certificate."""
+    own = certs.intermediate(root, "istio", NOW)
+    data = pem({"tls.crt": own.certificate, "tls.key": own.key, "ca.crt": root.certificate})
+    world = World("istio-system", lambda: None)
+    for name in ("cacerts", "istio-ca-secret", "lateen-ca", "shop"):
+        secret = {"metadata": {"name": name, "namespace": "istio-system"}, "type": "kubernetes.io/tls", "data": data}
+        world.changed(kinds.SECRET, ("istio-system", name), None, secret)
+    assert list(world.objects.credentials) == [("istio-system", "shop")]
 
 
 def test_keys_are_in_no_status_and_no_log(caplog):
