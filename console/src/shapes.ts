@@ -140,6 +140,13 @@ export interface ConfigRow {
   worst: string
 }
 
+export interface Place {
+  kind: string
+  name: string
+  detail: string
+  missing: string
+}
+
 export interface ConfigPage {
   kind: string
   namespace: string
@@ -150,6 +157,7 @@ export interface ConfigPage {
   yaml: string
   checks: Check[]
   conditions: Condition[]
+  places: Place[]
 }
 
 export interface WorkloadRow {

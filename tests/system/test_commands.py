@@ -85,6 +85,17 @@ def test_describe_says_what_the_mesh_does(ruled):
     assert "Exposed on Ingress Gateway http://localhost" in ruled.lateen("x", "des", "svc", "productpage").stdout
 
 
+def test_describe_says_where_an_object_is_attached(ruled):
+    rule = ruled.lateen("x", "describe", "object", "vs", "bookinfo").stdout
+    assert "Attached to Gateway default/bookinfo-gateway (port " in rule
+    traffic = ruled.lateen("x", "describe", "object", "DestinationRule", "reviews").stdout
+    assert "Attached to Subset v3 (1 pod)" in traffic
+    gateway = ruled.lateen("x", "describe", "object", "gateways", "bookinfo-gateway").stdout
+    assert "Attached to Workload istio-system/istio-ingressgateway (1 pod)" in gateway
+    refused = ruled.lateen("x", "describe", "object", "pod", "x", ok=False)
+    assert '"pod" is not a kind of the mesh' in refused.stderr
+
+
 def test_injection_is_explained(mesh):
     text = mesh.lateen("x", "check-inject", "deploy/details-v1").stdout
     assert "Namespace label istio-injection=enabled matches" in text

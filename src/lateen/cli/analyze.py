@@ -53,8 +53,9 @@ class Live(NamedTuple):
     forbidden: dict[str, str]
     """Kind that this account may not read -> the API server's message."""
 
-    def snapshot(self) -> Snapshot:
-        return Snapshot(self.sources, unread=self.forbidden)
+    def snapshot(self, root: str = "istio-system") -> Snapshot:
+        """``root``: the control plane's namespace."""
+        return Snapshot(self.sources, root=root, unread=self.forbidden)
 
 
 async def live(client: HttpClient, timeout_s: float) -> Live:

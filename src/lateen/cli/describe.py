@@ -58,11 +58,12 @@ class Found(NamedTuple):
     entries={
         "pod": ("lateen.cli.describe:describe_pod", "Describe a pod: its services, rules and policies."),
         "service": ("lateen.cli.describe:describe_service", "Describe a service: its rules and policies."),
+        "object": ("lateen.cli.describe_object:describe_object", "Describe where an object of the mesh is attached."),
     },
     aliases={"po": "pod", "pods": "pod", "svc": "service"},
 )
 def describe() -> None:
-    """Describe what the mesh does for a pod or a service."""
+    """Describe what the mesh does for a pod or a service, or where one of its objects is attached."""
 
 
 async def _objects(client: HttpClient, root: str) -> Found:

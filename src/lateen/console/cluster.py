@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 
 from lateen.analysis import Message, Snapshot, Source, analyze
+from lateen.analysis.attached import places
 from lateen.analysis.model import model
 from lateen.analysis.standing import Standing
 from lateen.api import kinds
@@ -86,7 +87,13 @@ class Cluster:
                 found = {}
             snapshot = self._standing.snapshot
             objects = {k: i.objects.values() for k, i in self.informers.items()}
-            self._inventory = Inventory(objects, model(snapshot, policies=True), found, snapshot.domain)
+            self._inventory = Inventory(
+                objects,
+                model(snapshot, policies=True),
+                found,
+                snapshot.domain,
+                lambda obj: places(snapshot, Source(obj)),
+            )
         return self._inventory
 
     def changes(self) -> list[Change]:

@@ -5,10 +5,11 @@ What holds for a host or a workload is asked of the mesh's own model, so that th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 from lateen.analysis import Message
+from lateen.analysis.attached import Place
 from lateen.analysis.messages import LEVELS, documentation
 from lateen.api import kinds
 from lateen.api.domain import service_host
@@ -30,9 +31,18 @@ KEPT = ("managedFields", "uid", "selfLink", "generation", "creationTimestamp")
 class Inventory:
     """Everything as it is at one instant."""
 
-    def __init__(self, objects: Objects, mesh: Mesh, findings: Mapping[str, list[Message]], domain: str) -> None:
-        """``findings``: by the spelling of the object (``Gateway default/web``)."""
+    def __init__(
+        self,
+        objects: Objects,
+        mesh: Mesh,
+        findings: Mapping[str, list[Message]],
+        domain: str,
+        places: Callable[[Json], Iterable[Place]] = lambda _: (),
+    ) -> None:
+        """``findings``: by the spelling of the object (``Gateway default/web``). ``places``: where an object is
+        attached."""
         self._objects, self._mesh, self._findings, self._domain = objects, mesh, findings, domain
+        self._places = places
         self._pods = self._by_workload()
 
     # --- workloads -------------------------------------------------------------------------------------------
@@ -260,6 +270,7 @@ class Inventory:
             "yaml": text,
             "checks": checked(text, self._findings.get(_ref(found, obj), [])),
             "conditions": [_condition(c) for c in dig(obj, "status", "conditions", default=[])],
+            "places": [cast(shapes.Place, p._asdict()) for p in self._places(shown)],
         }
 
     def _items(self, refs: Iterable[kinds.Ref]) -> list[shapes.ConfigRow]:

@@ -176,10 +176,20 @@ class ConfigRow(TypedDict):
     worst: str
 
 
+class Place(TypedDict):
+    """Where an object is attached; ``missing``: why it is not attached there, though it asks for it."""
+
+    kind: str
+    name: str
+    detail: str
+    missing: str
+
+
 class ConfigPage(ConfigRow):
     yaml: str
     checks: list[Check]
     conditions: list[Condition]
+    places: list[Place]
 
 
 class WorkloadRow(TypedDict):
