@@ -189,12 +189,14 @@ def test_strings_stay_strings():
 
 
 def test_istioctl_finds_by_its_labels_what_belongs_to_a_revision():
-    """It removes what has the revision's label and that of a component which is not shared."""
+    """It removes what has the revision's label, the installation's namespace, and a component that is not shared."""
     parts = manifests.render(resolve("demo", [{"revision": "canary"}], []))
     for obj in (o for part in parts for o in part.objects):
         labels = obj["metadata"].get("labels", {})
         component = labels.get("operator.istio.io/component")
         assert (labels.get("istio.io/rev") == "canary") == (component in ("Pilot", "IngressGateways", "EgressGateways"))
+        if component:
+            assert labels["install.operator.istio.io/owning-resource-namespace"] == "istio-system"
 
 
 def test_a_revision_shares_nothing_with_the_default_one_but_definitions_and_namespace():

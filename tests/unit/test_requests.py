@@ -317,3 +317,24 @@ def test_affinity_and_external_addresses_of_services():
     ):
         code, answer = cluster.ask("POST", path, {"metadata": {"name": "b"}, "spec": spec | change})
         assert (code, says in answer["message"]) == (422, True), answer
+
+
+def test_empty_texts_and_ports_without_a_number_get_defaults():
+    """Go programs send what is not set as "" and 0, istioctl's tags among them."""
+    cluster = Cluster()
+    port = {"port": 80, "targetPort": 0, "protocol": ""}
+    spec = {"ports": [port], "type": "", "sessionAffinity": "", "internalTrafficPolicy": ""}
+    made = cluster.must("POST", "/api/v1/namespaces/default/services", {"metadata": {"name": "a"}, "spec": spec})
+    assert made["spec"]["ports"] == [{"port": 80, "targetPort": 80, "protocol": "TCP"}]
+    assert (made["spec"]["type"], made["spec"]["sessionAffinity"]) == ("ClusterIP", "None")
+    probe = {"httpGet": {"port": 80, "path": "", "scheme": ""}, "periodSeconds": 0, "timeoutSeconds": 0}
+    container = {"name": "c", "image": "i", "imagePullPolicy": "", "readinessProbe": probe}
+    spec = {"containers": [container], "restartPolicy": "", "dnsPolicy": "", "serviceAccountName": ""}
+    made = cluster.must("POST", "/api/v1/namespaces/default/pods", {"metadata": {"name": "a"}, "spec": spec})["spec"]
+    assert (made["restartPolicy"], made["dnsPolicy"], made["serviceAccountName"]) == (
+        "Always",
+        "ClusterFirst",
+        "default",
+    )
+    found = made["containers"][0]["readinessProbe"]
+    assert (found["periodSeconds"], found["timeoutSeconds"], found["httpGet"]["scheme"]) == (10, 1, "HTTP")

@@ -17,7 +17,7 @@ from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
 from lateen.mesh.configuration import settings
 from lateen.mesh.settings import Cluster, MeshConfig, OutboundPolicy
-from lateen.wire.revision import Revision
+from lateen.wire.revision import Revision, part_of
 
 log = logging.getLogger("lateen.control.meshconfig")
 
@@ -97,7 +97,8 @@ class MeshConfigSource:
             if text is None or text == self.stored:
                 continue
             name = self._revision.accepted_config_map
-            meta = {"name": name, "namespace": self._root, "labels": {"app": "istiod", **self._revision.label}}
+            labels = {"app": "istiod", **self._revision.label, **part_of("Pilot", self._root)}
+            meta = {"name": name, "namespace": self._root, "labels": labels}
             body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"mesh": text}}
             try:
                 if self.stored is None and await client.get(kinds.CONFIG_MAP, self._root, name) is None:

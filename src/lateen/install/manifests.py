@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lateen.install import control_plane, core, gateways, webhooks
-from lateen.install.objects import COMPONENT, NAMESPACE, PILOT_IMAGE, PROXY_IMAGE, image
+from lateen.install.objects import NAMESPACE, PILOT_IMAGE, PROXY_IMAGE, image
 from lateen.install.operator import Operator, enabled
 from lateen.kit.jsons import Json, dig
 
 __all__ = ["NAMESPACE", "PILOT_IMAGE", "PROXY_IMAGE", "Part", "render"]
+from lateen.wire.revision import part_of
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ def render(operator: Operator) -> list[Part]:
 
 
 def _labelled(objects: Iterable[Json], component: str) -> tuple[Json, ...]:
-    """Objects with the label that says which of Istio's components they belong to."""
+    """Objects with the labels that say which of Istio's components they belong to."""
     return tuple(
-        {**o, "metadata": {**o["metadata"], "labels": {**o["metadata"].get("labels", {}), COMPONENT: component}}}
+        {**o, "metadata": {**o["metadata"], "labels": o["metadata"].get("labels", {}) | part_of(component, NAMESPACE)}}
         for o in objects
     )

@@ -8,8 +8,6 @@ from lateen.wire import ports
 from lateen.wire.revision import Revision
 
 NAMESPACE = "istio-system"
-COMPONENT = "operator.istio.io/component"
-"""The label by which istioctl finds what it may remove together with a revision."""
 PILOT_IMAGE = f"docker.io/lateen/pilot:{__version__}"
 PROXY_IMAGE = f"docker.io/lateen/proxyv2:{__version__}"
 HUB = "docker.io/lateen"

@@ -11,9 +11,9 @@ from typing import Any
 from lateen.api import kinds
 from lateen.api.reading import INJECT, INJECTION
 from lateen.inject.required import SKIPPED_NAMESPACES
-from lateen.install.objects import COMPONENT, NAMESPACE
+from lateen.install.objects import NAMESPACE
 from lateen.kit.jsons import Json
-from lateen.wire.revision import DEFAULT, LABEL, TAG_LABEL, Revision
+from lateen.wire.revision import DEFAULT, LABEL, TAG_LABEL, Revision, part_of
 
 REGISTRATION = "admissionregistration.k8s.io"
 SUFFIX = "sidecar-injector.istio.io"
@@ -61,7 +61,7 @@ def injector(name: str, revision: Revision, tag: str = "") -> Json:
             ("object", [_unset(INJECTION), _unset(LABEL), _NOT_SYSTEM], [_is(INJECT, "true"), _unset(LABEL)]),
         ]
     on_pods = [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}]
-    labels = {"app": "sidecar-injector", **revision.label, "release": "istio", COMPONENT: "Pilot"}
+    labels = {"app": "sidecar-injector", **revision.label, "release": "istio", **part_of("Pilot", NAMESPACE)}
     return {
         "apiVersion": f"{REGISTRATION}/v1",
         "kind": "MutatingWebhookConfiguration",
@@ -93,7 +93,7 @@ def validator(name: str, revision: Revision, default: bool, tag: str = "") -> Js
     if not tag:  # without istiod, the mesh configuration must still be editable
         of_mesh = {"matchExpressions": [_is("kubernetes.io/metadata.name", NAMESPACE)]}
         hooks.append(("mesh-config.validation.istio.io", maps, "Ignore", of_mesh, [_is(LABEL, revision.name)]))
-    labels = {"app": "istiod", **revision.label, "release": "istio", COMPONENT: "Pilot"}
+    labels = {"app": "istiod", **revision.label, "release": "istio", **part_of("Pilot", NAMESPACE)}
     return {
         "apiVersion": f"{REGISTRATION}/v1",
         "kind": "ValidatingWebhookConfiguration",

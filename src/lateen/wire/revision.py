@@ -11,9 +11,17 @@ from dataclasses import dataclass
 
 LABEL = "istio.io/rev"
 TAG_LABEL = "istio.io/tag"
+COMPONENT = "operator.istio.io/component"
+OWNER = "install.operator.istio.io/owning-resource-namespace"
+"""With the revision's, the labels by which istioctl finds what it may remove together with a revision."""
 DEFAULT = "default"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
 _LONGEST = 40
+
+
+def part_of(component: str, namespace: str) -> dict[str, str]:
+    """The labels of what belongs to one of Istio's components, in an installation's namespace."""
+    return {COMPONENT: component, OWNER: namespace}
 
 
 @dataclass(frozen=True)

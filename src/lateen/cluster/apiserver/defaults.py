@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lateen.cluster.apiserver import workload_defaults
 from lateen.cluster.apiserver.resources import Resource
+from lateen.cluster.apiserver.workload_defaults import fill
 from lateen.kit.jsons import Json
 
 
@@ -20,7 +21,7 @@ def apply(r: Resource, obj: Json) -> None:
     if path := workload_defaults.TEMPLATES.get(kind):
         _pod(_at(obj, *path, "spec"))
     if kind == "Secret":
-        obj.setdefault("type", "Opaque")
+        fill(obj, type="Opaque")
     if kind == "Namespace":
         obj.setdefault("spec", {}).setdefault("finalizers", ["kubernetes"])
         obj.setdefault("status", {}).setdefault("phase", "Active")
@@ -46,56 +47,47 @@ def _at(obj: Json, *path: str) -> Json:
 
 
 def _deployment(spec: Json) -> None:
-    spec.setdefault("replicas", 1)
-    spec.setdefault("revisionHistoryLimit", 10)
-    spec.setdefault("progressDeadlineSeconds", 600)
+    fill(spec, replicas=1, revisionHistoryLimit=10, progressDeadlineSeconds=600)
     strategy = spec.setdefault("strategy", {})
-    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
-        rolling = strategy.setdefault("rollingUpdate", {})
-        rolling.setdefault("maxUnavailable", "25%")
-        rolling.setdefault("maxSurge", "25%")
+    if fill(strategy, type="RollingUpdate")["type"] == "RollingUpdate":
+        fill(strategy.setdefault("rollingUpdate", {}), maxUnavailable="25%", maxSurge="25%")
     _pod(spec.setdefault("template", {}).setdefault("spec", {}))
 
 
 def _replica_set(spec: Json) -> None:
-    spec.setdefault("replicas", 1)
+    fill(spec, replicas=1)
     _pod(spec.setdefault("template", {}).setdefault("spec", {}))
 
 
 def _pod(spec: Json) -> None:
-    spec.setdefault("restartPolicy", "Always")
-    spec.setdefault("terminationGracePeriodSeconds", 30)
-    spec.setdefault("dnsPolicy", "ClusterFirst")
-    spec.setdefault("securityContext", {})
-    spec.setdefault("schedulerName", "default-scheduler")
-    if "serviceAccount" in spec and "serviceAccountName" not in spec:
+    fill(spec, restartPolicy="Always", terminationGracePeriodSeconds=30, dnsPolicy="ClusterFirst", securityContext={})
+    fill(spec, schedulerName="default-scheduler")
+    if spec.get("serviceAccount") and not spec.get("serviceAccountName"):
         spec["serviceAccountName"] = spec["serviceAccount"]
     for key in ("initContainers", "containers", "ephemeralContainers"):
         for container in spec.get(key) or []:
             _container(container)
     for volume in spec.get("volumes") or []:
         if claim := (volume.get("ephemeral") or {}).get("volumeClaimTemplate"):
-            claim.setdefault("spec", {}).setdefault("volumeMode", "Filesystem")
+            fill(claim.setdefault("spec", {}), volumeMode="Filesystem")
         if not set(volume) - {"name"}:
             volume["emptyDir"] = {}
         for source in ("configMap", "secret", "projected", "downwardAPI"):
             if isinstance(volume.get(source), dict):
-                volume[source].setdefault("defaultMode", 420)
+                fill(volume[source], defaultMode=420)
 
 
 def _container(container: Json) -> None:
     image = str(container.get("image", ""))
     latest = ":" not in image.rpartition("/")[2] or image.endswith(":latest")
-    container.setdefault("imagePullPolicy", "Always" if latest and "@" not in image else "IfNotPresent")
-    container.setdefault("terminationMessagePath", "/dev/termination-log")
-    container.setdefault("terminationMessagePolicy", "File")
-    container.setdefault("resources", {})
+    fill(container, imagePullPolicy="Always" if latest and "@" not in image else "IfNotPresent", resources={})
+    fill(container, terminationMessagePath="/dev/termination-log", terminationMessagePolicy="File")
     for port in container.get("ports") or []:
-        port.setdefault("protocol", "TCP")
+        fill(port, protocol="TCP")
     for env in container.get("env") or []:
         ref = (env.get("valueFrom") or {}).get("fieldRef")
         if ref:
-            ref.setdefault("apiVersion", "v1")
+            fill(ref, apiVersion="v1")
     for name in ("livenessProbe", "readinessProbe", "startupProbe"):
         if probe := container.get(name):
             for key, value in (
@@ -104,26 +96,24 @@ def _container(container: Json) -> None:
                 ("successThreshold", 1),
                 ("failureThreshold", 3),
             ):
-                probe.setdefault(key, value)
+                probe[key] = probe.get(key) or value
             if "httpGet" in probe:
-                probe["httpGet"].setdefault("path", "/")
-                probe["httpGet"].setdefault("scheme", "HTTP")
+                fill(probe["httpGet"], path="/", scheme="HTTP")
 
 
 def _service(spec: Json) -> None:
-    spec.setdefault("type", "ClusterIP")
-    if spec.setdefault("sessionAffinity", "None") == "ClientIP":
+    fill(spec, type="ClusterIP", sessionAffinity="None", internalTrafficPolicy="Cluster")
+    if spec["sessionAffinity"] == "ClientIP":
         config = spec.get("sessionAffinityConfig") or {}
         spec["sessionAffinityConfig"] = {"clientIP": {"timeoutSeconds": 10800} | (config.get("clientIP") or {})}
     else:
         spec.pop("sessionAffinityConfig", None)
     for port in spec.get("ports") or []:
-        port.setdefault("protocol", "TCP")
+        fill(port, protocol="TCP")
         if spec["type"] != "ExternalName":
-            port.setdefault("targetPort", port.get("port"))
+            port["targetPort"] = port.get("targetPort") or port.get("port")
     if spec["type"] in ("NodePort", "LoadBalancer"):
-        spec.setdefault("externalTrafficPolicy", "Cluster")
-    spec.setdefault("internalTrafficPolicy", "Cluster")
+        fill(spec, externalTrafficPolicy="Cluster")
 
 
 def _qos(spec: Json) -> str:

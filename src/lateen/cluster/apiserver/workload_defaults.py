@@ -18,34 +18,36 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 }
 
 
-def _fill(into: Json, **values: object) -> Json:
+def fill(into: Json, **values: object) -> Json:
+    """Set what is missing. An empty text counts as missing, as for a Go program, which cannot tell them apart."""
     for key, value in values.items():
-        into.setdefault(key, value)
+        if into.get(key) is None or (into[key] == "" and isinstance(value, str)):
+            into[key] = value
     return into
 
 
 def _stateful_set(obj: Json) -> None:
-    spec = _fill(obj.setdefault("spec", {}), replicas=1, revisionHistoryLimit=10, podManagementPolicy="OrderedReady")
-    strategy = _fill(spec.setdefault("updateStrategy", {}), type="RollingUpdate")
+    spec = fill(obj.setdefault("spec", {}), replicas=1, revisionHistoryLimit=10, podManagementPolicy="OrderedReady")
+    strategy = fill(spec.setdefault("updateStrategy", {}), type="RollingUpdate")
     if strategy["type"] == "RollingUpdate":
-        _fill(strategy.setdefault("rollingUpdate", {}), partition=0)
-    _fill(spec.setdefault("persistentVolumeClaimRetentionPolicy", {}), whenDeleted="Retain", whenScaled="Retain")
+        fill(strategy.setdefault("rollingUpdate", {}), partition=0)
+    fill(spec.setdefault("persistentVolumeClaimRetentionPolicy", {}), whenDeleted="Retain", whenScaled="Retain")
     for claim in spec.get("volumeClaimTemplates") or []:
-        _fill(claim, apiVersion="v1", kind="PersistentVolumeClaim")
+        fill(claim, apiVersion="v1", kind="PersistentVolumeClaim")
         _claim(claim)
 
 
 def _daemon_set(obj: Json) -> None:
-    spec = _fill(obj.setdefault("spec", {}), revisionHistoryLimit=10)
-    strategy = _fill(spec.setdefault("updateStrategy", {}), type="RollingUpdate")
+    spec = fill(obj.setdefault("spec", {}), revisionHistoryLimit=10)
+    strategy = fill(spec.setdefault("updateStrategy", {}), type="RollingUpdate")
     if strategy["type"] == "RollingUpdate":
-        _fill(strategy.setdefault("rollingUpdate", {}), maxUnavailable=1, maxSurge=0)
+        fill(strategy.setdefault("rollingUpdate", {}), maxUnavailable=1, maxSurge=0)
 
 
 def _replication_controller(obj: Json) -> None:
-    spec = _fill(obj.setdefault("spec", {}), replicas=1)
+    spec = fill(obj.setdefault("spec", {}), replicas=1)
     _of_template(obj, selector=True)
-    _fill(spec, selector={})
+    fill(spec, selector={})
 
 
 def _of_template(obj: Json, selector: bool = False) -> None:
@@ -62,39 +64,39 @@ def _job(obj: Json) -> None:
     if spec.get("completions") is None and spec.get("parallelism") is None:
         spec["completions"] = 1
     replaced = "Failed" if spec.get("podFailurePolicy") else "TerminatingOrFailed"
-    _fill(spec, parallelism=1, backoffLimit=6, completionMode="NonIndexed", suspend=False, manualSelector=False)
-    _fill(spec, podReplacementPolicy=replaced)
+    fill(spec, parallelism=1, backoffLimit=6, completionMode="NonIndexed", suspend=False, manualSelector=False)
+    fill(spec, podReplacementPolicy=replaced)
     for rule in dig(spec, "podFailurePolicy", "rules", default=[]):
         for pattern in rule.get("onPodConditions") or []:
-            _fill(pattern, status="True")
+            fill(pattern, status="True")
     _of_template(obj)
 
 
 def _cron_job(obj: Json) -> None:
     spec = obj.setdefault("spec", {})
-    _fill(spec, concurrencyPolicy="Allow", suspend=False, successfulJobsHistoryLimit=3, failedJobsHistoryLimit=1)
+    fill(spec, concurrencyPolicy="Allow", suspend=False, successfulJobsHistoryLimit=3, failedJobsHistoryLimit=1)
 
 
 def _claim(obj: Json) -> None:
-    _fill(obj.setdefault("spec", {}), volumeMode="Filesystem")
-    _fill(obj.setdefault("status", {}), phase="Pending")
+    fill(obj.setdefault("spec", {}), volumeMode="Filesystem")
+    fill(obj.setdefault("status", {}), phase="Pending")
 
 
 def _volume(obj: Json) -> None:
-    _fill(obj.setdefault("spec", {}), volumeMode="Filesystem", persistentVolumeReclaimPolicy="Retain")
-    _fill(obj.setdefault("status", {}), phase="Pending")
+    fill(obj.setdefault("spec", {}), volumeMode="Filesystem", persistentVolumeReclaimPolicy="Retain")
+    fill(obj.setdefault("status", {}), phase="Pending")
 
 
 def _storage_class(obj: Json) -> None:
-    _fill(obj, reclaimPolicy="Delete", volumeBindingMode="Immediate")
+    fill(obj, reclaimPolicy="Delete", volumeBindingMode="Immediate")
 
 
 def _priority_class(obj: Json) -> None:
-    _fill(obj, preemptionPolicy="PreemptLowerPriority", value=0)
+    fill(obj, preemptionPolicy="PreemptLowerPriority", value=0)
 
 
 def _autoscaler(obj: Json) -> None:
-    spec = _fill(obj.setdefault("spec", {}), minReplicas=1)
+    spec = fill(obj.setdefault("spec", {}), minReplicas=1)
     if not spec.get("metrics"):
         target = {"type": "Utilization", "averageUtilization": 80}
         spec["metrics"] = [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]
@@ -106,15 +108,15 @@ def _limit_range(obj: Json) -> None:
         if limit.get("type") != "Container":
             continue
         default = limit.setdefault("default", {})
-        _fill(default, **(limit.get("max") or {}))
-        _fill(limit.setdefault("defaultRequest", {}), **{**(limit.get("min") or {}), **default})
+        fill(default, **(limit.get("max") or {}))
+        fill(limit.setdefault("defaultRequest", {}), **{**(limit.get("min") or {}), **default})
         for key in ("default", "defaultRequest"):
             if not limit[key]:
                 del limit[key]
 
 
 def _admission_policy(obj: Json) -> None:
-    spec = _fill(obj.setdefault("spec", {}), failurePolicy="Fail")
+    spec = fill(obj.setdefault("spec", {}), failurePolicy="Fail")
     if spec.get("matchConstraints"):
         _matches(spec["matchConstraints"])
 
@@ -125,10 +127,10 @@ def _admission_binding(obj: Json) -> None:
 
 
 def _matches(found: Json) -> None:
-    _fill(found, matchPolicy="Equivalent", namespaceSelector={}, objectSelector={})
+    fill(found, matchPolicy="Equivalent", namespaceSelector={}, objectSelector={})
     for key in ("resourceRules", "excludeResourceRules"):
         for rule in found.get(key) or []:
-            _fill(rule, scope="*")
+            fill(rule, scope="*")
 
 
 OBJECTS: dict[str, Callable[[Json], None]] = {
