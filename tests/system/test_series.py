@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -209,11 +210,67 @@ def test_a_connection_counts_while_it_is_open(prometheus, mesh):
     mesh.kubectl("delete", "-f", str(ROOT / "samples" / "tcp-echo" / "tcp-echo-services.yaml"))
 
 
+@pytest.fixture(scope="module")
+def real(mesh, prometheus):
+    """The real Prometheus, from the sample's manifest, asked in its pod: query -> {labels: value}."""
+    if shutil.which("prometheus") is None:
+        pytest.skip("the real Prometheus is not installed here (apt-get install prometheus)")
+    manifest = ROOT / "samples" / "prometheus" / "prometheus.yaml"
+    before = mesh.get("service", "prometheus", "-n", "istio-system", "-o", "jsonpath={.spec.selector}")
+    mesh.kubectl("apply", "-f", str(manifest))
+    mesh.kubectl("rollout", "status", "deployment/prometheus", "-n", "istio-system", "--timeout=60s")
+
+    def ask(query):
+        curl = ("curl", "-s", "http://prometheus.istio-system:9090/api/v1/query", "--data-urlencode", f"query={query}")
+        answer = json.loads(mesh.kubectl("exec", "-n", "istio-system", "deploy/prometheus", "--", *curl).stdout)
+        return {frozenset(one["metric"].items()): float(one["value"][1]) for one in answer["data"]["result"]}
+
+    mesh.until(lambda: ask('up{namespace="default"} == 1'), 30, "the first targets of Prometheus")
+    yield ask
+    mesh.kubectl("delete", "-f", str(manifest))
+    mesh.lateen("addons", "apply", "prometheus")
+    assert mesh.get("service", "prometheus", "-n", "istio-system", "-o", "jsonpath={.spec.selector}") == before
+
+
+def test_the_real_prometheus_says_the_same(prometheus, real, mesh):
+    def ours(query):
+        found = prometheus.api("query", query=query)["result"]
+        return {frozenset(one["metric"].items()): float(one["value"][1]) for one in found}
+
+    for _ in range(5):
+        mesh.page()
+    exact = (
+        'istio_requests_total{namespace="default"}',
+        "sum(istio_requests_total) by (source_workload, destination_service_name, reporter, response_code)",
+        'sum by (le) (istio_request_duration_milliseconds_bucket{destination_app="details"})',
+        'count by (reporter) (istio_response_bytes_count{namespace=~"default|istio-system"})',
+        'topk(1, sum by (destination_app) (istio_requests_total{reporter="source"}))',
+        'histogram_quantile(0.9, sum by (le) (istio_request_bytes_bucket{destination_app="reviews"}))',
+        'label_replace(sum by (app) (istio_requests_total), "short", "$1", "app", "(..).*")',
+        'sum(istio_requests_total{response_code!~"5.."}) / ignoring(x) sum(istio_requests_total)',
+        'count(up{job="kubernetes-pods"} == 1) by (namespace, app)',
+    )
+    for query in exact:
+        mesh.until(lambda q=query: ours(q) == real(q) != {}, 30, f"the same answer to {query}")
+    # Scraped at other moments, a rate differs by less than its window differs.
+    query = 'sum by (destination_app) (increase(istio_requests_total{reporter="destination"}[1m])) > 1'
+
+    def alike():
+        for _ in range(3):
+            mesh.page()
+        own, theirs = ours(query), real(query)
+        return own.keys() == theirs.keys() != set() and all(
+            v == pytest.approx(own[k], rel=0.25) for k, v in theirs.items()
+        )
+
+    mesh.until(alike, 90, "about the same increase in both")
+
+
 def test_a_restart_of_the_container_loses_nothing(prometheus, mesh):
     query = 'sum(istio_requests_total{reporter="destination",destination_app="productpage"})'
     before = prometheus.api("query", query=query, time=prometheus.ended)["result"]
     assert before
-    mesh.kubectl("exec", "-n", "istio-system", mesh.pod("prometheus", "istio-system"), "--", "python3", "-c", STOP)
+    mesh.kubectl("exec", "-n", "istio-system", mesh.pod("collector", "istio-system"), "--", "python3", "-c", STOP)
 
     def again():
         try:
@@ -222,3 +279,15 @@ def test_a_restart_of_the_container_loses_nothing(prometheus, mesh):
             return False
 
     mesh.until(again, 30, "the same answer after the restart")
+
+
+def test_metrics_outlive_their_pod(prometheus, mesh):
+    query = 'sum(istio_requests_total{reporter="destination",destination_app="productpage"})'
+    before = prometheus.api("query", query=query, time=prometheus.ended)["result"]
+    assert before
+    mesh.kubectl("delete", "pod", "-n", "istio-system", mesh.pod("collector", "istio-system"))
+    mesh.kubectl("rollout", "status", "deployment/collector", "-n", "istio-system", "--timeout=60s")
+    asked = urllib.parse.urlencode({"query": query, "time": prometheus.ended})
+    curl = ("curl", "-s", f"http://localhost:9090/api/v1/query?{asked}")
+    answer = json.loads(mesh.kubectl("exec", "-n", "istio-system", "deploy/collector", "--", *curl).stdout)
+    assert answer["data"]["result"] == before

@@ -39,3 +39,13 @@ def test_an_installation_uses_images_from_its_own_registry():
     assert text.count("registry.example/mesh/pilot:7") == 1
     assert text.count("registry.example/mesh/proxyv2:7") == 3  # istiod's environment and two gateways
     assert "docker.io/lateen" not in text
+
+
+def test_ephemeral_addons_claim_no_volumes():
+    found = [o for path in addons.known().values() for o in addons.objects(path, "i")]
+    assert any(o["kind"] == "PersistentVolumeClaim" for o in found)
+    kept = addons.ephemeral(found)
+    assert not any(o["kind"] == "PersistentVolumeClaim" or "persistentVolumeClaim" in str(o) for o in kept)
+    volumes = [v for o in kept if o["kind"] == "Deployment" for v in o["spec"]["template"]["spec"].get("volumes", [])]
+    assert volumes
+    assert all("emptyDir" in v for v in volumes)

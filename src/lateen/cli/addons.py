@@ -57,6 +57,15 @@ def chosen(names: tuple[str, ...]) -> dict[str, Path]:
     return {n: every[n] for n in names or every}
 
 
+def ephemeral(found: list[Json]) -> list[Json]:
+    """The objects without PersistentVolumeClaims: what they would keep goes with its pod."""
+    for obj in found:
+        for volume in dig(obj, "spec", "template", "spec", "volumes", default=[]):
+            if volume.pop("persistentVolumeClaim", None) is not None:
+                volume["emptyDir"] = {"sizeLimit": "400Mi"}
+    return [obj for obj in found if kinds.of(obj) is not kinds.PERSISTENT_VOLUME_CLAIM]
+
+
 def objects(path: Path, image: str) -> list[Json]:
     """A manifest's objects, with its image replaced by the installation's."""
     out = list(yamldoc.objects(path.read_text()))
@@ -78,12 +87,14 @@ async def image_for(client: Client) -> str:
     return f"{hub}/console:{tag}" if hub and tag else f"{IMAGE}:{__version__}"
 
 
-async def put(client: Client, names: tuple[str, ...] = ()) -> None:
-    """Apply add-ons and wait until they are ready. Raises CliError, KubeError, TimeoutError."""
+async def put(client: Client, names: tuple[str, ...] = (), keep: bool = True) -> None:
+    """Apply add-ons and wait until they are ready; ``keep``: with volumes that outlive their pods. Raises CliError,
+    KubeError, TimeoutError."""
     image = await image_for(client)
     deployments = []
     for path in chosen(names).values():
-        for obj in objects(path, image):
+        found = objects(path, image)
+        for obj in found if keep else ephemeral(found):
             await apply(client, declared(obj))
             if kinds.of(obj) is kinds.DEPLOYMENT:
                 deployments.append(obj["metadata"]["name"])
@@ -92,15 +103,18 @@ async def put(client: Client, names: tuple[str, ...] = ()) -> None:
 
 @command("apply")
 @click.argument("names", nargs=-1)
+@click.option("--ephemeral", "lose", is_flag=True, help="Keep data in emptyDir volumes: lost when a pod is replaced.")
 @kubeconfig_option
 @context_option
-def apply_(names: tuple[str, ...], kubeconfig: str | None, context: str) -> None:
-    """Install or update add-ons (all of them if none is named) and wait until they are ready."""
+def apply_(names: tuple[str, ...], lose: bool, kubeconfig: str | None, context: str) -> None:
+    """Install or update add-ons (all of them if none is named) and wait until they are ready.
+
+    Metrics and traces are kept in PersistentVolumeClaims of the cluster's default StorageClass."""
     what = ", ".join(chosen(names))
 
     async def work(client: HttpClient) -> None:
         with step(f"Add-ons ready: {what}"):
-            await put(client, names)
+            await put(client, names, keep=not lose)
 
     with_client(kubeconfig, work, context)
 

@@ -32,13 +32,15 @@ class Page:
     port: int
     path: str = ""
     missing: str = "install it with: lateen addons apply"
+    first: str = ""
+    """The labels of pods that are preferred."""
     instead: str = ""
     """The page of the console that is opened where there are no such pods."""
 
 
 PAGES = {
     "kiali": Page("app=kiali", 20001, "/kiali"),
-    "prometheus": Page("app=prometheus", 9090),
+    "prometheus": Page("app=collector", 9090, first="app.kubernetes.io/name=prometheus"),
     "grafana": Page("app=grafana", 3000, instead="/kiali#/boards/mesh"),
     "jaeger": Page("app=jaeger", 16686, missing="install it with: lateen addons apply jaeger"),
     "zipkin": Page("app=zipkin", 9411, "/zipkin", "install it with: lateen addons apply jaeger"),
@@ -52,7 +54,7 @@ HELP = {
     "istiod-debug": "Show the control plane's state.",
     "jaeger": "Traces.",
     "kiali": "Open the console with the live graph.",
-    "prometheus": "Open the metrics collector.",
+    "prometheus": "Open Prometheus if it is installed, else the metrics collector.",
     "zipkin": "Traces.",
 }
 
@@ -98,7 +100,8 @@ def _simple(name: str) -> click.Command:
 
         async def work(client: HttpClient) -> None:
             shown = page
-            pod = await _running(client, target.istio_namespace, page.labels)
+            pod = await _running(client, target.istio_namespace, page.first) if page.first else None
+            pod = pod or await _running(client, target.istio_namespace, page.labels)
             if pod is None and name == "zipkin":  # the add-on for traces takes and answers for Zipkin as well
                 pod = await _running(client, target.istio_namespace, f"app=jaeger,{SHOWN_BY}")
             if pod is None and page.instead:

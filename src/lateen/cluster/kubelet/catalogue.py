@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lateen.cluster.kubelet.images import Image, UnknownImage, built_in
+from lateen.cluster.kubelet.images import INSTEAD, Image, UnknownImage, built_in
 from lateen.kit import jsons
 from lateen.kit.files import write_atomic
 
@@ -81,8 +81,10 @@ class Catalogue:
                 return name, _image(own[name])
             if name in self._built_in:
                 return name, self._built_in[name]
+        instead = next((INSTEAD[name] for name in candidates(image) if name in INSTEAD), "")
         raise UnknownImage(
-            f'no local command is known for the image "{image}"; add one with: lateen image add '
+            (f"{instead}; " if instead else "")
+            + f'no local command is known for the image "{image}"; add one with: lateen image add '
             f"{shlex.quote(repository(image))} -- COMMAND [ARGUMENT…]"
         )
 

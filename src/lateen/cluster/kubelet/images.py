@@ -95,6 +95,7 @@ def built_in(home_bin: Path) -> dict[str, Image]:
                 env=(("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONUNBUFFERED", "1"), ("SERVICE_VERSION", version)),
             )
     out["lateen/console"] = _python("lateen.console")
+    out |= addons()
     out["lateen/http-echo"] = _python("lateen.samples.bookinfo.echo")
     out["lateen/grpc-echo"] = _python("lateen.samples.bookinfo.grpc_echo")
     httpbin = _python("lateen.samples.bookinfo.httpbin", "8080")
@@ -107,6 +108,30 @@ def built_in(home_bin: Path) -> dict[str, Image]:
     out["curlimages/curl"] = Image(("/usr/bin/curl",))
     out["lateen/sleep"] = Image(("/bin/sleep",), ("infinity",))
     return out
+
+
+def addons() -> dict[str, Image]:
+    """What the manifests of Istio's samples/addons name and this machine can run or has something equal for."""
+    traces = _python("lateen.console", "traces")
+    traces = replace(traces, env=(*traces.env, ("TRACES_FILE", "/tmp/traces.sqlite")))
+    checked = replace(traces, env=(*traces.env, ("TRACES_HEALTH_PORTS", "14269,13133")))
+    return {
+        "prom/prometheus": _python("lateen.console", "prometheus"),
+        "prometheus-operator/prometheus-config-reloader": _python("lateen.console", "reloader"),
+        "jimmidyson/configmap-reload": _python("lateen.console", "reloader"),
+        "jaegertracing/all-in-one": checked,
+        "jaegertracing/jaeger": checked,
+        "openzipkin/zipkin": traces,
+        "openzipkin/zipkin-slim": traces,
+    }
+
+
+INSTEAD = {
+    "grafana/grafana": "the console shows the same dashboards: lateen dashboard grafana",
+    "kiali/kiali": "the mesh has a console of its own: lateen addons apply kiali, then lateen dashboard kiali",
+    "grafana/loki": "the mesh's logs are read without a store: lateen logs",
+}
+"""Images of Istio's add-ons that nothing here can run, and what is there in their place."""
 
 
 def write_wrappers(home_bin: Path) -> None:

@@ -118,8 +118,9 @@ class Traces:
 
 
 async def serve() -> None:
-    """Settings are environment variables: TRACES_FILE, TRACES_MAX_MB, TRACES_MAX_HOURS, TRACES_EXPORT. Never returns.
-    Raises OSError and ValueError."""
+    """Settings are environment variables: TRACES_FILE, TRACES_MAX_MB, TRACES_MAX_HOURS, TRACES_EXPORT,
+    and TRACES_HEALTH_PORTS: further ports on which probes made for Jaeger ask. Never returns. Raises OSError and
+    ValueError."""
     env = os.environ
     path = Path(env.get("TRACES_FILE") or "/data/traces.sqlite")
     megabytes, hours = int(env.get("TRACES_MAX_MB") or 200), int(env.get("TRACES_MAX_HOURS") or 24)
@@ -128,6 +129,7 @@ async def serve() -> None:
     await runner.setup()
     for port in (ZIPKIN, OTLP_HTTP, QUERY):
         await web.TCPSite(runner, "0.0.0.0", port).start()
+    await _serve_health(env.get("TRACES_HEALTH_PORTS", ""))
     grpc = await traces.receiver.serve_grpc(OTLP_GRPC)
     log.info("taking spans: Zipkin %d, OTLP %d (gRPC) and %d (HTTP); queries %d", ZIPKIN, OTLP_GRPC, OTLP_HTTP, QUERY)
     jobs = [tasks.spawn(traces.run(), "traces")]
@@ -138,3 +140,17 @@ async def serve() -> None:
     finally:
         await grpc.stop(1)
         await runner.cleanup()
+
+
+async def _serve_health(ports: str) -> None:
+    """``ports``: with commas between them. Jaeger answers on 14269 at /, and since version 2 on 13133 at /status."""
+
+    async def healthy(_: web.Request) -> web.Response:
+        return web.json_response({"status": "UP"})
+
+    app = web.Application()
+    app.add_routes([web.get("/", healthy), web.get("/status", healthy)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    for port in filter(None, ports.split(",")):
+        await web.TCPSite(runner, "0.0.0.0", int(port)).start()
