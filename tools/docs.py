@@ -188,12 +188,68 @@ def installation() -> str:
     return "\n".join([*out, *(f"| `{p}` | {_verdict(p)} |" for p in found), ""])
 
 
+def _rows(found: list[tuple[str, str, str, str]], third: str) -> list[str]:
+    head = [f"| Metric | Type | {third} | Meaning |", "| --- | --- | --- | --- |"]
+    return [*head, *(f"| `{name}` | {kind} | {more} | {text} |" for name, kind, more, text in found)]
+
+
+PROXIES = """\
+Port 15020, `/stats/prometheus` of the pod: the application's, the agent's and Envoy's (`envoy_…`) merged. Port 15090
+has Envoy's alone, without what the agent fills in (see [differences](explanation-differences.md)). `?only=standard`:
+Istio's metrics alone; `?only=istio`: those that the console's graph is made of. `lateen.telemetry: lean` in the mesh
+configuration makes fewer histograms and labels. The agent's own: `istio_agent_uptime_seconds`,
+`istio_agent_envoy_restarts_total`, `istio_agent_cert_expiry_seconds{resource_name}`."""
+AFTER_LABELS = """\
+A Telemetry changes, adds and removes labels (`tagOverrides`) and disables metrics. The collector of the console reads
+every proxy about once a second, less often if that would take more than a quarter of its time."""
+
+
+def metrics() -> str:
+    from lateen.control.measures import Measures
+    from lateen.xds import telemetry
+
+    proxies = [
+        (f"istio_{m.name}", "histogram" if m.unit else "counter", f"`{key}`", m.help)
+        for key, m in (*telemetry.HTTP_METRICS.items(), *telemetry.TCP_METRICS.items())
+    ]
+    labels = [f"| `{name}` | {telemetry.MEANINGS[name]} |" for name, _ in telemetry.tags(None, True, "")]
+    istiod = [
+        (m.name, m.kind, ", ".join(f"`{n}`" for n in m.labels), m.help)
+        for m in sorted(Measures().registry.metrics.values(), key=lambda m: m.name)
+    ]
+    return "\n".join(
+        [
+            "# Metrics",
+            "",
+            "Made by `tools/docs.py` from the code that declares them. Names and meanings are Istio's.",
+            "",
+            "## Proxies",
+            "",
+            PROXIES,
+            "",
+            *_rows(proxies, "Name in a Telemetry"),
+            "",
+            "| Label | Value |",
+            "| --- | --- |",
+            *labels,
+            "",
+            AFTER_LABELS,
+            "",
+            "## istiod (port 15014)",
+            "",
+            *_rows(istiod, "Labels"),
+            "",
+        ]
+    )
+
+
 PAGES = {
     "reference-fields.md": fields,
     "reference-commands.md": commands,
     "reference-analysis.md": analyzers,
     "reference-annotations.md": annotations,
     "reference-installation.md": installation,
+    "reference-metrics.md": metrics,
 }
 
 

@@ -161,10 +161,26 @@ def test_labels_of_the_target_tell_the_pod(prometheus, mesh):
     assert (mesh.pod("details"),) in by_pod
 
 
-def test_the_control_plane_has_its_metrics(prometheus):
+def test_the_control_plane_has_its_metrics(prometheus, mesh):
     assert prometheus.one("sum(pilot_xds)") >= 7
     assert prometheus.values("pilot_info", "version")
     assert prometheus.one('sum(pilot_xds_pushes{type="cds"})') > 0
+    name = {"metadata": {"name": "counted", "namespace": "default"}}
+    entry = {"hosts": ["counted.example.com"], "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}]}
+    kind = {"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry"}
+    mesh.apply(json.dumps({**kind, **name, "spec": {**entry, "resolution": "DNS"}}))
+    added = 'sum(pilot_k8s_cfg_events{type="ServiceEntry",event="add"})'
+    mesh.until(lambda: prometheus.one(added) >= 1, 15, "the event of the ServiceEntry")
+    assert prometheus.one('sum(pilot_push_triggers{type="config"})') >= 1
+    mesh.kubectl("delete", "serviceentry", "counted")
+    seconds = "histogram_quantile(0.99, sum by (le) (pilot_proxy_convergence_time_bucket))"
+    mesh.until(lambda: 0 < prometheus.one(seconds) <= 5, 15, "how long proxies wait for a change")
+    for name in ("xds_push_time", "xds_send_time", "xds_config_size_bytes", "proxy_queue_time", "debounce_time"):
+        assert prometheus.one(f"sum(pilot_{name}_count)") > 0, name
+    assert prometheus.one('sum(galley_validation_passed{resource="serviceentries"})') >= 1
+    assert prometheus.one("sum(sidecar_injection_success_total)") >= 1
+    assert prometheus.one("sum(citadel_server_success_cert_issuance_count)") >= 7
+    assert prometheus.one("min(citadel_server_root_cert_expiry_seconds)") > 86_400
 
 
 def test_grafana_can_fill_its_variables(prometheus):

@@ -15,6 +15,7 @@ from lateen.ca.authority import Authority, Identity
 from lateen.ca.rotation import Pace
 from lateen.ca.signer import PLUGGED, RECORD, SELF_SIGNED, Unusable
 from lateen.cluster.apiserver.direct import DirectClient
+from lateen.control.measures import Measures
 from lateen.control.roots import ASKED, DISTRUSTED, Roots, Settings
 from lateen.control.trust import Trust
 from lateen.control.world import World
@@ -401,7 +402,9 @@ def test_keys_are_in_no_status_and_no_log(caplog):
     async def work():
         istiod = await mesh.istiod()
         await istiod.advance()
-        return str(istiod.status()) + istiod.metrics() + repr(istiod.authority.state)
+        measures = Measures()
+        istiod.measure(measures)
+        return str(istiod.status()) + measures.registry.text() + repr(istiod.authority.state)
 
     text = asyncio.run(work()) + caplog.text
     assert "PRIVATE KEY" not in text

@@ -135,6 +135,14 @@ def test_what_envoy_leaves_empty_is_unknown_except_where_istio_leaves_it_empty_t
     )
 
 
+def test_a_request_with_a_grpc_status_was_one_of_grpc():
+    from lateen.agent.metrics import istio_names
+
+    raw = b'envoy_istio_requests_total{request_protocol="http",grpc_response_status="%s",response_flags="-"} 1'
+    assert b'request_protocol="grpc"' in istio_names(raw % b"0")
+    assert b'request_protocol="http"' in istio_names(raw % b"")
+
+
 @pytest.mark.parametrize(
     ("labels", "policy"),
     [

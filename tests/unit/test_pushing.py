@@ -33,7 +33,7 @@ class Proxies:
         self.pushed = asyncio.Queue()
         self.broken = False
 
-    async def push(self):
+    async def push(self, _changed_at):
         if self.broken:
             raise RuntimeError("this state cannot be translated")
         self.pushed.put_nowait(self._mesh().instant)

@@ -12,10 +12,12 @@ from envoy.service.discovery.v3 import discovery_pb2
 
 from lateen.ads import sotw
 from lateen.ads.debug import Questions, is_question
+from lateen.ads.measures import Measures
 from lateen.ads.rpc import Call, Handler, Status
 from lateen.ads.session import Rejection, Request, Response, Session, Sets
 from lateen.ads.sotw import SotwSession
 from lateen.kit import protowire
+from lateen.kit.metrics import Registry
 from lateen.wire import names
 from lateen.wire.node import NodeId, parse
 
@@ -43,16 +45,18 @@ class Connection:
     view: object = None
     """What the last offer was made from, kept so that the next one shares what has not changed."""
 
-    def send(self, responses: list[Response]) -> None:
-        """Sent by the time that this returns, as far as the proxy takes it."""
-        if not responses or self.call is None:
-            return
+    def send(self, responses: list[Response]) -> list[int]:
+        """Sent by the time that this returns, as far as the proxy takes it. Returns the bytes of each."""
         messages = [encode(r) for r in responses]
-        self.bytes_sent += sum(len(part) for message in messages for part in message)
+        sizes = [sum(map(len, message)) for message in messages]
+        if not responses or self.call is None:
+            return sizes
+        self.bytes_sent += sum(sizes)
         now = time.time()
         for r in responses:
             self.sent_at[r.type_url] = now
         self.call.send(messages)
+        return sizes
 
 
 @dataclass(eq=False)
@@ -86,8 +90,7 @@ class AdsServer:
         """Called whenever a proxy has acknowledged or rejected something, connected or disconnected."""
         self.questions: Questions | None = None
         """Who answers questions of clients with a certificate about the control plane."""
-        self.pushes: dict[str, int] = {}
-        self.rejects: dict[str, int] = {}
+        self.measures = Measures(Registry())
 
     def accept(self, call: Call) -> Handler | None:
         """What handles a call of a client with a certificate."""
@@ -156,28 +159,43 @@ class AdsServer:
         )
         responses, rejection = connection.session.receive(request)
         if rejection is not None:
-            short = names.SHORT.get(rejection.type_url, "other")
-            self.rejects[short] = self.rejects.get(short, 0) + 1
+            self.measures.rejects.add(_short(rejection.type_url))
             self._on_rejection(connection, rejection)
         self._send(connection, responses)
         self.answered()
 
     def _send(self, connection: Connection, responses: list[Response]) -> None:
-        for r in responses:
-            short = names.SHORT.get(r.type_url, "other")
-            self.pushes[short] = self.pushes.get(short, 0) + 1
-        connection.send(responses)
+        if not responses:
+            return
+        began = time.monotonic()
+        sizes = connection.send(responses)
+        for response, size in zip(responses, sizes, strict=True):
+            self.measures.pushes.add(_short(response.type_url))
+            self.measures.size.observe(size, _short(response.type_url))
+        self.measures.send_time.observe(time.monotonic() - began)
 
-    async def push(self) -> None:
+    def _offer(self, connection: Connection, changed_at: float) -> None:
+        began = time.monotonic()
+        responses = connection.session.offer(self._sets(connection))
+        took = time.monotonic() - began
+        self._send(connection, responses)
+        for response in responses:
+            self.measures.push_time.observe(took, _short(response.type_url))
+        if responses:
+            self.measures.convergence_time.observe(time.monotonic() - changed_at)
+
+    async def push(self, changed_at: float | None = None) -> None:
         """Offer every proxy what it should have now; a failure with one does not affect the others. Yields to other
-        work in between."""
-        last = time.monotonic()
+        work in between. ``changed_at``: when the change happened, by ``time.monotonic``."""
+        began = last = time.monotonic()
         for connection in tuple(self.connections):
             if connection not in self.connections:
                 continue  # disconnected in the meantime
             try:
-                self._send(connection, connection.session.offer(self._sets(connection)))
+                self.measures.queue_time.observe(time.monotonic() - began)
+                self._offer(connection, began if changed_at is None else changed_at)
             except Exception:  # isolation: this proxy keeps its last good configuration
+                self.measures.failures.add()
                 log.exception("no push to %s", connection.node)
             if time.monotonic() - last > SLICE_S:
                 await asyncio.sleep(0)
@@ -258,6 +276,10 @@ def encode(response: Response) -> tuple[bytes, ...]:
     for r in response.resources:
         parts += (protowire.head(2, len(r.wrapped)), r.wrapped)
     return tuple(parts)
+
+
+def _short(type_url: str) -> str:
+    return names.SHORT.get(type_url, "other").lower()
 
 
 def _sotw(response: sotw.Response) -> bytes:

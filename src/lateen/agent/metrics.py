@@ -16,6 +16,7 @@ METRIC = re.compile(rb"^(# (?:TYPE|HELP) )?envoy_istio_", re.MULTILINE)
 ABSENT = re.compile(rb'(?<!response_flags)(?<!grpc_response_status)="-?"(?=[,}])')
 """A request that reached no endpoint has no destination: Istio writes "unknown", Envoy leaves it empty."""
 CALLER = re.compile(rb'[{,]source_principal="spiffe://[^/"]*/ns/([^/"]+)/sa/')
+GRPC = re.compile(rb'grpc_response_status="\d')
 FLAGS = re.compile(rb'response_flags="([^"]*)"')
 _STANDARD = "/stats/prometheus?usedonly&filter=%5Eistio%5C."
 _GRAPH = "/stats/prometheus?usedonly&filter=%5Eistio%5C.%28requests_total%7Ctcp_%7Crequest_duration%29"
@@ -77,7 +78,9 @@ def istio_names(raw: bytes) -> bytes:
 def _told(line: bytes) -> bytes:
     """Envoy writes labels without conditions, so what one label says about another one is filled in here: on the
     client's side whether there was mutual TLS, on the server's side the namespace of a caller whose certificate alone
-    is known (Istio prefers the certificate, too)."""
+    is known (Istio prefers the certificate, too); and a request with a gRPC status was one of gRPC."""
+    if GRPC.search(line):
+        line = line.replace(b'request_protocol="http"', b'request_protocol="grpc"')
     if b'reporter="source"' in line:
         policy = b"mutual_tls" if b'destination_principal="spiffe:' in line else _without_certificate(line)
         return line.replace(b'connection_security_policy="unknown"', b'connection_security_policy="%s"' % policy)

@@ -219,7 +219,17 @@ CONTROL_PLANE = Board(
     (
         Panel("Connected proxies", "count", (Query("sum by (pod) (pilot_xds)", "{{pod}}"),)),
         Panel("Pushes", "rps", (Query(_rate("pilot_xds_pushes", "type"), "{{type}}"),)),
-        Panel("Time of a round of pushes", "s", (Query("max by (pod) (pilot_last_push_seconds)", "{{pod}}"),)),
+        Panel(
+            "Time until proxies have a change",
+            "s",
+            tuple(
+                Query(
+                    f"histogram_quantile({q}, sum(rate(pilot_proxy_convergence_time_bucket[1m])) by (le))",
+                    f"p{round(q * 100)}",
+                )
+                for q in (0.5, 0.99)
+            ),
+        ),
         Panel(
             "Objects",
             "count",

@@ -64,11 +64,14 @@ class Istiod:
         self._learned = False
         """Whether it is known which roots are trusted besides istiod's own."""
         authority = roots.authority
-        self.trust = Trust(client, settings.revision, lambda: authority.root)
+        self.trust = Trust(client, settings.revision, lambda: authority.root, control.measures)
         self.certificate = serving.Certificate(authority, settings.host_names, settings.identity)
         roots.changed += [self.certificate.replace, self._tell]
+        roots.measure(control.measures)
         self.external = External(client, settings.signers, self._roots_of) if settings.signers else None
-        self.ca = CaService(client, authority, settings.trust_domain, settings.certificate_ttl, self.external)
+        self.ca = CaService(
+            client, authority, settings.trust_domain, settings.certificate_ttl, self.external, control.measures
+        )
         self.debug = Debug(control, roots)
         me = {"Component": "istiod", "ID": settings.pod, "Info": {"version": __version__}}
         self.questions = control.ads.questions = Questions(self.debug.answer, jsons.dumps(me).decode())
@@ -81,7 +84,7 @@ class Istiod:
             settings.proxy_image,
             settings.native_sidecars,
         )
-        self.hooks = Webhooks(self.injector, control.newest, settings.revision.config_map)
+        self.hooks = Webhooks(self.injector, control.newest, settings.revision.config_map, control.measures)
         self.writer = StatusWriter(
             client,
             control.world,
@@ -177,7 +180,7 @@ class Istiod:
             web.post("/probe", self.agents.probe),
             web.post("/health", self.agents.health),
         ]
-        monitoring = Monitoring(self.control, self.ca, self.roots, self.hooks, self.readiness, self.debug)
+        monitoring = Monitoring(self.control, self.ca, self.readiness, self.debug)
         return [
             await serving.http(to_agents, ports.CA, self.certificate),
             await serving.http(self.hooks.routes(), ports.WEBHOOK, self.certificate),
@@ -234,6 +237,7 @@ async def run(settings: Settings, analysis: Child | None) -> None:
     servers = await istiod.serve()
     await istiod.announce()
     istiod.readiness.ready = True
+    control.measures.ready()
     log.info(
         "istiod %s, revision %s, is ready: %d services, %d pods",
         __version__,

@@ -15,6 +15,7 @@ from aiohttp import web
 from lateen.api import kinds
 from lateen.ca.authority import AUDIENCE, DEFAULT_TTL, Authority, Identity, Refused, identity
 from lateen.control.external import External
+from lateen.control.measures import Measures
 from lateen.kit import bodies, jsons, times
 from lateen.kube.client import Client, KubeError
 
@@ -66,19 +67,13 @@ class CaService:
         trust_domain: str,
         ttl: timedelta = DEFAULT_TTL,
         external: External | None = None,
+        measures: Measures | None = None,
     ) -> None:
         """``external`` signs in the place of ``authority``, if there is one."""
         self._external = external
         self._client, self._authority, self._trust_domain, self._ttl = client, authority, trust_domain, ttl
         self._gate, self._rates = asyncio.Semaphore(AT_ONCE), Rates()
-        self.issued = self.refused = 0
-
-    def metrics(self) -> str:
-        return (
-            f"citadel_server_csr_count {self.issued + self.refused}\n"
-            f"citadel_server_success_cert_issuance_count {self.issued}\n"
-            f"citadel_server_authentication_failure_count {self.refused}\n"
-        )
+        self._measures = measures or Measures()
 
     async def who(self, request: web.Request) -> Identity:
         """The identity of a token's bearer. Raises Refused, KubeError, OSError."""
@@ -96,19 +91,21 @@ class CaService:
 
     async def sign(self, request: web.Request) -> web.Response:
         """``{"csr": PEM, "signer"}`` with a bearer token -> ``{"certificate", "root", "identity"}``."""
+        self._measures.requested.add()
         try:
             body = jsons.loads(await read(request))
             who = await self.who(request)
             self._rates.take(_token(request))
             certificate = await self._signed(str(body["csr"]), who, str(body.get("signer") or ""))
         except (Refused, ValueError, KeyError, TypeError, AttributeError) as e:
-            self.refused += 1
+            refused = isinstance(e, Refused)
+            (self._measures.unauthenticated if refused else self._measures.unreadable).add()
             log.warning("certificate refused to %s: %s", request.remote, e)
-            status = 429 if isinstance(e, TooMany) else 403 if isinstance(e, Refused) else 400
+            status = 429 if isinstance(e, TooMany) else 403 if refused else 400
             return web.json_response({"error": str(e)}, status=status)
         except (KubeError, OSError) as e:
             return web.json_response({"error": f"no certificate can be issued now: {e}"}, status=503)
-        self.issued += 1
+        self._measures.issued.add()
         log.info("certificate for %s", who)
         return web.json_response({"certificate": certificate, "root": self._authority.root, "identity": str(who)})
 

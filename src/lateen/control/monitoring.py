@@ -12,8 +12,6 @@ from lateen.ca.authority import Refused
 from lateen.control.ca_service import CaService
 from lateen.control.debug import INSIDE, Caller, Debug, PageError
 from lateen.control.plane import Control
-from lateen.control.roots import Roots
-from lateen.control.webhooks import Webhooks
 from lateen.kube.client import KubeError
 
 
@@ -26,11 +24,8 @@ class Readiness:
 class Monitoring:
     """Debug pages need a token for istiod (audience ``istio-ca``), except from inside of istiod's own pod."""
 
-    def __init__(
-        self, control: Control, ca: CaService, roots: Roots, hooks: Webhooks, readiness: Readiness, debug: Debug
-    ) -> None:
-        self._control, self._ca, self._roots, self._hooks = control, ca, roots, hooks
-        self._readiness, self._debug = readiness, debug
+    def __init__(self, control: Control, ca: CaService, readiness: Readiness, debug: Debug) -> None:
+        self._control, self._ca, self._readiness, self._debug = control, ca, readiness, debug
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -46,8 +41,7 @@ class Monitoring:
         return web.Response(status=200 if self._readiness.ready else 503)
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        text = self._control.metrics(self._hooks) + self._ca.metrics() + self._roots.metrics()
-        return web.Response(text=text, content_type="text/plain")
+        return web.Response(text=self._control.measures.registry.text(), content_type="text/plain", charset="utf-8")
 
     async def _version(self, _: web.Request) -> web.Response:
         """In istioctl's format: version-commit-status."""

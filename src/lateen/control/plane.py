@@ -5,23 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import resource
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from lateen import __version__
 from lateen.ads.server import AdsServer, Connection
 from lateen.ads.session import Rejection, Sets
+from lateen.api import kinds
 from lateen.api.domain import TRUST_DOMAIN
 from lateen.ca.authority import parse
 from lateen.control import dumps
 from lateen.control.credentials import Credentials
 from lateen.control.fetching import DEFAULT_FETCHING, Fetcher, Fetching
 from lateen.control.keys import Keys
+from lateen.control.measures import Measures
 from lateen.control.patching import Patching
 from lateen.control.registration import Registrar
-from lateen.control.webhooks import Webhooks
 from lateen.control.world import World
 from lateen.kit import addresses
 from lateen.kit.jsons import Json
@@ -62,9 +62,12 @@ class Control:
         self.views = Views(Mesh(self.world.objects))
         self.offered = self.world.objects
         """The mesh that proxies have been offered."""
+        self._pushed = False
+        """Whether they have been offered any."""
         self.ads = AdsServer(self._allow, self._sets, self._proxyless, self._rejected)
         self.patching = Patching()
-        self.registrar = Registrar(client, self.world)
+        self.measures = Measures()
+        self.registrar = Registrar(client, self.world, self.measures)
         self.credentials = Credentials(client, self.world, namespace, self._dirty.set)
         self.keys = Keys(
             self.world, Fetcher(partial(addresses.refused, blocked=fetching.blocked)).keys, fetching.refresh_s
@@ -73,9 +76,7 @@ class Control:
         self.rejections: dict[tuple[str, str], Rejection] = {}
         self.changed: Callable[[], None] = lambda: None
         """Called after the mesh has changed."""
-        self._last_push = 0.0
-        self._pushes = 0
-        self._started = time.monotonic()
+        self._measure()
 
     # --- pushing ---------------------------------------------------------------------------------------------
 
@@ -156,10 +157,12 @@ class Control:
                 self._dirty.clear()
                 await asyncio.sleep(QUIET_S)
             self._dirty.clear()
+            began = time.monotonic()
             self.views.advance(self.world.objects)
+            self.measures.context.observe(time.monotonic() - began)
             self.keys.follow(self.mesh().key_sources())
             left = first + GRACE_S - time.monotonic()
-            if left <= 0 or not (self.keys.pending() or (self._pushes and dangling(self.offered, self.mesh()))):
+            if left <= 0 or not (self.keys.pending() or (self._pushed and dangling(self.offered, self.mesh()))):
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
@@ -174,20 +177,19 @@ class Control:
     async def push_loop(self) -> None:
         while True:
             await self._dirty.wait()
-            started = time.perf_counter()
+            first = time.monotonic()
             try:
                 await self._settled()
-                started = time.perf_counter()
+                self.measures.debounce.observe(time.monotonic() - first)
+                self.measures.pushing()
                 instant = self.mesh().instant
                 self.credentials.pushed(self.mesh())
-                await self.ads.push()
+                await self.ads.push(first)
                 self.offered = instant
+                self._pushed = True
                 self.changed()
             except Exception:  # whatever goes wrong with one state of the mesh, the next one is pushed
                 log.exception("this state of the mesh is not pushed; proxies keep what they have")
-            self._pushes += 1
-            self._last_push = time.perf_counter() - started
-            log.debug("pushed to %d proxies in %.1f ms", len(self.ads.connections), self._last_push * 1000)
 
     # --- what it tells of itself -----------------------------------------------------------------------------
 
@@ -209,32 +211,38 @@ class Control:
             )
         return out
 
-    def metrics(self, hooks: Webhooks) -> str:
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        lines = [
-            f'pilot_info{{version="{__version__}"}} 1',
-            f"pilot_xds {len(self.ads.connections)}",
-            f"pilot_services {len(self.world.objects.services)}",
-            f"pilot_virt_services {len(self.world.objects.virtual_services)}",
-            f"pilot_push_total {self._pushes}",
-            f"pilot_last_push_seconds {self._last_push:.6f}",
-            f"process_cpu_seconds_total {usage.ru_utime + usage.ru_stime:.3f}",
-            f"process_resident_memory_bytes {_rss()}",
-            f"istiod_uptime_seconds {time.monotonic() - self._started:.1f}",
-        ]
-        for outcome, count in (("success", self.keys.fetched), ("fail", self.keys.failed)):
-            lines.append(f"pilot_jwks_resolver_network_fetch_{outcome}_total {count}")
-        lines += [f'pilot_xds_pushes{{type="{t.lower()}"}} {n}' for t, n in sorted(self.ads.pushes.items())]
-        lines += [f"pilot_xds_{t.lower()}_reject {n}" for t, n in sorted(self.ads.rejects.items())]
-        lines += [
-            f"sidecar_injection_success_total {hooks.counts['injected']}",
-            f"sidecar_injection_skip_total {hooks.counts['skipped']}",
-            f"galley_validation_passed {hooks.counts['valid']}",
-            f"galley_validation_failed {hooks.counts['invalid']}",
-        ]
-        return "\n".join(lines) + "\n"
+    def _measure(self) -> None:
+        """Connect what counts by itself, or is counted when somebody looks."""
+        m, world = self.measures, self.world
+        self.ads.measures = m.xds
+        world.seen = m.saw
+        world.left_out = lambda ref: m.rejected.add(ref.kind, f"{ref.namespace}/{ref.name}")
+        m.connected.read = lambda: Counter((c.version,) for c in self.ads.connections)
+        for short, gauge in m.rejecting.items():
+            gauge.read = partial(self._rejecting, short)
+        m.clusters.read = lambda: {("local",): 1}
+        m.services.read = lambda: {(): len(world.objects.services)}
+        m.virtual_services.read = lambda: {(): len(world.objects.virtual_services)}
+        m.not_ready.read = lambda: {(): sum(p.meshed and not p.ready for p in world.objects.pods.values())}
+        m.without_endpoint.read = self._without_endpoint
+        m.without_instances.read = self._without_instances
+        m.keys_fetched.read = lambda: {(): self.keys.fetched}
+        m.keys_failed.read = lambda: {(): self.keys.failed}
 
+    def _rejecting(self, short: str) -> dict[tuple[str, ...], float]:
+        refused = (
+            c for c in self.ads.connections for t in c.session.rejections if names.SHORT.get(t, "").lower() == short
+        )
+        return {(str(c.node), "rejected"): 1 for c in refused}
 
-def _rss() -> int:
-    with open("/proc/self/statm") as f:
-        return int(f.read().split()[1]) * 4096
+    def _without_endpoint(self) -> dict[tuple[str, ...], float]:
+        slices = self.world.objects.of(kinds.ENDPOINT_SLICE).values()
+        known = {e.address for _, ports in slices for endpoints in ports.values() for e in endpoints}
+        sidecars = (c.node for c in self.ads.connections if c.node.kind == "sidecar")
+        return {(): sum(node.address not in known for node in sidecars)}
+
+    def _without_instances(self) -> dict[tuple[str, ...], float]:
+        slices = self.world.objects.of(kinds.ENDPOINT_SLICE).items()
+        having = {(ns, service) for (ns, _), (service, ports) in slices if any(ports.values())}
+        services = self.world.objects.services.values()
+        return {(): sum(bool(s.selector) and (s.namespace, s.name) not in having for s in services)}

@@ -14,6 +14,7 @@ from lateen.ads.server import Connection
 from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.api.networking import WorkloadGroup
+from lateen.control.measures import Measures
 from lateen.control.world import World
 from lateen.kit import tasks, times
 from lateen.kit.jsons import Json, dig
@@ -64,7 +65,8 @@ def entry(group: o.Resource[WorkloadGroup], address: str) -> Json:
 
 
 class Registrar:
-    def __init__(self, client: Client, world: World) -> None:
+    def __init__(self, client: Client, world: World, measures: Measures | None = None) -> None:
+        self._measures = measures or Measures()
         self._client, self._world = client, world
         self._here: dict[tuple[str, str], int] = {}
         """(namespace, entry) -> connections"""
@@ -107,6 +109,7 @@ class Registrar:
         if name:
             key = (connection.node.namespace, entry_name(name, connection.node.address))
             self._here[key] = self._here.get(key, 1) - 1
+            self._measures.left.add()
             tasks.spawn(self._leave(key, GRACE_S), "registration")
 
     async def sweep(self) -> None:
@@ -124,10 +127,13 @@ class Registrar:
             if e.code == 409:
                 await self._again(made)
             else:
+                self._measures.registration_errors.add()
                 log.error("%s/%s cannot be registered: %s", meta["namespace"], meta["name"], e)
         except Unreachable as e:
+            self._measures.registration_errors.add()
             log.error("%s/%s cannot be registered: %s", meta["namespace"], meta["name"], e)
         else:
+            self._measures.registered.add()
             log.info("registered %s/%s", meta["namespace"], meta["name"])
 
     async def _again(self, made: Json) -> None:
@@ -135,7 +141,9 @@ class Registrar:
         try:
             change = {"spec": made["spec"], "metadata": {"annotations": meta["annotations"]}}
             await self._client.patch(kinds.WORKLOAD_ENTRY, meta["namespace"], meta["name"], change)
+            self._measures.reregistered.add()
         except (KubeError, Unreachable) as e:
+            self._measures.registration_errors.add()
             log.error("%s/%s keeps its old settings: %s", meta["namespace"], meta["name"], e)
 
     async def _leave(self, key: tuple[str, str], grace: float) -> None:
@@ -145,8 +153,10 @@ class Registrar:
         self._here.pop(key, None)
         try:
             await self._client.delete(kinds.WORKLOAD_ENTRY, *key)
+            self._measures.unregistered.add()
             log.info("%s/%s has left", *key)
         except (KubeError, Unreachable) as e:
+            self._measures.registration_errors.add()
             log.error("%s/%s cannot be removed: %s", *key, e)
 
     async def health(self, namespace: str, name: str, healthy: bool, says: str) -> None:

@@ -20,6 +20,7 @@ from lateen.ca import rotation, signer
 from lateen.ca.authority import ROOT_CONFIG_MAP, Authority
 from lateen.ca.rotation import PACE, Pace, State
 from lateen.ca.signer import KEPT_BACK, PLUGGED, RECORD, SELF_SIGNED, Signer, Unusable
+from lateen.control.measures import Measures
 from lateen.kit import certs, times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError, Unreachable
@@ -109,17 +110,18 @@ class Roots:
         for told in self.changed:
             told()
 
-    def metrics(self) -> str:
-        """Istio's names: when the root and the chain under it expire, in seconds since the epoch and from now."""
-        state, now = self.authority.state, times.now().timestamp()
-        lines = []
-        for name, at in (("root_cert", rotation.roots_expire(state)), ("cert_chain", state.signer.end)):
-            lines += [
-                f"citadel_server_{name}_expiry_timestamp {at.timestamp():.0f}",
-                f"citadel_server_{name}_expiry_seconds {at.timestamp() - now:.0f}",
-            ]
-        lines += [f"lateen_ca_trusted_roots {len(state.trusted)}", f"lateen_ca_problem {int(bool(self.problem))}"]
-        return "\n".join(lines) + "\n"
+    def measure(self, m: Measures) -> None:
+        """When the root and the chain under it expire, and how it stands with them."""
+
+        def left(at: datetime) -> float:
+            return at.timestamp() - times.now().timestamp()
+
+        m.root_expiry.read = lambda: {(): rotation.roots_expire(self.authority.state).timestamp()}
+        m.root_left.read = lambda: {(): left(rotation.roots_expire(self.authority.state))}
+        m.chain_expiry.read = lambda: {(): self.authority.state.signer.end.timestamp()}
+        m.chain_left.read = lambda: {(): left(self.authority.state.signer.end)}
+        m.trusted_roots.read = lambda: {(): len(self.authority.state.trusted)}
+        m.ca_problem.read = lambda: {(): int(bool(self.problem))}
 
     def status(self) -> Json:
         """For ``lateen check`` and ``lateen x ca status``; nothing of it is secret."""

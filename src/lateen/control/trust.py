@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from lateen.api import kinds
 from lateen.ca.authority import ROOT_CONFIG_MAP
+from lateen.control.measures import Measures
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
 from lateen.kube.informer import Key
@@ -22,7 +23,10 @@ LABELS = {"istio.io/config": "true"}
 
 
 class Trust:
-    def __init__(self, client: Client, revision: Revision, roots: Callable[[], str]) -> None:
+    def __init__(
+        self, client: Client, revision: Revision, roots: Callable[[], str], measures: Measures | None = None
+    ) -> None:
+        self._measures = measures or Measures()
         self._client, self._revision, self._roots = client, revision, roots
         self._gate = asyncio.Semaphore(AT_ONCE)
 
@@ -67,4 +71,5 @@ class Trust:
             for config in found:
                 hooks = [{**h, "clientConfig": {**h["clientConfig"], "caBundle": bundle}} for h in config["webhooks"]]
                 if hooks != config["webhooks"]:
+                    self._measures.patches.add(config["metadata"]["name"])
                     await self._client.patch(kind, "", config["metadata"]["name"], {"webhooks": hooks})

@@ -15,6 +15,7 @@ from lateen.api import kinds
 from lateen.api.effective import ineffective
 from lateen.api.mesh import effect, reading
 from lateen.control.injection import Injector
+from lateen.control.measures import Measures
 from lateen.inject import pods
 from lateen.inject.notes import notes
 from lateen.kit import bodies, jsons, yamldoc
@@ -30,11 +31,17 @@ NEWS_S = 0.5
 
 
 class Webhooks:
-    def __init__(self, injector: Injector, mesh: Callable[[], Mesh], mesh_config: str = "") -> None:
+    def __init__(
+        self,
+        injector: Injector,
+        mesh: Callable[[], Mesh],
+        mesh_config: str = "",
+        measures: Measures | None = None,
+    ) -> None:
         """``mesh``: the mesh of all objects known by now, pushed or not. ``mesh_config``: the name of the mesh
         configuration's ConfigMap."""
         self._injector, self._mesh, self._mesh_config = injector, mesh, mesh_config
-        self.counts = {"injected": 0, "skipped": 0, "failed": 0, "valid": 0, "invalid": 0}
+        self._measures = measures or Measures()
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -44,7 +51,15 @@ class Webhooks:
         ]
 
     async def inject(self, request: web.Request) -> web.Response:
-        review = await _review(request)
+        review = await self._asked(request)
+        self._measures.injection_requests.add()
+        began = time.monotonic()
+        try:
+            return self._injected(request, review)
+        finally:
+            self._measures.injection_time.observe(time.monotonic() - began)
+
+    def _injected(self, request: web.Request, review: Json) -> web.Response:
         pod, namespace = review.get("object"), str(review.get("namespace") or "default")
         answer: Json = {"uid": review["uid"], "allowed": True}
         if not isinstance(pod, dict) or not isinstance(pod.get("spec"), dict):
@@ -52,23 +67,30 @@ class Webhooks:
         try:
             settings = self._injector.settings(pod, namespace, request.path)
             if not pods.wanted(pod, namespace, settings):
-                self.counts["skipped"] += 1
+                self._measures.injection_skipped.add()
                 return _answer(answer)
             told = notes(pod, settings)
             done = pods.inject(pod, namespace, settings)
         except ValueError as e:
-            self.counts["failed"] += 1
+            self._measures.injection_failed.add()
             return _answer(
                 {**answer, "allowed": False, "status": {"code": 400, "reason": "BadRequest", "message": str(e)}}
             )
-        self.counts["injected"] += 1
+        self._measures.injected.add()
         if told:
             answer["warnings"] = told
         patch = jsons.dumps(pods.patch(pod, done))
         return _answer({**answer, "patchType": "JSONPatch", "patch": base64.b64encode(patch).decode()})
 
+    async def _asked(self, request: web.Request) -> Json:
+        try:
+            return await _review(request)
+        except web.HTTPException as e:
+            self._measures.bad_reviews.add(str(e.status))
+            raise
+
     async def validate(self, request: web.Request) -> web.Response:
-        review = await _review(request)
+        review = await self._asked(request)
         obj = review.get("object")
         answer: Json = {"uid": review["uid"], "allowed": True}
         if not isinstance(obj, dict):
@@ -77,7 +99,7 @@ class Webhooks:
             return _answer(answer | self._config_map(obj))
         findings = verdict(obj)
         if found := [f"{f.path}: {f.says}" for f in findings if not f.warning]:
-            self.counts["invalid"] += 1
+            self._measures.invalid.add(*resource_of(obj), "invalid_resource")
             message = "; ".join(found)
             return _answer(
                 {
@@ -86,7 +108,7 @@ class Webhooks:
                     "status": {"code": 400, "reason": "BadRequest", "message": f"configuration is invalid: {message}"},
                 }
             )
-        self.counts["valid"] += 1
+        self._measures.valid.add(*resource_of(obj))
         kind = kinds.of(obj)
         if kind is not None and kind.owned:
             warnings = [f"{f.path}: {f.says}" for f in findings]
@@ -112,11 +134,18 @@ class Webhooks:
         try:
             reading.mesh_config(text)
         except reading.Invalid as e:
-            self.counts["invalid"] += 1
+            self._measures.invalid.add(*resource_of(obj), "invalid_resource")
             message = f"configuration is invalid: data.mesh: {e}"
             return {"allowed": False, "status": {"code": 400, "reason": "BadRequest", "message": message}}
-        self.counts["valid"] += 1
+        self._measures.valid.add(*resource_of(obj))
         return {"warnings": [f"data.mesh: {w}" for w in effect.ineffective(yamldoc.load(text) or {}, "mesh")]}
+
+
+def resource_of(obj: Json) -> tuple[str, str, str]:
+    """(group, version, plural) of an object; of a kind that is not known, the last is empty."""
+    group, _, version = str(obj.get("apiVersion", "")).rpartition("/")
+    kind = kinds.of(obj)
+    return (group, version, kind.plural) if kind is not None else ("", "", "")
 
 
 def missing_hosts(obj: Json, mesh: Mesh) -> list[str]:

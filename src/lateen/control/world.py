@@ -50,6 +50,10 @@ class World:
         self.validated: dict[o.Ref, list[Finding]] = {}
         """What validation says of each object of the mesh's own kinds that this revision reads."""
         self._root, self._on_change = root_namespace, on_change
+        self.seen: Callable[[Kind, str, bool], None] = lambda *_: None
+        """Called with each event (add, update, delete), and whether the mesh is another one by it."""
+        self.left_out: Callable[[o.Ref], None] = lambda _: None
+        """Called with each object that is wrong."""
         self._first = ""
         """The cached result of ``first_revision``; empty if pods have changed since."""
         self._kept_back = {(root_namespace, name) for name in KEPT_BACK}
@@ -91,7 +95,9 @@ class World:
 
     def changed(self, kind: Kind, key: Key, old: Json | None, new: Json | None) -> None:
         """Handle an informer's event."""
-        if self._handle(kind, key, old, new):
+        changed = self._handle(kind, key, old, new)
+        self.seen(kind, "add" if old is None else "delete" if new is None else "update", changed)
+        if changed:
             self._on_change()
 
     def _handle(self, kind: Kind, key: Key, old: Json | None, new: Json | None) -> bool:
@@ -179,6 +185,7 @@ class World:
         says = found.undecodable or next((f"{f.path}: {f.says}" for f in found.findings if not f.warning), "")
         if says:
             self.bad[ref] = says
+            self.left_out(ref)
             log.warning("%s is left out: %s", ref, says)
             return False  # the last valid one stays
         return self._put(kind, key, resource(ref, new, found.spec))
@@ -198,6 +205,7 @@ class World:
                 certs.check_authorities(found.ca)
         except ValueError as e:
             self.bad[ref] = str(e)
+            self.left_out(ref)
             log.warning("%s is left out: %s", ref, e)
             return False  # the last valid one stays
         return self._put(kinds.SECRET, key, found)

@@ -61,8 +61,8 @@ class Server:
         return dict(self.workload)[key].replace("%", "%%")
 
 
-def _labels(server: Server | None, http: bool, cluster: str) -> list[tuple[str, str]]:
-    """Istio's labels in Istio's order; ``server`` is None for the reporter ``source``."""
+def tags(server: Server | None, http: bool, cluster: str) -> list[tuple[str, str]]:
+    """Istio's labels in Istio's order, with formats; ``server`` is None for the reporter ``source``."""
     source: Callable[[str], str]
     destination: Callable[[str], str]
     if server is None:
@@ -103,6 +103,36 @@ def _labels(server: Server | None, http: bool, cluster: str) -> list[tuple[str, 
     ]
 
 
+MEANINGS = {
+    "reporter": "`source`: the client's proxy counts; `destination`: the server's; gateways are sources",
+    "source_workload": "the client's Deployment, StatefulSet …; `unknown` where it has no proxy",
+    "source_canonical_service": "label `service.istio.io/canonical-name`, else the client's app",
+    "source_canonical_revision": "label `service.istio.io/canonical-revision`, else its version; `latest` without",
+    "source_workload_namespace": "the client's namespace",
+    "source_principal": "the client's identity (SPIFFE), with mutual TLS",
+    "source_app": "the client's label `app`",
+    "source_version": "its label `version`",
+    "source_cluster": "the client's cluster",
+    "destination_workload": "the server's workload",
+    "destination_workload_namespace": "its namespace",
+    "destination_principal": "the server's identity, with mutual TLS",
+    "destination_app": "the server's label `app`",
+    "destination_version": "its label `version`",
+    "destination_service": "the host of the service that was asked",
+    "destination_canonical_service": "as for the source",
+    "destination_canonical_revision": "as for the source",
+    "destination_service_name": "the name of the service, or its host where it is outside of the mesh",
+    "destination_service_namespace": "its namespace",
+    "destination_cluster": "the server's cluster",
+    "request_protocol": "`http`, `grpc` (where there is a gRPC status; on port 15020) or `tcp`",
+    "response_code": "the status; 0 where there was no response (HTTP only)",
+    "grpc_response_status": "gRPC's status (HTTP only)",
+    "response_flags": "why the proxy answered or ended it: `lateen logs --explain`",
+    "connection_security_policy": "`mutual_tls` or `none`; on port 15090 `unknown` where the client's proxy reports",
+}
+"""For the documentation."""
+
+
 def _server_principal(server: Server | None) -> str:
     if server is None:
         return "%UPSTREAM_PEER_URI_SAN%"
@@ -132,6 +162,7 @@ class _Metric:
     """A format; empty for a counter of events."""
     unit: str = ""
     """Of histograms."""
+    help: str = ""
     lean: bool = False
     """Also there when telemetry is lean."""
 
@@ -139,16 +170,35 @@ class _Metric:
 AT_START = ("TCP_OPENED_CONNECTIONS",)
 NEVER_CONNECTED = "!has(upstream.local_address)"
 HTTP_METRICS = {
-    "REQUEST_COUNT": _Metric("requests_total", "", lean=True),
-    "REQUEST_DURATION": _Metric("request_duration_milliseconds", "%DURATION%", "Milliseconds", lean=True),
-    "REQUEST_SIZE": _Metric("request_bytes", "%BYTES_RECEIVED%", "Bytes"),
-    "RESPONSE_SIZE": _Metric("response_bytes", "%BYTES_SENT%", "Bytes"),
+    "REQUEST_COUNT": _Metric("requests_total", "", help="Requests.", lean=True),
+    "REQUEST_DURATION": _Metric(
+        "request_duration_milliseconds", "%DURATION%", "Milliseconds", help="How long requests took.", lean=True
+    ),
+    "REQUEST_SIZE": _Metric("request_bytes", "%BYTES_RECEIVED%", "Bytes", help="The size of their bodies."),
+    "RESPONSE_SIZE": _Metric("response_bytes", "%BYTES_SENT%", "Bytes", help="The size of their responses' bodies."),
 }
 TCP_METRICS = {
-    "TCP_OPENED_CONNECTIONS": _Metric("tcp_connections_opened_total", "", lean=True),
-    "TCP_CLOSED_CONNECTIONS": _Metric("tcp_connections_closed_total", "", lean=True),
-    "TCP_SENT_BYTES": _Metric("tcp_sent_bytes_total", "%BYTES_SENT%", lean=True),
-    "TCP_RECEIVED_BYTES": _Metric("tcp_received_bytes_total", "%BYTES_RECEIVED%", lean=True),
+    "TCP_OPENED_CONNECTIONS": _Metric(
+        "tcp_connections_opened_total",
+        "",
+        help="Connections, counted once they are connected or have failed to.",
+        lean=True,
+    ),
+    "TCP_CLOSED_CONNECTIONS": _Metric(
+        "tcp_connections_closed_total", "", help="Connections, counted when they end.", lean=True
+    ),
+    "TCP_SENT_BYTES": _Metric(
+        "tcp_sent_bytes_total",
+        "%BYTES_SENT%",
+        help="Bytes sent to the client, counted when the connection ends.",
+        lean=True,
+    ),
+    "TCP_RECEIVED_BYTES": _Metric(
+        "tcp_received_bytes_total",
+        "%BYTES_RECEIVED%",
+        help="Bytes received from the client, counted when the connection ends.",
+        lean=True,
+    ),
 }
 
 
@@ -184,7 +234,7 @@ def _stats(config: stats_pb2.Config) -> accesslog_pb2.AccessLog:
 def _config(
     server: Server | None, kinds: dict[str, _Metric], http: bool, wanted: Metrics, cluster: str
 ) -> stats_pb2.Config:
-    labels = _labels(server, http, cluster)
+    labels = tags(server, http, cluster)
     if wanted.lean:
         labels = [(n, v) for n, v in labels if n in _LEAN]
     config = stats_pb2.Config(stat_prefix="istio")

@@ -1,0 +1,48 @@
+"""What the ADS server measures, under the names of Istio's istiod.
+
+https://istio.io/latest/docs/reference/commands/pilot-discovery/#metrics
+"""
+
+from __future__ import annotations
+
+from lateen.kit.metrics import Registry
+
+SECONDS = (0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0)
+PUSH = (0.01, 0.1, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0)
+BYTES = (1.0, 10_000.0, 1_000_000.0, 4_000_000.0, 10_000_000.0, 40_000_000.0)
+
+
+class Measures:
+    def __init__(self, registry: Registry) -> None:
+        self.pushes = registry.counter(
+            "pilot_xds_pushes", "Messages with resources that were sent to proxies, by xDS type.", "type"
+        )
+        self.rejects = registry.counter(
+            "pilot_total_xds_rejects", "Messages that proxies have rejected, by xDS type.", "type"
+        )
+        self.failures = registry.counter(
+            "pilot_total_xds_internal_errors", "Pushes to one proxy that failed because of an error in istiod."
+        )
+        self.push_time = registry.histogram(
+            "pilot_xds_push_time",
+            "Seconds from the moment a proxy's turn comes in a push until what it needs of an xDS type is made.",
+            PUSH,
+            "type",
+        )
+        self.send_time = registry.histogram(
+            "pilot_xds_send_time", "Seconds that a message takes to be handed to the proxy's connection.", PUSH
+        )
+        self.size = registry.histogram(
+            "pilot_xds_config_size_bytes",
+            "Bytes of the messages that were sent to proxies, by xDS type.",
+            BYTES,
+            "type",
+        )
+        self.queue_time = registry.histogram(
+            "pilot_proxy_queue_time", "Seconds that a proxy waits in a push until its turn comes.", SECONDS
+        )
+        self.convergence_time = registry.histogram(
+            "pilot_proxy_convergence_time",
+            "Seconds from a change until everything that a proxy needs because of it has been sent to it.",
+            SECONDS,
+        )

@@ -1,0 +1,193 @@
+"""istiod's metrics (port 15014), under the names and with the meaning that Istio documents.
+
+https://istio.io/latest/docs/reference/commands/pilot-discovery/#metrics
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import time
+
+from lateen import __version__
+from lateen.ads.measures import PUSH
+from lateen.ads.measures import Measures as Xds
+from lateen.api import kinds
+from lateen.api.kinds import Kind
+from lateen.kit.metrics import Registry
+
+CONTEXT = (0.01, 0.1, 0.5, 1.0, 3.0, 5.0)
+INJECTION = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+REGISTRY_KINDS = {
+    kinds.SERVICE: "Services",
+    kinds.POD: "Pods",
+    kinds.NODE: "Nodes",
+    kinds.ENDPOINT_SLICE: "EndpointSlice",
+}
+"""Kinds of the service registry, as Istio calls them."""
+REASONS = {
+    kinds.SERVICE: "service",
+    kinds.ENDPOINT_SLICE: "endpoint",
+    kinds.POD: "endpoint",
+    kinds.NODE: "endpoint",
+    kinds.NAMESPACE: "namespace",
+    kinds.SECRET: "secret",
+    kinds.CONFIG_MAP: "global",
+}
+
+
+class Measures:
+    def __init__(self) -> None:
+        r = self.registry = Registry()
+        self.xds = Xds(r)
+        self._started = time.monotonic()
+        self.reasons: set[str] = set()
+        """Why the next push is made."""
+        self._of_itself(r)
+        self._of_pushes(r)
+        self._of_the_mesh(r)
+        self._of_registrations(r)
+        self._of_webhooks(r)
+        self._of_certificates(r)
+
+    def _of_itself(self, r: Registry) -> None:
+        version = r.gauge("pilot_info", "1; the label has the version.", "version")
+        version.read = lambda: {(__version__,): 1}
+        build = r.gauge("istio_build", "1; the labels have the component and its version.", "component", "tag")
+        build.read = lambda: {("pilot", __version__): 1}
+        up = r.gauge("istiod_uptime_seconds", "Seconds since istiod was started.")
+        up.read = lambda: {(): time.monotonic() - self._started}
+        self.startup = r.gauge("startup_duration_seconds", "Seconds from the start until istiod was ready.")
+        self.clusters = r.gauge("istiod_managed_clusters", "The clusters whose services are known.", "cluster_type")
+        cpu = r.total("process_cpu_seconds_total", "Seconds of CPU, of user and system.")
+        cpu.read = lambda: {(): sum(resource.getrusage(resource.RUSAGE_SELF)[:2])}
+        memory = r.gauge("process_resident_memory_bytes", "Resident memory in bytes.")
+        memory.read = lambda: {(): _memory(1)}
+        virtual = r.gauge("process_virtual_memory_bytes", "Virtual memory in bytes.")
+        virtual.read = lambda: {(): _memory(0)}
+        files = r.gauge("process_open_fds", "Open file descriptors.")
+        files.read = lambda: {(): len(os.listdir("/proc/self/fd"))}
+
+    def _of_pushes(self, r: Registry) -> None:
+        self.connected = r.gauge("pilot_xds", "Proxies that are connected, by their version.", "version")
+        self.rejecting = {
+            short: r.gauge(
+                f"pilot_xds_{short}_reject", f"1 for each proxy that rejects its {short.upper()} now.", "node", "err"
+            )
+            for short in ("cds", "eds", "lds", "rds")
+        }
+        self.triggers = r.counter("pilot_push_triggers", "Pushes, by the reason; one may have several.", "type")
+        self.debounce = r.histogram(
+            "pilot_debounce_time", "Seconds from the first change until a push begins, further changes included.", PUSH
+        )
+        self.context = r.histogram(
+            "pilot_pushcontext_init_seconds", "Seconds that it takes to bring the mesh's model up to date.", CONTEXT
+        )
+        self.registry_events = r.counter(
+            "pilot_k8s_reg_events", "Changes of services, endpoints, pods and nodes that were seen.", "type", "event"
+        )
+        self.config_events = r.counter(
+            "pilot_k8s_cfg_events", "Changes of configuration objects that were seen, by kind.", "type", "event"
+        )
+        self.updates = r.counter("pilot_inbound_updates", "Changes that make a difference to the mesh.", "type")
+
+    def _of_the_mesh(self, r: Registry) -> None:
+        self.services = r.gauge("pilot_services", "Services that are known.")
+        self.virtual_services = r.gauge("pilot_virt_services", "VirtualServices that are known.")
+        self.not_ready = r.gauge(
+            "pilot_endpoint_not_ready", "Workloads of the mesh that have an address and are not ready."
+        )
+        self.without_endpoint = r.gauge("pilot_no_ip", "Connected sidecars whose pod is an endpoint of no service.")
+        self.without_instances = r.gauge("pilot_eds_no_instances", "Services with a selector and without endpoints.")
+        self.rejected = r.counter(
+            "pilot_total_rejected_configs", "Objects that were left out because they are wrong.", "type", "name"
+        )
+        self.keys_fetched = r.total(
+            "pilot_jwks_resolver_network_fetch_success_total", "Key sets of token issuers that were fetched."
+        )
+        self.keys_failed = r.total(
+            "pilot_jwks_resolver_network_fetch_fail_total", "Attempts to fetch a key set that failed."
+        )
+
+    def _of_registrations(self, r: Registry) -> None:
+        name = "auto_registration"
+        self.registered = r.counter(f"{name}_success_total", "Machines that were registered.")
+        self.reregistered = r.counter(f"{name}_updates_total", "Machines whose registration was brought up to date.")
+        self.left = r.counter(f"{name}_unregister_total", "Machines that have disconnected.")
+        self.unregistered = r.counter(f"{name}_deletes_total", "Registrations of machines that were removed.")
+        self.registration_errors = r.counter(f"{name}_errors_total", "Registrations that failed.")
+
+    def _of_webhooks(self, r: Registry) -> None:
+        name = "sidecar_injection"
+        self.injection_requests = r.counter(f"{name}_requests_total", "Pods that the API server asked about.")
+        self.injected = r.counter(f"{name}_success_total", "Pods that got a sidecar.")
+        self.injection_failed = r.counter(f"{name}_failure_total", "Pods that could not get a sidecar.")
+        self.injection_skipped = r.counter(f"{name}_skip_total", "Pods that were to have no sidecar.")
+        self.injection_time = r.histogram(f"{name}_time_seconds", "Seconds that the answer takes.", INJECTION)
+        what = ("group", "version", "resource")
+        self.valid = r.counter("galley_validation_passed", "Objects that were accepted.", *what)
+        self.invalid = r.counter("galley_validation_failed", "Objects that were refused.", *what, "reason")
+        self.bad_reviews = r.counter(
+            "galley_validation_http_error", "Questions of the API server that could not be read.", "status"
+        )
+        self.patches = r.counter(
+            "webhook_patch_attempts_total", "Attempts to set the CA of a webhook's configuration.", "name"
+        )
+
+    def _of_certificates(self, r: Registry) -> None:
+        name = "citadel_server"
+        self.requested = r.counter(f"{name}_csr_count", "Certificate requests.")
+        self.issued = r.counter(f"{name}_success_cert_issuance_count", "Certificates that were issued.")
+        self.unauthenticated = r.counter(
+            f"{name}_authentication_failure_count", "Certificate requests whose token was not accepted."
+        )
+        self.unreadable = r.counter(f"{name}_csr_parsing_err_count", "Certificate requests that could not be read.")
+        self.root_expiry = r.gauge(
+            f"{name}_root_cert_expiry_timestamp", "When the root certificate expires (Unix time)."
+        )
+        self.root_left = r.gauge(f"{name}_root_cert_expiry_seconds", "Seconds until the root certificate expires.")
+        self.chain_expiry = r.gauge(
+            f"{name}_cert_chain_expiry_timestamp", "When the CA's own certificate expires (Unix time)."
+        )
+        self.chain_left = r.gauge(
+            f"{name}_cert_chain_expiry_seconds", "Seconds until the CA's own certificate expires."
+        )
+
+        self.trusted_roots = r.gauge("lateen_ca_trusted_roots", "Root certificates that proxies trust.")
+        self.ca_problem = r.gauge("lateen_ca_problem", "1 while something is wrong with the CA's certificates.")
+
+    # --- counting --------------------------------------------------------------------------------------------
+
+    def saw(self, kind: Kind, event: str, effective: bool) -> None:
+        """An informer's ``event`` (add, update, delete); ``effective``: the mesh is another one by it."""
+        if kind in REGISTRY_KINDS:
+            self.registry_events.add(REGISTRY_KINDS[kind], event)
+        elif kind.spec is not None:
+            self.config_events.add(kind.kind, event)
+        if not effective:
+            return
+        self.reasons.add(REASONS.get(kind, "config"))
+        if kind is kinds.SERVICE:
+            self.updates.add("svcdelete" if event == "delete" else "svc")
+        elif kind in REGISTRY_KINDS:
+            self.updates.add("eds")
+        else:
+            self.updates.add("config")
+
+    def pushing(self) -> None:
+        """A push begins, for the reasons so far."""
+        for reason in sorted(self.reasons) or ["unknown"]:
+            self.triggers.add(reason)
+        self.reasons.clear()
+
+    def ready(self) -> None:
+        took = time.monotonic() - self._started
+        self.startup.read = lambda: {(): took}
+
+
+def _memory(column: int) -> float:
+    """Bytes; 0 is the whole, 1 what is resident. See proc(5), statm."""
+    with contextlib.suppress(OSError), open("/proc/self/statm") as f:
+        return float(f.read().split()[column]) * resource.getpagesize()
+    return 0.0

@@ -1,0 +1,139 @@
+"""Metrics of a process of ours, in Prometheus' text format. For the names that Istio gives them, which a client library
+would not let stand (it ends each counter with ``_total``)."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+MAX_SERIES = 1000
+"""Of one metric; what would be more is not counted."""
+Values = tuple[str, ...]
+
+
+@dataclass(eq=False)
+class Metric:
+    """``labels``: the names of what its series are told apart by."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+    kind = "untyped"
+
+    def samples(self) -> Iterator[tuple[str, str, float]]:
+        """(what comes after the name, labels as written, value)."""
+        raise NotImplementedError
+
+    def _written(self, values: Values, *more: str) -> str:
+        pairs = [f'{k}="{_escaped(v)}"' for k, v in zip(self.labels, values, strict=True)]
+        inside = ",".join((*pairs, *more))
+        return f"{{{inside}}}" if inside else ""
+
+
+@dataclass(eq=False)
+class Counter(Metric):
+    counts: dict[Values, float] = field(default_factory=dict)
+    kind = "counter"
+
+    def add(self, *values: str, by: float = 1.0) -> None:
+        if values in self.counts or len(self.counts) < MAX_SERIES:
+            self.counts[values] = self.counts.get(values, 0.0) + by
+
+    def samples(self) -> Iterator[tuple[str, str, float]]:
+        for values, count in sorted(self.counts.items() or ([((), 0.0)] if not self.labels else [])):
+            yield "", self._written(values), count
+
+
+@dataclass(eq=False)
+class Gauge(Metric):
+    """``read`` is asked whenever somebody looks."""
+
+    read: Callable[[], Mapping[Values, float]] = dict
+    kind = "gauge"
+
+    def samples(self) -> Iterator[tuple[str, str, float]]:
+        for values, value in sorted(self.read().items())[:MAX_SERIES]:
+            yield "", self._written(values), value
+
+
+@dataclass(eq=False)
+class Total(Gauge):
+    """A counter that somebody else counts."""
+
+    kind = "counter"
+
+
+@dataclass(eq=False)
+class Histogram(Metric):
+    """``bounds`` ascend; what is above the last one is counted under +Inf."""
+
+    bounds: tuple[float, ...] = ()
+    seen: dict[Values, list[float]] = field(default_factory=dict)
+    """The counts between the bounds, and the sum."""
+    kind = "histogram"
+
+    def observe(self, value: float, *values: str) -> None:
+        found = self.seen.get(values)
+        if found is None:
+            if len(self.seen) >= MAX_SERIES:
+                return
+            found = self.seen[values] = [0.0] * (len(self.bounds) + 2)
+        found[bisect_left(self.bounds, value)] += 1
+        found[-1] += value
+
+    def samples(self) -> Iterator[tuple[str, str, float]]:
+        for values, found in sorted(self.seen.items()):
+            count = 0.0
+            for bound, inside in zip((*map(str, self.bounds), "+Inf"), found, strict=False):
+                count += inside
+                yield "_bucket", self._written(values, f'le="{bound}"'), count
+            yield "_sum", self._written(values), found[-1]
+            yield "_count", self._written(values), count
+
+
+class Registry:
+    def __init__(self) -> None:
+        self.metrics: dict[str, Metric] = {}
+
+    def _add(self, metric: Metric) -> None:
+        assert metric.name not in self.metrics, metric.name
+        self.metrics[metric.name] = metric
+
+    def counter(self, name: str, text: str, *labels: str) -> Counter:
+        out = Counter(name, text, labels)
+        self._add(out)
+        return out
+
+    def total(self, name: str, text: str, *labels: str) -> Total:
+        out = Total(name, text, labels)
+        self._add(out)
+        return out
+
+    def gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        out = Gauge(name, text, labels)
+        self._add(out)
+        return out
+
+    def histogram(self, name: str, text: str, bounds: tuple[float, ...], *labels: str) -> Histogram:
+        out = Histogram(name, text, labels, bounds)
+        self._add(out)
+        return out
+
+    def text(self) -> str:
+        """https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format"""
+        lines = []
+        for metric in self.metrics.values():
+            found = [f"{metric.name}{tail}{labels} {_number(value)}" for tail, labels, value in metric.samples()]
+            if found:
+                help_ = metric.help.replace("\\", "\\\\").replace("\n", " ")
+                lines += [f"# HELP {metric.name} {help_}", f"# TYPE {metric.name} {metric.kind}", *found]
+        return "\n".join(lines) + "\n"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(float(value))
