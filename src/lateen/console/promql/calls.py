@@ -162,7 +162,7 @@ def _predicted(w: Windows, ahead: float) -> windows.Result:
     for step, end in enumerate(w.ends.tolist()):
         one = replace(w, ends=w.ends[step : step + 1])
 
-        def value(times: codec.Floats, found: codec.Floats, at: float = end / 1000) -> float:
+        def value(times: codec.Floats, found: codec.Floats, at: float = (end - int(w.times[0])) / 1000) -> float:
             slope, start = windows.slope(times, found, at)
             return start + slope * ahead
 

@@ -6,16 +6,16 @@ import re
 from functools import partial
 
 from lateen.console.promql.parsing import compile_
-from lateen.console.promql.values import Vector, merged, refused
+from lateen.console.promql.values import QueryError, Vector, failed, merged
 from lateen.console.series.codec import Labels
 
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _REFERENCE = re.compile(r"\$(?:(\$)|\{(\w+)\}|(\w+))")
 
 
-def _checked(label: str) -> str:
+def _checked(label: str, function: str) -> str:
     if not _NAME.fullmatch(label):
-        raise refused(f'"{label}" is not a valid label name')
+        raise failed(f"invalid destination label name in {function}(): {label}")
     return label
 
 
@@ -26,7 +26,11 @@ def _with(labels: Labels, name: str, value: str) -> Labels:
 
 def label_replace(vector: Vector, to: str, replacement: str, source: str, expression: str) -> Vector:
     """Raises QueryError."""
-    compiled, name = compile_(expression), _checked(to)
+    try:
+        compiled = compile_(expression)
+    except QueryError:
+        raise failed(f"invalid regular expression in label_replace(): {expression}") from None
+    name = _checked(to, "label_replace")
     out: list[Labels] = []
     for labels in vector.labels:
         found = compiled.fullmatch(labels.get(source, ""))
@@ -48,6 +52,6 @@ def _referred(groups: dict[str, str | None], reference: re.Match[str]) -> str:
 
 def label_join(vector: Vector, to: str, separator: str, sources: tuple[str, ...]) -> Vector:
     """Raises QueryError."""
-    name = _checked(to)
+    name = _checked(to, "label_join")
     out = [_with(labels, name, separator.join(labels.get(s, "") for s in sources)) for labels in vector.labels]
     return merged(Vector(out, vector.values, vector.there))

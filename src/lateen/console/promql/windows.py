@@ -47,10 +47,15 @@ class Windows:
         return ~(codec.absent(self.values) | codec.stale(self.values))
 
     @cached_property
+    def complete(self) -> bool:
+        """Whether no sample is missing."""
+        return self.steady or bool(self.valid.all())
+
+    @cached_property
     def places(self) -> tuple[Ints, Ints, Ints]:
         """(first valid column of each window, the last one, how many); one row for all series where no sample is
         missing, which is the usual case and a lot less work."""
-        if self.steady or self.valid.all():
+        if self.complete:
             return self.low[None, :], self.high[None, :] - 1, (self.high - self.low)[None, :]
         width = len(self.times)
         columns = np.arange(width)
@@ -170,7 +175,7 @@ def _resets(w: Windows) -> Floats | None:
 
 def _filled(w: Windows) -> Floats:
     """Values with the last valid one in place of what is missing; NaN before the first."""
-    if w.valid.all():
+    if w.complete:
         return w.values
     last = np.maximum.accumulate(np.where(w.valid, np.arange(len(w.times)), -1), axis=1)
     out = w.values[np.arange(len(w.values))[:, None], np.maximum(last, 0)]
@@ -182,7 +187,7 @@ def last_two(w: Windows, counter: bool, per_second: bool) -> Result:
     _, last, count = w.places
     there = count >= 2
     last = np.where(there, last, 0)
-    if len(last) == 1:
+    if w.complete:
         previous = np.where(there, last - 1, 0)
     else:
         before = np.maximum.accumulate(np.where(w.valid, np.arange(len(w.times)), -1), axis=1)
@@ -238,13 +243,13 @@ def counted(w: Windows) -> Result:
 # --- one window after the other ---------------------------------------------------------------------------------------
 
 Each = Callable[[Floats, Floats], float]
-"""(times in seconds, values) of the samples in one window -> its result; at least one sample."""
+"""(seconds since the first sample of all, values) of the samples in one window -> its result; at least one sample."""
 
 
 def one_by_one(w: Windows, function: Each, least: int = 1) -> Result:
     shape = len(w.values), len(w.ends)
     out, there = np.zeros(shape), np.zeros(shape, np.bool_)
-    seconds = w.times / 1000
+    seconds = (w.times - w.times[0]) / 1000
     with np.errstate(all="ignore"):
         for row in range(shape[0]):
             valid, values = w.valid[row], w.values[row]
