@@ -46,6 +46,6 @@ def test_ephemeral_addons_claim_no_volumes():
     assert any(o["kind"] == "PersistentVolumeClaim" for o in found)
     kept = addons.ephemeral(found)
     assert not any(o["kind"] == "PersistentVolumeClaim" or "persistentVolumeClaim" in str(o) for o in kept)
-    volumes = [v for o in kept if o["kind"] == "Deployment" for v in o["spec"]["template"]["spec"].get("volumes", [])]
-    assert volumes
-    assert all("emptyDir" in v for v in volumes)
+    deployments = [o for o in kept if o["kind"] == "Deployment"]
+    data = [v for o in deployments for v in o["spec"]["template"]["spec"].get("volumes", []) if v["name"] == "data"]
+    assert data == [{"name": "data", "emptyDir": {"sizeLimit": "400Mi"}}] * 2
