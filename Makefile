@@ -60,8 +60,8 @@ test-clients: setup ## clients that others have made: libraries, kopf, a client-
 	$(BIN)/python tests/clients/run.py
 	$(BIN)/python -m pytest tests/clients -rs
 
-test-gateway-api: setup ## the Gateway API's conformance suite (needs Go): passed, failed, skipped by profile
-	$(BIN)/python tests/gateway-api/run.py
+test-gateway-api: setup ## the Gateway API's conformance suite (needs Go): passed, failed, skipped by profile; ARGS='--test NAME'
+	$(BIN)/python tests/gateway-api/run.py $(ARGS)
 
 fuzz: setup ## 10,000 mutated manifests and reviews against the API server: no 5xx, at most 300 MB
 	$(BIN)/python tests/unit/mutants.py --count 10000 --seconds 300

@@ -2,7 +2,8 @@
 
 The suite is the Go module sigs.k8s.io/gateway-api/conformance in the version that go.mod names. The programs in the
 images that it uses are built here: echo-basic is the suite's own, the others are stand-ins of ours (``echo``, ``dns``).
-Prints what passed, failed and was skipped by profile, and writes the official report. Exit code 1 if a test failed.
+Prints each test's outcome as it comes, then what passed, failed and was skipped by profile, also of a run that is cut
+(SIGINT, SIGTERM, ``--minutes``). Writes the official report where the run was whole. Exit code 1 if a test failed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,12 +20,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from lateen import __version__
-from lateen.kit import jsons, yamldoc
+from lateen.api.crds import EXPERIMENTAL
+from lateen.kit import jsons
 
 HERE = Path(__file__).parent
-REPORT = HERE.parents[1] / "docs" / "gateway-api-conformance.yaml"
+REPORT = HERE.parents[1] / "docs" / "gateway-api-report.yaml"
 PROFILES = ("GATEWAY-HTTP", "GATEWAY-GRPC", "GATEWAY-TLS", "GATEWAY-TCP", "GATEWAY-UDP", "MESH-HTTP", "MESH-GRPC")
 SUITE = "sigs.k8s.io/gateway-api/conformance"
 PROGRAMS = {"echo-basic": f"{SUITE}/echo-basic", "echo": "./echo", "dns": "./dns"}
@@ -35,6 +39,10 @@ IMAGES = {
 USABLE, UNUSABLE = "127.96.255.1", "192.0.2.1"
 """Addresses that a Gateway may ask for: a loopback address of this machine, and one of nobody (RFC 5737)."""
 CLASS = "istio"
+OUTCOME = re.compile(r"\W*--- (PASS|FAIL|SKIP): TestConformance/([^/\s]+) (\(.*\))")
+SAYS = {"PASS": "passed", "FAIL": "failed", "SKIP": "skipped", "": "not reached"}
+Tests = dict[str, dict[str, Any]]
+"""Test -> {"features": names, "profiles": {profile: core or extended}}"""
 BACKENDS = """
 apiVersion: v1
 kind: Namespace
@@ -82,9 +90,12 @@ class Trial:
         shutil.copy2(self.work / "bin" / "echo", self.work / "bin" / "client")
         self.run(go, "test", "-vet=off", "-p", "1", "-c", "-o", self.work / "bin" / "suite", ".", cwd=HERE)
 
-    def start(self, gateways: bool) -> None:
+    def start(self, gateways: bool, channel: str) -> None:
         self.lateen("cluster", "start")
-        self.lateen("install", "-y", "--set", "profile=default")
+        wanted = (
+            ["--set", f"components.pilot.k8s.env[name:{EXPERIMENTAL}].value=true"] if channel == "experimental" else []
+        )
+        self.lateen("install", "-y", "--set", "profile=default", *wanted)
         programs = self.work / "bin"
         path = f"PATH={programs}:/usr/bin:/bin"
         for image, program in IMAGES.items():
@@ -102,12 +113,21 @@ class Trial:
             time.sleep(0.2)
         raise SystemExit(f"the GatewayClass {CLASS} says no supported features")
 
-    def suite(self, log: Path, report: Path, profiles: list[str], test: str) -> int:
-        """Run it; its output goes to ``log``. Returns its exit code."""
+    def tests(self) -> Tests:
+        """The suite's own list: no cluster is asked."""
+        path = self.work / "tests.json"
+        self.environment["LIST"] = str(path)
+        self.run(self.work / "bin" / "suite", "-test.run=^TestList$", cwd=HERE)
+        found: Tests = jsons.loads(path.read_bytes())
+        return found
+
+    def suite(self, log: Path, report: Path, given: argparse.Namespace) -> int:
+        """Run it; its output goes to ``log``, and each test's outcome is printed. Returns its exit code."""
+        names = "|".join(given.test or ())
         arguments = [
             f"-gateway-class={CLASS}",
             f"-supported-features={','.join(self.features())}",
-            f"-conformance-profiles={','.join(profiles)}",
+            f"-conformance-profiles={','.join(given.profile or PROFILES)}",
             f"-usable-address={USABLE}",
             f"-unusable-address={UNUSABLE}",
             f"-report-output={report}",
@@ -116,74 +136,93 @@ class Trial:
             "-url=https://lateen.dev",
             f"-version=v{__version__}",
             "-contact=@lateen/maintainers",
-            *([f"-run-test={test}"] if test else []),
         ]
-        words = [str(self.work / "bin" / "suite"), "-test.timeout=4h", "-test.v=test2json", *arguments]
-        env = self.environment
-        with log.open("w") as out:
-            return subprocess.run(
-                words, stdout=out, stderr=subprocess.STDOUT, env=env, cwd=HERE, check=False
-            ).returncode
-
-
-def summary(report: Path) -> Iterator[str]:
-    """One line for each profile, with the names of what failed or was skipped."""
-    document = yamldoc.load(report.read_text()) or {}
-    for profile in document.get("profiles") or []:
-        for level in ("core", "extended"):
-            found = profile.get(level)
-            if not found:
-                continue
-            counts = found.get("statistics") or {}
-            line = ", ".join(f"{k} {counts.get(k.capitalize(), 0)}" for k in ("passed", "failed", "skipped"))
-            features = len(found.get("supportedFeatures") or []), len(found.get("unsupportedFeatures") or [])
-            more = f", {features[0]} of {sum(features)} features" if level == "extended" else ""
-            yield f"{profile['name']:13} {level:9} {line}{more}"
-            for what in ("failedTests", "skippedTests"):
-                for name in found.get(what) or []:
-                    yield f"    {what.removesuffix('Tests')}: {name}"
+        which = f"^TestConformance$/^({names})$" if names else "^TestConformance$"
+        words = [str(self.work / "bin" / "suite"), "-test.timeout=4h", "-test.v=test2json", f"-test.run={which}"]
+        running = subprocess.Popen(
+            [*words, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=self.environment,
+            cwd=HERE,
+        )
+        assert running.stdout is not None
+        end = time.monotonic() + 60 * given.minutes
+        try:
+            with log.open("w") as out:
+                for line in running.stdout:
+                    out.write(line)
+                    if found := OUTCOME.match(line):
+                        print(f"{found[1]} {found[2]} {found[3]}", flush=True)
+                    if time.monotonic() > end:
+                        print(f"cut after {given.minutes:g} minutes", flush=True)
+                        break
+        except KeyboardInterrupt:
+            print("cut", flush=True)
+        running.kill()
+        return running.wait()
 
 
 def outcomes(log: Path) -> dict[str, str]:
     """Test -> PASS, FAIL or SKIP, of those that are no part of another."""
-    found = re.findall(
-        r"^\W*--- (PASS|FAIL|SKIP): TestConformance/([^/\s]+) ", log.read_text(errors="replace"), re.MULTILINE
-    )
-    return {name: outcome for outcome, name in found}
+    with log.open(errors="replace") as lines:
+        return {found[2]: found[1] for line in lines if (found := OUTCOME.match(line))}
+
+
+def summary(tests: Tests, found: dict[str, str]) -> Iterator[str]:
+    """What has passed, failed, been skipped, and not been reached, by profile, and the names of all but the first."""
+    for profile in (*PROFILES, ""):
+        for level in ("core", "extended") if profile else ("",):
+            names = [
+                n
+                for n, t in tests.items()
+                if t["profiles"].get(profile, "") == level and (profile or not t["profiles"])
+            ]
+            counts = Counter(found.get(n, "") for n in names)
+            told = ", ".join(f"{counts[outcome]} {says}" for outcome, says in SAYS.items())
+            yield f"{profile or 'no profile':13} {level:9} {told}"
+            for outcome in ("FAIL", "SKIP"):
+                yield from (f"    {SAYS[outcome]}: {n}" for n in names if found.get(n) == outcome)
 
 
 def attempt(trial: Trial, go: str, given: argparse.Namespace) -> int:
     profiles = given.profile or list(PROFILES)
     print("building the suite and the programs of its images", flush=True)
     trial.build(go)
+    tests = trial.tests()
+    if unknown := sorted(set(given.test or ()) - tests.keys()):
+        print(f"the suite has no test {', '.join(unknown)}", file=sys.stderr)
+        return 2
     log, report = trial.work / "suite.log", trial.work / "report.yaml"
     report.unlink(missing_ok=True)
+    log.write_text("")
+    code = 1
     try:
-        trial.start(any(p.startswith("GATEWAY") for p in profiles))
-        print(f"running {given.test or ', '.join(profiles)}; its output goes to {log}", flush=True)
-        code = trial.suite(log, report, profiles, given.test or "")
+        trial.start(any(p.startswith("GATEWAY") for p in profiles), given.channel)
+        print(f"running {', '.join(given.test or profiles)}; its output goes to {log}", flush=True)
+        code = trial.suite(log, report, given)
     finally:
         if not given.keep:
             trial.lateen("cluster", "delete")
-    found = outcomes(log)
-    for name in sorted(n for n, outcome in found.items() if outcome == "FAIL"):
-        print(f"FAIL {name}")
-    if not report.exists():
-        print(f"the suite has written no report; see {log}", file=sys.stderr)
-        return 1
-    print("\n".join(summary(report)))
-    counts = Counter(found.values())
-    told = ", ".join(f"{counts[k]} {v}" for k, v in {"PASS": "passed", "FAIL": "failed", "SKIP": "skipped"}.items())
-    print(f"all tests, also those of no profile: {told}")
-    if given.report and not given.test and not given.profile:
+        print("\n".join(summary(tests, outcomes(log))), flush=True)
+    if report.exists() and not given.test and not given.profile:
         shutil.copyfile(report, given.report)
+        print(f"wrote {given.report}")
     return code
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profile", action="append", choices=PROFILES, help="only these profiles; may be repeated")
-    parser.add_argument("--test", help="a single test by its short name")
+    parser.add_argument("--test", action="append", help="only this test, by its short name; may be repeated")
+    parser.add_argument("--channel", choices=("standard", "experimental"), default="experimental")
+    parser.add_argument("--minutes", type=float, default=180, help="cut the run after this time")
     parser.add_argument("--keep", action="store_true", help="let the cluster run afterwards")
     parser.add_argument("--work", type=Path, help="a directory for programs, cluster and log; kept, and used again")
     parser.add_argument("--report", type=Path, default=REPORT)
@@ -192,6 +231,7 @@ def main() -> int:
     if go is None:
         print("the conformance suite is a Go program; install Go 1.26 or newer (https://go.dev/dl/)", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, interrupted)
     with tempfile.TemporaryDirectory(prefix="lateen-gateway-api-") as directory:
         trial = Trial((given.work or Path(directory)).absolute())
         trial.work.mkdir(parents=True, exist_ok=True)
