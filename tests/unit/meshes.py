@@ -67,6 +67,8 @@ def add(found, doc, i):
     namespace = doc["metadata"].get("namespace", "default") if kind.namespaced else ""
     if kind is kinds.SERVICE:
         return found.put(kind, (namespace, name), decoding.service(doc, CLUSTER_DOMAIN))
+    if kind is kinds.CONFIG_MAP:
+        return found.put(kind, (namespace, name), doc["data"]["ca.crt"])
     if kind is kinds.NAMESPACE:
         return found.put(kind, ("", name), tuple(sorted((doc["metadata"].get("labels") or {}).items())))
     spec = decode(kind.spec, doc.get("spec") or {})

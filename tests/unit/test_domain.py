@@ -125,7 +125,7 @@ def test_every_name_of_a_cluster_follows_its_domain():
 
 def test_an_ingress_leads_to_a_service_of_the_domain():
     found, _ = resources(OTHER, "gateway")
-    (host,) = found[names.RDS]["http.80"].virtual_hosts
+    (host,) = judge.routes(found, "http.80").virtual_hosts
     assert host.routes[0].route.cluster == "outbound|9080||reviews.default.svc.example.internal"
 
 

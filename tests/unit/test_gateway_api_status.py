@@ -1,13 +1,17 @@
 """Statuses of the Gateway API's objects as they are written."""
 
+from lateen.api import kinds
 from lateen.control import gateway_status
 from lateen.control.reach import Reach
 from lateen.mesh.outcomes import (
+    AncestorStanding,
     ClassStanding,
     Condition,
     GatewayStanding,
+    ListenerSetStanding,
     ListenerStanding,
     ParentStanding,
+    PolicyStanding,
     RouteStanding,
 )
 
@@ -35,8 +39,9 @@ ADDRESS = [{"type": "IPAddress", "value": "10.0.0.1"}]
 ONE = Reach(1, 1)
 
 
-def written(standing, far=ONE, addresses=ADDRESS, of=None, now=NOW):
-    return gateway_status.outcome(of or obj(generation=3), standing, far, addresses, now)
+def written(standing, far=ONE, addresses=ADDRESS, of=None, now=NOW, problem=""):
+    own = of or obj(generation=3)
+    return gateway_status.outcome(own, standing, gateway_status.Front(own, far, addresses, problem), now)
 
 
 def test_a_gateway_is_programmed_once_all_its_proxies_have_it():
@@ -121,3 +126,46 @@ def test_the_address_of_a_service_is_outside_of_the_cluster_if_it_has_one():
     values = [a["value"] for a in gateway_status.addresses(service | outside, "cluster.local")]
     assert values == ["10.0.0.1", "lb.example.com"]
     assert gateway_status.addresses({}, "cluster.local") == []
+
+
+GATEWAY = kinds.KUBERNETES_GATEWAY.ref("default", "web")
+
+
+def listener_set(*conditions):
+    own = gateway("a.b").listeners
+    return ListenerSetStanding(GATEWAY, conditions or GOOD, own, gateway("a.b"))
+
+
+def test_a_listener_set_is_programmed_as_far_as_its_gateway_is():
+    for far, status, reason in ((Reach(2, 1), "Unknown", "Pending"), (Reach(2, 2), "True", "Programmed")):
+        made = written(listener_set(), far)
+        assert found(made.status, "Programmed") == (status, reason, 3)
+        assert found(made.status["listeners"][0], "Programmed") == (status, reason, 3)
+        assert made.settled == (status == "True")
+        assert "addresses" not in made.status
+
+
+def test_a_listener_set_that_is_not_let_in_says_so():
+    bad = [Condition(name, False, "NotAllowed", "not let in") for name in ("Accepted", "Programmed")]
+    made = written(listener_set(*bad))
+    assert found(made.status, "Programmed") == ("False", "NotAllowed", 3)
+    assert made.settled
+
+
+def test_a_gateway_says_why_its_proxies_could_not_be_deployed():
+    made = written(gateway("a.b"), problem="the name is too long")
+    assert found(made.status, "Programmed") == ("False", "Invalid", 3)
+    assert "the name is too long" in [c["message"] for c in made.status["conditions"]]
+
+
+def test_a_policy_has_a_status_for_each_of_our_gateways_and_keeps_those_of_others():
+    other = {"ancestorRef": {"name": "x"}, "controllerName": "example.com/other", "conditions": []}
+    of = obj({"ancestors": [other]}, generation=3)
+    made = gateway_status.outcome(of, PolicyStanding((AncestorStanding(GATEWAY, GOOD),)), None, NOW).status
+    assert made["ancestors"][0] == other
+    assert made["ancestors"][1]["ancestorRef"]["name"] == "web"
+    assert found(made["ancestors"][1], "Accepted") == ("True", "Accepted", 3)
+    again = gateway_status.outcome(
+        {**of, "status": made}, PolicyStanding((AncestorStanding(GATEWAY, GOOD),)), None, LATER
+    )
+    assert again.status is None

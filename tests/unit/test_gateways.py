@@ -201,7 +201,7 @@ def test_the_older_gateway_decides_a_port_and_the_other_is_reported():
 def test_a_rule_that_is_exported_to_its_namespace_alone_is_not_at_a_gateway_elsewhere():
     view_ = mesh.view(mesh.objects(TWO), "ingress", "istio-system")
     hosts = [h.name for h in judge.routes(judge.messages(view_), "http.8080").virtual_hosts]
-    assert hosts == ["open.example.com:80"]
+    assert hosts == ["http.8080/open.example.com:80"]
 
 
 def served(text):
@@ -262,7 +262,10 @@ spec: {hosts: [b.test], gateways: [far], http: [{directResponse: {status: 200}}]
     found = served(text)
     assert {"127.0.0.1_8000", "0.0.0.0_8000"} <= set(found[names.LDS])
     hosts = {n: [h.name for h in judge.routes(found, n).virtual_hosts] for n in ("http.8000", "http.8000.127.0.0.1")}
-    assert hosts == {"http.8000": ["b.test:8000"], "http.8000.127.0.0.1": ["a.test:8000"]}
+    assert hosts == {
+        "http.8000": ["http.8000/b.test:8000"],
+        "http.8000.127.0.0.1": ["http.8000.127.0.0.1/a.test:8000"],
+    }
 
 
 def test_only_what_a_redirecting_server_is_for_is_sent_to_https():
@@ -288,7 +291,7 @@ metadata: {name: b}
 spec: {hosts: [b.test], gateways: [plain], http: [{directResponse: {status: 200}}]}
 """
     hosts = judge.routes(served(text), "http.8000").virtual_hosts
-    assert {h.name: h.require_tls == h.ALL for h in hosts} == {
+    assert {names.plain_host(h.name): h.require_tls == h.ALL for h in hosts} == {
         "a.test:8000": True,
         "b.test:8000": False,
         "*:8000": True,

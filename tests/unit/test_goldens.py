@@ -98,7 +98,8 @@ def world(documents, pem, config=CONFIG):
     out = out.put(kinds.SECRET, ("istio-system", "other-ca"), o.Credential("istio-system", "other-ca", ca=pem["other"]))
     for i, doc in enumerate(documents):
         out = mesh.add(out, doc, i)
-    return out
+    maps = dict.fromkeys(out.of(kinds.CONFIG_MAP), pem["other"])
+    return out.replaced(kinds.CONFIG_MAP, maps)
 
 
 def resources(objects):

@@ -121,7 +121,7 @@ def test_a_port_can_be_limited_alone():
 
 def gateway_routes(text):
     found = judge.messages(mesh.view(mesh.objects(text), "ingress", "istio-system"))
-    hosts = found[names.RDS]["http.8080"].virtual_hosts
+    hosts = judge.routes(found, "http.8080").virtual_hosts
     return {h.domains[0]: [sorted(r.typed_per_filter_config) for r in h.routes] for h in hosts}
 
 

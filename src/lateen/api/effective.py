@@ -81,12 +81,15 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
         "configPatches[].match.listener.portName": _NAMELESS,
     },
     kinds.KUBERNETES_GATEWAY: {
-        "allowedListeners.**": "ListenerSets are not implemented yet",
-        "tls.**": "clients' certificates are not verified yet, and gateways show none to backends",
         "defaultScope": "a route names its Gateways",
         "listeners[].tls.options": _NO_OPTIONS,
         "listeners[].tls.options{}": _NO_OPTIONS,
     },
+    kinds.LISTENER_SET: {
+        "listeners[].tls.options": _NO_OPTIONS,
+        "listeners[].tls.options{}": _NO_OPTIONS,
+    },
+    kinds.BACKEND_TLS_POLICY: {"options": _NO_OPTIONS, "options{}": _NO_OPTIONS},
     kinds.GATEWAY_CLASS: {
         "parametersRef.**": "classes have no parameters",
         "description": "it is only a text",

@@ -244,7 +244,6 @@ BACKEND_TRAFFIC_POLICY = _mesh(
 
 # After Istio's, so that a bare ``Gateway`` is Istio's.
 GATEWAY_API = "gateway.networking.k8s.io"
-_LATER = "it is not translated yet"
 
 
 def _gateway_api(
@@ -317,7 +316,6 @@ LISTENER_SET = _gateway_api(
     short=("lset",),
     columns=tuple(map(_condition, _PENDING)),
     pending=_PENDING,
-    idle=_LATER,
 )
 HTTP_ROUTE = _gateway_api(("v1", "v1beta1"), "httproutes", "HTTPRoute", "routes:http_route", columns=_HOSTNAMES)
 GRPC_ROUTE = _gateway_api(("v1",), "grpcroutes", "GRPCRoute", "routes:grpc_route", columns=_HOSTNAMES)
@@ -337,5 +335,4 @@ BACKEND_TLS_POLICY = _gateway_api(
     "BackendTLSPolicy",
     "policies:backend_tls_policy",
     short=("btlspolicy",),
-    idle=_LATER,
 )

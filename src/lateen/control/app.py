@@ -107,6 +107,7 @@ class Istiod:
             settings.deploys_gateways,
         )
         self.writer.leadership.gained += [self.deployments.everything, roots.wake, self._tell]
+        self.writer.undeployed, self.deployments.told = self.deployments.problems, self.writer.gateway
         self.informers = [Informer(client, kind, self._changed) for kind in kinds.watched()]
         self.writer.informers = self.informers
         control.credentials.changed = self._secret_changed
@@ -155,6 +156,7 @@ class Istiod:
         self.roots.also(self._roots_of(""))
         self.agents.changed()
         self.writer.pushed()
+        self.deployments.listeners(self.control.mesh().added_ports())
 
     async def learn(self) -> None:
         """Wait for everything that proxies may depend on. Raises TimeoutError."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from lateen.api import kinds
@@ -30,6 +30,9 @@ FIELD_MANAGER = "istio.io/gateway-controller"
 CLASS_DEFAULTS = "gateway.istio.io/defaults-for-class"
 """Label of a ConfigMap in the root namespace with parameters for all Gateways of a class."""
 AGAIN_S = 2.0
+Ports = tuple[tuple[str, int, str], ...]
+"""(name, port, protocol) of listeners"""
+Place = tuple[kinds.Kind, Key]
 _KINDS = {k.kind: k for k in (kinds.SERVICE_ACCOUNT, kinds.SERVICE, kinds.DEPLOYMENT, kinds.ROLE_BINDING)}
 
 
@@ -63,14 +66,17 @@ class Deployments:
         self._client, self._injector, self._istiod = client, injector, istiod
         self._ours, self._leads, self._deploys = ours, leads, deploys
         self._gateways: dict[Key, Json] = {}
-        self._grants: dict[Key, Json] = {}
-        """ReferenceGrants that let Gateways of other namespaces use Secrets."""
+        self._sharing: dict[Place, Json] = {}
+        """Objects for whose sake istiod may read the Secrets of their namespaces: ReferenceGrants that let Gateways of
+        other namespaces use Secrets, and ListenerSets that name some."""
+        self._added: Mapping[Key, Ports] = {}
+        """The ports that ListenerSets add to Gateways."""
         self._classes: dict[str, str] = {}
         """Name -> controller."""
         self._maps: dict[Key, Json] = {}
         self._applied: dict[Key, list[Json]] = {}
         self._due: set[Key] = set()
-        self._due_grants: set[Key] = set()
+        self._due_sharing: set[Place] = set()
         self._dirty = asyncio.Event()
         self._informer = Informer(
             client, kinds.DEPLOYMENT, self.changed, labels=f"{deployment.MANAGED}={deployment.MANAGER}"
@@ -90,6 +96,8 @@ class Deployments:
                 self._grant(key, new)
             case kinds.GATEWAY_CLASS:
                 self._class(key[1], new)
+            case kinds.LISTENER_SET:
+                self._listener_set(key, new)
             case kinds.CONFIG_MAP:
                 self._config_map(key, old, new)
             case kinds.SERVICE | kinds.DEPLOYMENT:
@@ -106,11 +114,25 @@ class Deployments:
             self._mark([key])
 
     def _grant(self, key: Key, new: Json | None) -> None:
-        self._grants.pop(key, None)
-        if new is not None and deployment.shares_secrets(new):
-            self._grants[key] = new
-            self._due_grants.add(key)
+        self._shares((kinds.REFERENCE_GRANT, key), new if new and deployment.shares_secrets(new) else None)
+
+    def _listener_set(self, key: Key, new: Json | None) -> None:
+        self._shares((kinds.LISTENER_SET, key), new if new and deployment.reads_secrets(new["spec"]) else None)
+
+    def _shares(self, place: Place, obj: Json | None) -> None:
+        self._sharing.pop(place, None)
+        if obj is not None:
+            self._sharing[place] = obj
+            self._due_sharing.add(place)
             self._dirty.set()
+
+    def listeners(self, added: Mapping[Key, Ports]) -> None:
+        """Take the ports that ListenerSets add to Gateways. ``added`` is replaced, never changed."""
+        if added is not self._added:
+            keys = added.keys() | self._added.keys()
+            differing = [k for k in keys if added.get(k, ()) != self._added.get(k, ())]
+            self._added = added
+            self._mark(differing)
 
     def _class(self, name: str, new: Json | None) -> None:
         self._classes.pop(name, None)
@@ -143,7 +165,7 @@ class Deployments:
         """Called when this istiod has begun to lead."""
         self._applied.clear()
         self._mark(self._gateways)
-        self._due_grants |= self._grants.keys()
+        self._due_sharing |= self._sharing.keys()
         self._dirty.set()
 
     def _mark(self, keys: Iterator[Key] | dict[Key, Json] | list[Key]) -> None:
@@ -161,7 +183,7 @@ class Deployments:
                 await self._dirty.wait()
                 self._dirty.clear()
                 due, self._due = self._due, set()
-                grants, self._due_grants = self._due_grants, set()
+                sharing, self._due_sharing = self._due_sharing, set()
                 if not self._leads():
                     continue  # a new leader looks at everything
                 await self.classify()
@@ -169,8 +191,8 @@ class Deployments:
                     continue
                 for key in sorted(due):
                     await self.reconcile(key)
-                for key in sorted(grants & self._grants.keys()):
-                    await self.show(key)
+                for place in sorted(sharing & self._sharing.keys(), key=lambda p: (p[0].kind, p[1])):
+                    await self.show(place)
         finally:
             await tasks.cancel(watching)
 
@@ -188,7 +210,9 @@ class Deployments:
             self._problem(key, "")
             return
         try:
-            wanted = deployment.objects(gateway, self._injector.settings(gateway, key[0]), self._parameters(gateway))
+            more = [{"name": n, "port": p, "protocol": protocol} for n, p, protocol in self._added.get(key, ())]
+            settings = self._injector.settings(gateway, key[0])
+            wanted = deployment.objects(gateway, settings, self._parameters(gateway), more)
             if deployment.reads_secrets(gateway["spec"]):
                 wanted.append(
                     self._reading(kinds.KUBERNETES_GATEWAY, gateway, f"{deployment.name_of(gateway)}-secrets")
@@ -203,15 +227,16 @@ class Deployments:
             self._problem(key, f"its proxies cannot be deployed: {e}")
             asyncio.get_running_loop().call_later(AGAIN_S, self._mark, [key])
 
-    async def show(self, key: Key) -> None:
-        """Let istiod read the Secrets that a ReferenceGrant lets Gateways use."""
-        grant = self._grants[key]
+    async def show(self, place: Place) -> None:
+        """Let istiod read the Secrets that a ReferenceGrant lets Gateways use, or that a ListenerSet names."""
+        kind, key = place
         try:
-            wanted = self._reading(kinds.REFERENCE_GRANT, grant, f"{key[1]}-istiod-secrets")
+            suffix = "istiod-secrets" if kind is kinds.REFERENCE_GRANT else "listeners-secrets"
+            wanted = self._reading(kind, self._sharing[place], f"{key[1]}-{suffix}")
             await self._client.apply(kinds.ROLE_BINDING, wanted, FIELD_MANAGER)
         except (KubeError, Unreachable) as e:
-            log.warning("ReferenceGrant %s/%s: istiod cannot be let read its Secrets: %s", *key, e)
-            self._due_grants.add(key)
+            log.warning("%s %s/%s: istiod cannot be let read its Secrets: %s", kind.kind, *key, e)
+            self._due_sharing.add(place)
             asyncio.get_running_loop().call_later(AGAIN_S, self._dirty.set)
 
     def _reading(self, kind: kinds.Kind, owner: Json, name: str) -> Json:

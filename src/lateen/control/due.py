@@ -54,6 +54,8 @@ class Due:
         """The objects that some proxy refuses, and the Gateways that some proxy serves."""
         self.mark_refs(refused ^ self._refused)
         self.mark_refs(served ^ self._served)
+        if served != self._served:
+            self._mark_standing(kinds.LISTENER_SET)
         self._refused, self._served = refused, served
 
     def conditions(self, extras: dict[str, list[Json]]) -> None:
@@ -70,7 +72,11 @@ class Due:
 
     def mark_gateways(self) -> None:
         """The addresses of their Services may have changed."""
-        self.mark_refs(r for r in self._standings if r.group_kind == kinds.KUBERNETES_GATEWAY.id)
+        self._mark_standing(kinds.KUBERNETES_GATEWAY)
+        self._mark_standing(kinds.LISTENER_SET)
+
+    def _mark_standing(self, kind: kinds.Kind) -> None:
+        self.mark_refs(r for r in self._standings if r.group_kind == kind.id)
 
     def addresses(self, given: Mapping[Key, str], entries: Iterable[Key]) -> None:
         """The addresses that were made for hosts of ServiceEntries, by (namespace, host), and all ServiceEntries.

@@ -7,22 +7,71 @@ meanings are the API's: https://gateway-api.sigs.k8s.io/reference/spec/#gatewayc
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from lateen.api.domain import service_host
+from lateen.api.kinds import Ref
 from lateen.control.conditions import Outcome, condition, merged
 from lateen.control.reach import Reach
 from lateen.kit.jsons import Json, dig
 from lateen.mesh.dialects.gateway_api.listeners import CONTROLLER
-from lateen.mesh.outcomes import ClassStanding, Condition, GatewayStanding, RouteStanding, Standing
+from lateen.mesh.outcomes import (
+    ClassStanding,
+    Condition,
+    GatewayStanding,
+    ListenerSetStanding,
+    ListenerStanding,
+    PolicyStanding,
+    RouteStanding,
+    Standing,
+)
 
 PROGRAMMED = "Programmed"
 
 
-def outcome(obj: Json, standing: Standing, far: Reach, addresses: Sequence[Json], now: str) -> Outcome:
-    """``far``: how far what a Gateway asks for has come; ``addresses``: those of its Services."""
+class Front(NamedTuple):
+    """What is known of a Gateway besides its standing."""
+
+    obj: Json
+    far: Reach
+    """How far what it asks for has come."""
+    addresses: Sequence[Json]
+    """Of its Services."""
+    problem: str = ""
+    """Why its proxies could not be deployed."""
+
+
+def gateway_of(ref: Ref, standing: Standing) -> Ref | None:
+    """The Gateway whose proxies have what an object asks for."""
     match standing:
         case GatewayStanding():
-            return _gateway(obj, standing, far, addresses, now)
+            return ref
+        case ListenerSetStanding():
+            return standing.gateway
+    return None
+
+
+def services_of(standing: Standing) -> tuple[str, ...]:
+    """Hosts of the Services in front of those proxies."""
+    match standing:
+        case GatewayStanding():
+            return standing.services
+        case ListenerSetStanding():
+            return standing.of_gateway.services
+    return ()
+
+
+def outcome(obj: Json, standing: Standing, front: Front | None, now: str) -> Outcome:
+    """``front``: of the object's Gateway (``gateway_of``), if it has one."""
+    match standing:
+        case GatewayStanding():
+            assert front is not None
+            return _gateway(obj, standing, front, now)
+        case ListenerSetStanding():
+            assert front is not None
+            return _listener_set(obj, standing, front, now)
+        case PolicyStanding():
+            return _policy(obj, standing, now)
         case RouteStanding():
             return _route(obj, standing, now)
         case ClassStanding():
@@ -53,15 +102,37 @@ def _written(c: Condition) -> Json:
 # --- Gateways --------------------------------------------------------------------------------------------------
 
 
-def _gateway(obj: Json, standing: GatewayStanding, far: Reach, addresses: Sequence[Json], now: str) -> Outcome:
-    programmed = _programmed(obj, standing, far, addresses)
+def _gateway(obj: Json, standing: GatewayStanding, front: Front, now: str) -> Outcome:
+    programmed = _programmed(standing, front)
+    status = {
+        "addresses": list(front.addresses),
+        "attachedListenerSets": standing.sets,
+        "conditions": _conditions(obj, ("status",), [*standing.conditions, programmed], now),
+        "listeners": _listeners(obj, standing.listeners, programmed, now),
+    }
+    return _differing(obj, status, programmed["status"] == "True" or not front.far.concerned)
+
+
+def _listener_set(obj: Json, standing: ListenerSetStanding, front: Front, now: str) -> Outcome:
+    """It is programmed as far as its Gateway is."""
+    own = next((_written(c) for c in standing.conditions if c.type == PROGRAMMED), None)
+    programmed = own or _programmed(standing.of_gateway, front)
+    others = [_written(c) for c in standing.conditions if c.type != PROGRAMMED]
+    status = {
+        "conditions": _conditions(obj, ("status",), [*others, programmed], now),
+        "listeners": _listeners(obj, standing.listeners, programmed, now),
+    }
+    return _differing(obj, status, own is not None or programmed["status"] == "True")
+
+
+def _listeners(obj: Json, standings: Iterable[ListenerStanding], programmed: Json, now: str) -> list[Json]:
     old = {li.get("name"): li for li in dig(obj, "status", "listeners", default=[])}
-    listeners = []
-    for li in standing.listeners:
+    out = []
+    for li in standings:
         own = [_written(c) for c in li.conditions]
         if programmed["status"] != "True":
             own = [programmed if (c["type"], c["status"]) == (PROGRAMMED, "True") else c for c in own]
-        listeners.append(
+        out.append(
             {
                 "name": li.name,
                 "supportedKinds": [{"group": k.group, "kind": k.kind} for k in li.kinds],
@@ -69,18 +140,16 @@ def _gateway(obj: Json, standing: GatewayStanding, far: Reach, addresses: Sequen
                 "conditions": _conditions({**obj, "status": old.get(li.name, {})}, ("status",), own, now),
             }
         )
-    status = {
-        "addresses": list(addresses),
-        "conditions": _conditions(obj, ("status",), [*standing.conditions, programmed], now),
-        "listeners": listeners,
-    }
-    return _differing(obj, status, programmed["status"] == "True" or not far.concerned)
+    return out
 
 
-def _programmed(obj: Json, standing: GatewayStanding, far: Reach, addresses: Sequence[Json]) -> Json:
+def _programmed(standing: GatewayStanding, front: Front) -> Json:
+    obj, far, addresses, problem = front
     accepted = next((c for c in standing.conditions if c.type == "Accepted"), None)
     if accepted is not None and not accepted.true:
         return condition(PROGRAMMED, "False", "Invalid", accepted.says)
+    if problem:
+        return condition(PROGRAMMED, "False", "Invalid", problem)
     if not standing.services:
         return condition(PROGRAMMED, "False", "AddressNotUsable", "there is no Service at any of its addresses")
     if missing := set(_asked(obj)) - {a["value"] for a in addresses}:
@@ -130,6 +199,26 @@ def _address(point: Json) -> Json:
     if point.get("ip"):
         return {"type": "IPAddress", "value": point["ip"]}
     return {"type": "Hostname", "value": point["hostname"]}
+
+
+# --- policies --------------------------------------------------------------------------------------------------
+
+
+def _policy(obj: Json, standing: PolicyStanding, now: str) -> Outcome:
+    """Ancestors that other controllers judge are left as they are."""
+    before: list[Json] = dig(obj, "status", "ancestors", default=[])
+    mine = [p for p in before if p.get("controllerName") == CONTROLLER]
+    made = []
+    for found in standing.ancestors:
+        of = found.ancestor
+        ref = {"group": of.group, "kind": of.kind, "namespace": of.namespace, "name": of.name}
+        old = next((p for p in mine if p.get("ancestorRef") == ref), {})
+        conditions = _conditions({**obj, "status": old}, ("status",), found.conditions, now)
+        made.append({"ancestorRef": ref, "controllerName": CONTROLLER, "conditions": conditions})
+    if not made and not mine:
+        return Outcome(None, True)
+    others = [p for p in before if p.get("controllerName") != CONTROLLER]
+    return _differing(obj, {"ancestors": [*others, *made]}, True)
 
 
 # --- routes ----------------------------------------------------------------------------------------------------

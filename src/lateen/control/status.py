@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from lateen.ads.server import AdsServer
@@ -81,6 +81,8 @@ class StatusWriter:
         self.leadership.gained.append(self._gained)
         self._stale.set()
         self.informers: list[Informer] = []
+        self.undeployed: Mapping[Key, str] = {}
+        """Why proxies of Gateways could not be deployed."""
         ads.answered = self._dirty.set
 
     def _lives(self, istiod: str) -> bool:
@@ -98,6 +100,11 @@ class StatusWriter:
     def _mark_all(self) -> None:
         self._due.mark((i.kind, key) for i in self.informers if i.kind.owned for key in i.objects)
         self._ingresses_due = True
+
+    def gateway(self, key: Key) -> None:
+        """Called where the deployment of a Gateway's proxies has got on, or has got stuck."""
+        self._due.mark([(kinds.KUBERNETES_GATEWAY, key)])
+        self._dirty.set()
 
     def pushed(self) -> None:
         """Called after proxies have been offered another mesh."""
@@ -222,7 +229,8 @@ class StatusWriter:
         self._due.addresses(addresses, mesh.objects.service_entries)
         due = self._due.take()
         refs = {(kind, key): kind.ref(*key) for kind, key in due}
-        far = reach(connections, {str(ref) for ref in refs.values()}) if due else {}
+        wanted = {str(ref) for ref in refs.values()} | _fronts(mesh, refs.values())
+        far = reach(connections, wanted) if due else {}
         objects = {i.kind: i.objects for i in self.informers}
         now = times.now().strftime("%Y-%m-%dT%H:%M:%SZ")
         out: list[Change] = []
@@ -257,10 +265,16 @@ class StatusWriter:
         standing = mesh.standings().get(ref)
         if standing is None:
             return conditions.Outcome(None, True)
-        found = (mesh.service(host) for host in getattr(standing, "services", ()))
-        services = [objects[kinds.SERVICE].get((s.namespace, s.name), {}) for s in found if s is not None]
-        addresses = [a for s in services for a in gateway_status.addresses(s, mesh.cluster.domain)]
-        return gateway_status.outcome(obj, standing, far.get(str(ref), Reach()), addresses, now)
+        front, of = None, gateway_status.gateway_of(ref, standing)
+        if of is not None:
+            found = (mesh.service(host) for host in gateway_status.services_of(standing))
+            services = [objects[kinds.SERVICE].get((s.namespace, s.name), {}) for s in found if s is not None]
+            addresses = [a for s in services for a in gateway_status.addresses(s, mesh.cluster.domain)]
+            key = (of.namespace, of.name)
+            gateway = obj if of == ref else objects[kinds.KUBERNETES_GATEWAY].get(key, {})
+            reached = far.get(str(of), Reach())
+            front = gateway_status.Front(gateway, reached, addresses, self.undeployed.get(key, ""))
+        return gateway_status.outcome(obj, standing, front, now)
 
     def _facts(
         self, kind: kinds.Kind, identity: Ref, obj: Json, far: dict[str, Reach], addresses: dict[Key, str]
@@ -299,6 +313,12 @@ class StatusWriter:
             for key, obj in objects[kinds.INGRESS].items()
             if key in ours and dig(obj, "status", "loadBalancer", "ingress", default=[]) != at
         ]
+
+
+def _fronts(mesh: Mesh, refs: Iterable[Ref]) -> set[str]:
+    """The Gateways whose proxies decide about the statuses of objects."""
+    found = ((ref, mesh.standings().get(ref)) for ref in refs)
+    return {str(of) for ref, s in found if s is not None and (of := gateway_status.gateway_of(ref, s)) is not None}
 
 
 def _extras(

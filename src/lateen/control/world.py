@@ -119,7 +119,8 @@ class World:
             case kinds.SECRET:
                 return self._credential(key, new)
             case kinds.CONFIG_MAP:
-                return self._config(key, new)
+                taken = self._put(kind, key, _authorities(new) if new else None)
+                return self._config(key, new) or taken
             case _:
                 return self._resource(kind, key, old, new)
 
@@ -221,6 +222,16 @@ class World:
             return False
         self.objects = replace(self.objects, config=self.mesh_config.settings)
         return True
+
+
+def _authorities(config_map: Json) -> str | None:
+    """The certificates of authorities in a ConfigMap, if it has any: objects of the Gateway API may name them."""
+    text = str(dig(config_map, "data", "ca.crt", default=""))
+    try:
+        certs.check_authorities(text)
+    except ValueError:
+        return None
+    return text
 
 
 def _alike(old: Json, new: Json) -> bool:

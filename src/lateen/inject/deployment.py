@@ -90,9 +90,11 @@ def name_of(gateway: Json) -> str:
     return str(given or f"{gateway['metadata']['name']}-{dig(gateway, 'spec', 'gatewayClassName', default='')}")
 
 
-def objects(gateway: Json, settings: Settings, parameters: Iterable[Json] = ()) -> list[Json]:
+def objects(
+    gateway: Json, settings: Settings, parameters: Iterable[Json] = (), more: Sequence[Json] = ()
+) -> list[Json]:
     """Service account, Service and Deployment, in the order in which they are applied. ``parameters``: the ``data`` of
-    ConfigMaps, the later ones on top. Raises Unusable."""
+    ConfigMaps, the later ones on top; ``more``: listeners of ListenerSets. Raises Unusable."""
     name = name_of(gateway)
     if len(name) > MAX_LABEL:
         raise Unusable(
@@ -102,7 +104,7 @@ def objects(gateway: Json, settings: Settings, parameters: Iterable[Json] = ()) 
     account = str(dig(gateway, "metadata", "annotations", ACCOUNT_OVERRIDE) or name)
     made = {
         "ServiceAccount": {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _meta(gateway, account)},
-        "Service": _service(gateway, name),
+        "Service": _service(gateway, name, more),
         "Deployment": _deployment(gateway, name, account),
     }
     for data in parameters:
@@ -170,11 +172,11 @@ def _selector(gateway: Json) -> dict[str, str]:
     return {GATEWAY_NAME: str(gateway["metadata"]["name"])[:MAX_LABEL]}
 
 
-def _service(gateway: Json, name: str) -> Json:
+def _service(gateway: Json, name: str, more: Sequence[Json]) -> Json:
     wanted = str(dig(gateway, "metadata", "annotations", SERVICE_TYPE) or SERVICE_TYPES[0])
     if wanted not in SERVICE_TYPES:
         raise Unusable(f'the annotation {SERVICE_TYPE} is "{wanted}"; possible are {", ".join(SERVICE_TYPES)}')
-    spec: Json = {"type": wanted, "selector": _selector(gateway), "ports": service_ports(gateway["spec"])}
+    spec: Json = {"type": wanted, "selector": _selector(gateway), "ports": service_ports(gateway["spec"], more)}
     addresses = dig(gateway, "spec", "addresses", default=[])
     if wanted == "LoadBalancer" and addresses and addresses[0].get("value"):
         spec["loadBalancerIP"] = str(addresses[0]["value"])

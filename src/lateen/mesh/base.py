@@ -21,7 +21,7 @@ from lateen.kit.queries import Index, Queries, Table
 from lateen.mesh.authentication import KeySource
 from lateen.mesh.dialects import delegates
 from lateen.mesh.dialects.gateway import SERVICE as GATEWAY_SERVICE
-from lateen.mesh.dialects.gateway_api.attaching import parents
+from lateen.mesh.dialects.gateway_api.attaching import parents, set_parent
 from lateen.mesh.dialects.gateway_api.listeners import service_names
 from lateen.mesh.dialects.source import asks
 from lateen.mesh.objects import Key, Objects, Tables
@@ -109,6 +109,12 @@ def _named_services(key: Key, gateway: Any) -> Iterable[Written]:
     return [(key[0], name) if "." not in name else name for name in service_names(gateway)]
 
 
+def _backends_meant(key: Key, policy: Any) -> Iterable[Key]:
+    """The Services that a BackendTLSPolicy is for."""
+    meant = (t for t in policy.spec.target_refs if (t.group, t.kind) in (("", "Service"), ("core", "Service")))
+    return dict.fromkeys((key[0], t.name) for t in meant)
+
+
 def _parents(key: Key, route: Any) -> Iterable[tuple[str, str, str, str]]:
     return dict.fromkeys(parents(route.spec.parent_refs, key[0]))
 
@@ -164,6 +170,9 @@ class Base:
         self._telemetries_in = t.telemetries.index(in_namespace)
         self._grants_in = t.reference_grants.index(in_namespace)
         self._gateways_naming = t.kubernetes_gateways.index(_named_services)
+        self._sets_of = t.listener_sets.index(lambda _, found: (key,) if (key := set_parent(found)) else ())
+        """ListenerSets by their Gateway."""
+        self._backend_policies_of = t.backend_tls_policies.index(_backends_meant)
         self._routes_by_parent: dict[GroupKind, Index[tuple[str, str, str, str], Key, Any]] = {
             kinds.HTTP_ROUTE.id: t.http_routes.index(_parents),
             kinds.GRPC_ROUTE.id: t.grpc_routes.index(_parents),

@@ -20,6 +20,8 @@ class Client:
     dns: bool = False
     """Whether hosts without an address are given an automatic one."""
     gateway: bool = False
+    certificate: str = ""
+    """``namespace/name`` of the Secret with which a gateway shows itself to backends."""
 
     @property
     def label_map(self) -> Mapping[str, str]:
@@ -34,4 +36,5 @@ class Client:
             self.locality if interest.place else "",
             self.dns and interest.dns,
             self.gateway and interest.secrets,
+            self.certificate if interest.backends else "",
         )

@@ -17,6 +17,7 @@ from lateen.api import objects as o
 from lateen.api.networking import DestinationRule, ServerTLS, TrafficPolicy
 from lateen.kit.derived import derived
 from lateen.mesh import policy
+from lateen.mesh.backend_policies import authorities_of
 from lateen.mesh.model import Mesh
 
 Rule = o.Resource[DestinationRule]
@@ -35,12 +36,34 @@ def of_server(mesh: Mesh, namespace: str, tls: ServerTLS | None) -> list[o.Crede
             return None
         out.append(replace(own, name=name) if slash else own)
     if tls.mode in ("MUTUAL", "OPTIONAL_MUTUAL"):
-        first = tls.secrets[0]
-        name = tls.ca_cert_credential_name or f"{first}-cacert"
-        ca = mesh.objects.credentials.get((namespace, name)) or out[0]
+        ca = _verifying(mesh, namespace, tls, out[0])
         if not ca.ca:
             return None
-        out.append(o.Credential(ca.namespace, f"{first}-cacert", ca=ca.ca, crl=ca.crl))
+        out.append(o.Credential(ca.namespace, f"{tls.authorities}-cacert", ca=ca.ca, crl=ca.crl))
+    return out
+
+
+def _verifying(mesh: Mesh, namespace: str, tls: ServerTLS, own: o.Credential) -> o.Credential:
+    """The authorities that verify clients; ``own``: the server's certificate."""
+    gateway, colon, port = tls.ca_cert_credential_name.partition(":")
+    if colon:
+        space, _, name = gateway.partition("/")
+        found = mesh.frontend_authorities(space, name, int(port) if port.isdigit() else 0)
+        return o.Credential(space, name, ca=found.certificates)
+    name = tls.ca_cert_credential_name or f"{tls.secrets[0]}-cacert"
+    return mesh.objects.credentials.get((namespace, name)) or own
+
+
+def of_backends(mesh: Mesh, pod: o.Pod) -> list[o.Credential]:
+    """What BackendTLSPolicies ask for at a gateway, and the certificate that it shows."""
+    if not mesh.objects.backend_tls_policies:
+        return []
+    found = mesh.policy_authorities().items()
+    out = [o.Credential(ref.namespace, f"{authorities_of(ref)}-cacert", ca=text) for ref, text in found]
+    if shown := mesh.shown_certificate(pod):
+        space, _, name = shown.partition("/")
+        own = mesh.objects.credentials.get((space, name))
+        out += [o.Credential(space, shown, own.chain, own.key)] if own and own.chain else []
     return out
 
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.api.domain import service_host
-from lateen.api.gateway_api.common import BackendObjectReference, ParentReference, SecretObjectReference
+from lateen.api.gateway_api.common import BackendObjectReference, ParentReference
 from lateen.api.kinds import GroupKind
 from lateen.kit.queries import query
 from lateen.mesh import registry
 from lateen.mesh.dialects.gateway_api import attaching, backends, connections, listeners, templates
-from lateen.mesh.dialects.gateway_api.attaching import Attachment
+from lateen.mesh.dialects.gateway_api.attaching import Attachment, set_parent
 from lateen.mesh.dialects.gateway_api.templates import Translated
-from lateen.mesh.endpoints import Endpoints
+from lateen.mesh.gateway_listeners import GatewayListeners
 from lateen.mesh.objects import Key
 from lateen.mesh.routing import Attached, Backend, ConnectionRoute, DatagramRoute, HostRoutes, Listener, Route
-from lateen.mesh.spelling import spellings
 
 REQUEST_KINDS, CONNECTION_KINDS = listeners.FOR_REQUESTS, listeners.FOR_CONNECTIONS
 ROUTE_KINDS = (*REQUEST_KINDS, *CONNECTION_KINDS)
@@ -29,8 +28,8 @@ _TRANSLATE: dict[GroupKind, _Translate] = {
     kinds.HTTP_ROUTE.id: templates.of_http,
     kinds.GRPC_ROUTE.id: templates.of_grpc,
 }
-GATEWAY_PARENT, SERVICE_PARENT, ENTRY_PARENT = (
-    k.id for k in (kinds.KUBERNETES_GATEWAY, kinds.SERVICE, kinds.SERVICE_ENTRY)
+GATEWAY_PARENT, SET_PARENT, SERVICE_PARENT, ENTRY_PARENT = (
+    k.id for k in (kinds.KUBERNETES_GATEWAY, kinds.LISTENER_SET, kinds.SERVICE, kinds.SERVICE_ENTRY)
 )
 
 
@@ -42,97 +41,8 @@ class _Member(NamedTuple):
     hosts: tuple[str, ...]
 
 
-class GatewayRoutes(Endpoints):
-    # --- Gateways ------------------------------------------------------------------------------------------------
-
-    @query
-    def is_our_class(self, name: str) -> bool:
-        found = self.objects.gateway_classes.get(("", name))
-        return found is not None and found.spec.controller_name == listeners.CONTROLLER
-
-    def kubernetes_gateway(self, namespace: str, name: str) -> listeners.Object | None:
-        """A Gateway of a class of ours."""
-        found: listeners.Object | None = self.objects.kubernetes_gateways.get((namespace, name))
-        return found if found and self.is_our_class(found.spec.gateway_class_name) else None
-
-    def _namespace_labels(self, namespace: str) -> Mapping[str, str]:
-        return dict(self.objects.namespaces.get(("", namespace)) or ()) | {"kubernetes.io/metadata.name": namespace}
-
-    @query
-    def front_services(self, namespace: str, name: str) -> tuple[str, ...]:
-        """Hosts of the Services that a Gateway names, or of those in front of the pods that are deployed for it."""
-        found = self.kubernetes_gateway(namespace, name)
-        if found is None:
-            return ()
-        if listeners.is_deployed(found.spec):
-            chosen = self.registries[0].selecting.get((namespace, (listeners.NAME_LABEL, name)))
-            return tuple(sorted(s.host for s in chosen))
-        named = (self.resolve(text, namespace) for text in listeners.service_names(found))
-        return tuple(dict.fromkeys(host for host in named if self.service(host)))
-
-    def kubernetes_gateways_for(self, pod: o.Pod) -> list[listeners.Object]:
-        """Those that are deployed as a pod, or that name one of its services."""
-        if not self.objects.kubernetes_gateways:
-            return []
-        keys: dict[Key, None] = {}
-        own = pod.label_map.get(listeners.NAME_LABEL)
-        if own is not None:
-            keys[pod.namespace, own] = None
-        for s in self.services_of(pod):
-            for spelling in spellings(s.host, s.namespace, s.name, s.domain):
-                place = (s.namespace, s.name) if spelling == s.name else spelling
-                keys |= dict.fromkeys((g.ref.namespace, g.ref.name) for g in self._gateways_naming.get(place))
-        found = (self.kubernetes_gateway(*key) for key in keys)
-        return [g for g in found if g is not None and self._serves(g, pod, own)]
-
-    def _serves(self, gateway: listeners.Object, pod: o.Pod, own: str | None) -> bool:
-        if listeners.is_deployed(gateway.spec):
-            return own == gateway.ref.name and pod.namespace == gateway.ref.namespace
-        named = self.front_services(gateway.ref.namespace, gateway.ref.name)
-        return any(s.host in named for s in self.services_of(pod))
-
-    def kubernetes_listeners(self, pod: o.Pod) -> Iterator[Listener]:
-        for gateway in self.kubernetes_gateways_for(pod):
-            services = self.front_services(gateway.ref.namespace, gateway.ref.name)
-            found = self._faults(gateway.ref.namespace, gateway.ref.name)
-            for li in gateway.spec.listeners:
-                if not any(fault.closed for fault in found[li.name]):
-                    yield listeners.listener(gateway, li, services)
-
-    @query
-    def _faults(self, namespace: str, name: str) -> dict[str, tuple[listeners.Fault, ...]]:
-        gateway = self.objects.kubernetes_gateways[namespace, name]
-        return listeners.faults(gateway, self._may_use_secret, self._has_certificate)
-
-    @query
-    def certificate_namespaces(self) -> frozenset[str]:
-        """Where the Secrets are that Gateways name."""
-        found = (self.kubernetes_gateway(*key) for key in self.objects.kubernetes_gateways)
-        return frozenset(
-            ref.namespace or gateway.ref.namespace
-            for gateway in found
-            if gateway is not None
-            for li in gateway.spec.listeners
-            for ref in (li.tls.certificate_refs if li.tls else ())
-        )
-
-    def _has_certificate(self, namespace: str, name: str) -> bool:
-        found = self.objects.credentials.get((namespace, name))
-        return found is not None and bool(found.chain)
-
+class GatewayRoutes(GatewayListeners):
     # --- references ----------------------------------------------------------------------------------------------
-
-    def _granted(self, source: GroupKind, viewer: str, target: GroupKind, namespace: str, name: str) -> bool:
-        """Whether some ReferenceGrant of a namespace lets objects of another one refer to an object there."""
-        return any(
-            any((f.group, f.kind, f.namespace) == (*source, viewer) for f in grant.spec.from_)
-            and any((t.group, t.kind) == tuple(target) and t.name in (None, "", name) for t in grant.spec.to)
-            for grant in self._grants_in.get(namespace)
-        )
-
-    def _may_use_secret(self, ref: SecretObjectReference, viewer: str) -> bool:
-        source = kinds.KUBERNETES_GATEWAY.id
-        return self._granted(source, viewer, kinds.SECRET.id, ref.namespace or viewer, ref.name)
 
     def _may_use_backend(self, ref: BackendObjectReference, kind: str, viewer: str) -> bool:
         source, target = (
@@ -166,19 +76,29 @@ class GatewayRoutes(Endpoints):
 
     def _attachment(self, kind: GroupKind, route: o.Resource[Any], parent: ParentReference) -> Attachment | None:
         group, of, space, name = next(attaching.parents((parent,), route.ref.namespace))
-        if (group, of) == GATEWAY_PARENT:
-            gateway = self.kubernetes_gateway(space, name)
-            if gateway is None:
+        if (group, of) in (GATEWAY_PARENT, SET_PARENT):
+            key = self._gateway_of((group, of), space, name)
+            if key is None:
                 return None
+            owner = kinds.TABLE[GroupKind(group, of)].ref(space, name)
+            placed = [p for p in self._placed(*key) if p.owner == owner]
             hostnames = getattr(route.spec, "hostnames", ())
             labels = self._namespace_labels(route.ref.namespace)
-            return attaching.to_gateway(kind, parent, gateway, hostnames, route.ref.namespace, labels)
+            return attaching.to_listeners(kind, parent, placed, hostnames, route.ref.namespace, labels)
         if (group, of) in (SERVICE_PARENT, ENTRY_PARENT) and kind in CONNECTION_KINDS:
             says = f"a {kind.kind} can only have Gateways as parents; use a VirtualService for connections in the mesh"
             return Attachment("UnsupportedValue", says)
         if (group, of) in (SERVICE_PARENT, ENTRY_PARENT):
             return attaching.to_service(parent, self._parent_services(of, space, name))
         return None
+
+    def _gateway_of(self, parent: tuple[str, str], namespace: str, name: str) -> Key | None:
+        """The Gateway that a parent's listeners are of, if that is of a class of ours."""
+        key: Key | None = (namespace, name)
+        if parent == SET_PARENT:
+            found = self.objects.listener_sets.get((namespace, name))
+            key = set_parent(found) if found else None
+        return key if key is not None and self.kubernetes_gateway(*key) is not None else None
 
     def _parent_services(self, kind: str, namespace: str, name: str) -> tuple[o.Service, ...]:
         if kind == kinds.SERVICE_ENTRY.kind:
@@ -191,18 +111,24 @@ class GatewayRoutes(Endpoints):
     def _attached_to(self, namespace: str, name: str) -> dict[str, tuple[_Member, ...]]:
         """The routes at each listener of a Gateway."""
         out: dict[str, list[_Member]] = {}
+        owners = dict.fromkeys(p.owner for p in self._placed(namespace, name))
         for kind in ROUTE_KINDS:
-            for route in self._routes_by_parent[kind].get((*GATEWAY_PARENT, namespace, name)):
-                key = (route.ref.namespace, route.ref.name)
-                hosts: dict[str, dict[str, None]] = {}
-                for i, found in self.attachments_of(kind, *key):
-                    parent = route.spec.parent_refs[i]
-                    if next(attaching.parents((parent,), key[0]))[2:] == (namespace, name):
-                        for listener, some in found.at:
-                            hosts.setdefault(listener, {}).update(dict.fromkeys(some))
-                for listener, merged in hosts.items():
-                    out.setdefault(listener, []).append(_Member(kind, key, tuple(merged)))
+            for owner in owners:
+                parent = (owner.group, owner.kind, owner.namespace, owner.name)
+                for route in self._routes_by_parent[kind].get(parent):
+                    for listener, hosts in self._hosts_at(kind, (route.ref.namespace, route.ref.name), parent).items():
+                        member = _Member(kind, (route.ref.namespace, route.ref.name), tuple(hosts))
+                        out.setdefault(listener, []).append(member)
         return {listener: tuple(members) for listener, members in out.items()}
+
+    def _hosts_at(self, kind: GroupKind, key: Key, parent: tuple[str, str, str, str]) -> dict[str, dict[str, None]]:
+        """The hosts that each listener of a parent has of a route."""
+        refs = list(attaching.parents(self.routes_of_kind(kind)[key].spec.parent_refs, key[0]))
+        out: dict[str, dict[str, None]] = {}
+        for i, found in self.attachments_of(kind, *key):
+            for listener, hosts in found.at if refs[i] == parent else ():
+                out.setdefault(listener, {}).update(dict.fromkeys(hosts))
+        return out
 
     @query
     def translated(self, kind: GroupKind, namespace: str, name: str, mesh: bool) -> Translated:
@@ -223,11 +149,11 @@ class GatewayRoutes(Endpoints):
     @query
     def _by_host(self, namespace: str, name: str, listener: str) -> dict[str, tuple[tuple[GroupKind, Key], ...]]:
         """The routes of each host that a listener has to itself."""
-        gateway = self.objects.kubernetes_gateways[namespace, name]
-        written = next(li for li in gateway.spec.listeners if li.name == listener)
+        written = self._listener(namespace, name, listener).written
+        others = [p.written for p in self._placed(namespace, name)]
         out: dict[str, list[tuple[GroupKind, Key]]] = {written.hostname or "*": []}
         for member in self._attached_to(namespace, name).get(listener, ()):
-            for host in listeners.isolated(written, gateway.spec.listeners, member.hosts):
+            for host in listeners.isolated(written, others, member.hosts):
                 out.setdefault(host, []).append((member.kind, member.key))
         return {host: tuple(found) for host, found in out.items()}
 
@@ -249,7 +175,8 @@ class GatewayRoutes(Endpoints):
         made = [self._host_requests(space, name, at.name, host, at.port, scheme) for host in hosts]
         if at.secure:
             gateway = self.objects.kubernetes_gateways[space, name]
-            others = {li.hostname or "*" for li in gateway.spec.listeners if li.port == at.port and li.name != at.name}
+            rivals = (p.written for p in self._placed(space, name) if p.id != at.name)
+            others = {li.hostname or "*" for li in rivals if li.port == at.port}
             wrong = templates.misdirected(gateway, at.port)
             made += [HostRoutes(host, at.port, (wrong,)) for host in sorted(others - hosts.keys())]
         return Attached(at.age, tuple(made))
@@ -261,12 +188,12 @@ class GatewayRoutes(Endpoints):
     @query
     def _at(self, namespace: str, name: str, listener: str) -> tuple[tuple[o.Ref, tuple[str, ...], Backends], ...]:
         """(route, hosts that the listener has to itself, backends) of routes of connections, oldest first."""
-        gateway = self.objects.kubernetes_gateways[namespace, name]
-        written = next(li for li in gateway.spec.listeners if li.name == listener)
+        written = self._listener(namespace, name, listener).written
+        others = [p.written for p in self._placed(namespace, name)]
         found = []
         for member in self._attached_to(namespace, name).get(listener, ()):
             route = self.routes_of_kind(member.kind)[member.key]
-            hosts = listeners.isolated(written, gateway.spec.listeners, member.hosts)
+            hosts = listeners.isolated(written, others, member.hosts)
             found.append((route.age_order, route.ref, hosts, self._destinations(member.kind, *member.key).backends))
         return tuple(f[1:] for f in sorted(found, key=lambda f: f[0]))
 

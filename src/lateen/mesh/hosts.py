@@ -31,7 +31,9 @@ def of_service(
     aliases = tuple(a for a in mesh.aliases(service.host) if not mesh.mesh_rules(a.host, client.namespace, seen))
     ports = [p for p in service.ports if p.port in only] if only else list(service.ports)
     behind = [mesh.endpoints(service, p) for p in ports]
-    shown, security, endpoints, weighted = _clusters(mesh, shared, client, service, rules, ports, behind)
+    originated = mesh.backend_tls(service) if client.gateway else ()
+    plain = frozenset(number for number, _ in originated)
+    shown, security, endpoints, weighted = _clusters(mesh, shared, client, service, rules, ports, behind, plain)
     routes = mesh.routes_of(service.host, virtual, tuple(p.number for p in shown), client.namespace, client.labels)
     headless = service.headless
     named = service.resolution in registry.KNOWN_BY_NAME
@@ -54,12 +56,14 @@ def of_service(
         "names": tuple((s.namespace, spellings(s.host, s.namespace, s.name, s.domain)) for s in (service, *aliases)),
         "security": security,
         "routes": routes,
+        "tls": originated,
+        "certificate": client.certificate if originated else "",
         "rules": rules,
         "onward": _onward(mesh, client, routes),
         "inline": endpoints if named else (),
         "instances": tuple(dict.fromkeys(instances)),
         "weighted": weighted,
-        "origins": tuple(map(str, service.entries)),
+        "origins": (*map(str, service.entries), *dict.fromkeys(str(found.source) for _, found in originated)),
     }
     by_eds = not named and not headless and service.resolution != "NONE"
     return _shared(shared, values), endpoints if by_eds else ()
@@ -89,6 +93,8 @@ def of_rules(
         "names": ((namespace, spellings(host, namespace, name, mesh.cluster.domain)),),
         "security": (),
         "routes": mesh.routes_of(host, found, tuple(p.number for p in ports), client.namespace, client.labels),
+        "tls": (),
+        "certificate": "",
         "rules": (),
         "onward": (),
         "inline": (),
@@ -118,8 +124,10 @@ def _clusters(
     rules: Traffic,
     ports: Sequence[o.ServicePort],
     behind: Sequence[Instances],
+    foreign: frozenset[int],
 ) -> tuple[tuple[Port, ...], tuple[Security, ...], tuple[EndpointsView, ...], bool]:
-    """The ports, what is known about each cluster's servers, their endpoints, and whether localities matter."""
+    """``foreign``: ports to which TLS of the backend's own is spoken. Returns the ports, what is known about
+    each cluster's servers, their endpoints, and whether localities matter."""
     subsets: dict[str, Mapping[str, str]] = {"": {}} | {
         s.name: s.labels for dr in reversed(rules) for s in dr.spec.subsets
     }
@@ -133,7 +141,7 @@ def _clusters(
         for subset, wanted in subsets.items():
             chosen = _select(found, wanted)
             settings = policy.merged(rules, subset, p.port)
-            disabled = settings.tls is not None and settings.tls.mode != "ISTIO_MUTUAL"
+            disabled = p.port in foreign or (settings.tls is not None and settings.tls.mode != "ISTIO_MUTUAL")
             meshed = "none" if disabled or service.external else _meshed(chosen, service, mesh)
             accounts = tuple(sorted({(i.workload.namespace, i.workload.service_account) for i in chosen if i.workload}))
             security.append(Security(p.port, subset, meshed, () if service.external else accounts))

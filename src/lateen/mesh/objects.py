@@ -10,8 +10,18 @@ from typing import Any, Generic, Self, TypeVar, overload
 from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.api.envoy_gateway import BackendTrafficPolicy
+from lateen.api.gateway_api import (
+    BackendTLSPolicy,
+    GatewayClass,
+    GRPCRoute,
+    HTTPRoute,
+    ListenerSet,
+    ReferenceGrant,
+    TCPRoute,
+    TLSRoute,
+    UDPRoute,
+)
 from lateen.api.gateway_api import Gateway as KubernetesGateway
-from lateen.api.gateway_api import GatewayClass, GRPCRoute, HTTPRoute, ReferenceGrant, TCPRoute, TLSRoute, UDPRoute
 from lateen.api.ingress import Ingress, IngressClass
 from lateen.api.kinds import GroupKind, Kind
 from lateen.api.networking import (
@@ -88,6 +98,10 @@ class _ByKind:
     tls_routes = _Of[o.Resource[TLSRoute]](kinds.TLS_ROUTE)
     tcp_routes = _Of[o.Resource[TCPRoute]](kinds.TCP_ROUTE)
     udp_routes = _Of[o.Resource[UDPRoute]](kinds.UDP_ROUTE)
+    listener_sets = _Of[o.Resource[ListenerSet]](kinds.LISTENER_SET)
+    backend_tls_policies = _Of[o.Resource[BackendTLSPolicy]](kinds.BACKEND_TLS_POLICY)
+    authorities = _Of[str](kinds.CONFIG_MAP)
+    """Certificates of authorities in ConfigMaps (``ca.crt``), in PEM."""
     reference_grants = _Of[o.Resource[ReferenceGrant]](kinds.REFERENCE_GRANT)
 
 

@@ -51,6 +51,27 @@ class GatewayStanding(NamedTuple):
     listeners: tuple[ListenerStanding, ...]
     services: tuple[str, ...]
     """Hosts of the Services in front of its proxies."""
+    sets: int = 0
+    """How many ListenerSets add listeners that work."""
+
+
+class ListenerSetStanding(NamedTuple):
+    gateway: o.Ref
+    conditions: tuple[Condition, ...]
+    """With Programmed where it cannot be; else the Gateway's proxies decide about that."""
+    listeners: tuple[ListenerStanding, ...]
+    of_gateway: GatewayStanding
+    """Of its Gateway."""
+
+
+class AncestorStanding(NamedTuple):
+    ancestor: o.Ref
+    conditions: tuple[Condition, ...]
+
+
+class PolicyStanding(NamedTuple):
+    ancestors: tuple[AncestorStanding, ...]
+    """The Gateways that a policy has an effect at."""
 
 
 class ParentStanding(NamedTuple):
@@ -69,4 +90,4 @@ class ClassStanding(NamedTuple):
     features: tuple[str, ...]
 
 
-Standing = GatewayStanding | RouteStanding | ClassStanding
+Standing = GatewayStanding | RouteStanding | ClassStanding | ListenerSetStanding | PolicyStanding

@@ -36,6 +36,21 @@ class Backend:
 
 
 @dataclass(frozen=True)
+class BackendTLS:
+    """How a gateway speaks TLS to a backend."""
+
+    name: str
+    """The server name (SNI) that it asks for."""
+    sans: tuple[tuple[str, str], ...]
+    """(DNS or URI, name): the server's certificate must have one of them."""
+    authorities: str
+    """What the certificates of authorities are called that verify the server; empty for those of the proxy's system."""
+    broken: str
+    """Why servers cannot be verified: no connection is made."""
+    source: o.Ref
+
+
+@dataclass(frozen=True)
 class Mirror:
     backend: Backend
     share: Percent | None = field(default=None, compare=False)

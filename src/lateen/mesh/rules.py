@@ -36,6 +36,8 @@ class Interest:
     dns: bool = False
     secrets: bool = False
     """Whether it is a gateway."""
+    backends: bool = False
+    """With which certificate a gateway shows itself to backends."""
 
     def __or__(self, other: Interest) -> Interest:
         return Interest(
@@ -45,6 +47,7 @@ class Interest:
             self.place or other.place,
             self.dns or other.dns,
             self.secrets or other.secrets,
+            self.backends or other.backends,
         )
 
 
@@ -254,6 +257,8 @@ class Rules(Standings):
             out |= self._traffic_interest(host)
         for alias in self.aliases(host):
             out |= self.rule_interest(alias.host)
+        if any(self.backend_tls(s) for s in found):
+            out |= Interest(secrets=True, backends=True)
         return out
 
     @query

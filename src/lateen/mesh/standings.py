@@ -9,21 +9,27 @@ from lateen.api import objects as o
 from lateen.api.gateway_api import Gateway
 from lateen.api.kinds import GroupKind
 from lateen.kit.queries import query
-from lateen.mesh.dialects.gateway_api import listeners
+from lateen.mesh.backend_policies import BackendPolicies
+from lateen.mesh.dialects.gateway_api import faults, listeners
+from lateen.mesh.dialects.gateway_api.attaching import set_parent
 from lateen.mesh.dialects.gateway_api.features import EXPERIMENTAL, FEATURES
-from lateen.mesh.gateway_routes import ROUTE_KINDS, GatewayRoutes
+from lateen.mesh.gateway_routes import ROUTE_KINDS
 from lateen.mesh.outcomes import (
     ClassStanding,
     Condition,
     GatewayStanding,
+    ListenerSetStanding,
     ListenerStanding,
     ParentStanding,
     RouteStanding,
     Standing,
 )
 
+FRONTS = (kinds.KUBERNETES_GATEWAY.kind, kinds.LISTENER_SET.kind)
+"""Kinds of parents whose routes are for clients outside of the mesh."""
 
-class Standings(GatewayRoutes):
+
+class Standings(BackendPolicies):
     @query
     def standings(self) -> dict[o.Ref, Standing]:
         """Of all objects of the Gateway API that are ours to judge. Only what has changed is worked out again."""
@@ -34,6 +40,11 @@ class Standings(GatewayRoutes):
         for key in self.objects.kubernetes_gateways:
             if self.kubernetes_gateway(*key) is not None:
                 out[kinds.KUBERNETES_GATEWAY.ref(*key)] = self._gateway_standing(*key)
+        for key in self.objects.listener_sets:
+            if (of_set := self._set_standing(*key)) is not None:
+                out[kinds.LISTENER_SET.ref(*key)] = of_set
+        for key in self.objects.backend_tls_policies:
+            out[kinds.BACKEND_TLS_POLICY.ref(*key)] = self.policy_standing(*key)
         for kind in ROUTE_KINDS:
             for key in self.routes_of_kind(kind):
                 out[kinds.TABLE[kind].ref(*key)] = self._route_standing(kind, *key)
@@ -53,25 +64,74 @@ class Standings(GatewayRoutes):
     @query
     def _gateway_standing(self, namespace: str, name: str) -> GatewayStanding:
         gateway = self.objects.kubernetes_gateways[namespace, name]
-        faults, attached = self._faults(namespace, name), self._attached_to(namespace, name)
-        services = self.front_services(namespace, name)
-        found = tuple(
+        wrong = self._faults(namespace, name)
+        own = {p.id: wrong[p.id] for p in self._placed(namespace, name) if p.owner == gateway.ref}
+        conditions = (*_accepted(gateway.spec, own), *self._references(gateway))
+        sets = [s.ref for s in self._sets_of.get((namespace, name)) if self._set_works(s.ref, namespace, name)]
+        found = self._listener_standings(gateway.ref, namespace, name)
+        return GatewayStanding(conditions, found, self.front_services(namespace, name), len(sets))
+
+    def _listener_standings(self, owner: o.Ref, namespace: str, name: str) -> tuple[ListenerStanding, ...]:
+        """Of the listeners that an object adds to a Gateway."""
+        wrong, attached = self._faults(namespace, name), self._attached_to(namespace, name)
+        return tuple(
             ListenerStanding(
-                li.name,
-                listeners.supported(li),
-                len(attached.get(li.name, ())),
-                listeners.conditions(faults[li.name]),
+                p.written.name,
+                listeners.supported(p.written),
+                len(attached.get(p.id, ())),
+                faults.conditions(wrong[p.id]),
             )
-            for li in gateway.spec.listeners
+            for p in self._placed(namespace, name)
+            if p.owner == owner
         )
-        return GatewayStanding(tuple(_accepted(gateway.spec, faults)), found, services)
+
+    def _set_works(self, ref: o.Ref, namespace: str, name: str) -> bool:
+        """Whether a Gateway takes any listener of a ListenerSet."""
+        wrong = self._faults(namespace, name)
+        own = (p for p in self._placed(namespace, name) if p.owner == ref)
+        return any(not any(f.closed for f in wrong[p.id]) for p in own)
+
+    def _references(self, gateway: listeners.Object) -> Iterator[Condition]:
+        """Of a Gateway that speaks TLS to backends with a certificate, or that lets in clients without a valid one."""
+        tls = gateway.spec.tls
+        if tls is None:
+            return
+        bad = self.client_certificate(gateway.ref.namespace, gateway.ref.name)[1]
+        if bad:
+            yield Condition("ResolvedRefs", False, bad.reason, bad.says)
+        else:
+            yield Condition("ResolvedRefs", True, "ResolvedRefs", "All references resolved")
+        frontend = tls.frontend
+        asked = [frontend.default, *(p.tls for p in frontend.per_port)] if frontend else []
+        if any(a.validation and a.validation.mode == "AllowInsecureFallback" for a in asked):
+            says = "clients without a valid certificate are let in (AllowInsecureFallback)"
+            yield Condition("InsecureFrontendValidationMode", True, "ConfigurationChanged", says)
+
+    @query
+    def _set_standing(self, namespace: str, name: str) -> ListenerSetStanding | None:
+        found = self.objects.listener_sets[namespace, name]
+        key = set_parent(found)
+        gateway = self.kubernetes_gateway(*key) if key else None
+        if gateway is None or key is None:
+            return None
+        of_gateway = self._gateway_standing(*key)
+        if not self._lets_in(gateway, found):
+            says = f"allowedListeners of Gateway {key[0]}/{key[1]} does not let in ListenerSets of {namespace}"
+            bad = ("NotAllowed", says)
+        elif not self._set_works(found.ref, *key):
+            bad = ("ListenersNotValid", "None of the ListenerSet's listeners are valid")
+        else:
+            accepted = Condition("Accepted", True, "Accepted", "Resource accepted")
+            return ListenerSetStanding(gateway.ref, (accepted,), self._listener_standings(found.ref, *key), of_gateway)
+        conditions = (Condition("Accepted", False, *bad), Condition("Programmed", False, *bad))
+        return ListenerSetStanding(gateway.ref, conditions, self._listener_standings(found.ref, *key), of_gateway)
 
     @query
     def _route_standing(self, kind: GroupKind, namespace: str, name: str) -> RouteStanding:
         route = self.routes_of_kind(kind)[namespace, name]
         out = []
         for i, found in self.attachments_of(kind, namespace, name):
-            mesh = route.spec.parent_refs[i].kind != kinds.KUBERNETES_GATEWAY.kind
+            mesh = route.spec.parent_refs[i].kind not in FRONTS
             problems = self.translated(kind, namespace, name, mesh).problems
             says = "; ".join(dict.fromkeys(p.says for p in problems))
             accepted = Condition(
@@ -87,16 +147,16 @@ class Standings(GatewayRoutes):
         return RouteStanding(tuple(out))
 
 
-def _accepted(spec: Gateway, faults: Mapping[str, tuple[listeners.Fault, ...]]) -> Iterator[Condition]:
+def _accepted(spec: Gateway, wrong: Mapping[str, tuple[faults.Fault, ...]]) -> Iterator[Condition]:
     """Of a Gateway as a whole; whether it is programmed is said by its proxies."""
     strange = [a.value or a.type for a in spec.addresses if a.type not in ("Hostname", "IPAddress")]
     if not listeners.is_deployed(spec):
         strange += [a.value or a.type for a in spec.addresses if a.type == "IPAddress"]
-    bad = [name for name, found in faults.items() if any(f.closed for f in found)]
+    bad = [name for name, found in wrong.items() if any(f.closed for f in found)]
     if strange:
         says = f"only the hostname of a Service can be an address here, ignoring {', '.join(strange)}"
         yield Condition("Accepted", False, "UnsupportedAddress", says)
-    elif bad and len(bad) == len(faults):
+    elif bad and len(bad) == len(wrong):
         yield Condition("Accepted", False, "ListenersNotValid", "None of the Gateway's listeners are valid")
     elif bad:
         says = f"listeners that are left out: {', '.join(bad)}"

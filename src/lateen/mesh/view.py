@@ -23,7 +23,7 @@ from lateen.mesh.authentication import Authentication
 from lateen.mesh.cached import Cached
 from lateen.mesh.observability import Observability
 from lateen.mesh.proxies import Place
-from lateen.mesh.routing import NO_ROUTES, ConnectionRoute, HostRoutes, PortRoutes
+from lateen.mesh.routing import NO_ROUTES, BackendTLS, ConnectionRoute, HostRoutes, PortRoutes
 from lateen.mesh.settings import OutboundPolicy, Transport
 from lateen.mesh.workloads import Described, Instances, Seat
 
@@ -89,6 +89,10 @@ class HostView(Cached):
     security: tuple[Security, ...] = field(kw_only=True)
     routes: tuple[PortRoutes, ...] = field(kw_only=True)
     """By port; empty if there are no rules for it."""
+    tls: tuple[tuple[int, BackendTLS], ...] = field(kw_only=True)
+    """Ports to which a gateway speaks TLS by a BackendTLSPolicy, whatever DestinationRules say."""
+    certificate: str = field(kw_only=True)
+    """The Secret (``namespace/name``) with which the gateway shows itself there; empty where it does not."""
     rules: tuple[o.Resource[DestinationRule], ...] = field(kw_only=True)
     onward: tuple[tuple[str, tuple[int, ...], tuple[o.Resource[DestinationRule], ...]], ...] = field(kw_only=True)
     """(host, its ports, its DestinationRules) of other hosts that connections are routed to."""
@@ -114,6 +118,9 @@ class HostView(Cached):
         named host decides."""
         single = self.resolution != "HEADLESS" and not any("/" in a for a in self.addresses)
         return self.addresses if single and self.routed(port).by_address else ()
+
+    def tls_to(self, port: int) -> BackendTLS | None:
+        return next((found for number, found in self.tls if number == port), None)
 
     def routed(self, port: int) -> PortRoutes:
         return next((r for r in self.routes if r.port == port), NO_ROUTES)

@@ -45,7 +45,7 @@ class Views(Outbound):
         inbound: tuple[InboundView, ...] = ()
         if gateway:
             served, own = self._served(proxy.workloads[0])
-            used = [*own, *used]
+            used = [*own, *self._backend_credentials(proxy.workloads[0]), *used]
         else:
             transparent = (metadata or {}).get("INTERCEPTION_MODE") == "TPROXY"
             inbound = tuple(self._inbound(w, seat, transparent) for w, seat in proxy.seats)
@@ -71,7 +71,8 @@ class Views(Outbound):
         sidecar = None if gateway else self.mesh.sidecar(pod.namespace, labels)
         asked = self.mesh.asked_labels()
         chosen = tuple((k, labels[k]) for k in sorted(labels.keys() & asked))
-        return Client(pod.namespace, chosen, sidecar.ref if sidecar else None, pod.locality, dns, gateway)
+        shown = self.mesh.shown_certificate(pod) if gateway else ""
+        return Client(pod.namespace, chosen, sidecar.ref if sidecar else None, pod.locality, dns, gateway, shown)
 
     def outbound(self, namespace: str) -> OutboundView:
         """What clients in a namespace see that have no other known properties."""
@@ -81,6 +82,10 @@ class Views(Outbound):
     @query
     def _rule_credentials(self, pod: o.Pod, gateway: bool) -> tuple[o.Credential, ...]:
         return tuple(credentials.of_rules(self.mesh, pod.namespace, pod.label_map, gateway))
+
+    @query
+    def _backend_credentials(self, pod: o.Pod) -> tuple[o.Credential, ...]:
+        return tuple(credentials.of_backends(self.mesh, pod))
 
     @query
     def _observability(self, pod: o.Pod, seat: str, out: OutboundView) -> Observability:

@@ -26,15 +26,15 @@ def sni(host: str, port: int, subset: str = "") -> str:
     return f"outbound_.{port}_.{subset}_.{host}"
 
 
-def host(port: int, name: str) -> str:
-    """A virtual host that is a resource of its own, in the route configuration of a port."""
-    return f"{port}/{name}"
+def host(routes: str, name: str) -> str:
+    """A virtual host that is a resource of its own, in a route configuration."""
+    return f"{routes}/{name}"
 
 
 def plain_host(name: str) -> str:
-    """Names of resource types as users know them, and as Istio spells them."""
+    """A virtual host as users know it, and as Istio spells it."""
     head, slash, rest = name.partition("/")
-    return rest if slash and head.isdigit() else name
+    return rest if slash and (head.isdigit() or head.startswith(("http.", "https."))) else name
 
 
 PASSTHROUGH = "PassthroughCluster"

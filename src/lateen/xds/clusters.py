@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_detection_pb2
 from envoy.config.core.v3 import address_pb2, protocol_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
@@ -122,8 +123,14 @@ def _outlier(found: api.OutlierDetection) -> outlier_detection_pb2.OutlierDetect
 
 def _outbound(view: HostView, port: Port, subset: str) -> Resource:
     found = policy.merged(view.rules, subset, port.number)
+    asked = view.tls_to(port.number)
+    if asked is not None:
+        found = msgspec.structs.replace(found, tls=None)
     cluster, alpn = _message(view, port, subset, found)
-    _transport(cluster, view, port, subset, found.tls, alpn)
+    if asked is None:
+        _transport(cluster, view, port, subset, found.tls, alpn)
+    else:
+        cluster.transport_socket.CopyFrom(tls.to_backend(asked, view.certificate, alpn == tls.ALPN_H2))
     if found.proxy_protocol:
         tls.with_proxy_protocol(cluster, found.proxy_protocol.version or "V1")
     return _resource(cluster, view)
@@ -167,7 +174,8 @@ def _message(view: HostView, port: Port, subset: str, found: api.TrafficPolicy) 
         # Istio turns the panic threshold off where hosts are ejected; minHealthPercent brings it back.
         cluster.common_lb_config.healthy_panic_threshold.value = found.outlier_detection.min_health_percent or 0
     if http:
-        as_client = port.protocol == "auto" or bool(pool and pool.http and pool.http.use_client_protocol)
+        sniffed = port.protocol == "auto" and view.tls_to(port.number) is None  # within TLS, ALPN would have to say it
+        as_client = sniffed or bool(pool and pool.http and pool.http.use_client_protocol)
         kind = "downstream" if as_client else "h2" if h2 else "h1"
         options = _http_options(kind, pool, found.outlier_detection, _asked(found.tls, view.sans))
         cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(options)

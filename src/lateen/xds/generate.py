@@ -17,6 +17,7 @@ from lateen.mesh.view import (
     UNRESTRICTED,
     DomainSpace,
     EndpointSpace,
+    GatewayServer,
     GatewayView,
     HostSpace,
     InboundView,
@@ -30,6 +31,7 @@ from lateen.wire.resource import EMPTY, Resource, ResourceSet
 from lateen.xds import clusters, endpoints, tls
 from lateen.xds.filters import authentication, authorization, rate_limit, workload
 from lateen.xds.listeners import gateway, inbound, outbound
+from lateen.xds.routes import gateway as gateway_routes
 from lateen.xds.routes import virtual_host
 
 Sets = tuple[ResourceSet, ...]
@@ -151,7 +153,17 @@ def _gateway_listeners(view: GatewayView, seen: Side) -> ResourceSet:
 
 @derived
 def _gateway_routes(view: GatewayView) -> ResourceSet:
-    return _set(virtual_host.gateway(s) for s in view.servers if s.route)
+    return _known("gateway routes", tuple(gateway_routes.configuration(s) for s in view.servers if s.route))
+
+
+@derived
+def _gateway_hosts(view: GatewayView) -> ResourceSet:
+    return ResourceSet.union(tuple(_hosts_of_server(s) for s in view.servers if s.route))
+
+
+@derived
+def _hosts_of_server(server: GatewayServer) -> ResourceSet:
+    return _set(gateway_routes.hosts(server))
 
 
 def _datagram_clusters(view: GatewayView, connect_timeout: float) -> ResourceSet:
@@ -220,6 +232,7 @@ def generate(view: View) -> dict[str, Sets]:
             names.SDS: (_secrets(view.credentials), from_files, _gateway_files(view.gateway)),
             names.LDS: (_gateway_listeners(view.gateway, view.reports[0].client), EMPTY),
             names.RDS: (_gateway_routes(view.gateway),),
+            names.VHDS: (_gateway_hosts(view.gateway),),
         }
     served = view.inbound
     return {

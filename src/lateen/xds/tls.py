@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import posixpath
 from functools import lru_cache
+from itertools import starmap
 from typing import Any
 
 from envoy.config.core.v3 import base_pb2, config_source_pb2, proxy_protocol_pb2
@@ -17,6 +18,7 @@ from envoy.type.matcher.v3 import string_pb2
 from lateen.api import objects as o
 from lateen.api.networking.server_tls import CIPHER_SUITES, ECDH_CURVES, ServerTLS
 from lateen.api.networking.traffic_policy import ClientTLS
+from lateen.mesh.routing import BackendTLS
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb
@@ -231,6 +233,34 @@ def _authorities(tls: ClientTLS) -> Any:
     return _file_secret("system", SYSTEM_SDS)
 
 
+NO_AUTHORITIES = "kubernetes://none-cacert"
+"""A Secret that no proxy gets: a backend without authorities to verify it fails by itself."""
+
+
+def to_backend(tls: BackendTLS, certificate: str, h2: bool) -> base_pb2.TransportSocket:
+    """TLS to a backend, as a BackendTLSPolicy asks for it. ``certificate``: see ``HostView``."""
+    common = tls_pb2.CommonTlsContext(alpn_protocols=["h2"] if h2 else [], tls_params=_params())
+    if certificate:
+        common.tls_certificate_sds_secret_configs.add().CopyFrom(_by_ads(names.credential(certificate)))
+    combined = common.combined_validation_context
+    combined.default_validation_context.match_typed_subject_alt_names.extend(starmap(_backend_san, tls.sans))
+    if tls.broken:
+        found = _by_ads(NO_AUTHORITIES)
+    else:
+        found = _by_ads(names.client_ca(tls.authorities)) if tls.authorities else _file_secret("system", SYSTEM_SDS)
+    combined.validation_context_sds_secret_config.CopyFrom(found)
+    context = tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=tls.name)
+    return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=pb.any_of(context))
+
+
+def _backend_san(kind: str, name: str) -> Any:
+    """One with a wildcard stands for every name below."""
+    matcher = (
+        string_pb2.StringMatcher(suffix=name[1:]) if name.startswith("*.") else string_pb2.StringMatcher(exact=name)
+    )
+    return common_pb2.SubjectAltNameMatcher(san_type=kind, matcher=matcher)
+
+
 def tls_params(version: str) -> Any:
     return common_pb2.TlsParameters.TlsProtocol.Value(version)
 
@@ -271,7 +301,7 @@ def gateway(tls: ServerTLS, alpn: tuple[str, ...], domains: tuple[str, ...]) -> 
             context.trust_chain_verification = common_pb2.CertificateValidationContext.ACCEPT_UNTRUSTED
         authorities = ""
         if tls.secrets and wanted:
-            authorities = names.client_ca(tls.secrets[0])
+            authorities = names.client_ca(tls.authorities)
         elif not tls.secrets and tls.ca_certificates:
             authorities = names.file_authorities(tls.ca_certificates, tls.ca_crl)
         if authorities:

@@ -63,3 +63,9 @@ class ServerTLS(Config):
     def secrets(self) -> tuple[str, ...]:
         """Names of the Secrets with the server's own certificates; none where they are in files."""
         return self.credential_names or ((self.credential_name,) if self.credential_name else ())
+
+    @property
+    def authorities(self) -> str:
+        """What the authorities that verify clients are called among Secrets; servers that share a certificate may have
+        different ones."""
+        return self.ca_cert_credential_name or next(iter(self.secrets), "")

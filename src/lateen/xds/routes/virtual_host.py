@@ -17,11 +17,11 @@ from lateen.kit.derived import derived
 from lateen.mesh.protocols import HTTP
 from lateen.mesh.routing import Route
 from lateen.mesh.settings import OutboundPolicy
-from lateen.mesh.view import DomainSpace, GatewayServer, HostSpace, HostView, Limits, OutboundView, Port, Spaces
+from lateen.mesh.view import DomainSpace, HostSpace, HostView, OutboundView, Port, Spaces
 from lateen.wire import names
 from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, peer_key
 from lateen.wire.resource import Resource
-from lateen.xds import pb, rate_limits
+from lateen.xds import pb
 from lateen.xds.routes import action, match
 
 ROUTED = (*HTTP, "auto")
@@ -44,7 +44,7 @@ def _peer_headers() -> tuple[Any, ...]:
     )
 
 
-def _tell_peers(routes: Any) -> None:
+def tell_peers(routes: Any) -> None:
     """Added once for all hosts of a port, which costs Envoy less memory than adding them per host; hosts that must not
     get the headers remove them again."""
     routes.request_headers_to_add.extend(_peer_headers())
@@ -71,13 +71,6 @@ def routes(found: Iterable[Route]) -> list[Any]:
         if not route.backends or route.there:
             out.append(_route(route))
     return out
-
-
-@derived
-def _kept(route: Route) -> tuple[Any, ...]:
-    """At a gateway, a change of one route makes the configuration of all of a port's routes again; the messages of the
-    others are copied."""
-    return tuple(routes((route,)))
 
 
 def _broken_share(route: Route) -> list[Any]:
@@ -147,7 +140,7 @@ def of_host(view: HostView, port: Port, viewer: str, silent: frozenset[str]) -> 
     """The virtual host of one service port, as a resource of its own: a change of one costs only that one."""
     found = virtual_host(view, port, viewer, silent)
     # Envoy removes virtual hosts by resource name but keys them by their own name; the two must be equal.
-    found.name = names.host(port.number, found.name)
+    found.name = names.host(str(port.number), found.name)
     rules = dict.fromkeys(n for r in view.routed(port.number).requests for n in r.origins)
     return pb.resource(found.name, found, (*rules, *view.origins))
 
@@ -202,7 +195,7 @@ def _configuration(port: int, policy: OutboundPolicy, everything: bool) -> Resou
         virtual_hosts=[] if everything else [_rest(policy)],
         vhds=route_pb2.Vhds(config_source=pb.ads()),
     )
-    _tell_peers(out)
+    tell_peers(out)
     return pb.resource(out.name, out)
 
 
@@ -248,7 +241,7 @@ def _of_address(view: HostView, port: Port) -> Resource:
         max_direct_response_body_size_bytes=pb.u32(1024 * 1024),
         virtual_hosts=[host],
     )
-    _tell_peers(out)
+    tell_peers(out)
     rules = dict.fromkeys(n for r in view.routed(port.number).requests for n in r.origins)
     return pb.resource(out.name, out, (*rules, *view.origins))
 
@@ -284,41 +277,3 @@ def inbound(cluster: str, number: int) -> Any:
     route.route.retry_policy.retry_on = "reset-before-request"
     route.route.retry_policy.num_retries.value = 2
     return out
-
-
-@derived
-def gateway(server: GatewayServer) -> Resource:
-    """The route configuration of a gateway's port: VirtualServices for one host are merged, the oldest first."""
-    by_host: dict[str, Any] = {}
-    limits: dict[Any, Limits] = dict(server.limits)
-    for found in server.requests:
-        host = _gateway_host(by_host, found.host, found.port)
-        for route in found.routes:
-            chosen = limits.get(route.rule) or limits.get(found.source) or ()
-            host.routes.extend(rate_limits.on_routes(chosen, _kept(route)))
-    for name, port in server.redirects:
-        _gateway_host(by_host, name, port).require_tls = rc.VirtualHost.TlsRequirementType.Value("ALL")
-    out = route_pb2.RouteConfiguration(
-        name=server.route,
-        validate_clusters=pb.boolean(False),
-        virtual_hosts=list(by_host.values()),
-        max_direct_response_body_size_bytes=pb.u32(1024 * 1024),
-        ignore_port_in_host_matching=True,
-    )
-    _tell_peers(out)
-    if not by_host:
-        # Nothing is routed yet: answer 404 instead of refusing connections.
-        out.virtual_hosts.add(name=f"blackhole:{server.port}", domains=["*"])
-    rules = dict.fromkeys(n for h in server.requests for r in h.routes for n in r.origins)
-    limiting = dict.fromkeys(str(p.ref) for found in limits.values() for p in found)
-    return pb.resource(out.name, out, (*server.origins, *rules, *limiting))
-
-
-def _gateway_host(by_host: dict[str, Any], name: str, port: int) -> Any:
-    if name not in by_host:
-        by_host[name] = rc.VirtualHost(
-            name=f"{name}:{port}",
-            domains=[name],
-            include_request_attempt_count=True,
-        )
-    return by_host[name]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from lateen.api import kinds
 from lateen.api import objects as o
+from lateen.api.gateway_api import ListenerSet
 from lateen.api.gateway_api.common import ParentReference
 from lateen.api.gateway_api.gateway import Listener
 from lateen.api.kinds import GroupKind
@@ -28,25 +30,28 @@ class Attachment(NamedTuple):
     """Ports of a Service or ServiceEntry whose requests it takes."""
 
 
-def to_gateway(
+def to_listeners(
     kind: GroupKind,
     parent: ParentReference,
-    gateway: listeners.Object,
+    placed: Sequence[listeners.Placed],
     hostnames: Sequence[str],
     namespace: str,
     labels: Mapping[str, str],
 ) -> Attachment:
-    """``namespace``: the route's; it has ``labels``."""
+    """``placed``: the listeners of the parent, a Gateway or a ListenerSet; ``namespace``: the route's; it has
+    ``labels``."""
     taken: list[tuple[str, tuple[str, ...]]] = []
     refused: list[tuple[str, str]] = []
-    for li in gateway.spec.listeners:
-        reason, says, hosts = _judge(kind, parent, li, gateway.ref.namespace, hostnames, namespace, labels)
+    for p in placed:
+        reason, says, hosts = _judge(kind, parent, p.written, p.owner.namespace, hostnames, namespace, labels)
         if reason:
             refused.append((reason, says))
         else:
-            taken.append((li.name, hosts))
+            taken.append((p.id, hosts))
     if taken:
         return Attachment(at=tuple(taken))
+    if not placed:
+        return Attachment(NOT_ALLOWED, f"the Gateway of {parent.kind} {parent.name} does not take its listeners")
     reason = next(r for r in _SEVERITY if any(r == found for found, _ in refused))
     return Attachment(reason, "; ".join(dict.fromkeys(says for found, says in refused if found == reason)))
 
@@ -86,6 +91,14 @@ def to_service(parent: ParentReference, services: Sequence[o.Service]) -> Attach
         wanted = f"named {parent.section_name}" if parent.port is None else str(parent.port)
         return Attachment(NO_PARENT, f"{what} has no port {wanted}")
     return Attachment(ports=tuple(dict.fromkeys(found)))
+
+
+def set_parent(found: o.Resource[ListenerSet]) -> tuple[str, str] | None:
+    """(namespace, name) of the Gateway that a ListenerSet adds listeners to."""
+    ref = found.spec.parent_ref
+    if (ref.group, ref.kind) != kinds.KUBERNETES_GATEWAY.id:
+        return None
+    return ref.namespace or found.ref.namespace, ref.name
 
 
 def parents(refs: Sequence[ParentReference], namespace: str) -> Iterator[tuple[str, str, str, str]]:

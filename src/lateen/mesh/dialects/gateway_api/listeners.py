@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.api.gateway_api import Gateway
-from lateen.api.gateway_api.common import LabelSelector, SecretObjectReference
+from lateen.api.gateway_api.common import LabelSelector
+from lateen.api.gateway_api.gateway import AllowedListeners, FrontendValidation, ListenerNamespaces, RouteNamespaces
 from lateen.api.gateway_api.gateway import Listener as Written
 from lateen.api.kinds import GroupKind
 from lateen.api.networking.server_tls import ServerTLS
 from lateen.kit import selectors
-from lateen.mesh.outcomes import Condition
 from lateen.mesh.patterns import covers
 from lateen.mesh.routing import Listener
 
@@ -36,10 +36,20 @@ PROTOCOLS: dict[str, tuple[GroupKind, ...]] = {
     "UDP": (kinds.UDP_ROUTE.id,),
 }
 """Protocol -> the kinds of routes that its listeners take."""
-Allowed = Callable[[SecretObjectReference, str], bool]
-"""(a reference to a Secret, the namespace of the Gateway that has it) -> whether it may be used"""
-Known = Callable[[str, str], bool]
-"""(namespace, name) -> whether there is such a Secret with a certificate and its key"""
+
+
+class Placed(NamedTuple):
+    """A listener of a Gateway: its own, or one that a ListenerSet adds."""
+
+    owner: o.Ref
+    written: Written
+
+    @property
+    def id(self) -> str:
+        """Its name among all listeners of the Gateway; names of ListenerSets' listeners are their own."""
+        if self.owner.kind == kinds.KUBERNETES_GATEWAY.kind:
+            return self.written.name
+        return f"{self.owner.namespace}/{self.owner.name}/{self.written.name}"
 
 
 def is_deployed(spec: Gateway) -> bool:
@@ -55,105 +65,57 @@ def service_names(gateway: Object) -> tuple[str, ...]:
     return tuple(a.value for a in gateway.spec.addresses if a.type == "Hostname" and a.value)
 
 
-class Fault(NamedTuple):
-    """Why a listener is not as it asks to be."""
-
-    condition: str
-    reason: str
-    says: str
-    closed: bool = True
-    """Whether the listener is left out."""
-
-
-def listener(gateway: Object, written: Written, services: tuple[str, ...]) -> Listener:
+def listener(gateway: Object, placed: Placed, services: tuple[str, ...]) -> Listener:
     """One that nothing is wrong with. Labels are as in Istio, where EnvoyFilters may name them."""
-    secure = written.protocol in SECURE
-    ref = gateway.ref
+    written, ref = placed.written, gateway.ref
     return Listener(
         source=ref,
         age=gateway.age_order,
         port=written.port,
-        label=f"default.{ref.name}-{SUFFIX}-{written.name}.{ref.namespace}",
+        label=f"default.{ref.name}-{SUFFIX}-{placed.id.replace('/', '~')}.{ref.namespace}",
         hosts=(written.hostname or "*",),
-        name=written.name,
+        name=placed.id,
         requests=written.protocol in ("HTTP", "HTTPS"),
         datagrams=written.protocol == "UDP",
-        secure=secure,
-        tls=_tls(gateway, written) if _terminates(written) else None,
+        secure=written.protocol in SECURE,
+        tls=_tls(gateway, placed) if terminates(written) else None,
         services=services,
     )
 
 
-def _terminates(li: Written) -> bool:
+def terminates(li: Written) -> bool:
     """HTTPS is always decrypted; a listener of protocol TLS may let it pass."""
     return li.protocol == "HTTPS" or (li.protocol == "TLS" and (li.tls is None or li.tls.mode == "Terminate"))
 
 
-def _tls(gateway: Object, written: Written) -> ServerTLS:
-    refs = written.tls.certificate_refs if written.tls else ()
-    space = gateway.ref.namespace
-    return ServerTLS(mode="SIMPLE", credential_names=tuple(f"{r.namespace or space}/{r.name}" for r in refs))
+def _tls(gateway: Object, placed: Placed) -> ServerTLS:
+    refs = placed.written.tls.certificate_refs if placed.written.tls else ()
+    space = placed.owner.namespace
+    own = tuple(f"{r.namespace or space}/{r.name}" for r in refs)
+    asked = frontend(gateway, placed.written)
+    if asked is None:
+        return ServerTLS(mode="SIMPLE", credential_names=own)
+    ca = authorities_of(gateway.ref, asked[0])
+    if asked[1].mode == "AllowValidOnly":
+        return ServerTLS(mode="MUTUAL", credential_names=own, ca_cert_credential_name=ca)
+    return ServerTLS(
+        mode="OPTIONAL_MUTUAL", credential_names=own, ca_cert_credential_name=ca, insecure_skip_verify=True
+    )
 
 
-# --- what is wrong ---------------------------------------------------------------------------------------------
+def frontend(gateway: Object, li: Written) -> tuple[int, FrontendValidation] | None:
+    """How clients of an HTTPS listener are verified: (port that has settings of its own, else 0; the settings)."""
+    asked = gateway.spec.tls.frontend if gateway.spec.tls else None
+    if asked is None or li.protocol != "HTTPS":
+        return None
+    of_port = next((p for p in asked.per_port if p.port == li.port), None)
+    number, found = (of_port.port, of_port.tls) if of_port else (0, asked.default)
+    return (number, found.validation) if found.validation else None
 
 
-def faults(gateway: Object, allowed: Allowed, known: Known) -> dict[str, tuple[Fault, ...]]:
-    """By the listeners' names."""
-    written = gateway.spec.listeners
-    return {
-        li.name: (*_unsupported(li), *_kinds(li), *_certificates(gateway, li, allowed, known), *_conflicts(li, written))
-        for li in written
-    }
-
-
-def _unsupported(li: Written) -> Iterator[Fault]:
-    if li.protocol not in PROTOCOLS:
-        upper = li.protocol.upper()
-        hint = f'; write "{upper}"' if upper in PROTOCOLS else f"; supported are {', '.join(PROTOCOLS)}"
-        yield Fault("Accepted", "UnsupportedProtocol", f'protocol "{li.protocol}" is unsupported{hint}')
-
-
-def _kinds(li: Written) -> Iterator[Fault]:
-    wanted = [GroupKind(k.group, k.kind) for k in li.allowed_routes.kinds]
-    bad = [str(k) for k in wanted if k not in PROTOCOLS.get(li.protocol, ())]
-    if bad:
-        says = f"routes of kind {', '.join(bad)} cannot attach to a listener of protocol {li.protocol}"
-        yield Fault("ResolvedRefs", "InvalidRouteKinds", says, closed=len(bad) == len(wanted))
-
-
-def _certificates(gateway: Object, li: Written, allowed: Allowed, known: Known) -> Iterator[Fault]:
-    if not _terminates(li):
-        return
-    refs = li.tls.certificate_refs if li.tls else ()
-    if not refs:
-        yield Fault(
-            "ResolvedRefs", "InvalidCertificateRef", f"protocol {li.protocol} needs tls.certificateRefs with a Secret"
-        )
-    for ref in refs:
-        space = ref.namespace or gateway.ref.namespace
-        where = f"Secret {space}/{ref.name}"
-        if (ref.group, ref.kind) not in (("", "Secret"), ("core", "Secret")):
-            says = f"a certificate must be in a Secret, not in a {ref.kind} of group {ref.group or 'core'}"
-            yield Fault("ResolvedRefs", "InvalidCertificateRef", says)
-        elif space != gateway.ref.namespace and not allowed(ref, gateway.ref.namespace):
-            says = f"{where} may not be used from namespace {gateway.ref.namespace}: no ReferenceGrant there allows it"
-            yield Fault("ResolvedRefs", "RefNotPermitted", says)
-        elif not known(space, ref.name):
-            says = f"there is no readable {where} with a certificate and its key (tls.crt, tls.key)"
-            yield Fault("ResolvedRefs", "InvalidCertificateRef", says)
-
-
-def _conflicts(li: Written, others: Sequence[Written]) -> Iterator[Fault]:
-    """Listeners of one port are told apart by their hostnames, and have to be of one protocol."""
-    for other in others:
-        if other is li or other.port != li.port or (other.protocol == "UDP") != (li.protocol == "UDP"):
-            continue
-        if other.protocol != li.protocol and not (other.protocol in SECURE and li.protocol in SECURE):
-            says = f"listener {other.name} has port {li.port} with protocol {other.protocol}"
-            yield Fault("Conflicted", "ProtocolConflict", says)
-        elif (other.hostname or "*") == (li.hostname or "*"):
-            yield Fault("Conflicted", "HostnameConflict", f"listener {other.name} has the same port and hostname")
+def authorities_of(gateway: o.Ref, port: int) -> str:
+    """What the authorities are called with which a Gateway verifies the clients of a port (0: of all others)."""
+    return f"{gateway.namespace}/{gateway.name}:{port or 'default'}"
 
 
 def supported(li: Written) -> tuple[GroupKind, ...]:
@@ -163,34 +125,28 @@ def supported(li: Written) -> tuple[GroupKind, ...]:
     return tuple(k for k in known if not wanted or k in wanted)
 
 
-def conditions(found: Sequence[Fault]) -> tuple[Condition, ...]:
-    """As far as the mesh can say: whether the Gateway's proxies have it, its status knows."""
-    out = []
-    first = {f.condition: f for f in reversed(found)}
-    for name, good in (("Accepted", "Accepted"), ("Conflicted", "NoConflicts"), ("ResolvedRefs", "ResolvedRefs")):
-        bad = first.get(name)
-        if bad is None and name == "Accepted" and "Conflicted" in first:
-            bad = first["Conflicted"]
-        negative = name == "Conflicted"
-        reason, says = (bad.reason, bad.says) if bad else (good, "No errors found")
-        out.append(Condition(name, negative == (bad is not None), reason, says))
-    closed = next((f for f in found if f.closed), None)
-    if closed:
-        out.append(Condition("Programmed", False, "Invalid", closed.says))
-    else:
-        out.append(Condition("Programmed", True, "Programmed", "No errors found"))
-    return tuple(out)
-
-
 # --- which routes it takes -------------------------------------------------------------------------------------
 
 
 def admits(li: Written, own: str, namespace: str, labels: Mapping[str, str]) -> bool:
-    """Whether routes of a namespace, which has labels, may attach. ``own``: the Gateway's namespace."""
-    spaces = li.allowed_routes.namespaces
-    if spaces.from_ == "Selector":
-        return spaces.selector is not None and selects(spaces.selector, labels)
-    return spaces.from_ == "All" or namespace == own
+    """Whether routes of a namespace, which has labels, may attach. ``own``: the namespace of the listener's object."""
+    return _lets_in(li.allowed_routes.namespaces, own, namespace, labels)
+
+
+def admits_set(gateway: Object, namespace: str, labels: Mapping[str, str]) -> bool:
+    """Whether ListenerSets of a namespace, which has labels, may add listeners to a Gateway."""
+    allowed = gateway.spec.allowed_listeners or AllowedListeners()
+    return _lets_in(allowed.namespaces, gateway.ref.namespace, namespace, labels)
+
+
+def _lets_in(spaces: RouteNamespaces | ListenerNamespaces, own: str, namespace: str, labels: Mapping[str, str]) -> bool:
+    match spaces.from_:
+        case "Selector":
+            return spaces.selector is not None and selects(spaces.selector, labels)
+        case "None":
+            return False
+        case where:
+            return where == "All" or namespace == own
 
 
 def selects(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
@@ -209,7 +165,7 @@ def _meet(a: str, b: str) -> str:
     return b if covers(a, b) else a if covers(b, a) else ""
 
 
-def isolated(li: Written, others: Sequence[Written], hosts: Sequence[str]) -> tuple[str, ...]:
+def isolated(li: Written, others: Iterable[Written], hosts: Sequence[str]) -> tuple[str, ...]:
     """The hosts that no narrower listener of the port is for: a request belongs to the narrowest listener alone, even
     if no route of it takes the request."""
     own = li.hostname or "*"

@@ -1,0 +1,93 @@
+"""Routes of gateways: a configuration for each port, and a resource for each of its hosts."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from envoy.config.route.v3 import route_components_pb2 as rc
+from envoy.config.route.v3 import route_pb2
+
+from lateen.kit.derived import Shared, derived
+from lateen.mesh.routing import HostRoutes, Route
+from lateen.mesh.view import GatewayServer, Limits
+from lateen.wire import names
+from lateen.wire.resource import Resource
+from lateen.xds import pb, rate_limits
+from lateen.xds.routes.virtual_host import routes as made_routes
+from lateen.xds.routes.virtual_host import tell_peers
+
+
+@lru_cache(maxsize=4096)
+def _configuration(name: str, origins: tuple[str, ...]) -> Resource:
+    out = route_pb2.RouteConfiguration(
+        name=name,
+        validate_clusters=pb.boolean(False),
+        max_direct_response_body_size_bytes=pb.u32(1024 * 1024),
+        ignore_port_in_host_matching=True,
+        vhds=route_pb2.Vhds(config_source=pb.ads()),
+    )
+    tell_peers(out)
+    return pb.resource(out.name, out, origins)
+
+
+def configuration(server: GatewayServer) -> Resource:
+    """The route configuration of a gateway's port, whose hosts are delivered separately (VHDS). They are sent before
+    anybody asks for them, so a host that is not there gets 404 at once."""
+    return _configuration(server.route, server.origins)
+
+
+@derived
+def _kept(route: Route) -> tuple[Any, ...]:
+    """At a gateway, a change of one route makes its virtual host again; the messages of the other routes are
+    copied."""
+    return tuple(made_routes((route,)))
+
+
+_kept_hosts = Shared()
+"""Virtual hosts of gateways: a new view of a port has most of them from the one before."""
+
+
+@derived
+def hosts(server: GatewayServer) -> tuple[Resource, ...]:
+    """The virtual hosts of a gateway's port: VirtualServices for one host are merged, the oldest first."""
+    limits: dict[Any, Limits] = dict(server.limits)
+    by_host: dict[str, list[tuple[HostRoutes, tuple[Limits, ...]]]] = {}
+    for found in server.requests:
+        held = tuple(limits.get(r.rule) or limits.get(found.source) or () for r in found.routes) if limits else ()
+        by_host.setdefault(found.host, []).append((found, held))
+    ports = {name: parts[0][0].port for name, parts in by_host.items()}
+    for name, port in server.redirects:
+        ports.setdefault(name, port)
+    if not ports:
+        # Nothing is routed yet: answer 404 instead of refusing connections.
+        return (_host(server.route, f"blackhole:{server.port}", "*", (), False),)
+    secure = {name for name, _ in server.redirects}
+    return tuple(
+        _host(server.route, f"{name}:{port}", name, tuple(by_host.get(name, ())), name in secure)
+        for name, port in ports.items()
+    )
+
+
+def _host(
+    routes: str, name: str, domain: str, parts: tuple[tuple[HostRoutes, tuple[Limits, ...]], ...], secure: bool
+) -> Resource:
+    """``parts``: its routes, with the limits of each where some route of the port has any; ``secure``: whether plain
+    text is redirected to HTTPS."""
+    key = (routes, name, domain, parts, secure)
+    return _kept_hosts(key, lambda: _made_host(*key))
+
+
+def _made_host(
+    routes: str, name: str, domain: str, parts: tuple[tuple[HostRoutes, tuple[Limits, ...]], ...], secure: bool
+) -> Resource:
+    # Envoy removes virtual hosts by resource name but keys them by their own name; the two must be equal.
+    out = rc.VirtualHost(name=names.host(routes, name), domains=[domain], include_request_attempt_count=True)
+    for found, held in parts:
+        for i, route in enumerate(found.routes):
+            out.routes.extend(rate_limits.on_routes(held[i] if held else (), _kept(route)))
+    if secure:
+        out.require_tls = rc.VirtualHost.TlsRequirementType.Value("ALL")
+    rules = dict.fromkeys(n for found, _ in parts for r in found.routes for n in r.origins)
+    limiting = dict.fromkeys(str(p.ref) for _, held in parts for some in held for p in some)
+    return pb.resource(out.name, out, (*rules, *limiting))
