@@ -116,19 +116,22 @@ class GatewayRoutes(GatewayListeners):
             for owner in owners:
                 parent = (owner.group, owner.kind, owner.namespace, owner.name)
                 for route in self._routes_by_parent[kind].get(parent):
-                    for listener, hosts in self._hosts_at(kind, (route.ref.namespace, route.ref.name), parent).items():
-                        member = _Member(kind, (route.ref.namespace, route.ref.name), tuple(hosts))
+                    for listener, member in self._members(kind, route.ref.namespace, route.ref.name, parent):
                         out.setdefault(listener, []).append(member)
         return {listener: tuple(members) for listener, members in out.items()}
 
-    def _hosts_at(self, kind: GroupKind, key: Key, parent: tuple[str, str, str, str]) -> dict[str, dict[str, None]]:
-        """The hosts that each listener of a parent has of a route."""
-        refs = list(attaching.parents(self.routes_of_kind(kind)[key].spec.parent_refs, key[0]))
+    @query
+    def _members(
+        self, kind: GroupKind, namespace: str, name: str, parent: tuple[str, str, str, str]
+    ) -> tuple[tuple[str, _Member], ...]:
+        """What each listener of a parent has of a route."""
+        key = (namespace, name)
+        refs = list(attaching.parents(self.routes_of_kind(kind)[key].spec.parent_refs, namespace))
         out: dict[str, dict[str, None]] = {}
         for i, found in self.attachments_of(kind, *key):
             for listener, hosts in found.at if refs[i] == parent else ():
                 out.setdefault(listener, {}).update(dict.fromkeys(hosts))
-        return out
+        return tuple((listener, _Member(kind, key, tuple(hosts))) for listener, hosts in out.items())
 
     @query
     def translated(self, kind: GroupKind, namespace: str, name: str, mesh: bool) -> Translated:

@@ -7,6 +7,7 @@ restate its settings: ``Route`` refers to the user's own typed values (matches, 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from lateen.api import objects as o
 from lateen.api.networking.http import Headers, Percent, RequestMatch, RouteSettings
@@ -184,6 +185,14 @@ class HostRoutes:
     routes: tuple[Route, ...]
     source: o.Ref | None = None
     """The object that the listener is of."""
+
+    def __hash__(self) -> int:
+        """Kept: a gateway's port is compared with all of its hosts."""
+        return self._kept_hash
+
+    @cached_property
+    def _kept_hash(self) -> int:
+        return hash((self.host, self.port, self.routes, self.source))
 
 
 @dataclass(frozen=True)

@@ -63,10 +63,14 @@ def hosts(server: GatewayServer) -> tuple[Resource, ...]:
         # Nothing is routed yet: answer 404 instead of refusing connections.
         return (_host(server.route, f"blackhole:{server.port}", "*", (), False),)
     secure = {name for name, _ in server.redirects}
-    return tuple(
-        _host(server.route, f"{name}:{port}", name, tuple(by_host.get(name, ())), name in secure)
-        for name, port in ports.items()
-    )
+    out = []
+    for name, port in ports.items():
+        parts = by_host.get(name, [])
+        if len(parts) == 1:
+            out.append(_alone(parts[0][0], server.route, parts[0][1], name in secure))
+        else:
+            out.append(_host(server.route, f"{name}:{port}", name, tuple(parts), name in secure))
+    return tuple(out)
 
 
 def _host(
@@ -76,6 +80,12 @@ def _host(
     text is redirected to HTTPS."""
     key = (routes, name, domain, parts, secure)
     return _kept_hosts(key, lambda: _made_host(*key))
+
+
+@derived
+def _alone(found: HostRoutes, routes: str, held: tuple[Limits, ...], secure: bool) -> Resource:
+    """Of a host that only one object routes."""
+    return _host(routes, f"{found.host}:{found.port}", found.host, ((found, held),), secure)
 
 
 def _made_host(
