@@ -115,7 +115,7 @@ SAYS: dict[str, dict[str, str]] = {
         "action": "ALLOW, DENY, AUDIT, or CUSTOM (an external service decides). ALLOW if left out.",
         "rules": "One rule that matches is enough. An ALLOW policy without rules lets nobody in.",
         "rules[].from": "Who calls.",
-        "rules[].from[].source.principals": "Service accounts: cluster.local/ns/NAMESPACE/sa/ACCOUNT.",
+        "rules[].from[].source.principals": "Service accounts: TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT.",
         "rules[].from[].source.namespaces": "The callers' namespaces.",
         "rules[].from[].source.requestPrincipals": "Users by their token: ISSUER/SUBJECT; * is any valid token.",
         "rules[].from[].source.ipBlocks": "Addresses of the peers that connect.",
