@@ -6,6 +6,7 @@ import judge
 import meshes as mesh
 import pytest
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
 from lateen.api import kinds
 from lateen.api import objects as o
@@ -196,6 +197,47 @@ def test_the_older_gateway_decides_a_port_and_the_other_is_reported():
     assert [p.says for p in outcome.problems] == [
         "port 80 is HTTP by the older Gateway default/first; the server of TCP is left out"
     ]
+
+
+HEADLESS = """
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: default}
+spec:
+  clusterIP: None
+  selector: {app: reviews}
+  ports: [{name: http, port: 9080}]
+"""
+
+
+def test_a_gateway_chooses_an_endpoint_of_a_headless_service():
+    found = mesh.objects(HEADLESS)
+    found = found.put(
+        kinds.ENDPOINT_SLICE, ("default", "web"), ("web", {"http": (o.Endpoint("10.244.0.3", 9080, "p"),)})
+    )
+    name = "outbound|9080||web.default.svc.cluster.local"
+
+    def cluster(*proxy):
+        made = judge.messages(mesh.view(found, *proxy))
+        return made[names.CDS][name], made[names.EDS].get(name)
+
+    at_gateway, endpoints = cluster("ingress", "istio-system")
+    assert at_gateway.type == at_gateway.EDS
+    assert len(endpoints.endpoints) == 1
+    at_sidecar, _ = cluster()
+    assert at_sidecar.type == at_sidecar.ORIGINAL_DST
+
+
+def test_a_gateway_sends_http_1_to_a_port_whose_protocol_nobody_names():
+    def version(*proxy):
+        made = judge.messages(mesh.view(mesh.objects(protocol="web"), *proxy))
+        cluster = made[names.CDS]["outbound|9080||reviews.default.svc.cluster.local"]
+        options = http_protocol_options_pb2.HttpProtocolOptions()
+        next(iter(cluster.typed_extension_protocol_options.values())).Unpack(options)
+        return options.WhichOneof("upstream_protocol_options")
+
+    assert version("ingress", "istio-system") == "explicit_http_config"
+    assert version() == "use_downstream_protocol_config"
 
 
 def test_a_rule_that_is_exported_to_its_namespace_alone_is_not_at_a_gateway_elsewhere():

@@ -35,7 +35,8 @@ def of_service(
     plain = frozenset(number for number, _ in originated)
     shown, security, endpoints, weighted = _clusters(mesh, shared, client, service, rules, ports, behind, plain)
     routes = mesh.routes_of(service.host, virtual, tuple(p.number for p in shown), client.namespace, client.labels)
-    headless = service.headless
+    # A gateway's connections have no destination but the gateway itself, so it chooses an endpoint, as in Istio.
+    headless = service.headless and not client.gateway
     named = service.resolution in registry.KNOWN_BY_NAME
     instances = [
         (p.port, i.address)
@@ -61,6 +62,7 @@ def of_service(
         "rules": rules,
         "onward": _onward(mesh, client, routes),
         "inline": endpoints if named else (),
+        "forwarded": client.gateway and any(p.protocol == "auto" for p in shown),
         "instances": tuple(dict.fromkeys(instances)),
         "weighted": weighted,
         "origins": (*map(str, service.entries), *dict.fromkeys(str(found.source) for _, found in originated)),
@@ -98,6 +100,7 @@ def of_rules(
         "rules": (),
         "onward": (),
         "inline": (),
+        "forwarded": False,
         "instances": (),
         "weighted": False,
         "origins": (),

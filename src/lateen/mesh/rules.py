@@ -14,6 +14,7 @@ from lateen.mesh.dialects import delegates, source
 from lateen.mesh.dialects.istio import connection_targets, destinations_of
 from lateen.mesh.objects import Labels
 from lateen.mesh.outcomes import Outcome
+from lateen.mesh.protocols import protocol
 from lateen.mesh.spelling import as_written, written
 from lateen.mesh.standings import Standings
 
@@ -259,6 +260,8 @@ class Rules(Standings):
             out |= self.rule_interest(alias.host)
         if any(self.backend_tls(s) for s in found):
             out |= Interest(secrets=True, backends=True)
+        if any(s.headless or any(protocol(p) == "auto" for p in s.ports) for s in found):
+            out |= Interest(secrets=True)
         return out
 
     @query

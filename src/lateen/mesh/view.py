@@ -98,6 +98,8 @@ class HostView(Cached):
     """(host, its ports, its DestinationRules) of other hosts that connections are routed to."""
     inline: tuple[EndpointsView, ...] = field(kw_only=True)
     """Endpoints that are part of the clusters themselves: names that Envoy resolves."""
+    forwarded: bool = field(kw_only=True)
+    """Whether the clients are gateways, which send HTTP/1.1 to ports whose protocol nobody has named."""
     instances: tuple[tuple[int, str], ...] = field(kw_only=True)
     """(port, address) of a headless service's endpoints, which clients call directly."""
     weighted: bool = field(kw_only=True)

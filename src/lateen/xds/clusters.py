@@ -174,7 +174,8 @@ def _message(view: HostView, port: Port, subset: str, found: api.TrafficPolicy) 
         # Istio turns the panic threshold off where hosts are ejected; minHealthPercent brings it back.
         cluster.common_lb_config.healthy_panic_threshold.value = found.outlier_detection.min_health_percent or 0
     if http:
-        sniffed = port.protocol == "auto" and view.tls_to(port.number) is None  # within TLS, ALPN would have to say it
+        # As in Istio, gateways send HTTP/1.1 where nobody names the protocol; within TLS, ALPN would have to say it.
+        sniffed = port.protocol == "auto" and not view.forwarded and view.tls_to(port.number) is None
         as_client = sniffed or bool(pool and pool.http and pool.http.use_client_protocol)
         kind = "downstream" if as_client else "h2" if h2 else "h1"
         options = _http_options(kind, pool, found.outlier_detection, _asked(found.tls, view.sans))
