@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from lateen.agent.istiod import FAILURES, Istiod, until_answered
 from lateen.kit import certs, times
@@ -35,6 +36,19 @@ SYSTEM_ROOTS = (
 """Where distributions keep the certificate authorities that they trust."""
 Write = Callable[[Path, str, str, str], None]
 """(directory, certificate chain, key, root), all PEM."""
+
+
+class Source(Protocol):
+    """Where a certificate comes from. ``end`` is when the present one expires, in seconds since the epoch; 0 before
+    there is one."""
+
+    end: float
+
+    async def first(self) -> float:
+        """Wait for one; the seconds until its renewal."""
+
+    async def renew(self, wait: float) -> None:
+        """Never returns."""
 
 
 @dataclass(frozen=True)
@@ -175,43 +189,23 @@ def _inline(pem: str) -> dict[str, str]:
     return {"inline_bytes": base64.b64encode(pem.encode()).decode()}
 
 
+def _secret(name: str, body: dict[str, object]) -> str:
+    kind = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+    return json.dumps({"resources": [{"@type": kind, "name": name, **body}]})
+
+
+def write_roots(path: Path, name: str, pem: str) -> None:
+    """Authorities as file SDS."""
+    write_atomic(path, _secret(name, {"validation_context": {"trusted_ca": _inline(pem)}}), 0o600)
+
+
 def write_secrets(directory: Path, certificate: str, key: str, root: str) -> None:
     """Certificate, key and root as file SDS; only the proxy's user can read the key."""
-
-    def secret(name: str, body: dict[str, object]) -> str:
-        return json.dumps(
-            {
-                "resources": [
-                    {
-                        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
-                        "name": name,
-                        **body,
-                    }
-                ]
-            }
-        )
-
     system = next((p for p in SYSTEM_ROOTS if Path(p).exists()), None)
     trusted = {"filename": system} if system else _inline(root)  # no file: then no external server is trusted
-    write_atomic(
-        directory / "sds-system.json", secret("system", {"validation_context": {"trusted_ca": trusted}}), 0o644
-    )
+    of_system = _secret("system", {"validation_context": {"trusted_ca": trusted}})
+    write_atomic(directory / "sds-system.json", of_system, 0o644)
     write_files(directory, certificate, key, root)
-    write_atomic(
-        directory / "sds-default.json",
-        secret(
-            "default",
-            {
-                "tls_certificate": {
-                    "certificate_chain": _inline(certificate),
-                    "private_key": _inline(key),
-                }
-            },
-        ),
-        0o600,
-    )
-    write_atomic(
-        directory / "sds-rootca.json",
-        secret("ROOTCA", {"validation_context": {"trusted_ca": _inline(root)}}),
-        0o600,
-    )
+    pair = {"certificate_chain": _inline(certificate), "private_key": _inline(key)}
+    write_atomic(directory / "sds-default.json", _secret("default", {"tls_certificate": pair}), 0o600)
+    write_roots(directory / "sds-rootca.json", "ROOTCA", root)

@@ -8,10 +8,10 @@ import logging
 import signal
 from pathlib import Path
 
-from lateen.agent import proxyless
-from lateen.agent.certificates import Certificates, renewal, write_files, write_secrets
+from lateen.agent import bootstrap, proxyless
+from lateen.agent.certificates import Certificates, Source, Write, renewal, write_files, write_secrets
 from lateen.agent.envoy import DIRECTORY, Envoy
-from lateen.agent.istiod import FAILURES, Istiod, until_answered
+from lateen.agent.istiod import FAILURES, ROOT, Istiod, until_answered
 from lateen.agent.metrics import Metrics
 from lateen.agent.options import Options
 from lateen.agent.probing import Prober
@@ -23,6 +23,11 @@ from lateen.wire import ports
 
 log = logging.getLogger("lateen.agent")
 
+SOCKETS = Path("/var/run/secrets/workload-spiffe-uds")
+SOCKET_FILE = "WORKLOAD_IDENTITY_SOCKET_FILE"
+MOUNTED = Path("/var/run/secrets/workload-spiffe-credentials")
+MOUNTED_FILES = ("cert-chain.pem", "key.pem", "root-cert.pem")
+"""Where certificates of others are found. Source: pkg/security/security.go, pkg/istio-agent/agent.go."""
 NAMES_S = 30.0
 """istiod holds a request for the name table for at most this many seconds, even if nothing changes."""
 
@@ -36,7 +41,7 @@ class Agent:
         output = Path(options.env.get("OUTPUT_CERTS") or DIRECTORY)
         write = write_files if options.proxyless else write_secrets
         directory = output if options.proxyless else DIRECTORY
-        self._certificates = Certificates(
+        self._certificates = self._given(directory, write) or Certificates(
             self._istiod,
             directory,
             write,
@@ -49,6 +54,25 @@ class Agent:
         self._output = output
         self._stop = asyncio.Event()
         self._certified = False
+
+    def _given(self, directory: Path, write: Write) -> Source | None:
+        """A certificate from elsewhere, if the pod has one, as Istio looks for it. Raises ValueError."""
+        name = self._options.env.get(SOCKET_FILE) or "socket"
+        if "/" in name:
+            raise ValueError(f"the environment variable {SOCKET_FILE}: {name} must be a file's name, not a path")
+        path = SOCKETS / name
+        if not path.is_socket() and name != "socket":
+            raise ValueError(f"there is no socket {path}, which {SOCKET_FILE} names")
+        if not path.is_socket() and not all((MOUNTED / f).is_file() for f in MOUNTED_FILES):
+            return None
+        from lateen.agent import workload_api  # imported only if needed: the agent has to stay small
+
+        self._envoy.istiod_roots = bootstrap.ISTIOD
+        if path.is_socket():
+            log.info("certificates come from %s", path)
+            return workload_api.Socket(path, str(self._options.node), directory, write, ROOT)
+        log.info("certificates come from %s", MOUNTED)
+        return workload_api.Mounted(MOUNTED, directory, write, ROOT)
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()

@@ -1,0 +1,252 @@
+"""Certificates that somebody else puts into the pod: SPIRE, by Envoy's secret discovery service on a socket, or files.
+
+The agent asks in Envoy's place, and writes what Envoy watches, so that proxies get the same resources whoever has
+issued their certificates. ``h2`` speaks HTTP/2; the few messages are taken apart by hand. Imported only where there is
+such a socket, or are such files: the agent has to stay small.
+Sources: https://istio.io/latest/docs/ops/integrations/spire/, https://spiffe.io/docs/latest/microservices/envoy/.
+"""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import contextlib
+import logging
+import random
+import struct
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import ConnectionTerminated, DataReceived, StreamEnded, StreamReset
+from h2.exceptions import H2Error
+
+from lateen.agent.bootstrap import ISTIOD
+from lateen.agent.certificates import Write, write_roots
+from lateen.kit import certs, protowire, tasks
+from lateen.kit.certs import Pair
+
+log = logging.getLogger("lateen.agent.workload_api")
+
+METHOD = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets"
+SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+OWN, ROOTS = "default", "ROOTCA"
+"""The names by which SPIRE has to know the workload's certificate and the roots, as Istio's documentation says."""
+MAX_MESSAGE = 4 * 1024 * 1024
+LOOK_S, FIRST_WAIT_S, LONGEST_WAIT_S = 2.0, 0.2, 10.0
+FILES = ("cert-chain.pem", "key.pem", "root-cert.pem")
+
+
+class Given(abc.ABC):
+    """As ``certificates.Certificates``, for a certificate from elsewhere: ``end`` is when the present one expires.
+
+    The roots that verify istiod are another matter than those that verify workloads: ``istiod_roots`` is the file of
+    the former, which Envoy gets as a secret of its own (``ISTIOD``).
+    """
+
+    def __init__(self, directory: Path, write: Write, istiod_roots: Path) -> None:
+        self._directory, self._write, self._istiod_roots = directory, write, istiod_roots
+        self._there, self._verifiable = asyncio.Event(), asyncio.Event()
+        self._seen_roots = ""
+        self._running: list[asyncio.Task[None]] = []
+        self.end = 0.0
+
+    async def first(self) -> float:
+        """Wait until there is a certificate."""
+        self._running = [tasks.spawn(self._follow(), "certificate"), tasks.spawn(self._roots(), "istiod's roots")]
+        await self._there.wait()
+        await self._verifiable.wait()
+        return 0.0
+
+    async def renew(self, _: float) -> None:
+        """Never returns."""
+        try:
+            await asyncio.gather(*self._running)
+        finally:
+            await tasks.cancel(*self._running)
+
+    @abc.abstractmethod
+    async def _follow(self) -> None:
+        """Take each certificate as it comes. Never returns."""
+
+    async def _roots(self) -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                found = self._istiod_roots.read_text()
+                if found != self._seen_roots:
+                    self._seen_roots = found
+                    write_roots(self._directory / "sds-istiod.json", ISTIOD, found)
+                    self._verifiable.set()
+            await asyncio.sleep(LOOK_S)
+
+    def _take(self, pair: Pair, roots: str) -> None:
+        """Raises ValueError for what Envoy would refuse: the former certificate stays."""
+        certs.check_pair(pair.certificate, pair.key)
+        certs.check_authorities(roots)
+        self._write(self._directory, pair.certificate, pair.key, roots)
+        end = certs.validity(pair.certificate)[1]
+        self.end = end.timestamp()
+        self._there.set()
+        log.info("a certificate until %s", end.isoformat())
+
+
+class Mounted(Given):
+    """Certificate, key and roots in files, which somebody replaces in time."""
+
+    def __init__(self, source: Path, directory: Path, write: Write, istiod_roots: Path) -> None:
+        super().__init__(directory, write, istiod_roots)
+        self._source = source
+        self._seen: tuple[str, ...] = ()
+
+    async def _follow(self) -> None:
+        while True:
+            with contextlib.suppress(OSError):  # they are just being replaced
+                found = tuple((self._source / name).read_text() for name in FILES)
+                if found != self._seen:
+                    self._seen = found
+                    try:
+                        self._take(Pair(found[0], found[1]), found[2])
+                    except ValueError as e:
+                        log.error("the certificate in %s is not used: %s", self._source, e)
+            await asyncio.sleep(LOOK_S)
+
+
+class Socket(Given):
+    """A server of secrets at a socket, such as SPIRE's agent."""
+
+    def __init__(self, path: Path, node: str, directory: Path, write: Write, istiod_roots: Path) -> None:
+        super().__init__(directory, write, istiod_roots)
+        self._path, self._node = path, node
+        self._pair, self._anchors = Pair("", ""), ""
+
+    async def _follow(self) -> None:
+        """Connect again whenever the server has gone."""
+        wait = FIRST_WAIT_S
+        while True:
+            try:
+                async with contextlib.aclosing(self._responses()) as responses:
+                    async for secrets in responses:
+                        wait = FIRST_WAIT_S
+                        self._received(secrets)
+            except (OSError, EOFError, H2Error, ValueError) as e:
+                log.warning("%s: %s (again in %.1f s)", self._path, str(e) or type(e).__name__, wait)
+            await asyncio.sleep(wait * random.uniform(0.8, 1.2))
+            wait = min(wait * 1.6, LONGEST_WAIT_S)
+
+    def _received(self, secrets: list[bytes]) -> None:
+        for raw in secrets:
+            secret = dict(_fields(raw))
+            name = secret.get(1, b"").decode(errors="replace")
+            if name == OWN and 2 in secret:
+                own = dict(_fields(secret[2]))
+                self._pair = Pair(_data(own.get(1, b"")), _data(own.get(2, b"")))
+            elif name == ROOTS and 4 in secret:
+                self._anchors = _data(dict(_fields(secret[4])).get(1, b""))
+        if self._pair.certificate and self._anchors:
+            try:
+                self._take(self._pair, self._anchors)
+            except ValueError as e:
+                log.error("the certificate from %s is not used: %s", self._path, e)
+
+    async def _responses(self) -> AsyncGenerator[list[bytes]]:
+        """The secrets of each response, which is then acknowledged. Raises OSError, EOFError, H2Error, ValueError."""
+        reader, writer = await asyncio.open_unix_connection(str(self._path))
+        try:
+            h2 = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
+            h2.initiate_connection()
+            h2.send_headers(1, _HEADERS)
+            h2.send_data(1, _framed(self._request("", "")))
+            buffer = b""
+            while True:
+                writer.write(h2.data_to_send())
+                await writer.drain()
+                data = await reader.read(65536)
+                if not data:
+                    raise EOFError("the server has closed the connection")
+                for event in h2.receive_data(data):
+                    if isinstance(event, (StreamEnded, StreamReset, ConnectionTerminated)):
+                        raise EOFError("the server has ended the call")
+                    if isinstance(event, DataReceived):
+                        h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                        buffer += event.data
+                while (whole := _message(buffer)) is not None:
+                    buffer = buffer[5 + len(whole) :]
+                    yield [dict(_fields(value))[2] for number, value in _fields(whole) if number == 2]
+                    found = dict(_fields(whole))
+                    version, nonce = found.get(1, b"").decode(), found.get(5, b"").decode()
+                    h2.send_data(1, _framed(self._request(version, nonce)))
+        finally:
+            writer.close()
+
+    def _request(self, version: str, nonce: str) -> bytes:
+        """A DiscoveryRequest for both secrets."""
+        parts = [
+            protowire.message(1, version.encode()),
+            protowire.message(2, protowire.message(1, self._node.encode())),
+        ]
+        parts += [protowire.message(3, name.encode()) for name in (OWN, ROOTS)]
+        return b"".join([*parts, protowire.message(4, SECRET.encode()), protowire.message(5, nonce.encode())])
+
+
+_HEADERS = [
+    (":method", "POST"),
+    (":scheme", "http"),
+    (":path", METHOD),
+    (":authority", "localhost"),
+    ("content-type", "application/grpc"),
+    ("te", "trailers"),
+]
+
+
+def _framed(message: bytes) -> bytes:
+    return b"\x00" + struct.pack(">I", len(message)) + message
+
+
+def _message(buffer: bytes) -> bytes | None:
+    """The first whole message; None if there is none yet. Raises ValueError."""
+    if len(buffer) < 5:
+        return None
+    length = int.from_bytes(buffer[1:5], "big")
+    if buffer[0] or length > MAX_MESSAGE:
+        raise ValueError("the server sends messages that are too long, or compressed")
+    return buffer[5 : 5 + length] if len(buffer) >= 5 + length else None
+
+
+def _fields(raw: bytes) -> Iterator[tuple[int, bytes]]:
+    """(number, value) of the length-delimited fields of a protobuf message. Raises ValueError."""
+    at = 0
+    while at < len(raw):
+        tag, at = _varint(raw, at)
+        match tag & 7:
+            case 0:
+                _, at = _varint(raw, at)
+            case 1:
+                at += 8
+            case 2:
+                length, at = _varint(raw, at)
+                if at + length > len(raw):
+                    raise ValueError("the server's message is cut off")
+                yield tag >> 3, raw[at : at + length]
+                at += length
+            case 5:
+                at += 4
+            case _:
+                raise ValueError("the server's message cannot be read")
+
+
+def _varint(raw: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        if at >= len(raw) or shift > 63:
+            raise ValueError("the server's message cannot be read")
+        byte = raw[at]
+        value, at, shift = value | (byte & 0x7F) << shift, at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+
+
+def _data(source: bytes) -> str:
+    """The text of an Envoy DataSource that has it inline."""
+    found = dict(_fields(source))
+    return (found.get(2) or found.get(3) or b"").decode(errors="replace")

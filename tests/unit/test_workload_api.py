@@ -1,0 +1,212 @@
+"""Certificates from a socket (as SPIRE's agent serves them) or from mounted files, in the place of istiod's. The server
+is a fake of the same service, over a real gRPC library."""
+
+import asyncio
+import base64
+import json
+from datetime import timedelta
+
+import grpc
+import pytest
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+
+from lateen.agent import bootstrap
+from lateen.agent import options as options_of
+from lateen.agent import proxy as proxy_of
+from lateen.agent.certificates import write_secrets
+from lateen.agent.workload_api import METHOD, SECRET, Mounted, Socket
+from lateen.kit import certs, tasks, times
+from lateen.wire.node import NodeId
+
+OWN = "spiffe://cluster.local/ns/shop/sa/cart"
+ISTIOD = certs.authority("istiod", times.now()).certificate
+
+
+class Spire(grpc.GenericRpcHandler):
+    """Answers with what it has, and again whenever that has changed."""
+
+    def __init__(self, path):
+        self.path, self.root = path, certs.authority("spire", times.now())
+        self.acknowledged, self.asked, self.changed = [], [], asyncio.Event()
+        self.issue()
+
+    def issue(self):
+        self.pair = certs.issue(self.root, [OWN], times.now(), timedelta(hours=1))
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    def service(self, details):
+        if details.method != METHOD:
+            return None
+        return grpc.stream_stream_rpc_method_handler(
+            self.stream, discovery_pb2.DiscoveryRequest.FromString, discovery_pb2.DiscoveryResponse.SerializeToString
+        )
+
+    async def stream(self, requests, _context):
+        first = await anext(aiter(requests))
+        self.asked.append((list(first.resource_names), first.type_url, first.node.id))
+        version = 0
+        while True:
+            version, changed = version + 1, self.changed
+            yield self.answer(str(version))
+            request = await anext(aiter(requests))
+            self.acknowledged.append((request.version_info, request.response_nonce))
+            await changed.wait()
+
+    def answer(self, version):
+        own, roots = secret_pb2.Secret(name="default"), secret_pb2.Secret(name="ROOTCA")
+        own.tls_certificate.certificate_chain.inline_bytes = self.pair.certificate.encode()
+        own.tls_certificate.private_key.inline_bytes = self.pair.key.encode()
+        roots.validation_context.trusted_ca.inline_bytes = self.root.certificate.encode()
+        out = discovery_pb2.DiscoveryResponse(version_info=version, nonce=f"n{version}", type_url=SECRET)
+        for secret in (own, roots):
+            out.resources.add().Pack(secret)
+        return out
+
+    async def __aenter__(self):
+        self.server = grpc.aio.server()
+        self.server.add_generic_rpc_handlers((self,))
+        self.server.add_insecure_port(f"unix:{self.path}")
+        await self.server.start()
+        return self
+
+    async def __aexit__(self, *_):
+        await self.server.stop(0)
+
+
+def written(directory, name):
+    found = directory / f"sds-{name}.json"
+    return json.loads(found.read_text())["resources"][0] if found.exists() else {}
+
+
+def certificate(directory):
+    inline = written(directory, "default").get("tls_certificate", {}).get("certificate_chain", {})
+    return base64.b64decode(inline.get("inline_bytes", "")).decode()
+
+
+def roots(directory, name):
+    inline = written(directory, name).get("validation_context", {}).get("trusted_ca", {})
+    return base64.b64decode(inline.get("inline_bytes", "")).decode()
+
+
+async def until(test):
+    async with asyncio.timeout(20):
+        while not test():
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+def place(tmp_path):
+    (tmp_path / "istiod.pem").write_text(ISTIOD)
+    (tmp_path / "proxy").mkdir()
+    return tmp_path
+
+
+def test_a_certificate_from_a_socket_is_what_envoy_gets(place):
+    directory = place / "proxy"
+
+    async def work():
+        async with Spire(place / "socket") as spire:
+            source = Socket(place / "socket", "sidecar~a~b.c~d", directory, write_secrets, place / "istiod.pem")
+            await source.first()
+            following = tasks.spawn(source.renew(0), "following")
+            assert certificate(directory) == spire.pair.certificate
+            assert roots(directory, "rootca") == spire.root.certificate
+            assert roots(directory, "istiod") == ISTIOD, "istiod is verified by its own roots"
+            assert source.end == pytest.approx(times.now().timestamp() + 3600, abs=60)
+            assert spire.asked == [(["default", "ROOTCA"], SECRET, "sidecar~a~b.c~d")]
+            spire.issue()
+            await until(lambda: certificate(directory) == spire.pair.certificate)
+            await until(lambda: spire.acknowledged == [("1", "n1"), ("2", "n2")])
+            await tasks.cancel(following)
+
+    asyncio.run(work())
+
+
+def test_the_socket_may_go_and_come_back(place):
+    directory = place / "proxy"
+
+    async def work():
+        source = Socket(place / "socket", "a", directory, write_secrets, place / "istiod.pem")
+        waiting = tasks.spawn(source.first(), "first")
+        await asyncio.sleep(0.5)
+        assert not waiting.done()
+        async with Spire(place / "socket") as spire:
+            await asyncio.wait_for(waiting, 20)
+            former = spire.pair.certificate
+        assert certificate(directory) == former
+        async with Spire(place / "socket") as spire:
+            await until(lambda: certificate(directory) == spire.pair.certificate)
+        following = tasks.spawn(source.renew(0), "following")
+        await asyncio.sleep(0)
+        await tasks.cancel(following)
+
+    asyncio.run(work())
+
+
+def test_a_certificate_without_its_key_is_not_taken(place):
+    directory = place / "proxy"
+
+    async def work():
+        async with Spire(place / "socket") as spire:
+            source = Socket(place / "socket", "a", directory, write_secrets, place / "istiod.pem")
+            await source.first()
+            former = spire.pair
+            spire.pair = certs.Pair(former.certificate, certs.key_pem(certs.new_key()))
+            changed, spire.changed = spire.changed, asyncio.Event()
+            changed.set()
+            await until(lambda: len(spire.acknowledged) == 2)
+            assert certificate(directory) == former.certificate
+            spire.issue()
+            await until(lambda: certificate(directory) == spire.pair.certificate)
+            following = tasks.spawn(source.renew(0), "following")
+            await asyncio.sleep(0)
+            await tasks.cancel(following)
+
+    asyncio.run(work())
+
+
+def test_a_certificate_in_mounted_files_is_followed(place):
+    directory, source = place / "proxy", place / "mounted"
+    source.mkdir()
+    root = certs.authority("elsewhere", times.now())
+
+    def mount(key=None):
+        pair = certs.issue(root, [OWN], times.now(), timedelta(hours=1))
+        (source / "cert-chain.pem").write_text(pair.certificate)
+        (source / "key.pem").write_text(key or pair.key)
+        (source / "root-cert.pem").write_text(root.certificate)
+        return pair
+
+    async def work():
+        first = mount()
+        found = Mounted(source, directory, write_secrets, place / "istiod.pem")
+        await found.first()
+        following = tasks.spawn(found.renew(0), "following")
+        assert (certificate(directory), roots(directory, "rootca")) == (first.certificate, root.certificate)
+        mount("nonsense")
+        await asyncio.sleep(2.5)
+        assert certificate(directory) == first.certificate
+        second = mount()
+        await until(lambda: certificate(directory) == second.certificate)
+        await tasks.cancel(following)
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("name", ["/etc/socket", "../socket", "spire.sock"])
+def test_a_socket_that_is_named_must_be_there(name):
+    with pytest.raises(ValueError, match="WORKLOAD_IDENTITY_SOCKET_FILE"):
+        proxy_of.Agent(options_of.Options(env={"WORKLOAD_IDENTITY_SOCKET_FILE": name}))
+
+
+@pytest.mark.parametrize("secret", ["ROOTCA", bootstrap.ISTIOD])
+def test_envoy_verifies_istiod_by_the_roots_that_are_istiods(secret):
+    node = NodeId("sidecar", "10.0.0.1", "a", "b", "c")
+    made = bootstrap.bootstrap(bootstrap.Proxy(node, {}, "a", "istiod.istio-system.svc", istiod_roots=secret))
+    (ads,) = [c for c in made["static_resources"]["clusters"] if c["name"] == "xds-grpc"]
+    common = ads["transport_socket"]["typed_config"]["common_tls_context"]
+    used = common["combined_validation_context"]["validation_context_sds_secret_config"]
+    assert used["name"] == secret
+    assert used["sds_config"]["path_config_source"]["path"].endswith(f"/sds-{secret.lower()}.json")
