@@ -15,8 +15,11 @@ import meshes as mesh
 import pytest
 
 from lateen.api import kinds, validate
+from lateen.api.config import decode
+from lateen.api.mesh import ExtensionProvider
 from lateen.cluster.kubelet.images import envoy_binary
 from lateen.kit import yamldoc
+from lateen.mesh.settings import MeshConfig, Trust
 from lateen.wire import names
 from lateen.xds.generate import generate
 
@@ -411,12 +414,30 @@ class Echo(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def echo():
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+@contextlib.contextmanager
+def serving(handler):
+    """Its port on loopback."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_port
         server.shutdown()
+
+
+@pytest.fixture
+def echo():
+    with serving(Echo) as port:
+        yield port
+
+
+def lead_to(found, port):
+    """All clusters in plain text to a port of loopback."""
+    for cluster in found[names.CDS].values():
+        cluster.ClearField("transport_socket")
+        cluster.ClearField("typed_extension_protocol_options")
+        for group in found[names.EDS].get(cluster.name, cluster.load_assignment).endpoints:
+            for e in group.lb_endpoints:
+                e.endpoint.address.socket_address.address = "127.0.0.1"
+                e.endpoint.address.socket_address.port_value = port
 
 
 def operations(rng):
@@ -559,13 +580,7 @@ def test_requests_are_changed_as_the_rules_say(seed, echo, tmp_path):
             objects = mesh.add(objects, yamldoc.load(yamldoc.dump(document)), n % 60)
     assert len(given) > HOSTS / 2
     found = judge.decoded(generate(mesh.view(objects, "ingress", "istio-system")))
-    for cluster in found[names.CDS].values():
-        cluster.ClearField("transport_socket")
-        cluster.ClearField("typed_extension_protocol_options")
-        for group in found[names.EDS].get(cluster.name, cluster.load_assignment).endpoints:
-            for e in group.lb_endpoints:
-                e.endpoint.address.socket_address.address = "127.0.0.1"
-                e.endpoint.address.socket_address.port_value = echo
+    lead_to(found, echo)
     wrong = []
     with envoy({"127.77.0.1": found}, tmp_path):
         connection = connect("127.77.0.1")
@@ -575,3 +590,68 @@ def test_requests_are_changed_as_the_rules_say(seed, echo, tmp_path):
                 if (got := observed(connection, asked)) != (want := done(routes, asked)):
                     wrong.append((asked, want, got, routes))
     assert not wrong, f"{len(wrong)} requests were changed otherwise, the first: {wrong[0]}"
+
+
+# --- external authorization --------------------------------------------------------------------------------------
+
+ASKS = """
+kind: AuthorizationPolicy
+metadata: {name: a, namespace: istio-system}
+spec: {action: CUSTOM, provider: {name: near}, rules: [{to: [{operation: {paths: ["/a*"]}}]}]}
+---
+kind: AuthorizationPolicy
+metadata: {name: b, namespace: istio-system}
+spec: {action: CUSTOM, provider: {name: far}, rules: [{to: [{operation: {paths: ["/ab*"]}}]}]}
+---
+kind: AuthorizationPolicy
+metadata: {name: c, namespace: istio-system}
+spec: {action: CUSTOM, provider: {name: unknown}, rules: [{to: [{operation: {paths: ["/x"]}}]}]}
+---
+kind: AuthorizationPolicy
+metadata: {name: d, namespace: istio-system}
+spec: {action: AUDIT, rules: [{}]}
+"""
+
+
+class Judge(http.server.BaseHTTPRequestHandler):
+    """Two authorization services, told apart by the first part of the path: each lets in whoever has its header."""
+
+    def do_GET(self):
+        name = self.path.split("/")[1]
+        self.send_response(200 if self.headers.get(f"x-{name}") else 403)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def provider(name):
+    service = {"service": "reviews.default.svc.cluster.local", "port": 9080, "pathPrefix": f"/{name}"}
+    passed = {"includeRequestHeadersInCheck": ["x-near", "x-far"]}
+    return decode(ExtensionProvider, {"name": name, "envoyExtAuthzHttp": service | passed})
+
+
+def test_each_provider_decides_about_what_its_policies_match(tmp_path):
+    config = MeshConfig(trust=Trust(providers=(provider("near"), provider("far"))))
+    objects = mesh.objects(f"{GATEWAY}---{OPEN}---{ASKS}", config)
+    found = judge.decoded(generate(mesh.view(objects, "ingress", "istio-system")))
+    cases = {
+        ("/b", ()): "in",
+        ("/a", ()): "403",
+        ("/a", ("x-near",)): "in",
+        ("/a", ("x-far",)): "403",
+        ("/ab", ("x-near",)): "403",
+        ("/ab", ("x-far",)): "403",
+        ("/ab", ("x-near", "x-far")): "in",
+        ("/x", ("x-near", "x-far")): "403",
+    }
+    with serving(Judge) as port:
+        lead_to(found, port)
+        with envoy({"127.77.0.1": found}, tmp_path):
+            connection = connect("127.77.0.1")
+            got = {
+                (path, given): answered(connection, ("GET", "h1.example", path, "", dict.fromkeys(given, "1")))
+                for path, given in cases
+            }
+    assert got == cases

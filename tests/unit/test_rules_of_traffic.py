@@ -249,6 +249,7 @@ FILES = {"serverCertificate": "/c", "privateKey": "/k"}
 
 @table(
     ("a port has a name", gw("HTTP", name=""), "no port name must be set"),
+    ("what a proxy of HTTP is asked is HTTP", gw("HTTP_PROXY"), None),
     ("of any letters", gw("HTTP", name="a_b.c"), None),
     (
         "a port is not mapped here",

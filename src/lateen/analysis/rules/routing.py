@@ -14,7 +14,7 @@ from lateen.api import kinds
 from lateen.kit.jsons import Json
 from lateen.mesh.dialects import istio
 
-HTTP = ("HTTP", "HTTP2", "GRPC", "GRPC-WEB")
+HTTP = ("HTTP", "HTTP_PROXY", "HTTP2", "GRPC", "GRPC-WEB")
 ENDS_TLS = ("SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL", "ISTIO_MUTUAL")
 
 

@@ -15,7 +15,7 @@ from lateen.mesh.routing import Attached, ConnectionRoute, HostRoutes, Listener
 
 SERVICE = "internal.istio.io/gateway-service"
 """The annotation by which a Gateway names its services, and then serves only their ports."""
-HTTP = ("HTTP", "HTTP2", "GRPC", "GRPC-WEB")
+HTTP = ("HTTP", "HTTP_PROXY", "HTTP2", "GRPC", "GRPC-WEB")
 TLS = ("HTTPS", "TLS")
 TERMINATES = ("SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL", "ISTIO_MUTUAL")
 
