@@ -1,1 +1,1 @@
-"""What users write: typed Kubernetes and mesh objects, decoded once with positions for error messages."""
+"""What users write: types of the mesh's and of Kubernetes' objects, their decoding, validation and CRDs."""

@@ -1,4 +1,4 @@
-"""Istio's annotations: what each does here, what it may stand on, and which of its values are mistakes. Pure; the
+"""Istio's annotations: what each does, which kinds may carry it, and which of its values are invalid. Pure; the
 injection webhook, ``kube-inject`` and ``analyze`` ask the same functions, and docs/ has the table.
 
 Source: https://istio.io/latest/docs/reference/config/annotations/
@@ -28,11 +28,11 @@ _SERVICE = ("Service",)
 _GATEWAY = ("Gateway",)
 _OF_GATEWAYS = ("Gateway", "Service", "Deployment", "Pod")
 INGRESS_CLASS = "kubernetes.io/ingress.class"
-"""Not of Istio's domain, and read by its ingress controller."""
+"""Outside of Istio's domain, but read by its ingress controller."""
 
 
 class Problem(NamedTuple):
-    """``error``: the pod is refused; else it is made, with a warning."""
+    """``error``: the pod is rejected; otherwise it is created, with a warning."""
 
     annotation: str
     says: str
@@ -44,15 +44,15 @@ class Problem(NamedTuple):
 
 class Annotation(NamedTuple):
     idle: str = ""
-    """Why it has no effect; empty where it works."""
+    """Why it has no effect; empty if it has one."""
     check: Callable[[str], None] | None = None
-    """Raises ValueError for a value that cannot be used; the pod is refused."""
+    """Raises ValueError for an invalid value; the pod is then rejected."""
     tell: Callable[[str], str] | None = None
-    """What somebody who uses it must know; empty where there is nothing."""
+    """A caveat for those who set it; empty if there is none."""
     on: tuple[str, ...] = ("Pod",)
-    """Kinds that it may stand on."""
+    """Kinds of objects that may carry it."""
     alpha: bool = True
-    """Whether Istio calls it a feature that may change."""
+    """Whether Istio calls the feature alpha."""
     deprecated: bool = False
 
 
@@ -191,7 +191,7 @@ def _core_dump(text: str) -> str:
 
 
 def _proxy_image(text: str) -> str:
-    return "" if "/" in text else "an image without a registry is not used; write the whole address"
+    return "" if "/" in text else "an image without a registry is ignored; write the full reference"
 
 
 def _grpc_simple(text: str) -> str:
@@ -199,10 +199,10 @@ def _grpc_simple(text: str) -> str:
     return "the certificate of grpc-simple is valid for a day and not renewed; grpc-agent renews it" if simple else ""
 
 
-_STATS = "Envoy's statistics are made as the installation says"
+_STATS = "which statistics Envoy records is set at installation"
 _GONE = "Istio has removed it"
-_AMBIENT = "there is no ambient mode"
-_OTHERWISE = "Gateways of the Gateway API do not ask for it yet"
+_AMBIENT = "ambient mode is not implemented"
+_OTHERWISE = "not implemented for Gateways of the Gateway API yet"
 _LOG_LEVEL = _one_of("trace", "debug", "info", "warning", "error", "critical", "off")
 _SECONDS = Annotation(check=_count)
 _RESOURCE = Annotation(check=_quantity)
@@ -289,8 +289,8 @@ KNOWN: dict[str, Annotation] = {
 
 
 def problems(annotations: Mapping[str, Any]) -> list[Problem]:
-    """What is wrong with a pod's annotations, and which of them have no effect, by name. Annotations of other domains
-    than istio.io are ignored."""
+    """Problems with a pod's annotations, and those without an effect, by name. Annotations outside of istio.io are
+    ignored."""
     out = []
     for name, value in annotations.items():
         if not is_istio(name):
@@ -308,7 +308,7 @@ def problems(annotations: Mapping[str, Any]) -> list[Problem]:
 
 
 def is_istio(name: str) -> bool:
-    """Whether an annotation is one of Istio's, or looks like one; those of its operator are not users'."""
+    """Whether an annotation is one of Istio's, or looks like one. Those of Istio's operator are not meant for users."""
     domain = name.partition("/")[0]
     ours = domain == "istio.io" or domain.endswith(".istio.io") or name == INGRESS_CLASS
     return ours and not domain.startswith(("operator.", "install.operator.", "internal."))
@@ -327,7 +327,7 @@ def _one(name: str, known: Annotation, value: str) -> list[Problem]:
 
 
 def _proxy_config(text: str) -> list[Problem]:
-    """Unknown fields and values refuse the pod; known ones without an effect are told."""
+    """Unknown fields and invalid values reject the pod; known fields without an effect are warned about."""
     try:
         value = yamldoc.load(text)
     except yamldoc.YamlError as e:

@@ -29,8 +29,8 @@ _PEERS = re.compile(r"\b(?:upstream_peer|downstream_peer)\b")
 
 @lru_cache(maxsize=1024)
 def problem(expression: str, formatted: bool = False) -> str | None:
-    """Why Envoy would refuse the expression, or why it has no value here; None where it is good, or empty.
-    ``formatted``: it will stand between percent signs, ``%CEL(expression)%``."""
+    """Why Envoy would reject the expression, or why it has no value here; None if it is valid, or empty.
+    ``formatted``: it is to be used between percent signs, ``%CEL(expression)%``."""
     if not expression:
         return None
     import cel  # it brings a command line of its own, which takes 0.4 s to load

@@ -13,8 +13,8 @@ DISCOVERY = "/.well-known/openid-configuration"
 
 
 def routed(header: str) -> tuple[str, ...] | None:
-    """The path of the claim that a route matches in the place of a header: ``@request.auth.claims.a.b`` and
-    ``@request.auth.claims[a][b]`` are claim b within claim a. None for real headers; validation refuses empty names."""
+    """The path of the claim that a route matches instead of a header: ``@request.auth.claims.a.b`` and
+    ``@request.auth.claims[a][b]`` are claim b within claim a. None for real headers. Validation rejects empty names."""
     found = _ROUTED.fullmatch(header)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""The base of everything users write: frozen, keyword-only, camelCase on the wire; strict decoding with paths."""
+"""The base class of everything users write: frozen, keyword-only, camelCase on the wire; strict decoding with paths."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Duration(str):
 
 
 class Limits(typing.NamedTuple):
-    """What a value of a field must be like beyond its type, as an annotation of it (``Annotated``); the keywords are
-    those of its CRD's schema. ``api.validate.shapes`` checks it."""
+    """Constraints of a field's value beyond its type, as an annotation of the type (``Annotated``). The keywords are
+    those of the CRD's schema; ``api.validate.limits`` checks them."""
 
     pattern: str = ""
     min_length: int = 0
@@ -45,9 +45,9 @@ class Limits(typing.NamedTuple):
     minimum: int | None = None
     maximum: int | None = None
     says: str = ""
-    """What ``pattern`` asks for, in words."""
+    """What ``pattern`` requires, in words."""
     experimental: bool = False
-    """Whether only the experimental channel of its API has the field."""
+    """Whether the field is only in the experimental channel of its API."""
 
     @property
     def schema(self) -> Json:
@@ -63,7 +63,8 @@ class Limits(typing.NamedTuple):
 
 
 class Defaulted(Config, kw_only=True):
-    """A type whose defaults its CRD writes into objects; what has none there is None or empty here."""
+    """A type whose defaults are in its CRD, so the API server writes them into objects. A field that has none there is
+    None or empty here."""
 
 
 T = TypeVar("T", bound=Config)
@@ -85,7 +86,7 @@ def _leaf(kind: type, value: object) -> object:
 
 
 def decode(kind: type[T], value: Any, path: str = "spec") -> T:
-    """The typed form; unknown fields are left to ``unknown``. Raises DecodeError."""
+    """The typed form; unknown fields are ignored (see ``unknown``). Raises DecodeError."""
     try:
         return msgspec.convert(value, kind, dec_hook=_leaf, strict=True)
     except msgspec.ValidationError as e:
@@ -94,7 +95,7 @@ def decode(kind: type[T], value: Any, path: str = "spec") -> T:
 
 
 def unwrap(kind: Any) -> Any:
-    """``X | None`` -> X, and X without what annotates it."""
+    """``X | None`` -> X, without annotations."""
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
         return unwrap(next(a for a in typing.get_args(kind) if a is not type(None)))
     return unwrap(typing.get_args(kind)[0]) if typing.get_origin(kind) is Annotated else kind
@@ -102,7 +103,7 @@ def unwrap(kind: Any) -> Any:
 
 @functools.cache
 def limits(kind: Any) -> tuple[Limits, ...]:
-    """What annotates a type, from the outside in."""
+    """The constraints that annotate a type, the outermost first."""
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
         return limits(next(a for a in typing.get_args(kind) if a is not type(None)))
     if typing.get_origin(kind) is not Annotated:
@@ -112,7 +113,7 @@ def limits(kind: Any) -> tuple[Limits, ...]:
 
 
 class FieldTable(typing.NamedTuple):
-    """What a type says of its fields; the keys are field names on the wire."""
+    """A type's fields, by their names on the wire."""
 
     types: dict[str, Any]
     """each field's type without ``| None``"""
@@ -142,7 +143,7 @@ def fields(kind: type[Config]) -> dict[str, Any]:
 
 
 class Form(typing.NamedTuple):
-    """How values of a type are built."""
+    """The structure of a type's values."""
 
     how: str
     """``list``, ``map``, ``message`` or ``leaf``"""
@@ -152,7 +153,7 @@ class Form(typing.NamedTuple):
 
 @functools.cache
 def form(kind: Any) -> Form:
-    """Of a type, whether or not it may be None; looked at once per type, since walks over values ask for each value."""
+    """The structure of a type, ignoring ``| None``; cached, since walks over values ask for each value."""
     bare = unwrap(kind)
     origin = typing.get_origin(bare)
     if origin is tuple:
@@ -202,8 +203,8 @@ _ZERO: dict[Any, Any] = {str: "", int: 0, bool: False, float: 0.0}
 
 
 def complete(kind: Any, value: Any) -> Any:
-    """The value with zero values for required fields that are missing, and empty messages for nulls in lists, as
-    protobuf's JSON reads it: so that rules about the values can say what is wrong with all of them at once."""
+    """The value with zero values for missing required fields and empty messages for nulls in lists, as protobuf reads
+    JSON, so that all rules can be applied to an incomplete object and report everything at once."""
     how, inner = form(kind)
     if how == "list" and isinstance(value, list):
         empty = inner is unwrap(inner) and _message(inner)
@@ -230,7 +231,7 @@ def complete(kind: Any, value: Any) -> Any:
 
 
 def _written(value: Any) -> Any:
-    """A default as JSON, with the defaults in it."""
+    """A default as JSON, including the defaults of nested messages."""
     if isinstance(value, tuple):
         return [_written(v) for v in value]
     if isinstance(value, Config):
@@ -248,7 +249,7 @@ def _message(kind: Any) -> bool:
 
 
 def schema(kind: Any, experimental: bool = False) -> Json:
-    """The structural OpenAPI schema of a type, for its CRD. ``experimental``: with the fields of that channel."""
+    """The structural OpenAPI schema of a type, for its CRD. ``experimental``: including the fields of that channel."""
     found = _schema(unwrap(kind), experimental)
     for limit in limits(kind):
         found |= limit.schema

@@ -1,4 +1,4 @@
-"""The CustomResourceDefinitions of the mesh's kinds, made from their types."""
+"""The CustomResourceDefinitions of the mesh's kinds, generated from their types."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from lateen.kit.jsons import Json
 BUNDLE = "gateway.networking.k8s.io/bundle-version"
 CHANNEL = "gateway.networking.k8s.io/channel"
 EXPERIMENTAL = "PILOT_ENABLE_ALPHA_GATEWAY_API"
-"""istiod's environment variable, of Istio's name, that asks for the experimental channel."""
+"""istiod's environment variable (named as in Istio) that enables the experimental channel."""
 RELEASE = "v1.6.1"
-"""Of the Gateway API, whose kinds' types are those of this release."""
+"""The release of the Gateway API that the types follow."""
 OURS = "lateen.dev/installed"
-"""The label of CRDs that other projects define and that we have installed: those that somebody else has installed are
-left as they are."""
+"""The label of other projects' CRDs that we have installed. Those that somebody else has installed are left alone."""
 APPROVED = "https://github.com/kubernetes-sigs/gateway-api/pull/4530"
-"""Where Kubernetes' reviewers have approved the API: the API server asks for it in groups of Kubernetes' own."""
+"""The URL of the API's approval, which the API server requires of CRDs in Kubernetes' own groups."""
 
 
 def crds(experimental: bool = False) -> list[Json]:
-    """``experimental``: with the fields that only the Gateway API's experimental channel has."""
+    """``experimental``: including the fields of the Gateway API's experimental channel."""
     return [crd(k, experimental) for k in kinds.owned()]
 
 
@@ -82,7 +81,7 @@ _ISTIO: Json = {"labels": {"app": "istio-pilot", "chart": "istio", "heritage": "
 
 
 def _official(experimental: bool) -> Json:
-    """As the Gateway API's own CRDs say which they are."""
+    """The annotations by which the Gateway API's own CRDs state their release and channel."""
     return {
         "labels": {OURS: "true"},
         "annotations": {

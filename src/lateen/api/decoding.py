@@ -1,7 +1,6 @@
-"""Kubernetes' objects as JSON, made into the values of ``api.objects``. Pure.
+"""Decodes Kubernetes' objects from JSON into the values of ``api.objects``. Pure.
 
-The API server has checked the structure of its own kinds, so that what it requires is taken to be there: KeyError
-where it is not.
+The API server has validated its own kinds, so fields that it requires are assumed to be present; KeyError if not.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def resource(ref: Ref, obj: Json, spec: Any) -> Resource[Any]:
 
 
 def is_healthy(obj: Json) -> bool:
-    """By the ``Healthy`` condition, which the probe of a WorkloadEntry writes."""
+    """According to the ``Healthy`` condition, which is set by the health probe of a WorkloadEntry."""
     conditions = dig(obj, "status", "conditions", default=[])
     return not any(c.get("type") == "Healthy" and c.get("status") == "False" for c in conditions)
 
@@ -94,7 +93,7 @@ def pod(obj: Json) -> Pod:
 
 
 def notes(meta: Json) -> tuple[tuple[str, str], ...]:
-    """Annotations of Istio's own, sorted."""
+    """Istio's annotations, sorted."""
     found = (meta.get("annotations") or {}).items()
     kept = (
         (k, str(v))
@@ -119,7 +118,7 @@ def node_locality(obj: Json) -> str:
 
 
 def owner(obj: Json) -> str:
-    """The workload's name: a ReplicaSet's Deployment by its hash suffix, else the owner, else the pod."""
+    """The workload's name: the Deployment's (its ReplicaSet's without the hash), else the owner's, else the pod's."""
     meta = obj["metadata"]
     ref = next((r for r in meta.get("ownerReferences") or [] if r.get("controller")), None)
     if ref is None:
@@ -143,7 +142,7 @@ def endpoints(obj: Json) -> dict[str, tuple[Endpoint, ...]]:
 
 
 def credential(obj: Json) -> Credential | None:
-    """In Kubernetes' spelling (``tls.crt``) or in Istio's own (``cert``); None for other secrets."""
+    """A Secret's certificate, under Kubernetes' keys (``tls.crt``) or Istio's (``cert``); None for other Secrets."""
     data = obj.get("data") or {}
 
     def value(*names: str) -> str:

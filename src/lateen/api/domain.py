@@ -1,8 +1,8 @@
-"""The cluster's DNS domain, its name and the mesh's trust domain: the one place of their defaults.
+"""The defaults of the cluster's DNS domain, of its name and of the mesh's trust domain.
 
 They are Istio's (``global.proxy.clusterDomain``, ``global.multiCluster.clusterName`` and ``meshConfig.trustDomain``).
-The two domains are equal by chance and mean different things: the first ends the names of services, the second begins
-the identities of workloads.
+The two domains have the same default but different meanings: the first is the suffix of service names, the second the
+first part of workload identities.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ TRUST_DOMAIN = "cluster.local"
 
 
 def service_suffix(domain: str) -> str:
-    """What the full names of the cluster's services end with: ``.svc.cluster.local``."""
+    """The suffix of the full names of the cluster's services: ``.svc.cluster.local``."""
     return f".svc.{domain}"
 
 

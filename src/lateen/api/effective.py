@@ -1,9 +1,9 @@
 """Which fields of the mesh's kinds have no effect in this version, each with the reason (for kinds as a whole, see
 ``Kind.idle``).
 
-A path is written with ``[]`` for list items and ``{}`` for map values; a path ending in ``.**`` covers everything
-below. What is listed here is accepted and stored, and the admission webhook answers with a warning by name. Everything
-else has an effect: a test takes each field away from a configuration that has it and sees the proxies' change.
+A path has ``[]`` for list items and ``{}`` for map values; a path ending in ``.**`` covers everything below it. Fields
+that are listed are accepted and stored, and the admission webhook warns about them by name. All others have an effect:
+a test removes each field from a configuration that has it, and requires that the proxies' resources change.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _POLICIES = (
     "subsets[].trafficPolicy.portLevelSettings[]",
 )
 _NO_TARGETS = "targetRefs are not implemented for this kind yet; use selector"
-_OF_RULES = "it is a filter of rules; of one backend, only headers are changed"
-_NO_OPTIONS = "there are no options"
+_OF_RULES = "it is implemented as a filter of rules; a single backend can only modify headers"
+_NO_OPTIONS = "no options are defined"
 _REFUSED = "refused: a policy is for its own namespace"
 _NAMELESS = "Istio does not implement it either"
 
 
 def _whole(why: str, *fields: str) -> dict[str, str]:
-    """Fields with all that is below them, which have no types here."""
+    """Fields that are ignored with everything below them; the types do not declare it."""
     return {at: why for field in fields for at in (field, f"{field}{{}}")}
 
 
@@ -65,10 +65,10 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
         "metrics[].reportingInterval": "metrics change when requests and connections end",
     },
     kinds.SIDECAR: {
-        "ingress[].port.name": "it is only a name",
+        "ingress[].port.name": "it only names the entry",
         "ingress[].port.targetPort": "refused: defaultEndpoint says where the application listens",
         "egress[].port.targetPort": "refused: a sidecar's egress does not map ports",
-        "egress[].port.name": "it is only a name",
+        "egress[].port.name": "it only names the entry",
         "ingress[].tls.tlsCertificates[].caCertificates": "clients are verified with the server's own caCertificates",
         "ingress[].tls.httpsRedirect": "refused: it applies to gateways only",
         "ingress[].tls.credentialName": "refused: a sidecar takes its certificates from files",
@@ -92,7 +92,7 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
     kinds.BACKEND_TLS_POLICY: {"options": _NO_OPTIONS, "options{}": _NO_OPTIONS},
     kinds.GATEWAY_CLASS: {
         "parametersRef.**": "classes have no parameters",
-        "description": "it is only a text",
+        "description": "it is informational",
     },
     kinds.HTTP_ROUTE: {
         "useDefaultGateways": "a route names its Gateways",
@@ -112,9 +112,9 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
     kinds.PROXY_CONFIG: {"image.**": "the proxy's image is chosen by the installation"},
     kinds.BACKEND_TRAFFIC_POLICY: {
         "targetSelectors[].**": "refused: name the targets in targetRefs",
-        "mergeType": "one policy is for a target: the oldest",
-        "rateLimit.global.**": "refused: there are no limits that all proxies share; use type Local",
-        "rateLimit.local.rules[].shared": "each proxy counts for itself",
+        "mergeType": "only the oldest policy of a target applies",
+        "rateLimit.global.**": "refused: limits shared by all proxies are not implemented; use type Local",
+        "rateLimit.local.rules[].shared": "each proxy counts on its own",
         **_whole("each request counts once", "rateLimit.local.rules[].cost"),
         **_whole(
             "set it in a DestinationRule (trafficPolicy)",
@@ -138,11 +138,11 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
 _VALUES = {
     (kinds.ENVOY_FILTER, "configPatches[].match.context"): ("ANY", "SIDECAR_INBOUND", "SIDECAR_OUTBOUND", "GATEWAY"),
 }
-"""Fields of which only these values have an effect."""
+"""Fields of which only the listed values have an effect."""
 
 
 def reason(kind: Kind, path: str) -> str | None:
-    """Why a field (in its general form) has no effect; None where it has one."""
+    """Why a field (in its general form) has no effect; None if it has one."""
     known = UNSUPPORTED.get(kind, {})
     if path in known:
         return known[path]
@@ -185,7 +185,7 @@ def leaves(kind: Any, value: Any, path: str = "") -> list[tuple[str, Any]]:
 
 
 def ineffective(kind: Kind, spec: Any) -> list[str]:
-    """One warning for each field that is set and has no effect; for a kind without any effect, one in all."""
+    """A warning for each field that is set and has no effect; a single one for a kind without any effect."""
     name = kind.kind
     if kind.idle:
         return [f"{name} has no effect yet in this version of Lateen: {kind.idle}; it is checked, stored and ignored"]

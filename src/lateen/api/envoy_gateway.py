@@ -1,4 +1,4 @@
-"""gateway.envoyproxy.io: Envoy Gateway's BackendTrafficPolicy, of which rate limits have an effect.
+"""gateway.envoyproxy.io: Envoy Gateway's BackendTrafficPolicy, of which the rate limits are implemented.
 
 Field names and meanings are Envoy Gateway's: https://gateway.envoyproxy.io/docs/api/extension_types/. Lateen accepts
 Services and Istio's Gateways as targets, too.
@@ -27,7 +27,7 @@ class TargetSelector(Config):
 
 
 class HeaderMatch(Config):
-    """``Distinct``: each value has a limit of its own."""
+    """``Distinct``: the limit applies to each value separately."""
 
     type: Literal["Exact", "RegularExpression", "Distinct"] = "Exact"
     name: str = ""
@@ -59,7 +59,7 @@ class SourceMatch(Config):
 
 
 class SelectCondition(Config):
-    """All that are given must be met; of ``methods``, one."""
+    """All conditions that are set must hold; of ``methods``, one must match."""
 
     headers: tuple[HeaderMatch, ...] = ()
     methods: tuple[MethodMatch, ...] = ()
@@ -75,10 +75,10 @@ class LimitValue(Config):
 
 class LimitRule(Config):
     client_selectors: tuple[SelectCondition, ...] = ()
-    """Which requests count; none for all."""
+    """The requests that count; all if empty."""
     limit: LimitValue | None = None
     shadow_mode: bool = False
-    """Requests beyond the limit are counted, not refused."""
+    """Shadow mode: requests beyond the limit are counted but not rejected."""
     shared: bool = False
     cost: dict[str, Any] = {}
 

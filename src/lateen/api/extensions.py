@@ -29,7 +29,7 @@ class VMConfig(Config):
 
 
 class WasmConfig(Config):
-    """What a Wasm plugin is, in both kinds that have one."""
+    """The fields of a Wasm plugin that both kinds share."""
 
     url: str = ""
     sha256: str = ""

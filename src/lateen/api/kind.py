@@ -1,4 +1,4 @@
-"""What a kind is, and lookups in the table of kinds, whose rows are in ``api.kinds``."""
+"""The type ``Kind`` and lookups in the table of kinds; the rows are in ``api.kinds``."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class GroupKind(NamedTuple):
-    """What a kind is, whatever its version: ``Gateway`` of networking.istio.io is not the Gateway API's."""
+    """A kind independent of its version: ``Gateway`` of networking.istio.io is not the Gateway API's."""
 
     group: str
     kind: str
 
     def __str__(self) -> str:
-        """``Gateway`` for the kind that is first in the table with this name; for all others ``Gateway.group``."""
+        """``Gateway`` for the first kind of that name in the table, ``Gateway.group`` for all others."""
         return self.kind if _first(self.kind) == self.group else f"{self.kind}.{self.group}"
 
 
@@ -45,7 +45,7 @@ class Ref:
         return f"{self.group_kind} {where}{f'@{self.cluster}' if self.cluster else ''}"
 
     def __str__(self) -> str:
-        """``Gateway default/web``: for users, and unambiguous."""
+        """``Gateway default/web``: readable and unambiguous."""
         return self._text
 
     @property
@@ -55,29 +55,29 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A row. Everything after ``namespaced`` is for kinds that the mesh reads."""
+    """A row of the table. The fields after ``namespaced`` are for kinds that the mesh reads."""
 
     group: str
     version: str
-    """The one that is stored and that our programs use."""
+    """The version that is stored and that our programs use."""
     plural: str
     kind: str
     namespaced: bool = True
     versions: tuple[str, ...] = field(default=(), compare=False)
-    """All that are served."""
+    """All versions that are served."""
     short: tuple[str, ...] = field(default=(), compare=False)
     spec_at: str = field(default="", compare=False)
     rules_at: str = field(default="", compare=False)
     columns: tuple[tuple[str, str], ...] = field(default=(), compare=False)
     """(title, JSON path) for ``kubectl get``."""
     owned: bool = field(default=False, compare=False)
-    """Whether the mesh brings it: installs its CRD, validates it, and writes its status."""
+    """Whether the kind belongs to the mesh, which installs its CRD, validates its objects and writes their status."""
     watched: bool = field(default=False, compare=False)
-    """Whether istiod reads it in all namespaces."""
+    """Whether istiod watches it in all namespaces."""
     idle: str = field(default="", compare=False)
-    """Why nothing of it has an effect in this version; empty where something has."""
+    """Why the whole kind has no effect in this version; empty if it has one."""
     pending: tuple[str, ...] = field(default=(), compare=False)
-    """The conditions that its CRD writes into objects as Unknown until a controller has looked at them."""
+    """Conditions that its CRD sets to Unknown by default, until a controller has processed the object."""
     id: GroupKind = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -102,13 +102,13 @@ class Kind:
 
     @property
     def spec(self) -> type[Config] | None:
-        """The type of ``spec``; None for kinds that have a decoder of their own, or that the mesh does not read."""
+        """The type of ``spec``; None for kinds with a decoder of their own and for those that are not read."""
         found: type[Config] | None = _resolve(self.spec_at)
         return found
 
     @property
     def rules(self) -> Rules | None:
-        """The rules between fields, beyond what the type says."""
+        """The validation rules between fields."""
         found: Rules | None = _resolve(self.rules_at)
         return found
 
@@ -127,7 +127,7 @@ _FIRST: dict[str, str] = {}
 
 
 def row(kind: Kind) -> Kind:
-    """Puts a kind into the table."""
+    """Add a kind to the table."""
     TABLE[kind.id] = kind
     _FIRST.setdefault(kind.kind, kind.group)
     return kind
@@ -139,7 +139,7 @@ def _resolve(at: str) -> Any:
 
 
 def _first(kind: str) -> str:
-    """The group of the first kind of this name in the table; for a name that is not there the core's."""
+    """The group of the first kind of this name in the table; the core group for unknown names."""
     return _FIRST.get(kind, "")
 
 
@@ -148,7 +148,7 @@ def find(group: str, kind: str) -> Kind | None:
 
 
 def named(text: str) -> Kind | None:
-    """The kind that is spelled so for users: ``Gateway``, ``Gateway.gateway.networking.k8s.io``."""
+    """The kind with this spelling (``GroupKind.__str__``): ``Gateway``, ``Gateway.gateway.networking.k8s.io``."""
     kind, dot, group = text.partition(".")
     return find(group if dot else _first(kind), kind)
 
@@ -165,7 +165,7 @@ def _group_kind(api_version: str, kind: str) -> GroupKind:
 
 
 def of(obj: Json) -> Kind | None:
-    """The row of an object as written."""
+    """The row of the kind that an object names."""
     return TABLE.get(group_kind(obj))
 
 
@@ -184,8 +184,8 @@ def watched() -> Iterator[Kind]:
 
 
 def stranger(obj: Json) -> str:
-    """What is wrong with the kind or version of an object of one of our groups; empty where nothing is, and for
-    objects of other groups."""
+    """What is wrong with the kind or version of an object in one of our groups; empty if nothing is, and for objects of
+    other groups."""
     group, name = group_kind(obj)
     known = TABLE.get(GroupKind(group, name))
     if known is not None and known.owned:

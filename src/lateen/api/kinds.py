@@ -103,7 +103,7 @@ def _mesh(
     columns: tuple[tuple[str, str], ...] = (),
     idle: str = "",
 ) -> Kind:
-    """A kind of the mesh's own; the first version is the stored one."""
+    """A row for a kind of the mesh's own; the first version is the stored one."""
     return row(
         Kind(
             group,
@@ -258,7 +258,7 @@ def _gateway_api(
     namespaced: bool = True,
     idle: str = "",
 ) -> Kind:
-    """A kind of the Gateway API in the versions that release 1.6 serves; the first is the stored one."""
+    """A row for a kind of the Gateway API, with the versions that release 1.6 serves; the first is the stored one."""
     return row(
         Kind(
             GATEWAY_API,

@@ -1,4 +1,4 @@
-"""The values that the mesh model is built from, made of users' objects by ``api.decoding``. Never changed."""
+"""The immutable values that the mesh model is built from; ``api.decoding`` makes them from users' objects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ S = TypeVar("S", bound=Config)
 
 @dataclass(frozen=True)
 class Resource(Generic[S]):
-    """A mesh object. Equality and hash are those of its identity and version: it is never changed."""
+    """A mesh object. It is immutable, and equal to another one with the same identity and version."""
 
     ref: Ref
     uid: str
@@ -33,7 +33,7 @@ class Resource(Generic[S]):
 
     @property
     def origins(self) -> tuple[str, ...]:
-        """The user's objects behind every resource that is generated from this one."""
+        """The user's objects that resources generated from this one come from."""
         return (str(self.ref), *self.parts)
 
     @property
@@ -60,13 +60,13 @@ class Service:
     selector: tuple[tuple[str, str], ...] = ()
     external_name: str = ""
     hostname: str = ""
-    """The host of a ServiceEntry; empty where the host follows from name and namespace."""
+    """The host of a ServiceEntry; empty if the host follows from name and namespace."""
     addresses: tuple[str, ...] = ()
-    """Addresses besides ``address``; may contain ranges (10.0.0.0/8)."""
+    """Further addresses; may contain ranges (10.0.0.0/8)."""
     resolution: str = ""
-    """How endpoints are found: empty for a Kubernetes Service, else the ServiceEntry's (NONE, STATIC, DNS, …)."""
+    """How endpoints are found: empty for a Kubernetes Service, else as its ServiceEntry says (NONE, STATIC, DNS, …)."""
     external: bool = False
-    """Outside the mesh: no automatic mutual TLS."""
+    """Whether it is outside of the mesh: no automatic mutual TLS."""
     export_to: tuple[str, ...] = ()
     created: str = ""
     sans: tuple[str, ...] = ()
@@ -74,7 +74,7 @@ class Service:
     entries: tuple[Ref, ...] = ()
     """The ServiceEntries that define it."""
     domain: str = CLUSTER_DOMAIN
-    """The DNS domain of its cluster, in which its host is named."""
+    """The DNS domain of its cluster, the suffix of its host."""
 
     @property
     def host(self) -> str:
@@ -82,7 +82,7 @@ class Service:
 
     @property
     def headless(self) -> bool:
-        """A Kubernetes Service without an address: clients connect to the endpoints directly."""
+        """Whether it is a Kubernetes Service without an address: clients connect to the endpoints directly."""
         return not self.resolution and not self.external_name and self.address in ("None", "")
 
     @property
@@ -93,7 +93,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Pod:
-    """What the mesh needs to know of a workload instance."""
+    """A workload instance, as far as the mesh needs to know it."""
 
     namespace: str
     name: str
@@ -110,7 +110,7 @@ class Pod:
     weight: int = 1
     network: str = ""
     notes: tuple[tuple[str, str], ...] = ()
-    """Annotations of Istio's own."""
+    """Istio's annotations."""
 
     @property
     def label_map(self) -> dict[str, str]:
@@ -131,7 +131,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Credential:
-    """A secret with a certificate for a gateway, or with the certificates by which clients are verified."""
+    """A Secret with a server certificate for a gateway, or with the CA certificates that clients are verified with."""
 
     namespace: str
     name: str

@@ -1,5 +1,5 @@
-"""Envoy's command operators (``%REQ(X)%``) in access logs and in headers. Envoy refuses a whole listener or route
-configuration for one that it does not know.
+"""Envoy's command operators (``%REQ(X)%``) in access logs and in headers. Envoy rejects a whole listener or route
+configuration because of one that it does not know.
 
 Source: https://www.envoyproxy.io/docs/envoy/latest/configuration/advanced/substitution_formatter, and what Envoy 1.40
 accepts of each with and without an argument.
@@ -60,7 +60,7 @@ WITH_ARGUMENT = _words(
     UPSTREAM_FILTER_STATE UPSTREAM_METADATA
     """
 )
-"""Operators that need one, as in ``%REQ(:METHOD)%``."""
+"""Operators that need an argument, as in ``%REQ(:METHOD)%``."""
 
 EITHER = _words(
     """
@@ -73,14 +73,14 @@ EITHER = _words(
 )
 
 HEADERS = frozenset(("PER_REQUEST_STATE",))
-"""Operators with an argument that only headers have."""
+"""Operators with an argument that are for headers only."""
 
 _OPERATOR = re.compile(r"%(?:%|([A-Z0-9_]+)(?:\(([^%]*?(?:%[^%]*?)*?)\))?(?::[0-9]+)?%)")
 _EXAMPLE = "%RESPONSE_CODE% or %REQ(:METHOD)%"
 
 
 def problems(text: str, more: frozenset[str] = frozenset()) -> Iterator[str]:
-    """What Envoy would refuse in a format; ``%%`` is a percent sign. ``more``: operators that are known besides."""
+    """What Envoy would reject in a format string; ``%%`` is a percent sign. ``more``: further known operators."""
     at = 0
     while (start := text.find("%", at)) >= 0:
         m = _OPERATOR.match(text, start)

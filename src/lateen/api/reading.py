@@ -1,5 +1,5 @@
-"""What single objects say, read in one way by everyone: full host names, who has a proxy, who asks for one, which
-protocol a port of a Service names. Pure, over plain JSON.
+"""The one interpretation of single objects: full host names, which pods have a proxy or ask for one, the protocol that
+a Service's port names. Pure, over plain JSON.
 
 Sources: https://istio.io/latest/docs/ops/configuration/traffic-management/protocol-selection/ and
 https://istio.io/latest/docs/setup/additional-setup/sidecar-injection/.
@@ -34,7 +34,7 @@ PROTOCOLS = (
 )
 APP_PROTOCOLS = (*PROTOCOLS, "kubernetes.io/h2c", "kubernetes.io/ws", "kubernetes.io/wss")
 WELL_KNOWN = (22, 25, 53, 3306, 27017)
-"""Ports that are taken as TCP without a name."""
+"""Well-known ports that are TCP even if they are not named so."""
 
 
 HOST_PORTS = "lateen.dev/host-ports"
@@ -56,28 +56,27 @@ def outside(service: Json) -> dict[str, str]:
 
 
 def full_host(host: str, namespace: str, domain: str) -> str:
-    """A host as a rule of ``namespace`` writes it: a short name is a service of the rule's own namespace."""
+    """The full name of a host in a rule of ``namespace``: a short name is a service of the rule's own namespace."""
     return host if "." in host or host == "*" else service_host(host, namespace, domain)
 
 
 def allocates(labels: Mapping[str, str]) -> bool:
-    """Whether the hosts of a ServiceEntry with these labels get addresses where they have none."""
+    """Whether addresses are allocated for the hosts of a ServiceEntry with these labels that has none."""
     return str(labels.get(ALLOCATION, "")).lower() != "false"
 
 
 def cluster_domain(values: Json) -> str:
-    """The DNS domain of a cluster, by the values of its installation."""
+    """The DNS domain of a cluster, from the values of its installation."""
     return str(dig(values, "global", "proxy", "clusterDomain") or CLUSTER_DOMAIN)
 
 
 def cluster_name(values: Json) -> str:
-    """What a cluster is called in the mesh, by the values of its installation."""
+    """The name of a cluster in the mesh, from the values of its installation."""
     return str(dig(values, "global", "multiCluster", "clusterName") or CLUSTER_NAME)
 
 
 def injector_values(config_map: Json | None) -> Json:
-    """The installation's values, as its ConfigMap ``istio-sidecar-injector`` has them; empty where it has none that can
-    be read."""
+    """The installation's values from its ConfigMap ``istio-sidecar-injector``; empty if there are none, or invalid ones."""
     try:
         found = jsons.loads(dig(config_map or {}, "data", "values") or "{}")
     except ValueError:
@@ -86,13 +85,13 @@ def injector_values(config_map: Json | None) -> Json:
 
 
 def containers(pod_spec: Json) -> Iterator[Json]:
-    """All containers, init containers included: a native sidecar is one of those."""
+    """All containers, including init containers: a native sidecar is one of those."""
     for field in ("containers", "initContainers"):
         yield from (c for c in pod_spec.get(field) or () if isinstance(c, dict))
 
 
 def has_proxy(pod: Json) -> bool:
-    """Whether a sidecar or a gateway's proxy runs in the pod."""
+    """Whether the pod has a sidecar or a gateway's proxy."""
     return any(c.get("name") == PROXY for c in containers(pod.get("spec") or {}))
 
 
@@ -105,14 +104,14 @@ def is_finished(pod: Json) -> bool:
 
 
 def opted(labels: Mapping[str, str], annotations: Mapping[str, str]) -> bool | None:
-    """What a pod itself says about injection, its label before its annotation; None where it says nothing. Like Istio
-    (``pkg/kube/inject``), this takes "true" and "false" spelled so; anything else says nothing."""
+    """A pod's own choice about injection, by its label, else by its annotation; None if it has none. As in Istio
+    (``pkg/kube/inject``), only the exact values "true" and "false" count."""
     return {"true": True, "false": False}.get(str(labels.get(INJECT, annotations.get(INJECT, ""))))
 
 
 def asks_for_sidecar(namespace: Mapping[str, str], labels: Mapping[str, str], annotations: Mapping[str, str]) -> bool:
-    """Whether pods with these labels get a sidecar in a namespace with those: ``istio-injection`` is stronger than
-    ``istio.io/rev``, and the pod's own choice than both, but not than ``istio-injection: disabled``."""
+    """Whether pods with these labels get a sidecar in a namespace with those: ``istio-injection`` takes precedence over
+    ``istio.io/rev``, and the pod's own choice over both, except over ``istio-injection: disabled``."""
     own = opted(labels, annotations)
     if own is False or namespace.get(INJECTION) == "disabled":
         return False
@@ -120,7 +119,7 @@ def asks_for_sidecar(namespace: Mapping[str, str], labels: Mapping[str, str], an
 
 
 def names_protocol(port: Json) -> bool:
-    """Whether a port of a Service says its protocol, by appProtocol, by its name, or by a well-known number."""
+    """Whether a port of a Service declares its protocol, by appProtocol, by its name, or by a well-known number."""
     if port.get("protocol") == "UDP":
         return True
     if port.get("appProtocol"):

@@ -1,4 +1,4 @@
-"""gateway.networking.k8s.io: the types of the Gateway API's kinds, with what its CRDs say of their fields."""
+"""gateway.networking.k8s.io: the types of the Gateway API's kinds, with the constraints of its CRDs."""
 
 from lateen.api.gateway_api.connections import TCPRoute, TLSRoute, UDPRoute
 from lateen.api.gateway_api.gateway import Gateway, GatewayClass, ListenerSet

@@ -1,7 +1,7 @@
-"""What several kinds of the Gateway API refer to and say alike.
+"""Types that several kinds of the Gateway API share.
 
-Source: https://gateway-api.sigs.k8s.io/reference/spec/ (1.6). An optional field without a default is None here where it
-is a text or a number, because an empty text is no value of it.
+Source: https://gateway-api.sigs.k8s.io/reference/spec/ (1.6). An optional string or number without a default is None
+here, because an empty string is not a valid value.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ Experimental = Limits(experimental=True)
 
 
 class ParentReference(Defaulted, kw_only=True):
-    """What a route attaches to: a Gateway, or a Service or ServiceEntry for routes of the mesh."""
+    """The parent that a route attaches to: a Gateway, or for routes of the mesh a Service or ServiceEntry."""
 
     group: Group = GROUP
     kind: KindName = "Gateway"
@@ -61,7 +61,7 @@ class ParentReference(Defaulted, kw_only=True):
 
 
 class ObjectReference(Defaulted, kw_only=True):
-    """Another object, wherever it is."""
+    """A reference to an object in any namespace."""
 
     group: Group
     kind: KindName
@@ -70,7 +70,7 @@ class ObjectReference(Defaulted, kw_only=True):
 
 
 class LocalObjectReference(Defaulted, kw_only=True):
-    """Another object of the same namespace."""
+    """A reference to an object of the same namespace."""
 
     group: Group
     kind: KindName
@@ -103,7 +103,7 @@ class SelectorRequirement(Defaulted, kw_only=True):
 
 
 class LabelSelector(Defaulted, kw_only=True):
-    """Of Kubernetes' own: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/label-selector/"""
+    """Kubernetes' label selector: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/label-selector/"""
 
     match_labels: dict[str, str] = {}
     match_expressions: tuple[SelectorRequirement, ...] = ()

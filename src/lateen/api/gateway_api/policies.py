@@ -1,4 +1,4 @@
-"""What lets objects refer to others, and how gateways speak to backends.
+"""ReferenceGrant, which permits references across namespaces, and BackendTLSPolicy.
 
 Source: https://gateway-api.sigs.k8s.io/reference/spec/#referencegrant and #backendtlspolicy.
 """

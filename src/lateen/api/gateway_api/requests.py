@@ -112,7 +112,7 @@ class CORSFilter(Defaulted, kw_only=True):
 
 
 class RouteFilter(Defaulted, kw_only=True):
-    """Which of the fields is there, ``type`` says."""
+    """``type`` says which of the fields is set."""
 
     type: Literal[
         "RequestHeaderModifier",

@@ -24,7 +24,7 @@ from lateen.api.networking import (
 
 
 class OutboundTrafficPolicy(Config):
-    """The mode that a policy without one has is REGISTRY_ONLY, the enum's first value, as in Istio."""
+    """A policy without a mode is REGISTRY_ONLY, the enum's first value, as in Istio."""
 
     mode: Literal["REGISTRY_ONLY", "ALLOW_ANY", "ALLOW_ANY_DYNAMIC_DNS"] = "REGISTRY_ONLY"
     tls: ClientTLS | None = None

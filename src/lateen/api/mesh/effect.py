@@ -1,7 +1,7 @@
-"""Which fields of the mesh configuration have an effect: the ledger that ``install`` and istiod warn from.
+"""Which fields of the mesh configuration have an effect: ``install`` and istiod warn about the others.
 
 Paths are written with ``[]`` for list items and ``{}`` for map values; ``.**`` stands for everything below. Every
-field of the types that is not listed here has an effect, which a test tries with each of them.
+other field of the types has an effect; a test tries each of them.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _PROVIDER = "Envoy no longer has it; use opentelemetry or zipkin"
 IDLE: dict[str, str] = {
     "proxyListenPort": _FIXED,
     "proxyInboundListenPort": _FIXED,
-    "proxyHttpPort": "there is no HTTP proxy listener",
-    "hboneIdleTimeout": "there is no ambient mode",
+    "proxyHttpPort": "the HTTP proxy listener is not implemented",
+    "hboneIdleTimeout": "ambient mode is not implemented",
     "protocolDetectionTimeout": "the time is fixed (5 s inbound, none outbound)",
     "tcpKeepalive.**": "set it in a DestinationRule",
     "ingressService": "the gateways' Services are found by ingressSelector",
     "enableEnvoyAccessLogService": _SERVICE,
     "disableEnvoyListenerLog": "listeners write no access log of their own",
-    "outboundTrafficPolicy.tls.**": "there is no dynamic DNS",
+    "outboundTrafficPolicy.tls.**": "dynamic DNS is not implemented",
     "configSources[].**": "the only source is the Kubernetes API",
     "enableAutoMtls": "mutual TLS between sidecars is always automatic",
     "caCertificates[].spiffeBundleUrl": "give the certificates themselves, as pem",
@@ -39,7 +39,7 @@ IDLE: dict[str, str] = {
     "outboundClusterStatName": "clusters have Envoy's names in statistics",
     "certificates[].**": _LEGACY,
     "serviceSettings[].**": "there is one cluster",
-    "serviceScopeConfigs[].**": "there is no ambient mode",
+    "serviceScopeConfigs[].**": "ambient mode is not implemented",
     "verifyCertificateAtClient": _LEGACY,
     "ca.**": "istiod is the certificate authority",
     "extensionProviders[].lightstep.**": _PROVIDER,
@@ -107,7 +107,7 @@ SAME: dict[str, tuple[Any, ...]] = {
     "defaultConfig.proxyAdminPort": (15000,),
     "defaultConfig.controlPlaneAuthPolicy": ("MUTUAL_TLS",),
 }
-"""Values of fields without an effect that ask for what happens anyway; they are not warned about."""
+"""Values of ineffective fields that ask for the behaviour there is anyway; they are not warned about."""
 
 INJECTED = (
     "enablePrometheusMerge",
@@ -117,7 +117,7 @@ INJECTED = (
     "defaultConfig.meshId",
     "defaultConfig.statusPort",
 )
-"""Fields whose effect is on the pods that are injected, not on what proxies are sent."""
+"""Fields that affect injected pods instead of the resources that proxies are sent."""
 
 VALUES: dict[str, tuple[str, ...]] = {
     "outboundTrafficPolicy.mode": ("REGISTRY_ONLY", "ALLOW_ANY"),
@@ -126,7 +126,7 @@ VALUES: dict[str, tuple[str, ...]] = {
 
 
 def reason(path: str) -> str | None:
-    """Why a field (in its general form) has no effect; None where it has one."""
+    """Why a field (in its general form) has no effect; None if it has one."""
     if path in IDLE:
         return IDLE[path]
     parts = path.split(".")
@@ -134,7 +134,7 @@ def reason(path: str) -> str | None:
 
 
 def ineffective(value: Any, root: str = "meshConfig") -> list[str]:
-    """One sentence for each field that is set in a valid configuration and has no effect."""
+    """A sentence for each field that is set in a valid configuration and has no effect."""
     out = []
     for path, leaf in leaves(MeshConfig, value):
         form = general(path)

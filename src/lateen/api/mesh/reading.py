@@ -1,4 +1,4 @@
-"""Reading Istio's protobuf configuration from YAML or JSON, with every mistake named by its path.
+"""Reads Istio's protobuf configuration from YAML or JSON, and names every mistake with its path.
 
 Follows protobuf's JSON mapping (https://protobuf.dev/programming-guides/json/): fields in camelCase or snake_case,
 numbers also as text, null for "not set". Unknown fields and unknown enum values are mistakes. Durations may also be
@@ -32,7 +32,7 @@ class Problem(NamedTuple):
 
 
 class Invalid(ValueError):
-    """A configuration that is not used; ``problems`` has all that is wrong with it, the message the first three."""
+    """The configuration is invalid; ``problems`` lists every mistake, the message the first three."""
 
     def __init__(self, problems: list[Problem]) -> None:
         more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
@@ -50,12 +50,12 @@ def mesh_config(text: str) -> MeshConfig:
 
 
 def problems(value: Any, path: str = "meshConfig") -> list[Problem]:
-    """What is wrong with a mesh configuration that is decoded from YAML already."""
+    """Problems of a mesh configuration that has been decoded from YAML."""
     return _problems(MeshConfig, value, path)
 
 
 def proxy_config_problems(value: Any, path: str = "proxy.istio.io/config") -> list[Problem]:
-    """What is wrong with the value of an annotation ``proxy.istio.io/config``."""
+    """Problems of the value of an annotation ``proxy.istio.io/config``."""
     return _problems(ProxyConfig, value, path)
 
 
@@ -68,7 +68,7 @@ def _problems(kind: type[Config], value: Any, path: str) -> list[Problem]:
 
 
 def read(kind: type[T], value: Any, path: str) -> T:
-    """The typed form of a decoded document; None is an empty one. Raises Invalid."""
+    """The typed form of a decoded document; None counts as an empty one. Raises Invalid."""
     found: list[Problem] = []
     normal = _value(kind, {} if value is None else value, path, found)
     if not found:
@@ -85,7 +85,7 @@ def _none(_: Config) -> list[tuple[str, str]]:
 
 
 def type_at(kind: Any, steps: Sequence[object]) -> Any:
-    """The type of what a path of field names and list items leads to; None where it leads nowhere."""
+    """The type at a path of field names and list items; None if the path does not exist."""
     for step in steps:
         kind = unwrap(kind)
         origin = typing.get_origin(kind)
@@ -105,7 +105,7 @@ def _join(path: str, name: str) -> str:
 
 
 def _value(kind: Any, value: Any, path: str, found: list[Problem]) -> Any:
-    """``value`` in its canonical spelling; what is wrong is appended to ``found``."""
+    """``value`` in its canonical spelling; problems are appended to ``found``."""
     kind = unwrap(kind)
     origin = typing.get_origin(kind)
     if kind is Any:

@@ -1,7 +1,7 @@
-"""What values of a mesh configuration must fulfil beyond their types.
+"""Validation rules of the mesh configuration beyond its types.
 
 Source: istio.io/istio ``pkg/config/validation/agent``, functions ValidateMeshConfig and ValidateMeshConfigProxyConfig.
-Parts that the mesh's kinds have as well are asked about in ``api.validate``.
+Parts that also occur in the mesh's kinds are validated by ``api.validate``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HOUR, _SECOND, _MILLISECOND = 3600 * 10**9, 10**9, 10**6
 _UNKNOWN_TO_ENVOY = {101, 102, 103, 418, 425, 451}
 STATUS_ON_ERROR = frozenset(scalars.STATUS_CODES) - _UNKNOWN_TO_ENVOY
-"""Status codes that Envoy has a name for."""
+"""Status codes that Envoy has an enum value for."""
 _EXAMPLE = service_host("ext-authz", "default", CLUSTER_DOMAIN)
 HOST_IP = "$(HOST_IP)"
 
@@ -184,7 +184,7 @@ def _headers(provider: Any, at: str) -> Findings:
 
 
 def _strings(node: Any) -> Iterator[str]:
-    """All texts of the labels, however deep."""
+    """All strings of the labels, at any depth."""
     if isinstance(node, str):
         yield node
     elif isinstance(node, dict):
@@ -254,7 +254,7 @@ def _addresses(config: ProxyConfig) -> Iterator[tuple[str, str]]:
 
 
 def _address(text: str, at: str) -> Findings:
-    """``host:port``; nothing where it is not set."""
+    """``host:port``; empty if it is not set."""
     if not text:
         return
     host, colon, port = text.rpartition(":")

@@ -1,4 +1,4 @@
-"""networking.istio.io, one module a kind. Field names and meanings are Istio's."""
+"""networking.istio.io, one module per kind. Field names and meanings are Istio's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several kinds share."""
+"""Types that several kinds share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class WorkloadSelector(Config):
 
 
 class LabelSelector(Config):
-    """The selector of networking's older kinds: ``labels`` instead of ``matchLabels``."""
+    """The selector of the older networking kinds, with ``labels`` instead of ``matchLabels``."""
 
     labels: dict[str, str] = {}
 

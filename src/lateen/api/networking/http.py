@@ -1,4 +1,4 @@
-"""What is said of requests, whatever kind of route says it: matches, and what is done with them.
+"""Matches and actions of HTTP requests, independent of the kind of route.
 
 Names and meanings are those of https://istio.io/latest/docs/reference/config/networking/virtual-service/.
 """
@@ -28,7 +28,7 @@ class Headers(Config):
 
 
 class RequestMatch(Config):
-    """Conditions of requests; all of them must hold."""
+    """Conditions on a request; all of them must hold."""
 
     uri: StringMatch | None = None
     scheme: StringMatch | None = None
@@ -138,7 +138,7 @@ class CorsPolicy(Config):
 
 
 class RouteSettings(Config):
-    """What is done with requests, apart from where they go."""
+    """What is done to requests, apart from where they are sent."""
 
     redirect: HTTPRedirect | None = None
     direct_response: HTTPDirectResponse | None = None

@@ -34,7 +34,7 @@ CIPHER_SUITES = frozenset(
 )
 
 ECDH_CURVES = frozenset(("P-256", "P-384", "P-521", "X25519", "X25519MLKEM768"))
-"""What the proxy's TLS library knows."""
+"""The values that the proxy's TLS library supports."""
 
 
 class ServerTLS(Config):
@@ -61,7 +61,7 @@ class ServerTLS(Config):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Names of the Secrets with the server's own certificates; none where they are in files."""
+        """Names of the Secrets with the server's certificates; none if they are in files."""
         return self.credential_names or ((self.credential_name,) if self.credential_name else ())
 
     @property

@@ -1,4 +1,4 @@
-"""The rules of AuthorizationPolicy between its fields.
+"""Validation rules of AuthorizationPolicy.
 
 Source: istio.io/istio ``pkg/config/validation/validation.go``, ValidateAuthorizationPolicy, and
 ``pkg/config/security/security.go``.
@@ -47,12 +47,12 @@ MAP_KEY = re.compile(
     r"request\.(experimental\.inline\.)?headers\[.+\]|request\.auth\.claims(\[[^\[\]]+\])+|experimental\.envoy\.filters\.[^\[]+\[.+\]"
 )
 NOT_CUSTOM = ("namespaces", "serviceAccounts", "trustDomains", "principals", "requestPrincipals")
-"""Fields of a source that the external authorizer is not asked about; also with ``not``."""
+"""Fields of a source that CUSTOM does not support, also in their ``not`` form."""
 NOT_CUSTOM_KEYS = ("source.namespace", "source.serviceAccount", "source.trustDomain", "source.principal")
 MAX_ACCOUNTS, MAX_ACCOUNT = 16, 320
 TEMPLATES = ("{*}", "{**}")
 LITERAL = re.compile(r"[a-zA-Z0-9-._~%!$&'()+,;:@=]+")
-"""What may stand between templates (RFC 3986, pchar)."""
+"""Characters allowed outside of templates (RFC 3986, pchar)."""
 MEANINGLESS = (
     "action without `rules` is meaningless as it will never be triggered, add an empty rule `{}` if you want it be "
     "triggered for every request"
@@ -116,7 +116,7 @@ def _rule(ap: sec.AuthorizationPolicy, rule: sec.Rule, at: str) -> Findings:
 
 
 def _given(value: Any) -> dict[str, tuple[str, ...]]:
-    """Field on the wire -> values, for the fields that are written down."""
+    """Field on the wire -> values, for the fields that are set."""
     names = zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
     return {wire: v for name, wire in names if (v := getattr(value, name)) is not None}
 
@@ -251,7 +251,7 @@ def _condition(ap: sec.AuthorizationPolicy, c: sec.Condition, at: str) -> Findin
 
 
 def _strange(key: str) -> str:
-    """Why a condition's key cannot be used; empty where it can."""
+    """Why a condition's key is invalid; empty if it is valid."""
     if key in CONDITIONS or MAP_KEY.fullmatch(key):
         return ""
     if key.startswith(MAPS):
@@ -260,14 +260,14 @@ def _strange(key: str) -> str:
     return known or f"unknown attribute: {key[:80]}; known are {', '.join(sorted(CONDITIONS))}, {', '.join(MAPS)}[…]"
 
 
-# --- what is accepted and hardly meant -------------------------------------------------------------------------------
+# --- accepted, but probably not what is meant ------------------------------------------------------------------------
 
 PATTERNS = ("principals", "requestPrincipals", "hosts", "methods", "paths")
 """Fields where ``*`` is a wildcard at one end only; in namespaces it is one anywhere."""
 
 
 def _literal_wildcards(rule: sec.Rule, at: str) -> Findings:
-    """Patterns are exact, ``prefix*``, ``*suffix`` or ``*``; anything else is text that nothing is equal to."""
+    """Patterns are exact, ``prefix*``, ``*suffix`` or ``*``; a ``*`` elsewhere is literal and never matches."""
     places: list[tuple[str, Any]] = [
         (f"{at}.from[{i}].source", f.source) for i, f in enumerate(rule.from_ or ()) if f.source
     ]
@@ -294,8 +294,8 @@ def _literal_wildcards(rule: sec.Rule, at: str) -> Findings:
 
 
 def _passing_paths(ap: sec.AuthorizationPolicy, rule: sec.Rule, at: str) -> Findings:
-    """A path that a rule keeps out by name has other spellings, which only some servers take for the same. Spellings
-    with other slashes, dots and encodings are not among them (``meshConfig.pathNormalization``)."""
+    """A path that a rule denies by name has other spellings, which some servers treat as the same path. Variants of
+    slashes, dots and encodings are not reported here: ``meshConfig.pathNormalization`` handles them."""
     for i, t in enumerate(rule.to or ()):
         operation = t.operation or sec.Operation()
         kept_out = {"DENY": ("paths", operation.paths), "ALLOW": ("notPaths", operation.not_paths)}
@@ -304,13 +304,13 @@ def _passing_paths(ap: sec.AuthorizationPolicy, rule: sec.Rule, at: str) -> Find
         if p:
             yield warn(
                 f"{at}.to[{i}].operation.{field}",
-                f"{p}/, {p};x, {p}%20 and {p.swapcase()} are other paths than {p}, and pass; if the server takes them "
-                f"for the same, list {p}* as well, or write an ALLOW policy with the paths that are open",
+                f"{p}/, {p};x, {p}%20 and {p.swapcase()} are different paths from {p} and are let through; if the server "
+                f"treats them as the same, list {p}* as well, or write an ALLOW policy with the paths that are open",
             )
 
 
 def _tcp_warning(rule: sec.Rule, at: str) -> Findings:
-    """On a TCP port a DENY rule's HTTP conditions are taken as met, so that it denies more than it says."""
+    """On a TCP port, the HTTP conditions of a DENY rule count as met, so it denies more than it says."""
     operations = [t.operation or sec.Operation() for t in rule.to or ()]
     sources = [x.source or sec.Source() for x in rule.from_ or ()]
     if any(o.ports or o.not_ports for o in operations):

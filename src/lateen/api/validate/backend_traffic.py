@@ -1,4 +1,4 @@
-"""The rules of BackendTrafficPolicy between its fields.
+"""Validation rules of BackendTrafficPolicy.
 
 Source: the markers and CEL rules of https://gateway.envoyproxy.io/docs/api/extension_types/#backendtrafficpolicy, and
 what Envoy's filter for local limits can do.
@@ -19,7 +19,7 @@ TARGETS = (
 )
 CLAIM = "@request.auth.claims."
 PEER = "@source.principal"
-"""In place of a header's name: the caller's identity by its certificate (ours; Istio spells claims like this)."""
+"""Instead of a header's name: the identity in the caller's certificate (Lateen's own, spelled like Istio's claims)."""
 
 
 def backend_traffic_policy(policy: eg.BackendTrafficPolicy, _: Json) -> Findings:
@@ -32,9 +32,9 @@ def _targets(policy: eg.BackendTrafficPolicy) -> Findings:
     if policy.target_ref is not None and policy.target_refs:
         yield no("spec.targetRef", "either targetRef or targetRefs can be used")
     if policy.target_selectors:
-        yield no("spec.targetSelectors", "targets are not selected by labels in this version; name them in targetRefs")
+        yield no("spec.targetSelectors", "selecting targets by labels is not implemented; name them in targetRefs")
     elif not eg.targets(policy):
-        yield no("spec.targetRefs", f"name what the policy is for: {TARGETS}")
+        yield no("spec.targetRefs", f"name the target of the policy: {TARGETS}")
     named = [("spec.targetRef", policy.target_ref)] if policy.target_ref else []
     for at, ref in [*named, *((f"spec.targetRefs[{i}]", r) for i, r in enumerate(policy.target_refs))]:
         if not ref.name:
@@ -45,7 +45,8 @@ def _targets(policy: eg.BackendTrafficPolicy) -> Findings:
         if ref.group != kinds.GATEWAY_API or ref.kind not in ("Gateway", *ROUTES):
             yield no(at, f'the target is {ref.kind or "nothing"} of the group "{ref.group}"; it can be {TARGETS}')
         elif known is None or known.idle or not known.watched:
-            yield warn(at, f"{ref.kind} of {ref.group} is not served in this version of Lateen, so there is no limit")
+            says = f"{ref.kind} of {ref.group} is not implemented in this version of Lateen, so the limit has no effect"
+            yield warn(at, says)
 
 
 def group(ref: eg.TargetReference) -> str:
@@ -57,8 +58,8 @@ def _rate_limit(given: eg.RateLimit) -> Findings:
     if given.global_ is not None or given.type == "Global":
         yield no(
             f"{at}.global" if given.global_ is not None else f"{at}.type",
-            "global limits, which all proxies share, are not implemented; use type Local, which each proxy counts for "
-            "itself, and divide the limit by the number of proxies",
+            "global limits, which all proxies share, are not implemented; use type Local, which each proxy counts on "
+            "its own, and divide the limit by the number of proxies",
         )
         return
     if given.type is None:
@@ -77,7 +78,7 @@ def _rule(rule: eg.LimitRule, at: str) -> Findings:
     if rule.limit is None:
         yield no(f"{at}.limit", "the limit is missing: {requests: 10, unit: Second}")
     elif rule.limit.requests == 0:
-        yield no(f"{at}.limit.requests", "must be at least 1; an AuthorizationPolicy refuses all requests")
+        yield no(f"{at}.limit.requests", "must be at least 1; to reject all requests, use an AuthorizationPolicy")
     elif not 0 < rule.limit.requests <= MAX_REQUESTS:
         yield no(f"{at}.limit.requests", f"must be in the range 1..{MAX_REQUESTS}")
     if len(rule.client_selectors) > MAX_SELECTORS:

@@ -1,4 +1,4 @@
-"""The rules of the TLS of clients: of DestinationRules and of the mesh configuration.
+"""Validation rules of client TLS settings, in DestinationRules and in the mesh configuration.
 
 Source: istio.io/istio ``pkg/config/validation/agent/validation.go``, ValidateTLS.
 """
@@ -13,7 +13,7 @@ _OWN = ("client_certificate", "private_key", "ca_certificates", "ca_crl", "crede
 
 
 def client_tls(tls: n.ClientTLS | None, at: str, namespace: str) -> Findings:
-    """``namespace``: that of the object, from which a ConfigMap with a CA must be."""
+    """``namespace``: the object's, which must also be that of a ConfigMap with a CA."""
     if tls is None:
         return
     if tls.credential_name.startswith(CONFIG_MAP):
@@ -24,7 +24,7 @@ def client_tls(tls: n.ClientTLS | None, at: str, namespace: str) -> Findings:
     if tls.mode in ("DISABLE", "ISTIO_MUTUAL") and own:
         why = "its certificates come from the mesh" if tls.mode == "ISTIO_MUTUAL" else "connections are plain text"
         yield warn(
-            at, f"{tls.mode} does not use {', '.join(own)}: {why}; use SIMPLE or MUTUAL for certificates of yours"
+            at, f"{tls.mode} does not use {', '.join(own)}: {why}; use SIMPLE or MUTUAL for your own certificates"
         )
     if tls.mode not in ("SIMPLE", "MUTUAL"):
         return
@@ -43,8 +43,8 @@ def _wire(tls: n.ClientTLS) -> list[tuple[str, str]]:
 
 
 def _unverified(tls: n.ClientTLS, at: str) -> Findings:
-    """What says how to verify contradicts that nothing is verified. With MUTUAL, a credential also has the client's
-    own certificate."""
+    """Settings that say how to verify contradict ``insecureSkipVerify``. With MUTUAL, a credential also has the
+    client's own certificate."""
     ca = bool(tls.ca_certificates or (tls.credential_name and tls.mode == "SIMPLE"))
     if tls.mode in ("SIMPLE", "MUTUAL") and (ca or tls.subject_alt_names):
         what = "CaCertificates or CredentialName" if tls.mode == "SIMPLE" else "CaCertificates"

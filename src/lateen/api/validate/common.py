@@ -1,5 +1,5 @@
-"""Rules of parts that several kinds share: selectors, target references, destinations, TLS of servers, connection
-pools."""
+"""Validation rules of parts that several kinds share: selectors, target references, destinations, TLS of servers,
+connection pools."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lateen.api.validate.findings import Findings, no, warn
 
 MAX_TARGETS = 16
 TARGETS = (kinds.KUBERNETES_GATEWAY, kinds.GATEWAY_CLASS, kinds.SERVICE, kinds.SERVICE_ENTRY)
-"""What a policy may be attached to."""
+"""The kinds that a policy may be attached to."""
 
 
 def selector(given: n.WorkloadSelector | None, path: str = "spec.selector") -> Findings:
@@ -77,7 +77,7 @@ def subset_name(name: str, path: str) -> Findings:
 
 
 def unix_address(path: str, at: str) -> Findings:
-    """The path of a socket, after ``unix://``; names with ``@`` in front are abstract."""
+    """The path of a socket, after ``unix://``; a leading ``@`` means an abstract socket."""
     if not path:
         yield no(at, "unix address must not be empty")
     elif not path.startswith("@") and (not path.startswith("/") or path.endswith("/")):
@@ -87,12 +87,12 @@ def unix_address(path: str, at: str) -> Findings:
 UNIX = "unix://"
 VERSIONS = ("TLS_AUTO", "TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3")
 PROTECTED = {"SIMPLE": "SIMPLE TLS", "MUTUAL": "MUTUAL TLS", "OPTIONAL_MUTUAL": "MUTUAL TLS"}
-"""Modes that end TLS with certificates of the user's -> what messages call them."""
+"""Modes that terminate TLS with the user's certificates -> their names in messages."""
 PASSING = ("PASSTHROUGH", "AUTO_PASSTHROUGH")
 
 
 def server_tls(tls: n.ServerTLS, path: str) -> Findings:
-    """The TLS of a Gateway's server or of a Sidecar's ingress."""
+    """The TLS settings of a Gateway's server or of a Sidecar's ingress."""
     yield from _cipher_suites(tls, path)
     yield from _curves(tls, path)
     if tls.mode == "ISTIO_MUTUAL":

@@ -1,4 +1,4 @@
-"""What a check of one object yields: where, what, and whether it is refused or only warned about."""
+"""A finding of validation: the path, a sentence, and whether it is an error or a warning."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 class Finding(NamedTuple):
     path: str
-    """In the user's field names, from ``spec`` or ``metadata`` on."""
+    """In the user's field names, beginning with ``spec`` or ``metadata``."""
     says: str
     warning: bool = False
 
@@ -17,10 +17,10 @@ Findings = Iterator[Finding]
 
 
 def no(path: str, says: str) -> Finding:
-    """The object is refused."""
+    """An error: the object is rejected."""
     return Finding(path, says)
 
 
 def warn(path: str, says: str) -> Finding:
-    """The object is accepted, and its author told."""
+    """A warning: the object is accepted."""
     return Finding(path, says, True)

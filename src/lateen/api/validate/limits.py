@@ -1,7 +1,7 @@
-"""What a type's annotations (``Limits``) ask of values, in the words of Kubernetes' API server.
+"""Checks values against the constraints of their types (``Limits``), with the messages of Kubernetes' API server.
 
-A CRD says the same where the API server reads it; files that ``validate`` and ``analyze`` read, and objects from before
-the CRD, have only this.
+The CRDs have the same constraints for the API server; this is for files that ``validate`` and ``analyze`` read, and for
+objects that are older than the CRD.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lateen.api.validate.findings import Findings, no
 
 
 def limited(kind: Any, value: Any, path: str = "spec") -> Findings:
-    """Of a decoded document of a type, which it has the structure of."""
+    """``value``: a JSON document that has the structure of the type."""
     for limit in limits(kind):
         yield from _limit(limit, value, path)
     how, inner = form(kind)

@@ -1,7 +1,7 @@
-"""Rules for single values: names, ports, durations, addresses, regular expressions, percentages.
+"""Validation rules of single values: names, ports, durations, addresses, regular expressions, percentages.
 
-Source: istio.io/istio ``pkg/config/validation/agent/validation.go`` and ``pkg/config/labels``. The first words of a
-message are Istio's, which scripts look for.
+Source: istio.io/istio ``pkg/config/validation/agent/validation.go`` and ``pkg/config/labels``. Messages begin
+with Istio's wording, which scripts look for.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ STATUS_CODES = frozenset(http.HTTPStatus)
 
 
 def is_label(text: str) -> bool:
-    """Istio's DNS label: letters of either case, digits and ``-``, at most 63."""
+    """A DNS label as Istio defines it: letters of either case, digits and ``-``, at most 63."""
     return len(text) <= 63 and _LABEL_RE.fullmatch(text) is not None
 
 
 def fqdn(name: str, path: str) -> Findings:
-    """A DNS name of labels; a trailing dot is allowed."""
+    """A DNS name; a trailing dot is allowed."""
     yield from _length(name, path)
     if name and len(name) <= MAX_NAME:
         yield from _labels(name, name, path)
@@ -76,7 +76,7 @@ def _bad_label(name: str, label: str, path: str) -> Finding:
 
 
 def wildcard_domain(name: str, path: str) -> Findings:
-    """A DNS name whose first label may be or begin with ``*``."""
+    """A DNS name whose first label may be ``*`` or begin with it."""
     yield from _length(name, path)
     if not name or len(name) > MAX_NAME:
         return
@@ -105,7 +105,7 @@ def offered_host(name: str, path: str) -> Findings:
 
 
 def partial_wildcard(name: str, path: str, refuse: bool = True) -> Findings:
-    """``*-a.test`` is a name for certificates, not for hosts of proxies."""
+    """``*-a.test`` is valid in certificates, but not as a host of a proxy."""
     if "*" in name and name != "*" and not name.startswith("*."):
         yield (no if refuse else warn)(path, f'partial wildcard "{name[:80]}" not allowed')
 
@@ -115,14 +115,14 @@ def is_wildcard(name: str) -> bool:
 
 
 def within(name: str, wider: str) -> bool:
-    """Whether every name that ``name`` stands for is one of ``wider``'s."""
+    """Whether ``wider`` covers every name that ``name`` covers."""
     if not is_wildcard(wider):
         return name == wider
     return (name[1:] if is_wildcard(name) else name).endswith(wider[1:])
 
 
 def overlap(a: str, b: str) -> bool:
-    """Whether some name is both ``a`` and ``b``."""
+    """Whether some name is covered by both."""
     return within(a, b) or within(b, a)
 
 
@@ -135,7 +135,7 @@ def is_ip(text: str) -> bool:
 
 
 def cidr(text: str, path: str) -> Findings:
-    """An address, or a range of them with the length of its prefix. Zones (``%eth0``) are not for other machines."""
+    """An address, or a range with its prefix length. Zones (``%eth0``) are invalid: they are local to a machine."""
     _, slash, length = text.partition("/")
     try:
         if "%" in text or (slash and not _PREFIX_LENGTH.fullmatch(length)):
@@ -152,7 +152,7 @@ def port(number: int, path: str) -> Findings:
 
 
 def port_text(text: str, path: str) -> Findings:
-    """A port of an AuthorizationPolicy, which is text there; 0 is allowed."""
+    """A port of an AuthorizationPolicy, which is a string there; 0 is allowed."""
     if not (text.isascii() and text.isdigit() and int(text) <= 65535):
         yield no(path, f'bad port ({text[:80]}): "{text[:80]}" is not a port number')
 
@@ -203,7 +203,7 @@ def strict_header_name(name: str, path: str) -> Findings:
 
 
 def probe_header_name(name: str, path: str) -> Findings:
-    """As Kubernetes has it for probes."""
+    """As Kubernetes allows it in probes."""
     yield from _header(name, path, _PROBE_HEADER)
 
 
@@ -215,7 +215,7 @@ def _header(name: str, path: str, allowed: re.Pattern[str]) -> Findings:
 
 
 def matched_header(name: str, path: str) -> Findings:
-    """A header that a route matches: also a pseudo header, or a claim of a token."""
+    """A header that a route matches: may also be a pseudo header, or a claim of a token."""
     claim = claims.routed(name)
     if claim is None:
         if name not in PSEUDO_HEADERS:
@@ -225,7 +225,7 @@ def matched_header(name: str, path: str) -> Findings:
 
 
 def header_value(value: str, path: str) -> Findings:
-    """Text with Envoy's command operators. Envoy refuses the whole listener where it does not know one."""
+    """A string with Envoy's command operators. Envoy rejects the whole listener because of an unknown one."""
     if _CONTROL.search(value):
         yield no(path, f"header value configuration {value[:80]!r} is invalid: it has control characters")
         return
@@ -234,13 +234,13 @@ def header_value(value: str, path: str) -> Findings:
 
 
 def plain_value(value: str, path: str) -> Findings:
-    """The value of a header, or a part of one, as it stands."""
+    """The literal value of a header, or a part of one."""
     if _CONTROL.search(value):
         yield no(path, f"{value[:80]!r} has control characters")
 
 
 def status(code: int, path: str) -> Findings:
-    """Envoy itself answers with 599 at most."""
+    """Envoy accepts at most 599."""
     if not 200 <= code <= 599:
         yield no(path, f"HTTP status {code} is not in range 200-599")
 

@@ -107,7 +107,7 @@ def _ingress_tls(protocol: str, tls: n.ServerTLS, at: str) -> Findings:
 
 
 def _endpoint(text: str, at: str) -> Findings:
-    """Where the application listens: its address is not free, since a sidecar speaks for its own pod only."""
+    """Where the application listens: only addresses of the pod itself, since a sidecar serves no other."""
     if not text:
         return
     if text.startswith(UNIX):
@@ -150,7 +150,7 @@ def _without_port(listener: n.IstioEgressListener, at: str) -> Findings:
 
 
 def _place(listener: n.IstioEgressListener, number: int, at: str, ports: set[int], sockets: set[str]) -> Findings:
-    """A port, or a socket with port 0; each once."""
+    """A port, or a Unix socket with port 0; each only once."""
     if number:
         yield from s.port(number, f"{at}.port.number")
         yield from _ip(listener.bind, at, "; a unix domain socket needs port number 0" * listener.bind.startswith(UNIX))

@@ -1,4 +1,4 @@
-"""The rules of the kinds of telemetry.istio.io and extensions.istio.io between their fields.
+"""Validation rules of the kinds in telemetry.istio.io and extensions.istio.io.
 
 Source: istio.io/istio ``pkg/config/validation/validation.go``, ValidateTelemetry, ValidateWasmPlugin and
 ValidateTrafficExtension, and the schemas of their CRDs.
@@ -137,7 +137,7 @@ def _wasm(w: x.WasmConfig, at: str) -> Findings:
 
 
 def _url(url: str, at: str) -> Findings:
-    """An address of http(s), oci or file, or that of an image without a scheme."""
+    """A URL of http(s), oci or file, or an image reference without a scheme."""
     if not url:
         yield no(at, "url field needs to be set")
         return

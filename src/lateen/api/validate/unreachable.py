@@ -1,4 +1,4 @@
-"""Rules of a VirtualService that no request can reach, because an earlier rule matches all that they match.
+"""Rules of a VirtualService that no request can reach, because an earlier rule matches everything that they match.
 
 The facts are those of Istio's messages IST0130 and IST0131 (``pkg/config/validation``, analyzeUnreachableHTTPRules): a
 rule without a match catches everything after it, a match that is equal to an earlier one is never the first to match,
@@ -17,7 +17,7 @@ from lateen.api.config import Config
 
 
 class Ineffective(NamedTuple):
-    """One match of several that an earlier rule takes."""
+    """One of several matches of a rule, which an earlier rule shadows."""
 
     path: str
     rule: str
@@ -34,7 +34,7 @@ class Unreachable(NamedTuple):
 
 
 class _Prefix(NamedTuple):
-    """A match of the prefix of a path, with its other conditions as text."""
+    """A match of a path's prefix; its other conditions are kept as text."""
 
     path: str
     rule: str
@@ -70,7 +70,7 @@ def _called(named: Config, at: int) -> str:
 
 
 def _key(match: Config) -> bytes:
-    """Equal for matches that match the same; their names do not count."""
+    """Equal for matches of the same requests, whatever their names."""
     plain = msgspec.to_builtins(match)
     plain.pop("name", None)
     return msgspec.json.encode(plain, order="sorted")

@@ -1,4 +1,4 @@
-"""The rules of VirtualService between its fields; those of its HTTP routes are in ``http_route``.
+"""Validation rules of VirtualService; those of its HTTP routes are in ``http_route``.
 
 Source: istio.io/istio ``pkg/config/validation/validation.go``, ValidateVirtualService.
 """
@@ -38,7 +38,7 @@ def virtual_service(vs: n.VirtualService, meta: Json) -> Findings:
 
 
 def _delegate(vs: n.VirtualService) -> Findings:
-    """A VirtualService without hosts lends its HTTP routes to others."""
+    """A VirtualService without hosts can only be a delegate of others."""
     for field, what, given in (
         ("gateways", "gateways", vs.gateways),
         ("tls", "tls route", vs.tls),

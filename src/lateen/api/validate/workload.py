@@ -1,4 +1,4 @@
-"""The rules of WorkloadEntry, WorkloadGroup and of a ServiceEntry's endpoints between their fields.
+"""Validation rules of WorkloadEntry, WorkloadGroup and of a ServiceEntry's endpoints.
 
 Source: istio.io/istio ``pkg/config/validation/validation.go``, ValidateWorkloadEntry and ValidateWorkloadGroup, and
 the CEL rules of their CRDs.
@@ -25,8 +25,8 @@ def workload_entry(we: n.WorkloadEntry, _: Json) -> Findings:
 
 
 def endpoint(e: n.WorkloadEntry, at: str, ports: tuple[n.ServicePort, ...], names: bool) -> Findings:
-    """An endpoint of a ServiceEntry. ``names``: whether its address is looked up, so that it may be a name and cannot
-    be left out."""
+    """An endpoint of a ServiceEntry. ``names``: whether its address is resolved by DNS, so that it may be a name and is
+    required."""
     if not e.address and names:
         yield no(f"{at}.address", 'endpoint address "" is not a valid FQDN or an IP address')
     elif not e.address and not e.network:

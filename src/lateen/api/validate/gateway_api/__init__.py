@@ -1,5 +1,5 @@
-"""The rules of the Gateway API's kinds between fields: those of its CRDs (CEL), with their words.
+"""Validation rules of the Gateway API's kinds: the CEL rules of its CRDs, with their messages.
 
-Source: https://github.com/kubernetes-sigs/gateway-api, config/crd of release 1.6. Rules of single values are in the
-types (``api.gateway_api``).
+Source: https://github.com/kubernetes-sigs/gateway-api, config/crd of release 1.6. Constraints of single values are in
+the types (``api.gateway_api``).
 """

@@ -68,7 +68,7 @@ def _listener(li: g.Listener, at: str) -> Findings:
         yield from _many(tls.options, f"{at}.tls.options")
     spaces = li.allowed_routes.namespaces
     if spaces.from_ == "Selector" and spaces.selector is None:
-        yield warn(f"{at}.allowedRoutes.namespaces", "from: Selector without a selector admits no namespace; add one")
+        yield warn(f"{at}.allowedRoutes.namespaces", "from: Selector without a selector matches no namespace; add one")
 
 
 def _addresses(addresses: Sequence[g.GatewayAddress]) -> Findings:
@@ -102,7 +102,7 @@ def _many(given: dict[str, str], at: str) -> Findings:
 
 
 def _twice(given: Iterable[object]) -> list[tuple[int, object]]:
-    """Values that have been there before, with their position."""
+    """Values that have occurred before, with their positions."""
     seen: set[object] = set()
     out = []
     for i, value in enumerate(given):

@@ -74,7 +74,7 @@ def plain_route(route: connections.TCPRoute | connections.UDPRoute | connections
 
 
 def _parents(parents: Sequence[common.ParentReference]) -> Findings:
-    """Port and section tell references to one parent apart."""
+    """References to the same parent must differ in port or section."""
     seen: dict[tuple[str, str, str | None, str], list[tuple[str | None, int | None]]] = {}
     for i, p in enumerate(parents):
         others = seen.setdefault((p.group, p.kind, p.namespace, p.name), [])
@@ -169,7 +169,7 @@ def _grpc_method(m: g.GRPCMethodMatch, at: str) -> Findings:
         if m.type == "RegularExpression":
             yield from s.regex(value, f"{at}.{field}")
         elif not allowed.fullmatch(value):
-            yield no(f"{at}.{field}", f'{field} must only contain valid characters: "{value[:80]}" is no name of gRPC')
+            yield no(f"{at}.{field}", f'{field} must only contain valid characters: "{value[:80]}" is not a gRPC name')
 
 
 # --- filters ---------------------------------------------------------------------------------------------------
@@ -268,7 +268,7 @@ def _prefix_replaced(rule: g.HTTPRouteRule, filters: Sequence[g.RouteFilter], at
             yield no(f"{at}[{i}]", f"When using {f.type} filter {says}")
 
 
-# --- the rest of a rule ----------------------------------------------------------------------------------------
+# --- further fields of a rule ----------------------------------------------------------------------------------------
 
 
 def _backend(b: common.BackendObjectReference, at: str) -> Findings:
@@ -286,7 +286,7 @@ def _timeouts(timeouts: g.RouteTimeouts | None, at: str) -> Findings:
 
 def _retry(retry: g.RouteRetry | None, at: str) -> Findings:
     if retry and retry.backoff and not retry.backoff.nanoseconds:
-        yield no(f"{at}.backoff", "the pause between attempts must be longer than 0s")
+        yield no(f"{at}.backoff", "the backoff between attempts must be longer than 0s")
 
 
 def _persistence(given: g.SessionPersistence | None, at: str) -> Findings:
