@@ -143,10 +143,10 @@ def rule(**selector):
     ("given", "says"),
     [
         (spec(), None),
-        (spec(targetRefs=[]), "no name what the policy is for"),
+        (spec(targetRefs=[]), "no name the target of the policy"),
         (spec(targetRefs=[{"kind": "Pod", "name": "a"}]), "no it can be a Service"),
         (spec(targetRefs=[{"kind": "Service"}]), "no targetRef name must be set"),
-        (spec(targetSelectors=[{"kind": "Service"}]), "no targets are not selected by labels"),
+        (spec(targetSelectors=[{"kind": "Service"}]), "no selecting targets by labels is not implemented"),
         (spec(targetRef={"kind": "Service", "name": "b"}), "no either targetRef or targetRefs can be used"),
         (spec([]), "no there is no rule"),
         (spec([{}]), "no the limit is missing"),

@@ -76,7 +76,7 @@ def cluster_name(values: Json) -> str:
 
 
 def injector_values(config_map: Json | None) -> Json:
-    """The installation's values from its ConfigMap ``istio-sidecar-injector``; empty if there are none, or invalid ones."""
+    """The installation's values from its ConfigMap ``istio-sidecar-injector``; empty if it has no valid ones."""
     try:
         found = jsons.loads(dig(config_map or {}, "data", "values") or "{}")
     except ValueError:

@@ -304,8 +304,8 @@ def _passing_paths(ap: sec.AuthorizationPolicy, rule: sec.Rule, at: str) -> Find
         if p:
             yield warn(
                 f"{at}.to[{i}].operation.{field}",
-                f"{p}/, {p};x, {p}%20 and {p.swapcase()} are different paths from {p} and are let through; if the server "
-                f"treats them as the same, list {p}* as well, or write an ALLOW policy with the paths that are open",
+                f"{p}/, {p};x, {p}%20 and {p.swapcase()} are different paths from {p} and are let through; if the "
+                f"server treats them as the same, list {p}* as well, or allow only the open paths with an ALLOW policy",
             )
 
 
