@@ -33,7 +33,8 @@ from lateen.wire import names
 from lateen.wire.node import ROUTER, SIDECAR
 from lateen.wire.resource import Resource
 from lateen.xds.generate import generate
-from lateen.xds.patches.apply import apply, parsed
+from lateen.xds.patches.apply import apply
+from lateen.xds.patches.operations import parsed
 
 TITLES = {
     names.CDS: "cluster",

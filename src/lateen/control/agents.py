@@ -20,7 +20,7 @@ from lateen.mesh import proxies
 from lateen.mesh.views import Views, patches
 from lateen.wire.node import parse
 from lateen.xds.patches import merging, values
-from lateen.xds.patches.apply import parsed
+from lateen.xds.patches.operations import parsed
 
 log = logging.getLogger("lateen.control.agents")
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from lateen.ads.server import Connection
 from lateen.ads.session import Rejection, Sets
 from lateen.mesh.view import Patch, View
-from lateen.xds.patches.apply import Patched, apply, parsed
+from lateen.xds.patches.apply import Patched, apply
+from lateen.xds.patches.operations import parsed
 
 log = logging.getLogger("lateen.control.patching")
 

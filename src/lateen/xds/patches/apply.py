@@ -20,10 +20,20 @@ from lateen.wire import names
 from lateen.wire.resource import Resource, ResourceSet
 from lateen.xds import pb
 from lateen.xds.filters import slots
-from lateen.xds.patches import matching, merging, values
+from lateen.xds.patches import matching, values
+from lateen.xds.patches.operations import (
+    MERGES,
+    Patches,
+    Work,
+    in_context,
+    in_list,
+    merge,
+    operation_of,
+    value_of,
+    whole,
+)
 
 Sets = tuple[ResourceSet, ...]
-Patches = tuple[Patch, ...]
 _LISTENER = ("LISTENER", "LISTENER_FILTER", "FILTER_CHAIN", "NETWORK_FILTER", "HTTP_FILTER")
 _ROUTES = ("ROUTE_CONFIGURATION", "VIRTUAL_HOST", "HTTP_ROUTE")
 _KINDS = {
@@ -45,19 +55,6 @@ class Patched:
         return {p for found in self.touched.values() for p in found}
 
 
-class _Work:
-    """One resource while it is patched."""
-
-    def __init__(self, message: Any, context: str) -> None:
-        self.message, self.context = message, context
-        self.touched: list[Patch] = []
-        self.removed = False
-
-    def done(self, patch: Patch) -> None:
-        if patch not in self.touched:
-            self.touched.append(patch)
-
-
 def apply(sets: Mapping[str, Sets], patches: Patches, gateway: bool) -> Patched:
     """``patches`` without those whose values ``parsed`` cannot parse."""
     wanted = {t: tuple(p for p in patches if p.spec.apply_to in kinds) for t, (kinds, _) in _KINDS.items()}
@@ -74,7 +71,7 @@ def apply(sets: Mapping[str, Sets], patches: Patches, gateway: bool) -> Patched:
     extensions = tuple(p for p in patches if p.spec.apply_to == "EXTENSION_CONFIG")
     if extensions:
         out[names.ECDS] = (*out.get(names.ECDS, ()), _extensions(extensions))
-        touched |= {(names.ECDS, _value(p).name): (p,) for p in extensions}
+        touched |= {(names.ECDS, value_of(p).name): (p,) for p in extensions}
     return Patched(out, touched)
 
 
@@ -95,7 +92,7 @@ def _set(found: ResourceSet, type_url: str, patches: Patches, gateway: bool) -> 
 def _resource(resource: Resource, type_url: str, patches: Patches, gateway: bool) -> tuple[Resource | None, Patches]:
     message = values.KINDS[_KINDS[type_url][1]]()
     message.ParseFromString(discovery_pb2.Resource.FromString(resource.wrapped).resource.value)
-    work = _Work(message, _context(type_url, message, gateway))
+    work = Work(message, _context(type_url, message, gateway))
     if type_url == names.CDS:
         _cluster(work, patches)
     elif type_url == names.LDS:
@@ -123,50 +120,13 @@ def _context(type_url: str, message: Any, gateway: bool) -> str:
     return "SIDECAR_OUTBOUND"
 
 
-def _value(patch: Patch) -> Any:
-    """Of a patch whose value can be read."""
-    found = parsed(patch)
-    assert not isinstance(found, str)
-    return found
-
-
-@lru_cache(maxsize=4096)
-def parsed(patch: Patch) -> Any:
-    """The value as a message, or a sentence that says what is wrong with it."""
-    value = patch.spec.patch.value if patch.spec.patch else None
-    try:
-        return values.message(patch.spec.apply_to, value or {})
-    except ValueError as e:
-        return str(e)
-
-
-def _operation(patch: Patch) -> str:
-    return patch.spec.patch.operation if patch.spec.patch else "INVALID"
-
-
-def _mine(patches: Patches, apply_to: str, context: str) -> list[Patch]:
-    return [
-        p
-        for p in patches
-        if p.spec.apply_to == apply_to and matching.context(p.spec.match.context if p.spec.match else "ANY", context)
-    ]
-
-
-def _merge(work: _Work, message: Any, patch: Patch) -> None:
-    merging.merge(message, _value(patch), _operation(patch) == "MERGE_AND_REPLACE_LIST")
-    work.done(patch)
-
-
-MERGES = ("MERGE", "MERGE_AND_REPLACE_LIST")
-
-
 # --- clusters and what is added ----------------------------------------------------------------------------------
 
 
-def _cluster(work: _Work, patches: Patches) -> None:
+def _cluster(work: Work, patches: Patches) -> None:
     name = work.message.name
-    found = [(p, p.spec.match.cluster if p.spec.match else None) for p in _mine(patches, "CLUSTER", work.context)]
-    _whole(work, [p for p, m in found if matching.cluster(m, name)])
+    found = [(p, p.spec.match.cluster if p.spec.match else None) for p in in_context(patches, "CLUSTER", work.context)]
+    whole(work, [p for p, m in found if matching.cluster(m, name)])
 
 
 @lru_cache(maxsize=256)
@@ -178,8 +138,8 @@ def _added(type_url: str, patches: Patches, gateway: bool) -> tuple[ResourceSet 
     for p in patches:
         context = p.spec.match.context if p.spec.match else "ANY"
         fits = context in ("ANY", "GATEWAY") if gateway else context != "GATEWAY"
-        if p.spec.apply_to == kind and _operation(p) == "ADD" and fits:
-            message = _value(p)
+        if p.spec.apply_to == kind and operation_of(p) == "ADD" and fits:
+            message = value_of(p)
             if message.name not in out:
                 out[message.name] = pb.resource(message.name, message, (str(p.ref),))
                 by.append((message.name, p))
@@ -190,102 +150,39 @@ def _added(type_url: str, patches: Patches, gateway: bool) -> tuple[ResourceSet 
 def _extensions(patches: Patches) -> ResourceSet:
     out = {}
     for p in patches:
-        found: extension_pb2.TypedExtensionConfig = _value(p)
+        found: extension_pb2.TypedExtensionConfig = value_of(p)
         out[found.name] = pb.resource(found.name, found, (str(p.ref),))
     return ResourceSet(out)
-
-
-# --- lists of named things ---------------------------------------------------------------------------------------
-
-
-def _in_list(work: _Work, items: Any, patch: Patch, fits: Any, anchored: bool, end: int | None = None) -> None:
-    """One operation on a list of messages. ``fits`` tells which are meant; ``anchored``: whether the patch names one;
-    ``end``: where ADD inserts."""
-    operation = _operation(patch)
-    if operation in MERGES:
-        for item in items:
-            if fits(item):
-                _merge(work, item, patch)
-        return
-    at = next((i for i, item in enumerate(items) if fits(item)), None)
-    if operation == "REMOVE":
-        kept = [item for item in items if not fits(item)]
-        if len(kept) < len(items):
-            _refill(items, kept)
-            work.done(patch)
-        return
-    place: int | None
-    if operation == "ADD":
-        place = len(items) if end is None else end
-    elif operation == "INSERT_FIRST":
-        place = 0
-    elif operation == "INSERT_BEFORE":
-        place = at if anchored else 0
-    elif operation == "INSERT_AFTER":
-        place = (None if at is None else at + 1) if anchored else len(items)
-    elif operation == "REPLACE" and at is not None:
-        new = [*items]
-        new[at] = _value(patch)
-        _refill(items, new)
-        work.done(patch)
-        return
-    else:
-        return
-    if place is not None:
-        _refill(items, [*items[:place], _value(patch), *items[place:]])
-        work.done(patch)
-
-
-def _refill(items: Any, new: list[Any]) -> None:
-    copies = []
-    for item in new:
-        copy = type(item)()
-        copy.CopyFrom(item)
-        copies.append(copy)
-    del items[:]
-    items.extend(copies)
-
-
-def _whole(work: _Work, patches: list[Patch]) -> bool:
-    """REMOVE and MERGE of the resource itself; returns whether it has been removed."""
-    for p in patches:
-        if _operation(p) == "REMOVE":
-            work.removed = True
-            work.done(p)
-            return True
-        if _operation(p) in MERGES:
-            _merge(work, work.message, p)
-    return False
 
 
 # --- listeners ---------------------------------------------------------------------------------------------------
 
 
-def _listener(work: _Work, patches: Patches) -> None:
+def _listener(work: Work, patches: Patches) -> None:
     message = work.message
 
     def those(kind: str) -> list[tuple[Patch, Any]]:
-        found = [(p, p.spec.match.listener if p.spec.match else None) for p in _mine(patches, kind, work.context)]
+        found = [(p, p.spec.match.listener if p.spec.match else None) for p in in_context(patches, kind, work.context)]
         return [(p, m) for p, m in found if matching.listener(m, message)]
 
-    if _whole(work, [p for p, _ in those("LISTENER")]):
+    if whole(work, [p for p, _ in those("LISTENER")]):
         return
     for p, m in those("LISTENER_FILTER"):
         wanted = m.listener_filter if m else ""
-        _in_list(work, message.listener_filters, p, lambda f, w=wanted: not w or f.name == w, bool(wanted))
+        in_list(work, message.listener_filters, p, lambda f, w=wanted: not w or f.name == w, bool(wanted))
     for p, m in those("FILTER_CHAIN"):
-        _in_list(work, message.filter_chains, p, lambda c, m=m: matching.chain(m, message, c), True)
+        in_list(work, message.filter_chains, p, lambda c, m=m: matching.chain(m, message, c), True)
         rest = _rest(message)
-        if rest and _operation(p) in MERGES and matching.chain(m, message, rest[0]):
-            _merge(work, rest[0], p)
+        if rest and operation_of(p) in MERGES and matching.chain(m, message, rest[0]):
+            merge(work, rest[0], p)
     chains = [*message.filter_chains, *_rest(message)]
     for p, m in those("NETWORK_FILTER"):
         for c in chains:
             if matching.chain(m, message, c) or (_inserts(p) and matching.chain(_without_filter(m), message, c)):
                 named = bool(m and m.filter_chain and m.filter_chain.filter)
-                _in_list(work, c.filters, p, lambda f, m=m: matching.network_filter(m, f), named)
+                in_list(work, c.filters, p, lambda f, m=m: matching.network_filter(m, f), named)
     http = those("HTTP_FILTER")
-    inline = [p for kind in _ROUTES for p in _mine(patches, kind, work.context)]
+    inline = [p for kind in _ROUTES for p in in_context(patches, kind, work.context)]
     if http or inline:
         for c in chains:
             _managers(work, c, [(p, m) for p, m in http if matching.chain(m, message, c)], patches if inline else ())
@@ -296,7 +193,7 @@ def _rest(listener: Any) -> list[Any]:
 
 
 def _inserts(patch: Patch) -> bool:
-    return _operation(patch) in ("ADD", "INSERT_FIRST")
+    return operation_of(patch) in ("ADD", "INSERT_FIRST")
 
 
 def _without_filter(m: Any) -> Any:
@@ -307,7 +204,7 @@ def _without_filter(m: Any) -> Any:
     return msgspec.structs.replace(m, filter_chain=msgspec.structs.replace(m.filter_chain, filter=None))
 
 
-def _managers(work: _Work, chain: Any, http: list[tuple[Patch, Any]], routed: Patches) -> None:
+def _managers(work: Work, chain: Any, http: list[tuple[Patch, Any]], routed: Patches) -> None:
     """The HTTP connection managers of a chain: their filters and their own routes."""
     for f in chain.filters:
         if f.name not in matching.HCM:
@@ -318,7 +215,7 @@ def _managers(work: _Work, chain: Any, http: list[tuple[Patch, Any]], routed: Pa
         for p, m in http:
             wanted = matching.http_filter(m)
             end = _end(manager.http_filters, p.spec.patch.filter_class if p.spec.patch else "")
-            _in_list(work, manager.http_filters, p, lambda h, w=wanted: not w or _called(h, w), bool(wanted), end)
+            in_list(work, manager.http_filters, p, lambda h, w=wanted: not w or _called(h, w), bool(wanted), end)
         if routed and manager.HasField("route_config"):
             _routes(work, manager.route_config, manager.route_config.name, routed)
         if (len(work.touched), manager.SerializeToString(deterministic=True)) != before:
@@ -346,35 +243,38 @@ def _end(filters: Any, filter_class: str) -> int:
 # --- routes ------------------------------------------------------------------------------------------------------
 
 
-def _routes(work: _Work, message: Any, name: str, patches: Patches) -> None:
+def _routes(work: Work, message: Any, name: str, patches: Patches) -> None:
     def those(kind: str) -> list[tuple[Patch, Any]]:
         found = [
-            (p, p.spec.match.route_configuration if p.spec.match else None) for p in _mine(patches, kind, work.context)
+            (p, p.spec.match.route_configuration if p.spec.match else None)
+            for p in in_context(patches, kind, work.context)
         ]
         return [(p, m) for p, m in found if matching.routes(m, name)]
 
     for p, _ in those("ROUTE_CONFIGURATION"):
-        if _operation(p) in MERGES:
-            _merge(work, message, p)
+        if operation_of(p) in MERGES:
+            merge(work, message, p)
     for p, m in those("VIRTUAL_HOST"):
-        _in_list(work, message.virtual_hosts, p, lambda h, m=m: matching.virtual_host(m, h), True)
+        in_list(work, message.virtual_hosts, p, lambda h, m=m: matching.virtual_host(m, h), True)
     for host in message.virtual_hosts:
         _own_routes(work, host, those("HTTP_ROUTE"))
 
 
-def _virtual_host(work: _Work, host: Any, name: str, patches: Patches) -> None:
+def _virtual_host(work: Work, host: Any, name: str, patches: Patches) -> None:
     """A virtual host that is a resource of its own, of the route configuration ``name``."""
     found = [
         (p, p.spec.match.route_configuration if p.spec.match else None) for p in patches if p.spec.apply_to in _ROUTES
     ]
-    mine = [(p, m) for p, m in found if matching.routes(m, name) and p in _mine(patches, p.spec.apply_to, work.context)]
-    if _whole(work, [p for p, m in mine if p.spec.apply_to == "VIRTUAL_HOST" and matching.virtual_host(m, host)]):
+    mine = [
+        (p, m) for p, m in found if matching.routes(m, name) and p in in_context(patches, p.spec.apply_to, work.context)
+    ]
+    if whole(work, [p for p, m in mine if p.spec.apply_to == "VIRTUAL_HOST" and matching.virtual_host(m, host)]):
         return
     _own_routes(work, host, [(p, m) for p, m in mine if p.spec.apply_to == "HTTP_ROUTE"])
 
 
-def _own_routes(work: _Work, host: Any, patches: Iterable[tuple[Patch, Any]]) -> None:
+def _own_routes(work: Work, host: Any, patches: Iterable[tuple[Patch, Any]]) -> None:
     for p, m in patches:
         if matching.virtual_host(m, host):
             named = bool(m and m.vhost and m.vhost.route)
-            _in_list(work, host.routes, p, lambda r, m=m: matching.route(m, r), named)
+            in_list(work, host.routes, p, lambda r, m=m: matching.route(m, r), named)

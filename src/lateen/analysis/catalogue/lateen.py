@@ -1,0 +1,62 @@
+"""The findings that Istio does not have; docs/reference-findings.md explains them."""
+
+from __future__ import annotations
+
+from lateen.analysis.catalogue.kind import Kind
+
+LATEEN = (
+    Kind(
+        "LAT0101",
+        "ShadowedRule",
+        "Warning",
+        "Nothing of this VirtualService is used {} for {}: it is shadowed by the older VirtualService {}. Merge the two, or give the older one a match.",
+    ),
+    Kind(
+        "LAT0102",
+        "HiddenWildcard",
+        "Info",
+        'Requests to {} that no rule of this VirtualService matches get 404; they do not fall back to VirtualService {} for "{}". Add a last rule without a match if they should be served.',
+    ),
+    Kind(
+        "LAT0103",
+        "RouteKindUnused",
+        "Warning",
+        "The {} routes are not used on Gateway {}: servers[{}] ({}) uses {} routes.",
+    ),
+    Kind("LAT0104", "DelegateUnused", "Warning", "Not all of the delegate {} is used: {}."),
+    Kind(
+        "LAT0105",
+        "DestinationRuleUnused",
+        "Warning",
+        "The DestinationRule applies only to clients in its own namespace {}, which has none in the mesh. Move it to the namespace of the service ({}), of its clients, or to {}.",
+    ),
+    Kind(
+        "LAT0106",
+        "ServiceEntriesShareAPort",
+        "Warning",
+        "Connections to port {} of any unknown address go to the older ServiceEntry {}, including those meant for this one. Give both entries addresses.",
+    ),
+    Kind(
+        "LAT0107",
+        "PortLevelMtlsPortUnknown",
+        "Warning",
+        "portLevelMtls names port {}, which the selected workloads do not have, so it has no effect{}. Its keys are the workloads' own ports.",
+    ),
+    Kind("LAT0108", "BackendNotFound", "Warning", "Requests get status 503: {}."),
+    Kind(
+        "LAT0109",
+        "ListenerConflict",
+        "Warning",
+        "A listener is not there: {}. Give it another port, or other workloads.",
+    ),
+    Kind("LAT0110", "AnnotationNotice", "Warning", "Annotation {}: {}"),
+    Kind("LAT0111", "TokenKeysNotFetched", "Warning", "Keys of tokens are missing: {}."),
+    Kind(
+        "LAT0112",
+        "OverriddenByRoute",
+        "Warning",
+        "Requests to {} are routed by {} and not by this VirtualService: routes of the Gateway API come first. Keep one of them.",
+    ),
+    Kind("LAT0113", "RouteNotInEffect", "Warning", "Reference to parent {}: condition {} is False ({}): {}."),
+    Kind("LAT0120", "RateLimitUnused", "Warning", "The rate limit has no effect here: {}."),
+)
