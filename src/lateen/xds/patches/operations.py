@@ -61,8 +61,8 @@ def merge(work: Work, message: Any, patch: Patch) -> None:
 
 
 def in_list(work: Work, items: Any, patch: Patch, fits: Any, anchored: bool, end: int | None = None) -> None:
-    """One operation on a list of messages. ``fits``: whether the patch is for an item; ``anchored``: whether it names one;
-    ``end``: where ADD inserts."""
+    """Apply a patch to a list of messages. ``fits``: whether the patch is for an item; ``anchored``: whether it names
+    one; ``end``: where ADD inserts."""
     operation = operation_of(patch)
     if operation in MERGES:
         for item in items:
