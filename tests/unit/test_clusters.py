@@ -3,12 +3,16 @@
 import judge
 import meshes as mesh
 
+from lateen.ads.server import Connection
+from lateen.ads.session import Session
 from lateen.api import kinds
 from lateen.api import objects as o
+from lateen.control import dumps
 from lateen.mesh.model import Mesh
 from lateen.mesh.objects import Objects
 from lateen.mesh.views import Views
 from lateen.wire import names
+from lateen.wire.node import NodeId
 from lateen.xds.generate import generate
 
 REVIEWS = "outbound|9080||reviews.default.svc.cluster.local"
@@ -74,3 +78,11 @@ spec: {host: reviews, subsets: [{name: v1, labels: {version: v1}}]}
     message = judge.message("EDS", resource)
     found = [e.endpoint.address.socket_address.address for g in message.endpoints for e in g.lb_endpoints]
     assert found == ["10.244.0.3", "10.9.0.1"]
+
+
+def test_a_proxy_that_names_no_cluster_is_listed_in_that_of_istiod():
+    node = NodeId("sidecar", "10.0.0.1", "a", "shop", "shop.svc.cluster.local")
+    silent, named = Connection(node, "", "", session=Session()), Connection(node, "", "", session=Session())
+    named.metadata = {"CLUSTER_ID": "west"}
+    listed = [dumps.client_config(c, "east").node.metadata.fields["CLUSTER_ID"].string_value for c in (silent, named)]
+    assert listed == ["east", "west"]

@@ -1,4 +1,4 @@
-"""Which VirtualServices apply where: at servers of gateways and for hosts in the mesh, the oldest first."""
+"""Where VirtualServices apply: at servers of gateways and for hosts in the mesh, the oldest first."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Hosts:
         return None
 
     def entry(self, name: str, namespace: str) -> Source | None:
-        """The Service or ServiceEntry that has the host, whoever sees it."""
+        """The Service or ServiceEntry of a host, whatever its visibility."""
         found = next(self._candidates(full_host(name, namespace, self._domain)), None)
         return found.source if found else None
 

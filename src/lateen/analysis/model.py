@@ -1,4 +1,4 @@
-"""The mesh's own reading of a snapshot: what its dialects make of the objects, and what they could not do. Pure."""
+"""The mesh model of a snapshot, with its routes, policies and outcomes, for analyzers. Pure."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ POLICIES = (
     kinds.SIDECAR,
     kinds.TELEMETRY,
 )
-"""Kinds that say what holds for a host or a workload."""
+"""Kinds that configure hosts or workloads."""
 
 
 def model(snapshot: Snapshot, policies: bool = False) -> Mesh:
@@ -64,7 +64,7 @@ def _made(snapshot: Snapshot, name: str, wanted: tuple[kinds.Kind, ...]) -> Mesh
     objects = read(snapshot, wanted)
     before: Mesh | None = snapshot.kept.get(name)
     if before is not None:
-        before.advance(objects)  # what has not changed is not worked out again
+        before.advance(objects)  # only what has changed is recomputed
         return before
     made = snapshot.kept[name] = Mesh(objects)
     return made
@@ -96,6 +96,6 @@ def _decoded(kind: kinds.Kind, source: Source, domain: str) -> Any:
         if spec is None:
             return None
     except (KeyError, TypeError, ValueError, AttributeError):
-        return None  # files have what no API server has looked at
+        return None  # files are not validated by an API server
     aged = {"creationTimestamp": NEW, **source.meta}
     return decoding.resource(kind.ref(source.namespace, source.name), {**source.obj, "metadata": aged}, spec)

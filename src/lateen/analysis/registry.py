@@ -16,7 +16,7 @@ class Analyzer(NamedTuple):
     description: str
     run: Run
     on_demand: bool = False
-    """Runs only where it is asked for by name: its findings would be noise to most users, or are another's, too."""
+    """Runs only if it is chosen by name: its findings would be noise to most users, or are another's, too."""
 
 
 _FOUND: dict[str, Analyzer] = {}
@@ -56,7 +56,7 @@ def analyzers() -> dict[str, Analyzer]:
 
 
 def usual() -> list[Analyzer]:
-    """Those that run where none is named."""
+    """The analyzers that run unless some are chosen by name."""
     return [a for a in analyzers().values() if not a.on_demand]
 
 

@@ -32,7 +32,7 @@ def _nowhere(_: Path) -> tuple[int, int]:
 class Source:
     """One object and its origin; ``file`` is empty for objects of a live cluster.
 
-    What nearly every analyzer asks for is read once, here: lookups made on demand were a quarter of an analysis.
+    What nearly every analyzer needs is read once, here: lookups on demand took a quarter of an analysis.
     """
 
     __slots__ = (
@@ -123,7 +123,7 @@ class Snapshot:
         self.root, self.unread, self.secrets = root, frozenset(unread), secrets
         self.read: set[str] = set()
         self.kept: dict[str, Any] = {}
-        """What goes on from one snapshot to the next (``replaced``)."""
+        """Values that are handed on to the next snapshot (``replaced``)."""
         self.incomplete: dict[str, list[str]] = {}
         """Analyzers that could not run, and the kinds that each lacks."""
         for s in sources:
@@ -146,7 +146,7 @@ class Snapshot:
         return out
 
     def index(self, name: str, make: Callable[[], T]) -> T:
-        """What ``make`` returns, computed once; the kinds that it reads count as read for every caller."""
+        """The result of ``make``, computed once; the kinds that it reads count as read by every caller."""
         if name not in self._made:
             outer, self.read = self.read, set()
             try:

@@ -127,12 +127,16 @@ class Debug:
             raise Forbidden(f"the debug info is not available for workloads of namespace {caller.namespace}")
         return self._pages[name](query, caller)
 
+    @property
+    def _cluster(self) -> str:
+        return self._control.world.cluster.name
+
     async def answer(self, identity: str, type_url: str, wanted: Sequence[str]) -> list[Any]:
         """A question over xDS (see ``ads.debug``)."""
         caller = self.caller(identity)
         match type_url:
             case "istio.io/debug/syncz":
-                return [dumps.packed(dumps.client_config(c)) for c in self._visible(caller)]
+                return [dumps.packed(dumps.client_config(c, self._cluster)) for c in self._visible(caller)]
             case "istio.io/debug/config_dump":
                 found = self._connection(wanted[0], caller) if len(wanted) == 1 else None
                 return dumps.config_dump(found) if found else []
@@ -173,7 +177,7 @@ class Debug:
 
     def _syncz(self, query: Query, caller: Caller) -> Json | list[Json]:
         wanted = query.get("namespace", "")
-        return [_sync(c) for c in self._visible(caller) if not wanted or c.node.namespace == wanted]
+        return [_sync(c, self._cluster) for c in self._visible(caller) if not wanted or c.node.namespace == wanted]
 
     def _config_dump(self, query: Query, caller: Caller) -> Json:
         if "types" in query:
@@ -293,10 +297,10 @@ def _client(c: Connection) -> Json:
     }
 
 
-def _sync(c: Connection) -> Json:
-    """Istio's SyncStatus."""
+def _sync(c: Connection, ours: str) -> Json:
+    """Istio's SyncStatus. ``ours``: the name of istiod's cluster."""
     out: Json = {
-        "cluster_id": dumps.cluster_name(c),
+        "cluster_id": dumps.cluster_name(c, ours),
         "proxy": dumps.proxy_name(c),
         "proxy_type": c.node.kind,
         "proxy_version": c.version,

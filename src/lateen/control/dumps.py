@@ -17,7 +17,6 @@ from envoy.service.status.v3 import csds_pb2
 from google.protobuf import any_pb2
 
 from lateen.ads.server import Connection
-from lateen.api.domain import CLUSTER_NAME
 from lateen.wire import names
 from lateen.wire.node import ISTIO_VERSION
 
@@ -29,9 +28,9 @@ def proxy_name(c: Connection) -> str:
     return f"{c.node.pod}.{c.node.namespace}"
 
 
-def cluster_name(c: Connection) -> str:
-    """The cluster that a proxy says it runs in."""
-    return c.metadata.get("CLUSTER_ID") or CLUSTER_NAME
+def cluster_name(c: Connection, ours: str) -> str:
+    """The cluster that a proxy says it runs in; ``ours``, istiod's, if it says nothing."""
+    return c.metadata.get("CLUSTER_ID") or ours
 
 
 def types(c: Connection) -> dict[str, str]:
@@ -43,12 +42,13 @@ def types(c: Connection) -> dict[str, str]:
     return out
 
 
-def client_config(c: Connection) -> Any:
-    """The ClientConfig of a connected proxy: which types it has subscribed to, and whether it has them."""
+def client_config(c: Connection, ours: str) -> Any:
+    """The ClientConfig of a connected proxy: which types it has subscribed to, and whether it has them. ``ours``: the
+    name of istiod's cluster."""
     out = csds_pb2.ClientConfig()
     out.node.id = proxy_name(c)
     fields = out.node.metadata.fields
-    fields["CLUSTER_ID"].string_value = cluster_name(c)
+    fields["CLUSTER_ID"].string_value = cluster_name(c, ours)
     fields["NAMESPACE"].string_value = c.node.namespace
     fields["ISTIO_VERSION"].string_value = c.metadata.get("ISTIO_VERSION") or ISTIO_VERSION
     status, subscribed = types(c), c.session.subscribed()

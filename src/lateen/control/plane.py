@@ -201,7 +201,7 @@ class Control:
                 {
                     "proxy": dumps.proxy_name(c),
                     "kind": c.node.kind,
-                    "cluster": dumps.cluster_name(c),
+                    "cluster": dumps.cluster_name(c, self.world.cluster.name),
                     "version": c.version,
                     "connectedAt": c.connected_at,
                     "bytesSent": c.bytes_sent,

@@ -1,5 +1,5 @@
-"""Writes the status of the mesh's objects: after every change has settled, only of objects that it concerns, and only
-what differs from what is written.
+"""Writes the status of the mesh's objects, once a change has settled: only of the objects that it affects, and only if
+the status differs.
 
 Only the istiod that holds the lease writes. The analysis runs in a process of its own (``control/analyst``); what is
 written waits for it only at the first start, so that a cluster with many objects is not written twice. A status is at
@@ -47,7 +47,7 @@ AGAIN_S = 2.0
 
 
 class StatusWriter:
-    """Is told of changes by ``changed`` and ``pushed``; ``run`` writes."""
+    """``changed`` and ``pushed`` report changes to it; ``run`` writes."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class StatusWriter:
         return (self._root, istiod) in self._world.objects.pods
 
     def _gained(self) -> None:
-        """Nothing was kept up to date while another istiod had the lease."""
+        """Start over: nothing was kept up to date while another istiod had the lease."""
         self._analyst.stop()
         self._analyzed.clear()
         self._found, self._written = {}, {}
@@ -112,7 +112,7 @@ class StatusWriter:
         self._dirty.set()
 
     def changed(self, kind: kinds.Kind, key: Key, old: Json | None, new: Json | None) -> None:
-        """An informer's report."""
+        """Handle an informer's event."""
         if old is not None and new is not None and _substance(kind, old) == _substance(kind, new):
             if kind.owned and self._written.pop((kind, key), None) != (new.get("status") or {}):
                 self._due.mark([(kind, key)])  # somebody else has written a status
@@ -142,7 +142,7 @@ class StatusWriter:
             await tasks.cancel(analysing, leading)
 
     async def close(self) -> None:
-        """Let another istiod write; nothing waits for the analysis."""
+        """Stop the analysis and release the lease, so that another istiod can write."""
         self._analyst.close()
         await self.leadership.release()
 
@@ -178,7 +178,7 @@ class StatusWriter:
             self.analyzed(report)
 
     def analyzed(self, report: dict[str, list[Found]]) -> None:
-        """The findings that are others than before, by object."""
+        """Take the findings that have changed, by object."""
         for ref, found in report.items():
             self._found.pop(ref, None)
             if found:
@@ -296,7 +296,7 @@ class StatusWriter:
         return known is not pushed and known.of(kind).get(key) is not pushed.of(kind).get(key)
 
     def _ingresses(self, mesh: Mesh, objects: dict[kinds.Kind, dict[Key, Json]]) -> list[Change]:
-        """An Ingress has the addresses of its gateway."""
+        """The statuses of Ingresses: the addresses of their gateway."""
         self._ingresses_due = False
         ours = {(i.ref.namespace, i.ref.name) for i in mesh.ingresses()}  # the others belong to other controllers
         if not ours:
