@@ -25,10 +25,8 @@ from typing import Any
 from world import report
 
 from lateen.api import crds, kinds
-from lateen.cli.connect import paths_of
 from lateen.control.findings import Child, fork
 from lateen.kit.files import write_atomic
-from lateen.kube.kubeconfig import from_files
 
 SERVICES, PODS, NAMESPACE = int(os.environ.get("BENCH_SERVICES", "1000")), 3, "shop"
 SYSTEM = "istio-system"
@@ -97,9 +95,10 @@ async def istiod(analysis: Child) -> dict[str, float]:
     from lateen.control.plane import Control
     from lateen.control.roots import Roots
     from lateen.control.settings import Settings
+    from lateen.kube.kubeconfig import from_files
 
     settings = Settings.of(os.environ)
-    async with from_files(paths_of(None)) as client:
+    async with from_files([Path(os.environ["KUBECONFIG"])]) as client:
         control = Control(client, settings.namespace, settings.revision)
         roots = Roots(client, settings.namespace, settings.trust_domain, settings.ca, lambda: started.leads)
         await roots.start()
