@@ -1,5 +1,5 @@
-"""The article from its first to its last command, typed into a shell as they stand there (with lateen for istioctl),
-and what they print held against the article's shapes."""
+"""Every command of the article, typed into a shell as it is printed there (with lateen for istioctl); the output is
+compared with the article's."""
 
 import os
 import re

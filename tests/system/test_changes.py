@@ -85,7 +85,7 @@ def test_a_subset_is_added_and_routed_to_in_one_apply(tasks):
 
 
 def test_a_subset_is_taken_away_with_its_route_in_one_apply(tasks):
-    """The cluster leaves after the routes that named it."""
+    """The cluster is removed after the routes that refer to it."""
     policy = "{loadBalancer: {simple: RANDOM}}"
 
     def change(name):
@@ -108,7 +108,7 @@ SERVICE = (
 
 
 def test_a_service_is_renamed(tasks):
-    """A new name, the routes moved over to it, the old name gone."""
+    """A new name; the routes are moved to it, and the old name is removed."""
     tasks.mesh.apply(SERVICE % "name0")
     rule = f"[{{{OFF}, route: [{{destination: {{host: %s}}}}]}}]"
     with tasks.applied(vs("httpbin", "httpbin", rule % "name0")):

@@ -1,4 +1,4 @@
-"""Tokens of end users: which ones a workload takes, what their claims decide, and where their keys come from."""
+"""End users' tokens: which ones a workload accepts, what their claims decide, and where their keys come from."""
 
 import json
 import sys

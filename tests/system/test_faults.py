@@ -1,4 +1,4 @@
-"""What goes wrong: bad input, dying processes, full disks, ports in use. Nothing is lost, and the message helps."""
+"""Failures: bad input, dying processes, full disks, ports in use. Nothing is lost, and the message helps."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Gateways that end TLS with certificates from secrets, renew them, verify clients, and pass TLS through."""
+"""Gateways that terminate TLS with certificates from Secrets, renew them, verify clients, and pass TLS through."""
 
 import pytest
 from world import Secrets

@@ -1,4 +1,4 @@
-"""Traffic as it is now, without a store: tap, top, routes, stat, edges."""
+"""Live traffic without a metrics store: tap, top, routes, stat, edges."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""What begins at a proxy: TLS by secrets, tunnels, PROXY protocol, Redis; and names that choose the cluster."""
+"""Features that originate at a proxy: TLS with Secrets, tunnels, PROXY protocol, Redis; and routing by SNI."""
 
 import json
 import re

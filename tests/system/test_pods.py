@@ -1,4 +1,4 @@
-"""Pods as the embedded cluster runs them: what they may do, in what order they start and end, what they say."""
+"""Pods in the embedded cluster: their permissions, the order in which they start and stop, their logs and statuses."""
 
 import asyncio
 import glob

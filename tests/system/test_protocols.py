@@ -1,4 +1,4 @@
-"""Every way in which applications talk, and hosts by every way in which they are found."""
+"""Every protocol that applications speak, and every way in which hosts are resolved."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""Settings of single proxies: what happens to open requests when something changes, and what a gateway believes."""
+"""Settings of single proxies: open requests while the configuration changes, and which headers a gateway trusts."""
 
 import json
 import subprocess

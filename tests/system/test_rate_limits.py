@@ -33,7 +33,7 @@ def limited(found, rules):
 
 
 def answers(found, times, *curl, path="/get"):
-    """Status -> how often. One version of the server alone, since each proxy counts for itself."""
+    """Status -> number of answers. One version of the server alone, since each proxy counts on its own."""
     return found.codes(f"httpbin.{NS}:8000{path}", times, *curl)
 
 

@@ -1,4 +1,4 @@
-"""A secret behind policies: no spelling of its path or its host gets it, at a gateway and at a sidecar."""
+"""A secret behind policies: no alternative spelling of its path or host bypasses them, at a gateway or at a sidecar."""
 
 import json
 
@@ -138,7 +138,7 @@ class Site:
         self.places = (f"{sidecar}:8080", f"{gateway}:80")
 
     def ask(self, asked):
-        """Place -> what got the secret there."""
+        """Place -> the requests that got the secret there."""
         argv = ("exec", "client", "-n", NS, "-i", "--", "python3", "-c", CLIENT)
         return json.loads(self.mesh.kubectl(*argv, stdin=json.dumps(dict.fromkeys(self.places, asked))).stdout)
 

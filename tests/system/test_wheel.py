@@ -1,4 +1,4 @@
-"""The wheel alone, as somebody has it who installed Lateen without its sources."""
+"""The wheel alone, as installed by somebody without the sources."""
 
 import os
 import shutil

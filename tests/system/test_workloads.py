@@ -1,4 +1,4 @@
-"""Kubernetes' other workloads as kubectl's users run them: jobs, daemons, pods with names and data of their own."""
+"""Kubernetes' other workloads, run with kubectl: Jobs, DaemonSets, StatefulSets."""
 
 import glob
 import json
@@ -222,7 +222,7 @@ def test_a_pod_waits_for_its_claim(work):
 
 
 def test_draining_the_node_respects_a_budget_and_leaves_daemons(work):
-    """Only pods of this test: others of the cluster are none of its business."""
+    """Only pods of this test: it must not touch others of the cluster."""
     spec = {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": template("web")}
     work.apply("apps/v1", "Deployment", "web", spec)
     work.rolled_out("deploy/web")

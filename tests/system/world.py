@@ -103,7 +103,7 @@ class Mesh:
         return int(code or 0), body
 
     def until(self, test, limit_s=30, what="the condition"):
-        """Wait until ``test`` gives something true; its last value is in the failure."""
+        """Wait until ``test`` returns something true; its last value is in the failure message."""
         deadline = time.monotonic() + limit_s
         while True:
             value = test()
@@ -113,11 +113,11 @@ class Mesh:
             time.sleep(0.1)
 
     def reinstall(self):
-        """What ``lateen demo`` installs, in the place of what a test has installed."""
+        """Restore what ``lateen demo`` installs, after a test has installed something else."""
         self.lateen("install", "--set", "profile=demo", "-y", timeout=120)
 
     def remove(self, *namespaces):
-        """Delete namespaces without the grace of their pods: many a test's program ignores SIGTERM as PID 1."""
+        """Delete namespaces without their pods' grace period: many programs in tests ignore SIGTERM as PID 1."""
         for namespace in namespaces:
             self.kubectl("delete", "deployments", "--all", "-n", namespace)
             self.kubectl("delete", "pods", "--all", "-n", namespace, "--grace-period=1", "--wait=false")

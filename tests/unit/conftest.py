@@ -1,4 +1,4 @@
-"""Generated examples are never judged by the time that they take: the machine may be busy."""
+"""Generated examples have no deadline: the machine may be busy."""
 
 from hypothesis import HealthCheck, settings
 

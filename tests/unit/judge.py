@@ -1,4 +1,4 @@
-"""Resources of a view as a static configuration, judged by the real Envoy."""
+"""Resources of a view as a static configuration, validated by the real Envoy."""
 
 import json
 import subprocess
@@ -55,8 +55,8 @@ def decoded(all_sets):
 
 
 def waited_for(found):
-    """What an Envoy would ask for and wait for without end: resources that nobody sends, and endpoints of two clusters
-    (Envoy does not ask a second time for what it has)."""
+    """What an Envoy would request and wait for without end: resources that nobody sends, and endpoints of two clusters
+    (Envoy does not request again what it has)."""
     asked = []
 
     def look(node):

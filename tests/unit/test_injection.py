@@ -1,4 +1,4 @@
-"""Injection: what a pod gets, what its annotations change, and what its owner is told."""
+"""Injection: what is added to a pod, what its annotations change, and what its owner is warned about."""
 
 import json
 

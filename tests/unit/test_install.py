@@ -1,4 +1,4 @@
-"""Installations: what a profile and an overlay come to, and that nothing in them is ignored in silence."""
+"""Installations: the result of a profile and an overlay, and that nothing in them is ignored silently."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""One table of kinds: a row is all that a new kind needs, and kinds of one name in two groups stay apart."""
+"""One table of kinds: a new kind needs a single row, and kinds of the same name in two groups stay distinct."""
 
 import asyncio
 import dataclasses

@@ -1,4 +1,4 @@
-"""Machines: what becomes of a WorkloadGroup, and what an agent's probe says."""
+"""Machines: the entries made of a WorkloadGroup, and what an agent's probe reports."""
 
 import asyncio
 import copy
@@ -94,7 +94,7 @@ def test_other_probes():
 
 
 def test_thresholds_and_times(tmp_path):
-    """Two failures in a row make it ill, two successes well; nothing is said before the first probe is due."""
+    """Two failures in a row make it unhealthy, two successes healthy; before the first probe, nothing is reported."""
     flag = tmp_path / "ill"
     said = []
 

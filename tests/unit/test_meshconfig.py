@@ -1,4 +1,4 @@
-"""The mesh configuration: mistakes are named, the last good one counts, what has no effect is said."""
+"""The mesh configuration: mistakes are named, the last valid version stays in use, ineffective fields have warnings."""
 
 import typing
 

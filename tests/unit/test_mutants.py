@@ -1,4 +1,4 @@
-"""What validation accepts, Envoy accepts: valid objects changed at random, judged by the real Envoy.
+"""What validation accepts, Envoy accepts: valid objects are mutated at random and validated by the real Envoy.
 
 A resource that Envoy refuses holds up everything of its kind on that proxy, so each finding here was an outage.
 ``LATEEN_MUTANTS=N`` tries N batches instead of a few.

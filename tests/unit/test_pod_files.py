@@ -1,4 +1,4 @@
-"""What a pod's object names stays inside of the pod's directory, whatever the names are."""
+"""Files named by a pod's object stay inside of the pod's directory, whatever their names."""
 
 import asyncio
 import base64

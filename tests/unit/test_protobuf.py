@@ -1,4 +1,4 @@
-"""Protobuf bodies from anybody: decoded or refused, never a crash."""
+"""Protobuf bodies from any client: decoded or rejected, never a crash."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""gRPC clients without a proxy get the mesh in gRPC's own dialect of xDS."""
+"""gRPC clients without a proxy get their configuration in gRPC's own dialect of xDS."""
 
 import judge
 import meshes as mesh

@@ -1,4 +1,4 @@
-"""The push loop: what changes in the mesh reaches the proxies, whatever a single state of the mesh does."""
+"""The push loop: changes of the mesh reach the proxies, even after a state of the mesh that cannot be translated."""
 
 import asyncio
 from dataclasses import replace
@@ -24,7 +24,7 @@ spec:
 
 
 class Proxies:
-    """Stands for the ADS server: what the mesh is whenever it is pushed."""
+    """Stands for the ADS server: records the mesh at each push."""
 
     connections = ()
 
@@ -79,7 +79,7 @@ class Istiod:
 
 
 def unreadable(found):
-    """A state of which no mesh can be made: an object without a spec has got past decoding."""
+    """A state that no mesh can be built from: an object without a spec has got past decoding."""
     vs = found.virtual_services[KEY]
     return found.put(kinds.VIRTUAL_SERVICE, KEY, replace(vs, version="2", spec=None))
 

@@ -1,4 +1,4 @@
-"""Queries are worked out again when, and only when, something that they read has another value."""
+"""Queries are recomputed if, and only if, something that they have read has changed."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Rate limits: which policies hold for a workload's port and at gateways, and what the proxies are told."""
+"""Rate limits: which policies apply to a workload's port and at gateways, and how proxies are configured."""
 
 import judge
 import meshes as mesh

@@ -1,4 +1,4 @@
-"""What the API server refuses of objects, as Kubernetes does: names and paths that would leave their place first."""
+"""What the API server rejects, as Kubernetes does: above all names and paths that would escape their directory."""
 
 import pytest
 from apiserver import Cluster

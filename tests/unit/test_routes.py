@@ -1,4 +1,4 @@
-"""Routes of the mesh's own language, as any dialect may make them, in Envoy's words."""
+"""Translation of the mesh's own routes, as any dialect may make them, to Envoy's configuration."""
 
 import re
 

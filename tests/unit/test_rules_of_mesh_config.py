@@ -1,4 +1,4 @@
-"""What is said of values in the mesh configuration and in proxy.istio.io/config, each with one that is taken."""
+"""Validation of the mesh configuration and of proxy.istio.io/config, each rule with a value that is accepted."""
 
 import pytest
 from envoy.type.v3 import http_status_pb2

@@ -1,4 +1,4 @@
-"""Mistakes about which Istio is silent, in the words of those who made them."""
+"""Mistakes that Istio does not report, in the words of those who made them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How clients write the names of hosts, and who answers to them."""
+"""How clients spell the names of hosts, and which service owns a name."""
 
 from dataclasses import replace
 

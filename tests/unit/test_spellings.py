@@ -1,4 +1,4 @@
-"""Other spellings of paths and hosts: what a rule keeps out is kept out however a request writes it."""
+"""Alternative spellings of paths and hosts: what a rule denies stays denied, however a request spells it."""
 
 import judge
 import meshes as mesh

@@ -1,4 +1,4 @@
-"""The analysis that goes on while objects change: only over what changed, and the same as from nothing."""
+"""Incremental analysis: it covers only what has changed, with the same result as a full one."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""StatefulSets: the order of their pods, their rollouts, their claims."""
+"""StatefulSets: the order of their pods, their rollouts and their volume claims."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""What an object's status says, who writes it, and the process that analyzes for it."""
+"""An object's status: its conditions, who writes it, and the analysis process."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Requests as they pass: what the agent shows, who is who, what the filters let through."""
+"""Tap: what the agent shows of requests, how peers are identified, what the filters let through."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Telemetry objects: what holds for a workload, and what Envoy is told."""
+"""Telemetry objects: what applies to a workload, and how Envoy is configured."""
 
 import judge
 import meshes as mesh

@@ -1,4 +1,4 @@
-"""End users' tokens: key sets, how they are fetched and kept up to date, and what proxies get."""
+"""End users' tokens: how key sets are fetched and refreshed, and what proxies are sent."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Objects in, Envoy resources out; whatever comes out is accepted by the real Envoy."""
+"""Translation of objects to Envoy's resources, all of which the real Envoy accepts."""
 
 import judge
 import meshes as mesh

@@ -1,4 +1,4 @@
-"""What is refused, what is warned about, and that nothing is dropped in silence."""
+"""What validation rejects, what it warns about, and that nothing is dropped silently."""
 
 import typing
 

@@ -1,4 +1,4 @@
-"""Rules of Istio's validation, each with what is refused or warned of, and its neighbour that is not."""
+"""Rules of Istio's validation, each with a value that is rejected or warned about and one that is not."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Deployments: rollouts keep within their limits, whatever pods do."""
+"""Deployments: rollouts stay within their limits, whatever pods do."""
 
 import random
 from datetime import UTC, datetime, timedelta

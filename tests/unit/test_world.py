@@ -1,4 +1,4 @@
-"""What istiod takes into the mesh, and what it leaves out and names."""
+"""Which objects istiod takes into the mesh, and which it leaves out and reports."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""YAML from users: read as kubectl reads it, with positions, and never fatal."""
+"""YAML from users: parsed as kubectl parses it, with positions; malformed input is an error, never a crash."""
 
 import pytest
 
