@@ -50,7 +50,10 @@ class World:
     def __init__(self, ttl=timedelta(hours=24)):
         self.cluster = Cluster()
         self.authority = Authority.create(times.now(), "cluster.local")
-        self.service = CaService(Reviewer(self.cluster), self.authority, "cluster.local", ttl)
+        self.machines = {("default", "default")}
+        self.service = CaService(
+            Reviewer(self.cluster), self.authority, "cluster.local", ttl, machines=lambda *who: who in self.machines
+        )
         self.pod("web")
         self.of_web = self.token()
 
@@ -72,7 +75,7 @@ class World:
     async def serving(self):
         certificate = serving.Certificate(self.authority, ["localhost"], ME)
         routes = [web.post("/certificates", self.service.sign), web.post("/roots", self.service.roots)]
-        runner = await serving.http(routes, 0, certificate, "127.0.0.1")
+        runner = await serving.http(routes, 0, certificate.asking, "127.0.0.1")
         self.port, self.certificate = runner.addresses[0][1], certificate
         try:
             yield self.port
@@ -326,6 +329,85 @@ def test_a_machine_asks_for_the_roots(tmp_path):
             await pod.until(lambda _, found: found == world.authority.root)
             assert pod.root.read_text() == world.authority.root
             renewing.cancel()
+
+    asyncio.run(work())
+
+
+class Machine(Pod):
+    """An agent that shows its certificate, and whose token has expired after the first one."""
+
+    def __init__(self, world, directory):
+        super().__init__(world, directory, asks=True)
+        istiod = Istiod("localhost", None, self.root, self.token, world.port, shows=directory)
+        self.certificates = Certificates(istiod, directory, write_files)
+
+    async def expired(self):
+        await self.certificates.first()
+        self.token.write_text("expired")
+        return self.written()[0]
+
+
+def test_a_machine_renews_by_its_certificate_when_its_token_has_expired(tmp_path):
+    world = World()
+
+    async def work():
+        async with world.serving():
+            machine = Machine(world, tmp_path)
+            first = await machine.expired()
+            await machine.certificates.get()
+            assert machine.written()[0] != first
+            assert names_in(machine.written()[0])[0] == [OWN]
+            world.authority.state = other(world, signs=True)
+            world.certificate.replace()
+            machine.root.write_text(world.authority.root)
+            await machine.certificates.get()
+            assert certs.anchored(machine.written()[0], world.authority.root), "under the new root, by the former one"
+            world.authority.state = rotation.begin(world.authority.state.signer, times.now(), PACE)
+            world.certificate.replace()
+            await machine.certificates.get()
+
+    asyncio.run(work())
+
+
+def test_a_pod_does_not_renew_by_its_certificate(tmp_path):
+    """A certificate that was stolen is worth nothing once it has expired, and the token of a deleted pod is none."""
+    world = World()
+    world.machines = {("default", "other"), ("other", "default")}
+
+    async def work():
+        async with world.serving():
+            pod = Machine(world, tmp_path)
+            await pod.expired()
+            with pytest.raises(OSError, match="the token is not valid"):
+                await pod.certificates.get()
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(
+    "what", ["of another root", "of a root that is not trusted any more", "of another trust domain"]
+)
+def test_certificates_of_others_are_shown_in_vain(tmp_path, what):
+    world = World()
+
+    async def work():
+        async with world.serving():
+            machine = Machine(world, tmp_path)
+            await machine.expired()
+            ca = certs.authority("x", times.now()) if what == "of another root" else world.authority.state.signer.pair
+            name = OWN.replace("cluster.local", "evil") if what.endswith("domain") else OWN
+            pair = certs.issue(ca, [name], times.now(), timedelta(hours=1))
+            write_files(tmp_path, pair.certificate, pair.key, world.authority.root)
+            if what.endswith("any more"):
+                world.authority.state = rotation.begin(
+                    signer.self_signed(certs.authority("y", times.now())), times.now(), PACE
+                )
+                world.certificate.replace()
+                machine.root.write_text(world.authority.root)
+            with pytest.raises(OSError):  # noqa: PT011 - the handshake fails, or istiod refuses
+                await machine.certificates.get()
+            assert names_in(machine.written()[0])[0] == [name]
+            assert machine.written()[0] == pair.certificate
 
     asyncio.run(work())
 

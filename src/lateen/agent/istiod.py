@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lateen.kit import http
+from lateen.kit import certs, http, times
 from lateen.wire import ports
 
 log = logging.getLogger("lateen.agent.istiod")
@@ -28,20 +28,28 @@ class Istiod:
     ``token`` are read for each request, since both are replaced from time to time."""
 
     def __init__(
-        self, host: str, mark: int | None, root: Path = ROOT, token: Path = TOKEN, port: int = ports.CA
+        self,
+        host: str,
+        mark: int | None,
+        root: Path = ROOT,
+        token: Path = TOKEN,
+        port: int = ports.CA,
+        shows: Path | None = None,
     ) -> None:
+        """``shows``: the directory with the certificate that a machine shows, whose token nobody renews."""
+        self._shows = shows
         self.host, self.mark, self.root, self._token, self._port = host, mark, root, token, port
 
     async def ask(self, path: str, body: dict[str, Any], timeout: float = 10) -> dict[str, Any]:
         """Raises OSError, TimeoutError, ValueError."""
-        root = await asyncio.to_thread(self.root.read_text)
+        context = await asyncio.to_thread(self._context)
         answer = await http.fetch(
             self.host,
             self._port,
             path,
             method="POST",
             body=json.dumps(body).encode(),
-            ssl=ssl.create_default_context(cadata=root),
+            ssl=context,
             server_hostname=self.host,
             timeout=timeout,
             sock=await self._connect(self._port),
@@ -51,6 +59,14 @@ class Istiod:
             raise OSError(f"istiod refused {path}: {answer.body.decode(errors='replace')[:300]}")
         found: dict[str, Any] = json.loads(answer.body)
         return found
+
+    def _context(self) -> ssl.SSLContext:
+        made = ssl.create_default_context(cadata=self.root.read_text())
+        chain = self._shows / "cert-chain.pem" if self._shows else None
+        # An expired one would end the connection, although the token may have been replaced.
+        if self._shows and chain and chain.exists() and certs.validity(chain.read_text())[1] > times.now():
+            made.load_cert_chain(chain, self._shows / "key.pem")
+        return made
 
     async def _connect(self, port: int) -> socket.socket:
         loop = asyncio.get_running_loop()

@@ -35,18 +35,19 @@ NAMES_S = 30.0
 class Agent:
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._istiod = Istiod(options.control_plane, options.mark)
-        self._metrics = Metrics(options)
-        self._envoy = Envoy(options, self._istiod, self._metrics)
         output = Path(options.env.get("OUTPUT_CERTS") or DIRECTORY)
         write = write_files if options.proxyless else write_secrets
         directory = output if options.proxyless else DIRECTORY
+        machine = bool(options.env.get("ISTIO_META_AUTO_REGISTER_GROUP"))
+        self._istiod = Istiod(options.control_plane, options.mark, shows=directory if machine else None)
+        self._metrics = Metrics(options)
+        self._envoy = Envoy(options, self._istiod, self._metrics)
         self._certificates = self._given(directory, write) or Certificates(
             self._istiod,
             directory,
             write,
             renewal(options.env),
-            asks=bool(options.env.get("ISTIO_META_AUTO_REGISTER_GROUP")),
+            asks=machine,
             identity=options.identity,
             signer=options.env.get("ISTIO_META_CERT_SIGNER", ""),
         )

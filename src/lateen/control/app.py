@@ -70,7 +70,13 @@ class Istiod:
         roots.measure(control.measures)
         self.external = External(client, settings.signers, self._roots_of) if settings.signers else None
         self.ca = CaService(
-            client, authority, settings.trust_domain, settings.certificate_ttl, self.external, control.measures
+            client,
+            authority,
+            settings.trust_domain,
+            settings.certificate_ttl,
+            self.external,
+            control.measures,
+            control.registrar.runs,
         )
         self.debug = Debug(control, roots)
         me = {"Component": "istiod", "ID": settings.pod, "Info": {"version": __version__}}
@@ -184,8 +190,8 @@ class Istiod:
         ]
         monitoring = Monitoring(self.control, self.ca, self.readiness, self.debug)
         return [
-            await serving.http(to_agents, ports.CA, self.certificate),
-            await serving.http(self.hooks.routes(), ports.WEBHOOK, self.certificate),
+            await serving.http(to_agents, ports.CA, self.certificate.asking),
+            await serving.http(self.hooks.routes(), ports.WEBHOOK, self.certificate.context),
             await serving.http(monitoring.routes(), ports.MONITORING, None),
             await serving.http(controlz.routes(), ports.CONTROLZ, None, "127.0.0.1"),
             await serving.xds(self.control.ads, self.certificate),

@@ -13,7 +13,7 @@ from datetime import timedelta
 from aiohttp import web
 
 from lateen.api import kinds
-from lateen.ca.authority import AUDIENCE, DEFAULT_TTL, Authority, Identity, Refused, identity
+from lateen.ca.authority import AUDIENCE, DEFAULT_TTL, Authority, Identity, Refused, identity, parse
 from lateen.control.external import External
 from lateen.control.measures import Measures
 from lateen.kit import bodies, jsons, times
@@ -68,16 +68,36 @@ class CaService:
         ttl: timedelta = DEFAULT_TTL,
         external: External | None = None,
         measures: Measures | None = None,
+        machines: Callable[[str, str], bool] = lambda *_: False,
     ) -> None:
-        """``external`` signs in the place of ``authority``, if there is one."""
-        self._external = external
+        """``external`` signs in the place of ``authority``, if there is one. ``machines``: whether machines run under
+        an account (namespace, name); they may renew by the certificate that they have."""
+        self._external, self._machines = external, machines
         self._client, self._authority, self._trust_domain, self._ttl = client, authority, trust_domain, ttl
         self._gate, self._rates = asyncio.Semaphore(AT_ONCE), Rates()
         self._measures = measures or Measures()
 
     async def who(self, request: web.Request) -> Identity:
-        """The identity of a token's bearer. Raises Refused, KubeError, OSError."""
-        return await self.whose(_token(request))
+        """The identity of a token's bearer; that of a machine's certificate, since nobody renews its token. Raises
+        Refused, KubeError, OSError."""
+        try:
+            return await self.whose(_token(request))
+        except Refused:
+            shown = self._shown(request)
+            if shown is None:
+                raise
+            return shown
+
+    def _shown(self, request: web.Request) -> Identity | None:
+        """The identity in the certificate that the client has shown, which TLS has verified, if it is a machine's."""
+        peer = (request.transport.get_extra_info("peercert") if request.transport else None) or {}
+        try:
+            (uri,) = [value for kind, value in peer.get("subjectAltName", ()) if kind == "URI"]
+            found = parse(uri)
+        except ValueError:
+            return None
+        mine = found.trust_domain == self._trust_domain and self._machines(found.namespace, found.service_account)
+        return found if mine else None
 
     async def whose(self, token: str) -> Identity:
         """Raises Refused, KubeError, OSError."""
@@ -95,7 +115,7 @@ class CaService:
         try:
             body = jsons.loads(await read(request))
             who = await self.who(request)
-            self._rates.take(_token(request))
+            self._rates.take(_token(request) or str(who))
             certificate = await self._signed(str(body["csr"]), who, str(body.get("signer") or ""))
         except (Refused, ValueError, KeyError, TypeError, AttributeError) as e:
             refused = isinstance(e, Refused)

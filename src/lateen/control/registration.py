@@ -74,6 +74,12 @@ class Registrar:
     def group(self, namespace: str, metadata: dict[str, str]) -> o.Resource[WorkloadGroup] | None:
         return self._world.objects.workload_groups.get((namespace, metadata.get(GROUP, "")))
 
+    def runs(self, namespace: str, account: str) -> bool:
+        """Whether machines of some WorkloadGroup run under that account."""
+        groups = self._world.objects.workload_groups.items()
+        mine = [g for (space, _), g in groups if space == namespace]
+        return any(((g.spec.template and g.spec.template.service_account) or "default") == account for g in mine)
+
     def refuses(self, node: NodeId, metadata: dict[str, str], account: str) -> str | None:
         """Why a machine that names a group may not join; None if it may."""
         name = metadata.get(GROUP)

@@ -30,6 +30,10 @@ class Certificate:
         self._replaced = asyncio.Event()
         self.context = _context()
         """For HTTPS; clients show no certificate."""
+        self.asking = _context()
+        """For HTTPS; clients may show a certificate of the mesh."""
+        self.asking.verify_mode = ssl.CERT_OPTIONAL
+        self.asking.sni_callback = self._verify_by_present_roots
         self._load()
 
     @property
@@ -45,11 +49,18 @@ class Certificate:
         self.mutual.verify_mode = ssl.CERT_REQUIRED
         self.mutual.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         self.mutual.load_verify_locations(cadata=self.root)
+        self._optional = _context()
+        self._optional.verify_mode = ssl.CERT_OPTIONAL
+        self._optional.load_verify_locations(cadata=self.root)
         with tempfile.NamedTemporaryFile() as f:  # the ssl module can load keys only from files; mode 0600
             f.write(self.pair.certificate.encode() + b"\n" + self.pair.key.encode())
             f.flush()
-            for context in (self.context, self.http2, self.mutual):
+            for context in (self.context, self.http2, self.mutual, self.asking, self._optional):
                 context.load_cert_chain(f.name)
+
+    def _verify_by_present_roots(self, link: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        """A listener keeps its context; each connection gets the present one."""
+        link.context = self._optional
 
     def replace(self) -> None:
         """New connections get a new certificate, and their clients are verified by what is trusted now."""
@@ -80,13 +91,13 @@ def _context(*protocols: str) -> ssl.SSLContext:
 
 
 async def http(
-    routes: list[web.RouteDef], port: int, certificate: Certificate | None, host: str = "0.0.0.0"
+    routes: list[web.RouteDef], port: int, context: ssl.SSLContext | None, host: str = "0.0.0.0"
 ) -> web.AppRunner:
     app = web.Application(client_max_size=MAX_BODY)
     app.add_routes(routes)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, host, port, ssl_context=certificate.context if certificate else None).start()
+    await web.TCPSite(runner, host, port, ssl_context=context).start()
     return runner
 
 
