@@ -338,3 +338,9 @@ def test_empty_texts_and_ports_without_a_number_get_defaults():
     )
     found = made["containers"][0]["readinessProbe"]
     assert (found["periodSeconds"], found["timeoutSeconds"], found["httpGet"]["scheme"]) == (10, 1, "HTTP")
+
+
+def test_health_is_told_in_a_word_or_check_by_check():
+    cluster = Cluster()
+    assert cluster.must("GET", "/readyz") == "ok"
+    assert cluster.must("GET", "/readyz?verbose") == "[+]ping ok\nreadyz check passed\n"

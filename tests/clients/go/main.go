@@ -4,14 +4,24 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
 	"time"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -65,6 +75,9 @@ func main() {
 		{"server-side apply", apply},
 		{"server-side apply of an unstructured object", applyUnstructured},
 		{"leader election", elect},
+		{"a certificate by typed calls", certificate},
+		{"a policy and an autoscaler of version 1", policyAndAutoscaler},
+		{"an event of events.k8s.io", event},
 		{"delete the namespace", deleteNamespace},
 	} {
 		ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
@@ -303,6 +316,117 @@ func elect(ctx context.Context, c clients) error {
 	go candidate(second, "second")
 	release()
 	return expect(ctx, leading, "second")
+}
+
+func certificate(ctx context.Context, c clients) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	raw, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
+		Subject: pkix.Name{CommonName: "gopher", Organization: []string{"dev"}},
+	}, key)
+	if err != nil {
+		return err
+	}
+	all := c.typed.CertificatesV1().CertificateSigningRequests()
+	defer all.Delete(context.Background(), "gopher", metav1.DeleteOptions{})
+	csr, err := all.Create(ctx, &certificatesv1.CertificateSigningRequest{
+		ObjectMeta: metav1.ObjectMeta{Name: "gopher"},
+		Spec: certificatesv1.CertificateSigningRequestSpec{
+			Request:    pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: raw}),
+			SignerName: certificatesv1.KubeAPIServerClientSignerName,
+			Usages:     []certificatesv1.KeyUsage{certificatesv1.UsageClientAuth},
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	csr.Status.Conditions = append(csr.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
+		Type: certificatesv1.CertificateApproved, Status: corev1.ConditionTrue, Reason: "Test", Message: "approved",
+	})
+	if _, err := all.UpdateApproval(ctx, "gopher", csr, metav1.UpdateOptions{}); err != nil {
+		return err
+	}
+	return wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		csr, err := all.Get(ctx, "gopher", metav1.GetOptions{})
+		if err != nil || len(csr.Status.Certificate) == 0 {
+			return false, err
+		}
+		block, _ := pem.Decode(csr.Status.Certificate)
+		made, err := x509.ParseCertificate(block.Bytes)
+		if err == nil && (made.Subject.CommonName != "gopher" || made.ExtKeyUsage[0] != x509.ExtKeyUsageClientAuth) {
+			err = fmt.Errorf("the certificate is for %v, %v", made.Subject, made.ExtKeyUsage)
+		}
+		return true, err
+	})
+}
+
+func policyAndAutoscaler(ctx context.Context, c clients) error {
+	admission, name := c.typed.AdmissionregistrationV1(), metav1.ObjectMeta{Name: "gopher"}
+	defer admission.ValidatingAdmissionPolicies().Delete(context.Background(), "gopher", metav1.DeleteOptions{})
+	defer admission.ValidatingAdmissionPolicyBindings().Delete(context.Background(), "gopher", metav1.DeleteOptions{})
+	rule := admissionv1.NamedRuleWithOperations{RuleWithOperations: admissionv1.RuleWithOperations{
+		Operations: []admissionv1.OperationType{admissionv1.Create},
+		Rule: admissionv1.Rule{
+			APIGroups: []string{"autoscaling"}, APIVersions: []string{"*"}, Resources: []string{"horizontalpodautoscalers"},
+		},
+	}}
+	if _, err := admission.ValidatingAdmissionPolicies().Create(ctx, &admissionv1.ValidatingAdmissionPolicy{
+		ObjectMeta: name,
+		Spec: admissionv1.ValidatingAdmissionPolicySpec{
+			MatchConstraints: &admissionv1.MatchResources{ResourceRules: []admissionv1.NamedRuleWithOperations{rule}},
+			Validations:      []admissionv1.Validation{{Expression: "object.spec.maxReplicas < 5"}},
+		},
+	}, metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	if _, err := admission.ValidatingAdmissionPolicyBindings().Create(ctx, &admissionv1.ValidatingAdmissionPolicyBinding{
+		ObjectMeta: name,
+		Spec: admissionv1.ValidatingAdmissionPolicyBindingSpec{
+			PolicyName: "gopher", ValidationActions: []admissionv1.ValidationAction{admissionv1.Deny},
+		},
+	}, metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	percent := int32(70)
+	scaler := &autoscalingv1.HorizontalPodAutoscaler{
+		ObjectMeta: name,
+		Spec: autoscalingv1.HorizontalPodAutoscalerSpec{
+			ScaleTargetRef: autoscalingv1.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "x"},
+			MaxReplicas:    9, TargetCPUUtilizationPercentage: &percent,
+		},
+	}
+	all := c.typed.AutoscalingV1().HorizontalPodAutoscalers(namespace)
+	if _, err := all.Create(ctx, scaler, metav1.CreateOptions{}); !apierrors.IsInvalid(err) {
+		return fmt.Errorf("nine replicas: %v", err)
+	}
+	scaler.Spec.MaxReplicas = 4
+	if _, err := all.Create(ctx, scaler, metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	newer, err := c.typed.AutoscalingV2().HorizontalPodAutoscalers(namespace).Get(ctx, "gopher", metav1.GetOptions{})
+	if err == nil && *newer.Spec.Metrics[0].Resource.Target.AverageUtilization != percent {
+		err = fmt.Errorf("version 2 says %v", newer.Spec.Metrics)
+	}
+	return err
+}
+
+func event(ctx context.Context, c clients) error {
+	made, err := c.typed.EventsV1().Events(namespace).Create(ctx, &eventsv1.Event{
+		ObjectMeta: metav1.ObjectMeta{Name: "gopher"},
+		EventTime:  metav1.NowMicro(), ReportingController: "example.com/gopher", ReportingInstance: "gopher-1",
+		Action: "Testing", Reason: "Tested", Note: "it works", Type: corev1.EventTypeNormal,
+		Regarding: corev1.ObjectReference{Kind: "Namespace", Namespace: namespace, Name: namespace},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	older, err := c.typed.CoreV1().Events(namespace).Get(ctx, made.Name, metav1.GetOptions{})
+	if err == nil && older.Message != "it works" {
+		err = fmt.Errorf("the core group says %q", older.Message)
+	}
+	return err
 }
 
 func deleteNamespace(ctx context.Context, c clients) error {

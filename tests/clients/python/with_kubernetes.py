@@ -46,4 +46,20 @@ talk.run_forever(timeout=10)
 assert talk.read_stdout() == "abc"
 forward = portforward(core.connect_get_namespaced_pod_portforward, "p", NS, ports="9")
 assert forward.socket(9) is not None
+
+scaling = {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}, "maxReplicas": 3}
+older, newer = client.AutoscalingV1Api(), client.AutoscalingV2Api()
+older.create_namespaced_horizontal_pod_autoscaler(
+    NS, {"metadata": {"name": "h"}, "spec": {**scaling, "targetCPUUtilizationPercentage": 40}}
+)
+found = newer.read_namespaced_horizontal_pod_autoscaler("h", NS).spec.metrics[0].resource.target
+assert found.average_utilization == 40
+told = {"metadata": {"name": "e"}, "eventTime": "2026-01-01T00:00:00.000000Z", "action": "Test", "reason": "Tested"}
+told |= {"note": "seen", "type": "Normal", "reportingController": "example.com/test", "reportingInstance": "test-1"}
+told["regarding"] = {"kind": "Pod", "namespace": NS, "name": "p"}
+assert client.EventsV1Api().create_namespaced_event(NS, told).regarding.name == "p"
+assert core.read_namespaced_event("e", NS).message == "seen"
+names = [s.metadata.name for s in client.ApiregistrationV1Api().list_api_service().items]
+assert "v1.apps" in names, names
+assert client.CertificatesV1Api().list_certificate_signing_request().items == []
 core.delete_namespace(NS)

@@ -39,7 +39,8 @@ class Documents:
         if path == "/version":
             return answers.response(VERSION)
         if path in ("/healthz", "/livez", "/readyz"):
-            return web.Response(text="ok")
+            verbose = "verbose" in request.query
+            return web.Response(text=f"[+]ping ok\n{path[1:]} check passed\n" if verbose else "ok")
         if path in ("/api", "/apis") and "as=APIGroupDiscoveryList" in accept:
             version = "v2" if "v=v2;" in accept.replace(" ", "") else "v2beta1"
             body = discovery.aggregated(registry, core=path == "/api")
