@@ -97,7 +97,7 @@ async def serve(pipe: Any, name: str, ca: Any) -> None:
     control.world.objects, changing, routed, _ = world(name)
     control.views = Views(Mesh(control.world.objects))
     certificate = serving.Certificate(ca, ["istiod"], Identity("cluster.local", "istio-system", "istiod"))
-    server = await serving.xds(control.ads, certificate)
+    server = await serving.xds(certificate, control.ads.accept)
     memory.settle()
     loop = asyncio.get_running_loop()
     read = reading(rpc.Connection)

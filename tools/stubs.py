@@ -21,8 +21,8 @@ from google.protobuf.descriptor import FileDescriptor
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "typings"
-OWN = ("google/protobuf/",)
-"""Packages that have stubs of their own (types-protobuf)."""
+OWN = ("google/protobuf/", "cel/")
+"""Packages that have types of their own (types-protobuf), or share a name with one that has (the library for CEL)."""
 ROOTS = ("envoy", "opentelemetry", "udpa", "xds")
 _ENUM = re.compile(r"^(\s+\w+: [^\n]*?)(\w[\w.]*\.ValueType)(?= \| None = \.\.\.| = \.\.\.)", re.MULTILINE)
 

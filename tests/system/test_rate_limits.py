@@ -124,10 +124,9 @@ def test_a_gateway_limits_what_it_serves(one):
 
 
 def test_what_cannot_be_done_is_said(one):
-    done = one.mesh.apply(
-        policy(f"[{{{HOUR}}}]").replace("type: Local", "type: Global").replace("local:", "global:"), ok=False
-    )
-    assert "global limits, which all proxies share, are not implemented" in done.stderr
+    each = f"[{{clientSelectors: [{{headers: [{{name: x-user, type: Distinct}}]}}], {HOUR}}}]"
+    done = one.mesh.apply(policy(each).replace("type: Local", "type: Global").replace("local:", "global:"), ok=False)
+    assert "clients choose the value" in done.stderr
     nowhere = policy(f"[{{{HOUR}}}]", '[{group: "", kind: Service, name: nowhere}]', "nowhere").replace(
         "spec: {", "spec: {retry: {numRetries: 1}, "
     )
@@ -186,3 +185,46 @@ def test_the_envoy_filter_of_istios_task_limits_alike(one):
             return " 429 " in said and said
 
         assert "x-local-rate-limit: true" in one.until(refused, what="a limit")
+
+
+# --- limits that all proxies share ----------------------------------------------------------------------------------
+
+
+SHARED = f"""
+apiVersion: {ENVOY_GATEWAY}
+kind: BackendTrafficPolicy
+metadata: {{name: shared, namespace: {NS}}}
+spec:
+  targetRefs: {SERVICE}
+  rateLimit:
+    global:
+      rules:
+      - {{clientSelectors: [{{path: {{value: /anything/six}}}}], limit: {{requests: 6, unit: Hour}}}}
+      - clientSelectors: [{{path: {{value: /anything/shadow}}}}]
+        limit: {{requests: 1, unit: Hour}}
+        shadowMode: true
+"""
+
+
+@pytest.fixture
+def two(tasks):  # noqa: F811
+    """httpbin with two pods, which share a limit of six requests an hour."""
+    tasks.mesh.kubectl("delete", "backendtrafficpolicy", "--all", "-n", NS)
+    tasks.mesh.kubectl("scale", "deploy/httpbin-v2", "-n", NS, "--replicas=1")
+    tasks.until(lambda: tasks.mesh.get("endpoints", "httpbin", "-n", NS).count("8080") == 2, what="two endpoints")
+    tasks.mesh.apply(SHARED)
+    tasks.mesh.kubectl("wait", "btp/shared", "-n", NS, "--for=condition=Reconciled", "--timeout=20s")
+    yield tasks
+    tasks.mesh.kubectl("delete", "backendtrafficpolicy", "--all", "-n", NS)
+
+
+def test_two_pods_share_a_limit_also_while_istiod_restarts(two):
+    first = two.until(lambda: (found := answers(two, 30, path="/anything/six")).get(429) and found, what="the limit")
+    assert first.get(200, 0) <= 12, "each pod alone would let through six, and those of older listeners do not count"
+    assert answers(two, 10, path="/anything/six") == {429: 10}
+    assert answers(two, 5, path="/anything/shadow") == {200: 5}
+    assert answers(two, 5) == {200: 5}
+    two.mesh.kubectl("rollout", "restart", "deploy/istiod", "-n", "istio-system")
+    assert answers(two, 10, path="/anything/six") == {429: 10}
+    two.mesh.kubectl("rollout", "status", "deploy/istiod", "-n", "istio-system", "--timeout=60s", timeout=70)
+    assert answers(two, 10, path="/anything/six").get(200, 0) <= 1

@@ -280,6 +280,8 @@ def test_removing_any_field_changes_the_result(pem):
 REFUSED = {
     ("VirtualService", "http[].fault.delay.exponentialDelay"),
     ("VirtualService", "http[].fault.abort.http2Error"),
+    ("BackendTrafficPolicy", "rateLimit.type"),  # says what must be there
+    ("BackendTrafficPolicy", "rateLimit.global.rules[].clientSelectors[].sourceCIDR.type"),
 } | {
     ("Sidecar", f"ingress[].tls.{field}")
     for field in (

@@ -107,7 +107,7 @@ class AdsServer:
         node = self._admitted(call, first)
         if node is None:
             return None
-        connection = Connection(node, _identity(call), _version(first), _metadata(first), call=call)
+        connection = Connection(node, identity_of(call), _version(first), _metadata(first), call=call)
         self.connections.add(connection)
         self.joined(connection)
         log.info("connected: %s (%s)", node, connection.identity)
@@ -133,7 +133,7 @@ class AdsServer:
         except ValueError as e:
             call.finish(Status.INVALID_ARGUMENT, str(e))
             return None
-        if (why := self._allow(node, _identity(call), _metadata(first))) is not None:
+        if (why := self._allow(node, identity_of(call), _metadata(first))) is not None:
             log.warning("%s refused: %s", node, why)
             call.finish(Status.PERMISSION_DENIED, why)
             return None
@@ -244,7 +244,7 @@ class _Sotw:
         request = discovery_pb2.DiscoveryRequest.FromString(message)
         if self._stream is None:
             if self._server.questions is not None and is_question(request.type_url):
-                self._questions = self._server.questions.asked(self._call, _identity(self._call))
+                self._questions = self._server.questions.asked(self._call, identity_of(self._call))
                 self._questions.received(message)
                 return
             self._stream = self._server.join_proxyless(self._call, request)
@@ -291,7 +291,7 @@ def _sotw(response: sotw.Response) -> bytes:
     ).SerializeToString()
 
 
-def _identity(call: Call) -> str:
+def identity_of(call: Call) -> str:
     """The SPIFFE ID in the verified client certificate; empty if there is none."""
     return next((i for i in call.identities if i.startswith("spiffe://")), "")
 

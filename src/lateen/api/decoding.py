@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from lateen.api.envoy_gateway import FAIL_CLOSED
 from lateen.api.objects import Credential, Endpoint, Pod, Ref, Resource, Service, ServicePort
 from lateen.kit.jsons import Json, dig
 
@@ -92,14 +93,13 @@ def pod(obj: Json) -> Pod:
     )
 
 
+_OTHERS = ("kubernetes.io/ingress.class", FAIL_CLOSED)
+
+
 def notes(meta: Json) -> tuple[tuple[str, str], ...]:
-    """Istio's annotations, sorted."""
+    """The annotations that the mesh reads, sorted."""
     found = (meta.get("annotations") or {}).items()
-    kept = (
-        (k, str(v))
-        for k, v in found
-        if ("istio.io/" in k and k != "sidecar.istio.io/status") or k == "kubernetes.io/ingress.class"
-    )
+    kept = ((k, str(v)) for k, v in found if ("istio.io/" in k and k != "sidecar.istio.io/status") or k in _OTHERS)
     return tuple(sorted(kept))
 
 

@@ -113,9 +113,9 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
     kinds.BACKEND_TRAFFIC_POLICY: {
         "targetSelectors[].**": "refused: name the targets in targetRefs",
         "mergeType": "only the oldest policy of a target applies",
-        "rateLimit.global.**": "refused: limits shared by all proxies are not implemented; use type Local",
+        "rateLimit.global.rules[].shared": "a global limit is for all routes of its target together",
         "rateLimit.local.rules[].shared": "each proxy counts on its own",
-        **_whole("each request counts once", "rateLimit.local.rules[].cost"),
+        **_whole("each request counts once", "rateLimit.local.rules[].cost", "rateLimit.global.rules[].cost"),
         **_whole(
             "set it in a DestinationRule (trafficPolicy)",
             *("loadBalancer", "tcpKeepalive", "circuitBreaker", "connection", "http2", "proxyProtocol"),

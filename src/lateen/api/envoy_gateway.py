@@ -12,6 +12,10 @@ import msgspec
 
 from lateen.api.config import Config
 
+FAIL_CLOSED = "lateen.dev/fail-closed"
+"""Annotation of a policy: "true" refuses what global limits are for while nobody counts it. Ours; Envoy Gateway has it
+in its own configuration (``rateLimit.failClosed``)."""
+
 
 class TargetReference(Config):
     group: str = ""
@@ -132,6 +136,20 @@ def targets(policy: BackendTrafficPolicy) -> tuple[TargetReference, ...]:
 
 
 def rules(policy: BackendTrafficPolicy) -> tuple[LimitRule, ...]:
-    """The local limits."""
+    """The local limits: each proxy counts for itself."""
     found = policy.rate_limit.local if policy.rate_limit else None
     return found.rules if found else ()
+
+
+def quotas(policy: BackendTrafficPolicy) -> tuple[LimitRule, ...]:
+    """The global limits: all proxies share them."""
+    found = policy.rate_limit.global_ if policy.rate_limit else None
+    return found.rules if found else ()
+
+
+def is_limiting(policy: BackendTrafficPolicy) -> bool:
+    return bool(rules(policy) or quotas(policy))
+
+
+def fails_closed(annotations: tuple[tuple[str, str], ...]) -> bool:
+    return (FAIL_CLOSED, "true") in annotations

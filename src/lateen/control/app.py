@@ -14,7 +14,7 @@ from lateen.ads import rpc
 from lateen.ads.debug import NotAnswered, Questions, TokenServer
 from lateen.api import kinds
 from lateen.ca.authority import Refused
-from lateen.control import controlz, serving
+from lateen.control import controlz, relay, serving
 from lateen.control.agents import Agents
 from lateen.control.ca_service import CaService
 from lateen.control.debug import Debug
@@ -25,6 +25,7 @@ from lateen.control.findings import Child
 from lateen.control.injection import Injector
 from lateen.control.monitoring import Monitoring, Readiness
 from lateen.control.plane import Control
+from lateen.control.quotas import QuotaService
 from lateen.control.roots import Roots
 from lateen.control.settings import Settings
 from lateen.control.status import StatusWriter
@@ -104,6 +105,16 @@ class Istiod:
             control.keys.missing,
             analysis,
         )
+        self.quotas = QuotaService(
+            lambda namespace, name: control.world.objects.backend_traffic_policies.get((namespace, name)),
+            control.ads,
+            str(settings.identity),
+            self._leader,
+            lambda address: relay.channel(address, self.certificate, settings.host_names[0]),
+        )
+        self.writer.leadership.changed = self.quotas.changed
+        control.measures.quota_buckets.read = lambda: {(): len(self.quotas.quotas)}
+        control.measures.quota_requests.read = self.quotas.requests
         self.deployments = Deployments(
             client,
             self.injector,
@@ -163,6 +174,13 @@ class Istiod:
         self.agents.changed()
         self.writer.pushed()
         self.deployments.listeners(self.control.mesh().added_ports())
+        self.quotas.changed()
+
+    def _leader(self) -> str | None:
+        """The address of the istiod that holds the lease, if it is another one."""
+        lease = self.writer.leadership
+        pod = self.control.world.objects.pods.get((self.settings.namespace, lease.holder))
+        return pod.address if pod is not None and not lease.held and pod.address else None
 
     async def learn(self) -> None:
         """Wait for everything that proxies may depend on. Raises TimeoutError."""
@@ -194,7 +212,7 @@ class Istiod:
             await serving.http(self.hooks.routes(), ports.WEBHOOK, self.certificate.context),
             await serving.http(monitoring.routes(), ports.MONITORING, None),
             await serving.http(controlz.routes(), ports.CONTROLZ, None, "127.0.0.1"),
-            await serving.xds(self.control.ads, self.certificate),
+            await serving.xds(self.certificate, self.control.ads.accept, self.quotas.accept),
             await serving.debug_xds(TokenServer(self._whose, self.questions), self.certificate),
         ]
 
@@ -216,6 +234,7 @@ class Istiod:
             tasks.spawn(tasks.forever(self.writer.run, "status"), "status"),
             tasks.spawn(self.certificate.renew(), "server certificate"),
             tasks.spawn(self.roots.run(), "certificate authority"),
+            tasks.spawn(tasks.forever(self.quotas.run, "quotas"), "quotas"),
             tasks.spawn(tasks.forever(self.deployments.run, "deployments"), "deployments"),
         ]
 

@@ -43,13 +43,19 @@ class Leadership:
         self._me, self._lives = me, lives
         self._seen: tuple[str, float] = ("", 0.0)
         self.held = False
+        self.holder = ""
+        """The istiod that was seen to hold it last."""
+        self.changed: Callable[[], None] = lambda: None
+        """Called when the lease has changed hands."""
         self.gained: list[Callable[[], None]] = []
 
     async def run(self) -> None:
         """Never returns."""
         while True:
-            held = await self._held()
-            before, self.held = self.held, held
+            before, holder = self.held, self.holder
+            held = self.held = await self._held()
+            if (before, holder) != (held, self.holder):
+                self.changed()
             if held and not before:
                 log.info("this istiod writes statuses now")
                 for told in self.gained:
@@ -83,6 +89,7 @@ class Leadership:
             self._seen = (renewed, self._clock())
         expired = self._clock() - self._seen[1] >= DURATION_S
         if holder not in ("", self._me) and not expired and self._lives(holder):
+            self.holder = holder
             return False
         changes = int(dig(found, "spec", "leaseTransitions", default=0)) + (holder != self._me)
         since = str(dig(found, "spec", "acquireTime", default=now)) if holder == self._me else now
@@ -91,6 +98,7 @@ class Leadership:
 
     def _mine(self, renewed: str) -> bool:
         self._seen = (renewed, self._clock())
+        self.holder = self._me
         return True
 
     def _spec(self, since: str, now: str, changes: int) -> Json:

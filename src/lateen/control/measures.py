@@ -50,6 +50,13 @@ class Measures:
         self._of_registrations(r)
         self._of_webhooks(r)
         self._of_certificates(r)
+        self.quota_buckets = r.gauge("lateen_quota_buckets", "Limits shared by proxies that have requests for them.")
+        self.quota_requests = r.total(
+            "lateen_quota_requests_total",
+            "Requests that a shared limit let through or was exceeded by.",
+            "rule",
+            "outcome",
+        )
 
     def _of_itself(self, r: Registry) -> None:
         version = r.gauge("pilot_info", "1; the label has the version.", "version")

@@ -11,7 +11,6 @@ from aiohttp import web
 
 from lateen.ads import rpc
 from lateen.ads.debug import TokenServer
-from lateen.ads.server import AdsServer
 from lateen.ca.authority import Authority, Identity
 from lateen.kit import certs, times
 from lateen.kit.certs import Pair
@@ -101,9 +100,13 @@ async def http(
     return runner
 
 
-async def xds(ads: AdsServer, certificate: Certificate) -> rpc.Server:
-    """Delta ADS for clients with a certificate of the mesh."""
-    return await rpc.serve(ads.accept, "0.0.0.0", ports.XDS, lambda: certificate.mutual)
+async def xds(certificate: Certificate, *accepts: rpc.Accept) -> rpc.Server:
+    """For clients with a certificate of the mesh: each call is for the first that accepts it."""
+
+    def accept(call: rpc.Call) -> rpc.Handler | None:
+        return next((handler for a in accepts if (handler := a(call)) is not None), None)
+
+    return await rpc.serve(accept, "0.0.0.0", ports.XDS, lambda: certificate.mutual)
 
 
 async def debug_xds(tokens: TokenServer, certificate: Certificate) -> rpc.Server:

@@ -145,6 +145,7 @@ DETAILS: dict[str, Meaning] = {
     "ext_authz_invalid": Meaning("between", "the external authorization service gave an invalid answer"),
     "fault_filter_abort": FLAGS["FI"],
     "local_rate_limited": Meaning("proxy", "a local rate limit refused it"),
+    "rate_limited_by_quota": Meaning("proxy", "the limit that all proxies share refused it"),
     "request_rate_limited": FLAGS["RL"],
     "rate_limiter_error": FLAGS["RLSE"],
     "csrf_origin_mismatch": Meaning("client", "its origin is not allowed (CSRF)"),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from lateen.api import kinds
 from lateen.api import objects as o
-from lateen.api.envoy_gateway import BackendTrafficPolicy, TargetReference, rules, targets
+from lateen.api.envoy_gateway import BackendTrafficPolicy, TargetReference, is_limiting, targets
 from lateen.kit.queries import query
 from lateen.mesh.objects import Key
 from lateen.mesh.outcomes import Outcome, Problem
@@ -42,7 +42,7 @@ class Limiting(Policies):
     def _limiting(self, target: o.Ref, section: str = "") -> Policy | None:
         """The oldest one for a target; one that names a port of it precedes those that do not."""
         found = sorted(self._traffic_policies_at.get(target), key=lambda p: p.age_order)
-        mine = [(ref.section_name, p) for p in found if rules(p.spec) for ref in _aimed(p, target)]
+        mine = [(ref.section_name, p) for p in found if is_limiting(p.spec) for ref in _aimed(p, target)]
         wanted = (section, "") if section else ("",)
         return next((p for name in wanted for at, p in mine if at == name), None)
 
@@ -78,7 +78,8 @@ class Limiting(Policies):
             if ref.section_name:
                 return f"the whole of {target} is limited: sectionName is for ports of Services"
         same = self._traffic_policies_at.get(target)
-        older = [p for p in same for at in _aimed(p, target) if at.section_name == ref.section_name and rules(p.spec)]
+        mine = [p for p in same if is_limiting(p.spec)]
+        older = [p for p in mine for at in _aimed(p, target) if at.section_name == ref.section_name]
         first = min(older, key=lambda p: p.age_order, default=policy)
         return f"the older {first.ref} is for {target}, too" if first.ref != policy.ref else ""
 

@@ -29,7 +29,7 @@ from lateen.mesh.workloads import ALONE, Described, Seat
 from lateen.wire import names
 from lateen.wire.resource import EMPTY, Resource, ResourceSet
 from lateen.xds import clusters, endpoints, tls
-from lateen.xds.filters import authentication, authorization, rate_limit, workload
+from lateen.xds.filters import authentication, authorization, quota, rate_limit, workload
 from lateen.xds.listeners import gateway, inbound, outbound
 from lateen.xds.routes import gateway as gateway_routes
 from lateen.xds.routes import virtual_host
@@ -194,7 +194,13 @@ def _inbound_authorization(view: InboundView) -> ResourceSet:
 
 @derived
 def _limits(view: InboundView) -> ResourceSet:
-    return _set(r for i in view.ports for r in rate_limit.extensions(i, view.seat.name))
+    name = view.seat.name
+    return _set(r for i in view.ports for r in (*rate_limit.extensions(i, name), *quota.extensions(i, name)))
+
+
+@derived
+def _gateway_limits(view: GatewayView) -> ResourceSet:
+    return _set(r for s in view.servers for r in quota.of_server(s))
 
 
 @derived
@@ -227,6 +233,7 @@ def generate(view: View) -> dict[str, Sets]:
             names.ECDS: (
                 _tokens(view.gateway.authentication, "", True),
                 _gateway_authorization(view.gateway),
+                _gateway_limits(view.gateway),
                 _workload(view.gateway.identity),
             ),
             names.SDS: (_secrets(view.credentials), from_files, _gateway_files(view.gateway)),

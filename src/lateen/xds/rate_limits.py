@@ -26,11 +26,11 @@ from lateen.api import envoy_gateway as eg
 from lateen.api.validate.backend_traffic import CLAIM, PEER
 from lateen.kit.regex import escape
 from lateen.mesh.view import Limits
-from lateen.xds import claims, pb
+from lateen.wire.quotas import UNITS_S, burst
+from lateen.xds import claims, pb, predicates, quotas
 
 ENFORCED, SHADOW = "lateen.rate_limit", "lateen.rate_limit_shadow"
 """Not Envoy's name, so that filters that users add with an EnvoyFilter are not configured by ours."""
-SECONDS = {"Second": 1, "Minute": 60, "Hour": 3600, "Day": 86400}
 UNLIMITED = 2**32 - 1
 MOST_VALUES = 10_000
 """Buckets of Distinct values that are kept; the one that was used least recently goes first."""
@@ -42,13 +42,16 @@ _PEER = f"connection.mtls ? connection.uri_san_peer_certificate : '{NOBODY}'"
 def on_routes(limits: Limits, routes: Iterable[Any]) -> Iterator[Any]:
     """At a gateway. The routes are shared, so those with limits are others."""
     held = [(kind, pb.any_of(found)) for kind in (ENFORCED, SHADOW) if (found := config(limits, kind)) is not None]
+    mark = quotas.marked(limits)
     for route in routes:
         made = route
-        if held:
+        if held or mark:
             made = rc.Route()
             made.CopyFrom(route)
         for kind, message in held:
             made.typed_per_filter_config[kind].CopyFrom(message)
+        if mark:
+            made.metadata.MergeFrom(mark)
         yield made
 
 
@@ -56,7 +59,7 @@ def nothing(kind: str) -> Any:
     """Limits nothing yet."""
     everything = pb.percent(100)
     out = local.LocalRateLimit(stat_prefix=kind)
-    out.token_bucket.CopyFrom(_bucket(UNLIMITED, 1))
+    out.token_bucket.CopyFrom(_bucket(UNLIMITED, UNLIMITED, 1))
     out.filter_enabled.default_value.CopyFrom(everything)
     out.filter_enforced.default_value.CopyFrom(everything if kind == ENFORCED else pb.percent(0))
     return out
@@ -85,7 +88,7 @@ def config(limits: Limits, kind: str) -> Any:
     for name, rule in found:
         assert rule.limit is not None
         descriptor = out.descriptors.add()
-        descriptor.token_bucket.CopyFrom(_bucket(rule.limit.requests, SECONDS[rule.limit.unit]))
+        descriptor.token_bucket.CopyFrom(_limit(rule.limit))
         asked = out.rate_limits.add()
         for action, key, value in _parts(name, rule):
             asked.actions.append(action)
@@ -93,15 +96,20 @@ def config(limits: Limits, kind: str) -> Any:
     return out
 
 
-def _bucket(requests: int, seconds: int) -> token_bucket_pb2.TokenBucket:
+def _limit(limit: eg.LimitValue) -> token_bucket_pb2.TokenBucket:
+    return _bucket(burst(limit.requests, limit.unit), limit.requests, UNITS_S[limit.unit])
+
+
+def _bucket(most: int, requests: int, seconds: int) -> token_bucket_pb2.TokenBucket:
+    """Filled continuously: so many ``requests`` in so many ``seconds``."""
     return token_bucket_pb2.TokenBucket(
-        max_tokens=requests, tokens_per_fill=pb.u32(requests), fill_interval=pb.duration(seconds)
+        max_tokens=most, tokens_per_fill=pb.u32(requests), fill_interval=pb.duration(seconds)
     )
 
 
 def _pause_s(rule: eg.LimitRule) -> int:
     """Until there is a token again, since buckets are filled continuously."""
-    return math.ceil(SECONDS[rule.limit.unit] / rule.limit.requests) if rule.limit else 1
+    return math.ceil(UNITS_S[rule.limit.unit] / rule.limit.requests) if rule.limit else 1
 
 
 # --- which requests count ------------------------------------------------------------------------------------------
@@ -139,16 +147,9 @@ def _headers(c: eg.SelectCondition) -> Iterator[rc.HeaderMatcher]:
         inverted = c.methods[0].invert
         yield rc.HeaderMatcher(name=":method", string_match=_regex(wanted), invert_match=inverted)
     if c.path:
-        yield rc.HeaderMatcher(name=":path", string_match=_regex(_path(c.path)), invert_match=c.path.invert)
-
-
-def _path(path: eg.PathMatch) -> str:
-    """``:path`` includes the query. A prefix is of whole elements: /a is /a and /a/b, not /ab."""
-    if path.type == "RegularExpression":
-        return rf"(?:{path.value})(?:\?.*)?"
-    if path.type == "Exact":
-        return rf"{escape(path.value)}(?:\?.*)?"
-    return rf"{escape(path.value.rstrip('/'))}(?:[/?].*)?"
+        yield rc.HeaderMatcher(
+            name=":path", string_match=_regex(predicates.path_pattern(c.path)), invert_match=c.path.invert
+        )
 
 
 def _text(kind: str, value: str) -> string_pb2.StringMatcher:

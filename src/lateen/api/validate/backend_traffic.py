@@ -22,8 +22,11 @@ PEER = "@source.principal"
 """Instead of a header's name: the identity in the caller's certificate (Lateen's own, spelled like Istio's claims)."""
 
 
-def backend_traffic_policy(policy: eg.BackendTrafficPolicy, _: Json) -> Findings:
+def backend_traffic_policy(policy: eg.BackendTrafficPolicy, meta: Json) -> Findings:
     yield from _targets(policy)
+    closed = (meta.get("annotations") or {}).get(eg.FAIL_CLOSED, "false")
+    if closed not in ("true", "false"):
+        yield no(f"metadata.annotations[{eg.FAIL_CLOSED}]", f'"{str(closed)[:80]}" is neither "true" nor "false"')
     if policy.rate_limit is not None:
         yield from _rate_limit(policy.rate_limit)
 
@@ -55,23 +58,42 @@ def group(ref: eg.TargetReference) -> str:
 
 def _rate_limit(given: eg.RateLimit) -> Findings:
     at = "spec.rateLimit"
-    if given.global_ is not None or given.type == "Global":
-        yield no(
-            f"{at}.global" if given.global_ is not None else f"{at}.type",
-            "global limits, which all proxies share, are not implemented; use type Local, which each proxy counts on "
-            "its own, and divide the limit by the number of proxies",
-        )
-        return
-    if given.type is None:
-        yield no(f"{at}.type", "the type is missing: Local")
-    if given.local is None or not given.local.rules:
-        yield no(f"{at}.local.rules", "there is no rule: give at least one, with a limit")
-        return
-    rules = given.local.rules
-    if len(rules) > MAX_RULES:
-        yield no(f"{at}.local.rules", f"must have at most {MAX_RULES} items, has {len(rules)}")
-    for i, rule in enumerate(rules):
-        yield from _rule(rule, f"{at}.local.rules[{i}]")
+    scopes = {"Local": ("local", given.local), "Global": ("global", given.global_)}
+    if given.type is not None and scopes[given.type][1] is None:
+        field = scopes[given.type][0]
+        yield no(f"{at}.{field}", f"the type is {given.type}, and there are no {field} limits")
+    elif given.local is None and given.global_ is None:
+        yield no(at, "there is no limit: give local (each proxy counts for itself) or global (all share it) with rules")
+    for field, found in scopes.values():
+        if found is None:
+            continue
+        if not found.rules:
+            yield no(f"{at}.{field}.rules", "there is no rule: give at least one, with a limit")
+        if len(found.rules) > MAX_RULES:
+            yield no(f"{at}.{field}.rules", f"must have at most {MAX_RULES} items, has {len(found.rules)}")
+        for i, rule in enumerate(found.rules):
+            yield from _rule(rule, f"{at}.{field}.rules[{i}]")
+            if field == "global":
+                yield from _counted(rule, f"{at}.{field}.rules[{i}]")
+
+
+def _counted(rule: eg.LimitRule, at: str) -> Findings:
+    """A value that clients choose, each with a quota of its own, would let them make proxies keep any number of
+    quotas."""
+    says = (
+        f"clients choose the value, and each would have a quota of its own: with type Distinct, a global limit is for "
+        f"{PEER}; a local one is for any"
+    )
+    for i, c in enumerate(rule.client_selectors):
+        where = f"{at}.clientSelectors[{i}]"
+        for k, header in enumerate(c.headers):
+            if header.type == "Distinct" and header.name != PEER:
+                yield no(f"{where}.headers[{k}].type", says)
+        for k, param in enumerate(c.query_params):
+            if param.type == "Distinct":
+                yield no(f"{where}.queryParams[{k}].type", says)
+        if c.source_cidr is not None and c.source_cidr.type == "Distinct":
+            yield no(f"{where}.sourceCIDR.type", says)
 
 
 def _rule(rule: eg.LimitRule, at: str) -> Findings:

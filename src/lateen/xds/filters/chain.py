@@ -35,6 +35,8 @@ class Requests:
     """Whether an AUDIT policy is about requests."""
     limits: tuple[str, ...] = ()
     """The slots of rate limits (``filters.rate_limit``) at a workload's port."""
+    quotas: tuple[str, ...] = ()
+    """The slots of the limits that all proxies share (``filters.quota``)."""
 
 
 @dataclass(frozen=True)

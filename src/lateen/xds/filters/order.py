@@ -12,6 +12,7 @@ from lateen.xds.filters import (
     fault,
     mongo,
     protocol_mark,
+    quota,
     rate_limit,
     redis,
     router,
@@ -27,6 +28,7 @@ HTTP = (
     authentication.http,  # claims of tokens are conditions of policies
     authorization.http,  # what is denied should cost nothing more, and no other filter should act on it
     rate_limit.http,  # what is denied does not count; what is over the limit should cost nothing
+    quota.http,  # what a proxy refuses by itself takes nothing from what all share
     dynamic_forward.http,  # resolves the request's host while the other filters run
     protocol_mark.http,  # before the router connects
     fault.http,  # a fault replaces the response, that of a preflight included, as in Istio

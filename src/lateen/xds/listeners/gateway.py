@@ -13,7 +13,7 @@ from lateen.mesh.view import GatewayServer, GatewayView
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb, tls
-from lateen.xds.filters import authorization, order, rate_limit
+from lateen.xds.filters import authorization, order, quota, rate_limit
 from lateen.xds.filters.chain import Connections, Requests
 from lateen.xds.listeners import datagrams, http, tcp
 from lateen.xds.listeners.chains import Taken
@@ -35,6 +35,7 @@ def _requests(server: GatewayServer, where: Place, seen: Side) -> Found:
         asks=authorization.asks(access),
         paths=access.paths,
         limits=limits,
+        quotas=quota.at_gateway(server),
         audits=authorization.audits(access),
     )
     stat = f"outbound_0.0.0.0_{server.target}"

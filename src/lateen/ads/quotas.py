@@ -1,0 +1,202 @@
+"""How much of a limit each proxy may let through: divides quotas by what the proxies report. No I/O, no clock.
+
+A *bucket* is a limit that proxies share (a rule, or a rule and a caller). Each proxy that has requests for it holds a
+token bucket; the rates of all of them are the limit's. They are divided so that a proxy with little to do gets what it
+needs, and the others share the rest evenly (max-min fairness). Proxies report every five seconds, and at once when a
+bucket is new to them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from lateen.wire.quotas import UNITS_S, burst
+
+GONE_S = 20.0
+"""A proxy that has not reported for so long has no share."""
+IDLE_S = 600.0
+"""A bucket without a request for so long is forgotten, by the proxies too."""
+OPEN_LIFE_S, CLOSED_LIFE_S = 3600, 15
+"""The second is the time of three reports."""
+SPARE = 1.04
+"""What a proxy gets beyond what it has needed, while others want more: little, since it is taken from them."""
+LEAST = 0.02
+"""The part of a limit that proxies without requests hold together, so that the first ones get through."""
+
+
+class Limit(NamedTuple):
+    requests: int
+    unit: str
+    shadow: bool = False
+    """Everything is let through, and what is over the limit is counted."""
+    closed: bool = False
+    """Nothing is let through by a proxy that does not reach istiod."""
+
+    @property
+    def rate(self) -> float:
+        """Requests a second."""
+        return self.requests / UNITS_S[self.unit]
+
+
+class Bucket(NamedTuple):
+    rule: str
+    """``namespace/policy/position``"""
+    value: str = ""
+
+
+class Share(NamedTuple):
+    """A proxy's token bucket: filled at ``rate`` a second, holds ``burst``. Nothing is let through at a rate of 0,
+    everything at an infinite one."""
+
+    rate: float
+    burst: int = 0
+    life_s: int = OPEN_LIFE_S
+    """How long it holds if the proxy hears nothing more."""
+
+
+@dataclass
+class _Holder:
+    reported: float
+    last_request: float
+    demand: float | None = None
+    """Requests a second; None before the first full report."""
+    share: Share | None = None
+
+
+@dataclass
+class _Divided:
+    limit: Limit
+    level: float
+    """What is left of the limit, by what has been reported."""
+    at: float
+    holders: dict[Hashable, _Holder] = field(default_factory=dict)
+
+
+class Quotas:
+    """What is known of all buckets. ``now`` is in seconds, monotonic."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[Bucket, _Divided] = {}
+        self.allowed: dict[str, int] = {}
+        self.denied: dict[str, int] = {}
+        """By rule: requests that were refused, or in shadow mode were over the limit."""
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def report(
+        self, proxy: Hashable, bucket: Bucket, limit: Limit, elapsed: float, allowed: int, denied: int, now: float
+    ) -> None:
+        """What a proxy has let through and refused in the ``elapsed`` seconds before ``now``; 0 for the first
+        request."""
+        held = self._buckets.get(bucket)
+        if held is None:
+            held = self._buckets[bucket] = _Divided(limit, limit.requests, now)
+        elif held.limit != limit:
+            self._limited(held, limit)
+        holder = held.holders.get(proxy)
+        if holder is None:
+            holder = held.holders[proxy] = _Holder(now, now)
+        since, holder.reported = max(elapsed, now - holder.reported), now
+        if allowed or denied:
+            holder.last_request = now
+        if elapsed > 0:
+            holder.demand = (allowed + denied) / since  # Envoy cuts fractions of a second off what it says
+        self._take(bucket, held, allowed, denied, now)
+
+    def _take(self, bucket: Bucket, held: _Divided, allowed: int, denied: int, now: float) -> None:
+        limit = held.limit
+        held.level = min(limit.requests, held.level + limit.rate * (now - held.at)) - allowed
+        held.at = now
+        over = denied
+        if limit.shadow:
+            over = min(allowed, max(0, math.ceil(-held.level)))
+        held.level = max(0.0, held.level)
+        self.allowed[bucket.rule] = self.allowed.get(bucket.rule, 0) + allowed - (over if limit.shadow else 0)
+        self.denied[bucket.rule] = self.denied.get(bucket.rule, 0) + over
+
+    def left(self, proxy: Hashable) -> list[Bucket]:
+        """A proxy has disconnected; the buckets that it had a share of."""
+        found = [b for b, held in self._buckets.items() if held.holders.pop(proxy, None)]
+        for bucket in found:
+            if not self._buckets[bucket].holders:
+                del self._buckets[bucket]
+        return found
+
+    def divide(self, bucket: Bucket, now: float) -> dict[Hashable, Share | None]:
+        """The share of every proxy that holds a bucket. None: it is to forget the bucket."""
+        held = self._buckets.get(bucket)
+        if held is None:
+            return {}
+        out: dict[Hashable, Share | None] = {}
+        for proxy, holder in list(held.holders.items()):
+            if now - holder.reported > GONE_S or now - holder.last_request > IDLE_S:
+                del held.holders[proxy]
+                out[proxy] = None
+        for holder, rate in zip(
+            held.holders.values(), fair(held.limit.rate, [h.demand for h in held.holders.values()]), strict=True
+        ):
+            holder.share = self._share(held, rate, holder.share is None)
+        if not held.holders:
+            del self._buckets[bucket]
+        return out | {proxy: h.share for proxy, h in held.holders.items()}
+
+    def _share(self, held: _Divided, rate: float, is_new: bool) -> Share:
+        limit = held.limit
+        life_s = CLOSED_LIFE_S if limit.closed else OPEN_LIFE_S
+        if limit.shadow:
+            return Share(math.inf, life_s=life_s)
+        if limit.unit == "Second":
+            return Share(rate, burst(rate, limit.unit), life_s)
+        if is_new and held.level < 1:
+            return Share(0, life_s=life_s)  # a new token bucket is full, and all has been used
+        return Share(rate, max(1, math.floor(max(held.level, 1) * rate / limit.rate)), life_s)
+
+    def limited(self, rule: str, limit: Limit | None) -> list[Bucket]:
+        """A rule has this limit now; None: it is no longer there. The buckets that are to be divided again."""
+        mine = [b for b in self._buckets if b.rule == rule]
+        if limit is None:
+            for bucket in mine:
+                del self._buckets[bucket]
+            self.allowed.pop(rule, None)
+            self.denied.pop(rule, None)
+            return []
+        changed = [b for b in mine if self._buckets[b].limit != limit]
+        for bucket in changed:
+            self._limited(self._buckets[bucket], limit)
+        return changed
+
+    def _limited(self, held: _Divided, limit: Limit) -> None:
+        held.limit, held.level = limit, limit.requests
+
+    @property
+    def rules(self) -> set[str]:
+        return {b.rule for b in self._buckets} | self.allowed.keys()
+
+
+def fair(rate: float, demands: Iterable[float | None]) -> list[float]:
+    """Divide a rate: each gets what it needs, a little more, or an even part of what is left. The parts add up to the
+    rate."""
+    wants = [math.inf if d is None else d * SPARE for d in demands]
+    if not wants:
+        return []
+    least = rate * LEAST / len(wants)
+    wants = [max(w, least) for w in wants]
+    out = [0.0] * len(wants)
+    left = rate
+    order = sorted(range(len(wants)), key=lambda i: wants[i])
+    for position, i in enumerate(order):
+        out[i] = min(wants[i], left / (len(order) - position))
+        left -= out[i]
+    return [given + left / len(out) for given in out]
+
+
+def filling(rate: float) -> tuple[int, int]:
+    """A rate as whole tokens in whole seconds, rounded down by as little as possible: Envoy takes no notice of
+    fractions of a second, and with less than a second limits nothing."""
+    first = max(1, math.ceil(1 / rate))
+    seconds = max(range(first, first + 20), key=lambda s: math.floor(rate * s + 1e-9) / s)
+    return math.floor(rate * seconds + 1e-9), seconds

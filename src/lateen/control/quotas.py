@@ -1,0 +1,242 @@
+"""The rate limit quota service: proxies report what they let through, and are assigned their share of each limit.
+
+One istiod divides, the one that holds the lease; the others pass their proxies' calls on to it (``control.relay``).
+Whether a proxy may report about a limit is decided where it is connected: it must have been configured with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from envoy.service.rate_limit_quota.v3 import rlqs_pb2
+
+from lateen.ads.quotas import Bucket, Limit, Quotas, Share, filling
+from lateen.ads.rpc import Call, Handler, Status
+from lateen.ads.server import AdsServer, identity_of
+from lateen.api import envoy_gateway as eg
+from lateen.api.objects import Ref, Resource
+from lateen.control.reach import origins
+from lateen.control.relay import PASSED_ON, Relay
+from lateen.wire.quotas import METHOD, RULE, VALUE
+
+log = logging.getLogger("lateen.control.quotas")
+
+QUIET_S = 0.02
+"""Seconds in which reports are collected before limits are divided again."""
+MOST_BUCKETS = 10_000
+"""Of one proxy; a caller each, where each has a limit of its own."""
+LONGEST = 1024
+"""Characters of a caller's identity."""
+
+Policy = Resource[eg.BackendTrafficPolicy]
+Find = Callable[[str, str], Policy | None]
+"""(namespace, name) -> the policy"""
+Usage = rlqs_pb2.RateLimitQuotaUsageReports.BucketQuotaUsage
+
+
+@dataclass(eq=False)
+class Stream:
+    """A proxy's call."""
+
+    identity: str
+    trusted: bool
+    """Another istiod has checked what the proxy reports about."""
+    call: Call | None = None
+    allowed: dict[Ref, str] = field(default_factory=dict)
+    """Policies, with their version, that it may report about."""
+    warned: set[Ref] = field(default_factory=set)
+    holds: dict[Bucket, Share] = field(default_factory=dict)
+    """What it was told last."""
+    pending: dict[Bucket, Share | None] = field(default_factory=dict)
+    """What it is to be told; None: to forget the bucket."""
+
+    def flush(self) -> None:
+        told, self.pending = self.pending, {}
+        for bucket, share in told.items():
+            if share is None:
+                self.holds.pop(bucket, None)
+            else:
+                self.holds[bucket] = share
+        if told and self.call is not None:
+            self.call.send([(_response(told).SerializeToString(),)])
+
+
+class QuotaService:
+    def __init__(
+        self, find: Find, ads: AdsServer, me: str, leader: Callable[[], str | None], connect: Callable[[str], Any]
+    ) -> None:
+        """``me``: istiod's own identity. ``leader``: the address of the istiod that divides, if it is another one."""
+        self._find, self._ads, self._me, self._leader, self._connect = find, ads, me, leader, connect
+        self.quotas = Quotas()
+        self._calls: set[Call] = set()
+        self._reported: dict[Bucket, set[Stream]] = {}
+        """What is to be divided again, and who is to be told even if nothing has changed."""
+        self._dirty = asyncio.Event()
+        self._led_by: str | None = None
+
+    def accept(self, call: Call) -> Handler | None:
+        if call.path != METHOD:
+            return None
+        self._calls.add(call)
+        identity, passed_on = identity_of(call), call.headers.get(PASSED_ON, "")
+        trusted = identity == self._me and bool(passed_on)
+        stream = Stream(passed_on if trusted else identity, trusted, call)
+        leader = self._leader()
+        if leader is None:
+            return _Reports(self, stream)
+        return Relay(call, lambda: self._connect(leader), identity, lambda usage: self.passes(stream, usage), self.left)
+
+    def left(self, call: Call) -> None:
+        self._calls.discard(call)
+
+    def gone(self, stream: Stream) -> None:
+        for bucket in self.quotas.left(stream):
+            self._mark(bucket)
+
+    def report(self, stream: Stream, usages: Iterable[Usage]) -> None:
+        """What a proxy has let through since it reported last, by bucket."""
+        now = time.monotonic()
+        for usage in usages:
+            parts = dict(usage.bucket_id.bucket)
+            bucket = Bucket(parts.get(RULE, "")[:LONGEST], parts.get(VALUE, ""))
+            full = bucket not in stream.holds and len(stream.holds) + len(stream.pending) >= MOST_BUCKETS
+            policy, limit = self._rule(bucket.rule)
+            if policy is None or limit is None or full or len(bucket.value) > LONGEST:
+                stream.pending[bucket] = None
+                self._mark(bucket, stream)
+                continue
+            if not self._may(stream, policy):
+                continue  # it may be about to say who it is: it keeps what it has
+            elapsed = usage.time_elapsed.seconds + usage.time_elapsed.nanos / 1e9
+            allowed, denied = usage.num_requests_allowed, usage.num_requests_denied
+            self.quotas.report(stream, bucket, limit, elapsed, allowed, denied, now)
+            self._mark(bucket, stream)
+
+    def _may(self, stream: Stream, policy: Policy) -> bool:
+        """Whether a proxy has been configured with a policy."""
+        if stream.trusted or stream.allowed.get(policy.ref) == policy.version:
+            return True
+        if self._has(stream.identity, str(policy.ref)):
+            stream.allowed[policy.ref] = policy.version
+            return True
+        if policy.ref not in stream.warned:
+            stream.warned.add(policy.ref)
+            log.warning("%s reports about %s, with which it is not configured", stream.identity, policy.ref)
+        return False
+
+    def _rule(self, rule: str) -> tuple[Policy | None, Limit | None]:
+        namespace, _, rest = rule.partition("/")
+        name, _, position = rest.partition("/")
+        policy = self._find(namespace, name)
+        found = eg.quotas(policy.spec) if policy else ()
+        if not position.isdecimal() or int(position) >= len(found):
+            return None, None
+        given = found[int(position)]
+        if policy is None or given.limit is None:
+            return None, None
+        closed = eg.fails_closed(policy.notes) and not given.shadow_mode
+        return policy, Limit(given.limit.requests, given.limit.unit, given.shadow_mode, closed)
+
+    def _has(self, identity: str, ref: str) -> bool:
+        """Whether a proxy with this identity has something that is made from an object."""
+        return any(
+            ref in origins(s)
+            for c in self._ads.connections
+            if c.identity == identity
+            for sets in c.session.sets().values()
+            for s in sets
+        )
+
+    def _mark(self, bucket: Bucket, *streams: Stream) -> None:
+        self._reported.setdefault(bucket, set()).update(streams)
+        self._dirty.set()
+
+    async def run(self) -> None:
+        """Divides what has been reported; never returns."""
+        while True:
+            await self._dirty.wait()
+            await asyncio.sleep(QUIET_S)
+            self._dirty.clear()
+            reported, self._reported = self._reported, {}
+            self.divide(reported, time.monotonic())
+
+    def divide(self, reported: dict[Bucket, set[Stream]], now: float) -> None:
+        told = {stream for streams in reported.values() for stream in streams}
+        for bucket, streams in reported.items():
+            for holder, share in self.quotas.divide(bucket, now).items():
+                assert isinstance(holder, Stream)
+                if holder in streams or holder.holds.get(bucket) != share:
+                    holder.pending[bucket] = share
+                    told.add(holder)
+        for stream in told:
+            stream.flush()
+
+    def changed(self) -> None:
+        """Called after the mesh has changed, and when the lease may have."""
+        leader = self._leader()
+        if leader != self._led_by:
+            self._led_by = leader
+            for call in list(self._calls):
+                call.finish(Status.UNAVAILABLE, "another istiod divides limits now")
+        for rule in self.quotas.rules:
+            _, limit = self._rule(rule)
+            for bucket in self.quotas.limited(rule, limit):
+                self._mark(bucket)
+
+    def passes(self, stream: Stream, usage: Usage) -> bool:
+        """Whether a report is passed on to the istiod that divides."""
+        policy, _ = self._rule(usage.bucket_id.bucket[RULE])
+        return policy is None or self._may(stream, policy)
+
+    def requests(self) -> dict[tuple[str, ...], float]:
+        """(rule, outcome) -> requests"""
+        counts = (("allowed", self.quotas.allowed), ("limited", self.quotas.denied))
+        return {(rule, outcome): n for outcome, found in counts for rule, n in found.items()}
+
+
+class _Reports:
+    """The call of a proxy, at the istiod that divides."""
+
+    def __init__(self, service: QuotaService, stream: Stream) -> None:
+        self._service, self._stream = service, stream
+
+    def received(self, message: bytes) -> None:
+        self._service.report(self._stream, rlqs_pb2.RateLimitQuotaUsageReports.FromString(message).bucket_quota_usages)
+
+    def completed(self) -> None:
+        if self._stream.call is not None:
+            self._stream.call.finish()
+
+    def closed(self) -> None:
+        self._service.gone(self._stream)
+        if self._stream.call is not None:
+            self._service.left(self._stream.call)
+
+
+def _response(told: dict[Bucket, Share | None]) -> rlqs_pb2.RateLimitQuotaResponse:
+    out = rlqs_pb2.RateLimitQuotaResponse()
+    for bucket, share in told.items():
+        action = out.bucket_action.add()
+        action.bucket_id.bucket[RULE] = bucket.rule
+        if bucket.value:
+            action.bucket_id.bucket[VALUE] = bucket.value
+        if share is None:
+            action.abandon_action.SetInParent()
+            continue
+        assigned = action.quota_assignment_action
+        assigned.assignment_time_to_live.seconds = share.life_s
+        strategy = assigned.rate_limit_strategy
+        if share.rate in (0, math.inf):
+            strategy.blanket_rule = "ALLOW_ALL" if share.rate else "DENY_ALL"  # type: ignore[assignment]
+            continue
+        tokens, seconds = filling(share.rate)
+        strategy.token_bucket.max_tokens = share.burst
+        strategy.token_bucket.tokens_per_fill.value = tokens
+        strategy.token_bucket.fill_interval.seconds = seconds
+    return out

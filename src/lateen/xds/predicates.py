@@ -1,0 +1,125 @@
+"""Conditions of requests, as the predicates of Envoy's generic matcher (``xds.type.matcher.v3.Matcher``)."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from typing import Any
+
+import re2
+from envoy.extensions.matching.common_inputs.network.v3 import network_inputs_pb2
+from envoy.extensions.matching.input_matchers.ip.v3 import ip_pb2
+from envoy.type.matcher.v3 import http_inputs_pb2
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from xds.core.v3 import extension_pb2
+from xds.type.matcher.v3 import cel_pb2, matcher_pb2, string_pb2
+from xds.type.matcher.v3 import http_inputs_pb2 as cel_inputs_pb2
+
+from lateen.api import envoy_gateway as eg
+from lateen.xds import pb
+
+Predicate = matcher_pb2.Matcher.MatcherList.Predicate
+Text = string_pb2.StringMatcher
+
+
+def extension(message: Message) -> extension_pb2.TypedExtensionConfig:
+    return extension_pb2.TypedExtensionConfig(name=message.DESCRIPTOR.name, typed_config=pb.any_of(message))
+
+
+def path_pattern(path: eg.PathMatch) -> str:
+    """A regular expression for ``:path``, which includes the query. A prefix is of whole elements: /a is /a and /a/b,
+    not /ab."""
+    if path.type == "RegularExpression":
+        return rf"(?:{path.value})(?:\?.*)?"
+    if path.type == "Exact":
+        return rf"{re2.escape(path.value)}(?:\?.*)?"
+    return rf"{re2.escape(path.value.rstrip('/'))}(?:[/?].*)?"
+
+
+def every(predicates: list[Predicate]) -> Predicate:
+    """All of them, or whatever comes where there are none; Envoy's "and" needs at least two."""
+    if not predicates:
+        return header(":method", matches(".*"))
+    if len(predicates) == 1:
+        return predicates[0]
+    return Predicate(and_matcher=Predicate.PredicateList(predicate=predicates))
+
+
+def inverted(predicate: Predicate, invert: bool) -> Predicate:
+    return Predicate(not_matcher=predicate) if invert else predicate
+
+
+def single(given: Message, text: Text) -> Predicate:
+    return Predicate(single_predicate=Predicate.SinglePredicate(input=extension(given), value_match=text))
+
+
+def header(name: str, text: Text) -> Predicate:
+    return single(http_inputs_pb2.HttpRequestHeaderMatchInput(header_name=name), text)
+
+
+def parameter(name: str, text: Text) -> Predicate:
+    return single(http_inputs_pb2.HttpRequestQueryParamMatchInput(query_param=name), text)
+
+
+def exactly(text: str) -> Text:
+    return Text(exact=text)
+
+
+def matches(pattern: str) -> Text:
+    """The whole text, by RE2."""
+    out = Text()
+    out.safe_regex.google_re2.SetInParent()
+    out.safe_regex.regex = pattern
+    return out
+
+
+def from_network(value: str) -> Predicate:
+    """The client's address, at gateways that which is trusted of ``X-Forwarded-For``."""
+    network = ipaddress.ip_network(value, strict=False)
+    matcher = ip_pb2.Ip(stat_prefix="lateen")
+    matcher.cidr_ranges.add(address_prefix=str(network.network_address), prefix_len=pb.u32(network.prefixlen))
+    return _custom(network_inputs_pb2.SourceIPInput(), matcher)
+
+
+def _custom(given: Message, matcher: Message) -> Predicate:
+    found = Predicate.SinglePredicate(input=extension(given), custom_match=extension(matcher))
+    return Predicate(single_predicate=found)
+
+
+# --- CEL, as the parsed expressions that Envoy takes ------------------------------------------------------------------
+
+Cel = dict[str, Any]
+
+
+def field(name: str, *path: str) -> Cel:
+    out: Cel = {"ident_expr": {"name": name}}
+    for part in path:
+        out = {"select_expr": {"operand": out, "field": part}}
+    return out
+
+
+def _constant(value: str) -> Cel:
+    return {"const_expr": {"string_value": value}}
+
+
+def entry(of: Cel, key: str) -> Cel:
+    return {"call_expr": {"function": "_[_]", "args": [of, _constant(key)]}}
+
+
+def cel_is(left: Cel, value: str) -> Predicate:
+    """A missing field is an error in CEL, which matches nothing."""
+    expr = _numbered({"call_expr": {"function": "_==_", "args": [left, _constant(value)]}}, iter(range(1, 1000)))
+    matcher = json_format.ParseDict({"expr_match": {"cel_expr_parsed": {"expr": expr}}}, cel_pb2.CelMatcher())
+    return _custom(cel_inputs_pb2.HttpAttributesCelMatchInput(), matcher)
+
+
+def _numbered(expr: Cel, numbers: Iterator[int]) -> Cel:
+    """Every node of an expression has a number of its own."""
+    (kind, body), *_ = expr.items()
+    inner = dict(body)
+    if "operand" in inner:
+        inner["operand"] = _numbered(inner["operand"], numbers)
+    if "args" in inner:
+        inner["args"] = [_numbered(a, numbers) for a in inner["args"]]
+    return {"id": next(numbers), kind: inner}

@@ -1,0 +1,264 @@
+"""Limits that all proxies share: how they are divided, and what proxies are told."""
+
+import math
+
+import judge
+import meshes as mesh
+import pytest
+from envoy.extensions.filters.http.rate_limit_quota.v3 import rate_limit_quota_pb2 as quota
+from envoy.service.rate_limit_quota.v3 import rlqs_pb2
+from rules import check, table
+
+from lateen.ads.quotas import Bucket, Limit, Quotas, Share, fair, filling
+from lateen.control.quotas import QuotaService, Stream
+from lateen.wire import names
+
+BUCKET = Bucket("default/p/0")
+POLICY = """
+kind: BackendTrafficPolicy
+metadata: {name: p}
+spec: {targetRefs: [TARGET], rateLimit: {global: {rules: [RULES]}}}
+"""
+PRODUCTPAGE = '{group: "", kind: Service, name: productpage}'
+
+
+def policy(rules, target=PRODUCTPAGE):
+    return POLICY.replace("RULES", rules).replace("TARGET", target)
+
+
+# --- division --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("demands", "parts"),
+    [
+        ([], []),
+        ([None], [100]),
+        ([None, None], [50, 50]),
+        ([1000, 1000, 1000], [100 / 3] * 3),
+        ([0, 0], [50, 50]),
+        ([10, 20], [45, 55]),  # what nobody needs is divided evenly
+    ],
+)
+def test_the_parts_of_a_limit_add_up_to_it(demands, parts):
+    assert fair(100, demands) == pytest.approx(parts, abs=1)
+
+
+def test_a_proxy_with_little_to_do_leaves_the_rest_to_the_others():
+    few, some, many = fair(100, [5, 20, 400])
+    assert 5 <= few < 6
+    assert 20 <= some < 22
+    assert few + some + many == pytest.approx(100)
+
+
+@pytest.mark.parametrize("rate", [100, 33.3333333, 0.4, 1.5, 3 / 3600, 7 / 86400, 41.94])
+def test_a_rate_is_told_in_whole_seconds(rate):
+    tokens, seconds = filling(rate)
+    assert rate * 0.99 <= tokens / seconds <= rate * 1.000001
+
+
+class Proxy:
+    """Envoy's token bucket, and its reports every five seconds."""
+
+    def __init__(self, number, per_s):
+        self.number, self.per_s = number, per_s
+        self.share, self.tokens, self.first = None, 0.0, True
+        self.allowed = self.denied = self.passed = 0
+
+    def step(self, dt, owed):
+        if self.share is None:
+            limit, rate = float("inf"), float("inf")
+        else:
+            limit, rate = self.share.burst, self.share.rate
+        self.tokens = min(limit, self.tokens + rate * dt)
+        for _ in range(owed):
+            if self.tokens >= 1:
+                self.tokens -= 1
+                self.allowed += 1
+                self.passed += 1
+            else:
+                self.denied += 1
+
+    def assigned(self, share):
+        if share == self.share:
+            return
+        old = self.share
+        if old is None:
+            self.tokens = share.burst
+        elif old.burst:
+            self.tokens = self.tokens / old.burst * share.burst  # Envoy carries the fill level over
+        self.share = share
+
+
+def passed(limit, rates, seconds, warm=0.0, dt=0.01):
+    """How many requests come through in so many seconds, after ``warm`` seconds of the same load."""
+    quotas, proxies = Quotas(), [Proxy(i, r) for i, r in enumerate(rates)]
+    due = [0.0] * len(proxies)
+    before = now = 0.0
+    for tick in range(round((warm + seconds) / dt)):
+        now = tick * dt
+        if tick == round(warm / dt):
+            before = sum(p.passed for p in proxies)
+        for i, p in enumerate(proxies):
+            due[i] += p.per_s * dt
+            owed, due[i] = int(due[i]), due[i] % 1
+            if owed and p.first:
+                p.first = False
+                quotas.report(i, BUCKET, limit, 0, 1, 0, now)
+                for k, share in quotas.divide(BUCKET, now).items():
+                    proxies[k].assigned(share)
+            p.step(dt, owed)
+            if tick and tick % 500 == i and not p.first:
+                quotas.report(i, BUCKET, limit, 5, p.allowed, p.denied, now)
+                p.allowed = p.denied = 0
+                for k, share in quotas.divide(BUCKET, now).items():
+                    proxies[k].assigned(share)
+    return sum(p.passed for p in proxies) - before
+
+
+@pytest.mark.parametrize("rates", [(300, 40, 10), (100, 100, 100), (500, 1, 1), (60, 60, 0)])
+def test_three_proxies_let_through_what_is_asked_for_within_five_percent(rates):
+    assert passed(Limit(100, "Second"), rates, 10, warm=10) == pytest.approx(1000, rel=0.05)
+
+
+@pytest.mark.parametrize("rates", [(300, 40, 10), (100, 100, 100), (500, 1, 1)])
+def test_never_more_than_the_limit_comes_through_from_the_beginning(rates):
+    assert passed(Limit(100, "Second"), rates, 10) <= 1050
+
+
+def test_a_limit_of_an_hour_is_used_up_once_whoever_gets_the_requests():
+    assert passed(Limit(30, "Hour"), (2, 2, 2), 60) <= 33
+
+
+def test_a_proxy_that_comes_when_all_is_used_gets_nothing():
+    quotas, limit = Quotas(), Limit(3, "Hour")
+    quotas.report("a", BUCKET, limit, 0, 1, 0, 0.0)
+    assert quotas.divide(BUCKET, 0.0)["a"].burst == 2
+    quotas.report("a", BUCKET, limit, 5, 2, 4, 5.0)
+    quotas.report("b", BUCKET, limit, 0, 1, 0, 5.1)
+    assert quotas.divide(BUCKET, 5.1)["b"] == Share(0)
+
+
+def test_a_proxy_that_is_silent_or_gone_has_no_share():
+    quotas, limit = Quotas(), Limit(100, "Second")
+    for who in ("a", "b", "c"):
+        quotas.report(who, BUCKET, limit, 0, 1, 0, 0.0)
+    assert quotas.left("c") == [BUCKET]
+    quotas.report("a", BUCKET, limit, 5, 500, 500, 30.0)
+    shares = quotas.divide(BUCKET, 30.0)
+    assert shares["b"] is None
+    assert shares["a"].rate == pytest.approx(100)
+    quotas.left("a")
+    assert len(quotas) == 0
+
+
+def test_what_nobody_asks_for_is_forgotten():
+    quotas, limit = Quotas(), Limit(100, "Second")
+    quotas.report("a", BUCKET, limit, 0, 1, 0, 0.0)
+    for at in range(5, 700, 5):
+        quotas.report("a", BUCKET, limit, 5, 0, 0, float(at))
+    assert quotas.divide(BUCKET, 700.0) == {"a": None}
+    assert len(quotas) == 0
+
+
+def test_shadow_mode_lets_through_and_counts():
+    quotas, limit = Quotas(), Limit(10, "Second", shadow=True)
+    quotas.report("a", BUCKET, limit, 0, 1, 0, 0.0)
+    assert quotas.divide(BUCKET, 0.0) == {"a": Share(math.inf)}
+    quotas.report("a", BUCKET, limit, 5, 100, 0, 5.0)
+    assert quotas.denied["default/p/0"] == 90
+    assert quotas.allowed["default/p/0"] == 11
+
+
+def test_a_changed_limit_is_divided_at_once_and_a_deleted_one_forgotten():
+    quotas = Quotas()
+    quotas.report("a", BUCKET, Limit(100, "Second"), 0, 1, 0, 0.0)
+    assert quotas.limited("default/p/0", Limit(100, "Second")) == []
+    assert quotas.limited("default/p/0", Limit(50, "Second")) == [BUCKET]
+    assert quotas.divide(BUCKET, 0.1)["a"].rate == pytest.approx(50)
+    assert quotas.limited("default/p/0", None) == []
+    assert (len(quotas), quotas.rules) == (0, set())
+
+
+# --- what proxies are told -------------------------------------------------------------------------------------------
+
+
+def slots(text, pod="productpage-v1"):
+    found = judge.messages(mesh.view(mesh.objects(text), pod))
+    out = {}
+    for name, message in found[names.ECDS].items():
+        if name.startswith("lateen.quota"):
+            out[name] = quota.RateLimitQuotaFilterConfig()
+            message.typed_config.Unpack(out[name])
+    return out
+
+
+def settings(config):
+    (matcher,) = config.bucket_matchers.matcher_list.matchers
+    out = quota.RateLimitQuotaBucketSettings()
+    matcher.on_match.action.typed_config.Unpack(out)
+    return out
+
+
+def test_each_rule_has_a_filter_of_its_own():
+    two = "{limit: {requests: 2, unit: Minute}}, {limit: {requests: 9, unit: Second}}"
+    found = slots(policy(two))
+    assert sorted(found) == ["lateen.quota.0.9080", "lateen.quota.1.9080"]
+    rules = [settings(c).bucket_id_builder.bucket_id_builder["rule"].string_value for c in found.values()]
+    assert rules == ["default/p/0", "default/p/1"]
+    assert slots(policy(two), "reviews-v1") == {}
+
+
+def test_who_is_refused_learns_when_to_come_again():
+    found = settings(slots(policy("{limit: {requests: 2, unit: Minute}}"))["lateen.quota.0.9080"])
+    response = found.deny_response_settings
+    assert response.http_status.code == 429
+    headers = {h.header.key: h.header.value for h in response.response_headers_to_add}
+    assert (headers["retry-after"], headers["x-ratelimit-limit"]) == ("30", "2, 2;w=60")
+
+
+def test_without_istiod_a_limit_stays_as_it_is_or_refuses_as_the_policy_says():
+    rule = "{limit: {requests: 2, unit: Minute}}"
+    stays = settings(slots(policy(rule))["lateen.quota.0.9080"])
+    assert stays.expired_assignment_behavior.fallback_rate_limit.blanket_rule == 0
+    noted = policy(rule).replace("{name: p}", '{name: p, annotations: {lateen.dev/fail-closed: "true"}}')
+    closed = settings(slots(noted)["lateen.quota.0.9080"])
+    assert closed.expired_assignment_behavior.fallback_rate_limit.blanket_rule == 1
+    assert closed.no_assignment_behavior.fallback_rate_limit.blanket_rule == 1
+
+
+def selected(**condition):
+    rule = {"clientSelectors": [condition], "limit": {"requests": 1}}
+    return {"targetRefs": [{"group": "", "kind": "Service", "name": "s"}], "rateLimit": {"global": {"rules": [rule]}}}
+
+
+@table(
+    ("each value of a header", selected(headers=[{"name": "x-user", "type": "Distinct"}]), "no clients choose"),
+    ("each value of a parameter", selected(queryParams=[{"name": "u", "type": "Distinct"}]), "no clients choose"),
+    ("each address", selected(sourceCIDR={"value": "10.0.0.0/8", "type": "Distinct"}), "no clients choose"),
+    ("each caller", selected(headers=[{"name": "@source.principal", "type": "Distinct"}]), None),
+    ("one value of a header", selected(headers=[{"name": "x-user", "value": "a"}]), None),
+)
+def test_quotas_of_their_own_are_for_callers_with_an_identity(spec, says):
+    check("BackendTrafficPolicy", spec, says)
+
+
+def test_the_annotation_has_two_values():
+    spec = selected(headers=[{"name": "x-user", "value": "a"}])
+    check("BackendTrafficPolicy", spec, 'no "yes" is neither', annotations={"lateen.dev/fail-closed": "yes"})
+    check("BackendTrafficPolicy", spec, None, annotations={"lateen.dev/fail-closed": "true"})
+
+
+def test_a_proxy_may_not_take_part_in_a_limit_that_it_is_not_configured_with(caplog):
+    found = mesh.objects(policy("{limit: {requests: 2, unit: Minute}}")).backend_traffic_policies
+    ads = type("Nobody", (), {"connections": []})()
+    service = QuotaService(lambda ns, n: found.get((ns, n)), ads, "spiffe://td/ns/i/sa/istiod", lambda: None, None)
+    stream = Stream("spiffe://td/ns/default/sa/other", False)
+    usage = rlqs_pb2.RateLimitQuotaUsageReports.BucketQuotaUsage(num_requests_allowed=100)
+    usage.bucket_id.bucket["rule"] = "default/p/0"
+    service.report(stream, [usage])
+    assert len(service.quotas) == 0
+    assert "with which it is not configured" in caplog.text
+    usage.bucket_id.bucket["rule"] = "default/nothing/0"
+    service.report(stream, [usage])
+    assert list(stream.pending.values()) == [None]
