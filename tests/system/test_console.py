@@ -92,7 +92,7 @@ def test_a_request_is_in_the_graph_within_three_seconds(page, console, mesh):
         row.wait_for(state="attached", timeout=3000)
     row = edge(page, PRODUCTPAGE, "service/default/details")
     assert "http" in row.text_content()
-    mesh.until(lambda: "100 %" in row.text_content(), what="mutual TLS, reported by the server")
+    mesh.until(lambda: "100 %" in row.locator("td").last.text_content(), what="mutual TLS, reported by the server")
 
 
 def test_a_call_from_inside_has_no_edge_from_the_gateway(page, console, mesh):

@@ -1,12 +1,13 @@
 """What a text would change at the proxies, said before it is applied."""
 
 import pytest
-from shop import CART, kubernetes, shop_pod
+from shop import CART, cluster, kubernetes, shop_pod
 
 from lateen.analysis import Source
 from lateen.api import kinds
 from lateen.console import fieldhelp
 from lateen.console.effect import effect
+from lateen.console.wizards import Wizards
 from lateen.kit import yamldoc
 
 
@@ -135,6 +136,31 @@ def test_a_text_that_changes_more_than_can_be_read_is_cut():
     found = of(entries)
     assert len(found["changes"]) == 200
     assert found["left"] > 0
+
+
+# --- what wizards make ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wizard", "form", "kind", "says"),
+    [
+        ("weights", {"weights": {"v1": 100}}, "virtual host", "outbound|80|v1|cart.shop.svc.cluster.local"),
+        ("limits", {"timeout": "3s"}, "virtual host", "timeout: 3s"),
+        ("limits", {"attempts": 5, "perTryTimeout": "1s"}, "virtual host", "num_retries: 5"),
+        ("fault", {"delay": "2s", "delayed": 50}, "virtual host", "fixed_delay: 2s"),
+        ("fault", {"status": 555, "aborted": 100}, "virtual host", "http_status: 555"),
+        ("breaker", {"connections": 7}, "cluster", "max_connections: 7"),
+        ("breaker", {"errors": 4}, "cluster", "consecutive_5xx: 4"),
+        ("mutual-tls", {"mode": "STRICT"}, "listener", ""),
+        ("callers", {"callers": ["shop/stock-v1"]}, "filter", "cluster.local/ns/shop/sa/default"),
+        ("expose", {"host": "shop.example.com", "path": "/cart", "port": 80}, "routes", "shop.example.com"),
+    ],
+)
+def test_what_a_wizard_makes_does_at_the_proxies_what_its_form_says(wizard, form, kind, says):
+    written = Wizards(cluster(*LIVE).inventory()).make(wizard, "shop", "cart", form)
+    found = of("---\n".join(map(yamldoc.dump, written)))
+    lines = [line for c in found["changes"] if c["type"] == kind for line in c["diff"] if not line.startswith(" ")]
+    assert any(says in line for line in lines), found["changes"]
 
 
 # --- help beside the editor ----------------------------------------------------------------------------------------

@@ -98,6 +98,14 @@ def effect(live: Iterable[Source], changes: Mapping[Key, Source | None], root: s
     }
 
 
+def resources(snapshot: Snapshot, pod: str) -> list[tuple[str, Json]]:
+    """(type URL, message) of everything that the proxy of a pod is to have."""
+    pods = [s.obj for s in snapshot.all(kinds.POD)]
+    proxy = next(p for p in _proxies(pods) if p.pod.name == pod)
+    found = _owned(Views(Mesh(_objects(snapshot, pods))), proxy)
+    return [(type_url, _message(r)) for (type_url, _), r in found.items()]
+
+
 # --- the mesh of a snapshot ----------------------------------------------------------------------------------------
 
 
@@ -181,8 +189,10 @@ def _told(type_url: str, name: str, change: _Change) -> shapes.ResourceChange:
 
 
 def _text(resource: Resource | None) -> list[str]:
-    if resource is None:
-        return []
+    return [] if resource is None else yamldoc.dump(_message(resource)).splitlines()
+
+
+def _message(resource: Resource) -> Json:
     wrapper = discovery_pb2.Resource.FromString(resource.wrapped)
-    found = jsons.loads(json_format.MessageToJson(wrapper.resource, preserving_proto_field_name=True))
-    return yamldoc.dump(found).splitlines()
+    found: Json = jsons.loads(json_format.MessageToJson(wrapper.resource, preserving_proto_field_name=True))
+    return found

@@ -262,16 +262,20 @@ def _own_first(namespace: Json) -> tuple[bool, bool, str]:
     return name.startswith("kube-"), name.startswith("istio-"), name
 
 
-async def serve(client: HttpClient, port: int, collector: str) -> None:
-    """Never returns."""
-    console = Console(client, collector)
-    console.cluster.start()
+def application(console: Console) -> web.Application:
     app = web.Application(middlewares=[guarded])
     app.cleanup_ctx.append(console.session)
     app.add_routes(console.routes())
     if (STATIC / "assets").is_dir():
         app.router.add_static(f"{ROOT}/assets", STATIC / "assets")
-    runner = web.AppRunner(app, access_log=None)
+    return app
+
+
+async def serve(client: HttpClient, port: int, collector: str) -> None:
+    """Never returns."""
+    console = Console(client, collector)
+    console.cluster.start()
+    runner = web.AppRunner(application(console), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "0.0.0.0", port).start()
     log.info("console: http://localhost:%d%s", port, ROOT)

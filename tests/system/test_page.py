@@ -1,0 +1,210 @@
+"""The console's page in a real browser over a made-up Bookinfo (tools/stage.py): what needs no mesh."""
+
+import gzip
+import json
+import shutil
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+
+import pytest
+from world import ROOT, free_port
+
+CHROMIUM = shutil.which("chromium")
+AXE = ROOT / "console" / "node_modules" / "axe-core" / "axe.min.js"
+STATIC = ROOT / "src" / "lateen" / "console" / "static"
+MOST = 500_000
+"""Bytes of the page, compressed."""
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(not CHROMIUM, reason="needs Debian's chromium (apt-get install chromium)"),
+    pytest.mark.skipif(not AXE.is_file(), reason="needs the page's packages (make console)"),
+]
+
+
+@pytest.fixture(scope="module")
+def console():
+    command = [sys.executable, str(ROOT / "tools" / "stage.py"), str(free_port())]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    yield running.stdout.readline().split()[0]
+    running.terminate()
+    running.wait(10)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as p:
+        found = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(browser):
+    wrong = []
+    found = browser.new_page(viewport={"width": 1280, "height": 850}, bypass_csp=True)
+    found.set_default_timeout(30000)
+    found.on("console", lambda m: wrong.append(m.text) if m.type in ("error", "warning") else None)
+    found.on("pageerror", lambda e: wrong.append(str(e)))
+    yield found
+    found.close()
+    assert wrong == []
+
+
+def sign_in(page, token):
+    page.add_init_script(f"sessionStorage.setItem('lateen-token', '{token}')")
+
+
+def traces(console):
+    query = urllib.parse.urlencode({"service": "productpage.default", "limit": "2"})
+    with urllib.request.urlopen(f"{console}/api/tracing/traces?{query}", timeout=10) as answer:
+        return [t["traceID"] for t in json.load(answer)["data"]]
+
+
+PAGES = {
+    "overview": ("", "4 of 4 healthy"),
+    "graph": ("#/graph?namespaces=default", "proxies"),
+    "replay": ("#/graph?namespaces=default&at=AT", "Back to live"),
+    "applications": ("#/applications", "reviews-v3"),
+    "workloads": ("#/workloads", "reviews-v3"),
+    "services": ("#/services", "istio-ingressgateway"),
+    "configuration": ("#/config", "PeerAuthentication"),
+    "workload": ("#/workloads/default/reviews-v2", "Configuration that holds for it"),
+    "traffic": ("#/workloads/default/reviews-v2?tab=Traffic", "Inbound"),
+    "metrics": ("#/workloads/default/reviews-v2?tab=Metrics", "Outbound durations"),
+    "logs": ("#/workloads/default/reviews-v2?tab=Logs", "Pod"),
+    "envoy": ("#/workloads/default/reviews-v2?tab=Envoy", "InboundPassthroughCluster"),
+    "service": ("#/services/default/reviews", "reviews.default.svc.cluster.local"),
+    "actions": ("#/services/default/reviews?tab=Actions", "Shift traffic"),
+    "object": ("#/config/VirtualService/default/ratings", "IST0101"),
+    "new": ("#/new", "Dry run"),
+    "traces": ("#/traces?service=productpage.default", "Statistics of"),
+    "trace": ("#/traces/TRACE", "GET /productpage"),
+    "comparison": ("#/traces/compare/TRACE/OTHER", "Exchange A and B"),
+    "dashboard": ("#/boards/mesh", "Requests"),
+    "unknown": ("#/nonsense", "There is no page"),
+}
+AUDIT = """async () => (await axe.run(document, {resultTypes: ['violations']})).violations
+    .filter(v => ['serious', 'critical'].includes(v.impact))
+    .map(v => `${v.id}: ${v.nodes.map(n => n.html.slice(0, 200)).join('; ')}`)"""
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_can_be_read_by_everybody_in_both_themes_and_on_a_phone(name, page, console):
+    sign_in(page, "editor")
+    path, text = PAGES[name]
+    first, second = traces(console)
+    path = path.replace("TRACE", first).replace("OTHER", second).replace("AT", str(int(time.time()) - 120))
+    page.goto(console + path)
+    page.locator("main").get_by_text(text).first.wait_for(state="attached")
+    page.evaluate(AXE.read_text())
+    for theme in ("light", "dark"):
+        page.get_by_label("Colours").select_option(theme)
+        assert page.evaluate(AUDIT) == [], theme
+    page.set_viewport_size({"width": 375, "height": 700})
+    page.wait_for_function("document.documentElement.scrollWidth <= 375")
+    assert page.evaluate(AUDIT) == [], "phone"
+    assert page.locator("h1").count() == 1
+
+
+def test_the_page_is_small():
+    files = [f for f in STATIC.rglob("*") if f.is_file()]
+    assert sum(len(gzip.compress(f.read_bytes())) for f in files) <= MOST
+
+
+def shown(page):
+    return int(page.locator(".canvas").get_attribute("data-labels") or 0)
+
+
+def test_labels_of_edges_are_chosen_and_the_address_remembers_it(page, console):
+    page.goto(f"{console}#/graph?namespaces=default")
+    page.wait_for_function("+document.querySelector('.canvas').dataset.labels > 15")
+    page.get_by_label("Edge labels").select_option("errors")
+    page.wait_for_function("+document.querySelector('.canvas').dataset.labels < 16")
+    assert "labels=errors" in page.url
+    page.reload()
+    page.get_by_role("status").filter(has_text="proxies").wait_for()
+    assert page.get_by_label("Edge labels").input_value() == "errors"
+
+
+def test_what_is_healthy_can_be_hidden_and_a_wrong_expression_is_explained(page, console):
+    page.goto(f"{console}#/graph?namespaces=default")
+    page.wait_for_function("+document.querySelector('.canvas').dataset.labels > 15")
+    page.get_by_label("Hide").fill("healthy")
+    page.get_by_label("Hide").press("Enter")
+    page.wait_for_function("+document.querySelector('.canvas').dataset.labels < 14")
+    assert shown(page) > 3, "what has errors stays"
+    page.get_by_label("Find").fill("colour = red")
+    page.get_by_label("Find").press("Enter")
+    page.get_by_role("alert").get_by_text("nothing called colour").wait_for()
+
+
+def test_the_table_tells_what_configuration_does_to_a_node(page, console):
+    page.goto(f"{console}#/graph?namespaces=default")
+    page.get_by_text("As a table").click()
+    row = page.locator('#nodes tr[data-node="service/default/reviews"]')
+    row.get_by_text("circuit breaker, traffic shifting, timeout").wait_for()
+    page.locator('#nodes tr[data-node="service/default/productpage"]').get_by_text("through a gateway").wait_for()
+
+
+def test_the_past_is_replayed_with_the_changes_of_configuration(page, console):
+    page.goto(f"{console}#/graph?namespaces=default&at={int(time.time()) - 700}")
+    edges = page.locator("#edges tr[data-from]")
+    edges.first.wait_for(state="attached")
+    assert edges.count() == 11
+    mark = page.locator("[data-change]").last
+    mark.click()
+    page.get_by_role("status").get_by_text("created by kubectl").wait_for()
+    before = page.locator("[data-at]").get_attribute("data-at")
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_function("was => document.querySelector('[data-at]').dataset.at !== was", arg=before)
+    page.get_by_role("button", name="Back to live").click()
+    page.get_by_role("button", name="Pause").wait_for()
+
+
+def test_a_dry_run_and_the_effect_on_the_proxies_come_before_applying(page, console):
+    sign_in(page, "editor")
+    page.goto(f"{console}#/services/default/details?tab=Actions")
+    page.get_by_label("Action").last.select_option("limits")
+    page.get_by_role("button", name="Show the YAML").click()
+    page.get_by_role("button", name="Effect on the proxies").click()
+    effect = page.get_by_role("region", name="Effect on the proxies")
+    effect.get_by_text("virtual host").first.click()
+    effect.get_by_text("timeout: 3s").first.wait_for()
+    page.get_by_role("button", name="Dry run").click()
+    page.get_by_text("nothing was written").wait_for()
+
+
+def test_help_is_about_the_field_at_the_cursor(page, console):
+    page.goto(f"{console}#/new")
+    yaml = page.get_by_label("YAML")
+    yaml.fill("kind: VirtualService\nspec:\n  http:\n  - retries:\n      attempts: 2\n")
+    yaml.press("ArrowUp")
+    aside = page.get_by_role("complementary", name="Help for the field at the cursor")
+    aside.get_by_text("How many times a request is tried again").wait_for()
+
+
+def test_a_viewer_sees_proxies_and_may_change_nothing(page, console):
+    page.goto(f"{console}#/workloads/default/reviews-v2?tab=Envoy")
+    page.get_by_label("Token").fill("viewer")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Routes").click()
+    page.get_by_role("table", name="Routes").get_by_text("ratings.default").first.wait_for()
+    page.goto(f"{console}#/config/VirtualService/default/ratings")
+    page.get_by_text("who may read, and change nothing").wait_for()
+    assert page.get_by_role("button", name="Apply", exact=True).is_disabled()
+    assert page.get_by_role("button", name="Delete", exact=True).is_disabled()
+
+
+def test_two_traces_are_chosen_and_compared(page, console):
+    page.goto(f"{console}#/traces?service=productpage.default")
+    boxes = page.get_by_role("checkbox", name="Compare")
+    boxes.nth(0).check()
+    boxes.nth(1).check()
+    page.get_by_role("link", name="Compare both traces").click()
+    page.get_by_role("table", name="Comparison").get_by_text("details.default").wait_for()
