@@ -153,7 +153,7 @@ def test_a_text_that_changes_more_than_can_be_read_is_cut():
         ("breaker", {"errors": 4}, "cluster", "consecutive_5xx: 4"),
         ("mutual-tls", {"mode": "STRICT"}, "listener", ""),
         ("callers", {"callers": ["shop/stock-v1"]}, "filter", "cluster.local/ns/shop/sa/default"),
-        ("expose", {"host": "shop.example.com", "path": "/cart", "port": 80}, "routes", "shop.example.com"),
+        ("expose", {"host": "shop.example.com", "path": "/cart", "port": 80}, "virtual host", "shop.example.com"),
     ],
 )
 def test_what_a_wizard_makes_does_at_the_proxies_what_its_form_says(wizard, form, kind, says):
