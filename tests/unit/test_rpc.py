@@ -10,7 +10,8 @@ import grpc.aio
 import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.events import StreamReset
+from h2.events import DataReceived, StreamReset
+from h2.settings import SettingCodes, Settings
 
 from lateen.ads import rpc, tls
 from lateen.ads.rpc import Requests, Status
@@ -222,6 +223,35 @@ def test_messages_that_say_they_are_compressed_are_refused():
             found = await asyncio.to_thread(compressed, port)
             assert found["grpc-status"] == str(int(Status.UNIMPLEMENTED))
             assert "compressed" in found["grpc-message"]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("how", ["settings", "window update"])
+def test_what_waits_is_sent_when_the_client_opens_its_window(how):
+    def opened(port):
+        client = H2Connection()
+        client.local_settings = Settings(client=True, initial_values={SettingCodes.INITIAL_WINDOW_SIZE: 10})
+        client.initiate_connection()
+        client.send_headers(1, [*HEADERS, ("content-type", "application/grpc")])
+        client.send_data(1, b"\0\0\0\0\x14" + b"x" * 20)
+        got = b""
+        with dialled(port) as raw:
+            raw.sendall(client.data_to_send())
+            while len(got) < 25:
+                for event in client.receive_data(raw.recv(65536)):
+                    if isinstance(event, DataReceived):
+                        got += event.data
+                        if how == "settings":
+                            client.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 100})
+                        else:
+                            client.increment_flow_control_window(10, 1)
+                raw.sendall(client.data_to_send())
+        return got
+
+    async def run():
+        async with serving(CERTIFICATE.http2) as (port, _):
+            assert await asyncio.to_thread(opened, port) == b"\0\0\0\0\x14" + b"x" * 20
 
     asyncio.run(run())
 

@@ -25,6 +25,7 @@ from h2.events import (
     ConnectionTerminated,
     DataReceived,
     Event,
+    RemoteSettingsChanged,
     RequestReceived,
     StreamEnded,
     StreamReset,
@@ -196,7 +197,7 @@ class Connection(Link):
             case RequestReceived():
                 assert event.stream_id is not None
                 self._open(event.stream_id, {_text(k): _text(v) for k, v in event.headers or ()})
-            case WindowUpdated():
+            case WindowUpdated() | RemoteSettingsChanged():  # which may open the windows of all streams
                 self.writable()
             case StreamEnded():
                 call = self._calls.get(event.stream_id or 0)
