@@ -81,6 +81,14 @@ class _Type:
     """The nonce of the last response, and of the last one that was taken."""
     taken: str = ""
 
+    def has(self, sets: Sets) -> bool:
+        """Whether there is nothing to say about these: they were offered before, and nothing was asked since."""
+        if self.forced or self.batches or not (self.acks or self.nacks or self.pending):
+            return False
+        if self.offered is sets:
+            return True
+        return len(self.offered) == len(sets) and all(map(is_, self.offered, sets))
+
 
 class Session:
     """State of one stream."""
@@ -89,6 +97,8 @@ class Session:
         self._types: dict[str, _Type] = {}
         self._sets: dict[str, Sets] = {}
         self._nonce = 0
+        self._deferred = False
+        """Whether something waits for an acknowledgement."""
         self.rejections: dict[str, Rejection] = {}
 
     def subscribed(self) -> tuple[str, ...]:
@@ -140,6 +150,8 @@ class Session:
                     return [], None
             else:
                 rejection = self._answered(state, request)
+                if not (self._deferred or request.error or request.subscribe or request.unsubscribe):
+                    return [], None
         self._subscribe(state, request)
         return self.flush(), rejection
 
@@ -212,12 +224,14 @@ class Session:
         """Responses for every type with changes and none in flight; resources are sent before those that refer to
         them."""
         out: list[Response] = []
+        self._deferred = False
         for type_url in names.ORDER:
             state = self._types.get(type_url)
             sets = self._sets.get(type_url)
-            if state is None or sets is None or not state.subscribed or state.pending is not None:
+            if state is None or sets is None or not state.subscribed or state.has(sets):
                 continue
-            if type_url != names.CDS and self._waits_for_clusters(type_url):
+            if state.pending is not None or (type_url != names.CDS and self._waits_for_clusters(type_url)):
+                self._deferred = True
                 continue
             response = self._respond(type_url, state, sets)
             if response is not None:
@@ -227,12 +241,17 @@ class Session:
                 if type_url == names.CDS and (eds := self._types.get(names.EDS)):
                     sent = {r.name for r in response.resources}
                     eds.forced |= sent & eds.names
+            if state.batches or state.forced:
+                self._deferred = True
         return [*out, *self._removals()]
 
     def _removals(self) -> list[Response]:
         """Removed clusters are withdrawn last: after everything that referred to them has been acknowledged."""
         clusters = self._types.get(names.CDS)
-        if clusters is None or not clusters.held or any(t.pending for t in self._types.values()):
+        if clusters is None or not clusters.held:
+            return []
+        if any(t.pending for t in self._types.values()):
+            self._deferred = True
             return []
         gone, clusters.held = clusters.held, set()
         for name in gone:
@@ -262,7 +281,7 @@ class Session:
     def _respond(self, type_url: str, state: _Type, sets: Sets) -> Response | None:
         comparable = len(state.offered) == len(sets)
         if comparable and not state.forced and not state.batches and all(map(is_, state.offered, sets)):
-            return None if state.acks or state.nacks or state.pending else self._nothing(type_url)
+            return self._nothing(type_url)
         changed: set[str] = set()
         removed: set[str] = set()
         for i, current in enumerate(sets):

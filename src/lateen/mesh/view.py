@@ -21,7 +21,7 @@ from lateen.api.networking.traffic_policy import ConnectionPool, LocalityLb
 from lateen.api.security import AuthorizationPolicy
 from lateen.mesh.authentication import Authentication
 from lateen.mesh.cached import Cached
-from lateen.mesh.observability import Observability
+from lateen.mesh.observability import Observability, Side
 from lateen.mesh.proxies import Place
 from lateen.mesh.routing import NO_ROUTES, BackendTLS, ConnectionRoute, HostRoutes, PortRoutes
 from lateen.mesh.settings import OutboundPolicy, Transport
@@ -324,16 +324,39 @@ class Patch:
     spec: EnvoyConfigObjectPatch = field(compare=False)
 
 
+@dataclass(frozen=True, eq=False)
+class Callers(Cached):
+    """What the listeners through which a proxy's workloads call say of them; one object for all that are alike."""
+
+    sides: tuple[tuple[Side, Seat], ...] = field(kw_only=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Own(Cached):
+    """What a proxy has for itself, whatever it may call: a gateway's, or one inbound view for each of its workloads."""
+
+    inbound: tuple[InboundView, ...] = field(kw_only=True)
+    gateway: GatewayView | None = field(kw_only=True)
+    credentials: tuple[o.Credential, ...] = field(kw_only=True)
+    """Secrets of a gateway's servers that terminate TLS, and of the rules that originate it."""
+    reports: tuple[Observability, ...] = field(kw_only=True)
+    """A gateway's, or one for each of its workloads."""
+    callers: Callers = field(kw_only=True)
+
+
 @dataclass(frozen=True)
 class View:
-    """Everything for one proxy: a gateway's, or one inbound view for each of its workloads."""
+    """Everything for one proxy."""
 
     outbound: OutboundView
-    inbound: tuple[InboundView, ...] = ()
-    gateway: GatewayView | None = None
-    credentials: tuple[o.Credential, ...] = ()
-    """Secrets of a gateway's servers that terminate TLS, and of the rules that originate it."""
-    reports: tuple[Observability, ...] = ()
-    """A gateway's, or one for each of its workloads."""
+    own: Own
     patches: tuple[Patch, ...] = ()
     """Applied to the finished resources, in order."""
+
+    @property
+    def inbound(self) -> tuple[InboundView, ...]:
+        return self.own.inbound
+
+    @property
+    def gateway(self) -> GatewayView | None:
+        return self.own.gateway

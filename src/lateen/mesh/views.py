@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from lateen.api import objects as o
 from lateen.api.networking import EnvoyFilter, ProxyMatch
@@ -15,7 +16,7 @@ from lateen.mesh.model import Mesh
 from lateen.mesh.objects import Objects
 from lateen.mesh.observability import Observability
 from lateen.mesh.outbound import Outbound, serves
-from lateen.mesh.view import GatewayView, InboundView, OutboundView, Patch, View
+from lateen.mesh.view import Callers, GatewayView, InboundView, OutboundView, Own, Patch, View
 from lateen.mesh.workloads import Proxy, Seat
 from lateen.wire import names
 from lateen.wire.node import ROUTER
@@ -37,9 +38,26 @@ class Views(Outbound):
         """``metadata``: what the proxy reports about itself. An unchanged view is the same object. Raises ValueError
         for several workloads that see different destinations or have different EnvoyFilters: these belong to the
         whole proxy."""
-        dns = (metadata or {}).get("DNS_CAPTURE") == "true"
+        about = metadata or {}
+        clients, own = self._own(proxy, about.get("DNS_CAPTURE") == "true", about.get("INTERCEPTION_MODE") == "TPROXY")
+        found = {(self.outbound_view(client), self._patches(w, about)) for client, w in clients}
+        if len(found) > 1:
+            each = " and ".join(f"{w.namespace}/{w.name}" for _, w in clients)
+            raise ValueError(f"one proxy cannot serve {each}: they see different destinations or EnvoyFilters")
+        ((out, filters),) = found
+        return self.shared(("view", out, own, filters), lambda: View(out, own, filters))
+
+    def _patches(self, workload: o.Pod, metadata: Mapping[str, str]) -> tuple[Patch, ...]:
+        if not self.mesh.objects.envoy_filters:
+            return ()
+        chosen = self.mesh.envoy_filters(workload.namespace, workload.label_map)
+        return patches(chosen, metadata) if chosen else ()
+
+    @query
+    def _own(self, proxy: Proxy, dns: bool, transparent: bool) -> tuple[tuple[tuple[Client, o.Pod], ...], Own]:
+        """What does not depend on what the proxy may call, and as whom each of its workloads calls."""
         gateway = proxy.kind == ROUTER
-        out, filters = self._of_all(proxy, dns, metadata or {})
+        clients = tuple((self._client(w, dns, gateway), w) for w in proxy.workloads)
         used = [c for w in proxy.workloads for c in self._rule_credentials(w, gateway)]
         served: GatewayView | None = None
         inbound: tuple[InboundView, ...] = ()
@@ -47,23 +65,22 @@ class Views(Outbound):
             served, own = self._served(proxy.workloads[0])
             used = [*own, *self._backend_credentials(proxy.workloads[0]), *used]
         else:
-            transparent = (metadata or {}).get("INTERCEPTION_MODE") == "TPROXY"
             inbound = tuple(self._inbound(w, seat, transparent) for w, seat in proxy.seats)
-        reports = tuple(self._observability(w, seat.name, out) for w, seat in proxy.seats)
-        parts = (out, inbound, served, _by_name(used), reports, filters)
-        return self.shared(("view", parts), lambda: View(*parts))
-
-    def _of_all(self, proxy: Proxy, dns: bool, metadata: Mapping[str, str]) -> tuple[OutboundView, tuple[Patch, ...]]:
-        """What concerns the whole proxy."""
-        found: dict[tuple[OutboundView, tuple[Patch, ...]], o.Pod] = {}
-        for w in proxy.workloads:
-            chosen = self.mesh.envoy_filters(w.namespace, w.label_map)
-            filters = patches(chosen, metadata) if chosen else ()
-            found[self.outbound_view(self._client(w, dns, proxy.kind == ROUTER)), filters] = w
-        if len(found) > 1:
-            each = " and ".join(f"{w.namespace}/{w.name}" for w in found.values())
-            raise ValueError(f"one proxy cannot serve {each}: they see different destinations or EnvoyFilters")
-        return next(iter(found))
+        reports = tuple(
+            self._observability(w, seat.name, client)
+            for (w, seat), (client, _) in zip(proxy.seats, clients, strict=True)
+        )
+        sides = tuple((seen.client, seat) for seen, (_, seat) in zip(reports, proxy.seats, strict=True))
+        callers = self.shared(("callers", sides), lambda: Callers(sides, sides=sides))
+        values: dict[str, Any] = {
+            "inbound": inbound,
+            "gateway": served,
+            "credentials": _by_name(used),
+            "reports": reports,
+            "callers": callers,
+        }
+        key = tuple(values.values())
+        return clients, self.shared(("own", key), lambda: Own(key, **values))
 
     @query
     def _client(self, pod: o.Pod, dns: bool, gateway: bool) -> Client:
@@ -88,17 +105,21 @@ class Views(Outbound):
         return tuple(credentials.of_backends(self.mesh, pod))
 
     @query
-    def _observability(self, pod: o.Pod, seat: str, out: OutboundView) -> Observability:
-        """``out``: what the proxy can reach, since reports that are sent need a cluster."""
+    def _observability(self, pod: o.Pod, seat: str, client: Client) -> Observability:
+        """``client``: as whom the proxy calls, since reports that are sent need a cluster."""
         levels = self.mesh.telemetries(pod.namespace, pod.label_map)
         reporter = reporting.reporter(self.mesh, pod, seat)
 
         def cluster(service: str, port: int) -> str | None:
             spelled = service.rpartition("/")[2]
             host = self.mesh.resolve(spelled, self.mesh.root_namespace)
-            return names.outbound(host, port) if serves(out, host, port) else None
+            return names.outbound(host, port) if self._calls(client, host, port) else None
 
         return telemetry.observability(self.mesh.reporting, levels, reporter, cluster)
+
+    @query
+    def _calls(self, client: Client, host: str, port: int) -> bool:
+        return serves(self.outbound_view(client), host, port)
 
     @query
     def _served(self, pod: o.Pod) -> tuple[GatewayView, tuple[o.Credential, ...]]:

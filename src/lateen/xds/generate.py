@@ -6,6 +6,7 @@ What is derived from a view, or from a part of it, is stored in the view and fre
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from lateen.api.networking.server_tls import ServerTLS
 from lateen.api.objects import Credential
@@ -15,6 +16,7 @@ from lateen.mesh.authentication import Authentication
 from lateen.mesh.observability import Side
 from lateen.mesh.view import (
     UNRESTRICTED,
+    Callers,
     DomainSpace,
     EndpointSpace,
     GatewayServer,
@@ -22,6 +24,7 @@ from lateen.mesh.view import (
     HostSpace,
     InboundView,
     OutboundView,
+    Own,
     Spaces,
     View,
 )
@@ -214,41 +217,54 @@ def _workload(identity: Described, seat: Seat = ALONE) -> ResourceSet:
     return _shared(("workload", identity, seat.name), lambda: _set([workload.resource(identity, seat.name)]))
 
 
+@dataclass(frozen=True)
+class _Called:
+    """Of what a proxy may call."""
+
+    clusters: Sets
+    endpoints: Sets
+    files: ResourceSet
+    routes: Sets
+    hosts: Sets
+
+
 @derived
-def generate(view: View) -> dict[str, Sets]:
-    """Type URL -> the sets whose union the proxy should have."""
-    out = view.outbound
-    shared_clusters = (_fixed_clusters(out), _all_clusters(out.host_spaces))
-    shared_endpoints = _all_endpoints(out.endpoint_spaces)
-    from_files = _all_files(out.host_spaces)
-    if view.gateway is not None:
-        automatic = any(s.automatic for s in view.gateway.servers)
-        return {
-            names.CDS: (
-                *shared_clusters,
-                _all_sni_clusters(out.host_spaces) if automatic else EMPTY,
-                _datagram_clusters(view.gateway, out.connect_timeout_s),
-            ),
-            names.EDS: (shared_endpoints, _all_sni_endpoints(out.endpoint_spaces) if automatic else EMPTY),
-            names.ECDS: (
-                _tokens(view.gateway.authentication, "", True),
-                _gateway_authorization(view.gateway),
-                _gateway_limits(view.gateway),
-                _workload(view.gateway.identity),
-            ),
-            names.SDS: (_secrets(view.credentials), from_files, _gateway_files(view.gateway)),
-            names.LDS: (_gateway_listeners(view.gateway, view.reports[0].client), EMPTY),
-            names.RDS: (_gateway_routes(view.gateway),),
-            names.VHDS: (_gateway_hosts(view.gateway),),
-        }
-    served = view.inbound
-    return {
-        names.CDS: (*shared_clusters, *map(_own_clusters, served)),
-        names.EDS: (shared_endpoints,),
-        names.SDS: (_secrets(view.credentials), from_files, *map(_own_files, served)),
-        names.ECDS: tuple(
+def _called(out: OutboundView) -> _Called:
+    return _Called(
+        (_fixed_clusters(out), _all_clusters(out.host_spaces)),
+        (_all_endpoints(out.endpoint_spaces),),
+        _all_files(out.host_spaces),
+        (_routes(out),),
+        (_all_hosts(out.domain_spaces),),
+    )
+
+
+@derived
+def _calling(out: OutboundView, callers: Callers) -> Sets:
+    """The listeners through which each of a proxy's workloads calls."""
+    return tuple(_listeners(out, side, seat) for side, seat in callers.sides)
+
+
+@dataclass(frozen=True)
+class _Served:
+    """Of what a sidecar's own workloads serve."""
+
+    clusters: Sets
+    secrets: ResourceSet
+    files: Sets
+    extensions: Sets
+    listeners: Sets
+
+
+@derived
+def _served(own: Own) -> _Served:
+    return _Served(
+        tuple(map(_own_clusters, own.inbound)),
+        _secrets(own.credentials),
+        tuple(map(_own_files, own.inbound)),
+        tuple(
             s
-            for i in served
+            for i in own.inbound
             for s in (
                 _tokens(i.authentication, i.seat.name, False),
                 _inbound_authorization(i),
@@ -256,11 +272,47 @@ def generate(view: View) -> dict[str, Sets]:
                 _workload(i.identity, i.seat),
             )
         ),
-        names.LDS: tuple(
-            s
-            for i, seen in zip(served, view.reports, strict=True)
-            for s in (_listeners(out, seen.client, i.seat), _own_listeners(i, seen.server))
+        tuple(_own_listeners(i, seen.server) for i, seen in zip(own.inbound, own.reports, strict=True)),
+    )
+
+
+@derived
+def generate(view: View) -> dict[str, Sets]:
+    """Type URL -> the sets whose union the proxy should have. What has not changed is the same tuple."""
+    out = view.outbound
+    if view.gateway is not None:
+        return _of_gateway(view.gateway, view.own, out)
+    called = _called(out)
+    served = _served(view.own)
+    return {
+        names.CDS: called.clusters + served.clusters,
+        names.EDS: called.endpoints,
+        names.SDS: (served.secrets, called.files, *served.files),
+        names.ECDS: served.extensions,
+        names.LDS: _calling(out, view.own.callers) + served.listeners,
+        names.RDS: called.routes,
+        names.VHDS: called.hosts,
+    }
+
+
+def _of_gateway(view: GatewayView, own: Own, out: OutboundView) -> dict[str, Sets]:
+    called = _called(out)
+    automatic = any(s.automatic for s in view.servers)
+    return {
+        names.CDS: (
+            *called.clusters,
+            _all_sni_clusters(out.host_spaces) if automatic else EMPTY,
+            _datagram_clusters(view, out.connect_timeout_s),
         ),
-        names.RDS: (_routes(out),),
-        names.VHDS: (_all_hosts(out.domain_spaces),),
+        names.EDS: (*called.endpoints, _all_sni_endpoints(out.endpoint_spaces) if automatic else EMPTY),
+        names.ECDS: (
+            _tokens(view.authentication, "", True),
+            _gateway_authorization(view),
+            _gateway_limits(view),
+            _workload(view.identity),
+        ),
+        names.SDS: (_secrets(own.credentials), called.files, _gateway_files(view)),
+        names.LDS: (_gateway_listeners(view, own.reports[0].client), EMPTY),
+        names.RDS: (_gateway_routes(view),),
+        names.VHDS: (_gateway_hosts(view),),
     }
