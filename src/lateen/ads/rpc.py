@@ -44,8 +44,8 @@ PING_S, PONG_S = 30.0, 10.0
 second."""
 CREDIT = 1 << 14
 """Received bytes after which a client is told that it may send more."""
-BURST = 1 << 16
-"""Bytes that are encrypted at once."""
+BURST = 1 << 14
+"""Bytes that are encrypted at once; OpenSSL keeps a buffer of this size for each connection."""
 
 
 class Status(enum.IntEnum):

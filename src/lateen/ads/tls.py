@@ -11,7 +11,7 @@ log = logging.getLogger("lateen.ads")
 
 HANDSHAKE_S = 15.0
 """Seconds until a client has to have shown who it is."""
-READ = 1 << 16
+READ = 1 << 14
 _buffer = memoryview(bytearray(READ))
 """What a socket has just received; it is read before the next one is asked."""
 

@@ -222,7 +222,7 @@ class GatewayRoutes(GatewayListeners):
     # --- in the mesh ---------------------------------------------------------------------------------------------
 
     @query
-    def _for_host(self, host: str) -> tuple[tuple[GroupKind, Key, str, tuple[int, ...]], ...]:
+    def routes_for_host(self, host: str) -> tuple[tuple[GroupKind, Key, str, tuple[int, ...]], ...]:
         """(kind, route, namespace of its parent, ports) of the routes that have a host's service as their parent."""
         out = []
         for s in self.candidates(host):
@@ -246,11 +246,6 @@ class GatewayRoutes(GatewayListeners):
         found = {parent for kind in REQUEST_KINDS for parent in self._routes_by_parent[kind].buckets()}
         services = sorted((name, space) for group, of, space, name in found if (group, of) == SERVICE_PARENT)
         return tuple(service_host(name, space, self.cluster.domain) for name, space in services)
-
-    def routes_for_host(self, host: str) -> tuple[tuple[GroupKind, Key, str, tuple[int, ...]], ...]:
-        if not self.objects.http_routes and not self.objects.grpc_routes:
-            return ()
-        return self._for_host(host)
 
     def mesh_requests(self, host: str, port: int, viewer: str) -> tuple[Route, ...] | None:
         """The routes of a service's port for clients of a namespace: those that are written there for a service of

@@ -67,7 +67,7 @@ class Outbound:
     @query
     def _host_spaces(self, client: Client) -> Spaces[HostSpace]:
         found = [self._host_space(*g) for g in self._placed(client)]
-        if self.mesh.objects.virtual_services:
+        if self.mesh.ruled_hosts():
             found.append(self._rule_space(client))
         return self._spaces([part for part in found if part.members])
 

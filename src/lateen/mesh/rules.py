@@ -95,12 +95,9 @@ class Rules(Standings):
                     out[vs.ref] = vs
         return tuple(sorted(self._wholes(out.values()), key=lambda v: v.age_order))
 
+    @query
     def _rule_levels(self, host: str) -> tuple[tuple[Rule, ...], ...]:
         """The VirtualServices for a host: first by its name, then by ever wider wildcards."""
-        return self._levels_of_rules(host) if self.objects.virtual_services else ()
-
-    @query
-    def _levels_of_rules(self, host: str) -> tuple[tuple[Rule, ...], ...]:
         return tuple(found for name in (host, *wildcards(host)) if (found := self.rules_named(name)))
 
     def mesh_rules(self, host: str, namespace: str, seen: Seen = None) -> tuple[Rule, ...]:
@@ -186,11 +183,8 @@ class Rules(Standings):
         }
         return tuple(sorted(out.values(), key=lambda d: d.age_order))
 
-    def _traffic_levels(self, host: str) -> tuple[tuple[Traffic, ...], ...]:
-        return self._levels_of_traffic(host) if self.objects.destination_rules else ()
-
     @query
-    def _levels_of_traffic(self, host: str) -> tuple[tuple[Traffic, ...], ...]:
+    def _traffic_levels(self, host: str) -> tuple[tuple[Traffic, ...], ...]:
         return tuple(found for name in (host, *wildcards(host)) if (found := self._traffic_named(name)))
 
     def destination_rule(self, host: str, namespace: str, labels: Labels = ()) -> tuple[Traffic, ...]:
