@@ -22,7 +22,6 @@ from typing import Any
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # streams that end with the run are no news
 
-import grpc.aio
 import wide
 from envoy.service.discovery.v3 import discovery_pb2
 from world import report
@@ -164,7 +163,9 @@ def server_process(pipe: Any, name: str, ca: Any) -> None:
 class Proxy:
     """Subscribes as Envoy does, acknowledges everything, notes bytes and times."""
 
-    def __init__(self, number: int, pod: tuple[str, str], credentials: grpc.ChannelCredentials) -> None:
+    def __init__(self, number: int, pod: tuple[str, str], credentials: Any) -> None:
+        import grpc.aio  # istiod's process, which begins by importing this module, has no gRPC
+
         self.number, self.pod, self.bytes = number, pod, 0
         self.first = self.last = 0.0
         """When the last change began to come, and when it was there."""
@@ -172,6 +173,7 @@ class Proxy:
             ("grpc.ssl_target_name_override", "istiod"),
             ("grpc.max_receive_message_length", 64 << 20),
             ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.min_reconnect_backoff_ms", 120_000),  # also how long an attempt to connect may take
             ("grpc.http2.bdp_probe", 0),  # Envoy has wide windows and says rarely that it has read something
             ("grpc.http2.lookahead_bytes", 16 << 20),
         ]
@@ -283,6 +285,8 @@ async def measure(pipe: Any, name: str, count: int, credentials: Any) -> None:
 
 
 def main() -> None:
+    import grpc
+
     from lateen.ca.authority import Authority
     from lateen.kit import certs, times
 

@@ -15,7 +15,7 @@ import logging
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 from urllib.parse import quote
 
 from h2.config import H2Configuration
@@ -36,6 +36,8 @@ from h2.exceptions import H2Error
 from lateen.ads.tls import Link
 
 log = logging.getLogger("lateen.ads")
+
+T = TypeVar("T")
 
 MAX_MESSAGE = 4 * 1024 * 1024
 """Bytes of a message that a client may send."""
@@ -129,12 +131,16 @@ class Call:
                 return None
             message = bytes(partial[5 : 5 + size])
             del partial[: 5 + size]
-            try:
-                self.handler.received(message)
-            except Exception:  # isolation: one client's call
-                log.exception("%s failed", self.path)
-                self.finish(Status.INTERNAL, "the control plane failed to handle the request; its log says why")
+            self.guarded(self.handler.received, message)
         return None
+
+    def guarded(self, handle: Callable[[T], None], message: T) -> None:
+        """Handle a message; a failure ends this call and no other."""
+        try:
+            handle(message)
+        except Exception:
+            log.exception("%s failed", self.path)
+            self.finish(Status.INTERNAL, "the control plane failed to handle the request; its log says why")
 
 
 Accept = Callable[[Call], Handler | None]

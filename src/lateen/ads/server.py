@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -16,15 +17,17 @@ from lateen.ads.measures import Measures
 from lateen.ads.rpc import Call, Handler, Status
 from lateen.ads.session import Rejection, Request, Response, Session, Sets
 from lateen.ads.sotw import SotwSession
-from lateen.kit import protowire
+from lateen.kit import protowire, tasks
 from lateen.kit.metrics import Registry
 from lateen.wire import names
 from lateen.wire.node import NodeId, parse
 
 log = logging.getLogger("lateen.ads")
 
+MAX_WAITING = 1000
+"""Requests of one proxy; an Envoy has one or two of each type."""
 SLICE_S = 0.005
-"""Seconds after which a push yields to other work, so that messages leave while it is going on."""
+"""Seconds after which a push, or answering requests, yields to other work."""
 
 
 @dataclass(eq=False)
@@ -91,6 +94,7 @@ class AdsServer:
         self.questions: Questions | None = None
         """Who answers questions of clients with a certificate about the control plane."""
         self.measures = Measures(Registry())
+        self._backlog: deque[tuple[_Delta, discovery_pb2.DeltaDiscoveryRequest]] = deque()
 
     def accept(self, call: Call) -> Handler | None:
         """What handles a call of a client with a certificate."""
@@ -101,6 +105,29 @@ class AdsServer:
                 return _Sotw(self, call)
             case _:
                 return None
+
+    def later(self, handler: _Delta, request: discovery_pb2.DeltaDiscoveryRequest) -> None:
+        """What a proxy asks for may be its whole configuration. It waits its turn, so that others connect, acknowledge
+        and get changes in the meantime, however many come at once."""
+        if handler.waiting >= MAX_WAITING:
+            handler.call.finish(Status.RESOURCE_EXHAUSTED, f"more than {MAX_WAITING} requests wait for an answer")
+            return
+        handler.waiting += 1
+        self._backlog.append((handler, request))
+        if len(self._backlog) == 1:
+            tasks.spawn(self._work(), "xds requests")
+
+    async def _work(self) -> None:
+        last = time.monotonic()
+        while self._backlog:
+            handler, request = self._backlog[0]
+            handler.waiting -= 1
+            if handler.call.status is None:
+                handler.call.guarded(handler.handle, request)
+            if time.monotonic() - last > SLICE_S:
+                await asyncio.sleep(0)
+                last = time.monotonic()
+            self._backlog.popleft()
 
     def join(self, call: Call, first: discovery_pb2.DeltaDiscoveryRequest) -> Connection | None:
         """The proxy of a call by its first request; None if it is refused, and the call is over."""
@@ -211,18 +238,27 @@ class _Delta:
     """The call of a proxy."""
 
     def __init__(self, server: AdsServer, call: Call) -> None:
-        self._server, self._call = server, call
+        self._server, self.call = server, call
         self._connection: Connection | None = None
+        self.waiting = 0
+        """Requests that wait in the server's backlog."""
 
     def received(self, message: bytes) -> None:
         request = discovery_pb2.DeltaDiscoveryRequest.FromString(message)
+        asks = not request.response_nonce or request.resource_names_subscribe or request.resource_names_unsubscribe
+        if asks or self.waiting:
+            self._server.later(self, request)
+        else:
+            self.handle(request)
+
+    def handle(self, request: discovery_pb2.DeltaDiscoveryRequest) -> None:
         if self._connection is None:
-            self._connection = self._server.join(self._call, request)
+            self._connection = self._server.join(self.call, request)
         if self._connection is not None:
             self._server.receive(self._connection, request)
 
     def completed(self) -> None:
-        self._call.finish()
+        self.call.finish()
 
     def closed(self) -> None:
         if self._connection is not None:

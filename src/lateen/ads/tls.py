@@ -52,7 +52,8 @@ class Link(asyncio.BufferedProtocol):
         if self.transport is None or not data:
             return
         try:
-            self._tls.write(data)
+            while data:
+                data = data[self._tls.write(data) :]
         except ssl.SSLError as e:
             log.debug("connection lost: %s", e)
             self.transport.abort()
