@@ -90,6 +90,22 @@ def test_debug_pages_over_xds_and_http_are_the_same(mesh, channel):
     assert "token" in foreign
 
 
+def test_pages_of_istio_show_what_there_is_or_say_why_there_is_nothing(mesh, channel):
+    bearer, proxy = token(mesh), f"{mesh.pod('details')}.default"
+
+    def page(name):
+        return ask(channel, bearer, "istio.io/debug", name).resources[0].value
+
+    leads = json.loads(page("instancesz"))[proxy]
+    assert [(p["hostname"], p["targetPort"]) for p in leads] == [("details.default.svc.cluster.local", 9080)]
+    assert "networking.istio.io/v1/VirtualService" in json.loads(page("resourcesz"))
+    assert json.loads(page("telemetryz")) == []
+    assert json.loads(page("endpointShardz")) == json.loads(page("endpointz"))
+    assert json.loads(page("push_status"))["ProxyStatus"]["pilot_total_xds_rejects"] == []
+    assert b"cachez is not there: there are no caches" in page("cachez")
+    assert b"push is not there" in page("adsz?push=true")
+
+
 def test_nobody_without_a_token_for_istiod_gets_debug_data(mesh, channel):
     assert code(channel, "", "istio.io/debug/syncz") == grpc.StatusCode.UNAUTHENTICATED
     assert code(channel, "nonsense", "istio.io/debug/syncz") == grpc.StatusCode.UNAUTHENTICATED
