@@ -337,3 +337,16 @@ def test_metadata_of_filters_are_looked_at_on_tcp_too():
     (one,) = held.permissions[0].and_rules.rules
     assert one.metadata.filter == "envoy.filters.network.mysql_proxy"
     assert one.metadata.value.list_match.one_of.string_match.exact == "update"
+
+
+@pytest.mark.parametrize("name", ["a.b", "a[b", "a(b", "a$b", "a+b", "a\\b"])
+def test_names_are_compared_literally(name):
+    """Whatever a name contains is no regular expression."""
+    for made, text in (
+        (matchers.account(f"default/{name}", "default"), f"spiffe://td/ns/default/sa/{name}"),
+        (matchers.namespace(name), f"spiffe://td/ns/{name}/sa/x"),
+        (matchers.identity(f"*/ns/default/sa/{name}"), f"spiffe://td/ns/default/sa/{name}"),
+    ):
+        pattern = made.authenticated.principal_name.safe_regex.regex
+        assert re2.fullmatch(pattern, text)
+        assert not re2.fullmatch(pattern, text.replace(name, "axb"))

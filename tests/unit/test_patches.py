@@ -186,6 +186,13 @@ def test_only_the_chosen_workloads_and_proxies():
     assert patched(own, metadata={"color": "red"})[0].touched
 
 
+def test_a_version_that_is_too_long_to_be_compared_is_ignored():
+    operation = "patch: {operation: MERGE, value: {connect_timeout: 3s}}"
+    for version, touched in (("(" * 500 + "a" + ")*" * 500, True), ("a" * 1000, False)):
+        text = filters(f"{{applyTo: CLUSTER, match: {{proxy: {{proxyVersion: '{version}'}}}}, {operation}}}")
+        assert bool(patched(text, metadata={"ISTIO_VERSION": "1.32.0"})[0].touched) is touched
+
+
 def test_priority_and_the_root_namespace_decide_the_order():
     patch = "{applyTo: CLUSTER, patch: {operation: MERGE, value: {alt_stat_name: %s}}}"
     root = filters(patch % "root").replace("{name: f}", "{name: r, namespace: istio-system}")

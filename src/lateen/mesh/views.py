@@ -7,6 +7,7 @@ from typing import Any
 
 from lateen.api import objects as o
 from lateen.api.networking import EnvoyFilter, ProxyMatch
+from lateen.api.validate.envoy_filter import MAX_VERSION
 from lateen.kit.derived import Shared
 from lateen.kit.queries import query
 from lateen.kit.regex import compiled
@@ -164,6 +165,7 @@ def patches(found: tuple[o.Resource[EnvoyFilter], ...], metadata: Mapping[str, s
 def _for_proxy(wanted: ProxyMatch | None, metadata: Mapping[str, str]) -> bool:
     if wanted is None:
         return True
-    if wanted.proxy_version and compiled(wanted.proxy_version).search(metadata.get("ISTIO_VERSION", "")) is None:
+    version = wanted.proxy_version if len(wanted.proxy_version) <= MAX_VERSION else ""  # apply warns that it is ignored
+    if version and compiled(version).search(metadata.get("ISTIO_VERSION", "")) is None:
         return False
     return all(metadata.get(k) == v for k, v in wanted.metadata.items())
