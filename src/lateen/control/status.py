@@ -19,7 +19,7 @@ from lateen.ads.server import AdsServer
 from lateen.api import kinds
 from lateen.api.objects import Ref
 from lateen.api.validate import Finding
-from lateen.control import conditions, gateway_status
+from lateen.control import conditions, gateway_status, ingress_status
 from lateen.control.analyst import Analyst
 from lateen.control.due import Due, Place
 from lateen.control.findings import Child, Found
@@ -251,7 +251,10 @@ class StatusWriter:
                 self._due.settle((kind, key), settled)
                 if status is not None:
                     out.append(Change(kind, *key, {"status": status}))
-        return out + (self._ingresses(mesh, objects) if self._ingresses_due else [])
+        if self._ingresses_due:
+            self._ingresses_due = False
+            out += ingress_status.changes(mesh, objects[kinds.SERVICE], objects[kinds.INGRESS])
+        return out
 
     def _of_gateway_api(
         self,
@@ -295,25 +298,6 @@ class StatusWriter:
         known, pushed = self._world.objects, self._offered()
         return known is not pushed and known.of(kind).get(key) is not pushed.of(kind).get(key)
 
-    def _ingresses(self, mesh: Mesh, objects: dict[kinds.Kind, dict[Key, Json]]) -> list[Change]:
-        """The statuses of Ingresses: the addresses of their gateway."""
-        self._ingresses_due = False
-        ours = {(i.ref.namespace, i.ref.name) for i in mesh.ingresses()}  # the others belong to other controllers
-        if not ours:
-            return []
-        gateways = [
-            s
-            for (namespace, _), s in objects[kinds.SERVICE].items()
-            if namespace == mesh.root_namespace and dig(s, "spec", "selector", "istio") == mesh.ingress.selector
-        ]
-        at: list[Json] = [{"ip": i["ip"]} if "ip" in i else i for s in gateways for i in _addresses(s)]
-        status = {"loadBalancer": {"ingress": at}}
-        return [
-            Change(kinds.INGRESS, *key, {"status": status})
-            for key, obj in objects[kinds.INGRESS].items()
-            if key in ours and dig(obj, "status", "loadBalancer", "ingress", default=[]) != at
-        ]
-
 
 def _fronts(mesh: Mesh, refs: Iterable[Ref]) -> set[str]:
     """The Gateways whose proxies decide about the statuses of objects."""
@@ -336,11 +320,6 @@ def _extras(
         if (missing := keyless(policy)) is not None:
             out.setdefault(str(policy.ref), []).append(conditions.keys_fetched(missing))
     return out
-
-
-def _addresses(service: Json) -> list[Json]:
-    found: list[Json] = dig(service, "status", "loadBalancer", "ingress", default=[])
-    return found
 
 
 def _typed(kind: kinds.Kind, obj: Json) -> Json:

@@ -1,0 +1,39 @@
+"""The statuses of Ingresses: the addresses of the mesh's gateway. Pure.
+
+Source: https://kubernetes.io/docs/reference/kubernetes-api/service-resources/ingress-v1/#IngressStatus
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lateen.api import kinds
+from lateen.kit.jsons import Json, dig
+from lateen.kube.bulk import Change
+from lateen.kube.informer import Key
+from lateen.mesh.model import Mesh
+
+
+def changes(mesh: Mesh, services: Mapping[Key, Json], ingresses: Mapping[Key, Json]) -> list[Change]:
+    """The statuses to write, of the Ingresses that the mesh serves; the others belong to other controllers."""
+    ours = {(i.ref.namespace, i.ref.name) for i in mesh.ingresses()}
+    if not ours:
+        return []
+    gateways = [
+        s
+        for (namespace, _), s in services.items()
+        if namespace == mesh.root_namespace and dig(s, "spec", "selector", "istio") == mesh.ingress.selector
+    ]
+    at: list[Json] = [{"ip": i["ip"]} if "ip" in i else i for s in gateways for i in _addresses(s)]
+    status = {"loadBalancer": {"ingress": at}}
+    return [
+        Change(kinds.INGRESS, *key, {"status": status})
+        for key, obj in ingresses.items()
+        if key in ours and _addresses(obj) != at
+    ]
+
+
+def _addresses(obj: Json) -> list[Json]:
+    """Of a Service or an Ingress."""
+    found: list[Json] = dig(obj, "status", "loadBalancer", "ingress", default=[])
+    return found
