@@ -6,7 +6,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from lateen.console.federation import exposed
 from lateen.console.prometheus import Api
+from lateen.console.promql.values import QueryError
 from lateen.console.series.intake import Intake, Look
 from lateen.console.series.scrape import samples
 
@@ -161,3 +163,15 @@ def test_a_hostile_query_does_not_end_the_process():
     for status, body in answers(*(("POST", "query", {"query": q}) for q in hostile)):
         assert (status, body["errorType"]) == (400, "bad_data")
     assert answer("query", {"query": "1", "time": AT})["result"] == [AT, "1"]
+
+
+def test_another_prometheus_takes_the_newest_samples_with_their_times():
+    store = filled().store
+    now = round((AT + 62) * 1000)
+    found = exposed(store, ['{__name__=~"up|istio_.*"}', "up"], now).splitlines()
+    assert len(found) == len(set(found))
+    assert any(line.startswith("up{") and line.endswith(f" 1 {round((AT + 60) * 1000)}") for line in found)
+    assert {line.partition("{")[0] for line in found} >= {"up", "istio_requests_total"}
+    assert exposed(store, ["up"], now + 600_000) == ""
+    with pytest.raises(QueryError, match="not a series selector"):
+        exposed(store, ["sum(up)"], now)

@@ -21,7 +21,6 @@ _POLICIES = (
     "subsets[].trafficPolicy",
     "subsets[].trafficPolicy.portLevelSettings[]",
 )
-_NO_TARGETS = "targetRefs are not implemented for this kind yet; use selector"
 _OF_RULES = "it is implemented as a filter of rules; a single backend can only modify headers"
 _NO_OPTIONS = "no options are defined"
 _REFUSED = "refused: a policy is for its own namespace"
@@ -58,8 +57,8 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
         "probe.grpc.**": "the agent does not probe over gRPC; use httpGet, tcpSocket or exec",
     },
     kinds.TELEMETRY: {
-        "targetRef.**": _NO_TARGETS,
-        "targetRefs[].**": _NO_TARGETS,
+        "targetRef.namespace": _REFUSED,
+        "targetRefs[].namespace": _REFUSED,
         "tracing[].disableContextPropagation": "Envoy always propagates trace context where it traces",
         "metrics[].overrides[].match.customMetric": "stock Envoy has Istio's standard metrics only",
         "metrics[].reportingInterval": "metrics change when requests and connections end",
@@ -76,7 +75,7 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
         "ingress[].tls.caCertCredentialName": "refused: a sidecar takes its certificates from files",
     },
     kinds.ENVOY_FILTER: {
-        "targetRefs[].**": _NO_TARGETS,
+        "targetRefs[].namespace": _REFUSED,
         "configPatches[].match.waypoint.**": "there are no waypoints",
         "configPatches[].match.listener.portName": _NAMELESS,
     },

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from lateen.api import kinds
 from lateen.console import past, scraping, shapes
+from lateen.console.federation import Federation
 from lateen.console.graph import KINDS, Graph, health
 from lateen.console.metrics import Added, Target
 from lateen.console.prometheus import Api
@@ -257,6 +258,7 @@ async def serve(client: Client, port: int, folder: Path | None = None) -> None:
     app = web.Application()
     app.add_routes(collector.routes())
     app.add_routes(Api(collector.intake.store, collector.intake).routes())
+    app.add_routes(Federation(collector.intake.store).routes())
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "0.0.0.0", port).start()

@@ -81,7 +81,7 @@ class Policies(Rules):
             f
             for space in dict.fromkeys((root, namespace))
             for f in self._filters_in.get(space)
-            if not f.spec.target_refs and has_labels(_sidecar_labels(f), labels)
+            if self._is_for(f, namespace, labels, _sidecar_labels)
         ]
         return tuple(sorted(found, key=lambda f: (f.spec.priority, f.ref.namespace != root, f.age_order)))
 
@@ -161,11 +161,11 @@ class Policies(Rules):
         ]
         return tuple(sorted(mine, key=lambda p: (p.ref.namespace != root, p.age_order)))
 
-    def _is_for(self, p: Any, namespace: str, labels: Mapping[str, str]) -> bool:
+    def _is_for(self, p: Any, namespace: str, labels: Mapping[str, str], chosen: Chosen | None = None) -> bool:
         """By what it targets, else by its selector; in the root namespace a selector is for all namespaces."""
-        targets = p.spec.target_refs or ((p.spec.target_ref,) if p.spec.target_ref else ())
+        targets = _targets_of(p)
         if not targets:
-            return has_labels(_selector_labels(p), labels)
+            return has_labels((chosen or _selector_labels)(p), labels)
         return any(self._targets(t, p.ref.namespace, namespace, labels) for t in targets)
 
     def _targets(self, t: PolicyTargetReference, owner: str, namespace: str, labels: Mapping[str, str]) -> bool:
@@ -187,17 +187,27 @@ class Policies(Rules):
     # --- telemetry -------------------------------------------------------------------------------------------
 
     def telemetries(self, namespace: str, labels: Mapping[str, str]) -> tuple[o.Resource[Telemetry], ...]:
-        """Those that hold for a workload: the mesh's, its namespace's, its own. Of each the oldest counts, as in
-        Istio; analysis reports the others. Those with targets are for Kubernetes' Gateway API."""
+        """Those that hold for a workload: the mesh's, its namespace's, its own, by selector or by what it targets. Of
+        each the oldest counts, as in Istio; analysis reports the others. In the root namespace, only what targets a
+        GatewayClass is for workloads of other namespaces."""
         levels: list[o.Resource[Telemetry]] = []
-        for space in dict.fromkeys((self.root_namespace, namespace)):
-            levels += [t for t in self._telemetries_of(space) if not _selector_labels(t)][:1]
-        own = [t for t in self._telemetries_of(namespace) if _selector_labels(t)]
-        return (*levels, *[t for t in own if has_labels(_selector_labels(t), labels)][:1])
+        own: list[o.Resource[Telemetry]] = []
+        for space in dict.fromkeys((namespace, self.root_namespace)):
+            found = sorted(self._telemetries_in.get(space), key=lambda t: t.age_order)
+            levels[:0] = [t for t in found if not _selector_labels(t) and not _targets_of(t)][:1]
+            own += [
+                t
+                for t in found
+                if (_selector_labels(t) and space == namespace) or _targets_of(t)
+                if self._is_for(t, namespace, labels)
+            ]
+        return (*levels, *own[:1])
 
-    def _telemetries_of(self, namespace: str) -> list[o.Resource[Telemetry]]:
-        found = (t for t in self._telemetries_in.get(namespace) if not t.spec.target_ref and not t.spec.target_refs)
-        return sorted(found, key=lambda t: t.age_order)
+
+def _targets_of(p: Any) -> tuple[PolicyTargetReference, ...]:
+    """``targetRef`` is the old spelling, which not all kinds have."""
+    one = getattr(p.spec, "target_ref", None)
+    return tuple(p.spec.target_refs) or ((one,) if one else ())
 
 
 def _selector_labels(p: Any) -> Mapping[str, str]:

@@ -100,6 +100,7 @@ class Traces:
     async def _home(self, _: web.Request) -> web.Response:
         return web.Response(
             text="Lateen's traces: Jaeger's API at /api, Zipkin's at /api/v2. Their page: lateen dashboard jaeger\n"
+            + (f"{self._store.problem}\n" if self._store.problem else "")
         )
 
     async def _health(self, _: web.Request) -> web.Response:

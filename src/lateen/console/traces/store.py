@@ -1,12 +1,15 @@
 """Spans on disk: bounded in age and size; traces with errors and the slow ones of each kind are kept longest.
 
 One SQLite file, used by one thread at a time. Losing the last second of spans in a power failure is acceptable, so
-writes are not synced one by one; the file itself survives a crash (WAL).
+writes are not synced one by one; the file itself survives a crash (WAL). Even to delete, SQLite has to write, so a file
+beside it holds some room that is given up when the disk is full.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +38,10 @@ SCANNED = 2000
 """Traces that a query looks at, the latest first."""
 ROOM = 0.8
 """The share of the bound that is left after old traces were removed."""
+FREED = 0.25
+"""The share of the traces that is removed when the disk is full."""
+RESERVE = 2 * 1024 * 1024
+"""Bytes that are held back for then."""
 SLOW = 0.95
 """From this rank on, among the traces of the same root, a trace is slow."""
 
@@ -87,8 +94,12 @@ class Store:
         self._encoder, self._decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(Span)
         self.lost = 0
         """Spans that were not stored: too many in one trace, or no room on the disk."""
+        self.problem = ""
+        """Why something is lost; empty if all is well."""
+        self._path, self._reserve = path, path.with_name(f"{path.name}.reserve")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._hold_room()
             self._db = apsw.Connection(str(path))
             self._db.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA auto_vacuum=INCREMENTAL")
             self._db.execute(SCHEMA)
@@ -117,14 +128,40 @@ class Store:
                     self._insert(spans)
                 break
             except (apsw.FullError, apsw.IOError) as e:
-                log.warning(
-                    "no room for %d spans (%s): %s", len(spans), e, "given up" if again else "removing old traces"
-                )
                 if again:
                     self.lost += len(spans)
+                    self._complain(f"{self._path} cannot be written, and spans are lost: {e}")
                 else:
-                    self._quietly_trim(now)
+                    self._complain(f"the disk of {self._path} is full; the oldest traces are deleted to store new ones")
+                    self._make_room(now)
         self._quietly_trim(now, only_if_needed=True)
+
+    def _complain(self, problem: str) -> None:
+        if problem != self.problem:
+            log.warning(problem)
+        self.problem = problem
+
+    def _hold_room(self) -> None:
+        """As far as there is any."""
+        with contextlib.suppress(OSError), self._reserve.open("ab") as f:
+            os.posix_fallocate(f.fileno(), 0, RESERVE)
+
+    def _make_room(self, now: int) -> None:
+        with contextlib.suppress(OSError):
+            self._reserve.unlink(missing_ok=True)
+        try:
+            self._shorten()
+            self.trim(now)
+            self._remove_oldest(int(self.size * FREED))
+            self._shorten()
+        except apsw.Error as e:
+            log.warning("old traces cannot be removed: %s", e)
+        self._hold_room()
+
+    def _shorten(self) -> None:
+        """Give back what the write-ahead log takes."""
+        with contextlib.suppress(apsw.Error):
+            list(self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)"))
 
     def _insert(self, spans: Sequence[Span]) -> None:
         counts: dict[str, int] = {}
@@ -170,7 +207,10 @@ class Store:
         excess = self.size - (self._max_bytes if only_if_needed else self._max_bytes // 2)
         if excess <= 0:
             return
-        excess += int(self._max_bytes * (1 - ROOM))
+        self._remove_oldest(excess + int(self._max_bytes * (1 - ROOM)))
+
+    def _remove_oldest(self, excess: int) -> None:
+        """Traces of this many bytes; the ordinary ones first."""
         ranked = self._db.execute(
             "SELECT id, bytes FROM (SELECT id, bytes, start, error, percent_rank() OVER "
             "(PARTITION BY service, name ORDER BY stop - start) AS rank FROM traces) "
@@ -185,7 +225,7 @@ class Store:
             excess -= size
         with self._db:
             self._remove(gone)
-        self._db.execute("PRAGMA incremental_vacuum")
+        list(self._db.execute("PRAGMA incremental_vacuum"))
 
     def _remove(self, traces: Iterable[str]) -> None:
         for trace in list(traces):

@@ -1,0 +1,67 @@
+"""``/federate``: the newest sample of each series that is asked for, for a Prometheus of the user's own.
+
+https://prometheus.io/docs/prometheus/latest/federation/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import numpy as np
+import promql_parser as ast
+from aiohttp import web
+
+from lateen.console.promql import parsing, selecting, windows
+from lateen.console.promql.functions import text
+from lateen.console.promql.selecting import Steps
+from lateen.console.promql.values import QueryError
+from lateen.console.series.codec import Labels
+from lateen.console.series.registry import NAME
+from lateen.console.series.store import Store
+
+
+class Federation:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/federate", self._federate)]
+
+    async def _federate(self, request: web.Request) -> web.Response:
+        asked = request.query.getall("match[]", [])
+        if not asked:
+            return web.Response(
+                status=400, text='say which series by match[], such as match[]={__name__=~"istio_.*"}\n'
+            )
+        try:
+            found = await asyncio.to_thread(exposed, self._store, asked, round(time.time() * 1000))
+        except QueryError as e:
+            return web.Response(status=400 if e.kind == "bad_data" else 422, text=f"{e.text}\n")
+        return web.Response(text=found, content_type="text/plain")
+
+
+def exposed(store: Store, asked: list[str], now_ms: int) -> str:
+    """Prometheus' text, with the times of the samples. Raises QueryError."""
+    steps = Steps(np.array([now_ms], np.int64), now_ms, now_ms)
+    lines: dict[str, None] = {}
+    for one in asked:
+        parsing.selectors(one)
+        node = parsing.parse(one)
+        assert isinstance(node, ast.VectorSelector)
+        found = selecting.latest(store, node, steps)
+        values, there = found.chunked(windows.current)
+        when, _ = found.chunked(windows.measured)
+        for row in np.flatnonzero(there[:, 0]).tolist():
+            at = round(float(when[row, 0]) * 1000)
+            lines[f"{_written(found.labels[row])} {text(float(values[row, 0]))} {at}"] = None
+    return "".join(f"{line}\n" for line in sorted(lines))
+
+
+def _written(labels: Labels) -> str:
+    inside = ",".join(f'{k}="{_escaped(v)}"' for k, v in sorted(labels.items()) if k != NAME)
+    return f"{labels.get(NAME, '')}{{{inside}}}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
