@@ -239,7 +239,7 @@ def test_a_bug_report_has_everything_and_no_secret(mesh, tmp_path):
 def test_metrics_of_a_workload(mesh):
     mesh.kubectl("apply", "-f", str(ROOT / "samples" / "addons" / "prometheus.yaml"))
     try:
-        mesh.kubectl("rollout", "status", "deployment/collector", "-n", "istio-system", "--timeout=60s")
+        mesh.kubectl("rollout", "status", "deployment/prometheus", "-n", "istio-system", "--timeout=60s")
 
         def counted():
             mesh.page()

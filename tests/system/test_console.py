@@ -24,7 +24,7 @@ pytestmark = [
 def console(mesh):
     """The address of ``lateen dashboard kiali``."""
     mesh.kubectl("apply", "-f", str(ROOT / "samples" / "addons"))
-    for name in ("collector", "kiali", "jaeger"):
+    for name in ("prometheus", "kiali", "jaeger"):
         mesh.kubectl("rollout", "status", f"deployment/{name}", "-n", "istio-system", "--timeout=60s")
     command = [sys.executable, "-m", "lateen", "dashboard", "kiali", "--port", "0", "--browser=false"]
     command[command.index("0")] = str(free_port())

@@ -234,11 +234,11 @@ def real(mesh, prometheus):
     manifest = ROOT / "samples" / "prometheus" / "prometheus.yaml"
     before = mesh.get("service", "prometheus", "-n", "istio-system", "-o", "jsonpath={.spec.selector}")
     mesh.kubectl("apply", "-f", str(manifest))
-    mesh.kubectl("rollout", "status", "deployment/prometheus", "-n", "istio-system", "--timeout=60s")
+    mesh.kubectl("rollout", "status", "deployment/prometheus-server", "-n", "istio-system", "--timeout=60s")
 
     def ask(query):
         curl = ("curl", "-s", "http://prometheus.istio-system:9090/api/v1/query", "--data-urlencode", f"query={query}")
-        answer = json.loads(mesh.kubectl("exec", "-n", "istio-system", "deploy/prometheus", "--", *curl).stdout)
+        answer = json.loads(mesh.kubectl("exec", "-n", "istio-system", "deploy/prometheus-server", "--", *curl).stdout)
         return {frozenset(one["metric"].items()): float(one["value"][1]) for one in answer["data"]["result"]}
 
     mesh.until(lambda: ask('up{namespace="default"} == 1'), 30, "the first targets of Prometheus")
@@ -274,7 +274,7 @@ def test_a_restart_of_the_container_loses_nothing(prometheus, mesh):
     query = 'sum(istio_requests_total{reporter="destination",destination_app="productpage"})'
     before = prometheus.api("query", query=query, time=prometheus.ended)["result"]
     assert before
-    mesh.kubectl("exec", "-n", "istio-system", mesh.pod("collector", "istio-system"), "--", "python3", "-c", STOP)
+    mesh.kubectl("exec", "-n", "istio-system", mesh.pod("prometheus", "istio-system"), "--", "python3", "-c", STOP)
 
     def again():
         try:
@@ -289,9 +289,9 @@ def test_metrics_outlive_their_pod(prometheus, mesh):
     query = 'sum(istio_requests_total{reporter="destination",destination_app="productpage"})'
     before = prometheus.api("query", query=query, time=prometheus.ended)["result"]
     assert before
-    mesh.kubectl("delete", "pod", "-n", "istio-system", mesh.pod("collector", "istio-system"))
-    mesh.kubectl("rollout", "status", "deployment/collector", "-n", "istio-system", "--timeout=60s")
+    mesh.kubectl("delete", "pod", "-n", "istio-system", mesh.pod("prometheus", "istio-system"))
+    mesh.kubectl("rollout", "status", "deployment/prometheus", "-n", "istio-system", "--timeout=60s")
     asked = urllib.parse.urlencode({"query": query, "time": prometheus.ended})
     curl = ("curl", "-s", f"http://localhost:9090/api/v1/query?{asked}")
-    answer = json.loads(mesh.kubectl("exec", "-n", "istio-system", "deploy/collector", "--", *curl).stdout)
+    answer = json.loads(mesh.kubectl("exec", "-n", "istio-system", "deploy/prometheus", "--", *curl).stdout)
     assert answer["data"]["result"] == before

@@ -40,7 +40,7 @@ class Page:
 
 PAGES = {
     "kiali": Page("app=kiali", 20001, "/kiali"),
-    "prometheus": Page("app=collector", 9090, first="app.kubernetes.io/name=prometheus"),
+    "prometheus": Page("app=prometheus", 9090, first="app.kubernetes.io/name=prometheus"),
     "grafana": Page("app=grafana", 3000, instead="/kiali#/boards/mesh"),
     "jaeger": Page("app=jaeger", 16686, missing="install it with: lateen addons apply jaeger"),
     "zipkin": Page("app=zipkin", 9411, "/zipkin", "install it with: lateen addons apply jaeger"),

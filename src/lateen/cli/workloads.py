@@ -137,7 +137,7 @@ def metrics(target: Target, workloads: tuple[str, ...], span: str) -> None:
         raise CliError(f"--duration: {e}", USAGE) from None
 
     async def work(client: HttpClient) -> Any:
-        found, _ = await client.list(kinds.POD, target.istio_namespace, "app=collector")
+        found, _ = await client.list(kinds.POD, target.istio_namespace, "app=prometheus")
         pod = next((p for p in found if dig(p, "status", "phase") == "Running"), None)
         if pod is None:
             raise CliError("there is no metrics collector; install it with: lateen addons apply")
