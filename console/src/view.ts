@@ -209,12 +209,12 @@ export class View {
   }
 
   private arrange() {
-    const first = this.cy.nodes('.placed').empty()
     const links: Link[] = this.cy.edges().map((e) => ({ id: e.id(), source: e.source().id(), target: e.target().id() }))
     const nodes = this.cy.nodes('[!box]').map((n) => ({ id: n.id(), parent: (n.parent().first() as cytoscape.NodeSingular).id() }))
     const found = arrange(this.cy.nodes('[?box]').map((n) => n.id()), nodes, links, this.narrow())
-    this.cy.edges().removeClass('straight')
+    // At once, without moving there: edges between nodes that overlap on their way cannot be drawn.
     this.cy.batch(() => {
+      for (const { id } of nodes) this.cy.getElementById(id).position({ ...found.places.get(id)! })
       for (const { id, source, target } of links) {
         const [from, to] = [found.places.get(source)!, found.places.get(target)!]
         const bends = (found.bends.get(id) ?? []).map((p) => relative(from, to, p))
@@ -223,19 +223,8 @@ export class View {
         edge.toggleClass('straight', !bends.length)
       }
     })
-    const layout = this.cy.layout({
-      name: 'preset',
-      positions: Object.fromEntries(found.places),
-      fit: false,
-      animate: !first,
-      animationDuration: 350,
-    } as unknown as cytoscape.LayoutOptions)
-    layout.one('layoutstop', () => {
-      this.cy.nodes().addClass('placed')
-      this.paths.clear()
-      if (!this.moved) this.fit()
-    })
-    layout.run()
+    this.paths.clear()
+    if (!this.moved) this.fit()
   }
 
   /** On a phone the graph runs from top to bottom. */
