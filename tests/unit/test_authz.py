@@ -14,7 +14,10 @@ from lateen.api import objects as o
 from lateen.api.config import decode
 from lateen.api.mesh import ExtensionProvider
 from lateen.api.security import AuthorizationPolicy
+from lateen.kit import yamldoc
+from lateen.mesh.model import Mesh
 from lateen.mesh.settings import MeshConfig, Trust
+from lateen.mesh.views import Views
 from lateen.wire import names
 from lateen.xds.authz import filters, matchers
 
@@ -350,3 +353,42 @@ def test_names_are_compared_literally(name):
         pattern = made.authenticated.principal_name.safe_regex.regex
         assert re2.fullmatch(pattern, text)
         assert not re2.fullmatch(pattern, text.replace(name, "axb"))
+
+
+@pytest.mark.parametrize(
+    ("service", "found"),
+    [
+        ("ratings.default.svc.cluster.local", ["RBAC", "ExtAuthz"]),
+        ("default/ratings.default.svc.cluster.local", ["RBAC", "ExtAuthz"]),
+        ("other/ratings.default.svc.cluster.local", ["RBAC"]),
+        ("nowhere.default.svc.cluster.local", ["RBAC"]),
+    ],
+)
+def test_a_provider_without_a_service_lets_nobody_in(service, found):
+    """Even if it may fail open: nothing could ever answer."""
+    given = {"name": "grpc", "envoyExtAuthzGrpc": {"service": service, "port": 9080, "failOpen": True}}
+    config = MeshConfig(trust=Trust(providers=(decode(ExtensionProvider, given),)))
+    ask = "kind: AuthorizationPolicy\nmetadata: {name: a}\nspec: {action: CUSTOM, provider: {name: grpc}, rules: [{}]}"
+    assert chain_filters(ask, config=config) == found
+
+
+def test_a_provider_is_asked_as_soon_as_its_service_exists():
+    given = {"name": "grpc", "envoyExtAuthzGrpc": {"service": "late.test", "port": 9080}}
+    config = MeshConfig(trust=Trust(providers=(decode(ExtensionProvider, given),)))
+    ask = "kind: AuthorizationPolicy\nmetadata: {name: a}\nspec: {action: CUSTOM, provider: {name: grpc}, rules: [{}]}"
+    objects = mesh.objects(ask, config)
+    views = Views(Mesh(objects))
+
+    def asked():
+        found = judge.messages(views.of(objects.pods[("default", "productpage-v1")], "sidecar"))[names.ECDS]
+        return bool(found["istio.authorization.custom/grpc"].typed_config.type_url.endswith("ExtAuthz"))
+
+    assert not asked()
+    entry = {
+        "hosts": ["late.test"],
+        "ports": [{"number": 9080, "name": "grpc", "protocol": "GRPC"}],
+        "resolution": "DNS",
+    }
+    document = {"kind": "ServiceEntry", "metadata": {"name": "late"}, "spec": entry}
+    views.advance(mesh.add(objects, yamldoc.load(yamldoc.dump(document)), 1))
+    assert asked()

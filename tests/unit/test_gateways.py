@@ -8,7 +8,7 @@ import pytest
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
-from lateen.api import kinds
+from lateen.api import decoding, kinds
 from lateen.api import objects as o
 from lateen.control.world import World
 from lateen.kit import certs, times
@@ -366,3 +366,61 @@ spec:
         )
         last[protocol] = chain.filters[-1].name.rpartition(".")[2]
     assert last == {"HTTPS": "http_connection_manager", "TLS": "tcp_proxy"}
+
+
+PORTS = """
+kind: ServiceEntry
+metadata: {name: front, namespace: istio-system LABELS}
+spec:
+  hosts: [front.test]
+  ports: [{number: 8000, name: http, protocol: HTTP, targetPort: 18000}]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  workloadSelector: {labels: {istio: ingressgateway}}
+---
+kind: ServiceEntry
+metadata: {name: other, namespace: istio-system}
+spec:
+  hosts: [other.test]
+  ports: [{number: 8000, name: http, protocol: HTTP, targetPort: 18001}]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  workloadSelector: {labels: {istio: ingressgateway}}
+---
+kind: Gateway
+metadata: {name: gw, namespace: istio-system NOTES}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 8000, name: http, protocol: HTTP}, hosts: ['*']}]
+---
+kind: VirtualService
+metadata: {name: a, namespace: istio-system}
+spec: {hosts: [a.test], gateways: [gw], http: [{directResponse: {status: 200}}]}
+"""
+LITERAL = ", labels: {experimental.istio.io/disable-gateway-port-translation: 'true'}"
+NAMED = ", annotations: {internal.istio.io/gateway-service: 'front.test,other.test'}"
+
+
+@pytest.mark.parametrize(
+    ("labels", "notes", "ports"),
+    [
+        ("", "", {"0.0.0.0_18000"}),
+        (LITERAL, "", {"0.0.0.0_18001"}),
+        ("", NAMED, {"0.0.0.0_18000", "0.0.0.0_18001"}),
+        (LITERAL, NAMED, {"0.0.0.0_18000", "0.0.0.0_18001"}),
+    ],
+)
+def test_a_gateways_port_is_one_of_its_services(labels, notes, ports):
+    found = served(PORTS.replace(" LABELS", labels).replace(" NOTES", notes))
+    assert {name for name in found[names.LDS] if "_1800" in name} == ports
+    for name in ports:
+        port = name.rpartition("_")[2]
+        hosts = judge.routes(found, f"http.{port}").virtual_hosts
+        assert [names.plain_host(h.name) for h in hosts] == ["a.test:8000"]
+
+
+def test_a_service_can_keep_its_ports_out_of_gateways():
+    service = {"metadata": {"name": "s", "namespace": "d", "labels": {o.LITERAL_PORTS: "true"}}, "spec": {"ports": []}}
+    assert decoding.service(service, "cluster.local").literal_ports
+    service["metadata"]["labels"] = {}
+    assert not decoding.service(service, "cluster.local").literal_ports

@@ -9,7 +9,7 @@ import base64
 from typing import Any
 
 from lateen.api.envoy_gateway import FAIL_CLOSED
-from lateen.api.objects import Credential, Endpoint, Pod, Ref, Resource, Service, ServicePort
+from lateen.api.objects import LITERAL_PORTS, Credential, Endpoint, Pod, Ref, Resource, Service, ServicePort
 from lateen.kit.jsons import Json, dig
 
 
@@ -65,6 +65,7 @@ def service(obj: Json, domain: str) -> Service:
         export_to=tuple(e.strip() for e in exported.split(",") if e.strip()),
         created=str(meta.get("creationTimestamp") or ""),
         domain=domain,
+        literal_ports=LITERAL_PORTS in (meta.get("labels") or {}),
     )
 
 

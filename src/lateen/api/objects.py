@@ -51,6 +51,10 @@ class ServicePort:
     app_protocol: str = ""
 
 
+LITERAL_PORTS = "experimental.istio.io/disable-gateway-port-translation"
+"""The label of a Service, or a ServiceEntry, whose ports do not count for Gateways with a selector"""
+
+
 @dataclass(frozen=True)
 class Service:
     namespace: str
@@ -75,6 +79,8 @@ class Service:
     """The ServiceEntries that define it."""
     domain: str = CLUSTER_DOMAIN
     """The DNS domain of its cluster, the suffix of its host."""
+    literal_ports: bool = False
+    """Whether Gateways that select its pods name the pods' own ports, not its ports (by ``LITERAL_PORTS``)."""
 
     @property
     def host(self) -> str:

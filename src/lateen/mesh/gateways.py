@@ -25,17 +25,15 @@ def view(mesh: Mesh, pod: o.Pod, shared: Shared) -> tuple[GatewayView, list[o.Cr
     rest: list[tuple[Place, Listener]] = []
     first: dict[tuple[Place, bool], Listener] = {}
     for listener in mesh.listeners_of(pod):
-        target = _target(mesh, pod, listener)
-        if not target:
-            continue
-        place = (listener.bind or "0.0.0.0", target)
-        # The oldest object decides what a port is; the other one has an outcome about it.
-        if not listener.beside(first.setdefault((place, listener.datagrams), listener)):
-            continue
-        if listener.plain:
-            plain.setdefault(place, []).append(listener)
-        else:
-            rest.append((place, listener))
+        for target in _targets(mesh, pod, listener):
+            place = (listener.bind or "0.0.0.0", target)
+            # The oldest object decides what a port is; the other one has an outcome about it.
+            if not listener.beside(first.setdefault((place, listener.datagrams), listener)):
+                continue
+            if listener.plain:
+                plain.setdefault(place, []).append(listener)
+            else:
+                rest.append((place, listener))
     servers = [
         _server(mesh, pod, place, f"http.{place[1]}{_at(found[0])}", found, shared)
         for place, found in sorted(plain.items())
@@ -124,15 +122,14 @@ def _name(host: str) -> str:
     return host.rpartition("/")[2]
 
 
-def _target(mesh: Mesh, pod: o.Pod, listener: Listener) -> int:
-    """The port inside the pod: the gateway's own service maps 80 to 8080. 0 where a listener that names its services
-    has a port that none of them has."""
+def _targets(mesh: Mesh, pod: o.Pod, listener: Listener) -> list[int]:
+    """The ports inside the pod: the gateway's own service maps 80 to 8080. As in Istio, a listener that names its
+    services has the ports of all of them, and any other one that of the first service that has its port."""
     wanted = listener.services
-    for service in mesh.services_of(pod):
-        for p in service.ports:
-            if p.port == listener.port and (not wanted or service.host in wanted):
-                return container_port(pod, p) or listener.port
-    for service, p, target in mesh.entries_of(pod):
-        if p.port == listener.port and (not wanted or service.host in wanted):
-            return target
-    return 0 if wanted else listener.port
+    ports = [(s, p, container_port(pod, p) or listener.port) for s in mesh.services_of(pod) for p in s.ports]
+    found = [
+        target
+        for service, p, target in (*ports, *mesh.entries_of(pod))
+        if p.port == listener.port and (service.host in wanted if wanted else not service.literal_ports)
+    ]
+    return sorted(set(found)) if wanted else found[:1] or [listener.port]

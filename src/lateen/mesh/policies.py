@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from lateen.api import kinds
 from lateen.api import objects as o
+from lateen.api.mesh import ExtensionProvider
 from lateen.api.networking import EnvoyFilter, PolicyTargetReference, ProxyConfig, Sidecar
 from lateen.api.security import AuthorizationPolicy, PeerAuthentication, RequestAuthentication, To
 from lateen.api.telemetry import Telemetry
@@ -130,9 +131,20 @@ class Policies(Rules):
         return Authorization(
             policies,
             (self.transport.trust_domain, *aliases) if aliases else (),
-            self.trust.providers if asks else (),
+            self.providers() if asks else (),
             paths,
         )
+
+    @query
+    def providers(self) -> tuple[ExtensionProvider, ...]:
+        """Those that can be asked about requests. As in Istio, one whose service does not exist cannot, so that its
+        policies deny, whether or not it may fail open."""
+        return tuple(p for p in self.trust.providers if self._has_service(p))
+
+    def _has_service(self, provider: ExtensionProvider) -> bool:
+        given = provider.envoy_ext_authz_grpc or provider.envoy_ext_authz_http
+        namespace, _, host = given.service.rpartition("/") if given else ("", "", "")
+        return any(namespace in ("", s.namespace) for s in self.candidates(host))
 
     # --- end users' tokens -------------------------------------------------------------------------------------
 

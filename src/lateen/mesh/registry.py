@@ -51,6 +51,7 @@ def services(entry: Entry, domain: str) -> tuple[o.Service, ...]:
             sans=spec.subject_alt_names,
             entries=(entry.ref,),
             domain=domain,
+            literal_ports=o.LITERAL_PORTS in dict(entry.labels),
         )
         for host in spec.hosts
     )
