@@ -149,6 +149,95 @@ def test_a_connection_for_another_host_is_misdirected(mesh, books):
     assert code("c.books.example") == "404 2"
 
 
+STRICT = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: strict, namespace: istio-system}
+spec:
+  gatewayClassName: istio
+  addresses: [{type: Hostname, value: istio-ingressgateway.istio-system.svc.cluster.local}]
+  allowedListeners: {namespaces: {from: Same}}
+  tls:
+    frontend: {default: {validation: {caCertificateRefs: [{group: "", kind: ConfigMap, name: partners}]}}}
+  listeners:
+  - name: https
+    port: 443
+    protocol: HTTPS
+    hostname: strict.example
+    allowedRoutes: {namespaces: {from: All}}
+    tls: {certificateRefs: [{name: strict-api}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: strict}
+spec:
+  parentRefs: [{name: strict, namespace: istio-system}]
+  rules: [{backendRefs: [{name: productpage, port: 9080}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {name: more, namespace: istio-system}
+spec:
+  parentRef: {name: strict}
+  listeners: [{name: http, port: 80, protocol: HTTP, hostname: set.example}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: set, namespace: istio-system}
+spec:
+  parentRefs: [{kind: ListenerSet, name: more}]
+  rules: [{backendRefs: [{name: istiod, port: 443}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: istiod, namespace: istio-system}
+spec:
+  targetRefs: [{group: "", kind: Service, name: istiod, sectionName: https-webhook}]
+  validation:
+    hostname: istiod.istio-system.svc
+    caCertificateRefs: [{group: "", kind: ConfigMap, name: mesh-root}]
+"""
+
+
+@pytest.fixture(scope="module")
+def strict(mesh, books):
+    """istiod is the backend that has TLS of its own."""
+    books.tls("strict-api", "strict.example")
+    root = mesh.get("configmap", "istio-ca-root-cert", "-n", "istio-system", "-o", "jsonpath={.data.root-cert\\.pem}")
+    for name, text in (("mesh-root", root), ("partners", (books.directory / "ca.pem").read_text())):
+        made = {"kind": "ConfigMap", "metadata": {"name": name, "namespace": "istio-system"}, "data": {"ca.crt": text}}
+        mesh.apply(json.dumps({"apiVersion": "v1", **made}))
+    mesh.apply(STRICT)
+    yield books
+    of_mesh = ("listenerset/more", "httproute/set", "backendtlspolicy/istiod", "secret/strict-api", f"{KIND}/strict")
+    mesh.kubectl("delete", "-n", "istio-system", *of_mesh, "configmap/mesh-root", "configmap/partners")
+    mesh.kubectl("delete", "httproute", "strict")
+
+
+def test_a_listener_set_adds_a_host_whose_backend_is_verified(mesh, strict):
+    mesh.until(lambda: ask(mesh, "/inject", host="set.example")[0] == 405, what="an answer of istiod through TLS")
+    at = ("listenerset", "more", "-n", "istio-system")
+    mesh.until(lambda: conditions(mesh, *at).get("Programmed") == ("True", "Programmed"), what="the ListenerSet")
+    found = conditions(mesh, "backendtlspolicy", "istiod", "-n", "istio-system", at="status.ancestors.0.conditions")
+    assert found == {"Accepted": ("True", "Accepted"), "ResolvedRefs": ("True", "ResolvedRefs")}
+    assert ask(mesh, "/inject", host="other.example")[0] == 404
+    wrong = '[{"op": "replace", "path": "/spec/validation/hostname", "value": "somebody.else"}]'
+    mesh.kubectl("patch", "backendtlspolicy", "istiod", "-n", "istio-system", "--type=json", "-p", wrong)
+    mesh.until(lambda: ask(mesh, "/inject", host="set.example")[0] == 503, what="the refusal of another name")
+
+
+def test_clients_of_a_gateway_show_a_certificate(mesh, strict):
+    others = Secrets(mesh, certs.authority("others", times.now(), days=2), strict.directory)
+
+    def code(*pair):
+        return strict.curl("strict.example", *(("--cert", str(pair[0]), "--key", str(pair[1])) if pair else ()))
+
+    partner = strict.issue("partner", "partner.example")
+    mesh.until(lambda: code(*partner).startswith("200"), what="an answer to a client with a certificate")
+    assert code().startswith("000")
+    assert code(*others.issue("stranger", "stranger.example")).startswith("000")
+
+
 VERSION = """
 apiVersion: v1
 kind: Service
