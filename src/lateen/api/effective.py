@@ -84,6 +84,9 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
         "listeners[].tls.options": _NO_OPTIONS,
         "listeners[].tls.options{}": _NO_OPTIONS,
     },
+    kinds.TRAFFIC_EXTENSION: {
+        "wasm.**": "only lua is implemented; use an EnvoyFilter with envoy.filters.http.wasm",
+    },
     kinds.LISTENER_SET: {
         "listeners[].tls.options": _NO_OPTIONS,
         "listeners[].tls.options{}": _NO_OPTIONS,

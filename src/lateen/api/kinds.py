@@ -229,7 +229,6 @@ TRAFFIC_EXTENSION = _mesh(
     "TrafficExtension",
     "extensions",
     "telemetry:traffic_extension",
-    idle="use an EnvoyFilter with envoy.filters.http.wasm or .lua",
 )
 
 BACKEND_TRAFFIC_POLICY = _mesh(

@@ -168,6 +168,7 @@ class Base:
         self._proxy_configs_in = t.proxy_configs.index(in_namespace)
         self._traffic_policies_at = t.backend_traffic_policies.index(_traffic_targets)
         self._telemetries_in = t.telemetries.index(in_namespace)
+        self._extensions_in = t.traffic_extensions.index(in_namespace)
         self._grants_in = t.reference_grants.index(in_namespace)
         self._gateways_naming = t.kubernetes_gateways.index(_named_services)
         self._sets_of = t.listener_sets.index(lambda _, found: (key,) if (key := set_parent(found)) else ())

@@ -10,6 +10,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.api.envoy_gateway import BackendTrafficPolicy
+from lateen.api.extensions import TrafficExtension
 from lateen.api.gateway_api import (
     BackendTLSPolicy,
     GatewayClass,
@@ -86,6 +87,7 @@ class _ByKind:
     sidecars = _Of[o.Resource[Sidecar]](kinds.SIDECAR)
     envoy_filters = _Of[o.Resource[EnvoyFilter]](kinds.ENVOY_FILTER)
     proxy_configs = _Of[o.Resource[ProxyConfig]](kinds.PROXY_CONFIG)
+    traffic_extensions = _Of[o.Resource[TrafficExtension]](kinds.TRAFFIC_EXTENSION)
     telemetries = _Of[o.Resource[Telemetry]](kinds.TELEMETRY)
     backend_traffic_policies = _Of[o.Resource[BackendTrafficPolicy]](kinds.BACKEND_TRAFFIC_POLICY)
     ingresses = _Of[o.Resource[Ingress]](kinds.INGRESS)

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from lateen.api import kinds
 from lateen.api import objects as o
+from lateen.api.extensions import TrafficExtension
 from lateen.api.mesh import ExtensionProvider
 from lateen.api.networking import EnvoyFilter, PolicyTargetReference, ProxyConfig, Sidecar
 from lateen.api.security import AuthorizationPolicy, PeerAuthentication, RequestAuthentication, To
@@ -145,6 +146,14 @@ class Policies(Rules):
         given = provider.envoy_ext_authz_grpc or provider.envoy_ext_authz_http
         namespace, _, host = given.service.rpartition("/") if given else ("", "", "")
         return any(namespace in ("", s.namespace) for s in self.candidates(host))
+
+    def scripts(self, namespace: str, labels: Mapping[str, str]) -> tuple[o.Resource[TrafficExtension], ...]:
+        """The TrafficExtensions with Lua for a workload, in the order in which they run in their phase: those of the
+        highest priority first, then the oldest."""
+        if not self.objects.traffic_extensions:
+            return ()
+        found = (e for e in self._attached(self._extensions_in, namespace, labels) if e.spec.lua is not None)
+        return tuple(sorted(found, key=lambda e: (-(e.spec.priority or 0), e.age_order)))
 
     # --- end users' tokens -------------------------------------------------------------------------------------
 

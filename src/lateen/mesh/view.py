@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 from lateen.api import objects as o
 from lateen.api.envoy_gateway import BackendTrafficPolicy
+from lateen.api.extensions import TrafficExtension
 from lateen.api.mesh import ExtensionProvider
 from lateen.api.networking.destination_rule import DestinationRule
 from lateen.api.networking.envoy_filter import EnvoyConfigObjectPatch
@@ -170,6 +171,10 @@ Limits = tuple[o.Resource[BackendTrafficPolicy], ...]
 """Policies whose rate limits hold together"""
 
 
+Scripts = tuple[o.Resource[TrafficExtension], ...]
+"""TrafficExtensions with Lua, in the order in which they run"""
+
+
 @dataclass(frozen=True)
 class Bind:
     """An egress listener of a Sidecar that applications connect to by its own address."""
@@ -258,6 +263,7 @@ class InboundView(Cached):
     """The PeerAuthentication that ``mtls`` is from."""
     authentication: Authentication = field(kw_only=True)
     authorization: Authorization = field(kw_only=True)
+    scripts: Scripts = field(kw_only=True)
     ports: tuple[InboundPort, ...] = field(kw_only=True)
     origins: tuple[str, ...] = field(kw_only=True)
 
@@ -310,6 +316,7 @@ class GatewayView(Cached):
     identity: Described = field(kw_only=True)
     place: Place = field(kw_only=True)
     authentication: Authentication = field(kw_only=True)
+    scripts: Scripts = field(kw_only=True)
     servers: tuple[GatewayServer, ...] = field(kw_only=True)
     """The servers whose certificates exist."""
 

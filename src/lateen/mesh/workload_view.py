@@ -37,6 +37,7 @@ def inbound(mesh: Mesh, pod: o.Pod, seat: Seat, transparent: bool, shared: Share
         "policy": chosen,
         "authentication": mesh.authentication(pod.namespace, pod.label_map),
         "authorization": mesh.access(pod.namespace, pod.label_map),
+        "scripts": mesh.scripts(pod.namespace, pod.label_map),
         "ports": tuple(sorted(found, key=lambda i: i.port.number)),
         "origins": (str(sidecar.ref),) if sidecar else (),
     }

@@ -32,7 +32,7 @@ from lateen.mesh.workloads import ALONE, Described, Seat
 from lateen.wire import names
 from lateen.wire.resource import EMPTY, Resource, ResourceSet
 from lateen.xds import clusters, endpoints, tls
-from lateen.xds.filters import authentication, authorization, quota, rate_limit, workload
+from lateen.xds.filters import authentication, authorization, lua, quota, rate_limit, workload
 from lateen.xds.listeners import gateway, inbound, outbound
 from lateen.xds.routes import gateway as gateway_routes
 from lateen.xds.routes import virtual_host
@@ -207,6 +207,16 @@ def _gateway_limits(view: GatewayView) -> ResourceSet:
 
 
 @derived
+def _scripts(view: InboundView) -> ResourceSet:
+    return _set(lua.extensions(view.scripts, view.seat.name))
+
+
+@derived
+def _gateway_scripts(view: GatewayView) -> ResourceSet:
+    return _set(lua.extensions(view.scripts))
+
+
+@derived
 def _gateway_authorization(view: GatewayView) -> ResourceSet:
     """All servers of a gateway have the same policies: those of its workload."""
     access = view.servers[0].authorization if view.servers else UNRESTRICTED
@@ -269,6 +279,7 @@ def _served(own: Own) -> _Served:
                 _tokens(i.authentication, i.seat.name, False),
                 _inbound_authorization(i),
                 _limits(i),
+                _scripts(i),
                 _workload(i.identity, i.seat),
             )
         ),
@@ -309,6 +320,7 @@ def _of_gateway(view: GatewayView, own: Own, out: OutboundView) -> dict[str, Set
             _tokens(view.authentication, "", True),
             _gateway_authorization(view),
             _gateway_limits(view),
+            _gateway_scripts(view),
             _workload(view.identity),
         ),
         names.SDS: (_secrets(own.credentials), called.files, _gateway_files(view)),

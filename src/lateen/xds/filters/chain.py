@@ -37,6 +37,8 @@ class Requests:
     """The slots of rate limits (``filters.rate_limit``) at a workload's port."""
     quotas: tuple[str, ...] = ()
     """The slots of the limits that all proxies share (``filters.quota``)."""
+    scripts: tuple[tuple[str, str], ...] = ()
+    """(phase, slot) of Lua (``filters.lua``)"""
 
 
 @dataclass(frozen=True)

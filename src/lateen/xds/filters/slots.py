@@ -15,6 +15,7 @@ from lateen.xds import claims, pb
 from lateen.xds.authz import filters
 
 AUTHENTICATION = "istio.authentication"
+LUA = "lateen.lua"
 QUESTION, CUSTOM, AUDIT, DENY, ALLOW = (
     f"istio.authorization.{n}" for n in ("question", "custom", "audit", "deny", "allow")
 )
@@ -35,6 +36,7 @@ KINDS = {
     AUDIT: filters.HTTP_RBAC,
     DENY: filters.HTTP_RBAC,
     ALLOW: filters.HTTP_RBAC,
+    LUA: "envoy.filters.http.lua",
 }
 """Slot -> the name by which EnvoyFilters refer to such a filter."""
 

@@ -9,11 +9,11 @@ from envoy.config.listener.v3 import listener_pb2
 
 from lateen.mesh.observability import Side
 from lateen.mesh.proxies import Place
-from lateen.mesh.view import GatewayServer, GatewayView
+from lateen.mesh.view import GatewayServer, GatewayView, Scripts
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb, tls
-from lateen.xds.filters import authorization, order, quota, rate_limit
+from lateen.xds.filters import authorization, lua, order, quota, rate_limit
 from lateen.xds.filters.chain import Connections, Requests
 from lateen.xds.listeners import datagrams, http, tcp
 from lateen.xds.listeners.chains import Taken
@@ -26,7 +26,7 @@ Found = tuple[tuple[str, ...], tuple[str, ...], Any]
 """(SNI names, destination ranges, the filter chain without its match for these)"""
 
 
-def _requests(server: GatewayServer, where: Place, seen: Side) -> Found:
+def _requests(server: GatewayServer, where: Place, scripts: Scripts, seen: Side) -> Found:
     """The chain of a server that routes requests."""
     access = server.authorization
     limits = rate_limit.at_gateway(server)
@@ -37,6 +37,7 @@ def _requests(server: GatewayServer, where: Place, seen: Side) -> Found:
         limits=limits,
         quotas=quota.at_gateway(server),
         audits=authorization.audits(access),
+        scripts=lua.at(scripts, lua.GATEWAYS, (server.port, server.target)),
     )
     stat = f"outbound_0.0.0.0_{server.target}"
     filters = http.filters(seen, requests, stat, rds=server.route, place=where)
@@ -72,13 +73,16 @@ def _by_cluster_name(server: GatewayServer, seen: Side) -> Found:
     return server.sni, (), lc.FilterChain(filters=filters, filter_chain_match=match)
 
 
-def _listener(place: tuple[str, int], where: Place, servers: tuple[GatewayServer, ...], seen: Side) -> Resource | None:
+def _listener(
+    place: tuple[str, int], where: Place, servers: tuple[GatewayServer, ...], scripts: Scripts, seen: Side
+) -> Resource | None:
     """None while nothing is routed from the port."""
     chains: list[Any] = []
     taken = Taken()
     for server in servers:
         # The oldest Gateway wins; the other one's status says so.
-        for sni, ranges, chain in [_requests(server, where, seen)] if server.route else _connections(server, seen):
+        found = [_requests(server, where, scripts, seen)] if server.route else _connections(server, seen)
+        for sni, ranges, chain in found:
             for match in taken.left(sni, ranges):
                 made = lc.FilterChain()
                 made.CopyFrom(chain)
@@ -100,6 +104,7 @@ def _listener(place: tuple[str, int], where: Place, servers: tuple[GatewayServer
     )
     origins = [origin for s in servers for origin in s.origins]
     origins += [str(p.ref) for s in servers for p in s.authorization.policies]
+    origins += [str(e.ref) for e in scripts]
     origins += [str(r.rule) for s in servers for r in s.connections]
     return pb.resource(out.name, out, tuple(dict.fromkeys((*origins, *seen.origins))))
 
@@ -109,5 +114,7 @@ def of_view(view: GatewayView, seen: Side) -> tuple[Resource, ...]:
     for s in view.servers:
         if s.datagrams is None:
             by_place.setdefault((s.bind, s.target), []).append(s)
-    made = (_listener(place, view.place, tuple(servers), seen) for place, servers in sorted(by_place.items()))
+    made = (
+        _listener(place, view.place, tuple(servers), view.scripts, seen) for place, servers in sorted(by_place.items())
+    )
     return (*(m for m in made if m is not None), *datagrams.listeners(view))

@@ -15,7 +15,7 @@ from lateen.mesh.view import InboundPort, InboundView
 from lateen.wire import names, ports
 from lateen.wire.resource import Resource
 from lateen.xds import pb, telemetry, tls
-from lateen.xds.filters import authorization, quota, rate_limit
+from lateen.xds.filters import authorization, lua, quota, rate_limit
 from lateen.xds.filters.chain import Requests
 from lateen.xds.listeners import http, tcp
 from lateen.xds.routes import virtual_host
@@ -87,7 +87,9 @@ def _filters(view: InboundView, seen: Side, i: InboundPort, secure: bool, is_htt
         option = tcp.option(i.pool)
         return tcp.weighted(seen, ((cluster, 100),), server, option, view.authorization)
     route = virtual_host.inbound(cluster, i.port.number)
-    requests = replace(_requests(view), limits=rate_limit.slots(i), quotas=quota.slots(i))
+    scripts = lua.at(view.scripts, lua.SERVERS, (i.port.number,))
+    limits, quotas = rate_limit.slots(i), quota.slots(i)
+    requests = replace(_requests(view), limits=limits, quotas=quotas, scripts=scripts)
     return http.filters(seen, requests, f"inbound_{stat}", route=route, server=server)
 
 
