@@ -237,7 +237,7 @@ def test_an_object_of_somebody_else_is_not_taken_over():
     world.api.objects["Deployment", "shop", "web-istio"] = mine
     world.put(gateway())
     assert world.api.applied == []
-    assert world.deployments.problems["shop", "web"].startswith("the Deployment web-istio exists")
+    assert world.deployments.problems["shop", "web"][1].startswith("the Deployment web-istio exists")
     del world.api.objects["Deployment", "shop", "web-istio"]
     world.api.objects["ServiceAccount", "shop", "web-istio"] = mine
     world.put(gateway(labels={"again": "1"}))
@@ -251,7 +251,7 @@ def test_a_refusal_of_the_api_is_told_and_tried_again():
         world.api.fails = KubeError(403, "Forbidden", "istiod may not do that")
         world.set(kinds.KUBERNETES_GATEWAY, gateway())
         await world.deployments.reconcile(("shop", "web"))
-        assert "istiod may not do that" in world.deployments.problems["shop", "web"]
+        assert "istiod may not do that" in world.deployments.problems["shop", "web"][1]
         assert world.told == [("shop", "web")]
         world.api.fails = None
         await world.deployments.reconcile(("shop", "web"))
@@ -319,7 +319,7 @@ def test_parameters_come_from_the_class_and_from_the_gateway():
 
     ref = {"parametersRef": {"group": "", "kind": "ConfigMap", "name": "size"}}
     world.put(gateway(infrastructure=ref))
-    assert world.deployments.problems["shop", "web"] == 'there is no ConfigMap "size" in shop'
+    assert world.deployments.problems["shop", "web"] == ("InvalidParameters", 'there is no ConfigMap "size" in shop')
     config_map("istio-system", "all", "spec: {replicas: 2}", **{"gateway.istio.io/defaults-for-class": "istio"})
     config_map("shop", "size", "spec: {minReadySeconds: 5}")
     asyncio.run(world.deployments.reconcile(("shop", "web")))

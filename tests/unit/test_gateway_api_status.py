@@ -39,7 +39,7 @@ ADDRESS = [{"type": "IPAddress", "value": "10.0.0.1"}]
 ONE = Reach(1, 1)
 
 
-def written(standing, far=ONE, addresses=ADDRESS, of=None, now=NOW, problem=""):
+def written(standing, far=ONE, addresses=ADDRESS, of=None, now=NOW, problem=None):
     own = of or obj(generation=3)
     return gateway_status.outcome(own, standing, gateway_status.Front(own, far, addresses, problem), now)
 
@@ -153,9 +153,12 @@ def test_a_listener_set_that_is_not_let_in_says_so():
 
 
 def test_a_gateway_says_why_its_proxies_could_not_be_deployed():
-    made = written(gateway("a.b"), problem="the name is too long")
+    made = written(gateway("a.b"), problem=("Invalid", "the name is too long"))
     assert found(made.status, "Programmed") == ("False", "Invalid", 3)
     assert "the name is too long" in [c["message"] for c in made.status["conditions"]]
+    assert found(made.status, "Accepted") == ("True", "Accepted", 3)
+    made = written(gateway("a.b"), problem=("InvalidParameters", "there is no ConfigMap"))
+    assert found(made.status, "Accepted") == ("False", "InvalidParameters", 3)
 
 
 def test_a_policy_has_a_status_for_each_of_our_gateways_and_keeps_those_of_others():

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 from lateen.api import kinds
 from lateen.control import gateway_classes
 from lateen.inject import deployment
-from lateen.inject.deployment import Unusable
+from lateen.inject.deployment import BadParameters, Unusable
 from lateen.inject.pods import Settings
 from lateen.kit import tasks
 from lateen.kit.jsons import Json, dig
@@ -81,7 +81,8 @@ class Deployments:
         self._informer = Informer(
             client, kinds.DEPLOYMENT, self.changed, labels=f"{deployment.MANAGED}={deployment.MANAGER}"
         )
-        self.problems: dict[Key, str] = {}
+        self.problems: dict[Key, tuple[str, str]] = {}
+        """(reason, in a sentence)"""
         self.told: Callable[[Key], None] = lambda _: None
         """Called with a Gateway whose problem is another one than before."""
 
@@ -222,7 +223,7 @@ class Deployments:
                 self._applied[key] = wanted
             self._problem(key, "")
         except ValueError as e:  # of the Gateway itself; it is tried again when that changes
-            self._problem(key, str(e))
+            self._problem(key, str(e), "InvalidParameters" if isinstance(e, BadParameters) else "Invalid")
         except (KubeError, Unreachable) as e:
             self._problem(key, f"its proxies cannot be deployed: {e}")
             asyncio.get_running_loop().call_later(AGAIN_S, self._mark, [key])
@@ -261,10 +262,10 @@ class Deployments:
         if ref is None:
             return found
         if ref.get("group") not in ("", None) or ref.get("kind") != "ConfigMap":
-            raise Unusable(f"parametersRef must name a ConfigMap, not {ref.get('group')}/{ref.get('kind')}")
+            raise BadParameters(f"parametersRef must name a ConfigMap, not {ref.get('group')}/{ref.get('kind')}")
         own = self._maps.get(_parameters(gateway))
         if own is None:
-            raise Unusable(f'there is no ConfigMap "{ref.get("name")}" in {gateway["metadata"]["namespace"]}')
+            raise BadParameters(f'there is no ConfigMap "{ref.get("name")}" in {gateway["metadata"]["namespace"]}')
         return [*found, dict(own.get("data") or {})]
 
     async def _apply(self, gateway: Json, wanted: list[Json]) -> None:
@@ -284,12 +285,12 @@ class Deployments:
             await self._client.apply(kind, obj, FIELD_MANAGER)
         log.info("%s/%s: deployed as %s", *_key(gateway), deployment.name_of(gateway))
 
-    def _problem(self, key: Key, says: str) -> None:
-        if self.problems.get(key, "") == says:
+    def _problem(self, key: Key, says: str, reason: str = "Invalid") -> None:
+        if self.problems.get(key, ("", ""))[1] == says:
             return
         self.problems.pop(key, None)
         if says:
-            self.problems[key] = says
+            self.problems[key] = (reason, says)
             log.warning("Gateway %s/%s: %s", *key, says)
         self.told(key)
 

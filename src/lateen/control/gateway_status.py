@@ -26,7 +26,7 @@ from lateen.mesh.outcomes import (
     Standing,
 )
 
-PROGRAMMED = "Programmed"
+PROGRAMMED, INVALID_PARAMETERS = "Programmed", "InvalidParameters"
 
 
 class Front(NamedTuple):
@@ -37,8 +37,8 @@ class Front(NamedTuple):
     """How far what it asks for has come."""
     addresses: Sequence[Json]
     """Of its Services."""
-    problem: str = ""
-    """Why its proxies could not be deployed."""
+    problem: tuple[str, str] | None = None
+    """Why its proxies could not be deployed: (reason, in a sentence)"""
 
 
 def gateway_of(ref: Ref, standing: Standing) -> Ref | None:
@@ -104,10 +104,13 @@ def _written(c: Condition) -> Json:
 
 def _gateway(obj: Json, standing: GatewayStanding, front: Front, now: str) -> Outcome:
     programmed = _programmed(standing, front)
+    own = [_written(c) for c in standing.conditions]
+    if front.problem and front.problem[0] == INVALID_PARAMETERS:
+        own = [condition("Accepted", "False", *front.problem) if c["type"] == "Accepted" else c for c in own]
     status = {
         "addresses": list(front.addresses),
         "attachedListenerSets": standing.sets,
-        "conditions": _conditions(obj, ("status",), [*standing.conditions, programmed], now),
+        "conditions": _conditions(obj, ("status",), [*own, programmed], now),
         "listeners": _listeners(obj, standing.listeners, programmed, now),
     }
     return _differing(obj, status, programmed["status"] == "True" or not front.far.concerned)
@@ -149,7 +152,7 @@ def _programmed(standing: GatewayStanding, front: Front) -> Json:
     if accepted is not None and not accepted.true:
         return condition(PROGRAMMED, "False", "Invalid", accepted.says)
     if problem:
-        return condition(PROGRAMMED, "False", "Invalid", problem)
+        return condition(PROGRAMMED, "False", "Invalid", problem[1])
     if not standing.services:
         return condition(PROGRAMMED, "False", "AddressNotUsable", "there is no Service at any of its addresses")
     if missing := set(_asked(obj)) - {a["value"] for a in addresses}:

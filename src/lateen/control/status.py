@@ -81,8 +81,8 @@ class StatusWriter:
         self.leadership.gained.append(self._gained)
         self._stale.set()
         self.informers: list[Informer] = []
-        self.undeployed: Mapping[Key, str] = {}
-        """Why proxies of Gateways could not be deployed."""
+        self.undeployed: Mapping[Key, tuple[str, str]] = {}
+        """Why proxies of Gateways could not be deployed: (reason, in a sentence)."""
         ads.answered = self._dirty.set
 
     def _lives(self, istiod: str) -> bool:
@@ -276,7 +276,7 @@ class StatusWriter:
             key = (of.namespace, of.name)
             gateway = obj if of == ref else objects[kinds.KUBERNETES_GATEWAY].get(key, {})
             reached = far.get(str(of), Reach())
-            front = gateway_status.Front(gateway, reached, addresses, self.undeployed.get(key, ""))
+            front = gateway_status.Front(gateway, reached, addresses, self.undeployed.get(key))
         return gateway_status.outcome(obj, standing, front, now)
 
     def _facts(

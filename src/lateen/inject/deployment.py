@@ -39,6 +39,10 @@ class Unusable(ValueError):
     """The Gateway's annotations or parameters ask for something that is impossible; the message says what."""
 
 
+class BadParameters(Unusable):
+    """What is wrong is its ``parametersRef``."""
+
+
 def reader(revision: Revision) -> str:
     """The ClusterRole that lets istiod read Secrets in the namespaces where it is bound."""
     return revision.of("istiod-certificates")
