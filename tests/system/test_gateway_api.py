@@ -238,6 +238,35 @@ def test_clients_of_a_gateway_show_a_certificate(mesh, strict):
     assert code(*others.issue("stranger", "stranger.example")).startswith("000")
 
 
+LUA = """
+apiVersion: extensions.istio.io/v1alpha1
+kind: TrafficExtension
+metadata: {name: stamp}
+spec:
+  selector: {matchLabels: {app: productpage}}
+  lua: {inlineCode: "function envoy_on_response(handle) handle:headers():add('x-stamp', 'yes') end"}
+---
+apiVersion: extensions.istio.io/v1alpha1
+kind: TrafficExtension
+metadata: {name: broken}
+spec:
+  selector: {matchLabels: {app: productpage}}
+  lua: {inlineCode: "function function"}
+"""
+
+
+def test_lua_of_traffic_extensions_runs_and_a_broken_script_stops_nothing(mesh, books):
+    mesh.apply(LUA)
+    try:
+        mesh.until(lambda: "x-stamp: yes" in ask(mesh, "/shop/health", "-i")[1], what="the script's header")
+        refused = ("trafficextension", "broken", "-o", "jsonpath={.status.conditions[*].message}")
+        mesh.until(lambda: "script load error" in mesh.get(*refused), what="what Envoy says of the broken script")
+        assert ask(mesh, "/shop/health")[0] == 200
+    finally:
+        mesh.kubectl("delete", "trafficextension", "stamp", "broken")
+    mesh.until(lambda: "x-stamp" not in ask(mesh, "/shop/health", "-i")[1], what="the end of the script")
+
+
 VERSION = """
 apiVersion: v1
 kind: Service

@@ -85,6 +85,7 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
         "listeners[].tls.options{}": _NO_OPTIONS,
     },
     kinds.TRAFFIC_EXTENSION: {
+        "targetRefs[].namespace": _REFUSED,
         "wasm.**": "only lua is implemented; use an EnvoyFilter with envoy.filters.http.wasm",
     },
     kinds.LISTENER_SET: {
