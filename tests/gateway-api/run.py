@@ -24,7 +24,8 @@ from typing import Any
 
 from lateen import __version__
 from lateen.api.crds import EXPERIMENTAL
-from lateen.kit import jsons
+from lateen.kit import jsons, yamldoc
+from lateen.kit.jsons import Json
 
 HERE = Path(__file__).parent
 REPORT = HERE.parents[1] / "docs" / "gateway-api-report.yaml"
@@ -36,6 +37,8 @@ IMAGES = {
     "registry.k8s.io/gateway-api/echo-advanced": "echo",
     "registry.k8s.io/coredns/coredns": "dns",
 }
+PAGE = "reference-gateway-api.md"
+"""Its summary, beside it."""
 USABLE, UNUSABLE = "127.96.255.1", "192.0.2.1"
 """Addresses that a Gateway may ask for: a loopback address of this machine, and one of nobody (RFC 5737)."""
 CLASS = "istio"
@@ -187,6 +190,42 @@ def summary(tests: Tests, found: dict[str, str]) -> Iterator[str]:
                 yield from (f"    {SAYS[outcome]}: {n}" for n in names if found.get(n) == outcome)
 
 
+def page(tests: Tests, found: dict[str, str], report: Json) -> str:
+    """The summary for ``docs``."""
+    features = {p["name"]: p.get("extended", {}) for p in report["profiles"]}
+    version, channel = report["gatewayAPIVersion"], report["gatewayAPIChannel"]
+    lines = [
+        "# The Gateway API's conformance suite",
+        "",
+        f"Version {version}, {channel} channel, {len(tests)} tests; no test is exempted.",
+        "The whole report is [gateway-api-report.yaml](gateway-api-report.yaml);",
+        "`make test-gateway-api` runs the suite again (it needs Go) and writes both.",
+        "",
+        "| profile | core | extended | features |",
+        "| --- | --- | --- | --- |",
+    ]
+    for profile in PROFILES:
+        cells = [_tally(tests, found, profile, level) for level in ("core", "extended")]
+        own = features.get(profile, {})
+        some, none = len(own.get("supportedFeatures") or ()), len(own.get("unsupportedFeatures") or ())
+        lines.append(f"| {profile} | {' | '.join(cells)} | {some} of {some + none} |")
+    lines += [f"| of no profile | {_tally(tests, found, '', '')} | | |", ""]
+    bad = sorted(f"{n} ({SAYS[found.get(n, '')]})" for n in tests if found.get(n) != "PASS")
+    lines += ["Not passed: " + (", ".join(bad) or "none") + ".", ""]
+    asked = {f for t in tests.values() for f in t["features"]}
+    said = {f for p in features.values() for f in p.get("supportedFeatures") or ()}
+    lines += [
+        "Features that are declared, and that no test of the suite is about: " + ", ".join(sorted(said - asked)),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _tally(tests: Tests, found: dict[str, str], profile: str, level: str) -> str:
+    names = [n for n, t in tests.items() if (t["profiles"].get(profile) == level if profile else not t["profiles"])]
+    return f"{sum(found.get(n) == 'PASS' for n in names)} of {len(names)}"
+
+
 def attempt(trial: Trial, go: str, given: argparse.Namespace) -> int:
     profiles = given.profile or list(PROFILES)
     print("building the suite and the programs of its images", flush=True)
@@ -209,6 +248,8 @@ def attempt(trial: Trial, go: str, given: argparse.Namespace) -> int:
         print("\n".join(summary(tests, outcomes(log))), flush=True)
     if report.exists() and not given.test and not given.profile:
         shutil.copyfile(report, given.report)
+        written: Json = yamldoc.load(report.read_text())
+        given.report.with_name(PAGE).write_text(page(tests, outcomes(log), written))
         print(f"wrote {given.report}")
     return code
 
