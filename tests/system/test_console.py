@@ -315,7 +315,7 @@ def test_a_trace_is_found_and_drawn_with_all_its_services(page, console, mesh):
     mesh.until(drawn, 40, "a trace")
     found.filter(has_text="istio-ingressgateway").first.get_by_role("link").click()
     rows = page.locator("[data-span]")
-    rows.first.wait_for(timeout=5000)
+    page.locator('[data-service="details.default"]').first.wait_for(timeout=10000)
     services = {r.get_attribute("data-service") for r in rows.all()}
     assert services >= {"istio-ingressgateway.istio-system", "productpage.default", "details.default"}
     rows.first.focus()
