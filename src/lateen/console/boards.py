@@ -240,7 +240,7 @@ CONTROL_PLANE = Board(
             "rps",
             (
                 Query(_rate("galley_validation_passed", ""), "accepted"),
-                Query(_rate("galley_validation_failed", ""), "refused"),
+                Query(f"{_rate('galley_validation_failed', '')} or vector(0)", "refused"),
             ),
         ),
         Panel(
