@@ -144,6 +144,22 @@ def test_versions_share_the_traffic_of_reviews(prometheus):
     assert sum(shares.values()) == pytest.approx(1)
 
 
+def test_policies_are_suggested_of_what_was_seen_and_let_the_traffic_through(prometheus, mesh):
+    done = mesh.lateen("x", "authz", "suggest", "-n", "default")
+    assert "ratings-callers" in done.stdout
+    assert "cluster.local/ns/default/sa/bookinfo-productpage" in done.stdout
+    try:
+        mesh.apply(done.stdout)
+        mesh.kubectl(
+            "wait", "authorizationpolicy", "--all", "-n", "default", "--for=condition=Reconciled", "--timeout=20s"
+        )
+        assert mesh.page()[0] == 200
+        asked = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://ratings:9080/ratings/0")
+        assert mesh.inside("productpage", *asked).stdout == "403", "the product page has never called ratings"
+    finally:
+        mesh.kubectl("delete", "authorizationpolicy", "--all", "-n", "default")
+
+
 def test_a_panel_over_time_starts_at_zero_and_ends_with_the_traffic(prometheus):
     query = 'round(sum(rate(istio_requests_total{reporter="destination",destination_app="productpage"}[30s])), 0.001)'
     start = prometheus.started - 20

@@ -33,7 +33,13 @@ _POLICY = re.compile(r"(?:istio-ext-authz-.*-)?ns\[(.*?)\]-policy\[(.*?)\]")
 # --- authz -------------------------------------------------------------------------------------------------------
 
 
-@click.group(cls=Group, entries={"check": ("lateen.cli.workloads:authz_check", "Show the policies that a proxy has.")})
+@click.group(
+    cls=Group,
+    entries={
+        "check": ("lateen.cli.workloads:authz_check", "Show the policies that a proxy has."),
+        "suggest": ("lateen.cli.suggest:authz_suggest", "Write policies that admit the callers that have been seen."),
+    },
+)
 def authz() -> None:
     """Authorization policies."""
 
@@ -137,12 +143,8 @@ def metrics(target: Target, workloads: tuple[str, ...], span: str) -> None:
         raise CliError(f"--duration: {e}", USAGE) from None
 
     async def work(client: HttpClient) -> Any:
-        found, _ = await client.list(kinds.POD, target.istio_namespace, "app=prometheus")
-        pod = next((p for p in found if dig(p, "status", "phase") == "Running"), None)
-        if pod is None:
-            raise CliError("there is no metrics collector; install it with: lateen addons apply")
         path = f"/api/graph?kind=workload&window={seconds}"
-        return jsons.loads(await _through(client, pod, 9090, path))
+        return jsons.loads(await through(client, await collector(client, target.istio_namespace), 9090, path))
 
     graph = target.run(work)
     rows = [["WORKLOAD", "TOTAL RPS", "ERROR RPS", "P50 LATENCY", "P90 LATENCY", "P99 LATENCY"]]
@@ -160,7 +162,16 @@ def metrics(target: Target, workloads: tuple[str, ...], span: str) -> None:
     click.echo(wide_table(rows))
 
 
-async def _through(client: HttpClient, pod: Json, port: int, path: str) -> bytes:
+async def collector(client: HttpClient, namespace: str) -> Json:
+    """The pod of the metrics collector. Raises CliError."""
+    found, _ = await client.list(kinds.POD, namespace, "app=prometheus")
+    pod = next((p for p in found if dig(p, "status", "phase") == "Running"), None)
+    if pod is None:
+        raise CliError("there is no metrics collector; install it with: lateen addons apply")
+    return pod
+
+
+async def through(client: HttpClient, pod: Json, port: int, path: str) -> bytes:
     """GET from a port of a pod, over port-forward."""
     meta = pod["metadata"]
     async with asyncio.timeout(20), client.forwarding(meta["namespace"], meta["name"]) as session:
