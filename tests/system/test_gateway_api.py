@@ -93,7 +93,7 @@ def conditions(mesh, *argv, at="status.conditions"):
     for part in at.split("."):
         found = found[int(part)] if part.isdigit() else found.get(part, {})
     generation = json.loads(mesh.get(*argv, "-o", "json"))["metadata"]["generation"]
-    return {c["type"]: (c["status"], c["reason"]) for c in found if c["observedGeneration"] == generation}
+    return {c["type"]: (c["status"], c["reason"]) for c in found if c.get("observedGeneration") == generation}
 
 
 def ask(mesh, path, *curl, host="a.books.example"):

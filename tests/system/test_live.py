@@ -182,11 +182,18 @@ GATEWAY = "istio-ingressgateway.istio-system"
 BOOKINFO = {f"{name}.default" for name in ("productpage", "details", "reviews", "ratings")} | {GATEWAY}
 
 
+def through_all(trace):
+    """Spans come one after the other: whether all of them are there."""
+    ids = {s["spanID"] for s in trace["spans"]}
+    parents = {r["spanID"] for s in trace["spans"] for r in s["references"]}
+    return parents <= ids and {p["serviceName"] for p in trace["processes"].values()} >= BOOKINFO
+
+
 def test_both_apis_find_a_trace_of_bookinfo_with_all_its_spans(mesh, traces):
     def whole():
         assert mesh.page()[0] == 200
         found = traces("/jaeger/api/traces?service=productpage.default&lookback=1h&limit=20")["data"]
-        return next((t for t in found if {p["serviceName"] for p in t["processes"].values()} >= BOOKINFO), None)
+        return next((t for t in found if through_all(t)), None)
 
     trace = mesh.until(whole, 40, "a trace through all of Bookinfo")
     names = {number: p["serviceName"] for number, p in trace["processes"].items()}

@@ -1,6 +1,7 @@
 """Rate limits by BackendTrafficPolicy and by Istio's EnvoyFilters, asked of real proxies."""
 
 import json
+import re
 import time
 
 import pytest
@@ -199,7 +200,7 @@ spec:
   rateLimit:
     global:
       rules:
-      - {{clientSelectors: [{{path: {{value: /anything/six}}}}], limit: {{requests: 6, unit: Hour}}}}
+      - {{clientSelectors: [{{path: {{value: /anything/twenty}}}}], limit: {{requests: 20, unit: Hour}}}}
       - clientSelectors: [{{path: {{value: /anything/shadow}}}}]
         limit: {{requests: 1, unit: Hour}}
         shadowMode: true
@@ -208,7 +209,7 @@ spec:
 
 @pytest.fixture
 def two(tasks):  # noqa: F811
-    """httpbin with two pods, which share a limit of six requests an hour."""
+    """httpbin with two pods, which share a limit of twenty requests an hour."""
     tasks.mesh.kubectl("delete", "backendtrafficpolicy", "--all", "-n", NS)
     tasks.mesh.kubectl("scale", "deploy/httpbin-v2", "-n", NS, "--replicas=1")
     tasks.until(lambda: tasks.mesh.get("endpoints", "httpbin", "-n", NS).count("8080") == 2, what="two endpoints")
@@ -219,12 +220,22 @@ def two(tasks):  # noqa: F811
 
 
 def test_two_pods_share_a_limit_also_while_istiod_restarts(two):
-    first = two.until(lambda: (found := answers(two, 30, path="/anything/six")).get(429) and found, what="the limit")
-    assert first.get(200, 0) <= 12, "each pod alone would let through six, and those of older listeners do not count"
-    assert answers(two, 10, path="/anything/six") == {429: 10}
+    two.until(
+        lambda: answers(two, 10, path="/anything/twenty") == {429: 10}, what="the end of what both may let through"
+    )
+    rule = f'rule="{NS}/shared/0",outcome='
+
+    def counted():
+        """What istiod has been told of: outcome -> requests."""
+        where = ("exec", "deploy/istiod", "-n", "istio-system", "--", "curl", "-s", "localhost:15014/metrics")
+        told = two.mesh.kubectl(*where).stdout
+        return {o: float(n) for o, n in re.findall(rf'requests_total{{{rule}"(\w+)"}} (\S+)', told)}
+
+    found = two.until(lambda: (c := counted()).get("limited") and c, what="the reports of the proxies")
+    assert found["allowed"] < 35, "each pod alone would let twenty through"
     assert answers(two, 5, path="/anything/shadow") == {200: 5}
     assert answers(two, 5) == {200: 5}
     two.mesh.kubectl("rollout", "restart", "deploy/istiod", "-n", "istio-system")
-    assert answers(two, 10, path="/anything/six") == {429: 10}
+    assert answers(two, 10, path="/anything/twenty") == {429: 10}
     two.mesh.kubectl("rollout", "status", "deploy/istiod", "-n", "istio-system", "--timeout=60s", timeout=70)
-    assert answers(two, 10, path="/anything/six").get(200, 0) <= 1
+    assert answers(two, 10, path="/anything/twenty").get(200, 0) <= 1

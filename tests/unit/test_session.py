@@ -191,3 +191,18 @@ def test_a_cluster_that_returns_before_its_removal_stays():
     assert session.offer({names.CDS: (sets(a="1"),), names.RDS: (sets(r="1"),)}) == []
     assert session.offer({names.CDS: (sets(a="1", b="1"),), names.RDS: (sets(r="1"),)}) == []
     assert ack(session, routes) == ([], None)
+
+
+def test_a_rejection_stands_while_the_proxy_takes_others_and_ends_with_its_resource():
+    session, responses = connected(a="1")
+    ack(session, responses[0])
+    both = session.offer({names.CDS: (sets(a="1", good="1", bad="1"),)})
+    half, _ = ack(session, both[0], "it cannot be read")  # names neither
+    other, _ = ack(session, half[0], "it cannot be read")
+    assert ack(session, other[0]) == ([], None)
+    assert session.refusals(names.CDS) == {"bad": "it cannot be read"}
+    assert session.synced(names.CDS) == "ERROR"
+    session.offer({names.CDS: (sets(a="1", good="1"),)})
+    assert (session.refusals(names.CDS), session.synced(names.CDS)) == ({}, "SYNCED")
+    again = session.offer({names.CDS: (sets(a="1", good="1", bad="1"),)})
+    assert sent(again) == [("CDS", {"bad": "1"}, ())]  # the same object, applied anew, is told about anew

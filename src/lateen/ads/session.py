@@ -69,8 +69,8 @@ class _Type:
     pending: Response | None = None
     forced: set[str] = field(default_factory=set)
     subscribed: bool = False
-    refused: dict[str, str] = field(default_factory=dict)
-    """Versions that it has rejected; they are not offered again."""
+    refused: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Versions that it has rejected, with its message; they are not offered again."""
     batches: list[frozenset[str]] = field(default_factory=list)
     """Parts of a rejected response that are offered again separately, until the culprits are isolated."""
     held: set[str] = field(default_factory=set)
@@ -200,7 +200,7 @@ class Session:
         if not request.error:
             state.acks += 1
             state.taken = sent.nonce
-            self.rejections.pop(request.type_url, None)
+            self._forgive(request.type_url, state)
             return None
         state.nacks += 1
         every = [r.name for r in sent.resources]
@@ -208,12 +208,29 @@ class Session:
         for r in sent.resources:
             state.acked.pop(r.name, None)
             if r.name in named and (len(named) < len(every) or len(every) == 1):
-                state.refused[r.name] = r.version
+                state.refused[r.name] = (r.version, request.error)
         state.batches += _without_culprits(every, named)
         origins = tuple(dict.fromkeys(o for r in sent.resources if r.name in named for o in r.origin))
         rejection = Rejection(request.type_url, request.error, named, origins)
         self.rejections[request.type_url] = rejection
         return rejection
+
+    def _forgive(self, type_url: str, state: _Type) -> None:
+        """A rejection stands until nothing that it was about is refused any more: the proxy may have taken others."""
+        rejection = self.rejections.get(type_url)
+        if rejection is not None and state.refused.keys().isdisjoint(rejection.resources):
+            del self.rejections[type_url]
+
+    def _forget(self, type_url: str, state: _Type, sets: Sets) -> None:
+        """What the proxy shall no longer have is not refused any more; if it comes back, it is offered anew."""
+        for name in [n for n in state.refused if not any(n in s.resources for s in sets)]:
+            del state.refused[name]
+            self._forgive(type_url, state)
+
+    def refusals(self, type_url: str) -> Mapping[str, str]:
+        """Name of a resource that the proxy has rejected -> its message."""
+        state = self._types.get(type_url)
+        return {name: says for name, (_, says) in state.refused.items()} if state else {}
 
     def offer(self, sets: Mapping[str, Sets]) -> list[Response]:
         """Set the resources that the proxy should have now; returns what to send."""
@@ -305,12 +322,13 @@ class Session:
                 if name in state.acked:
                     removed.add(name)
                 continue
-            if state.refused.get(name) == found.version and name not in state.forced:
+            if state.refused.get(name, ("", ""))[0] == found.version and name not in state.forced:
                 continue
             if name in state.forced or state.acked.get(name) != found.version:
                 resources.append(found)
                 state.acked[name] = found.version
                 state.refused.pop(name, None)
+        self._forget(type_url, state, sets)
         known = state.acked.keys() if state.wildcard or type_url == names.VHDS else state.names
         removed = {n for n in removed if not any(n in s.resources for s in sets)} & known
         if not comparable:

@@ -92,12 +92,12 @@ def _of_one(c: Connection, wanted: Collection[str] | None) -> dict[str, tuple[bo
     out: dict[str, tuple[bool, str]] = {}
     for type_url, sets in c.session.sets().items():
         waiting, bad = c.session.missing(type_url)
-        rejection = c.session.rejections.get(type_url)
-        says = (rejection.message.strip() if rejection else "") or "refused"
+        messages = c.session.refusals(type_url) if bad else {}
         for resources in sets:
             every = origins(resources)
             for ref in _among(every, wanted):
                 made = every[ref]
                 there, before = out.get(ref, (True, ""))
-                out[ref] = (there and not made & waiting and not made & bad, before or (says if made & bad else ""))
+                says = next((messages[n].strip() or "refused" for n in sorted(made & bad)), "")
+                out[ref] = (there and not made & waiting and not made & bad, before or says)
     return out
