@@ -194,7 +194,8 @@ def test_the_control_plane_has_its_metrics(prometheus, mesh):
     for name in ("xds_push_time", "xds_send_time", "xds_config_size_bytes", "proxy_queue_time", "debounce_time"):
         assert prometheus.one(f"sum(pilot_{name}_count)") > 0, name
     assert prometheus.one('sum(galley_validation_passed{resource="serviceentries"})') >= 1
-    assert prometheus.one("sum(sidecar_injection_success_total)") >= 1
+    mesh.kubectl("run", "counted", "-n", "default", "--image=curlimages/curl", "--dry-run=server")
+    mesh.until(lambda: prometheus.one("sum(sidecar_injection_success_total)") >= 1, 15, "the injection")
     assert prometheus.one("sum(citadel_server_success_cert_issuance_count)") >= 7
     assert prometheus.one("min(citadel_server_root_cert_expiry_seconds)") > 86_400
 
