@@ -51,10 +51,11 @@ def test_a_proxy_with_little_to_do_leaves_the_rest_to_the_others():
     assert few + some + many == pytest.approx(100)
 
 
-@pytest.mark.parametrize("rate", [100, 33.3333333, 0.4, 1.5, 3 / 3600, 7 / 86400, 41.94])
+@pytest.mark.parametrize("rate", [100, 33.3333333, 0.4, 1.5, 3 / 3600, 7 / 86400, 41.94, 3_946_666_666.67, 2**32 - 1])
 def test_a_rate_is_told_in_whole_seconds(rate):
     tokens, seconds = filling(rate)
     assert rate * 0.99 <= tokens / seconds <= rate * 1.000001
+    assert tokens < 2**32
 
 
 class Proxy:

@@ -281,3 +281,9 @@ def test_the_webhook_names_a_kind_of_our_groups_that_it_does_not_know():
 def test_kinds_of_other_groups_are_not_reported():
     for obj in ({"apiVersion": "batch/v1", "kind": "Job"}, {"apiVersion": "v1", "kind": "Pod"}, {"kind": "x"}):
         assert kinds.stranger(obj) == ""
+
+
+def test_a_name_is_one_element_of_a_path_whatever_it_contains():
+    assert kinds.POD.path("default", "web-1", "log") == "/api/v1/namespaces/default/pods/web-1/log"
+    assert kinds.POD.path("a/configmaps?x=", "b") == "/api/v1/namespaces/a%2Fconfigmaps%3Fx%3D/pods/b"
+    assert kinds.POD.path("default", "../x") == "/api/v1/namespaces/default/pods/..%2Fx"

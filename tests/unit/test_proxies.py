@@ -113,3 +113,12 @@ def test_what_a_fallback_says_too_is_not_sent():
     state = stateful(judge.message("ECDS", workload.resource(identity(odd, "cluster.local"))))
     assert state["lateen.peer.app"] == "a"
     assert "lateen.peer.version" not in state
+
+
+def test_what_a_proxy_says_of_its_address_is_an_address():
+    from lateen.wire.node import parse
+
+    assert parse("sidecar~10.0.0.1~a.b~d").address == "10.0.0.1"
+    assert parse("sidecar~fd00::1~a.b~d").address == "fd00::1"
+    with pytest.raises(ValueError, match="IPv4 or IPv6"):
+        parse("sidecar~/%2E%2E/%2E%2E/victim/workloadentries/vm~a.b~d")

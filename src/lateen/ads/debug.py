@@ -7,6 +7,7 @@ Source: istio.io/istio, ``pilot/pkg/xds/debuggen.go``, ``statusgen.go``, and ``i
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -58,6 +59,7 @@ class Questions:
         """The nonce of the last answer by type: an acknowledgement asks nothing."""
         try:
             async for raw in requests:
+                await asyncio.sleep(0)  # whoever asks a lot does not keep proxies waiting
                 message = discovery_pb2.DiscoveryRequest.FromString(raw)
                 if not is_question(message.type_url):
                     says = f"{message.type_url} and {names.DEBUG} do not share a stream"

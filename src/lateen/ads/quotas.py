@@ -23,6 +23,7 @@ OPEN_LIFE_S, CLOSED_LIFE_S = 3600, 15
 """The second is the time of three reports."""
 SPARE = 1.04
 """What a proxy gets beyond what it has needed, while others want more: little, since it is taken from them."""
+MOST_TOKENS = 2**32 - 1
 LEAST = 0.02
 """The part of a limit that proxies without requests hold together, so that the first ones get through."""
 
@@ -198,5 +199,6 @@ def filling(rate: float) -> tuple[int, int]:
     """A rate as whole tokens in whole seconds, rounded down by as little as possible: Envoy takes no notice of
     fractions of a second, and with less than a second limits nothing."""
     first = max(1, math.ceil(1 / rate))
-    seconds = max(range(first, first + 20), key=lambda s: math.floor(rate * s + 1e-9) / s)
+    last = max(first, min(first + 19, int(MOST_TOKENS / rate)))
+    seconds = max(range(first, last + 1), key=lambda s: math.floor(rate * s + 1e-9) / s)
     return math.floor(rate * seconds + 1e-9), seconds

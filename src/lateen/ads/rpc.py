@@ -198,7 +198,7 @@ class Connection(Link):
                 assert event.stream_id is not None
                 call = self._calls.get(event.stream_id)
                 self._credit(event.stream_id, call, event.flow_controlled_length or 0)
-                if call is not None and event.data:
+                if call is not None and event.data and call.status is None:
                     call.deliver(event.data)
             case RequestReceived():
                 assert event.stream_id is not None

@@ -26,6 +26,8 @@ log = logging.getLogger("lateen.ads")
 
 MAX_WAITING = 1000
 """Requests of one proxy; an Envoy has one or two of each type."""
+MAX_REASON = 8192
+"""Characters of what a proxy says of a rejection that are kept."""
 SLICE_S = 0.005
 """Seconds after which a push, or answering requests, yields to other work."""
 
@@ -138,7 +140,11 @@ class AdsServer:
         self.connections.add(connection)
         self.joined(connection)
         log.info("connected: %s (%s)", node, connection.identity)
-        connection.session.offer(self._sets(connection))
+        try:
+            connection.session.offer(self._sets(connection))
+        except Exception:
+            self.leave(connection)  # the call ends, and nobody else would say that it has left
+            raise
         return connection
 
     def join_proxyless(self, call: Call, first: discovery_pb2.DiscoveryRequest) -> Proxyless | None:
@@ -173,7 +179,7 @@ class AdsServer:
         log.info("disconnected: %s", connection.node)
 
     def receive(self, connection: Connection, m: discovery_pb2.DeltaDiscoveryRequest) -> None:
-        error = m.error_detail.message if m.HasField("error_detail") else ""
+        error = m.error_detail.message[:MAX_REASON] if m.HasField("error_detail") else ""
         if m.HasField("error_detail") and not error:
             error = f"code {m.error_detail.code}"
         request = Request(
@@ -232,6 +238,7 @@ class AdsServer:
                 stream.send(stream.session.offer(self._proxyless_sets(stream.node)))
             except Exception:
                 log.exception("no push to %s", stream.node)
+            await asyncio.sleep(0)
 
 
 class _Delta:

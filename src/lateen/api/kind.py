@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 from lateen.kit.jsons import Json
 
@@ -113,6 +114,8 @@ class Kind:
         return found
 
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
+        """Where the API has it. Whatever a name contains, it stays one element of the path."""
+        namespace, name = quote(namespace, safe=":"), quote(name, safe=":")
         base = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
         where = f"/namespaces/{namespace}" if self.namespaced and namespace else ""
         return "/".join(p for p in (f"{base}{where}/{self.plural}", name, subresource) if p)

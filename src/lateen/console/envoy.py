@@ -53,7 +53,8 @@ class Envoy:
         try:
             headers = {"Authorization": f"Bearer {self._token.read_text().strip()}"}
             limit = aiohttp.ClientTimeout(total=LIMIT_S)
-            query = {"proxyID": proxy, "include_eds": "true"}
+            # The user may read this pod, and no other one whose name contains its name.
+            query = {"proxyID": proxy, "exactly": "true", "include_eds": "true"}
             async with (
                 aiohttp.ClientSession(timeout=limit, headers=headers) as session,
                 session.get(f"{self._istiod}/debug/config_dump", params=query) as found,

@@ -17,6 +17,7 @@ from yarl import URL
 
 from lateen.analysis.effective import PeerModes
 from lateen.api import kinds
+from lateen.api.domain import CLUSTER_DOMAIN, service_host
 from lateen.api.reading import has_proxy, is_finished, is_terminating
 from lateen.console import health
 from lateen.console.cluster import Cluster
@@ -44,12 +45,22 @@ POLICY = (
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+def _own_names() -> tuple[str, ...]:
+    """Those of the Service, by which other pods reach it."""
+    name = f"kiali.{os.environ.get('POD_NAMESPACE', 'istio-system')}"
+    return (
+        name,
+        f"{name}.svc",
+        service_host("kiali", name.partition(".")[2], os.environ.get("CLUSTER_DOMAIN") or CLUSTER_DOMAIN),
+    )
+
+
 @web.middleware
 async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer only under names of this machine or this service, so that no other site's page can read it (DNS
     rebinding)."""
     host = request.host.rpartition(":")[0] or request.host
-    if host not in LOCAL and not host.startswith("kiali.") and request.path != f"{ROOT}/healthz":
+    if host not in (*LOCAL, *_own_names()) and request.path != f"{ROOT}/healthz":
         raise web.HTTPForbidden(text="open the console with: lateen dashboard kiali")
     response = await handler(request)
     if not response.prepared:

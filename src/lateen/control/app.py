@@ -180,7 +180,8 @@ class Istiod:
         """The address of the istiod that holds the lease, if it is another one."""
         lease = self.writer.leadership
         pod = self.control.world.objects.pods.get((self.settings.namespace, lease.holder))
-        return pod.address if pod is not None and not lease.held and pod.address else None
+        another = lease.holder != self.settings.pod and not lease.held
+        return pod.address if another and pod is not None and pod.address else None
 
     async def learn(self) -> None:
         """Wait for everything that proxies may depend on. Raises TimeoutError."""
@@ -232,7 +233,7 @@ class Istiod:
             tasks.spawn(control.push_loop(), "push"),
             tasks.spawn(control.registrar.sweep(), "sweep"),
             tasks.spawn(tasks.forever(self.writer.run, "status"), "status"),
-            tasks.spawn(self.certificate.renew(), "server certificate"),
+            tasks.spawn(tasks.forever(self.certificate.renew, "server certificate"), "server certificate"),
             tasks.spawn(self.roots.run(), "certificate authority"),
             tasks.spawn(tasks.forever(self.quotas.run, "quotas"), "quotas"),
             tasks.spawn(tasks.forever(self.deployments.run, "deployments"), "deployments"),

@@ -161,16 +161,17 @@ class Debug:
         every = sorted(self._control.ads.connections, key=lambda c: str(c.node))
         return [c for c in every if caller.everything or c.node.namespace == caller.namespace]
 
-    def _connection(self, proxy: str, caller: Caller) -> Connection | None:
+    def _connection(self, proxy: str, caller: Caller, exactly: bool = False) -> Connection | None:
         """By ``pod.namespace``, or by any part of it that names one proxy."""
         found = [c for c in self._visible(caller) if proxy in dumps.proxy_name(c)]
-        return next((c for c in found if dumps.proxy_name(c) == proxy), found[0] if found else None)
+        single = found[0] if len(found) == 1 and not exactly else None
+        return next((c for c in found if dumps.proxy_name(c) == proxy), single)
 
     def _asked(self, query: Query, caller: Caller) -> Connection:
         proxy = query.get("proxyID", "")
         if not proxy:
             raise PageError(400, NO_PROXY_ID)
-        found = self._connection(proxy, caller)
+        found = self._connection(proxy, caller, exactly="exactly" in query)
         if found is None:
             raise PageError(404, NOT_CONNECTED)
         return found

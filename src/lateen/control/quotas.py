@@ -90,6 +90,9 @@ class QuotaService:
         leader = self._leader()
         if leader is None:
             return _Reports(self, stream)
+        if trusted:  # it was passed on already: whoever divides now, it is not this one
+            call.finish(Status.UNAVAILABLE, "another istiod divides limits")
+            return _Reports(self, stream)
         return Relay(call, lambda: self._connect(leader), identity, lambda usage: self.passes(stream, usage), self.left)
 
     def left(self, call: Call) -> None:
@@ -135,7 +138,7 @@ class QuotaService:
         name, _, position = rest.partition("/")
         policy = self._find(namespace, name)
         found = eg.quotas(policy.spec) if policy else ()
-        if not position.isdecimal() or int(position) >= len(found):
+        if position not in map(str, range(len(found))):
             return None, None
         given = found[int(position)]
         if policy is None or given.limit is None:

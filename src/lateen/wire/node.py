@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 
 ISTIO_VERSION = "1.32.0"
@@ -29,6 +30,7 @@ def parse(text: str) -> NodeId:
     parts = text.split("~")
     if len(parts) != 4 or parts[0] not in (SIDECAR, ROUTER) or "." not in parts[2]:
         raise ValueError(f'"{text[:200]}" is not a node id (kind~address~pod.namespace~domain)')
+    ipaddress.ip_address(parts[1])  # what a proxy says of itself becomes part of names
     pod, _, namespace = parts[2].rpartition(".")
     return NodeId(parts[0], parts[1], pod, namespace, parts[3])
 

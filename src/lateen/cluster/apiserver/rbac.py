@@ -112,6 +112,8 @@ def exceeding(store: Store, user: User, namespace: str, obj: Json) -> list[Json]
         if allowed(store, user, Attributes("bind", GROUP, plural, namespace, str(ref.get("name")))):
             return []
         found = _granted(store, obj, namespace)
+        if store.get(f"{plural}.{GROUP}", "" if plural == "clusterroles" else namespace, str(ref.get("name"))) is None:
+            found = [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]  # whatever the role will come to say
     return [rule for rule in found if not _covered(store, user, namespace, rule)]
 
 
