@@ -24,6 +24,7 @@ from lateen.console.metrics import Target, quantile
 from lateen.console.pages import sources
 from lateen.console.promql import parsing
 from lateen.console.series.scrape import samples
+from lateen.console.server import guarded
 from lateen.console.wizards import Wizards
 from lateen.control import findings
 from lateen.kit import yamldoc
@@ -526,3 +527,32 @@ def test_a_long_text_is_read_to_its_end_or_refused(size, status):
     got, text = asyncio.run(play())
     assert got == status
     assert text == str(size) if status == 200 else "bytes are read" in text
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:20001", 200),
+        ("kiali.istio-system:20001", 200),
+        ("kiali.istio-system.svc.cluster.local", 200),
+        ("kiali.attacker.example", 403),
+        ("kiali.istio-system.svc.attacker.example", 403),
+    ],
+)
+def test_the_console_answers_under_its_own_names_alone(host, status):
+    async def hello(_):
+        return web.Response(text="hello")
+
+    async def play():
+        app = web.Application(middlewares=[guarded])
+        app.add_routes([web.get("/", hello)])
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+        async with aiohttp.ClientSession() as session, session.get(url, headers={"Host": host}) as answer:
+            found = answer.status
+        await runner.cleanup()
+        return found
+
+    assert asyncio.run(play()) == status

@@ -43,6 +43,7 @@ async def istiod(request):
     if request.headers.get("Authorization") != "Bearer console":
         return web.Response(status=401)
     proxy = request.query["proxyID"]
+    assert "exactly" in request.query, "a part of a name may be that of another namespace's proxy"
     return web.json_response(DUMP) if proxy == "cart-1.shop" else web.Response(status=404, text="not connected")
 
 

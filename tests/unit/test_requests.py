@@ -130,6 +130,8 @@ def test_users_cannot_grant_permissions_that_they_lack(cluster):
     cluster.must("POST", f"{RBAC}/clusterroles", more)
     binding = {**eve, "metadata": {"name": "up"}, "roleRef": {**ref, "name": "more"}}
     assert cluster.ask("POST", f"{RBAC}/clusterrolebindings", binding, user="eve", groups=())[0] == 403
+    later = {**eve, "metadata": {"name": "later"}, "roleRef": {**ref, "name": "not-there-yet"}}
+    assert cluster.ask("POST", f"{RBAC}/clusterrolebindings", later, user="eve", groups=())[0] == 403
 
 
 @pytest.mark.parametrize("spelling", ["1", "true", "True", "TRUE", "yes", ""])

@@ -15,6 +15,9 @@ from lateen.kit.spdy import Session, Stream
 
 Write = Callable[[bytes], Awaitable[None]]
 TUNNEL, CHANNELS = "SPDY/3.1+portforward.k8s.io", "v4.channel.k8s.io"
+READY_S = 0.03
+"""kubectl discards what comes before it has made its own streams ("Unknown stream id 3, discarding message"), and with
+it the exit code of a command that is over at once."""
 MAX_PORTS = 64
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 
@@ -80,6 +83,7 @@ async def websocket_exec(request: web.Request, running: Running) -> web.WebSocke
 
     reading = tasks.spawn(inbound(), "exec stdin")
     try:
+        await asyncio.sleep(READY_S)
         code = await finish(running, channel(STDOUT), channel(STDERR))
         await ws.send_bytes(bytes([ERROR]) + exit_status(code))
         await ws.close()
