@@ -62,7 +62,8 @@ class Cluster:
         self.registry = Registry()
         self.tokens = Tokens(b"k" * 32, self.store)
         allocator = strategies.Allocator(self.store, "10.96.0.0/16")
-        self.api = Api(self.store, self.registry, Webhooks(self.store, self.registry), self.tokens, allocator)
+        self.webhooks = Webhooks(self.store, self.registry)
+        self.api = Api(self.store, self.registry, self.webhooks, self.tokens, allocator)
         self._server = None
         asyncio.run(bootstrap.roles(DirectClient(self.api, "kube-apiserver")))
         for name in ("default", "kube-system"):
@@ -76,7 +77,14 @@ class Cluster:
 
     def ask(self, method, path, body=None, **more):
         """(status code, decoded body) of one request over a connection of its own."""
-        return asyncio.run(self.send(method, path, body, **more))
+
+        async def run():
+            try:
+                return await self.send(method, path, body, **more)
+            finally:
+                await self.webhooks.close()  # its connections belong to this event loop
+
+        return asyncio.run(run())
 
     def connection(self, user="admin", groups=("system:masters",)):
         """A connection's protocol and the end that it writes to."""

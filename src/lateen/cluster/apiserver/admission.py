@@ -35,53 +35,67 @@ class Webhooks:
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._session: aiohttp.ClientSession | None = None
 
-    async def admit(self, review: Review, warnings: list[str]) -> Json | None:
+    async def admit(self, review: Review) -> Json | None:
         """The object after mutation. Raises ApiError if a policy or a webhook refuses it, or one cannot be called."""
-        obj = review.obj
-        exempt = review.resource.group in EXEMPT_GROUPS
-        for kind in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations"):
-            if kind.startswith("validating"):
-                evaluation.check(self._store, self._registry, review, obj, warnings)
-            for entry in () if exempt else self._store.list(f"{kind}.admissionregistration.k8s.io"):
-                for hook in entry.obj.get("webhooks") or []:
-                    if self._applies(hook, review, obj):
-                        changed = await self._call(hook, review, obj, warnings)
-                        obj = changed if kind.startswith("mutating") and changed is not None else obj
+        obj = await self.mutate(review)
+        await self.validate(review.of(obj))
         return obj
 
-    def _applies(self, hook: Json, review: Review, obj: Json | None) -> bool:
-        return (
-            matching.named(hook.get("rules") or [], review)
-            and matching.selected(hook, review, obj, self._store)
-            and self._meets(hook, review, obj)
-        )
+    async def mutate(self, review: Review) -> Json | None:
+        """The object after mutation: the review's own where nothing has changed it. Raises ApiError."""
+        for hook in self._hooks("mutatingwebhookconfigurations", review):
+            seen = self._seen(hook, review)
+            changed = await self._call(hook, seen) if seen else None
+            if seen is not None and changed is not None:
+                review = seen.of(changed).shown(review.resource, review.version)
+        return review.obj
 
-    def _meets(self, hook: Json, review: Review, obj: Json | None) -> bool:
+    async def validate(self, review: Review) -> None:
+        """Raises ApiError."""
+        evaluation.check(self._store, self._registry, review)
+        for hook in self._hooks("validatingwebhookconfigurations", review):
+            if seen := self._seen(hook, review):
+                await self._call(hook, seen)
+
+    def _hooks(self, plural: str, review: Review) -> list[Json]:
+        if review.resource.group in EXEMPT_GROUPS:
+            return []
+        entries = self._store.list(f"{plural}.admissionregistration.k8s.io")
+        return [hook for entry in entries for hook in entry.obj.get("webhooks") or []]
+
+    def _seen(self, hook: Json, review: Review) -> Review | None:
+        """What the webhook is asked, if it wants to be."""
+        seen = matching.as_named(hook.get("rules") or [], hook, review)
+        wanted = seen and matching.selected(hook, seen, self._store) and self._meets(hook, seen)
+        return seen if wanted else None
+
+    def _meets(self, hook: Json, review: Review) -> bool:
         """The match conditions; where one cannot be evaluated, the failure policy decides. Raises ApiError."""
         conditions = hook.get("matchConditions") or []
         if not conditions:
             return True
-        authorizer = Authorizer(self._store, review.user)
-        given = evaluation.variables(self._store, review, obj, authorizer)
+        authorizer = Authorizer(self._store, review.user, review.costs)
+        given = evaluation.variables(self._store, review, authorizer)
         try:
-            return evaluation.met(conditions, Evaluation(given, authorizer, []))
+            return evaluation.met(conditions, Evaluation(given, authorizer, [], review.costs))
         except Failed as e:
             if hook.get("failurePolicy", "Fail") == "Ignore":
                 return False
             says = f'{review.resource.qualified} "{review.name}" is forbidden: {e}'
             raise forbidden(says, review.resource.plural, review.name, review.resource.group) from None
 
-    async def _call(self, hook: Json, review: Review, obj: Json | None, warnings: list[str]) -> Json | None:
+    async def _call(self, hook: Json, review: Review) -> Json | None:
+        """The object as the webhook has changed it; None if it has not. Raises ApiError."""
         name = hook.get("name", "?")
         uid = str(uuid.uuid4())
-        request = {**review.request(uid), "object": obj, "oldObject": review.old}
+        request = {**review.request(uid), "object": review.obj, "oldObject": review.old}
         body = jsons.dumps({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request})
         try:
             answer = await self._post(hook, body)
             response = answer["response"]
             if response.get("uid") != uid:
                 raise ValueError("the answer's uid differs from the request's")
-            warnings += [str(w) for w in response.get("warnings") or []]
+            review.warnings.extend(str(w) for w in response.get("warnings") or [])
             if not response.get("allowed"):
                 status = response.get("status") or {}
                 raise ApiError(
@@ -89,9 +103,9 @@ class Webhooks:
                     status.get("reason") or "Invalid",
                     f'admission webhook "{name}" denied the request: {status.get("message") or "without explanation"}',
                 )
-            if obj is None or not response.get("patch"):
+            if review.obj is None or not response.get("patch"):
                 return None
-            return patches.json_patch(obj, jsons.loads(base64.b64decode(response["patch"])))
+            return patches.json_patch(review.obj, jsons.loads(base64.b64decode(response["patch"])))
         except ApiError:
             raise
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, TypeError) as e:
@@ -152,6 +166,7 @@ class Webhooks:
     async def close(self) -> None:
         if self._session:
             await self._session.close()
+            self._session = None
 
 
 def _url(hook: Json) -> str:

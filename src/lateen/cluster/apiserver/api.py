@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from lateen.cluster.apiserver import eviction, reading, strategies, subresources, verbs
+from lateen.cluster.apiserver import eviction, matching, reading, strategies, subresources, verbs
 from lateen.cluster.apiserver.admission import Webhooks
 from lateen.cluster.apiserver.auth import Tokens
 from lateen.cluster.apiserver.call import Call, Listing, WatchEvent
 from lateen.cluster.apiserver.commit import Committer
 from lateen.cluster.apiserver.deletion import Deleter
-from lateen.cluster.apiserver.matching import Review
 from lateen.cluster.apiserver.registry import Registry
 from lateen.cluster.apiserver.resources import from_crd
 from lateen.cluster.store.objects import Store
@@ -32,10 +31,9 @@ class Api:
 
     async def connect(self, c: Call, options: Json) -> None:
         """Ask webhooks and policies about a command, an attachment or forwarded ports. Raises ApiError."""
-        review = Review(
-            "CONNECT", c.resource, c.version, c.namespace, c.name, options, None, c.user, False, c.subresource
-        )
-        await self._webhooks.admit(review, c.warnings)
+        r = c.resource
+        kind = ("", "v1", dict(r.subresources)[c.subresource])
+        await self._webhooks.admit(matching.review("CONNECT", c, options, None, kind))
 
     def get(self, c: Call) -> Json:
         return reading.view(c, reading.entry(self.store, c).obj)
@@ -67,11 +65,8 @@ class Api:
     async def set_scale(self, c: Call) -> Json:
         return await subresources.set_scale(self.store, self._committer, c)
 
-    def finalize(self, c: Call) -> Json:
-        return subresources.finalize(self.store, self._committer, c)
-
-    def token(self, c: Call) -> Json:
-        return subresources.token(self.store, self.tokens, c)
+    async def token(self, c: Call) -> Json:
+        return await subresources.token(self.store, self._webhooks, self.tokens, c)
 
     async def evict(self, c: Call) -> Json:
-        return await eviction.evict(self.store, self.registry, self._committer, self._deleter, c)
+        return await eviction.evict(self.store, self.registry, self._webhooks, self._committer, self._deleter, c)

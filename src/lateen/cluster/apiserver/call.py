@@ -17,6 +17,7 @@ class Call:
 
     ``agent``: the program that asks, who holds what it writes unless ``fieldManager`` names another. ``through``: the
     subresource that a write of the object itself came by. ``created`` is set where an apply has made the object.
+    ``asked``: what the client has named, where that is stored as another resource or version.
     """
 
     resource: Resource
@@ -30,6 +31,7 @@ class Call:
     user: User = ADMIN
     agent: str = ""
     through: str = ""
+    asked: tuple[Resource, str] | None = None
     created: bool = False
     warnings: list[str] = field(default_factory=list)
 

@@ -8,12 +8,22 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 
-from lateen.cluster.apiserver import decoding, defaults, errors, managed, owners, strategies, validation
+from lateen.cluster.apiserver import (
+    decoding,
+    defaults,
+    errors,
+    managed,
+    matching,
+    owners,
+    parts,
+    scales,
+    strategies,
+    validation,
+)
 from lateen.cluster.apiserver.admission import Webhooks
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.custom import rules as custom_rules
 from lateen.cluster.apiserver.errors import ApiError
-from lateen.cluster.apiserver.matching import Review
 from lateen.cluster.apiserver.registry import Registry
 from lateen.cluster.apiserver.resources import Resource, from_crd
 from lateen.cluster.apiserver.validation import pods
@@ -52,11 +62,7 @@ class Committer:
         if c.subresource in ("", "ephemeralcontainers"):
             defaults.apply(c.resource, obj)
         owners.record(c, obj, old, fields)
-        if c.subresource == "":
-            obj = await self._admit(c, obj, old)
-        else:
-            obj = await self._admit_part(c, obj, old)
-            strategies.permit(c, obj, old, self._store, self._registry)
+        obj = await (self._admit(c, obj, old) if c.subresource == "" else self._admit_part(c, obj, old or {}))
         obj, _ = decoding.structure(c, obj)
         self._check(c, obj, old)
         if c.dry_run or (old is not None and _same(obj, old)):
@@ -90,28 +96,56 @@ class Committer:
             obj |= {"status": old["status"]} if "status" in old else {}
 
     async def _admit(self, c: Call, obj: Json, old: Json | None) -> Json:
-        """Webhooks, defaults for what they added, and what the server itself completes: fields without an owner."""
-        r, name = c.resource, str(obj["metadata"]["name"])
-        held = obj["metadata"].get("managedFields")
-        operation = "CREATE" if old is None else "UPDATE"
-        review = Review(operation, r, c.version, c.namespace, name, obj, old, c.user, c.dry_run)
-        admitted = await self._webhooks.admit(review, c.warnings)
+        """What the server itself adds (fields without an owner), and what webhooks and policies say of all that.
+
+        As in Kubernetes: mutating plugins before and after the webhooks that change objects, then what only the kind
+        itself can complete; those that judge see the object as it will be stored.
+        """
+        r = c.resource
+        strategies.prepare(r, obj, old, self._store)
+        review = matching.review("CREATE" if old is None else "UPDATE", c, obj, old)
+        if c.through == "scale" and old is not None:
+            return await self._admit_scale(c, obj, old)
+        admitted = await self._webhooks.mutate(review)
         if admitted is not None and admitted is not obj:
-            obj = decoding.decode(c, admitted)
-            obj["metadata"].pop("managedFields", None)
-            obj["metadata"] |= {"managedFields": held} if held else {}
+            obj = self._changed(c, admitted, obj["metadata"].get("managedFields"))
             defaults.apply(r, obj)
-        strategies.permit(c, obj, old, self._store, self._registry)
-        strategies.complete(r, obj, old, self._store, self._allocator)
-        if old is not None and _spec(obj) != _spec(old):
-            obj["metadata"]["generation"] = old["metadata"].get("generation", 1) + 1
+            strategies.prepare(r, obj, old, self._store)
+        self._complete(c, obj, old)
+        await self._webhooks.validate(review.of(obj))
         return obj
 
-    async def _admit_part(self, c: Call, obj: Json, old: Json | None) -> Json:
+    def _complete(self, c: Call, obj: Json, old: Json | None) -> None:
+        strategies.permit(c, obj, old, self._store, self._registry)
+        strategies.complete(c.resource, obj, old, self._allocator)
+        if old is not None and _spec(obj) != _spec(old):
+            obj["metadata"]["generation"] = old["metadata"].get("generation", 1) + 1
+
+    async def _admit_scale(self, c: Call, obj: Json, old: Json) -> Json:
+        """Webhooks and policies see the Scale through which an object is written, not the object."""
+        r, version = c.resource, c.version
+        seen, before = scales.of(r, version, obj), scales.of(r, version, old)
+        admitted = await self._webhooks.admit(matching.review("UPDATE", c, seen, before, scales.KIND))
+        if admitted is not None and admitted is not seen:
+            obj = scales.put(r, version, obj, decoding.replicas(decoding.scale(admitted), c.name))
+        self._complete(c, obj, old)
+        return obj
+
+    async def _admit_part(self, c: Call, obj: Json, old: Json) -> Json:
         """Rules of webhooks and policies may name the subresource that a part of the object is written through."""
-        name = str(obj["metadata"]["name"])
-        review = Review("UPDATE", c.resource, c.version, c.namespace, name, obj, old, c.user, c.dry_run, c.subresource)
-        return (await self._webhooks.admit(review, c.warnings)) or obj
+        admitted = await self._webhooks.admit(matching.review("UPDATE", c, obj, old))
+        if admitted is not None and admitted is not obj:
+            changed = self._changed(c, admitted, obj["metadata"].get("managedFields"))
+            obj = {**parts.only(c.subresource, changed, obj), "metadata": obj["metadata"]}
+        strategies.permit(c, obj, old, self._store, self._registry)
+        return obj
+
+    def _changed(self, c: Call, admitted: Json, held: list[Json] | None) -> Json:
+        """An object as webhooks have changed it, decoded; who holds its fields is not theirs to say."""
+        obj = decoding.decode(c, admitted)
+        obj["metadata"].pop("managedFields", None)
+        obj["metadata"] |= {"managedFields": held} if held else {}
+        return obj
 
     def _check(self, c: Call, obj: Json, old: Json | None) -> None:
         r = c.resource

@@ -47,7 +47,29 @@ def call(c: Call) -> Call:
     if found is None:
         return c
     keep = c.resource.qualified == found.resource.qualified
-    return c.on(resource=c.resource if keep else found.resource, version=found.version)
+    resource = c.resource if keep else found.resource
+    return c.on(resource=resource, version=found.version, asked=(c.resource, c.version))
+
+
+def forms(r: Resource, version: str) -> list[tuple[Resource, str]]:
+    """Every resource and version that the same objects are served as, the given one first."""
+    out = [(r, version), *((r, v) for v in r.served if v != version)]
+    if r.custom:
+        return out
+    stored = _form(r, version)
+    if stored is not None and stored.resource.qualified != r.qualified:
+        out.append((stored.resource, stored.version))
+    for (group, other, kind), form in _FORMS.items():
+        if group != r.group and form.resource.qualified == r.qualified:
+            out.append((Resource(group, other, r.plural, kind), other))
+    return out
+
+
+def between(a: tuple[Resource, str], b: tuple[Resource, str], obj: Json) -> Json:
+    """An object in the form ``a`` in the form ``b``."""
+    there = to_stored(*a)
+    made = shown(*b, there(obj) if there else obj)
+    return {**made, "apiVersion": b[0].api_version(b[1]), "kind": b[0].kind}
 
 
 def _moved(obj: Json, names: dict[str, str]) -> Json:

@@ -12,6 +12,7 @@ from lateen.cluster.apiserver import errors, schema
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.errors import bad_request
 from lateen.cluster.apiserver.resources import Resource
+from lateen.cluster.apiserver.validation.fields import bad
 from lateen.kit import jsons
 from lateen.kit.jsons import Json, dig
 
@@ -158,3 +159,12 @@ def scale(body: Any) -> Json:
     if report.types:
         raise bad_request(f"Scale cannot be read: {report.types[0].path}: {report.types[0].says}")
     return obj
+
+
+def replicas(given: Json, name: str) -> int:
+    """The number that a Scale asks for: 0 where it says none. Raises ApiError."""
+    found = dig(given, "spec", "replicas", default=0)
+    if found < 0:
+        cause = bad("spec.replicas", found, "must be greater than or equal to 0")
+        raise errors.invalid("Scale", "autoscaling", name, [cause])
+    return int(found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 from lateen.cluster.apiserver import workload_defaults
 from lateen.cluster.apiserver.resources import Resource
 from lateen.cluster.apiserver.workload_defaults import fill
@@ -22,6 +24,7 @@ def apply(r: Resource, obj: Json) -> None:
         _pod(_at(obj, *path, "spec"))
     if kind == "Secret":
         fill(obj, type="Opaque")
+        _encode(obj)
     if kind == "Namespace":
         obj.setdefault("spec", {}).setdefault("finalizers", ["kubernetes"])
         obj.setdefault("status", {}).setdefault("phase", "Active")
@@ -38,6 +41,13 @@ def _request_limits(container: Json) -> None:
     resources = container.get("resources") or {}
     if resources.get("limits"):
         resources["requests"] = {**resources["limits"], **(resources.get("requests") or {})}
+
+
+def _encode(secret: Json) -> None:
+    """``stringData`` can only be written: everybody reads it as ``data``."""
+    if (texts := secret.pop("stringData", None)) is not None:
+        data = {key: base64.b64encode(text.encode()).decode() for key, text in texts.items()}
+        secret["data"] = {**(secret.get("data") or {}), **data}
 
 
 def _at(obj: Json, *path: str) -> Json:

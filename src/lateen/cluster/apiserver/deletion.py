@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from lateen.cluster.apiserver import decoding, errors, reading
+from lateen.cluster.apiserver import decoding, errors, matching, reading
 from lateen.cluster.apiserver.admission import Webhooks
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.commit import Committer, finished
-from lateen.cluster.apiserver.matching import Review
 from lateen.cluster.apiserver.resources import Resource
 from lateen.cluster.store.objects import Entry, Store
 from lateen.kit import jsons, times
@@ -22,14 +21,16 @@ class Deleter:
 
     async def delete(self, c: Call) -> Json:
         """The object if it still exists, else a Status. Raises ApiError."""
-        entry, r = reading.entry(self._store, c), c.resource
-        options = decoding.delete_options(c)
-        self._preconditions(c, entry, options.get("preconditions") or {})
-        review = Review("DELETE", r, c.version, c.namespace, c.name, None, entry.obj, c.user, c.dry_run)
-        await self._webhooks.admit(review, c.warnings)
+        entry, options = reading.entry(self._store, c), decoding.delete_options(c)
+        self.check(c, entry, options)
+        await self._webhooks.admit(matching.review("DELETE", c, None, entry.obj))
+        return self.carry_out(c, options)
+
+    def carry_out(self, c: Call, options: Json) -> Json:
+        """Delete what has been admitted. Raises ApiError."""
+        entry, r = reading.entry(self._store, c), c.resource  # webhooks have been called since it was read last
         if c.dry_run:
             return _deleted(c, entry.obj)
-        entry = reading.entry(self._store, c)  # changed while webhooks were called
         policy = options.get("propagationPolicy")
         if policy == "Orphan":
             self._orphan(str(dig(entry.obj, "metadata", "uid")))
@@ -40,7 +41,9 @@ class Deleter:
         self._committer.remove(r, c.namespace, c.name)
         return _deleted(c, entry.obj)
 
-    def _preconditions(self, c: Call, entry: Entry, wanted: Json) -> None:
+    def check(self, c: Call, entry: Entry, options: Json) -> None:
+        """Raises ApiError where the object is not the one that the options mean."""
+        wanted = options.get("preconditions") or {}
         uid = dig(entry.obj, "metadata", "uid")
         if wanted.get("uid") not in (None, "", uid):
             why = f"Precondition failed: UID in precondition: {wanted['uid']}, UID in object meta: {uid}"

@@ -51,7 +51,7 @@ class DirectClient:
         meta = obj["metadata"]
         call = self._call(kind, meta.get("namespace", ""), meta["name"], subresource, obj)
         with _translated():
-            return self._api.finalize(call) if subresource == "finalize" else await self._api.update(call)
+            return await self._api.update(call)
 
     async def patch(self, kind: Kind, namespace: str, name: str, change: Json, subresource: str = "") -> Json:
         call = self._call(kind, namespace, name, subresource, change)
@@ -86,7 +86,7 @@ class DirectClient:
 
     async def request(self, kind: Kind, namespace: str, name: str, subresource: str, body: Json) -> Json:
         with _translated():
-            return self._api.token(self._call(kind, namespace, name, subresource, body))
+            return await self._api.token(self._call(kind, namespace, name, subresource, body))
 
     async def watch(
         self, kind: Kind, namespace: str, version: str, labels: str = ""

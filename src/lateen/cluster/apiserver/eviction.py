@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lateen.cluster.apiserver import decoding, reading
+from lateen.cluster.apiserver import decoding, matching, reading
+from lateen.cluster.apiserver.admission import Webhooks
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.commit import Committer
 from lateen.cluster.apiserver.deletion import Deleter
@@ -14,29 +15,42 @@ from lateen.kit import jsons, selectors, times
 from lateen.kit.jsons import Json, dig
 
 _EVICTION = Resource("policy", "v1", "pods", "Eviction")
+_KIND = (_EVICTION.group, _EVICTION.version, _EVICTION.kind)
 BUDGETS = "poddisruptionbudgets.policy"
 RETRY_S = 10
 
 
-async def evict(store: Store, registry: Registry, committer: Committer, deleter: Deleter, c: Call) -> Json:
-    """Raises ApiError: 429 where a budget does not allow it now."""
-    eviction = decoding.decode(c.on(resource=_EVICTION, version="v1"), c.body)
-    if dig(eviction, "metadata", "name", default=c.name) != c.name:
+async def evict(
+    store: Store, registry: Registry, webhooks: Webhooks, committer: Committer, deleter: Deleter, c: Call
+) -> Json:
+    """Webhooks and policies see the Eviction, and not the deletion that it leads to, as in Kubernetes.
+
+    Raises ApiError: 429 where a budget does not allow it now.
+    """
+    to = c.on(resource=_EVICTION, version="v1")
+    eviction = decoding.decode(to, c.body)
+    eviction["metadata"] = {"name": c.name, "namespace": c.namespace, **eviction["metadata"]}
+    if eviction["metadata"]["name"] != c.name:
         raise bad_request(f"name in URL does not match name in Eviction object: {c.name}")
-    options = eviction.get("deleteOptions") or {}
-    dry = "All" in (options.get("dryRun") or []) or c.dry_run
+    reading.entry(store, c)
+    admitted = await webhooks.admit(matching.review("CREATE", c, eviction, None, _KIND))
+    if admitted is not None and admitted is not eviction:
+        eviction = decoding.decode(to, admitted)
+    deletion = c.on(subresource="", body=eviction.get("deleteOptions") or {})
+    options = decoding.delete_options(deletion)
     entry = reading.entry(store, c)
+    deleter.check(deletion, entry, options)
     if _counts(entry.obj):
         budget = _budget(store, entry.obj)
         if budget is not None and not _free(budget.obj, entry.obj):
             granted = _granted(budget.obj, c.name)
-            if not dry:
+            if not c.dry_run:
                 resource = registry.by_collection(BUDGETS)
                 assert resource is not None
                 _write(store, committer, resource, budget, granted)
-    if not dry:
+    if not c.dry_run:
         _write(store, committer, c.resource, entry, _marked(entry.obj))
-    await deleter.delete(c.on(subresource="", body=options))
+        deleter.carry_out(deletion, options)
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
 
 

@@ -150,9 +150,9 @@ class Server:
             case ("update" | "patch", "scale"):
                 return await self._api.set_scale(c), 200
             case ("update", "finalize"):
-                return self._api.finalize(c), 200
+                return await self._api.update(c), 200
             case ("create", "token"):
-                return self._api.token(c), 201
+                return await self._api.token(c), 201
             case ("create", "eviction"):
                 return await self._api.evict(c), 201
         raise _not_allowed()

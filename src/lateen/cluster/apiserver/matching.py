@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
+from lateen.cluster.apiserver import conversion
 from lateen.cluster.apiserver.auth import User
+from lateen.cluster.apiserver.budget import Budget
+from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.resources import Resource
 from lateen.cluster.store.objects import Store
 from lateen.kit import selectors
@@ -13,7 +17,11 @@ from lateen.kit.jsons import Json, dig
 
 @dataclass(frozen=True)
 class Review:
-    """One request to admit. ``obj`` is None for DELETE."""
+    """One request to admit. ``obj`` is None for DELETE, ``old`` for CREATE.
+
+    ``resource`` and ``version``: the form of the objects; ``asked``: the resource and version that the client used.
+    ``kind``: that of the objects (group, version, kind), where a subresource has objects of its own (Scale).
+    """
 
     operation: str
     resource: Resource
@@ -23,20 +31,23 @@ class Review:
     obj: Json | None
     old: Json | None
     user: User
+    asked: tuple[Resource, str]
     dry_run: bool = False
     subresource: str = ""
+    kind: tuple[str, str, str] | None = None
+    warnings: list[str] = field(default_factory=list)
+    costs: Budget = field(default_factory=Budget, compare=False)
 
     def request(self, uid: str) -> Json:
         """AdmissionRequest without the objects."""
-        r = self.resource
-        gvr = {"group": r.group, "version": self.version, "resource": r.plural}
-        gvk = {"group": r.group, "version": self.version, "kind": r.kind}
+        resource, kind = _named_by(self.resource, self.version, self.kind)
+        asked_resource, asked_kind = _named_by(*self.asked, self.kind)
         out: Json = {
             "uid": uid,
-            "kind": gvk,
-            "resource": gvr,
-            "requestKind": gvk,
-            "requestResource": gvr,
+            "kind": kind,
+            "resource": resource,
+            "requestKind": asked_kind,
+            "requestResource": asked_resource,
             "name": self.name,
             "namespace": self.namespace,
             "operation": self.operation,
@@ -44,21 +55,76 @@ class Review:
             "dryRun": self.dry_run,
             "options": {},
         }
-        return out | ({"subResource": self.subresource} if self.subresource else {})
+        sub = self.subresource
+        return out | ({"subResource": sub, "requestSubResource": sub} if sub else {})
+
+    def of(self, obj: Json | None) -> Review:
+        return replace(self, obj=obj)
+
+    def shown(self, resource: Resource, version: str) -> Review:
+        """The same request with its objects in another of their forms."""
+        if (resource.qualified, version) == (self.resource.qualified, self.version):
+            return self
+        if self.kind is not None:
+            return replace(self, resource=resource, version=version)
+        obj, old = (
+            o and conversion.between((self.resource, self.version), (resource, version), o)
+            for o in (self.obj, self.old)
+        )
+        return replace(self, resource=resource, version=version, obj=obj, old=old)
 
 
-def named(rules: list[Json], review: Review) -> bool:
-    """Whether one of the rules (of a webhook, or resourceRules of a policy) names what the request is about."""
-    return any(_named(rule, review) for rule in rules)
+def review(
+    operation: str, c: Call, obj: Json | None, old: Json | None, kind: tuple[str, str, str] | None = None
+) -> Review:
+    """The review of a call about what is stored, with its objects as they are stored."""
+    to = conversion.call(c)
+    if old is not None and kind is None:
+        old = {**old, "apiVersion": to.resource.api_version(to.version), "kind": to.resource.kind}
+    return Review(
+        operation,
+        to.resource,
+        to.version,
+        c.namespace,
+        c.name or str(dig(obj or {}, "metadata", "name", default="")),
+        obj,
+        old,
+        c.user,
+        c.asked or (c.resource, c.version),
+        c.dry_run,
+        c.through or c.subresource,
+        kind,
+        c.warnings,
+    )
 
 
-def _named(rule: Json, review: Review) -> bool:
-    r, names = review.resource, rule.get("resourceNames") or []
-    scope = rule.get("scope") or "*"
+def _named_by(r: Resource, version: str, kind: tuple[str, str, str] | None) -> tuple[Json, Json]:
+    group, of, name = kind or (r.group, version, r.kind)
+    resource = {"group": r.group, "version": version, "resource": r.plural}
+    return resource, {"group": group, "version": of, "kind": name}
+
+
+def as_named(rules: list[Json], spec: Json, review: Review) -> Review | None:
+    """The review in the form in which one of the rules (of a webhook, or of a policy) names what it is about, the
+    client's own form first; None if no rule does. ``spec`` has the ``matchPolicy``: Exact admits no other form."""
+    for resource, version in _forms(review, spec.get("matchPolicy") == "Exact"):
+        if any(_named(rule, resource, version, review) for rule in rules):
+            return review.shown(resource, version)
+    return None
+
+
+def _forms(review: Review, exact: bool) -> Iterator[tuple[Resource, str]]:
+    yield review.asked
+    if not exact:
+        yield from (f for f in conversion.forms(*review.asked) if f != review.asked)
+
+
+def _named(rule: Json, r: Resource, version: str, review: Review) -> bool:
+    names, scope = rule.get("resourceNames") or [], rule.get("scope") or "*"
     return (
         _has(rule.get("operations"), review.operation)
         and _has(rule.get("apiGroups"), r.group)
-        and any(_has(rule.get("apiVersions"), v) for v in r.served)
+        and _has(rule.get("apiVersions"), version)
         and any(_is(text, r.plural, review.subresource) for text in rule.get("resources") or [])
         and (scope == "*" or (scope == "Namespaced") == bool(review.namespace))
         and (not names or review.name in names)
@@ -75,16 +141,16 @@ def _is(text: str, plural: str, subresource: str) -> bool:
     return resource in ("*", plural) and (sub in ("*", subresource) if slash else not subresource)
 
 
-def selected(spec: Json, review: Review, obj: Json | None, store: Store) -> bool:
+def selected(spec: Json, review: Review, store: Store) -> bool:
     """The objectSelector and the namespaceSelector; an object counts before and after its change."""
     found = spec.get("objectSelector")
-    if found and not any(selectors.matches(found, labels(o)) for o in (obj, review.old) if o is not None):
+    if found and not any(selectors.matches(found, labels(o)) for o in (review.obj, review.old) if o is not None):
         return False
     found = spec.get("namespaceSelector")
     if not found:
         return True
     if (review.resource.group, review.resource.kind) == ("", "Namespace"):
-        return selectors.matches(found, labels(obj or review.old))
+        return selectors.matches(found, labels(review.obj or review.old))
     if not review.namespace:
         return True
     ns = store.get("namespaces", "", review.namespace)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import ipaddress
 import secrets
 
@@ -82,19 +81,26 @@ def permit(c: Call, obj: Json, old: Json | None, store: Store, registry: Registr
         raise forbidden(says, r.plural, name, r.group)
 
 
-def complete(r: Resource, obj: Json, old: Json | None, store: Store, allocator: Allocator) -> None:
-    """Fill in, in place, what only the server knows. Raises ApiError."""
+def prepare(r: Resource, obj: Json, old: Json | None, store: Store) -> None:
+    """What Kubernetes' mutating admission plugins add, in place: before webhooks, and again after one has changed the
+    object. Raises ApiError."""
     if r.custom:
         return
-    if r.kind == "Service":
-        _service(obj, old, allocator)
-    elif r.kind == "Pod" and old is None:
+    if r.kind == "Pod" and old is None:
         _room(obj, store)
         priorities.resolve(obj, store)
         limiting.complete(obj, store)
         _pod_volumes(obj, store)
     elif r.kind in ("PersistentVolumeClaim", "PersistentVolume"):
         claims.complete(r.kind, obj, old, store)
+
+
+def complete(r: Resource, obj: Json, old: Json | None, allocator: Allocator) -> None:
+    """Fill in, in place, what only the server knows. Raises ApiError."""
+    if r.custom:
+        return
+    if r.kind == "Service":
+        _service(obj, old, allocator)
     elif r.kind == "Job" and old is None:
         _selected_by_uid(obj)
     elif r.kind == "CustomResourceDefinition":
@@ -103,10 +109,6 @@ def complete(r: Resource, obj: Json, old: Json | None, store: Store, allocator: 
         changed = old is not None and old["spec"] != obj["spec"]
         generation = dig(old or {}, "metadata", "generation", default=1) + changed
         obj["status"] = {**(obj.get("status") or {}), "observedGeneration": generation}
-    elif r.kind == "Secret" and "stringData" in obj:
-        data = obj.setdefault("data", {})
-        for key, text in obj.pop("stringData").items():
-            data[key] = base64.b64encode(text.encode()).decode()
 
 
 def limit(r: Resource, obj: Json, old: Json | None, store: Store) -> None:

@@ -1,42 +1,32 @@
-"""scale, finalize, token."""
+"""scale, token."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
 
-from lateen.cluster.apiserver import decoding, errors, owners, reading
+from lateen.cluster.apiserver import decoding, errors, matching, owners, patch, reading, scales
+from lateen.cluster.apiserver.admission import Webhooks
 from lateen.cluster.apiserver.auth import DEFAULT_AUDIENCE, Tokens
 from lateen.cluster.apiserver.call import Call
-from lateen.cluster.apiserver.commit import Committer, finished
+from lateen.cluster.apiserver.commit import Committer
 from lateen.cluster.apiserver.errors import ApiError, bad_request
 from lateen.cluster.apiserver.resources import Resource
 from lateen.cluster.apiserver.validation.fields import bad
 from lateen.cluster.apiserver.verbs import patched
 from lateen.cluster.store.objects import Store
-from lateen.kit import jsons, times
+from lateen.kit import times
 from lateen.kit.jsons import Json, dig
 
-_META = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 _TOKEN = Resource("authentication.k8s.io", "v1", "serviceaccounts", "TokenRequest")
+_KIND = (_TOKEN.group, _TOKEN.version, _TOKEN.kind)
 MIN_SECONDS, MAX_SECONDS = 600, 1 << 32
 LONGEST = 24 * 3600
 """Seconds: the longest lifetime of a token; a longer one that is requested is shortened to it."""
 
 
 def scale(store: Store, c: Call) -> Json:
-    obj, paths = reading.entry(store, c).obj, c.resource.scale_paths(c.version)
-    meta = {k: v for k in _META if (v := obj["metadata"].get(k)) is not None}
-    selector: Any = dig(obj, *paths.selector, default={})
-    if isinstance(selector, dict):
-        selector = ",".join(f"{k}={v}" for k, v in (selector.get("matchLabels") or {}).items())
-    return {
-        "kind": "Scale",
-        "apiVersion": "autoscaling/v1",
-        "metadata": meta,
-        "spec": {"replicas": dig(obj, *paths.spec, default=0 if c.resource.custom else 1)},
-        "status": {"replicas": dig(obj, *paths.status, default=0), "selector": str(selector)},
-    }
+    return scales.of(c.resource, c.version, reading.entry(store, c).obj)
 
 
 async def set_scale(store: Store, committer: Committer, c: Call) -> Json:
@@ -44,50 +34,27 @@ async def set_scale(store: Store, committer: Committer, c: Call) -> Json:
     if owners.is_apply(c.patch_type):
         says = "server-side apply of a Scale is not served here; apply spec.replicas to the object itself"
         raise ApiError(415, "UnsupportedMediaType", says)
-    if c.patch_type == "application/json-patch+json":
-        from lateen.cluster.apiserver import patch
-
-        given = decoding.scale(patch.json_patch(scale(store, c), c.body))
-    else:
-        given = decoding.scale(c.body)
-    replicas = dig(given, "spec", "replicas")
-    if replicas is None and not c.patch_type:
-        replicas = 0
-    if replicas is None:
+    body = patch.json_patch(scale(store, c), c.body) if c.patch_type == "application/json-patch+json" else c.body
+    given = decoding.scale(body)
+    if c.patch_type and dig(given, "spec", "replicas") is None:
         raise bad_request("spec.replicas is missing from the Scale")
-    if replicas < 0:
-        cause = bad("spec.replicas", replicas, "must be greater than or equal to 0")
-        raise errors.invalid("Scale", "autoscaling", c.name, [cause])
-    change: Json = {c.resource.scale_paths(c.version).spec[-1]: replicas}
-    for step in reversed(c.resource.scale_paths(c.version).spec[:-1]):
-        change = {step: change}
+    change = scales.change(c.resource, c.version, decoding.replicas(given, c.name))
     if rv := dig(given, "metadata", "resourceVersion"):
         change["metadata"] = {"resourceVersion": rv}
     write = c.on(subresource="", through="scale", body=change, patch_type="application/merge-patch+json")
-    await patched(store, committer, write)
-    return scale(store, c)
+    return scales.of(c.resource, c.version, await patched(store, committer, write))
 
 
-def finalize(store: Store, committer: Committer, c: Call) -> Json:
-    """Namespaces only: drop spec.finalizers; a namespace that is being deleted is then removed."""
-    entry = reading.entry(store, c)
-    asked = decoding.decode(c.on(subresource=""), c.body)
-    obj = jsons.copy(entry.obj)
-    obj.setdefault("spec", {})["finalizers"] = dig(asked, "spec", "finalizers", default=[])
-    write = store.update
-    written = committer.stored(c.resource, c.name, lambda: write("namespaces", "", c.name, obj, entry.rv))
-    if obj["metadata"].get("deletionTimestamp") and finished(c.resource, obj):
-        committer.remove(c.resource, "", c.name)
-    return written.obj
-
-
-def token(store: Store, tokens: Tokens, c: Call) -> Json:
+async def token(store: Store, webhooks: Webhooks, tokens: Tokens, c: Call) -> Json:
     """A TokenRequest of a ServiceAccount, bound to a pod if requested."""
     account = reading.entry(store, c).obj
-    request = decoding.decode(c.on(resource=_TOKEN, version="v1"), _token_request(c.body))
-    spec = request.get("spec") or {}
-    audiences = spec.get("audiences") or [DEFAULT_AUDIENCE]
-    seconds = spec.get("expirationSeconds") or 3600
+    to = c.on(resource=_TOKEN, version="v1")
+    request = _complete(decoding.decode(to, _token_request(c.body)), c)
+    admitted = await webhooks.admit(matching.review("CREATE", c, request, None, _KIND))
+    if admitted is not None and admitted is not request:
+        request = _complete(decoding.decode(to, admitted), c)
+    spec = request["spec"]
+    seconds = spec["expirationSeconds"]
     limits = {
         "may not specify a duration less than 10 minutes": seconds < MIN_SECONDS,
         "may not specify a duration larger than 2^32 seconds": seconds > MAX_SECONDS,
@@ -97,14 +64,20 @@ def token(store: Store, tokens: Tokens, c: Call) -> Json:
     bound = spec.get("boundObjectRef") or {}
     pod = _bound_pod(store, c, bound) if bound.get("kind") == "Pod" else None
     uid = account["metadata"]["uid"]
-    text, expires = tokens.issue(c.namespace, c.name, uid, audiences, min(seconds, LONGEST), pod)
+    text, expires = tokens.issue(c.namespace, c.name, uid, spec["audiences"], min(seconds, LONGEST), pod)
     return {
-        "kind": "TokenRequest",
-        "apiVersion": "authentication.k8s.io/v1",
-        "metadata": {"name": c.name, "namespace": c.namespace},
-        "spec": {**spec, "audiences": audiences, "expirationSeconds": min(seconds, LONGEST)},
+        **request,
+        "spec": {**spec, "expirationSeconds": min(seconds, LONGEST)},
         "status": {"token": text, "expirationTimestamp": times.stamp(datetime.fromtimestamp(expires, UTC))},
     }
+
+
+def _complete(request: Json, c: Call) -> Json:
+    given = request.get("spec") or {}
+    asked = {"audiences": given.get("audiences") or [DEFAULT_AUDIENCE]}
+    asked |= {"expirationSeconds": given.get("expirationSeconds") or 3600}
+    meta = {"name": c.name, "namespace": c.namespace}
+    return {"kind": "TokenRequest", "apiVersion": _TOKEN.api_version(), "metadata": meta, "spec": {**given, **asked}}
 
 
 def _token_request(body: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from lateen.cluster.apiserver import conversion, decoding, errors, owners, patch, reading, routing, validation
+from lateen.cluster.apiserver import conversion, decoding, errors, owners, parts, patch, reading, routing, validation
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.commit import Committer
 from lateen.cluster.apiserver.errors import ApiError, bad_request
@@ -101,16 +101,7 @@ async def _replace(
         why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {uid}"
         raise errors.conflict(c.resource.plural, c.name, c.resource.group, why)
     to, obj = _stored(c, obj, new=False)
-    if c.subresource == "status":
-        obj = jsons.copy(entry.obj) | {"status": obj.get("status") or {}}
-    if c.subresource == "approval":
-        conditions = dig(obj, "status", "conditions", default=[])
-        obj = jsons.copy(entry.obj)
-        obj["status"] = (obj.get("status") or {}) | {"conditions": conditions}
-    if c.subresource == "ephemeralcontainers":
-        added = dig(obj, "spec", "ephemeralContainers", default=[])
-        obj = jsons.copy(entry.obj)
-        obj["spec"]["ephemeralContainers"] = added
+    obj = parts.only(c.subresource, obj, entry.obj)
     return reading.view(c, await committer.commit(to, obj, entry, expected, fields))
 
 

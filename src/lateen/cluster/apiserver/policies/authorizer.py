@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lateen.cluster.apiserver import rbac
+from lateen.cluster.apiserver import budget, rbac
 from lateen.cluster.apiserver.auth import User
 from lateen.cluster.apiserver.rbac import Attributes
 from lateen.cluster.store.objects import Store
@@ -22,8 +22,8 @@ _SAID = "@authorizer"
 
 
 class Authorizer:
-    def __init__(self, store: Store, user: User) -> None:
-        self._store, self._user = store, user
+    def __init__(self, store: Store, user: User, costs: budget.Budget) -> None:
+        self._store, self._user, self._costs = store, user, costs
 
     def variable(self, resource: Json) -> Json:
         """``resource``: of the request itself."""
@@ -47,6 +47,7 @@ class Authorizer:
         }
 
     def _check(self, so_far: Any, verb: str) -> Json:
+        self._costs.spend(budget.CHECK)
         said = _said(so_far)
         user = User(said["user"][0], tuple(said["user"][1:])) if "user" in said else self._user
         if "path" in said:

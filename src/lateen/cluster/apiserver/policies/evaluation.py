@@ -39,7 +39,7 @@ class Finding:
     reason: str = "Invalid"
 
 
-def check(store: Store, registry: Registry, review: Review, obj: Json | None, warnings: list[str]) -> None:
+def check(store: Store, registry: Registry, review: Review) -> None:
     """Raises ApiError for the first refusal; adds warnings."""
     if (review.resource.group == GROUP and review.resource.kind in KINDS) or not store.count(BINDINGS):
         return
@@ -47,14 +47,15 @@ def check(store: Store, registry: Registry, review: Review, obj: Json | None, wa
     for entry in store.list(BINDINGS):
         spec = entry.obj["spec"]
         policy = store.get(POLICIES, "", str(spec.get("policyName")))
-        if policy is None or not _concerns(policy.obj, spec, review, obj, store):
+        seen = None if policy is None else _concerns(policy.obj, spec, review, store)
+        if policy is None or seen is None:
             continue
         actions = spec.get("validationActions") or []
-        for found in _Judge(store, registry, review, obj, policy.obj, entry.obj).findings():
+        for found in _Judge(store, registry, seen, policy.obj, entry.obj).findings():
             if "Deny" in actions:
                 denied.append(found)
             if "Warn" in actions:
-                warnings.append(
+                review.warnings.append(
                     f"Validation failed for ValidatingAdmissionPolicy '{found.policy}' with binding "
                     f"'{found.binding}': {found.says}"
                 )
@@ -77,34 +78,37 @@ def _refusal(review: Review, found: Finding) -> ApiError:
     return ApiError(CODES[found.reason], found.reason, error.message, details)
 
 
-def _concerns(policy: Json, binding: Json, review: Review, obj: Json | None, store: Store) -> bool:
+def _concerns(policy: Json, binding: Json, review: Review, store: Store) -> Review | None:
+    """The request in the form that the policy names, if the policy and its binding are about it."""
     constraints = dig(policy, "spec", "matchConstraints", default={})
+    seen = matching.as_named(constraints.get("resourceRules") or [], constraints, review)
+    if seen is None or _excluded(constraints, review) or not matching.selected(constraints, seen, store):
+        return None
     narrower = binding.get("matchResources")
-    return (
-        matching.named(constraints.get("resourceRules") or [], review)
-        and not matching.named(constraints.get("excludeResourceRules") or [], review)
-        and matching.selected(constraints, review, obj, store)
-        and (narrower is None or _within(narrower, review, obj, store))
-    )
+    return seen if narrower is None or _within(narrower, seen, store) else None
 
 
-def _within(narrower: Json, review: Review, obj: Json | None, store: Store) -> bool:
+def _within(narrower: Json, review: Review, store: Store) -> bool:
     rules = narrower.get("resourceRules") or []
     return (
-        (not rules or matching.named(rules, review))
-        and not matching.named(narrower.get("excludeResourceRules") or [], review)
-        and matching.selected(narrower, review, obj, store)
+        (not rules or matching.as_named(rules, narrower, review) is not None)
+        and not _excluded(narrower, review)
+        and matching.selected(narrower, review, store)
     )
 
 
-def variables(store: Store, review: Review, obj: Json | None, authorizer: Authorizer) -> Json:
+def _excluded(spec: Json, review: Review) -> bool:
+    return matching.as_named(spec.get("excludeResourceRules") or [], spec, review) is not None
+
+
+def variables(store: Store, review: Review, authorizer: Authorizer) -> Json:
     """What expressions see, without parameters."""
     r = review.resource
     namespace = store.get("namespaces", "", review.namespace) if review.namespace else None
     own = {"group": r.group, "resource": r.plural, "namespace": review.namespace, "name": review.name}
     own |= {"subresource": review.subresource} if review.subresource else {}
     return {
-        "object": _plain(obj),
+        "object": _plain(review.obj),
         "oldObject": _plain(review.old),
         "request": review.request(str(uuid.uuid4())),
         "namespaceObject": namespace.obj if namespace else None,
@@ -113,7 +117,7 @@ def variables(store: Store, review: Review, obj: Json | None, authorizer: Author
 
 
 def _plain(obj: Json | None) -> Json | None:
-    if obj is None or "managedFields" not in obj["metadata"]:
+    if obj is None or "managedFields" not in (obj.get("metadata") or {}):
         return obj
     return {**obj, "metadata": {k: v for k, v in obj["metadata"].items() if k != "managedFields"}}
 
@@ -121,13 +125,11 @@ def _plain(obj: Json | None) -> Json | None:
 class _Judge:
     """One policy with one of its bindings about one write."""
 
-    def __init__(
-        self, store: Store, registry: Registry, review: Review, obj: Json | None, policy: Json, binding: Json
-    ) -> None:
+    def __init__(self, store: Store, registry: Registry, review: Review, policy: Json, binding: Json) -> None:
         self._store, self._registry, self._review = store, registry, review
         self._policy, self._binding = policy, binding
-        self._authorizer = Authorizer(store, review.user)
-        self._given = variables(store, review, obj, self._authorizer)
+        self._authorizer = Authorizer(store, review.user, review.costs)
+        self._given = variables(store, review, self._authorizer)
 
     def findings(self) -> Iterator[Finding]:
         spec = self._policy["spec"]
@@ -138,7 +140,7 @@ class _Judge:
             return
         for one in params:
             given = self._given if spec.get("paramKind") is None else {**self._given, "params": one}
-            yield from self._with(Evaluation(given, self._authorizer, spec.get("variables") or []))
+            yield from self._with(Evaluation(given, self._authorizer, spec.get("variables") or [], self._review.costs))
 
     def _with(self, about: Evaluation) -> Iterator[Finding]:
         spec = self._policy["spec"]

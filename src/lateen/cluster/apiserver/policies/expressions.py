@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from lateen.cluster.apiserver.budget import Budget, Spent
 from lateen.cluster.apiserver.custom import rules
 from lateen.cluster.apiserver.policies.authorizer import FUNCTIONS, Authorizer
 from lateen.kit.jsons import Json
 
 ALWAYS = frozenset({"object", "oldObject", "request", "authorizer", "namespaceObject"})
 _VARIABLE = re.compile(r"\bvariables\s*\.\s*([A-Za-z_]\w*)")
-BUDGET = 1_000_000
-"""Steps that the expressions of one policy may take about one object, as far as the sizes of its lists tell before."""
 
 
 def compiled(expression: str, params: bool = False, variables: bool = False) -> Any:
@@ -40,11 +39,10 @@ class Failed(Exception):
 class Evaluation:
     """The expressions of one policy about one object and one parameter; each variable is computed when it is used."""
 
-    def __init__(self, given: Json, authorizer: Authorizer, variables: list[Json]) -> None:
-        self._given, self._authorizer = given, authorizer
+    def __init__(self, given: Json, authorizer: Authorizer, variables: list[Json], costs: Budget) -> None:
+        self._given, self._authorizer, self._costs = given, authorizer, costs
         self._variables = {str(v["name"]): str(v["expression"]) for v in variables}
         self._found: dict[str, Any] = {}
-        self._left = float(BUDGET)
         self._most = max(rules.largest(given.get(k)) for k in ("object", "oldObject", "params"))
 
     def value(self, expression: str) -> Any:
@@ -54,12 +52,14 @@ class Evaluation:
             if name not in self._found:
                 self._found[name] = None  # one that uses itself is refused when it is written
                 self._found[name] = self.value(self._variables[name])
-        self._left -= self._most ** rules.depth(expression)
-        if self._left < 0:
-            raise Failed("validation failed due to running out of cost budget, no further validation rules will be run")
         try:
+            self._costs.spend(self._most ** rules.depth(expression))
             program = compiled(expression, params=True, variables=True)
             given = {**self._given, "variables": {n: self._found[n] for n in needed}}
-            return program.execute(rules.context(given, self._authorizer.functions()))
+            value = program.execute(rules.context(given, self._authorizer.functions()))
+            self._costs.spend(0)  # an operator may have swallowed that a function has overdrawn it
+            return value
+        except Spent as e:
+            raise Failed(str(e)) from None
         except rules.FAILURES as e:
             raise Failed(rules.why(e)) from None

@@ -1,0 +1,24 @@
+"""Subresources that are a part of their object: what a write through one of them may change."""
+
+from __future__ import annotations
+
+from lateen.kit import jsons
+from lateen.kit.jsons import Json, dig
+
+
+def only(subresource: str, given: Json, old: Json) -> Json:
+    """A copy of the object in which nothing but the part is as ``given`` says; ``given`` itself for a whole object."""
+    if subresource == "":
+        return given
+    obj = jsons.copy(old)
+    match subresource:
+        case "status":
+            obj["status"] = given.get("status") or {}
+        case "approval":
+            conditions = dig(given, "status", "conditions", default=[])
+            obj["status"] = (obj.get("status") or {}) | {"conditions": conditions}
+        case "ephemeralcontainers":
+            obj["spec"]["ephemeralContainers"] = dig(given, "spec", "ephemeralContainers", default=[])
+        case "finalize":
+            obj.setdefault("spec", {})["finalizers"] = dig(given, "spec", "finalizers", default=[])
+    return obj
