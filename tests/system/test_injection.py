@@ -314,3 +314,82 @@ def test_with_tproxy_an_application_sees_its_clients_addresses(mesh):
         assert asked("server", "http://127.0.0.1:8000/")[0] == "127.0.0.1"
     finally:
         mesh.kubectl("delete", "namespace", "seen", "--wait=false")
+
+
+FREE = """
+apiVersion: v1
+kind: Namespace
+metadata: {name: free, labels: {istio-injection: enabled}}
+---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: strict, namespace: free}
+spec: {mtls: {mode: STRICT}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: page, namespace: free}
+spec: {selector: {app: page}, ports: [{name: http, port: 9080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: free}
+spec: {selector: {app: db}, ports: [{name: tcp, port: 3306, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: api, namespace: free}
+spec: {selector: {app: db}, ports: [{name: http, port: 8000, targetPort: 8080}]}
+---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: no-ip-tables, namespace: free}
+spec:
+  workloadSelector: {labels: {app: page}}
+  ingress:
+  - port: {number: 9080, protocol: HTTP}
+    defaultEndpoint: 127.0.0.1:8080
+  egress:
+  - port: {number: 3307, protocol: TCP}
+    bind: 127.0.0.1
+    hosts: [./db.free.svc.cluster.local]
+  - port: {number: 8000, protocol: HTTP}
+    hosts: [./api.free.svc.cluster.local]
+""" + "".join(
+    f"""
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, namespace: free, labels: {{app: {name}}}, annotations: {{{annotations}}}}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: {HTTPBIN}
+    ports: [{{containerPort: 8080}}]
+    readinessProbe: {{httpGet: {{path: /status/200, port: 8080}}, periodSeconds: 1}}
+"""
+    for name, annotations in (("page", "sidecar.istio.io/interceptionMode: NONE"), ("db", ""))
+)
+
+
+def test_without_interception_a_pod_serves_and_calls_through_the_ports_of_its_sidecar(mesh):
+    """As in the example without IPtables of Istio's reference of Sidecar."""
+    told = mesh.apply(FREE)
+    assert "nothing is redirected" in told.stderr
+    try:
+        mesh.kubectl("wait", "-n", "free", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
+        containers = mesh.get("pod", "page", "-n", "free", "-o", "jsonpath={.spec.initContainers[*].name}")
+        assert "istio-init" not in containers
+
+        def asked(name, url, *more):
+            args = ("exec", "-n", "free", name, "-c", "main", "--", "curl", "-sS", "-m", "5", *more, url)
+            return mesh.kubectl(*args, ok=False).stdout
+
+        who = "spiffe://cluster.local/ns/free/sa/default"
+        mesh.until(lambda: who in asked("db", "http://page:9080/headers"), what="mutual TLS to the ingress port")
+        assert who in asked("page", "http://127.0.0.1:8000/headers", "-H", "Host: api.free")
+        assert who in asked("page", "http://127.0.0.1:3307/headers"), "the service's only port"
+        assert not asked("page", "http://api:8000/headers"), "STRICT: only the proxy may call"
+    finally:
+        mesh.kubectl("delete", "namespace", "free", "--wait=false")

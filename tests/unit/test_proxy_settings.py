@@ -92,9 +92,9 @@ def test_a_proxy_is_ready_once_it_has_taken_clusters_and_listeners(counters, wan
     assert updated(counters) is wanted
 
 
-def made(kind, metadata=None, text="{}"):
+def made(kind, metadata=None, text="{}", documents=""):
     """Resources of a sidecar, decoded, by name; ``text`` is the mesh configuration."""
-    found = mesh.objects(config=settings(mesh_config(text), "istio-system"))
+    found = mesh.objects(documents, config=settings(mesh_config(text), "istio-system"))
     sets = generate(Views(Mesh(found)).of(found.pods[("default", "reviews-v1")], "sidecar", metadata))
     return {n: judge.message(kind, r) for s in sets[getattr(names, kind)] for n, r in s.resources.items()}
 
@@ -107,6 +107,34 @@ def test_with_tproxy_the_inbound_listener_is_transparent():
     filters = [f.name.rpartition(".")[2] for f in found.listener_filters]
     assert filters.index("original_src") == filters.index("original_dst") + 1
     assert len(filters) == len(plain.listener_filters) + 1
+
+
+FREE = """
+kind: Sidecar
+metadata: {name: s}
+spec:
+  ingress: [{port: {number: 9080, protocol: HTTP}, defaultEndpoint: "127.0.0.1:8080"}]
+  egress:
+  - {port: {number: 9090, protocol: TCP}, hosts: [./ratings.default.svc.cluster.local]}
+  - {port: {number: 0, protocol: TCP}, bind: "unix:///run/ratings", hosts: [./ratings.default.svc.cluster.local]}
+  - {hosts: ["./*"]}
+"""
+
+
+def test_without_interception_the_proxy_listens_only_where_a_sidecar_says():
+    assert made("LDS", {"INTERCEPTION_MODE": "NONE"}) == {}
+    found = made("LDS", {"INTERCEPTION_MODE": "NONE"}, documents=FREE)
+    assert set(found) == {"10.244.0.3_9080", "127.0.0.1_9090", "unix:///run/ratings_0"}
+    for listener in found.values():
+        assert not listener.HasField("bind_to_port") or listener.bind_to_port.value
+    for name in ("127.0.0.1_9090", "unix:///run/ratings_0"):
+        (chain,) = found[name].filter_chains
+        to = chain.filters[-1].typed_config.value
+        assert b"outbound|9080||ratings.default.svc.cluster.local" in to, "the service's only port"
+
+
+def test_a_unix_socket_is_never_captured():
+    assert made("LDS", documents=FREE)["unix:///run/ratings_0"].bind_to_port.value
 
 
 def test_inbound_requests_go_to_localhost_where_the_mesh_says_so():

@@ -172,7 +172,7 @@ def _names(text: str) -> None:
 
 def _mode(text: str) -> str:
     return {
-        "NONE": "nothing is redirected: only listeners of a Sidecar with captureMode NONE receive traffic",
+        "NONE": "nothing is redirected: the proxy serves and calls through the ports of a Sidecar only",
     }.get(text, "")
 
 

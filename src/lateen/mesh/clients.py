@@ -22,6 +22,8 @@ class Client:
     gateway: bool = False
     certificate: str = ""
     """``namespace/name`` of the Secret with which a gateway shows itself to backends."""
+    captured: bool = True
+    """Whether connections are redirected to its proxy; otherwise it listens only where a Sidecar says."""
 
     @property
     def label_map(self) -> Mapping[str, str]:

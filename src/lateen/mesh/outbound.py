@@ -51,6 +51,7 @@ class Outbound:
             "endpoint_spaces": self._endpoint_spaces(client),
             "domain_spaces": self._domain_spaces(client),
             "binds": self._binds(client, sidecar) if sidecar else (),
+            "captured": client.captured,
             "origins": (str(sidecar.ref),) if sidecar else (),
         }
         key = tuple(values.values())
@@ -182,13 +183,13 @@ class Outbound:
 
     def _binds(self, client: Client, sidecar: o.Resource[Sidecar]) -> tuple[Bind, ...]:
         out = []
-        for listener, services in bound(self.mesh, sidecar.spec, client.namespace):
+        for listener, services in bound(self.mesh, sidecar.spec, client.namespace, client.captured):
             assert listener.port is not None
             made = (self._host(s.host, frozenset(), self._of(client, s.host)) for s in services)
             found = tuple(h for h in made if h is not None)
-            free = listener.capture_mode == "NONE"
             address = listener.bind or "127.0.0.1"
-            out.append(Bind(listener.port.number, address, not free, protocol(as_port(listener.port)), found))
+            captured = client.captured and listener.capture_mode != "NONE" and not address.startswith("unix://")
+            out.append(Bind(listener.port.number, address, captured, protocol(as_port(listener.port)), found))
         return tuple(out)
 
     # --- hosts that only rules name ------------------------------------------------------------------------------

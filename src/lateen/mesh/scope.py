@@ -5,7 +5,7 @@ Source: https://istio.io/latest/docs/reference/config/networking/sidecar/ (Istio
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lateen.api import objects as o
@@ -48,7 +48,8 @@ def scope(mesh: Mesh, sidecar: Sidecar, namespace: str) -> Scope:
     for listener, patterns in listeners:
         only = listener.port.number if listener.port else 0
         for s in _matching(mesh, patterns, namespace):
-            found.setdefault(s.namespace, {}).setdefault(s.host, set()).add(only)
+            shown = only and (reached([p.port for p in s.ports], only) or only)
+            found.setdefault(s.namespace, {}).setdefault(s.host, set()).add(shown)
             known.add(s.host)
     rules: set[o.Ref] = set()
     for ref, targets in _rules(mesh, [p for _, patterns in listeners for p in patterns]):
@@ -60,17 +61,24 @@ def scope(mesh: Mesh, sidecar: Sidecar, namespace: str) -> Scope:
     groups: dict[tuple[str, int], list[tuple[str, frozenset[int]]]] = {}
     for space, hosts in found.items():
         for host, ports in sorted(hosts.items()):
-            shown = frozenset[int]() if 0 in ports else frozenset(ports)
-            groups.setdefault((space, mesh.group_of(space, host)), []).append((host, shown))
+            visible = frozenset[int]() if 0 in ports else frozenset(ports)
+            groups.setdefault((space, mesh.group_of(space, host)), []).append((host, visible))
     return Scope({k: tuple(v) for k, v in groups.items()}, frozenset(rules))
 
 
-def bound(mesh: Mesh, sidecar: Sidecar, namespace: str) -> list[tuple[IstioEgressListener, list[o.Service]]]:
-    """Listeners with an address of their own, and the services behind them."""
+def reached(numbers: Sequence[int], port: int) -> int | None:
+    """Which of a service's ports an egress listener at ``port`` leads to: that one, or the only one, as in Istio."""
+    return port if port in numbers else numbers[0] if len(numbers) == 1 else None
+
+
+def bound(
+    mesh: Mesh, sidecar: Sidecar, namespace: str, captured: bool
+) -> list[tuple[IstioEgressListener, list[o.Service]]]:
+    """Listeners with an address of their own, and the services behind them. ``captured``: see ``Client``."""
     return [
         (listener, sorted(_matching(mesh, patterns, namespace), key=lambda s: s.host))
         for listener, patterns in _patterns(sidecar, namespace)
-        if listener.port and (listener.bind or listener.capture_mode == "NONE")
+        if listener.port and (listener.bind or listener.capture_mode == "NONE" or not captured)
     ]
 
 

@@ -199,6 +199,8 @@ class OutboundView(Cached):
     endpoint_spaces: Spaces[EndpointSpace] = field(kw_only=True)
     domain_spaces: Spaces[DomainSpace] = field(kw_only=True)
     binds: tuple[Bind, ...] = field(kw_only=True)
+    captured: bool = field(kw_only=True)
+    """Whether connections are redirected to the proxy; otherwise it listens at ``binds`` alone."""
     origins: tuple[str, ...] = field(kw_only=True)
 
     @property
@@ -254,8 +256,8 @@ class InboundView(Cached):
     pod: o.Pod = field(kw_only=True)
     seat: Seat = field(kw_only=True)
     identity: Described = field(kw_only=True)
-    transparent: bool = field(kw_only=True)
-    """Whether connections come by TPROXY, and go to the application with the client's own address."""
+    interception: str = field(kw_only=True)
+    """``REDIRECT``; ``TPROXY``, where connections go to the application with the client's own address; or ``NONE``."""
     mtls: str = field(kw_only=True)
     mtls_ports: tuple[tuple[int, str], ...] = field(kw_only=True)
     """Ports with a mode of their own."""

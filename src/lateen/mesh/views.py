@@ -40,7 +40,7 @@ class Views(Outbound):
         for several workloads that see different destinations or have different EnvoyFilters: these belong to the
         whole proxy."""
         about = metadata or {}
-        clients, own = self._own(proxy, about.get("DNS_CAPTURE") == "true", about.get("INTERCEPTION_MODE") == "TPROXY")
+        clients, own = self._own(proxy, about.get("DNS_CAPTURE") == "true", about.get("INTERCEPTION_MODE", ""))
         found = {(self.outbound_view(client), self._patches(w, about)) for client, w in clients}
         if len(found) > 1:
             each = " and ".join(f"{w.namespace}/{w.name}" for _, w in clients)
@@ -55,10 +55,10 @@ class Views(Outbound):
         return patches(chosen, metadata) if chosen else ()
 
     @query
-    def _own(self, proxy: Proxy, dns: bool, transparent: bool) -> tuple[tuple[tuple[Client, o.Pod], ...], Own]:
+    def _own(self, proxy: Proxy, dns: bool, interception: str) -> tuple[tuple[tuple[Client, o.Pod], ...], Own]:
         """What does not depend on what the proxy may call, and as whom each of its workloads calls."""
         gateway = proxy.kind == ROUTER
-        clients = tuple((self._client(w, dns, gateway), w) for w in proxy.workloads)
+        clients = tuple((self._client(w, dns, gateway, interception != "NONE"), w) for w in proxy.workloads)
         used = [c for w in proxy.workloads for c in self._rule_credentials(w, gateway)]
         served: GatewayView | None = None
         inbound: tuple[InboundView, ...] = ()
@@ -66,7 +66,7 @@ class Views(Outbound):
             served, own = self._served(proxy.workloads[0])
             used = [*own, *self._backend_credentials(proxy.workloads[0]), *used]
         else:
-            inbound = tuple(self._inbound(w, seat, transparent) for w, seat in proxy.seats)
+            inbound = tuple(self._inbound(w, seat, interception) for w, seat in proxy.seats)
         reports = tuple(
             self._observability(w, seat.name, client)
             for (w, seat), (client, _) in zip(proxy.seats, clients, strict=True)
@@ -84,13 +84,14 @@ class Views(Outbound):
         return clients, self.shared(("own", key), lambda: Own(key, **values))
 
     @query
-    def _client(self, pod: o.Pod, dns: bool, gateway: bool) -> Client:
+    def _client(self, pod: o.Pod, dns: bool, gateway: bool, captured: bool) -> Client:
         labels = pod.label_map
         sidecar = None if gateway else self.mesh.sidecar(pod.namespace, labels)
         asked = self.mesh.asked_labels()
         chosen = tuple((k, labels[k]) for k in sorted(labels.keys() & asked))
         shown = self.mesh.shown_certificate(pod) if gateway else ""
-        return Client(pod.namespace, chosen, sidecar.ref if sidecar else None, pod.locality, dns, gateway, shown)
+        ref = sidecar.ref if sidecar else None
+        return Client(pod.namespace, chosen, ref, pod.locality, dns, gateway, shown, captured or gateway)
 
     def outbound(self, namespace: str) -> OutboundView:
         """What clients in a namespace see that have no other known properties."""
@@ -128,8 +129,8 @@ class Views(Outbound):
         return view, tuple(used)
 
     @query
-    def _inbound(self, pod: o.Pod, seat: Seat, transparent: bool) -> InboundView:
-        return workload_view.inbound(self.mesh, pod, seat, transparent, self.shared)
+    def _inbound(self, pod: o.Pod, seat: Seat, interception: str) -> InboundView:
+        return workload_view.inbound(self.mesh, pod, seat, interception, self.shared)
 
     def names(self, namespace: str) -> dict[str, list[str]]:
         """Hosts that ServiceEntries add for clients in a namespace, with their addresses: what their DNS answers."""

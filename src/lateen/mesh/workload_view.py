@@ -15,11 +15,13 @@ from lateen.mesh.view import InboundPort, InboundView, Port
 from lateen.mesh.workloads import Seat, container_port, identity
 
 
-def inbound(mesh: Mesh, pod: o.Pod, seat: Seat, transparent: bool, shared: Shared) -> InboundView:
+def inbound(mesh: Mesh, pod: o.Pod, seat: Seat, interception: str, shared: Shared) -> InboundView:
     sidecar = mesh.sidecar(pod.namespace, pod.label_map)
     pool = sidecar.spec.inbound_connection_pool if sidecar else None
     if sidecar and sidecar.spec.ingress:
-        found = [_ingress(i, pod, mesh, pool) for i in sidecar.spec.ingress]
+        found = [_ingress(i, pod, mesh, pool, interception != "NONE") for i in sidecar.spec.ingress]
+    elif interception == "NONE":
+        found = []  # the application itself listens at these ports
     else:
         target = "127.0.0.1:{}" if mesh.transport.localhost else ""
         served = _served(mesh, pod)
@@ -31,7 +33,7 @@ def inbound(mesh: Mesh, pod: o.Pod, seat: Seat, transparent: bool, shared: Share
         "pod": pod,
         "seat": seat,
         "identity": identity(pod, mesh.transport.trust_domain),
-        "transparent": transparent,
+        "interception": interception,
         "mtls": mode,
         "mtls_ports": single,
         "policy": chosen,
@@ -59,7 +61,8 @@ def _served(mesh: Mesh, pod: o.Pod) -> list[tuple[Port, o.Service]]:
     return list(out.values())
 
 
-def _ingress(i: IstioIngressListener, pod: o.Pod, mesh: Mesh, pool: Any) -> InboundPort:
+def _ingress(i: IstioIngressListener, pod: o.Pod, mesh: Mesh, pool: Any, captured: bool) -> InboundPort:
+    """``captured``: see ``Client``."""
     assert i.port is not None
     service = next(
         (
@@ -73,5 +76,5 @@ def _ingress(i: IstioIngressListener, pod: o.Pod, mesh: Mesh, pool: Any) -> Inbo
     # Where the proxy terminates HTTPS, what is inside is HTTP: policies and metrics see the requests.
     spoken = "http" if i.tls and i.port.protocol.upper() == "HTTPS" else protocol(as_port(i.port))
     port = Port(i.port.number, i.port.name, spoken)
-    bind = (i.bind or pod.address) if i.capture_mode == "NONE" else ""
+    bind = (i.bind or pod.address) if i.capture_mode == "NONE" or not captured else ""
     return InboundPort(port, service, i.default_endpoint, i.tls, pool=i.connection_pool or pool, bind=bind, scoped=True)

@@ -189,17 +189,24 @@ def _free(view: InboundView, seen: Side, i: InboundPort) -> Resource:
 
 
 def of_view(view: InboundView, seen: Side) -> tuple[Resource, ...]:
+    free = tuple(_free(view, seen, i) for i in view.ports if i.bind)
+    return free if view.interception == "NONE" else (_captured(view, seen), *free)
+
+
+def _captured(view: InboundView, seen: Side) -> Resource:
+    """The listener that connections are redirected to."""
+    transparent = view.interception == "TPROXY"
     chains = _rest_chains(view, seen)
     for i in view.ports:
         if not i.bind:
             chains += _port_chains(view, seen, i)
-    source = [tcp.original_src(ports.TPROXY_MARK)] if view.transparent else []
+    source = [tcp.original_src(ports.TPROXY_MARK)] if transparent else []
     out = listener_pb2.Listener(
         name=names.of_workload(names.VIRTUAL_INBOUND, view.seat.name),
         address=pb.address("0.0.0.0", ports.INBOUND, view.seat.network_namespace),
         filter_chains=chains,
         listener_filters=[tcp.original_dst(), *source, tcp.tls_inspector(), _inspector(view)],
-        transparent=pb.boolean(True) if view.transparent else None,
+        transparent=pb.boolean(True) if transparent else None,
         traffic_direction="INBOUND",
         listener_filters_timeout=pb.duration(5),
         max_connections_to_accept_per_socket_event=pb.u32(tcp.ACCEPTED_AT_ONCE),
@@ -207,7 +214,7 @@ def of_view(view: InboundView, seen: Side) -> tuple[Resource, ...]:
     )
     policies = [str(p.ref) for p in view.authorization.policies]
     origins = (*((str(view.policy),) if view.policy else ()), *policies, *view.origins, *seen.origins)
-    return (pb.resource(out.name, out, origins), *(_free(view, seen, i) for i in view.ports if i.bind))
+    return pb.resource(out.name, out, origins)
 
 
 def _inspector(view: InboundView) -> lc.ListenerFilter:

@@ -16,6 +16,7 @@ from envoy.config.listener.v3 import listener_pb2
 from lateen.kit.derived import Shared, derived
 from lateen.mesh.observability import Side
 from lateen.mesh.protocols import HTTP
+from lateen.mesh.scope import reached
 from lateen.mesh.settings import OutboundPolicy
 from lateen.mesh.view import Bind, HostSpace, HostView, OutboundView, Spaces
 from lateen.wire import names, ports
@@ -164,7 +165,7 @@ def _bound(seen: Side, bind: Bind, paths: str, inside: str) -> Resource:
     origins: dict[str, None] = {}
     taken = Taken()
     for host in bind.hosts:
-        number = next((p.number for p in host.ports if p.number == bind.port), None)
+        number = reached([p.number for p in host.ports], bind.port)
         if number is None:
             continue
         found, mine = _chains(seen, host, number, False, len(bind.hosts) > 1)
@@ -208,6 +209,8 @@ class Plan:
     paths: str
     """How paths are normalized."""
     parts: tuple[Listening, ...]
+    """Empty where nothing is redirected."""
+    captured: bool
     binds: tuple[Bind, ...]
 
     __hash__ = object.__hash__  # equal plans are one object
@@ -253,7 +256,8 @@ def _parts(spaces: Spaces[HostSpace]) -> tuple[Listening, ...]:
 @derived
 def plan(view: OutboundView) -> Plan:
     """The same object for all views whose listeners are the same, whatever else differs."""
-    key = (view.policy, view.paths, _parts(view.host_spaces), view.binds)
+    parts = _parts(view.host_spaces) if view.captured else ()
+    key = (view.policy, view.paths, parts, view.captured, view.binds)
     return _shared(("plan", key), lambda: Plan(*key))
 
 
@@ -266,7 +270,7 @@ def resources(plan: Plan, seen: Side, inside: str = "") -> tuple[Resource, ...]:
         takers.setdefault(place, []).append(host)
     owned = {place: name for part in reversed(plan.parts) for place, name in part.owned}
     requests |= owned.keys()
-    out = [_virtual(seen, plan.policy, inside)]
+    out = [_virtual(seen, plan.policy, inside)] if plan.captured else []
     for place in sorted(requests | takers.keys()):
         hosts = tuple(takers.get(place, ()))
         routed = Requests("outbound", dynamic=_dynamic(hosts), paths=plan.paths) if place in requests else None
