@@ -137,6 +137,15 @@ def test_a_unix_socket_is_never_captured():
     assert made("LDS", documents=FREE)["unix:///run/ratings_0"].bind_to_port.value
 
 
+def test_requests_to_a_unix_socket_name_a_service_and_perhaps_its_port():
+    text = FREE.replace("{port: {number: 0, protocol: TCP}", "{port: {number: 0, protocol: HTTP}")
+    found = made("RDS", documents=text)["unix:///run/ratings"]
+    host, rest = found.virtual_hosts
+    assert {"ratings", "ratings:9080", "ratings.default.svc.cluster.local:9080"} <= set(host.domains)
+    assert host.routes[0].route.cluster == "outbound|9080||ratings.default.svc.cluster.local"
+    assert list(rest.domains) == ["*"]
+
+
 def test_inbound_requests_go_to_localhost_where_the_mesh_says_so():
     cluster = made("CDS", text="inboundTrafficPolicy: {mode: LOCALHOST}")["inbound|9080||"]
     address = cluster.load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address

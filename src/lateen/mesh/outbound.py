@@ -189,7 +189,8 @@ class Outbound:
             found = tuple(h for h in made if h is not None)
             address = listener.bind or "127.0.0.1"
             captured = client.captured and listener.capture_mode != "NONE" and not address.startswith("unix://")
-            out.append(Bind(listener.port.number, address, captured, protocol(as_port(listener.port)), found))
+            spoken = protocol(as_port(listener.port))
+            out.append(Bind(listener.port.number, address, captured, spoken, found, client.namespace))
         return tuple(out)
 
     # --- hosts that only rules name ------------------------------------------------------------------------------

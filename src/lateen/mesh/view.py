@@ -185,6 +185,13 @@ class Bind:
     """Whether it is reached through redirection; otherwise Envoy binds its address."""
     protocol: str
     hosts: tuple[HostView, ...]
+    viewer: str
+    """The namespace of the clients."""
+
+    @property
+    def routes(self) -> str:
+        """The name of the route configuration: that of its port, or, of a Unix socket, one of its own."""
+        return str(self.port) if self.port else self.address
 
 
 @dataclass(frozen=True, eq=False)

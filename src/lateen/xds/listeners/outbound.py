@@ -159,7 +159,7 @@ def _bound(seen: Side, bind: Bind, paths: str, inside: str) -> Resource:
     if bind.address.startswith("unix://"):
         out.address.pipe.path = bind.address.removeprefix("unix://")
     if bind.protocol in HTTP:
-        filters = http.filters(seen, Requests("outbound", paths=paths), f"outbound_{name}", rds=str(bind.port))
+        filters = http.filters(seen, Requests("outbound", paths=paths), f"outbound_{name}", rds=bind.routes)
         out.filter_chains.add(filters=filters)
         return pb.resource(out.name, out, seen.origins)
     origins: dict[str, None] = {}

@@ -17,7 +17,7 @@ from lateen.kit.derived import derived
 from lateen.mesh.protocols import HTTP
 from lateen.mesh.routing import Route
 from lateen.mesh.settings import OutboundPolicy
-from lateen.mesh.view import DomainSpace, HostSpace, HostView, OutboundView, Port, Spaces
+from lateen.mesh.view import Bind, DomainSpace, HostSpace, HostView, OutboundView, Port, Spaces
 from lateen.wire import names
 from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, peer_key
 from lateen.wire.resource import Resource
@@ -217,9 +217,34 @@ def _all_ports(spaces: Spaces[HostSpace]) -> tuple[frozenset[int], frozenset[int
 def outbound(view: OutboundView) -> tuple[Resource, ...]:
     """One route configuration for each HTTP port of the mesh."""
     ports, whole = _all_ports(view.host_spaces)
-    found = ports | {b.port for b in view.binds if b.protocol in ROUTED}
+    binds = [b for b in view.binds if b.protocol in ROUTED]
+    found = ports | {b.port for b in binds if b.port}
     shared = (_configuration(n, view.policy, n in whole) for n in sorted(found))
-    return (*shared, *(r for part in view.host_spaces.parts for r in _of_addresses(part)))
+    sockets = (_of_socket(b, view.policy) for b in binds if not b.port)
+    return (*shared, *sockets, *(r for part in view.host_spaces.parts for r in _of_addresses(part)))
+
+
+def _of_socket(bind: Bind, policy: OutboundPolicy) -> Resource:
+    """The route configuration of a Sidecar's Unix socket, which has no port: requests name a service's port in their
+    host, or mean its first one."""
+    out = route_pb2.RouteConfiguration(name=bind.routes, validate_clusters=pb.boolean(False))
+    taken = {"*"}
+    origins: dict[str, None] = {}
+    for view in bind.hosts:
+        spelled = domains(view, bind.viewer)
+        for i, port in enumerate(p for p in view.ports if p.protocol in ROUTED):
+            wanted = [f"{d}:{port.number}" for d in spelled] + (spelled if i == 0 else [])
+            own = [d for d in wanted if d not in taken]
+            if own:
+                taken.update(own)
+                found = out.virtual_hosts.add()
+                found.CopyFrom(virtual_host(view, port))
+                found.ClearField("domains")
+                found.domains.extend(own)
+                origins |= dict.fromkeys(n for r in view.routed(port.number).requests for n in r.origins)
+    out.virtual_hosts.append(_rest(policy))
+    tell_peers(out)
+    return pb.resource(out.name, out, tuple(origins))
 
 
 @derived
