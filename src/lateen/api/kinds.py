@@ -81,6 +81,7 @@ INGRESS_CLASS = row(
         watched=True,
     )
 )
+NETWORK_POLICY = row(Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy"))
 CERTIFICATE_REQUEST = row(
     Kind("certificates.k8s.io", "v1", "certificatesigningrequests", "CertificateSigningRequest", namespaced=False)
 )

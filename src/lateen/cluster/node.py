@@ -30,6 +30,7 @@ from lateen.cluster.kubelet.catalogue import Catalogue
 from lateen.cluster.kubelet.claims import Folders
 from lateen.cluster.kubelet.events import Recorder
 from lateen.cluster.kubelet.kubelet import Kubelet
+from lateen.cluster.kubelet.network_policies import Policies
 from lateen.cluster.kubelet.sandbox import Node
 from lateen.cluster.network import dns, links, plan, portal
 from lateen.cluster.runtime.client import RuntimeClient
@@ -151,6 +152,7 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
         home.volumes,
         rootless,
         NAME,
+        Policies(on_node, Recorder(on_node, "network-policies", NAME)),
     )
     kubelet = Kubelet(node)
 
@@ -172,6 +174,7 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
     running = [
         tasks.spawn(tasks.forever(work, name), name)
         for name, work in (
+            ("policies", node.policies.run),
             ("kubelet", kubelet.run),
             ("volumes", Folders(on_node, home.volumes, node.events).run),
             ("controllers", loop_of_controllers.run),

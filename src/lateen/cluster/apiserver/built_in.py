@@ -94,6 +94,7 @@ BUILT_IN: tuple[Resource, ...] = (
     ),
     Resource("networking.k8s.io", "v1", "ingresses", "Ingress", short=("ing",), status=True),
     Resource("networking.k8s.io", "v1", "ingressclasses", "IngressClass", namespaced=False),
+    Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", short=("netpol",)),
     Resource("coordination.k8s.io", "v1", "leases", "Lease"),
     Resource("rbac.authorization.k8s.io", "v1", "roles", "Role"),
     Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding"),

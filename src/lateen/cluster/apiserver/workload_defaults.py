@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from lateen.cluster.network import policies
 from lateen.kit.jsons import Json, dig
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
@@ -115,6 +116,15 @@ def _limit_range(obj: Json) -> None:
                 del limit[key]
 
 
+def _network_policy(obj: Json) -> None:
+    spec = obj.setdefault("spec", {})
+    if not spec.get("policyTypes"):
+        spec["policyTypes"] = policies.directions(obj)
+    for rule in [*(spec.get("ingress") or []), *(spec.get("egress") or [])]:
+        for port in rule.get("ports") or []:
+            fill(port, protocol="TCP")
+
+
 def _admission_policy(obj: Json) -> None:
     spec = fill(obj.setdefault("spec", {}), failurePolicy="Fail")
     if spec.get("matchConstraints"):
@@ -145,6 +155,7 @@ OBJECTS: dict[str, Callable[[Json], None]] = {
     "PriorityClass": _priority_class,
     "LimitRange": _limit_range,
     "HorizontalPodAutoscaler": _autoscaler,
+    "NetworkPolicy": _network_policy,
     "ValidatingAdmissionPolicy": _admission_policy,
     "ValidatingAdmissionPolicyBinding": _admission_binding,
 }

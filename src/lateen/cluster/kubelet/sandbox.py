@@ -10,6 +10,7 @@ from lateen.cluster.kubelet import volumes
 from lateen.cluster.kubelet.catalogue import Catalogue
 from lateen.cluster.kubelet.container import Container, Role
 from lateen.cluster.kubelet.events import Recorder
+from lateen.cluster.kubelet.network_policies import Policies
 from lateen.cluster.network import links, plan
 from lateen.cluster.runtime.client import RuntimeClient
 from lateen.kit import beneath
@@ -33,6 +34,7 @@ class Node:
     folders: Path
     rootless: bool
     name: str
+    policies: Policies
     exec_count: int = 0
 
     def next_exec(self) -> int:
@@ -83,11 +85,13 @@ class Sandbox:
                 self.node.addresses.free(address)
                 raise
             self.address = address
+            await self.node.policies.connected(self.pod, address)
         self.update(self.pod)
 
     async def disconnect(self) -> None:
         """Release the network; only the status keeps the address."""
         await links.remove_pod(self.uid)
+        self.node.policies.disconnected(self.uid)
         if self.address:
             self.node.addresses.free(self.address)
             self.address = ""

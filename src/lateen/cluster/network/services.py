@@ -100,8 +100,13 @@ def _chain(prefix: str, what: str) -> str:
 async def can_stick() -> bool:
     """Whether this kernel remembers clients (the match ``recent``); without it, a rule would discard all others."""
     seen = "-A OUTPUT -m recent --rcheck --seconds 1 --reap --rsource --name LATEEN -j ACCEPT"
+    return await takes(f"*nat\n{seen}\nCOMMIT\n")
+
+
+async def takes(text: str) -> bool:
+    """Whether this kernel knows the matches of some rules; they are not installed."""
     try:
-        await install(f"*nat\n{seen}\nCOMMIT\n", "--test", "--noflush")
+        await install(text, "--test", "--noflush")
     except NetworkError:
         return False
     return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lateen.cluster.apiserver.tables.cells import NONE, SHOWN, Printer, age, first, labels, name
+from lateen.cluster.apiserver.tables.cells import NONE, SHOWN, Printer, age, first, labels, name, selector
 from lateen.kit.jsons import Json, dig
 
 
@@ -78,10 +78,15 @@ def _slice(o: Json) -> list[Any]:
     return [name(o), o.get("addressType"), first(ports, "<unset>"), first(found, "<unset>"), age(o)]
 
 
+def _policy(o: Json) -> list[Any]:
+    return [name(o), selector(dig(o, "spec", "podSelector")), age(o)]
+
+
 PRINTERS = {
     "Service": Printer(("Name", "Type", "Cluster-IP", "External-IP", "Port(s)", "Age", "+Selector"), _service),
     "Ingress": Printer(("Name", "Class", "Hosts", "Address", "Ports", "Age"), _ingress),
     "IngressClass": Printer(("Name", "Controller", "Parameters", "Age"), _ingress_class),
+    "NetworkPolicy": Printer(("Name", "Pod-Selector", "Age"), _policy),
     "Endpoints": Printer(("Name", "Endpoints", "Age"), _endpoints),
     "EndpointSlice": Printer(("Name", "AddressType", "Ports", "Endpoints", "Age"), _slice),
 }
