@@ -13,6 +13,7 @@ from typing import Any
 
 from lateen.agent import capture
 from lateen.api.domain import CLUSTER_DOMAIN, TRUST_DOMAIN, service_suffix
+from lateen.kit.digits import digits
 from lateen.wire import ports
 from lateen.wire.node import ISTIO_VERSION, NodeId
 
@@ -227,4 +228,4 @@ def _targets(given: Mapping[str, Any]) -> tuple[tuple[int, str], ...]:
     defaults: port 80, path /metrics."""
     one = [given] if any(given.get(k) for k in ("scrape", "port", "path")) else []
     found = [(str(t.get("port") or "80"), str(t.get("path") or "/metrics")) for t in given.get("targets") or one]
-    return tuple((int(port), path) for port, path in found if port.isdigit())
+    return tuple((int(port), path) for port, path in found if digits(port))

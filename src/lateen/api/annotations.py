@@ -16,6 +16,7 @@ from lateen.api.effective import general, leaves
 from lateen.api.mesh import ProxyConfig, effect
 from lateen.api.mesh.reading import proxy_config_problems
 from lateen.kit import jsons, yamldoc
+from lateen.kit.digits import digits
 
 _QUANTITY = re.compile(r"[+-]?\d+(\.\d+)?([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?$")
 _IMAGE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._:/@-]*$")
@@ -58,7 +59,7 @@ class Annotation(NamedTuple):
 
 def _is_number(text: str) -> bool:
     """ASCII digits alone: what passes here becomes an argument of iptables."""
-    return text.isascii() and text.isdigit()
+    return digits(text)
 
 
 def _port(text: str, what: str = "a port") -> None:

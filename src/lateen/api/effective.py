@@ -14,6 +14,7 @@ from typing import Any
 from lateen.api import kinds
 from lateen.api.config import Config, fields, unwrap
 from lateen.api.kinds import Kind
+from lateen.kit.digits import digits
 
 _POLICIES = (
     "trafficPolicy",
@@ -159,7 +160,7 @@ def general(path: str) -> str:
     while at < len(path):
         if path[at] == "[":
             end = path.index("]", at)
-            out += "[]" if path[at + 1 : end].isdigit() else "{}"
+            out += "[]" if digits(path[at + 1 : end]) else "{}"
             at = end + 1
         else:
             out += path[at]

@@ -12,6 +12,7 @@ import click
 from lateen.cli.output import BAD_DATA, USAGE, CliError, say, table
 from lateen.cluster.home import Home
 from lateen.kit import jsons
+from lateen.kit.digits import digits
 
 NAME = re.compile(r"[A-Za-z0-9][-A-Za-z0-9._/:@]{0,254}")
 
@@ -158,12 +159,12 @@ def _variable(text: str) -> tuple[str, str]:
 def _user(text: str) -> tuple[int, int | None]:
     """By number, or by a name that exists on this machine."""
     user, colon, group = text.partition(":")
-    if not user.isdigit():
+    if not digits(user):
         try:
             entry = pwd.getpwnam(user)
         except KeyError:
             raise CliError(f"--user {text}: there is no user {user!r} on this machine; give a number", USAGE) from None
-        return entry.pw_uid, int(group) if group.isdigit() else entry.pw_gid
-    if colon and not group.isdigit():
+        return entry.pw_uid, int(group) if digits(group) else entry.pw_gid
+    if colon and not digits(group):
         raise CliError(f"--user {text}: the group must be a number", USAGE)
     return int(user), int(group) if colon else None

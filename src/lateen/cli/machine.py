@@ -14,6 +14,7 @@ from lateen.cli.base import Group, command
 from lateen.cli.connect import Target, target_options
 from lateen.cli.output import BAD_DATA, USAGE, CliError, say, wide_table
 from lateen.kit import yamldoc
+from lateen.kit.digits import digits
 from lateen.kit.files import write_atomic
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient, KubeError
@@ -84,7 +85,7 @@ def _pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
 @target_options
 def group_create(target: Target, name: str, labels: Any, annotations: Any, ports: Any, account: str) -> None:
     """Print a WorkloadGroup, for kubectl apply."""
-    numbers = {k: int(v) if v.isdigit() else v for k, v in _pairs(ports, "--ports").items()}
+    numbers = {k: int(v) if digits(v) else v for k, v in _pairs(ports, "--ports").items()}
     spec: Json = {
         "metadata": {"annotations": _pairs(annotations, "--annotations"), "labels": _pairs(labels, "--labels")},
         "template": {"ports": numbers, "serviceAccount": account},

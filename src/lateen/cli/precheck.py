@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import string
 
 import click
 
@@ -38,7 +39,7 @@ GATEWAY_API = ("Gateway", "GatewayClass", "HTTPRoute", "ReferenceGrant")
 
 async def version_findings(client: HttpClient) -> list[Message]:
     found = await client.call("GET", "/version")
-    digits = [int("".join(c for c in str(found.get(k, "0")) if c.isdigit()) or 0) for k in ("major", "minor")]
+    digits = [int("".join(c for c in str(found.get(k, "0")) if c in string.digits) or 0) for k in ("major", "minor")]
     if tuple(digits) >= MINIMUM:
         return []
     source = Source({"kind": "Kubernetes", "metadata": {"name": "version"}})

@@ -12,6 +12,7 @@ from typing import cast
 
 from lateen.console import shapes
 from lateen.console.metrics import UNKNOWN, Added, Flow, Workload, quantile
+from lateen.kit.digits import digits
 
 KINDS = ("versionedApp", "app", "workload", "service")
 
@@ -165,7 +166,7 @@ def _count(edge: Edge, code: str, flags: str, value: float) -> None:
     edge.requests += value
     edge.codes[code] = edge.codes.get(code, 0.0) + value
     edge.flags[flags] = edge.flags.get(flags, 0.0) + value
-    if not code.isdigit() or int(code) >= 500 or int(code) == 0:
+    if not digits(code) or int(code) >= 500 or int(code) == 0:
         edge.errors += value
 
 
@@ -186,6 +187,6 @@ def health(added: Added) -> dict[str, tuple[float, float]]:
             continue
         where = flow.service_namespace if flow.service_namespace != UNKNOWN else flow.destination.namespace
         requests, errors = out.get(where, (0.0, 0.0))
-        bad = not sample.detail.isdigit() or int(sample.detail) >= 500 or int(sample.detail) == 0
+        bad = not digits(sample.detail) or int(sample.detail) >= 500 or int(sample.detail) == 0
         out[where] = (requests + value, errors + (value if bad else 0.0))
     return out

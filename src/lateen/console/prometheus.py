@@ -25,6 +25,7 @@ from lateen.console.series.intake import Intake
 from lateen.console.series.names import Names
 from lateen.console.series.store import Store
 from lateen.kit import jsons
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
 
 FOLLOWS = "3.0.0"
@@ -83,7 +84,7 @@ class Asked:
 
     def limit(self) -> int:
         given = self.get("limit") or "0"
-        if not given.isdigit():
+        if not digits(given):
             raise refused(f'invalid parameter "limit": "{given}" is not a number')
         return int(given) or 1 << 60
 

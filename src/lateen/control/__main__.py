@@ -10,6 +10,7 @@ import asyncio
 import sys
 
 from lateen.kit import http
+from lateen.kit.digits import digits
 from lateen.wire import ports
 
 
@@ -36,7 +37,7 @@ def main() -> None:
             discovery(analysis)
         case ["request", method, path]:
             sys.exit(asyncio.run(_request(method, path, ports.MONITORING)))
-        case ["request", option, method, path] if option.removeprefix("--debug-port=").isdigit():
+        case ["request", option, method, path] if digits(option.removeprefix("--debug-port=")):
             sys.exit(asyncio.run(_request(method, path, int(option.removeprefix("--debug-port=")))))
         case _:
             print("usage: pilot-discovery discovery | request [--debug-port=N] METHOD PATH", file=sys.stderr)

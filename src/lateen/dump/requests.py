@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from lateen.api.decoding import owner
 from lateen.dump.tables import cluster_name
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
 from lateen.wire import tap
 
@@ -65,7 +66,7 @@ def peer_of(pod: Json) -> Peer:
 def host_of(address: str) -> str:
     """Without the port; IPv6 addresses have brackets."""
     host, _, port = address.rpartition(":")
-    return (host if port.isdigit() and host else address).strip("[]")
+    return (host if digits(port) and host else address).strip("[]")
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ def statuses(text: str) -> list[tuple[int, int]]:
         low, dash, high = part.partition("-")
         if re.fullmatch(r"[0-9]xx", part):
             out.append((int(part[0]) * 100, int(part[0]) * 100 + 99))
-        elif low.isdigit() and (high.isdigit() if dash else True):
+        elif digits(low) and (digits(high) if dash else True):
             out.append((int(low), int(high or low)))
         else:
             raise BadFilter(f'--status: "{part}" is no status; write 503, 5xx or 400-499, several with commas')

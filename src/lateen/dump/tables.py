@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from lateen.dump.config import ConfigDump
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
 from lateen.wire import names
 
@@ -52,7 +53,7 @@ def clusters(dump: ConfigDump) -> list[tuple[list[str], Json]]:
         kind = c.get("type") or dig(c, "cluster_type", "name", default="STATIC")
         row = [name.host, name.port or "-", name.subset or "-", name.direction or "-", str(kind), config_name(c)]
         out.append((row, c))
-    return sorted(out, key=lambda r: (r[0][0], int(r[0][1]) if r[0][1].isdigit() else 0, r[0][2], r[0][3]))
+    return sorted(out, key=lambda r: (r[0][0], int(r[0][1]) if digits(r[0][1]) else 0, r[0][2], r[0][3]))
 
 
 # --- listeners ---------------------------------------------------------------------------------------------------
@@ -64,7 +65,7 @@ def listeners(dump: ConfigDump) -> list[tuple[list[str], Json]]:
         address, port = address_of(listener)
         for match, destination in _chains(listener):
             out.append(([address, port, match, destination], listener))
-    return sorted(out, key=lambda r: (int(r[0][1]) if r[0][1].isdigit() else 0, r[0][0]))
+    return sorted(out, key=lambda r: (int(r[0][1]) if digits(r[0][1]) else 0, r[0][0]))
 
 
 def address_of(listener: Json) -> tuple[str, str]:
@@ -168,7 +169,7 @@ def routes(dump: ConfigDump) -> list[tuple[list[str], Json]]:
                     config_name(route),
                 ]
                 out.append((row, config))
-    return sorted(out, key=lambda r: (not r[0][0].isdigit(), r[0][0].zfill(6), r[0][1]))
+    return sorted(out, key=lambda r: (not digits(r[0][0]), r[0][0].zfill(6), r[0][1]))
 
 
 def _domains(domains: list[str]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from lateen.inject.parts import PROXY
 from lateen.kit import jsons
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
 
 VARIABLE = "ISTIO_KUBE_APP_PROBERS"
@@ -67,7 +68,7 @@ def _number(port: object, container: Json) -> int | None:
     if isinstance(port, int):
         return port
     named = {p.get("name"): p.get("containerPort") for p in container.get("ports") or []}
-    found = named.get(port, port if isinstance(port, str) and port.isdigit() else None)
+    found = named.get(port, port if isinstance(port, str) and digits(port) else None)
     return int(found) if found is not None else None
 
 

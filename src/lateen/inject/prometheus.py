@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 
 from lateen.kit import jsons
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
 
 VARIABLE = "ISTIO_PROMETHEUS_ANNOTATIONS"
@@ -39,7 +40,7 @@ def targets(annotations: Mapping[str, str]) -> list[Json]:
         if not part.strip():
             continue
         port, _, path = part.strip().partition(":")
-        if not (port.isdigit() and 0 < int(port) < 65536) or not path.startswith("/"):
+        if not (digits(port) and 0 < int(port) < 65536) or not path.startswith("/"):
             raise ValueError(f'annotation {TARGETS}: "{part.strip()}" is not port:/path')
         out.append({"port": port, "path": path})
     return out

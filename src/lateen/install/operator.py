@@ -10,6 +10,7 @@ from lateen.api.mesh.reading import Invalid, problems, read, type_at
 from lateen.install import options, paths
 from lateen.install.profiles import PROFILES
 from lateen.kit import jsons
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
 from lateen.wire.revision import Revision
 
@@ -113,7 +114,7 @@ def _literal(path: list[paths.Step], text: str) -> Any:
         return text
     if text in ("true", "false"):
         return text == "true"
-    return int(text) if text.lstrip("-").isdigit() else text
+    return int(text) if digits(text.removeprefix("-")) else text
 
 
 def _merge(base: Any, over: Any) -> Any:

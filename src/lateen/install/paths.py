@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
 
 Step = str | int | tuple[str, str]
@@ -36,7 +37,7 @@ def parse(path: str) -> list[Step]:
 
 
 def _index(text: str, path: str) -> Step:
-    if text.lstrip("-").isdigit():
+    if digits(text.removeprefix("-")):
         number = int(text)
         if number < -1:
             raise ValueError(f"[{text}] in {path}: only [-1], which appends, counts from the end")

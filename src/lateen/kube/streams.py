@@ -10,6 +10,7 @@ import aiohttp
 
 from lateen.api.kinds import POD, Kind
 from lateen.kit import jsons, tasks
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
 from lateen.kit.spdy import Session
 from lateen.kube.connection import Connection, error_of
@@ -158,6 +159,6 @@ def _exit_code(status: bytes) -> int:
     if found.get("status") == "Success":
         return 0
     causes = {c.get("reason"): c.get("message") for c in (found.get("details") or {}).get("causes") or []}
-    if found.get("reason") != "NonZeroExitCode" or not str(causes.get("ExitCode", "")).isdigit():
+    if found.get("reason") != "NonZeroExitCode" or not digits(str(causes.get("ExitCode", ""))):
         raise KubeError(int(found.get("code") or 500), str(found.get("reason") or ""), str(found.get("message") or ""))
     return int(causes["ExitCode"])

@@ -16,6 +16,7 @@ import msgspec
 from lateen.api import objects as o
 from lateen.api.networking import DestinationRule, ServerTLS, TrafficPolicy
 from lateen.kit.derived import derived
+from lateen.kit.digits import digits
 from lateen.mesh import policy
 from lateen.mesh.backend_policies import authorities_of
 from lateen.mesh.model import Mesh
@@ -48,7 +49,7 @@ def _verifying(mesh: Mesh, namespace: str, tls: ServerTLS, own: o.Credential) ->
     gateway, colon, port = tls.ca_cert_credential_name.partition(":")
     if colon:
         space, _, name = gateway.partition("/")
-        found = mesh.frontend_authorities(space, name, int(port) if port.isdigit() else 0)
+        found = mesh.frontend_authorities(space, name, int(port) if digits(port) else 0)
         return o.Credential(space, name, ca=found.certificates)
     name = tls.ca_cert_credential_name or f"{tls.secrets[0]}-cacert"
     return mesh.objects.credentials.get((namespace, name)) or own

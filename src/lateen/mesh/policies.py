@@ -12,6 +12,7 @@ from lateen.api.mesh import ExtensionProvider
 from lateen.api.networking import EnvoyFilter, PolicyTargetReference, ProxyConfig, Sidecar
 from lateen.api.security import AuthorizationPolicy, PeerAuthentication, RequestAuthentication, To
 from lateen.api.telemetry import Telemetry
+from lateen.kit.digits import digits
 from lateen.kit.queries import Index, query
 from lateen.mesh import authentication
 from lateen.mesh.authentication import UNAUTHENTICATED, Authentication, KeySource
@@ -102,7 +103,7 @@ class Policies(Rules):
         ports: tuple[tuple[int, str], ...] = ()
         ref = None
         for pa in levels[0][:1]:
-            given = sorted((int(k), v.mode) for k, v in pa.spec.port_level_mtls.items() if k.isdigit())
+            given = sorted((int(k), v.mode) for k, v in pa.spec.port_level_mtls.items() if digits(k))
             ports = tuple((k, mode) for k, mode in given if mode != "UNSET")
             ref = pa.ref
         for level in levels:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lateen.api.domain import service_host, service_suffix
+from lateen.kit.digits import digits
 
 
 def spellings(host: str, namespace: str, name: str, domain: str) -> tuple[str, ...]:
@@ -15,7 +16,7 @@ def spellings(host: str, namespace: str, name: str, domain: str) -> tuple[str, .
 
 
 def _is_address(host: str) -> bool:
-    return ":" in host or host.replace(".", "").isdigit()
+    return ":" in host or digits(host.replace(".", ""))
 
 
 def written(host: str, domain: str) -> tuple[str | tuple[str, str], ...]:

@@ -16,6 +16,7 @@ from lateen.api import objects as o
 from lateen.api import telemetry as t
 from lateen.api.mesh.providers import ExtensionProvider, FileAccessLog, Zipkin
 from lateen.api.mesh.proxy import Tracing as ProxyTracing
+from lateen.kit.digits import digits
 from lateen.mesh.observability import (
     AccessLog,
     LogTarget,
@@ -262,7 +263,7 @@ def _proxy_defaults(
     """(tracer, sampling, longest path, tags) of ``defaultConfig.tracing`` and of a pod's annotation before it."""
     address = next((level.zipkin.address for level in levels if level.zipkin and level.zipkin.address), "")
     host, _, port = address.rpartition(":")
-    tracer = Zipkin(service=host, port=int(port)) if host and port.isdecimal() else None
+    tracer = Zipkin(service=host, port=int(port)) if host and digits(port) else None
     sampling = next((level.sampling for level in levels if level.sampling), DEFAULT_SAMPLING)
     longest = next((level.max_path_tag_length for level in levels if level.max_path_tag_length), None)
     tags = next((level.custom_tags for level in levels if level.custom_tags), {})

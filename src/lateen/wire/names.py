@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from lateen.kit.digits import digits
+
 
 def outbound(host: str, port: int, subset: str = "") -> str:
     return f"outbound|{port}|{subset}|{host}"
@@ -34,7 +36,7 @@ def host(routes: str, name: str) -> str:
 def plain_host(name: str) -> str:
     """A virtual host as users know it, and as Istio spells it."""
     head, slash, rest = name.partition("/")
-    return rest if slash and (head.isdigit() or head.startswith(("http.", "https."))) else name
+    return rest if slash and (digits(head) or head.startswith(("http.", "https."))) else name
 
 
 PASSTHROUGH = "PassthroughCluster"

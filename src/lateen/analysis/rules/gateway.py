@@ -12,6 +12,7 @@ from typing import Any
 from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import Message, Path, Snapshot, Source, message, selector_text, selects
 from lateen.api import kinds
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
 
 CRD_MINIMUM = {
@@ -222,7 +223,7 @@ def crd_versions(snapshot: Snapshot) -> Iterator[Message]:
 
 def _version(text: str) -> tuple[int, ...]:
     numbers = text.lstrip("v").partition("-")[0].split(".")
-    return tuple(int(n) if n.isdigit() else 0 for n in numbers)
+    return tuple(int(n) if digits(n) else 0 for n in numbers)
 
 
 @analyzer("k8sgateway.SelectorAnalyzer", "Check that selectors are effective for Kubernetes gateway")

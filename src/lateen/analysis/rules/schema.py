@@ -12,6 +12,7 @@ from lateen.api.config import unknown
 from lateen.api.kinds import Kind
 from lateen.api.networking import VirtualService
 from lateen.api.validate.unreachable import unreachable
+from lateen.kit.digits import digits
 
 
 @analyzer("schema.ValidationAnalyzer", "Runs schema validation on the mesh's resources")
@@ -82,5 +83,5 @@ def path_of(text: str) -> Path:
             out.append(name.rstrip("]"))
         for item in rest:
             item = item.rstrip("]")
-            out.append(int(item) if item.isdigit() else item)
+            out.append(int(item) if digits(item) else item)
     return tuple(out)

@@ -25,6 +25,7 @@ from lateen.api.validate.destination_rule import outlier_detection
 from lateen.api.validate.findings import Finding
 from lateen.api.validate.http_route import retries
 from lateen.api.validate.locality import locality_lb
+from lateen.kit.digits import digits
 
 Findings = Iterator[tuple[str, str]]
 """(path below the document, sentence)"""
@@ -207,7 +208,7 @@ def _service(text: str, at: str) -> Findings:
 
 
 def _status(text: str, at: str) -> Findings:
-    if text and not (text.isascii() and text.isdigit() and int(text) in STATUS_ON_ERROR):
+    if text and not (digits(text) and int(text) in STATUS_ON_ERROR):
         yield at, f"unsupported statusOnError value {text}; write a status code of HTTP, as in 403"
 
 
@@ -262,7 +263,7 @@ def _address(text: str, at: str) -> Findings:
     known = scalars.is_ip(bare) if bare != host or ":" in host else not list(scalars.fqdn(host, at))
     if not colon or (":" in host and bare == host) or not (known or scalars.is_ip(host)):
         yield at, f'"{text}" is not a host and a port, as in collector.default:9411'
-    elif not (port.isascii() and port.isdigit()):
+    elif not digits(port):
         yield at, f"port ({port}) is not a number"
     else:
         yield from _port(at, int(port))

@@ -15,6 +15,7 @@ from lateen.api.validate import scalars as s
 from lateen.api.validate.common import destination
 from lateen.api.validate.findings import Findings, no, warn
 from lateen.api.validate.names import gateways
+from lateen.kit.digits import digits
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
 RETRY_ON = {
@@ -353,7 +354,7 @@ def retries(r: n.HTTPRetry | None, at: str) -> Findings:
     yield from s.duration(r.per_try_timeout, f"{at}.perTryTimeout")
     yield from s.duration(r.backoff, f"{at}.backoff")
     for part in r.retry_on.split(",") if r.retry_on else ():
-        if part not in RETRY_ON and not (part.isascii() and part.isdigit() and int(part) in s.STATUS_CODES):
+        if part not in RETRY_ON and not (digits(part) and int(part) in s.STATUS_CODES):
             hint = ", without spaces between them" if part.strip() in RETRY_ON else ""
             known = "names of Envoy's (5xx, reset, connect-failure, …) and status codes"
             yield no(f"{at}.retryOn", f'"{part}" is not a valid retryOn policy; write {known}{hint}')

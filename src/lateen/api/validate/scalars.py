@@ -13,6 +13,7 @@ import re
 from lateen.api import claims, operators
 from lateen.api.config import Duration
 from lateen.api.validate.findings import Finding, Findings, no, warn
+from lateen.kit.digits import digits
 from lateen.kit.regex import compiled
 
 _LABEL = r"[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?"
@@ -60,7 +61,7 @@ def _length(name: str, path: str) -> Findings:
 
 def _labels(name: str, rest: str, path: str) -> Findings:
     labels = rest.split(".")
-    if labels[-1].isdecimal():
+    if digits(labels[-1]):
         says = f'domain name "{name[:80]}" invalid (top level domain "{labels[-1]}" cannot be all-numeric)'
         yield no(path, says)
         return
@@ -153,7 +154,7 @@ def port(number: int, path: str) -> Findings:
 
 def port_text(text: str, path: str) -> Findings:
     """A port of an AuthorizationPolicy, which is a string there; 0 is allowed."""
-    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+    if not (digits(text) and int(text) <= 65535):
         yield no(path, f'bad port ({text[:80]}): "{text[:80]}" is not a port number')
 
 

@@ -14,6 +14,7 @@ from lateen.api.validate import scalars as s
 from lateen.api.validate.common import selector, target_refs
 from lateen.api.validate.findings import Findings, no, warn
 from lateen.kit import addresses, jwks
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
 
 MAX_URI, MAX_CLAIMS = 2048, 64
@@ -25,7 +26,7 @@ def peer_authentication(pa: sec.PeerAuthentication, _: Json) -> Findings:
         says = "mesh/namespace peer authentication cannot have port level mTLS"
         yield no("spec.portLevelMtls", f"{says}; give a selector with matchLabels")
     for key in pa.port_level_mtls:
-        if not (key.isascii() and key.isdigit() and 1 <= int(key) <= 65535):
+        if not (digits(key) and 1 <= int(key) <= 65535):
             yield no(f"spec.portLevelMtls[{key}]", f'port must be in range 1..65535, is "{key}"')
 
 

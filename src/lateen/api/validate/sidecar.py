@@ -9,6 +9,7 @@ from lateen.api import networking as n
 from lateen.api.validate import scalars as s
 from lateen.api.validate.common import UNIX, connection_pool, destination, label_selector, server_tls, unix_address
 from lateen.api.validate.findings import Findings, no, warn
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
 
 LOCAL = ("", "127.0.0.1", "0.0.0.0", "::1", "::")
@@ -118,7 +119,7 @@ def _endpoint(text: str, at: str) -> Findings:
     host = address[1:-1] if bracketed else address
     if not colon or (":" in address and not bracketed) or host not in LOCAL:
         yield no(at, f'sidecar: {ENDPOINT}, is "{text[:80]}"')
-    elif not (port.isascii() and port.isdigit()):
+    elif not digits(port):
         yield no(at, f"sidecar: defaultEndpoint port ({port[:80]}) is not a number")
     else:
         yield from s.port(int(port), at)

@@ -8,6 +8,7 @@ from typing import Any
 from lateen.cluster.apiserver.auth import ADMIN, User
 from lateen.cluster.apiserver.errors import bad_request
 from lateen.cluster.apiserver.resources import Resource
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
 
 
@@ -48,7 +49,7 @@ class Call:
         text = self.query.get(name) or ""
         if not text:
             return None
-        if not (text.isascii() and text.isdigit() and len(text) < 19):
+        if not digits(text):
             raise bad_request(f'the parameter {name} must be a non-negative whole number, not "{text[:40]}"')
         return int(text)
 

@@ -19,6 +19,7 @@ from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.errors import ApiError, bad_request
 from lateen.cluster.store.objects import Store
 from lateen.kit import tasks
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
 
 CONNECT_S = 30.0
@@ -73,7 +74,7 @@ def _pod(pod: Json, port: str) -> tuple[str, int]:
     ports = [p for c in dig(pod, "spec", "containers", default=[]) for p in c.get("ports") or []]
     if not port:
         number = ports[0]["containerPort"] if ports else 80
-    elif port.isascii() and port.isdigit() and 0 < int(port) < 65536:
+    elif digits(port) and 0 < int(port) < 65536:
         number = int(port)
     else:
         number = next((p["containerPort"] for p in ports if p.get("name") == port), 0)

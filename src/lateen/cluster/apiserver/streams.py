@@ -10,6 +10,7 @@ from aiohttp import WSMessage, WSMsgType, web
 from lateen.cluster.apiserver.access import PodAccess, Running
 from lateen.cluster.apiserver.errors import bad_request
 from lateen.kit import jsons, tasks
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
 from lateen.kit.spdy import Session, Stream
 
@@ -210,7 +211,7 @@ async def channels_forward(request: web.Request, access: PodAccess, namespace: s
     """Port-forward with v4.channel.k8s.io (the Python client, kr8s): the ports are in the query; port number i uses
     channel 2i for data and 2i+1 for its error, and the server begins each with the port (16 bits, little-endian)."""
     given = [p for text in request.query.getall("ports", []) for p in text.split(",")]
-    if not given or len(given) > MAX_PORTS or not all(p.isdigit() and 0 < int(p) < 65536 for p in given):
+    if not given or len(given) > MAX_PORTS or not all(digits(p) and 0 < int(p) < 65536 for p in given):
         raise bad_request('port-forward needs "ports" in its query: numbers from 1 to 65535')
     ws = web.WebSocketResponse(protocols=(CHANNELS,), compress=False, max_msg_size=2 * 1024 * 1024)
     await ws.prepare(request)

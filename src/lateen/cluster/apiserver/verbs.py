@@ -11,6 +11,7 @@ from lateen.cluster.apiserver.errors import ApiError, bad_request
 from lateen.cluster.apiserver.validation.fields import bad, required
 from lateen.cluster.store.objects import Store
 from lateen.kit import jsons
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
 
 PATCH_TYPES = {
@@ -79,7 +80,7 @@ def _namespace(store: Store, c: Call, meta: Json) -> str:
 async def update(store: Store, committer: Committer, c: Call) -> Json:
     obj = decoding.decode(c, c.body)
     given = str(obj["metadata"].get("resourceVersion") or "")
-    if given and not given.isdigit():
+    if given and not digits(given):
         raise bad_request(f'metadata.resourceVersion: Invalid value: "{given[:40]}": must be a whole number')
     if not given and (c.resource.custom or c.resource.kind == "Lease") and c.subresource == "":
         cause = bad("metadata.resourceVersion", 0, "must be specified for an update")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lateen.cluster.controllers.ownership import is_ready, owner
 from lateen.kit import selectors
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
 
 
@@ -16,7 +17,7 @@ def target_port(pod: Json, port: Json) -> int | None:
         for p in container.get("ports") or []:
             if p.get("name") == target and p.get("protocol", "TCP") == port.get("protocol", "TCP"):
                 return int(p["containerPort"])
-    return int(str(target)) if str(target).isdigit() else None
+    return int(str(target)) if digits(str(target)) else None
 
 
 def backing(service: Json, pods: list[Json]) -> list[Json]:

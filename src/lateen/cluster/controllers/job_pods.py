@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from lateen.cluster.controllers.ownership import is_over, is_ready
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
 
 FINALIZER = "batch.kubernetes.io/job-tracking"
@@ -40,7 +41,7 @@ def tracked(pod: Json) -> bool:
 
 def index_of(pod: Json) -> int | None:
     text = str(dig(pod, "metadata", "annotations", INDEX, default=""))
-    return int(text) if text.isdigit() and len(text) < 7 else None
+    return int(text) if digits(text) and len(text) < 7 else None
 
 
 def tally(job: Json, pods: list[Json]) -> Tally:
@@ -144,7 +145,7 @@ def parse_indexes(text: str) -> set[int]:
     out: set[int] = set()
     for part in filter(None, text.split(",")):
         first, _, last = part.partition("-")
-        if first.isdigit() and (last or first).isdigit():
+        if digits(first) and digits(last or first):
             out.update(range(int(first), min(int(last or first), 100_000) + 1))
     return out
 

@@ -12,6 +12,7 @@ from lateen.cluster.controllers.claims import claim
 from lateen.cluster.controllers.loop import Events, Key, controller_of, set_status
 from lateen.cluster.controllers.ownership import owner, pod_of, waits_s
 from lateen.kit import jsons, times
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
 
@@ -99,7 +100,7 @@ class StatefulSets:
         for item in found:
             prefix, _, number = str(item["metadata"]["name"]).rpartition("-")
             template = prefix.removesuffix(f"-{sts['metadata']['name']}")
-            if template == prefix or template not in templates or not number.isdigit():
+            if template == prefix or template not in templates or not digits(number):
                 continue
             ordinal = int(number)
             refs = dig(item, "metadata", "ownerReferences", default=[])

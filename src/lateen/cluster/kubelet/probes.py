@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import urljoin, urlsplit
 
 from lateen.kit import http
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
 
 Exec = Callable[[list[str], float], Awaitable[tuple[int, str]]]
@@ -26,7 +27,7 @@ class BadProbe(Exception):
 
 def port_number(container: Json, port: int | str) -> int:
     """The port as a number, given as a number, as text, or by the name of a container port. Raises BadProbe."""
-    number = port if isinstance(port, int) else int(port) if str(port).isdigit() else None
+    number = port if isinstance(port, int) else int(port) if digits(str(port)) else None
     if number is None:
         found = [p.get("containerPort") for p in container.get("ports") or [] if p.get("name") == port]
         if not found:

@@ -14,6 +14,7 @@ from lateen.cluster.kubelet.network_policies import Policies
 from lateen.cluster.network import links, plan
 from lateen.cluster.runtime.client import RuntimeClient
 from lateen.kit import beneath
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client
 
@@ -124,7 +125,7 @@ class Sandbox:
             with beneath.Directory.open(self.directory) as own, own.directory(f"logs/{c.name}") as logs:
                 for name in list(logs.files()):
                     number = name.partition(".")[0]
-                    if number.isdigit() and int(number) < before:
+                    if digits(number) and int(number) < before:
                         logs.unlink(name)
         except FileNotFoundError:
             return

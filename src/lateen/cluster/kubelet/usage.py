@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lateen.kit.digits import digits
+
 PROC = Path("/proc")
 SHORTEST_S, LONGEST_S = 1.0, 60.0
 """Seconds between the two looks that a rate is made of: not less, and an older first look is not used."""
@@ -55,7 +57,7 @@ class Measured:
 def processes(proc: Path = PROC) -> dict[int, Process]:
     found: dict[int, Process] = {}
     for entry in os.listdir(proc):
-        if not entry.isdigit():
+        if not digits(entry):
             continue
         try:
             fields = (proc / entry / "stat").read_text(errors="replace").rpartition(")")[2].split()

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lateen.cluster.runtime import kernel, privileges, root, shim
+from lateen.kit.digits import digits
 
 TIOCSPTLCK, TIOCGPTPEER = 0x40045431, 0x5441
 """Unlock a terminal's slave, and open it without a path (asm-generic/ioctls.h)."""
@@ -75,14 +76,14 @@ def _report(e: BaseException) -> bytes:
 def _pid(answer: bytes) -> int:
     """What the children have written: the inner process's PID, an error, or one after the other."""
     pid, bang, error = answer.partition(b"!")
-    if not bang and pid.strip().isdigit():
+    if not bang and digits(pid.strip()):
         return int(pid)
-    if pid.strip().isdigit():
+    if digits(pid.strip()):
         with contextlib.suppress(ChildProcessError):
             os.waitpid(int(pid), 0)
     kind, code, says = [*error.decode(errors="replace").split(" ", 2), "0", ""][:3]
     failure = shim.NotStarted if kind == "command" else OSError
-    raise failure(int(code) if code.isdigit() else 0, says or "the container could not be forked")
+    raise failure(int(code) if digits(code) else 0, says or "the container could not be forked")
 
 
 def enter_new(spec: dict[str, Any], beside: int = 0) -> None:

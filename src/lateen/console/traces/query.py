@@ -16,6 +16,7 @@ from lateen.console.traces import jaeger, zipkin
 from lateen.console.traces.spans import BadSpans, trace_id
 from lateen.console.traces.store import Query, Store
 from lateen.kit import duration, jsons
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
 
 T = TypeVar("T")
@@ -226,7 +227,7 @@ def _number(asked: Mapping[str, str], name: str, usual: int) -> int:
     text = asked.get(name, "")
     if not text:
         return usual
-    if not text.isascii() or not text.isdigit() or len(text) > 17:
+    if not digits(text) or len(text) > 17:
         raise BadQuery(f'{name}: "{text[:40]}" is no number')
     return int(text)
 
@@ -236,10 +237,10 @@ def _span_us(asked: Mapping[str, str], name: str, usual: int) -> int:
     text = asked.get(name, "")
     if not text or text == "custom":
         return usual
-    if text.isascii() and text.isdigit():
+    if digits(text):
         return _number(asked, name, usual)
     days, d, rest = text.partition("d")
-    if d and not rest and days.isdigit() and len(days) < 6:
+    if d and not rest and digits(days) and len(days) < 6:
         return int(days) * DAY_US
     try:
         return round(duration.seconds(text) * 1_000_000)

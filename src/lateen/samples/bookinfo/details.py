@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lateen.kit.digits import digits
 from lateen.samples.bookinfo.http import Request, Response, as_json, segments, serve
 
 
@@ -9,7 +10,7 @@ async def handle(request: Request) -> Response:
     match segments(request.path):
         case ["health"]:
             return as_json({"status": "Details is healthy"})
-        case ["details", number] if number.isdigit():
+        case ["details", number] if digits(number):
             return as_json(
                 {
                     "id": int(number),

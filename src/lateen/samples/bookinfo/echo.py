@@ -6,12 +6,13 @@ import asyncio
 import os
 import socket
 
+from lateen.kit.digits import digits
 from lateen.samples.bookinfo.http import Request, Response, as_json, segments, serve
 
 
 async def handle(request: Request) -> Response:
     match segments(request.path):
-        case ["status", code] if code.isdigit():
+        case ["status", code] if digits(code):
             return as_json({"status": int(code)}, int(code))
         case ["delay", seconds]:
             await asyncio.sleep(min(float(seconds), 10))

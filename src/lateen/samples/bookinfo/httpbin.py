@@ -9,6 +9,7 @@ import asyncio
 import os
 import socket
 
+from lateen.kit.digits import digits
 from lateen.samples.bookinfo.http import Request, Response, as_json, segments, serve
 
 
@@ -28,11 +29,11 @@ def seen(request: Request) -> dict[str, object]:
 
 async def handle(request: Request) -> Response:
     match segments(request.path):
-        case ["status", code] if code.isdigit():
+        case ["status", code] if digits(code):
             return Response(int(code), b"", "text/plain")
         case ["delay", seconds]:
             await asyncio.sleep(min(float(seconds), 10))
-        case ["bytes", size] if size.isdigit():
+        case ["bytes", size] if digits(size):
             return Response(200, b"x" * min(int(size), 1 << 20), "application/octet-stream")
         case ["headers"]:
             return as_json({"headers": seen(request)["headers"]})

@@ -8,6 +8,7 @@ import os
 from html import escape
 from urllib.parse import quote, unquote
 
+from lateen.kit.digits import digits
 from lateen.samples.bookinfo.http import Request, Response, as_json, call, segments, serve
 
 DETAILS = os.environ.get("DETAILS_HOSTNAME", "details")
@@ -149,7 +150,7 @@ async def _api(request: Request, rest: list[str]) -> Response:
     match rest:
         case []:
             return as_json([PRODUCT])
-        case [number, *what] if number.isdigit() and int(number) == 0:
+        case [number, *what] if digits(number) and int(number) == 0:
             match what:
                 case []:
                     status, found = await _details(request, 0)

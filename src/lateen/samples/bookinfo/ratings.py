@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from lateen.kit.digits import digits
 from lateen.samples.bookinfo.http import Request, Response, as_json, segments, serve
 
 _ratings: dict[int, dict[str, int]] = {}
@@ -13,7 +14,7 @@ async def handle(request: Request) -> Response:
     match segments(request.path):
         case ["health"]:
             return as_json({"status": "Ratings is healthy"})
-        case ["ratings", number] if number.isdigit():
+        case ["ratings", number] if digits(number):
             product = int(number)
             if request.method == "POST":
                 try:

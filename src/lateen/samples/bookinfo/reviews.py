@@ -6,6 +6,7 @@ import json
 import os
 import socket
 
+from lateen.kit.digits import digits
 from lateen.samples.bookinfo.http import Request, Response, as_json, call, segments, serve
 
 VERSION = os.environ.get("SERVICE_VERSION", "v1")
@@ -33,7 +34,7 @@ async def handle(request: Request) -> Response:
     match segments(request.path):
         case ["health"]:
             return as_json({"status": "Reviews is healthy"})
-        case ["reviews", number] if number.isdigit():
+        case ["reviews", number] if digits(number):
             stars = await _stars(int(number), request.traced()) if COLOR else {}
             reviews = []
             for reviewer, text in TEXTS:

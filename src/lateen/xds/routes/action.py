@@ -18,6 +18,7 @@ from envoy.extensions.retry.priority.previous_priorities.v3 import previous_prio
 from envoy.type.matcher.v3 import regex_pb2
 
 from lateen.api.networking import http as api
+from lateen.kit.digits import digits
 from lateen.mesh.routing import Route
 from lateen.xds import pb
 from lateen.xds.routes.match import string
@@ -61,8 +62,8 @@ def retry_policy(r: api.HTTPRetry | None) -> Any:
     out.num_retries.value = r.attempts or 0
     if r.retry_on:
         words = [w.strip() for w in r.retry_on.split(",")]
-        out.retriable_status_codes.extend(int(w) for w in words if w.isdigit())
-        kept = [w for w in words if w and not w.isdigit()]
+        out.retriable_status_codes.extend(int(w) for w in words if digits(w))
+        kept = [w for w in words if w and not digits(w)]
         out.retry_on = ",".join(kept + (["retriable-status-codes"] if out.retriable_status_codes else []))
     if r.per_try_timeout:
         out.per_try_timeout.CopyFrom(pb.duration(r.per_try_timeout.seconds))

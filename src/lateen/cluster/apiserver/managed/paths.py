@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lateen.kit import jsons
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
 
 Fields = dict[str, "Fields"]
@@ -138,7 +139,7 @@ def _canonical(element: str) -> str:
     kind, text = element[:2], element[2:]
     if kind == "f:":
         return element
-    if kind == "i:" and text.isascii() and text.isdigit():
+    if kind == "i:" and digits(text):
         return element
     if kind in ("k:", "v:"):
         found = jsons.loads(text)

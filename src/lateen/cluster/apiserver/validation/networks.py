@@ -9,6 +9,7 @@ from lateen.cluster.apiserver.validation import meta, names, pods
 from lateen.cluster.apiserver.validation.containers import PROTOCOLS
 from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, duplicate, required, unsupported
 from lateen.cluster.network import plan
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
 
 TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
@@ -117,7 +118,7 @@ def _node_port(port: int, path: str, kind: str) -> Causes:
 def _port_or_name(port: Any, path: str) -> Causes:
     if port is None:
         return []
-    if isinstance(port, str) and not port.isdigit():
+    if isinstance(port, str) and not digits(port):
         return [bad(path, port, s) for s in names.port_name(port)]
     return [bad(path, port, s) for s in names.port_number(int(port))]
 
