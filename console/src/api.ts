@@ -55,10 +55,11 @@ export const service = (namespace: string, name: string) => get<ServicePage>(pat
 export const object = (kind: string, namespace: string, name: string) => get<ConfigPage>(path('config', kind, namespace, name))
 
 /** Findings about a YAML text as if it were applied. */
-export const check = (text: string) => get<Check[]>('/check', { method: 'POST', body: text })
+export const check = (text: string) => get<Check[]>('/check', { method: 'POST', body: text, headers: authorization() })
 
 /** What applying a YAML text, or deleting its objects, would change at the proxies. */
-export const effect = (text: string, gone: boolean) => get<Effect>(`/effect?delete=${gone}`, { method: 'POST', body: text })
+export const effect = (text: string, gone: boolean) => 
+  get<Effect>(`/effect?delete=${gone}`, { method: 'POST', body: text, headers: authorization() })
 
 const schemas = new Map<string, Promise<Schema>>()
 /** The fields of a kind. */

@@ -234,9 +234,9 @@ def test_a_long_response_is_read_completely():
 
 def test_the_history_of_an_edge_is_there_before_anybody_asked():
     found = asyncio.run(collected(line(value=30)))
-    history = found.history("versionedApp", "app/shop/web/v1>service/shop/cart:http", 60)
+    history = found.history("versionedApp", "app/shop/web/v1>service/shop/cart:http", 60, lambda: None)
     assert sum(history["rates"]) * history["step"] == pytest.approx(30)
-    assert sum(found.history("versionedApp", "nothing", 60)["rates"]) == 0
+    assert sum(found.history("versionedApp", "nothing", 60, lambda: None)["rates"]) == 0
 
 
 # --- what is running -----------------------------------------------------------------------------------------------

@@ -145,7 +145,7 @@ def kept(*rows):
 
 
 def requests(store, at, window):
-    drawn = Graph("workload").build(past.added(store, START + at, window), window)
+    drawn = Graph("workload").build(past.added(store, START + at, window, lambda: None), window)
     return {(e["source"].rpartition("/")[2], code): n for e in drawn["edges"] for code, n in e["codes"].items()}
 
 

@@ -7,13 +7,15 @@ import pytest
 from aiohttp import web
 
 from lateen.console import envoy
+from lateen.console.cluster import Cluster
 from lateen.console.editing import Editing
 from lateen.console.envoy import Envoy
 from lateen.console.identity import Identity
+from lateen.console.pages import Pages
 from lateen.dump import DumpError
 from lateen.kube.client import HttpClient
 
-MAY = {"editor": {"update", "get"}, "viewer": {"get"}, "nobody": set()}
+MAY = {"editor": {"update", "get", "list"}, "viewer": {"get", "list"}, "nobody": set()}
 CLUSTER = {
     "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
     "name": "outbound|80|v1|cart.shop.svc.cluster.local",
@@ -26,6 +28,13 @@ DUMP = {
         }
     ]
 }
+
+
+RULE = """apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: web, namespace: shop}
+spec: {hosts: [web], http: [{route: [{destination: {host: web}}]}]}
+"""
 
 
 async def api(request):
@@ -67,7 +76,8 @@ def asked(path, token, tmp_path, monkeypatch, method="GET", data=None):
         async with HttpClient(base, None) as client:
             identity = Identity(client)
             app = web.Application()
-            for part in (identity, Envoy(identity), Editing(identity)):
+            pages = Pages(Cluster(client, "istio-system"), identity)
+            for part in (identity, Envoy(identity), Editing(identity), pages):
                 app.add_routes(part.routes("/api"))
             second, url = await started(app)
             headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -116,6 +126,24 @@ def test_a_proxys_configuration_is_shown_to_those_who_may_read_its_pod(token, po
 def test_nothing_is_written_without_a_token(tmp_path, monkeypatch):
     assert asked("/apply", "", tmp_path, monkeypatch, "POST", "kind: Gateway")[0] in (400, 401)
     assert asked("/config/Gateway/shop/web", "", tmp_path, monkeypatch, "DELETE")[0] == 401
+
+
+@pytest.mark.parametrize("path", ["/check", "/effect", "/effect?delete=true"])
+@pytest.mark.parametrize(
+    ("token", "status", "says"),
+    [
+        ("viewer", 200, ""),
+        ("nobody", 403, "may not read the configuration"),
+        ("stranger", 401, "the token is not valid"),
+        ("", 401, "sign in with a token"),
+    ],
+)
+def test_what_a_text_would_do_is_worked_out_for_those_who_may_read_the_configuration(
+    path, token, status, says, tmp_path, monkeypatch
+):
+    found = asked(path, token, tmp_path, monkeypatch, "POST", RULE)
+    assert found[0] == status
+    assert says in found[1]
 
 
 def test_the_tables_are_those_of_proxy_config():

@@ -7,6 +7,7 @@ import pytest
 from aiohttp import web
 
 from lateen.console.federation import exposed
+from lateen.console.gate import Gate
 from lateen.console.prometheus import Api
 from lateen.console.promql.values import QueryError
 from lateen.console.series.intake import Intake, Look
@@ -37,7 +38,7 @@ def answers(*requests):
     async def run():
         app = web.Application()
         intake = filled()
-        app.add_routes(Api(intake.store, intake).routes())
+        app.add_routes(Api(intake.store, intake, Gate()).routes())
         runner = web.AppRunner(app)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -168,10 +169,10 @@ def test_a_hostile_query_does_not_end_the_process():
 def test_another_prometheus_takes_the_newest_samples_with_their_times():
     store = filled().store
     now = round((AT + 62) * 1000)
-    found = exposed(store, ['{__name__=~"up|istio_.*"}', "up"], now).splitlines()
+    found = exposed(store, ['{__name__=~"up|istio_.*"}', "up"], now, lambda: None).splitlines()
     assert len(found) == len(set(found))
     assert any(line.startswith("up{") and line.endswith(f" 1 {round((AT + 60) * 1000)}") for line in found)
     assert {line.partition("{")[0] for line in found} >= {"up", "istio_requests_total"}
-    assert exposed(store, ["up"], now + 600_000) == ""
+    assert exposed(store, ["up"], now + 600_000, lambda: None) == ""
     with pytest.raises(QueryError, match="not a series selector"):
-        exposed(store, ["sum(up)"], now)
+        exposed(store, ["sum(up)"], now, lambda: None)

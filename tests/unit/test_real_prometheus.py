@@ -18,6 +18,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from lateen.console.gate import Gate
 from lateen.console.prometheus import Api
 from lateen.console.series.intake import Intake
 
@@ -261,7 +262,7 @@ def ours():
     def ask(path, asked):
         async def work():
             app = web.Application()
-            app.add_routes(Api(found.store, found).routes())
+            app.add_routes(Api(found.store, found, Gate()).routes())
             async with TestClient(TestServer(app)) as client:
                 pairs = [(k, v) for k, vs in asked.items() for v in (vs if isinstance(vs, list) else [vs])]
                 answer = await client.get(f"/api/v1/{path}", params=pairs)

@@ -6,7 +6,9 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import aiohttp
 from aiohttp import web
@@ -14,9 +16,11 @@ from aiohttp import web
 from lateen.api import kinds
 from lateen.console import past, scraping, shapes
 from lateen.console.federation import Federation
+from lateen.console.gate import Deadline, Gate
 from lateen.console.graph import KINDS, Graph, health
 from lateen.console.metrics import Added, Target
 from lateen.console.prometheus import Api
+from lateen.console.promql.values import STATUS, QueryError, failed
 from lateen.console.series.intake import Intake, Key, Look
 from lateen.console.series.scrape import Meta
 from lateen.console.series.selection import TooMany
@@ -39,6 +43,10 @@ AT_ONCE = 16
 """Proxies that are read concurrently; together with scraping.MAX_TEXT it bounds memory."""
 POINTS = 60
 
+T = TypeVar("T")
+Question = tuple[str, tuple[str, ...], float]
+"""(kind of graph, namespaces, seconds)."""
+
 
 class Collector:
     def __init__(self, client: Client, folder: Path | None = None, port: int = ports.MERGED_METRICS) -> None:
@@ -53,6 +61,8 @@ class Collector:
         self.failures: dict[str, str] = {}
         self.interval = INTERVAL_S
         self.looked = asyncio.Condition()
+        self.gate = Gate()
+        self._events: dict[Question, bytes] = {}
 
     # --- looking ---------------------------------------------------------------------------------------------
 
@@ -103,6 +113,7 @@ class Collector:
         self._rounds.append((now, added))
         while self._rounds and self._rounds[0][0] < now - KEEP_S:
             self._rounds.popleft()
+        self._events.clear()
         async with self.looked:
             self.looked.notify_all()
 
@@ -119,7 +130,7 @@ class Collector:
 
     # --- what it tells ---------------------------------------------------------------------------------------
 
-    def graph(self, kind: str, namespaces: list[str], window_s: float) -> shapes.Graph:
+    def graph(self, kind: str, namespaces: tuple[str, ...], window_s: float) -> shapes.Graph:
         drawn = Graph(kind, namespaces).build(self.added(window_s), window_s)
         latest = self._rounds[-1][1] if self._rounds else {}
         now = {e["id"]: e for e in Graph(kind, namespaces).build(latest, self.interval)["edges"]}
@@ -130,19 +141,24 @@ class Collector:
         drawn["at"], drawn["proxies"], drawn["failures"] = time.time(), len(self._targets), self.failures
         return drawn
 
-    def history(self, kind: str, wanted: str, window_s: float) -> shapes.History:
-        """The rate of a node or an edge (requests per second; bytes per second for TCP edges) over a window."""
+    def history(self, kind: str, wanted: str, window_s: float, in_time: Callable[[], None]) -> shapes.History:
+        """The rate of a node or an edge (requests per second; bytes per second for TCP edges) over a window.
+        ``in_time`` is called between the steps, and may raise."""
         step = max(window_s / POINTS, self.interval)
         count = max(1, int(window_s / step))
         now = time.time()
         steps: list[Added] = [{} for _ in range(count)]
-        for at, round_ in self._rounds:
+        for at, round_ in list(self._rounds):
             age = int((now - at) / step)
             if age < count:
                 into = steps[count - 1 - age]
                 for sample, value in round_.items():
                     into[sample] = into.get(sample, 0.0) + value
-        return {"step": step, "rates": [rate_of(kind, wanted, added, step) for added in steps]}
+        rates = []
+        for added in steps:
+            in_time()
+            rates.append(rate_of(kind, wanted, added, step))
+        return {"step": step, "rates": rates}
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -160,17 +176,37 @@ class Collector:
     async def _graph(self, request: web.Request) -> web.Response:
         """As it is now, or as it was ``at`` a time (seconds since 1970) that the store still knows."""
         at = request.query.get("at")
-        found = self.graph(*_question(request)) if not at else await self._past(*_question(request), _moment(at))
+        question = _question(request)
+        if not at:
+            return web.Response(body=self._event(question), content_type="application/json")
+        moment = _moment(at)
+        found = await self._worked(lambda deadline: self._past(question, moment, deadline))
         return web.Response(body=jsons.dumps(found), content_type="application/json")
 
-    async def _past(self, kind: str, namespaces: list[str], window_s: float, at: float) -> shapes.Graph:
+    def _event(self, question: Question) -> bytes:
+        """The graph as it is now; drawn once for everybody who asks before the next reading."""
+        if question not in self._events:
+            self._events[question] = jsons.dumps(self.graph(*question))
+        return self._events[question]
+
+    def _past(self, question: Question, at: float, deadline: Deadline) -> shapes.Graph:
+        """Raises QueryError."""
+        kind, namespaces, window_s = question
         try:
-            counted = await asyncio.to_thread(past.added, self.intake.store, at, window_s)
+            counted = past.added(self.intake.store, at, window_s, deadline.check)
         except TooMany:
-            raise web.HTTPUnprocessableEntity(text="too many series for this window; choose a shorter one") from None
+            raise failed("too many series for this window; choose a shorter one") from None
+        deadline.check()
         drawn = Graph(kind, namespaces).build(counted, window_s)
         drawn["at"], drawn["proxies"] = at, len(self._targets)
         return drawn
+
+    async def _worked(self, work: Callable[[Deadline], T]) -> T:
+        try:
+            return await self.gate.worked(work)
+        except QueryError as e:
+            refusal = web.HTTPUnprocessableEntity if STATUS[e.kind] == 422 else web.HTTPServiceUnavailable
+            raise refusal(text=e.text) from None
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events: the graph after each reading."""
@@ -179,7 +215,7 @@ class Collector:
         await answer.prepare(request)
         try:
             while True:
-                await answer.write(b"data: " + jsons.dumps(self.graph(*question)) + b"\n\n")
+                await answer.write(b"data: " + self._event(question) + b"\n\n")
                 async with self.looked:
                     await self.looked.wait()
         except (ConnectionError, asyncio.CancelledError):
@@ -187,7 +223,8 @@ class Collector:
 
     async def _history(self, request: web.Request) -> web.Response:
         kind, _, window = _question(request)
-        found = self.history(kind, request.query.get("id", ""), window)
+        wanted = request.query.get("id", "")
+        found = await self._worked(lambda deadline: self.history(kind, wanted, window, deadline.check))
         return web.Response(body=jsons.dumps(found), content_type="application/json")
 
     async def _health(self, request: web.Request) -> web.Response:
@@ -219,7 +256,7 @@ def rate_of(kind: str, wanted: str, added: Added, step_s: float) -> float:
     return next((float(n["rateIn"]) for n in drawn["nodes"] if n["id"] == wanted), 0.0)
 
 
-def _question(request: web.Request) -> tuple[str, list[str], float]:
+def _question(request: web.Request) -> Question:
     kind = request.query.get("kind", KINDS[0])
     if kind not in KINDS:
         raise web.HTTPBadRequest(text=f"kind must be one of {', '.join(KINDS)}")
@@ -227,7 +264,7 @@ def _question(request: web.Request) -> tuple[str, list[str], float]:
         window = float(request.query.get("window", "60"))
     except ValueError:
         raise web.HTTPBadRequest(text="window must be a number of seconds") from None
-    namespaces = [n for n in request.query.get("namespaces", "").split(",") if n]
+    namespaces = tuple(n for n in request.query.get("namespaces", "").split(",") if n)
     return kind, namespaces, min(max(window, 1.0), KEEP_S)
 
 
@@ -257,8 +294,8 @@ async def serve(client: Client, port: int, folder: Path | None = None) -> None:
     looking = tasks.spawn(collector.run(), "looking")
     app = web.Application()
     app.add_routes(collector.routes())
-    app.add_routes(Api(collector.intake.store, collector.intake).routes())
-    app.add_routes(Federation(collector.intake.store).routes())
+    app.add_routes(Api(collector.intake.store, collector.intake, collector.gate).routes())
+    app.add_routes(Federation(collector.intake.store, collector.gate).routes())
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "0.0.0.0", port).start()

@@ -5,25 +5,25 @@ https://prometheus.io/docs/prometheus/latest/federation/
 
 from __future__ import annotations
 
-import asyncio
 import time
+from collections.abc import Callable
 
 import numpy as np
-import promql_parser as ast
 from aiohttp import web
 
+from lateen.console.gate import Gate
 from lateen.console.promql import parsing, selecting, windows
 from lateen.console.promql.functions import text
 from lateen.console.promql.selecting import Steps
-from lateen.console.promql.values import QueryError
+from lateen.console.promql.values import STATUS, QueryError
 from lateen.console.series.codec import Labels
 from lateen.console.series.registry import NAME
 from lateen.console.series.store import Store
 
 
 class Federation:
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, gate: Gate) -> None:
+        self._store, self._gate = store, gate
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/federate", self._federate)]
@@ -35,20 +35,20 @@ class Federation:
                 status=400, text='say which series by match[], such as match[]={__name__=~"istio_.*"}\n'
             )
         try:
-            found = await asyncio.to_thread(exposed, self._store, asked, round(time.time() * 1000))
+            now = round(time.time() * 1000)
+            found = await self._gate.worked(lambda deadline: exposed(self._store, asked, now, deadline.check))
         except QueryError as e:
-            return web.Response(status=400 if e.kind == "bad_data" else 422, text=f"{e.text}\n")
+            return web.Response(status=STATUS[e.kind], text=f"{e.text}\n")
         return web.Response(text=found, content_type="text/plain")
 
 
-def exposed(store: Store, asked: list[str], now_ms: int) -> str:
-    """Prometheus' text, with the times of the samples. Raises QueryError."""
+def exposed(store: Store, asked: list[str], now_ms: int, in_time: Callable[[], None]) -> str:
+    """Prometheus' text, with the times of the samples. ``in_time`` is called between the steps, and may raise. Raises
+    QueryError."""
     steps = Steps(np.array([now_ms], np.int64), now_ms, now_ms)
     lines: dict[str, None] = {}
-    for one in asked:
-        parsing.selectors(one)
-        node = parsing.parse(one)
-        assert isinstance(node, ast.VectorSelector)
+    for node in parsing.nodes(asked):
+        in_time()
         found = selecting.latest(store, node, steps)
         values, there = found.chunked(windows.current)
         when, _ = found.chunked(windows.measured)

@@ -172,7 +172,7 @@ def _count(edge: Edge, code: str, flags: str, value: float) -> None:
 
 def _add(edge: Edge, metric: str, detail: str, value: float) -> None:
     if metric == "bucket":
-        bound = float("inf") if detail == "+Inf" else float(detail)
+        bound = float(detail)
         edge.buckets[bound] = edge.buckets.get(bound, 0.0) + value
     else:
         setattr(edge, metric, getattr(edge, metric) + value)

@@ -35,6 +35,17 @@ class Identity:
             raise web.HTTPUnauthorized(text=SIGN_IN)
         return HttpClient(self._client.base, self._client.context, Fixed(token))
 
+    async def reads(self, request: web.Request) -> None:
+        """Raises HTTPUnauthorized and HTTPForbidden for those who may not read the mesh's configuration."""
+        kind = kinds.VIRTUAL_SERVICE
+        async with self.client(request) as client:
+            try:
+                allowed = await may(client, "list", kind.group, kind.plural, "")
+            except (KubeError, Unreachable) as e:
+                raise web.HTTPUnauthorized(text=says(e)) from None
+        if not allowed:
+            raise web.HTTPForbidden(text=f"your account may not read the configuration of the mesh; {SIGN_IN}")
+
     async def _whoami(self, request: web.Request) -> web.Response:
         async with self.client(request) as client:
             try:

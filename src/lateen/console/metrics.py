@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import isnan
 from typing import NamedTuple
 
 from lateen.console.series.scrape import Pair
@@ -68,7 +69,7 @@ def meaning(line: bytes) -> Sample | None:
 def sample(name: str, labels: Mapping[str, str]) -> Sample | None:
     """What a series measures; None for series that the graph does not use."""
     metric = METRICS.get(name)
-    if metric is None:
+    if metric is None or (metric == "bucket" and not _is_bound(labels.get("le", ""))):
         return None
 
     def workload(side: str) -> Workload:
@@ -89,6 +90,13 @@ def sample(name: str, labels: Mapping[str, str]) -> Sample | None:
         labels.get("connection_security_policy") == "mutual_tls",
     )
     return Sample(flow, metric, labels.get(_DETAIL.get(metric, ""), ""), labels.get("response_flags", ""))
+
+
+def _is_bound(text: str) -> bool:
+    try:
+        return not isnan(float(text))
+    except ValueError:
+        return False
 
 
 Added = dict[Sample, float]

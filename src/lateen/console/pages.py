@@ -14,14 +14,15 @@ from lateen.console.badges import badges
 from lateen.console.boards import BOARDS
 from lateen.console.cluster import Cluster, what_if
 from lateen.console.effect import effect
+from lateen.console.identity import Identity
 from lateen.console.inventory import placed
 from lateen.console.wizards import Wizards
 from lateen.kit import jsons, yamldoc
 
 
 class Pages:
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
+    def __init__(self, cluster: Cluster, identity: Identity) -> None:
+        self._cluster, self._identity = cluster, identity
         self._checking = asyncio.Lock()
 
     def routes(self, root: str) -> list[web.RouteDef]:
@@ -83,7 +84,9 @@ class Pages:
         return answer(_there(found, where["kind"], where["namespace"], where["name"]))
 
     async def _check(self, request: web.Request) -> web.Response:
-        """Findings about the objects of a YAML text as if they were applied; nothing is written."""
+        """Findings about the objects of a YAML text as if they were applied; nothing is written. It takes work, and
+        tells of what is there, so it is for those who may read that."""
+        await self._identity.reads(request)
         text = await limited(request)
         try:
             written = sources(text)
@@ -110,7 +113,8 @@ class Pages:
 
     async def _effect(self, request: web.Request) -> web.Response:
         """What applying a YAML text would change at the proxies, or with ``?delete=true`` deleting its objects; nothing
-        is written."""
+        is written. For those who may read the configuration, as ``_check``."""
+        await self._identity.reads(request)
         try:
             written = sources(await limited(request))
         except yamldoc.YamlError as e:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from lateen.console.metrics import METRICS, Added, sample
@@ -15,11 +17,13 @@ BEFORE_MS = 60_000
 MOST = 20_000_000
 
 
-def added(store: Store, at_s: float, window_s: float) -> Added:
-    """Increments in the ``window_s`` seconds before ``at_s``. Raises TooMany."""
+def added(store: Store, at_s: float, window_s: float, in_time: Callable[[], None]) -> Added:
+    """Increments in the ``window_s`` seconds before ``at_s``. ``in_time`` is called between the steps, and may raise.
+    Raises TooMany."""
     end, start = round(at_s * 1000), round((at_s - window_s) * 1000)
     out: Added = {}
     for metric in METRICS:
+        in_time()
         found = store.select(Selector(metric, ((),)), start - BEFORE_MS, end, 0, MOST)
         for labels, grown in zip(found.names, growth(found.times, found.values, start).tolist(), strict=True):
             meant = sample(metric, labels) if grown else None

@@ -5,21 +5,22 @@ https://prometheus.io/docs/prometheus/latest/querying/api/
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from typing import TypeVar
 
 import numpy as np
 import promql_parser as ast
 from aiohttp import web
 
 from lateen import __version__
+from lateen.console.gate import TIMEOUT_S, Deadline, Gate
 from lateen.console.promql import parsing
 from lateen.console.promql.engine import Engine
 from lateen.console.promql.functions import text
 from lateen.console.promql.selecting import LOOKBACK_MS, Steps
-from lateen.console.promql.values import QueryError, Value, Vector, failed, refused
+from lateen.console.promql.values import STATUS, QueryError, Value, Vector, failed, refused
 from lateen.console.promql.windows import Ranges
 from lateen.console.series.intake import Intake
 from lateen.console.series.names import Names
@@ -30,16 +31,14 @@ from lateen.kit.jsons import Json
 
 FOLLOWS = "3.0.0"
 """The Prometheus whose API and language this is; clients choose by it what to ask for."""
-TIMEOUT_S, LONGEST_TIMEOUT_S = 30.0, 120.0
 MAX_POINTS = 11_000
 """Of one series in an answer, as in Prometheus."""
 MAX_VALUES = 1_000_000
 """Of all series in an answer."""
 MAX_SERIES = 20_000
 """In an answer without values."""
-AT_ONCE, WAITING = 2, 64
-STATUS = {"bad_data": 400, "not_found": 404, "execution": 422, "timeout": 503, "unavailable": 503, "internal": 500}
 
+T = TypeVar("T")
 Handler = Callable[["Api", "Asked"], Awaitable[Json | list[Json] | list[str]]]
 
 
@@ -90,10 +89,9 @@ class Asked:
 
 
 class Api:
-    def __init__(self, store: Store, intake: Intake) -> None:
-        self._store, self._intake = store, intake
+    def __init__(self, store: Store, intake: Intake, gate: Gate) -> None:
+        self._store, self._intake, self._gate = store, intake, gate
         self._started = time.time()
-        self._gate, self._waiting = asyncio.Semaphore(AT_ONCE), 0
 
     def routes(self) -> list[web.RouteDef]:
         out = []
@@ -119,23 +117,9 @@ class Api:
 
         return answer
 
-    async def _worked(self, asked: Asked, work: Callable[[float], Json]) -> Json:
-        """In a thread, a few at a time; ``work`` gets its deadline. Raises QueryError."""
-        limit = min(max(asked.duration_ms("timeout", TIMEOUT_S) / 1000, 0.001), LONGEST_TIMEOUT_S)
-        if self._waiting >= WAITING:
-            raise QueryError("unavailable", "too many queries are waiting; try again later")
-        deadline = time.monotonic() + limit
-        self._waiting += 1
-        try:
-            await asyncio.wait_for(self._gate.acquire(), limit)
-        except TimeoutError:
-            raise QueryError("timeout", "query timed out in query queue") from None
-        finally:
-            self._waiting -= 1
-        try:
-            return await asyncio.to_thread(work, deadline)
-        finally:
-            self._gate.release()
+    async def _worked(self, asked: Asked, work: Callable[[Deadline], T]) -> T:
+        """Raises QueryError."""
+        return await self._gate.worked(work, asked.duration_ms("timeout", TIMEOUT_S) / 1000)
 
     # --- queries ---------------------------------------------------------------------------------------------
 
@@ -144,8 +128,8 @@ class Api:
         tree, limit = parsing.parse(asked.get("query")), asked.limit()
         steps = Steps(np.array([at], np.int64), at, at)
 
-        def work(deadline: float) -> Json:
-            engine = Engine(self._store, deadline)
+        def work(deadline: Deadline) -> Json:
+            engine = Engine(self._store, deadline.check)
             if isinstance(tree, ast.MatrixSelector):
                 return _samples(engine.ranges(tree, steps), limit)
             return _instant(engine.evaluate(tree, steps), at, limit)
@@ -166,32 +150,42 @@ class Api:
         tree, limit = parsing.parse(asked.get("query")), asked.limit()
         steps = Steps(np.arange(start, end + 1, step, dtype=np.int64), start, end)
 
-        def work(deadline: float) -> Json:
-            return _matrix(Engine(self._store, deadline).evaluate(tree, steps), steps, limit)
+        def work(deadline: Deadline) -> Json:
+            return _matrix(Engine(self._store, deadline.check).evaluate(tree, steps), steps, limit)
 
         return await self._worked(asked, work)
 
     # --- what there is ---------------------------------------------------------------------------------------
 
-    def _found(self, asked: Asked) -> Names:
-        """The series that ``match[]`` means (all without it) between ``start`` and ``end``. Raises QueryError."""
+    async def _found(self, asked: Asked, told: Callable[[Names], T]) -> T:
+        """What is told of the series that ``match[]`` means (all without it) between ``start`` and ``end``. Raises
+        QueryError."""
         start, end = asked.time_ms("start", 0.0), asked.time_ms("end", asked.now)
-        return self._store.names([parsing.selectors(one) for one in asked.all("match[]")], start, end)
+
+        def work(deadline: Deadline) -> T:
+            return told(self._store.names(parsing.selectors(asked.all("match[]")), start, end, deadline.check))
+
+        return await self._worked(asked, work)
 
     async def _series(self, asked: Asked) -> list[Json]:
         if not asked.all("match[]"):
             raise refused("no match[] parameter provided")
-        found = self._found(asked)
-        if len(found) > MAX_SERIES:
-            raise failed(f"more than {MAX_SERIES} series; ask for fewer by match[]")
-        return [dict(labels) for labels in found][: asked.limit()]
+        limit = asked.limit()
+
+        def told(found: Names) -> list[Json]:
+            if len(found) > MAX_SERIES:
+                raise failed(f"more than {MAX_SERIES} series; ask for fewer by match[]")
+            return [dict(labels) for labels in found][:limit]
+
+        return await self._found(asked, told)
 
     async def _labels(self, asked: Asked) -> list[str]:
-        return sorted({name for labels in self._found(asked) for name in labels})[: asked.limit()]
+        limit = asked.limit()
+        return await self._found(asked, lambda found: sorted({name for labels in found for name in labels})[:limit])
 
     async def _values(self, asked: Asked) -> list[str]:
-        found = {labels.get(asked.path["label"], "") for labels in self._found(asked)}
-        return sorted(found - {""})[: asked.limit()]
+        label, limit = asked.path["label"], asked.limit()
+        return await self._found(asked, lambda found: sorted({one.get(label, "") for one in found} - {""})[:limit])
 
     async def _metadata(self, asked: Asked) -> Json:
         wanted = asked.get("metric")

@@ -77,7 +77,7 @@ class Console:
         self._root = os.environ.get("POD_NAMESPACE", "istio-system")
         self.cluster = Cluster(client, self._root)
         identity = Identity(client)
-        self._parts = (Pages(self.cluster), identity, Editing(identity), Envoy(identity))
+        self._parts = (Pages(self.cluster, identity), identity, Editing(identity), Envoy(identity))
         self._session: aiohttp.ClientSession | None = None
 
     def routes(self) -> list[web.RouteDef]:

@@ -14,6 +14,8 @@ from lateen.console.series.registry import NAME, Selector, Test
 LONGEST = 32 * 1024
 MAX_OPERATORS = 1000
 """Deeper trees overflow the parser's stack, which ends the process."""
+MAX_SELECTORS, MAX_MATCHERS = 100, 100
+"""In one question, and in one selector: each of them looks at every series."""
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|`[^`]*`', re.DOTALL)
 _OPERATOR = re.compile(r"[-+*/%^<>=!(\[]|\b(?:and|or|unless|atan2)\b", re.IGNORECASE)
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
@@ -35,6 +37,8 @@ def selector(node: ast.VectorSelector) -> Selector:
     """Raises QueryError for a regular expression that RE2 does not take."""
     shared = node.matchers.matchers
     groups = [[*shared, *more] for more in node.matchers.or_matchers] or [shared]
+    if sum(map(len, groups)) > MAX_MATCHERS:
+        raise refused(f"a selector has more than {MAX_MATCHERS} label matchers")
     name = node.name
     ways = []
     for group in groups:
@@ -48,12 +52,23 @@ def selector(node: ast.VectorSelector) -> Selector:
     return Selector(name, tuple(ways))
 
 
-def selectors(text: str) -> Selector:
-    """Of a ``match[]`` parameter. Raises QueryError."""
+def selectors(texts: list[str]) -> list[Selector]:
+    """Of ``match[]`` parameters. Raises QueryError."""
+    return [selector(node) for node in nodes(texts)]
+
+
+def nodes(texts: list[str]) -> list[ast.VectorSelector]:
+    """The trees of ``match[]`` parameters. Raises QueryError."""
+    if len(texts) > MAX_SELECTORS:
+        raise refused(f"there are more than {MAX_SELECTORS} match[] parameters; join them by a regular expression")
+    return [_node(text) for text in texts]
+
+
+def _node(text: str) -> ast.VectorSelector:
     tree = parse(text)
     if not isinstance(tree, ast.VectorSelector):
         raise refused(f'"{text}" is not a series selector')
-    return selector(tree)
+    return tree
 
 
 def _test(matcher: ast.Matcher) -> Test:

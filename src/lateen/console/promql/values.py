@@ -15,6 +15,10 @@ from lateen.console.series.registry import NAME
 Key = tuple[tuple[str, str], ...]
 
 
+STATUS = {"bad_data": 400, "not_found": 404, "execution": 422, "timeout": 503, "unavailable": 503, "internal": 500}
+"""What HTTP says, by Prometheus' errorType."""
+
+
 class QueryError(Exception):
     """``kind``: Prometheus' errorType; bad_data (the question is wrong), execution (it cannot be answered), timeout."""
 

@@ -11,6 +11,7 @@ import errno
 import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -264,9 +265,9 @@ class Store:
                 self._decoded.popitem(last=False)
         return found
 
-    def names(self, chosen: list[Selector], start_ms: int, end_ms: int) -> Names:
+    def names(self, chosen: list[Selector], start_ms: int, end_ms: int, in_time: Callable[[], None]) -> Names:
         """The series that one of the selectors means (all without one) and that have samples in this time, by
-        block."""
+        block. ``in_time`` is called between the steps, and may raise."""
         with self._lock:
             found = [b.ids for t in self.tiers for b in t.blocks if b.end >= start_ms and b.start <= end_ms]
             for head in (t.head for t in self.tiers):
@@ -274,7 +275,10 @@ class Store:
                     found.append(np.array(head.ids, np.int64))
             there = np.unique(np.concatenate([np.empty(0, np.int64), *found]))
             if chosen:
-                meant = np.concatenate([self.registry.chosen(one) for one in chosen])
+                meant = np.empty(0, np.int64)
+                for one in chosen:
+                    in_time()
+                    meant = np.union1d(meant, self.registry.chosen(one))
                 there = np.intersect1d(there, meant)
             return self.registry.named(there)
 

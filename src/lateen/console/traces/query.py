@@ -14,19 +14,28 @@ from aiohttp import web
 
 from lateen.console.traces import jaeger, zipkin
 from lateen.console.traces.spans import BadSpans, trace_id
-from lateen.console.traces.store import Query, Store
+from lateen.console.traces.store import Query, Store, TooMuch
 from lateen.kit import duration, jsons
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
 
 T = TypeVar("T")
 MAX_TRACES = 1500
+WAITING, LIMIT_S = 32, 10.0
+"""Questions that wait for the one thread that uses the store, and how long each may keep it."""
 DAY_US = 24 * 3600 * 1_000_000
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 class BadQuery(ValueError):
     """A parameter that cannot be read; says which, and how to write it."""
+
+
+class Busy(Exception):
+    """More questions wait than may."""
+
+
+REFUSED = (BadQuery, BadSpans, Busy, TooMuch)
 
 
 def _json(value: Any, status: int = 200) -> web.Response:
@@ -36,7 +45,7 @@ def _json(value: Any, status: int = 200) -> web.Response:
 class Queries:
     def __init__(self, store: Store, executor: Executor) -> None:
         """``executor``: the one thread that uses the store."""
-        self._store, self._executor = store, executor
+        self._store, self._executor, self._waiting = store, executor, 0
 
     def routes(self) -> list[web.RouteDef]:
         found = [
@@ -60,7 +69,15 @@ class Queries:
         return out + [web.get(prefix + path, _zipkins(h)) for prefix in ("", "/zipkin") for path, h in theirs]
 
     async def _ask(self, work: Callable[..., T], *given: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, partial(work, *given))
+        """Raises Busy and TooMuch."""
+        if self._waiting >= WAITING:
+            raise Busy("too many questions are waiting; try again later")
+        self._waiting += 1
+        try:
+            timed = partial(self._store.within, LIMIT_S, partial(work, *given))
+            return await asyncio.get_running_loop().run_in_executor(self._executor, timed)
+        finally:
+            self._waiting -= 1
 
     # --- Jaeger ------------------------------------------------------------------------------------------------------
 
@@ -82,16 +99,18 @@ class Queries:
     async def _traces(self, request: web.Request) -> web.Response:
         asked = request.query
         if ids := asked.getall("traceID", []):
-            found = [await self._ask(self._store.trace, trace_id(i)) for i in ids[:MAX_TRACES]]
+            if len(ids) > MAX_TRACES:
+                raise BadQuery(f"traceID: at most {MAX_TRACES} traces at once")
+            found = await self._ask(self._store.traces, [trace_id(i) for i in ids])
         else:
             found = await self._ask(self._store.find, jaeger_query(asked, _now()))
-        return _json(jaeger.answer([jaeger.trace(t) for t in found if t]))
+        return _json(jaeger.answer([jaeger.trace(t) for t in found]))
 
     async def _trace(self, request: web.Request) -> web.Response:
-        spans = await self._ask(self._store.trace, trace_id(request.match_info["id"]))
-        if not spans:
+        found = await self._ask(self._store.traces, [trace_id(request.match_info["id"])])
+        if not found:
             return _json(jaeger.answer(None, [{"code": 404, "msg": "trace not found"}]), 404)
-        return _json(jaeger.answer([jaeger.trace(spans)]))
+        return _json(jaeger.answer([jaeger.trace(t) for t in found]))
 
     async def _dependencies(self, request: web.Request) -> web.Response:
         calls = await self._ask(self._store.calls, *_window(request.query))
@@ -119,8 +138,10 @@ class Queries:
         return _json([[zipkin.encode(s) for s in t] for t in found])
 
     async def _zipkin_trace(self, request: web.Request) -> web.Response:
-        spans = await self._ask(self._store.trace, trace_id(request.match_info["id"]))
-        return _json([zipkin.encode(s) for s in spans]) if spans else web.Response(status=404, text="trace not found")
+        found = await self._ask(self._store.traces, [trace_id(request.match_info["id"])])
+        if not found:
+            return web.Response(status=404, text="trace not found")
+        return _json([zipkin.encode(s) for s in found[0]])
 
     async def _zipkin_dependencies(self, request: web.Request) -> web.Response:
         calls = await self._ask(self._store.calls, *_window(request.query))
@@ -131,8 +152,8 @@ def _jaegers(handler: Handler) -> Handler:
     async def run(request: web.Request) -> web.Response:
         try:
             return await handler(request)
-        except (BadQuery, BadSpans) as e:
-            return _json(jaeger.answer(None, [{"code": 400, "msg": str(e)}]), 400)
+        except REFUSED as e:
+            return _json(jaeger.answer(None, [{"code": _status(e), "msg": str(e)}]), _status(e))
 
     return run
 
@@ -141,10 +162,14 @@ def _zipkins(handler: Handler) -> Handler:
     async def run(request: web.Request) -> web.Response:
         try:
             return await handler(request)
-        except (BadQuery, BadSpans) as e:
-            return web.Response(status=400, text=str(e))
+        except REFUSED as e:
+            return web.Response(status=_status(e), text=str(e))
 
     return run
+
+
+def _status(e: Exception) -> int:
+    return 503 if isinstance(e, Busy) else 422 if isinstance(e, TooMuch) else 400
 
 
 # --- reading parameters ----------------------------------------------------------------------------------------------

@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import apsw
 import msgspec
@@ -21,6 +22,7 @@ import msgspec
 from lateen.console.traces.spans import Span
 
 log = logging.getLogger("lateen.console.traces")
+T = TypeVar("T")
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS traces(
@@ -36,12 +38,16 @@ MAX_SPANS = 2000
 """Of one trace; more are left out."""
 SCANNED = 2000
 """Traces that a query looks at, the latest first."""
+STEPS = 10_000
+"""Of SQLite, between two looks at the clock."""
 ROOM = 0.8
 """The share of the bound that is left after old traces were removed."""
 FREED = 0.25
 """The share of the traces that is removed when the disk is full."""
 RESERVE = 2 * 1024 * 1024
 """Bytes that are held back for then."""
+MAX_ANSWER = 32 * 1024 * 1024
+"""Bytes of spans, as they are stored, in one answer."""
 SLOW = 0.95
 """From this rank on, among the traces of the same root, a trace is slow."""
 
@@ -85,6 +91,10 @@ class Dropped:
     """One of these traces."""
     within: str
     """The trace that it should belong to."""
+
+
+class TooMuch(Exception):
+    """More than one answer may have or take; says what to ask for instead."""
 
 
 class Store:
@@ -234,13 +244,38 @@ class Store:
 
     # --- asking ------------------------------------------------------------------------------------------------------
 
+    def within(self, limit_s: float, work: Callable[[], T]) -> T:
+        """``work`` with this store. Raises TooMuch when it takes longer."""
+        deadline = time.monotonic() + limit_s
+        self._db.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)
+        try:
+            return work()
+        except apsw.InterruptError:
+            raise TooMuch(f"it takes more than {limit_s:g} s; ask for a shorter time or one service") from None
+        finally:
+            self._db.set_progress_handler(None)
+
+    def traces(self, numbers: Iterable[str]) -> list[list[Span]]:
+        """Those that are there, each once. Raises TooMuch."""
+        out, left = [], MAX_ANSWER
+        for number in dict.fromkeys(numbers):
+            left -= self._bytes(number)
+            if left < 0:
+                raise TooMuch(f"these traces have more than {MAX_ANSWER >> 20} MB; ask for fewer at once")
+            if found := self.trace(number):
+                out.append(found)
+        return out
+
+    def _bytes(self, number: str) -> int:
+        return int(self._one("SELECT coalesce(sum(bytes), 0) FROM traces WHERE id = ?", number))
+
     def trace(self, number: str) -> list[Span]:
         """In the order of their starts; empty if there is no such trace."""
         rows = self._db.execute("SELECT body FROM spans WHERE trace = ? ORDER BY start, shared", (number,))
         return [self._decoder.decode(r[0]) for r in rows]
 
     def find(self, q: Query) -> list[list[Span]]:
-        """Traces that have a span as wanted, the latest first."""
+        """Traces that have a span as wanted, the latest first: as many as fit into an answer."""
         where, values = ["start BETWEEN ? AND ?"], [q.start, q.stop]
         for column, value in (("service", q.service), ("name", q.name), ("kind", q.kind)):
             if value:
@@ -251,11 +286,15 @@ class Store:
         where.append("stop - start BETWEEN ? AND ?")
         values += [q.shortest, min(q.longest, 1 << 53)]
         sql = f"SELECT trace, max(start) FROM spans WHERE {' AND '.join(where)} GROUP BY trace ORDER BY 2 DESC LIMIT ?"
-        out = []
+        out, left = [], MAX_ANSWER
         for number, _ in list(self._db.execute(sql, (*values, SCANNED if q.tags else q.limit))):
+            size = self._bytes(number)
+            if size > left:
+                continue
             spans = self.trace(number)
             if not q.tags or any(q.matches(s) for s in spans):
                 out.append(spans)
+                left -= size
                 if len(out) >= q.limit:
                     break
         return out
