@@ -1,14 +1,16 @@
 """What a real Prometheus without Kubernetes discovery is told of a cluster, and the configuration that it gets."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from lateen.api import kinds
-from lateen.console import launcher, reloader
+from lateen.console import launcher, reloader, scrape_config
 from lateen.console.discovery import Cluster, groups
 from lateen.kit import tasks
+from lateen.kube.client import HttpClient
 
 POD = {
     "metadata": {
@@ -142,15 +144,63 @@ def test_kubernetes_discovery_of_a_configuration_becomes_discovery_by_http():
             "alertmanagers": [{"kubernetes_sd_configs": [{"role": "service", "namespaces": {"names": ["m"]}}]}]
         },
     }
-    asked = []
-    out = launcher.translated(config, "http://here", asked, "own")
+    found = scrape_config.translated(config, Path("/etc/config"), "http://here", "own")
+    out = found.config
     first, second = out["scrape_configs"]
     assert [one["url"] for one in first["http_sd_configs"]] == ["http://here/0", "http://here/1"]
     assert "kubernetes_sd_configs" not in first
     assert first["scheme"] == "http"
     assert second == config["scrape_configs"][1]
     assert out["alerting"]["alertmanagers"][0]["http_sd_configs"][0]["url"] == "http://here/2"
-    assert asked == [("pod", []), ("node", []), ("service", ["m"])]
+    assert [(a.role, a.namespaces) for a in found.asked] == [("pod", []), ("node", []), ("service", ["m"])]
+
+
+def test_discovery_by_http_that_is_there_already_is_kept_and_http_settings_are_passed_on():
+    one = {"role": "pod", "namespaces": {"own_namespace": True, "names": ["a"]}, "follow_redirects": False}
+    config = {"scrape_configs": [{"http_sd_configs": [{"url": "http://other"}], "kubernetes_sd_configs": [one]}]}
+    found = scrape_config.translated(config, Path("/"), "http://here", "own")
+    theirs, ours = found.config["scrape_configs"][0]["http_sd_configs"]
+    assert theirs == {"url": "http://other"}
+    assert ours["follow_redirects"] is False
+    assert found.asked[0].namespaces == ["a", "own"]
+
+
+def test_relative_paths_start_where_the_configuration_was():
+    config = {
+        "rule_files": ["rules/*.yml", "/abs.yml"],
+        "global": {"external_labels": {"a_file": "not-a-path"}},
+        "scrape_configs": [
+            {
+                "job_name": "a",
+                "tls_config": {"ca_file": "ca.pem", "server_name": "x"},
+                "authorization": {"credentials_file": "token"},
+                "file_sd_configs": [{"files": ["targets.json"]}],
+                "static_configs": [{"targets": ["x:1"], "labels": {"files": "mine"}}],
+            }
+        ],
+    }
+    out = scrape_config.translated(config, Path("/etc/config"), "u", "own").config
+    job = out["scrape_configs"][0]
+    assert out["rule_files"] == ["/etc/config/rules/*.yml", "/abs.yml"]
+    assert out["global"] == config["global"]
+    assert job["tls_config"] == {"ca_file": "/etc/config/ca.pem", "server_name": "x"}
+    assert job["authorization"]["credentials_file"] == "/etc/config/token"
+    assert job["file_sd_configs"] == [{"files": ["/etc/config/targets.json"]}]
+    assert job["static_configs"] == config["scrape_configs"][0]["static_configs"]
+
+
+def test_scrape_configurations_of_other_files_are_part_of_it(tmp_path):
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "b.yml").write_text(
+        "scrape_configs: [{job_name: b, tls_config: {ca_file: ca.pem}, kubernetes_sd_configs: [{role: pod}]}]"
+    )
+    config = {"scrape_config_files": ["jobs/*.yml"], "scrape_configs": [{"job_name": "a"}]}
+    found = scrape_config.translated(config, tmp_path, "u", "own")
+    first, second = found.config["scrape_configs"]
+    assert "scrape_config_files" not in found.config
+    assert (first["job_name"], second["job_name"]) == ("a", "b")
+    assert second["tls_config"]["ca_file"] == str(tmp_path / "jobs" / "ca.pem")
+    assert second["http_sd_configs"][0]["url"] == "u/0"
 
 
 @pytest.mark.parametrize(
@@ -158,11 +208,61 @@ def test_kubernetes_discovery_of_a_configuration_becomes_discovery_by_http():
     [
         ({"role": "ingress"}, 'role "ingress" cannot be discovered here'),
         ({"role": "pod", "selectors": [{"role": "pod", "label": "a=b"}]}, "selectors cannot be used here"),
+        ({"role": "pod", "api_server": "https://other"}, "api_server cannot be used here"),
+        ({"role": ["pod"]}, "role .* cannot be discovered"),
+        ({"role": "pod", "namespaces": "shop"}, "namespaces: expected an object"),
+        ({"role": "pod", "namespaces": {"names": "shop"}}, "names: expected a list of texts"),
+        ({"role": "pod", "namespaces": {"own_namespace": "yes"}}, "own_namespace: expected true or false"),
+        ("pod", "expected a list of objects"),
     ],
 )
 def test_what_cannot_be_discovered_is_said(one, says):
-    with pytest.raises(launcher.ConfigProblem, match=says):
-        launcher.translated({"scrape_configs": [{"kubernetes_sd_configs": [one]}]}, "u", [], "own")
+    with pytest.raises(scrape_config.ConfigProblem, match=says):
+        config = {"scrape_configs": [{"kubernetes_sd_configs": [one]}]}
+        scrape_config.translated(config, Path("/"), "u", "own")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"scrape_configs": [{"kubernetes_sd_configs": 5}]},
+        {"scrape_configs": [{"kubernetes_sd_configs": [{"role": "pod"}], "http_sd_configs": "x"}]},
+        {"scrape_config_files": "x"},
+    ],
+)
+def test_a_configuration_of_the_wrong_shape_is_refused_by_a_sentence(config):
+    with pytest.raises(scrape_config.ConfigProblem, match="expected a list"):
+        scrape_config.translated(config, Path("/"), "u", "own")
+
+
+def test_a_wrong_configuration_is_reported_and_the_next_right_one_is_taken(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(launcher, "LOOK_S", 0.01)
+    monkeypatch.setattr(launcher, "TOKEN_DIR", tmp_path)
+    (tmp_path / "namespace").write_text("shop\n")
+    config = tmp_path / "prometheus.yml"
+    config.write_text("scrape_configs: []")
+    program = tmp_path / "program"
+    # It stands for Prometheus: on SIGHUP it shows what its configuration file has now.
+    program.write_text(f"#!/bin/bash\ntrap 'cat ${{1#*=}} > {tmp_path}/seen' HUP\nwhile true; do sleep 0.05; done\n")
+    program.chmod(0o755)
+
+    async def run():
+        async with HttpClient("http://127.0.0.1:1", None) as client:
+            found = launcher.Launcher(client, [f"--config.file={config}"])
+            running = tasks.spawn(found.run(str(program)), "prometheus")
+            await asyncio.sleep(0.3)
+            config.write_text("scrape_configs: [{kubernetes_sd_configs: [pod]}]")
+            await asyncio.sleep(0.1)
+            async with asyncio.timeout(10):
+                number = 0
+                while not (tmp_path / "seen").exists() or "right" not in (tmp_path / "seen").read_text():
+                    config.write_text(f"scrape_configs: [{{job_name: right-{number}}}]")
+                    number += 1
+                    await asyncio.sleep(0.05)
+            await tasks.cancel(running)
+
+    asyncio.run(run())
+    assert "the former configuration stays in force" in caplog.text
 
 
 def test_options_are_read_with_and_without_equals_signs():

@@ -9,35 +9,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from aiohttp import web
 
 from lateen.api.kinds import Kind
 from lateen.console import discovery
+from lateen.console.scrape_config import Asked, included, translated
 from lateen.kit import jsons, tasks, yamldoc
 from lateen.kit.jsons import Json
 from lateen.kube.client import HttpClient
 from lateen.kube.informer import Informer
+from lateen.kube.kubeconfig import TOKEN_DIR
 
 log = logging.getLogger("lateen.console.launcher")
 
 PROGRAM = "prometheus"
 CONFIG, LISTEN, STORAGE = "--config.file", "--web.listen-address", "--storage.tsdb.path"
-REFRESH = "5s"
 LOOK_S = 1.0
 """How often the configuration file is looked at."""
-
-
-class ConfigProblem(ValueError):
-    """The configuration has something that cannot be done here."""
 
 
 def option(args: list[str], name: str, default: str) -> str:
@@ -49,38 +44,13 @@ def option(args: list[str], name: str, default: str) -> str:
     return default
 
 
-def translated(config: Any, url: str, asked: list[tuple[str, list[str]]], own_namespace: str) -> Any:
-    """The configuration with each Kubernetes discovery replaced. ``asked`` gets what has to be answered: at ``url``
-    followed by the number in it, (role, namespaces). Raises ConfigProblem."""
-    if isinstance(config, list):
-        return [translated(one, url, asked, own_namespace) for one in config]
-    if not isinstance(config, dict):
-        return config
-    out = {k: translated(v, url, asked, own_namespace) for k, v in config.items() if k != "kubernetes_sd_configs"}
-    for one in config.get("kubernetes_sd_configs") or []:
-        role = str(one.get("role", ""))
-        if role not in discovery.ROLES:
-            raise ConfigProblem(f'kubernetes_sd_configs: role "{role}" cannot be discovered here; {_known()}')
-        if one.get("selectors"):
-            raise ConfigProblem("kubernetes_sd_configs: selectors cannot be used here; keep targets by relabel_configs")
-        wanted = one.get("namespaces") or {}
-        names = [str(n) for n in wanted.get("names") or []]
-        asked.append((role, [*names, *([own_namespace] if wanted.get("own_namespace") else [])]))
-        out.setdefault("http_sd_configs", []).append({"url": f"{url}/{len(asked) - 1}", "refresh_interval": REFRESH})
-    return out
-
-
-def _known() -> str:
-    return f"known: {', '.join(discovery.ROLES)}"
-
-
 class Launcher:
     def __init__(self, client: HttpClient, args: list[str]) -> None:
         self._client, self._args = client, args
-        self._config = Path(option(args, CONFIG, "prometheus.yml"))
-        self._asked: list[tuple[str, list[str]]] = []
+        self._config = Path(option(args, CONFIG, "prometheus.yml")).absolute()
+        self._asked: list[Asked] = []
         self._informers: dict[Kind, Informer] = {}
-        self._namespace = os.environ.get("POD_NAMESPACE", "istio-system")
+        self._namespace = (TOKEN_DIR / "namespace").read_text().strip()
 
     def _objects(self, kind: Kind) -> Iterable[Json]:
         return self._informers[kind].objects.values()
@@ -89,7 +59,7 @@ class Launcher:
         number = int(request.match_info["number"])
         if number >= len(self._asked):
             raise web.HTTPNotFound
-        role, namespaces = self._asked[number]
+        role, namespaces = self._asked[number].role, self._asked[number].namespaces
         for kind in discovery.ROLES[role][1]:
             if kind not in self._informers:
                 self._informers[kind] = Informer(self._client, kind)
@@ -98,28 +68,37 @@ class Launcher:
         found = discovery.groups(role, discovery.Cluster(self._objects), namespaces)
         return web.Response(body=jsons.dumps(found), content_type="application/json")
 
+    def _texts(self) -> dict[Path, str]:
+        """The configuration and the files that it includes. Raises OSError."""
+        texts = {self._config: self._config.read_text()}
+        with contextlib.suppress(ValueError):  # what is wrong with it is told by _translate
+            texts |= {
+                path: path.read_text() for path in included(yamldoc.load(texts[self._config]), self._config.parent)
+            }
+        return texts
+
     def _translate(self, url: str, to: Path) -> None:
         """Raises ConfigProblem, OSError, YamlError."""
-        asked: list[tuple[str, list[str]]] = []
-        out = translated(yamldoc.load(self._config.read_text()), url, asked, self._namespace)
-        to.write_text(yamldoc.dump(out))
-        self._asked = asked
+        found = translated(yamldoc.load(self._config.read_text()), self._config.parent, url, self._namespace)
+        to.write_text(yamldoc.dump(found.config))
+        self._asked = found.asked
 
     async def _follow(self, url: str, to: Path, process: asyncio.subprocess.Process) -> None:
         """Reload when the configuration file changes."""
-        known = self._config.read_text()
+        known = self._texts()
         while True:
             await asyncio.sleep(LOOK_S)
             with contextlib.suppress(OSError):
-                if (text := self._config.read_text()) == known:
+                if (texts := self._texts()) == known:
                     continue
-                known = text
+                known = texts
                 try:
                     self._translate(url, to)
                 except ValueError as e:
                     log.error("the former configuration stays in force: %s: %s", self._config, e)
                     continue
-                process.send_signal(signal.SIGHUP)
+                with contextlib.suppress(ProcessLookupError):  # it has ended; run() says so
+                    process.send_signal(signal.SIGHUP)
 
     async def run(self, program: str) -> int:
         """Prometheus' exit code. Raises OSError, ValueError."""
