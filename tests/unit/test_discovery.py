@@ -217,8 +217,8 @@ def test_scrape_configurations_of_other_files_are_part_of_it(tmp_path):
     ],
 )
 def test_what_cannot_be_discovered_is_said(one, says):
+    config = {"scrape_configs": [{"kubernetes_sd_configs": [one]}]}
     with pytest.raises(scrape_config.ConfigProblem, match=says):
-        config = {"scrape_configs": [{"kubernetes_sd_configs": [one]}]}
         scrape_config.translated(config, Path("/"), "u", "own")
 
 

@@ -20,7 +20,7 @@ from aiohttp import web
 
 from lateen.api.kinds import Kind
 from lateen.console import discovery
-from lateen.console.scrape_config import Asked, included, translated
+from lateen.console.scrape_config import Asked, matching, translated
 from lateen.kit import jsons, tasks, yamldoc
 from lateen.kit.jsons import Json
 from lateen.kube.client import HttpClient
@@ -49,6 +49,7 @@ class Launcher:
         self._client, self._args = client, args
         self._config = Path(option(args, CONFIG, "prometheus.yml")).absolute()
         self._asked: list[Asked] = []
+        self._included: list[str] = []
         self._informers: dict[Kind, Informer] = {}
         self._namespace = (TOKEN_DIR / "namespace").read_text().strip()
 
@@ -69,19 +70,14 @@ class Launcher:
         return web.Response(body=jsons.dumps(found), content_type="application/json")
 
     def _texts(self) -> dict[Path, str]:
-        """The configuration and the files that it includes. Raises OSError."""
-        texts = {self._config: self._config.read_text()}
-        with contextlib.suppress(ValueError):  # what is wrong with it is told by _translate
-            texts |= {
-                path: path.read_text() for path in included(yamldoc.load(texts[self._config]), self._config.parent)
-            }
-        return texts
+        """The configuration and the files that it includes. Raises OSError, and ConfigProblem for too many."""
+        return {p: p.read_text() for p in (self._config, *matching(self._included, self._config.parent))}
 
     def _translate(self, url: str, to: Path) -> None:
         """Raises ConfigProblem, OSError, YamlError."""
         found = translated(yamldoc.load(self._config.read_text()), self._config.parent, url, self._namespace)
         to.write_text(yamldoc.dump(found.config))
-        self._asked = found.asked
+        self._asked, self._included = found.asked, found.included
 
     async def _follow(self, url: str, to: Path, process: asyncio.subprocess.Process) -> None:
         """Reload when the configuration file changes."""
@@ -89,10 +85,10 @@ class Launcher:
         while True:
             await asyncio.sleep(LOOK_S)
             with contextlib.suppress(OSError):
-                if (texts := self._texts()) == known:
-                    continue
-                known = texts
                 try:
+                    if (texts := self._texts()) == known:
+                        continue
+                    known = texts
                     self._translate(url, to)
                 except ValueError as e:
                     log.error("the former configuration stays in force: %s: %s", self._config, e)

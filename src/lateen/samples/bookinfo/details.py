@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from lateen.kit.digits import digits
-from lateen.samples.bookinfo.http import Request, Response, as_json, segments, serve
+from lateen.samples.bookinfo.http import Request, Response, as_json, digits, segments, serve
 
 
 async def handle(request: Request) -> Response:

@@ -6,8 +6,7 @@ import asyncio
 import os
 import socket
 
-from lateen.kit.digits import digits
-from lateen.samples.bookinfo.http import Request, Response, as_json, segments, serve
+from lateen.samples.bookinfo.http import Request, Response, as_json, digits, segments, serve
 
 
 async def handle(request: Request) -> Response:

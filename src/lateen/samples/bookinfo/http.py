@@ -165,3 +165,8 @@ def serve(handler: Handler) -> None:
 
 def segments(path: str) -> list[str]:
     return [unquote(p) for p in urlsplit(path).path.strip("/").split("/")]
+
+
+def digits(text: str) -> bool:
+    """Whether ``int`` takes a text of digits alone."""
+    return text.isascii() and text.isdigit() and len(text) < 19

@@ -8,8 +8,7 @@ import os
 from html import escape
 from urllib.parse import quote, unquote
 
-from lateen.kit.digits import digits
-from lateen.samples.bookinfo.http import Request, Response, as_json, call, segments, serve
+from lateen.samples.bookinfo.http import Request, Response, as_json, call, digits, segments, serve
 
 DETAILS = os.environ.get("DETAILS_HOSTNAME", "details")
 REVIEWS = os.environ.get("REVIEWS_HOSTNAME", "reviews")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 
-from lateen.kit.digits import digits
-from lateen.samples.bookinfo.http import Request, Response, as_json, segments, serve
+from lateen.samples.bookinfo.http import Request, Response, as_json, digits, segments, serve
 
 _ratings: dict[int, dict[str, int]] = {}
 

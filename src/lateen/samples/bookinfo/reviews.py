@@ -6,8 +6,7 @@ import json
 import os
 import socket
 
-from lateen.kit.digits import digits
-from lateen.samples.bookinfo.http import Request, Response, as_json, call, segments, serve
+from lateen.samples.bookinfo.http import Request, Response, as_json, call, digits, segments, serve
 
 VERSION = os.environ.get("SERVICE_VERSION", "v1")
 COLOR = {"v2": "black", "v3": "red"}.get(VERSION)
