@@ -7,6 +7,7 @@ import base64
 import json
 import logging
 import random
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,12 +100,14 @@ class Certificates:
         asks: bool = False,
         identity: str = "",
         signer: str = "",
+        group: str = "",
     ) -> None:
         """``identity``: what the pod believes to be; istiod goes by the token, but signers of others sign what is in
-        the request. ``signer``: which of these is wanted. ``asks``: istiod for its roots, as a machine has to; pods
-        have them mounted, and Kubernetes updates them."""
+        the request. ``signer``: which of these is wanted. ``group``: the WorkloadGroup of a machine. ``asks``: istiod
+        for its roots, as a machine has to; pods have them mounted, and Kubernetes updates them."""
         self._istiod, self._directory, self._write, self._renewal = istiod, directory, write, renewal
         self._asks, self._asked, self._identity, self._signer = asks, 0.0, identity, signer
+        self._group = group
         self._pair = Pair("", "")
         self._root = self._mounted = ""
         self.end = 0.0
@@ -112,17 +115,15 @@ class Certificates:
     async def get(self) -> float:
         """Request a certificate and write it; returns the seconds until its renewal. Raises istiod.FAILURES."""
         key = certs.new_key()
-        body = {"csr": certs.request(key, self._identity), "signer": self._signer}
+        body = {"csr": certs.request(key, self._identity), "signer": self._signer, "group": self._group}
         found = await self._istiod.ask("/certificates", body, timeout=ISSUE_S)
-        self._pair, self._root = Pair(found["certificate"], certs.key_pem(key)), found["root"]
-        self._publish()
+        pair = Pair(found["certificate"], certs.key_pem(key))
+        self._write(self._directory, pair.certificate, pair.key, found["root"])
+        self._pair, self._root = pair, found["root"]
         _, end = certs.validity(self._pair.certificate)
         self.end = end.timestamp()
         log.info("certificate for %s until %s", found["identity"], end.isoformat())
         return self._renewal.wait(self._pair.certificate)
-
-    def _publish(self) -> None:
-        self._write(self._directory, self._pair.certificate, self._pair.key, self._root)
 
     async def first(self) -> float:
         self._mounted = await asyncio.to_thread(self._read)
@@ -130,19 +131,26 @@ class Certificates:
 
     async def renew(self, wait: float) -> None:
         """Renew the certificate in time, and follow the roots that are distributed meanwhile. Never returns."""
-        loop = asyncio.get_running_loop()
-        at = loop.time() + wait
+        at = time.time() + wait
         while True:
-            await asyncio.sleep(min(max(at - loop.time(), 0.0), LOOK_S))
-            if self._asks and loop.time() - self._asked > ASK_S:
-                self._asked = loop.time()
-                await self._ask()
-            if self._follow() and not certs.anchored(self._pair.certificate, self._root):
-                # Signed under another root than new certificates are, which will not be trusted for ever.
-                left = self.end - times.now().timestamp()
-                at = min(at, loop.time() + random.uniform(0, min(SPREAD_S, max(left, 0) / 10)))
-            if loop.time() >= at:
-                at = loop.time() + await until_answered(self.get, "the certificate is not renewed yet", longest=5.0)
+            await asyncio.sleep(min(max(at - time.time(), 0.0), LOOK_S))
+            try:
+                at = await self._step(at)
+            except Exception as e:  # noqa: BLE001 - a full disk, or whatever else: the next attempt may succeed
+                log.warning("the certificate is not looked after now: %s: %s", type(e).__name__, e)
+                await asyncio.sleep(LOOK_S)
+
+    async def _step(self, at: float) -> float:
+        """``at``: when to renew, by the clock, since a machine that sleeps does not count the seconds."""
+        if self._asks and abs(time.time() - self._asked) > ASK_S:
+            self._asked = time.time()
+            await self._ask()
+        if self._follow() and not certs.anchored(self._pair.certificate, self._root):
+            # Signed under another root than new certificates are, which will not be trusted for ever.
+            at = min(at, time.time() + random.uniform(0, min(SPREAD_S, max(self.end - time.time(), 0) / 10)))
+        if time.time() >= at:
+            at = time.time() + await until_answered(self.get, "the certificate is not renewed yet", longest=5.0)
+        return at
 
     async def _ask(self) -> None:
         try:
@@ -164,15 +172,17 @@ class Certificates:
         found = self._read()
         if found == self._mounted:
             return False
-        self._mounted = found
         try:
-            if found == self._root or not certs.split(found):
-                return False
+            new = found != self._root and bool(certs.split(found))
         except ValueError:
             log.warning("%s is not PEM text of certificates; the former roots stay trusted", self._istiod.root)
+            new = False
+        if new:
+            self._write(self._directory, self._pair.certificate, self._pair.key, found)
+            self._root = found
+        self._mounted = found  # not before it is written: what fails is tried again
+        if not new:
             return False
-        self._root = found
-        self._publish()
         log.info("the trusted roots have changed")
         return True
 

@@ -23,6 +23,10 @@ FAILURES = (OSError, TimeoutError, ValueError, KeyError)
 T = TypeVar("T")
 
 
+class NotAnswered(OSError):
+    """istiod has answered that it does not do what it is asked for."""
+
+
 class Istiod:
     """``mark``: the socket mark that identifies the proxy's own connections; None if the user id does. ``root`` and
     ``token`` are read for each request, since both are replaced from time to time."""
@@ -42,7 +46,25 @@ class Istiod:
 
     async def ask(self, path: str, body: dict[str, Any], timeout: float = 10) -> dict[str, Any]:
         """Raises OSError, TimeoutError, ValueError."""
-        context = await asyncio.to_thread(self._context)
+        chain = await asyncio.to_thread(self._shown)
+        token = self._bearer(needed=chain is None)
+        if chain is None:
+            return await self._ask(path, body, timeout, token, None)
+        try:
+            return await self._ask(path, body, timeout, token, chain)
+        except NotAnswered:
+            raise
+        except OSError as e:  # istiod ends connections with a certificate that it does not accept (any more)
+            if not token:
+                raise
+            log.info("istiod may not accept this machine's certificate (%s); asking by its token alone", e)
+            return await self._ask(path, body, timeout, token, None)
+
+    async def _ask(
+        self, path: str, body: dict[str, Any], timeout: float, token: str, chain: Path | None
+    ) -> dict[str, Any]:
+        bearer = {"authorization": f"Bearer {token}"} if token else {}
+        context = await asyncio.to_thread(self._context, chain)
         answer = await http.fetch(
             self.host,
             self._port,
@@ -53,19 +75,38 @@ class Istiod:
             server_hostname=self.host,
             timeout=timeout,
             sock=await self._connect(self._port),
-            headers={"authorization": f"Bearer {self._token.read_text().strip()}", "content-type": "application/json"},
+            headers={**bearer, "content-type": "application/json"},
         )
         if answer.status != 200:
-            raise OSError(f"istiod refused {path}: {answer.body.decode(errors='replace')[:300]}")
+            raise NotAnswered(f"istiod refused {path}: {answer.body.decode(errors='replace')[:300]}")
         found: dict[str, Any] = json.loads(answer.body)
         return found
 
-    def _context(self) -> ssl.SSLContext:
-        made = ssl.create_default_context(cadata=self.root.read_text())
+    def _bearer(self, needed: bool) -> str:
+        """The token; empty if there is none, which is an error where nothing else says who asks. Raises OSError."""
+        try:
+            return self._token.read_text().strip()
+        except (OSError, ValueError) as e:
+            if not needed:
+                return ""
+            why = e.strerror if isinstance(e, OSError) else "it is not text"
+            raise OSError(f"the token {self._token}, by which istiod knows who asks, cannot be read: {why}") from None
+
+    def _shown(self) -> Path | None:
+        """The file of the certificate that a machine shows, if it is usable. An expired one would end the connection,
+        although the token may have been replaced."""
         chain = self._shows / "cert-chain.pem" if self._shows else None
-        # An expired one would end the connection, although the token may have been replaced.
-        if self._shows and chain and chain.exists() and certs.validity(chain.read_text())[1] > times.now():
-            made.load_cert_chain(chain, self._shows / "key.pem")
+        try:
+            usable = chain is not None and certs.validity(chain.read_text())[1] > times.now()
+        except (OSError, ValueError):
+            usable = False
+        return chain if usable else None
+
+    def _context(self, chain: Path | None) -> ssl.SSLContext:
+        made = ssl.create_default_context(cadata=self.root.read_text())
+        made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # what is trusted may be an intermediate, as in Envoy
+        if chain is not None:
+            made.load_cert_chain(chain, chain.with_name("key.pem"))
         return made
 
     async def _connect(self, port: int) -> socket.socket:

@@ -38,8 +38,8 @@ class Agent:
         output = Path(options.env.get("OUTPUT_CERTS") or DIRECTORY)
         write = write_files if options.proxyless else write_secrets
         directory = output if options.proxyless else DIRECTORY
-        machine = bool(options.env.get("ISTIO_META_AUTO_REGISTER_GROUP"))
-        self._istiod = Istiod(options.control_plane, options.mark, shows=directory if machine else None)
+        group = options.env.get("ISTIO_META_AUTO_REGISTER_GROUP", "")
+        self._istiod = Istiod(options.control_plane, options.mark, shows=directory if group else None)
         self._metrics = Metrics(options)
         self._envoy = Envoy(options, self._istiod, self._metrics)
         self._certificates = self._given(directory, write) or Certificates(
@@ -47,9 +47,10 @@ class Agent:
             directory,
             write,
             renewal(options.env),
-            asks=machine,
+            asks=bool(group),
             identity=options.identity,
             signer=options.env.get("ISTIO_META_CERT_SIGNER", ""),
+            group=group,
         )
         self._metrics.certificates = self._certificates
         self._output = output

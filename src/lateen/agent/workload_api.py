@@ -72,11 +72,11 @@ class Given(abc.ABC):
 
     async def _roots(self) -> None:
         while True:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):
                 found = self._istiod_roots.read_text()
                 if found != self._seen_roots:
-                    self._seen_roots = found
                     write_roots(self._directory / "sds-istiod.json", ISTIOD, found)
+                    self._seen_roots = found
                     self._verifiable.set()
             await asyncio.sleep(LOOK_S)
 
@@ -101,15 +101,21 @@ class Mounted(Given):
 
     async def _follow(self) -> None:
         while True:
-            with contextlib.suppress(OSError):  # they are just being replaced
+            try:
                 found = tuple((self._source / name).read_text() for name in FILES)
                 if found != self._seen:
+                    self._look(found)
                     self._seen = found
-                    try:
-                        self._take(Pair(found[0], found[1]), found[2])
-                    except ValueError as e:
-                        log.error("the certificate in %s is not used: %s", self._source, e)
+            except (OSError, ValueError) as e:  # they are just being replaced, or cannot be written now
+                log.info("the certificate in %s is not taken yet: %s", self._source, e)
             await asyncio.sleep(LOOK_S)
+
+    def _look(self, found: tuple[str, ...]) -> None:
+        """Raises OSError."""
+        try:
+            self._take(Pair(found[0], found[1]), found[2])
+        except ValueError as e:
+            log.error("the certificate in %s is not used: %s", self._source, e)
 
 
 class Socket(Given):
