@@ -172,7 +172,8 @@ class Mesh:
     def step(self, wanted, hours=0.0):
         """What istiod does then. Certificates are those of now; only the rotation's clock goes on."""
         self.now += timedelta(hours=hours)
-        self.authority.state = rotation.step(self.authority.state, wanted, self.now, PACE)
+        state = rotation.step(self.authority.state, wanted, self.now, PACE)
+        self.authority.state = rotation.announced(state, wanted.roots, self.now)
 
     def each(self, *doings):
         for doing in doings:

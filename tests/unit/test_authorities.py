@@ -7,19 +7,23 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from apiserver import Cluster
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from lateen.api import kinds
 from lateen.ca import rotation, signer
-from lateen.ca.authority import Authority, Identity
+from lateen.ca.authority import Authority, Expired, Identity
 from lateen.ca.rotation import Pace
 from lateen.ca.signer import PLUGGED, RECORD, SELF_SIGNED, Unusable
 from lateen.cluster.apiserver.direct import DirectClient
+from lateen.control import serving
 from lateen.control.measures import Measures
 from lateen.control.roots import ASKED, DISTRUSTED, Roots, Settings
 from lateen.control.trust import Trust
 from lateen.control.world import World
-from lateen.kit import certs, times
+from lateen.kit import certs, tasks, times
+from lateen.kube.errors import KubeError
+from lateen.kube.informer import Informer
 from lateen.wire.revision import Revision
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -126,21 +130,27 @@ def own(name, now=NOW):
     return signer.self_signed(certs.authority(name, now))
 
 
+def step(state, wanted, now, pace):
+    """A step, of which everybody has been told at once."""
+    state = rotation.step(state, wanted, now, pace)
+    return rotation.announced(state, [t.root for t in state.trusted], now)
+
+
 def test_a_new_root_is_published_before_it_signs_and_the_former_one_outlives_its_certificates():
     a, b = own("a"), own("b")
     start = rotation.begin(a, NOW, PACE)
-    published = rotation.step(start, b, NOW, PACE)
+    published = step(start, b, NOW, PACE)
     assert published.signer == a
     assert set(certs.split(published.bundle)) == {a.anchor, b.anchor}
     assert certs.split(published.bundle)[0] == a.anchor, "the first is that under which certificates are signed"
-    early = rotation.step(published, b, NOW + HOUR * 0.9, PACE)
+    early = step(published, b, NOW + HOUR * 0.9, PACE)
     assert early.signer == a
-    signing = rotation.step(early, b, NOW + HOUR, PACE)
+    signing = step(early, b, NOW + HOUR, PACE)
     assert signing.signer == b
     assert certs.split(signing.bundle) == (b.anchor, a.anchor)
-    late = rotation.step(signing, b, NOW + 25 * HOUR, PACE)
+    late = step(signing, b, NOW + 25 * HOUR, PACE)
     assert late.trusts(a.anchor), "a certificate that was signed at the last moment is valid until now"
-    assert certs.split(rotation.step(late, b, NOW + 28 * HOUR, PACE).bundle) == (b.anchor,)
+    assert certs.split(step(late, b, NOW + 28 * HOUR, PACE).bundle) == (b.anchor,)
 
 
 def test_whoever_presents_a_certificate_is_trusted_by_everybody_at_every_moment():
@@ -151,7 +161,7 @@ def test_whoever_presents_a_certificate_is_trusted_by_everybody_at_every_moment(
         now = NOW + timedelta(minutes=minute)
         if minute % (60 * 40) == 60:
             wanted = own(str(minute))
-        state = rotation.step(state, wanted, now, PACE)
+        state = step(state, wanted, now, PACE)
         seen.append((now, certs.split(state.bundle)))
         held = [(end, anchor) for end, anchor in held if end > now] + [(now + PACE.ttl, state.signer.anchor)]
         known = [roots for at, roots in seen if now - lag <= at <= now]
@@ -162,48 +172,96 @@ def test_whoever_presents_a_certificate_is_trusted_by_everybody_at_every_moment(
 
 def test_an_intermediate_under_the_same_root_signs_at_once(root):
     first, second = (signer.read(plugged(root), PLUGGED, NOW) for _ in "ab")
-    found = rotation.step(rotation.begin(first, NOW, PACE), second, NOW, PACE)
+    found = step(rotation.begin(first, NOW, PACE), second, NOW, PACE)
     assert (found.signer, certs.split(found.bundle)) == (second, (root.certificate,))
 
 
 def test_a_root_that_is_taken_back_before_it_signed_never_signs():
     a, b = own("a"), own("b")
-    state = rotation.step(rotation.begin(a, NOW, PACE), b, NOW, PACE)
-    state = rotation.step(state, a, NOW + HOUR / 2, PACE)
-    state = rotation.step(state, a, NOW + 2 * HOUR, PACE)
+    state = step(rotation.begin(a, NOW, PACE), b, NOW, PACE)
+    state = step(state, a, NOW + HOUR / 2, PACE)
+    state = step(state, a, NOW + 2 * HOUR, PACE)
     assert state.signer == a
-    assert not rotation.step(state, a, NOW + 30 * HOUR, PACE).trusts(b.anchor)
+    assert not step(state, a, NOW + 30 * HOUR, PACE).trusts(b.anchor)
 
 
 def test_shorter_certificates_do_not_shorten_the_trust_in_longer_ones():
     a, b = own("a"), own("b")
     short = Pace(announce=HOUR, ttl=HOUR)
-    state = rotation.step(rotation.begin(a, NOW, PACE), b, NOW, short)
-    state = rotation.step(state, b, NOW + HOUR, short)
+    state = step(rotation.begin(a, NOW, PACE), b, NOW, short)
+    state = step(state, b, NOW + HOUR, short)
     assert state.signer == b
-    assert rotation.step(state, b, NOW + 25 * HOUR, short).trusts(a.anchor)
+    assert step(state, b, NOW + 25 * HOUR, short).trusts(a.anchor)
 
 
 def test_nothing_is_waited_for_where_the_former_ca_has_expired():
     a, b = signer.self_signed(certs.authority("a", NOW, days=0.01)), own("b")
-    assert rotation.step(rotation.begin(a, NOW, PACE), b, NOW + HOUR / 2, PACE).signer == b
+    assert step(rotation.begin(a, NOW, PACE), b, NOW + HOUR / 2, PACE).signer == b
 
 
 def test_what_is_kept_is_what_was():
-    state = rotation.step(rotation.begin(own("a"), NOW, PACE), own("b"), NOW, PACE)
+    state = step(rotation.begin(own("a"), NOW, PACE), own("b"), NOW, PACE)
     assert rotation.load(rotation.dump(state)) == state
     for text in ("", "{}", "[]", '{"signer": {}}', rotation.dump(state).replace("BEGIN CERT", "BEGIN X")):
         with pytest.raises(ValueError, match="cannot be read"):
             rotation.load(text)
 
 
-def test_a_root_can_be_distrusted_before_its_time_unless_it_signs():
+def test_a_root_is_not_known_before_it_was_written_to_every_namespace():
     a, b = own("a"), own("b")
     state = rotation.step(rotation.begin(a, NOW, PACE), b, NOW, PACE)
-    state = rotation.step(state, b, NOW + HOUR, PACE)
+    late = NOW + 20 * HOUR
+    assert rotation.step(state, b, late, PACE).signer == a, "nobody has been told"
+    assert rotation.due(state, b, late, PACE) == a.end, "it waits for the news, or for the end of what signs"
+    told = rotation.announced(state, [b.anchor], late)
+    assert rotation.announced(told, [b.anchor], late + HOUR) == told
+    assert rotation.step(told, b, late + HOUR / 2, PACE).signer == a
+    assert rotation.due(told, b, late, PACE) == late + HOUR
+    assert rotation.step(told, b, late + HOUR, PACE).signer == b
+
+
+def broken(what):
+    """A record of a CA that does not sign, as a Secret that was written by hand may have it."""
+    root, other = certs.authority("root", NOW), certs.authority("other", NOW)
+    middle = certs.intermediate(root, "istio", NOW)
+    leaf = certs.issue(root, ["a"], NOW, HOUR)
+    pair, between, anchor = middle, (), root
+    match what:
+        case "another key":
+            pair = certs.Pair(middle.certificate, other.key)
+        case "no CA":
+            pair = leaf
+        case "another root":
+            anchor = other
+        case "a gap":
+            between = (other.certificate,)
+    found = signer.Signer(pair, between, (anchor.certificate,))
+    return rotation.dump(rotation.begin(found, NOW, PACE))
+
+
+@pytest.mark.parametrize("what", ["another key", "no CA", "another root", "a gap"])
+def test_a_record_that_cannot_sign_is_refused(what):
+    with pytest.raises(ValueError, match="cannot be used"):
+        rotation.load(broken(what))
+    assert rotation.load(broken("")).signer.between == ()
+
+
+def test_a_record_of_a_root_that_nobody_knows_signs_nothing_yet():
+    a, b = own("a"), own("b")
+    present, found = rotation.begin(a, NOW, PACE), rotation.begin(b, NOW, PACE)
+    taken = rotation.adopted(present, found)
+    assert (taken.signer, set(certs.split(taken.bundle))) == (a, {a.anchor, b.anchor})
+    assert rotation.step(taken, b, NOW + 5 * HOUR, PACE).signer == a
+    assert rotation.adopted(taken, found) == found
+
+
+def test_a_root_can_be_distrusted_before_its_time_unless_it_signs():
+    a, b = own("a"), own("b")
+    state = step(rotation.begin(a, NOW, PACE), b, NOW, PACE)
+    state = step(state, b, NOW + HOUR, PACE)
     former, present = certs.fingerprint(a.anchor), certs.fingerprint(b.anchor)
     found = rotation.distrust(state, former, NOW + HOUR)
-    assert not rotation.step(found, b, NOW + HOUR, PACE).trusts(a.anchor)
+    assert not step(found, b, NOW + HOUR, PACE).trusts(a.anchor)
     for other in (present, "", "00" * 20):
         assert rotation.distrust(state, other, NOW) == state
 
@@ -228,6 +286,11 @@ class Mesh:
         found = Roots(self.client, "istio-system", "cluster.local", settings, lambda: leader)
         await found.start()
         return found
+
+    async def told(self, istiod):
+        """What trust tells an istiod that leads, and its next step."""
+        istiod.distributed(istiod.authority.root, "")
+        await istiod.advance()
 
     async def secret(self, name):
         return await self.client.get(kinds.SECRET, "istio-system", name)
@@ -273,6 +336,9 @@ def test_a_ca_of_ones_own_takes_effect_without_a_restart_and_a_bad_one_does_not(
         await mesh.put(PLUGGED, plugged(root, now=times.now()))
         await mesh.events(leader, follower)
         await leader.advance()
+        assert leader.authority.state.signer.anchor == certs.split(former)[0]
+        await mesh.events(leader, follower)
+        await mesh.told(leader)
         await mesh.events(leader, follower)
         for istiod in (leader, follower):
             assert istiod.authority.state.signer.anchor == root.certificate
@@ -317,6 +383,8 @@ def test_a_root_that_is_about_to_expire_is_replaced_by_the_leader_alone():
         follower, leader = await mesh.istiod(leader=False), await mesh.istiod()
         await leader.advance()
         await mesh.events(leader, follower)
+        await mesh.told(leader)
+        await mesh.events(leader, follower)
         for istiod in (leader, follower):
             assert istiod.authority.state.signer.anchor != certs.split(soon.certificate)[0]
             assert istiod.authority.state.trusts(soon.certificate)
@@ -340,6 +408,7 @@ def test_a_new_root_can_be_asked_for_once_and_leads_back_from_a_ca_of_ones_own()
         istiod.secret(PLUGGED, None)
         await mesh.events(istiod)
         await istiod.advance()
+        await mesh.told(istiod)
         found = istiod.authority.state
         assert (found.signer.source, found.follows, istiod.problem) == (SELF_SIGNED, SELF_SIGNED, "")
         assert found.trusts(root.certificate)
@@ -351,6 +420,128 @@ def test_a_new_root_can_be_asked_for_once_and_leads_back_from_a_ca_of_ones_own()
         await mesh.events(istiod)
         await istiod.advance()
         assert certs.split(istiod.authority.root) == found.signer.roots
+        notes = (await mesh.secret(RECORD))["metadata"].get("annotations") or {}
+        assert not {ASKED, DISTRUSTED} & notes.keys(), "what was done is not asked for any more"
+        again = await mesh.istiod()
+        await again.advance()
+        assert again.authority.state == istiod.authority.state
+        await mesh.put(PLUGGED, plugged(root, now=times.now()))
+        await mesh.events(again)
+        await again.advance()
+        await mesh.told(again)
+        await mesh.client.delete(kinds.SECRET, "istio-system", PLUGGED)
+        again.secret(PLUGGED, None)
+        await mesh.client.patch(kinds.SECRET, "istio-system", RECORD, {"metadata": {"annotations": {ASKED: "2"}}})
+        await mesh.events(again)
+        await again.advance()
+        await mesh.told(again)
+        assert again.authority.state.trusts(root.certificate), "it was distrusted once, not for ever"
+
+    asyncio.run(work())
+
+
+def test_an_istiod_that_was_stopped_halfway_makes_one_root_for_one_request():
+    mesh = Mesh()
+
+    async def work():
+        istiod = await mesh.istiod()
+        await mesh.client.patch(kinds.SECRET, "istio-system", RECORD, {"metadata": {"annotations": {ASKED: "now"}}})
+        await mesh.events(istiod)
+        assert await istiod._make_root("now")
+        made = (await mesh.secret(SELF_SIGNED))["data"]
+        again = await mesh.istiod()
+        await again.advance()
+        assert (await mesh.secret(SELF_SIGNED))["data"] == made
+
+    asyncio.run(work())
+
+
+def test_a_record_that_somebody_has_spoilt_is_not_taken_and_is_written_anew():
+    mesh = Mesh()
+
+    async def work():
+        leader, follower = await mesh.istiod(), await mesh.istiod(leader=False)
+        present = leader.authority.state
+        for record in (broken("another key"), broken("a gap"), "nonsense"):
+            await mesh.put(RECORD, {"state.json": record})
+            await mesh.events(leader, follower)
+            assert leader.authority.state == follower.authority.state == present
+            await leader.advance()
+            found = await mesh.secret(RECORD)
+            assert rotation.load(signer.decoded(found)["state.json"]) == present
+        another = rotation.begin(own("restored", times.now()), times.now(), PACE)
+        await mesh.put(RECORD, {"state.json": rotation.dump(another)})
+        await mesh.events(leader, follower)
+        await leader.advance()
+        assert leader.authority.state.signer == present.signer
+        assert leader.authority.state.trusts(another.signer.anchor)
+
+    asyncio.run(work())
+
+
+def test_an_istiod_whose_ca_has_expired_starts_and_gets_the_next_one():
+    mesh = Mesh()
+
+    async def work():
+        old = signer.self_signed(certs.authority("old", times.now() - timedelta(days=9), days=8))
+        await mesh.put(SELF_SIGNED, {"ca-cert.pem": old.pair.certificate, "ca-key.pem": old.pair.key})
+        await mesh.put(RECORD, {"state.json": rotation.dump(rotation.begin(old, times.now(), PACE))})
+        istiod = await mesh.istiod()
+        serving.Certificate(istiod.authority, ["localhost"], Identity("cluster.local", "istio-system", "istiod"))
+        who = Identity("cluster.local", "default", "default")
+        with pytest.raises(Expired, match="Secret istio-ca-secret has expired"):
+            istiod.authority.sign(certs.request(certs.new_key()), who, times.now())
+        await istiod.advance()
+        assert istiod.authority.sign(certs.request(certs.new_key()), who, times.now())
+
+    asyncio.run(work())
+
+
+def test_whatever_is_in_a_secret_the_rotation_goes_on(root, monkeypatch):
+    """Libraries have their own ideas of what is wrong with an odd certificate."""
+    mesh = Mesh()
+
+    def odd(*_):
+        raise UnsupportedAlgorithm("of the moon")
+
+    async def work():
+        istiod = await mesh.istiod()
+        await mesh.put(PLUGGED, plugged(root, now=times.now()))
+        await mesh.events(istiod)
+        with monkeypatch.context() as m:
+            m.setattr(signer, "_path", odd)
+            await istiod.advance()
+        assert "the certificates of Secret cacerts cannot be used: of the moon" in istiod.problem
+        broken = {"metadata": {"name": PLUGGED, "namespace": "istio-system"}, "data": {"ca-cert.pem": "abcde"}}
+        istiod.secret(PLUGGED, broken)
+        await istiod.advance()
+        assert "the data of Secret cacerts is not base64" in istiod.problem
+
+    asyncio.run(work())
+
+
+def test_one_that_cannot_take_the_news_keeps_it_from_nobody_else():
+    mesh = Mesh()
+
+    async def work():
+        istiod, told = await mesh.istiod(), []
+        istiod.changed += [lambda: 1 / 0, lambda: told.append(1)]
+        istiod.also(certs.authority("other", times.now()).certificate)
+        assert told
+        seen = []
+
+        def fails(_kind, key, *_):
+            seen.append(key)
+            raise ValueError
+
+        informer = Informer(mesh.client, kinds.SECRET, fails, "istio-system")
+        running = tasks.spawn(informer.run(), "informer")
+        await informer.synced.wait()
+        await mesh.put("later", {"a": "b"})
+        async with asyncio.timeout(5):
+            while ("istio-system", "later") not in seen:
+                await asyncio.sleep(0.01)
+        running.cancel()
 
     asyncio.run(work())
 
@@ -367,20 +558,60 @@ def test_a_bad_ca_from_the_beginning_is_said_and_nothing_is_made_up():
     asyncio.run(work())
 
 
+class Forbidding:
+    """A client that may not write to one namespace."""
+
+    def __init__(self, client, namespace):
+        self._client, self.namespace = client, namespace
+
+    def __getattr__(self, name):
+        return getattr(self._client, name)
+
+    async def create(self, kind, obj):
+        if obj["metadata"].get("namespace") == self.namespace:
+            raise KubeError(403, "Forbidden", "not there")
+        return await self._client.create(kind, obj)
+
+
 def test_every_namespace_gets_the_roots_and_gets_them_back():
     mesh = Mesh()
 
     async def work():
-        istiod = await mesh.istiod()
-        trust = Trust(mesh.client, Revision(), lambda: istiod.authority.root)
+        istiod = await mesh.istiod(announce=timedelta(0))
+        root = certs.authority("mine", times.now())
+        await mesh.put(PLUGGED, plugged(root, now=times.now()))
+        await mesh.events(istiod)
+        await istiod.advance()
         spaces, _ = await mesh.client.list(kinds.NAMESPACE)
-        await trust.everywhere(spaces)
+        client = Forbidding(mesh.client, "default")
+        trust = Trust(client, Revision(), lambda: istiod.authority.root, lambda: spaces, istiod.distributed)
+        running = tasks.spawn(trust.run(), "trust")
+        trust.wake()
+        async with asyncio.timeout(20):
+            while not istiod.status()["problem"]:
+                await asyncio.sleep(0.01)
+        assert "namespace default: not there" in istiod.status()["problem"]
+        await istiod.advance()
+        assert istiod.authority.state.signer.anchor != root.certificate, "proxies of default would refuse it"
+        client.namespace = ""
+        async with asyncio.timeout(20):
+            while istiod.status()["problem"]:
+                await asyncio.sleep(0.01)
+        await istiod.advance()
+        assert istiod.authority.state.signer.anchor == root.certificate
         for n in spaces:
             found = await mesh.client.get(kinds.CONFIG_MAP, n["metadata"]["name"], "istio-ca-root-cert")
-            assert found["data"] == {"root-cert.pem": istiod.authority.root}
-            assert not trust.altered(("x", "istio-ca-root-cert"), found)
+            assert set(certs.split(found["data"]["root-cert.pem"])) == set(certs.split(istiod.authority.root))
+        trust.wake()
+        async with asyncio.timeout(20):
+            while trust.altered(("x", "istio-ca-root-cert"), found):
+                found = await mesh.client.get(kinds.CONFIG_MAP, "default", "istio-ca-root-cert")
+                await asyncio.sleep(0.01)
         assert trust.altered(("x", "istio-ca-root-cert"), None)
         assert not trust.altered(("x", "other"), None)
+        running.cancel()
+        gone = {"metadata": {"name": "gone"}}
+        assert not await trust.everywhere([gone]), "a namespace that is gone is not waited for"
 
     asyncio.run(work())
 

@@ -23,7 +23,7 @@ GROUP = {
 
 def made(spec):
     ref = kinds.WORKLOAD_GROUP.ref("ns", "group")
-    return entry(o.Resource(ref, "u", "1", "", decode(WorkloadGroup, spec)), "10.0.0.1")
+    return entry(o.Resource(ref, "u", "1", "", decode(WorkloadGroup, spec)), "10.0.0.1", "istiod-a")
 
 
 def test_an_entry_has_its_groups_settings():
@@ -32,6 +32,7 @@ def test_an_entry_has_its_groups_settings():
     assert found["spec"]["labels"] == {"app": "db", "class": "vm"}
     assert found["spec"]["serviceAccount"] == "sa"
     assert found["metadata"]["annotations"]["istio.io/autoRegistrationGroup"] == "group"
+    assert found["metadata"]["annotations"]["istio.io/workloadController"] == "istiod-a"
 
 
 @pytest.mark.parametrize("path", list(leaves(GROUP)), ids=lambda p: ".".join(map(str, p)))

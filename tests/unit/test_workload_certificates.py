@@ -50,12 +50,14 @@ class World:
     def __init__(self, ttl=timedelta(hours=24)):
         self.cluster = Cluster()
         self.authority = Authority.create(times.now(), "cluster.local")
-        self.machines = {("default", "default")}
+        self.aliases = ()
+        self.machines = {("default", "group", "default")}
         self.service = CaService(
-            Reviewer(self.cluster), self.authority, "cluster.local", ttl, machines=lambda *who: who in self.machines
-        )
+            Reviewer(self.cluster), self.authority, "cluster.local", ttl,
+            machines=lambda *who: who in self.machines, aliases=lambda: self.aliases,
+        )  # fmt: skip
         self.pod("web")
-        self.of_web = self.token()
+        self.of_web, self.of_machine = self.token(), self.token(pod=None)
 
     def pod(self, name):
         spec = {"containers": [{"name": "a", "image": "a"}]}
@@ -265,6 +267,7 @@ def other(world, signs=False):
     """The state of ``world`` on its way to another root, or when that one signs."""
     wanted = signer.self_signed(certs.authority("other", times.now()))
     state = rotation.step(world.authority.state, wanted, times.now(), PACE)
+    state = rotation.announced(state, wanted.roots, times.now())
     return rotation.step(state, wanted, times.now() + timedelta(hours=2 * signs), PACE)
 
 
@@ -272,6 +275,7 @@ def test_an_agent_follows_the_roots_and_renews_when_another_one_signs(tmp_path):
     world = World(timedelta(seconds=40))
     wanted = signer.self_signed(certs.authority("other", times.now()))
     announced = rotation.step(world.authority.state, wanted, times.now(), PACE)
+    announced = rotation.announced(announced, wanted.roots, times.now())
     signing = rotation.step(announced, wanted, times.now() + timedelta(hours=2), PACE)
 
     async def work():
@@ -336,10 +340,11 @@ def test_a_machine_asks_for_the_roots(tmp_path):
 class Machine(Pod):
     """An agent that shows its certificate, and whose token has expired after the first one."""
 
-    def __init__(self, world, directory):
+    def __init__(self, world, directory, token=""):
         super().__init__(world, directory, asks=True)
+        self.token.write_text(token or world.of_machine)
         istiod = Istiod("localhost", None, self.root, self.token, world.port, shows=directory)
-        self.certificates = Certificates(istiod, directory, write_files)
+        self.certificates = Certificates(istiod, directory, write_files, group="group")
 
     async def expired(self):
         await self.certificates.first()
@@ -369,17 +374,114 @@ def test_a_machine_renews_by_its_certificate_when_its_token_has_expired(tmp_path
     asyncio.run(work())
 
 
-def test_a_pod_does_not_renew_by_its_certificate(tmp_path):
-    """A certificate that was stolen is worth nothing once it has expired, and the token of a deleted pod is none."""
+@pytest.mark.parametrize("what", ["a pod's", "of another account", "of a group that is gone"])
+def test_only_a_registered_machine_renews_by_its_certificate(tmp_path, what):
+    """Any other certificate that was stolen is worth nothing once it has expired, and the token of a deleted pod is
+    none, also where machines run under the same account."""
     world = World()
-    world.machines = {("default", "other"), ("other", "default")}
 
     async def work():
         async with world.serving():
-            pod = Machine(world, tmp_path)
+            if what == "of another account":
+                world.machines = {("default", "group", "other"), ("other", "group", "default")}
+            pod = Machine(world, tmp_path, world.of_web if what == "a pod's" else "")
             await pod.expired()
+            if what == "of a group that is gone":
+                world.machines = {("default", "another", "default")}
             with pytest.raises(OSError, match="the token is not valid"):
                 await pod.certificates.get()
+
+    asyncio.run(work())
+
+
+def test_a_machine_is_not_locked_out_by_a_certificate_that_istiod_does_not_accept_any_more(tmp_path):
+    world = World()
+
+    async def work():
+        async with world.serving():
+            machine = Machine(world, tmp_path)
+            await machine.certificates.first()
+            for spoilt in (
+                certs.issue(certs.authority("x", times.now()), [OWN], times.now(), timedelta(hours=1)),
+                None,
+            ):
+                if spoilt:
+                    write_files(tmp_path, spoilt.certificate, spoilt.key, world.authority.root)
+                else:
+                    (tmp_path / "key.pem").write_text("nonsense")
+                await machine.certificates.get()
+                assert certs.anchored(machine.written()[0], world.authority.root)
+            machine.token.unlink()
+            await machine.certificates.get()  # by the certificate alone
+            (tmp_path / "cert-chain.pem").unlink()
+            with pytest.raises(
+                OSError, match=r"the token .*/token, by which istiod knows who asks, cannot be read: No"
+            ):
+                await machine.certificates.get()
+
+    asyncio.run(work())
+
+
+def test_a_machine_of_a_renamed_trust_domain_renews(tmp_path):
+    world = World()
+    old = OWN.replace("cluster.local", "old.domain")
+
+    async def work():
+        async with world.serving():
+            machine = Machine(world, tmp_path)
+            await machine.expired()
+            key = certs.new_key()
+            signed = world.authority.sign(certs.request(key), parse(old), times.now(), group="group")
+            write_files(tmp_path, signed, certs.key_pem(key), world.authority.root)
+            with pytest.raises(OSError, match="the token is not valid"):
+                await machine.certificates.get()
+            world.aliases = ("old.domain",)
+            await machine.certificates.get()
+            assert names_in(machine.written()[0])[0] == [OWN]
+
+    asyncio.run(work())
+
+
+def test_what_is_trusted_may_be_an_intermediate(tmp_path):
+    """As in Envoy, on both sides."""
+    root = certs.authority("root", times.now())
+    middle = certs.intermediate(root, "middle", times.now(), path_length=None)
+    world = World()
+    world.authority.state = rotation.begin(signer.Signer(middle, (), (middle.certificate,)), times.now(), rotation.PACE)
+
+    async def work():
+        async with world.serving():
+            machine = Machine(world, tmp_path)
+            await machine.expired()
+            await machine.certificates.get()
+
+    asyncio.run(work())
+
+
+def test_an_agent_outlives_a_full_disk(tmp_path):
+    world = World(timedelta(seconds=6))
+    full = []
+
+    def write(*what):
+        if full:
+            raise OSError(28, "No space left on device")
+        write_files(*what)
+
+    async def work():
+        async with world.serving():
+            pod = Pod(world, tmp_path)
+            pod.certificates = Certificates(pod.certificates._istiod, tmp_path, write)
+            wait = await pod.certificates.first()
+            first = pod.written()[0]
+            full.append(True)
+            renewing = tasks.spawn(pod.certificates.renew(wait), "renewal")
+            world.authority.state = other(world)
+            pod.root.write_text(world.authority.root)
+            await asyncio.sleep(2.5)
+            assert not renewing.done()
+            full.clear()
+            await pod.until(lambda chain, root: chain != first and root == world.authority.root)
+            renewing.cancel()
 
     asyncio.run(work())
 

@@ -15,14 +15,23 @@ from lateen.kit.jsons import Json
 
 DEFAULT_TTL = timedelta(hours=24)
 MAX_TTL = timedelta(days=90)
+SHORTEST = timedelta(seconds=1)
+"""Nothing is signed that would expire sooner."""
 ROOT_CONFIG_MAP = "istio-ca-root-cert"
 AUDIENCE = "istio-ca"
 
 _ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9-]+):([a-z0-9.-]+)$")
 
 
+_POD = "authentication.kubernetes.io/pod-name"
+
+
 class Refused(Exception):
     """No certificate is issued; the message says why."""
+
+
+class Expired(OSError):
+    """No certificate can be issued before there is another authority."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,11 @@ def identity(review: Json, trust_domain: str) -> Identity:
     return Identity(trust_domain, m[1], m[2])
 
 
+def bound(review: Json) -> bool:
+    """Whether the token is that of a pod, valid for as long as the pod exists."""
+    return bool(((review.get("status") or {}).get("user") or {}).get("extra", {}).get(_POD))
+
+
 class Authority:
     """Signs as the present state says; see ``rotation``."""
 
@@ -76,17 +90,23 @@ class Authority:
         own = self.state.bundle
         return own + "".join(r for r in dict.fromkeys(certs.split(self.others)) if r not in own)
 
-    def sign(self, csr: str, who: Identity, now: datetime, ttl: timedelta = DEFAULT_TTL) -> str:
-        """A certificate with its chain, without the root. Raises Refused for an invalid request."""
+    def sign(self, csr: str, who: Identity, now: datetime, ttl: timedelta = DEFAULT_TTL, group: str = "") -> str:
+        """A certificate with its chain, without the root; ``group``: the WorkloadGroup of a machine, see
+        ``certs.machine``. Raises Refused for an invalid request, Expired."""
         try:
             key = certs.requested_key(csr)
         except ValueError as e:
             raise Refused(str(e)) from e
         signer = self.state.signer
-        return certs.sign(signer.pair, key, [str(who)], now, min(ttl, MAX_TTL, signer.end - now)) + signer.chain
+        if signer.end - now < SHORTEST:
+            raise Expired(f"the certificate authority of Secret {signer.source} has expired at {signer.end} (UTC)")
+        ttl = min(ttl, MAX_TTL, signer.end - now)
+        return certs.sign(signer.pair, key, [str(who)], now, ttl, group=group) + signer.chain
 
     def server_pair(self, names: list[str], who: Identity, now: datetime, ttl: timedelta = DEFAULT_TTL) -> Pair:
-        """A certificate, with its chain, for istiod's own servers."""
+        """A certificate, with its chain, for istiod's own servers. Where the authority has expired, it is one that has
+        expired as well: nobody accepts it, but istiod runs, says so and takes the next authority."""
         signer = self.state.signer
+        now = min(now, signer.end - SHORTEST)
         made = certs.issue(signer.pair, [*names, str(who)], now, min(ttl, signer.end - now))
         return Pair(made.certificate + signer.chain, made.key)

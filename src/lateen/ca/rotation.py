@@ -7,11 +7,12 @@ with what is in effect. All replicas of istiod go by one ``State``, which is kep
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from lateen.ca.signer import SELF_SIGNED, Signer
+from lateen.ca import signer as ca
+from lateen.ca.signer import SELF_SIGNED, Signer, Unusable
 from lateen.kit import certs, jsons, times
 from lateen.kit.certs import Pair
 from lateen.kit.jsons import Json
@@ -20,8 +21,8 @@ from lateen.kit.jsons import Json
 @dataclass(frozen=True)
 class Pace:
     announce: timedelta = timedelta(minutes=10)
-    """How long a root is published before anything is signed under it: Kubernetes may take over a minute to update the
-    files of a mounted ConfigMap, and machines ask for roots every few minutes."""
+    """How long a root has been in every namespace before anything is signed under it: Kubernetes may take over a minute
+    to update the files of a mounted ConfigMap, and machines ask for roots every minute."""
     ttl: timedelta = timedelta(hours=24)
     """How long certificates are valid."""
 
@@ -32,7 +33,8 @@ PACE = Pace()
 @dataclass(frozen=True)
 class Trusted:
     root: str
-    since: datetime
+    since: datetime | None = None
+    """When it had been written to every namespace; None: it has not been yet."""
     until: datetime | None = None
     """When it ceases to be trusted; None while it is in use."""
 
@@ -46,8 +48,6 @@ class State:
     """The longest validity of certificates that it has signed."""
     follows: str = SELF_SIGNED
     """The Secret whose CA is wanted."""
-    asked: str = ""
-    """The last request for a new self-signed root that has been met."""
 
     @property
     def bundle(self) -> str:
@@ -71,7 +71,7 @@ def step(state: State, wanted: Signer, now: datetime, pace: Pace) -> State:
     state = replace(state, ttl=max(state.ttl, pace.ttl))
     known = {t.root: t for t in state.trusted if t.until is None or t.until > now}
     for root in (*state.signer.roots, *wanted.roots):
-        known[root] = replace(known[root], until=None) if root in known else Trusted(root, now)
+        known[root] = replace(known[root], until=None) if root in known else Trusted(root)
     signer, ttl = state.signer, state.ttl
     if wanted != signer and _ready(state, known[wanted.anchor], now, pace):
         signer, ttl = wanted, pace.ttl
@@ -82,7 +82,8 @@ def step(state: State, wanted: Signer, now: datetime, pace: Pace) -> State:
 
 def _ready(state: State, anchor: Trusted, now: datetime, pace: Pace) -> bool:
     """Whether proxies trust what is signed under that root, or nothing is left to wait for."""
-    return anchor.root == state.signer.anchor or anchor.since + pace.announce <= now or state.signer.end <= now
+    announced = anchor.since is not None and anchor.since + pace.announce <= now
+    return announced or anchor.root == state.signer.anchor or state.signer.end <= now
 
 
 def _retired(t: Trusted, used: set[str], now: datetime, ttl: timedelta) -> Trusted:
@@ -94,8 +95,26 @@ def due(state: State, wanted: Signer, now: datetime, pace: Pace) -> datetime | N
     """When ``step`` will next make a difference by itself; None: never."""
     at = [t.until for t in state.trusted if t.until is not None]
     if wanted != state.signer:
-        at += [min(t.since + pace.announce, state.signer.end) for t in state.trusted if t.root == wanted.anchor]
+        at.append(state.signer.end)
+        at += [t.since + pace.announce for t in state.trusted if t.root == wanted.anchor and t.since is not None]
     return max(now, min(at)) if at else None
+
+
+def announced(state: State, roots: Collection[str], now: datetime) -> State:
+    """After these roots have been written to every namespace."""
+    found = (replace(t, since=now) if t.since is None and t.root in roots else t for t in state.trusted)
+    return replace(state, trusted=tuple(found))
+
+
+def adopted(present: State, found: State) -> State:
+    """What to do with a record that somebody else has written. One whose signer is under a root of which this istiod
+    has never heard (such as a record from a backup) does not take effect at once: its roots are trusted from now on,
+    and what is wanted then takes the usual way."""
+    if present.trusts(found.signer.anchor):
+        return found
+    known = {t.root for t in present.trusted}
+    new = tuple(replace(t, since=None) for t in found.trusted if t.root not in known)
+    return replace(present, trusted=(*present.trusted, *new), ttl=max(present.ttl, found.ttl))
 
 
 def distrust(state: State, fingerprint: str, now: datetime) -> State:
@@ -120,7 +139,11 @@ def dump(state: State) -> str:
     s = state.signer
     signer = {"certificate": s.pair.certificate, "key": s.pair.key, "between": s.between, "roots": s.roots}
     trusted = [
-        {"root": t.root, "since": times.stamp(t.since), "until": times.stamp(t.until) if t.until else None}
+        {
+            "root": t.root,
+            "since": times.stamp(t.since) if t.since else None,
+            "until": times.stamp(t.until) if t.until else None,
+        }
         for t in state.trusted
     ]
     return jsons.dumps(
@@ -129,25 +152,30 @@ def dump(state: State) -> str:
             "trusted": trusted,
             "ttl": state.ttl.total_seconds(),
             "follows": state.follows,
-            "asked": state.asked,
         }
     ).decode()
 
 
 def load(text: str) -> State:
-    """Raises ValueError."""
+    """A state whose signer can sign, apart from dates. Raises ValueError."""
     try:
         found = jsons.loads(text)
         s = found["signer"]
         pair = Pair(str(s["certificate"]), str(s["key"]))
         signer = Signer(pair, tuple(s["between"]), tuple(s["roots"]), str(s["source"]), str(s["crl"]))
-        certs.check_pair(pair.certificate, pair.key)
+        ca.check(signer)
         ttl = timedelta(seconds=float(found["ttl"]))
-        return State(signer, tuple(map(_trusted, found["trusted"])), ttl, str(found["follows"]), str(found["asked"]))
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as e:
+        state = State(signer, tuple(map(_trusted, found["trusted"])), ttl, str(found["follows"]))
+    except Unusable as e:
+        raise ValueError(f"the recorded certificate authority cannot be used: {e}") from e
+    except Exception as e:  # whatever is in a Secret that somebody else has written
         raise ValueError(f"the record of the certificate authority cannot be read: {type(e).__name__} {e}") from e
+    if not state.trusts(signer.anchor):
+        raise ValueError("the record of the certificate authority does not trust the root under which it signs")
+    return state
 
 
 def _trusted(t: Json) -> Trusted:
     certs.validity(str(t["root"]))
-    return Trusted(str(t["root"]), times.parse(t["since"]), times.parse(t["until"]) if t["until"] else None)
+    since, until = (times.parse(t[k]) if t[k] else None for k in ("since", "until"))
+    return Trusted(str(t["root"]), since, until)

@@ -7,6 +7,8 @@ kubernetes.io/tls, ``detectSigningCABundle`` in pilot/pkg/bootstrap/istio_ca.go.
 
 from __future__ import annotations
 
+import base64
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +18,7 @@ from cryptography.hazmat.primitives import serialization
 
 from lateen.kit import certs
 from lateen.kit.certs import Pair
+from lateen.kit.jsons import Json, dig
 
 PLUGGED, SELF_SIGNED = "cacerts", "istio-ca-secret"
 """The Secrets: the user's own CA, which takes precedence, and the one that istiod makes itself."""
@@ -64,8 +67,40 @@ def self_signed(pair: Pair) -> Signer:
     return Signer(Pair(certificate, pair.key), (), (certificate,))
 
 
+def decoded(secret: Json) -> dict[str, str]:
+    """The data of a Secret. Raises Unusable."""
+    try:
+        return {k: base64.b64decode(v).decode(errors="replace") for k, v in (secret.get("data") or {}).items()}
+    except (ValueError, TypeError, AttributeError) as e:
+        raise Unusable(f"the data of Secret {dig(secret, 'metadata', 'name', default='')} is not base64: {e}") from e
+
+
 def read(data: Mapping[str, str], source: str, now: datetime) -> Signer:
     """The CA in a Secret's (decoded) data. Raises Unusable."""
+    try:
+        return _read(data, source, now)
+    except Unusable:
+        raise
+    except Exception as e:  # whatever a library makes of odd certificates: unknown algorithms, extensions, curves
+        raise Unusable(f"the certificates of Secret {source} cannot be used: {str(e) or type(e).__name__}") from e
+
+
+def check(found: Signer, now: datetime | None = None) -> None:
+    """Check that a signer that was not read from its Secret can sign: its key, the way to its root, that all of them
+    are CAs and, with ``now``, their dates. Raises Unusable."""
+    path = [x509.load_pem_x509_certificate(c.encode()) for c in (found.pair.certificate, *found.between, found.anchor)]
+    where = f"the certificate of {found.source}"
+    _check_key(path[0], found.pair.key, where, f"the key of {found.source}")
+    if path[0] == path[-1]:
+        del path[1:]
+    for certificate, above in itertools.pairwise(path):
+        if not certs.issued(certificate, above):
+            raise Unusable(f'"{above.subject.rfc4514_string()}" has not issued {where}, or one on the way to its root')
+    for certificate in path:
+        _check_authority(certificate, found.source, now)
+
+
+def _read(data: Mapping[str, str], source: str, now: datetime) -> Signer:
     tls = TLS_KEYS[0] in data
     names = TLS_KEYS if tls else KEYS if source == PLUGGED else KEYS[:2]
     if missing := [n for n in names if not data.get(n, "").strip()]:
@@ -125,10 +160,10 @@ def _path(
         here = above
 
 
-def _check_authority(certificate: x509.Certificate, source: str, now: datetime) -> None:
+def _check_authority(certificate: x509.Certificate, source: str, now: datetime | None) -> None:
     name = f'the certificate "{certificate.subject.rfc4514_string()}" of Secret {source}'
     start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if not start <= now < end:
+    if now is not None and not start <= now < end:
         raise Unusable(f"{name} is valid from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} (UTC), not now")
     try:
         basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value

@@ -47,13 +47,14 @@ def status(target: Target, output: str) -> None:
     signer = now["signer"]
     say(f"Certificates are signed by {signer['fingerprint'][:16]} (Secret {now['source']}), until {signer['end']}")
     if now["next"]:
-        say(f"{now['next']['fingerprint'][:16]} is to sign from {now['nextAt']} on")
+        when = f"from {now['nextAt']} on" if now["nextAt"] else "some time after all namespaces have got its root"
+        say(f"{now['next']['fingerprint'][:16]} is to sign {when}")
     if now["problem"]:
         say(f"× {now['problem']}")
     rows = [["ROOT", "SIGNS", "VALID UNTIL", "TRUSTED SINCE", "TRUSTED UNTIL", "SUBJECT"]]
     for r in now["roots"]:
         signs = "yes" if r["signs"] else "no"
-        rows.append([r["fingerprint"][:16], signs, r["end"], r["since"], r["until"] or "-", r["subject"]])
+        rows.append([r["fingerprint"][:16], signs, r["end"], r["since"] or "not yet", r["until"] or "-", r["subject"]])
     click.echo(wide_table(rows))
 
 

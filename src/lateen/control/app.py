@@ -65,9 +65,16 @@ class Istiod:
         self._learned = False
         """Whether it is known which roots are trusted besides istiod's own."""
         authority = roots.authority
-        self.trust = Trust(client, settings.revision, lambda: authority.root, control.measures)
+        self.trust = Trust(
+            client,
+            settings.revision,
+            lambda: authority.root,
+            lambda: list(self._namespaces().values()) if self.leads else None,
+            roots.distributed,
+            control.measures,
+        )
         self.certificate = serving.Certificate(authority, settings.host_names, settings.identity)
-        roots.changed += [self.certificate.replace, self._tell]
+        roots.changed += [self.certificate.replace, self.trust.wake]
         roots.measure(control.measures)
         self.external = External(client, settings.signers, self._roots_of) if settings.signers else None
         self.ca = CaService(
@@ -77,7 +84,8 @@ class Istiod:
             settings.certificate_ttl,
             self.external,
             control.measures,
-            control.registrar.runs,
+            control.registrar.admits,
+            lambda: control.world.objects.config.transport.aliases,
         )
         self.debug = Debug(control, roots)
         me = {"Component": "istiod", "ID": settings.pod, "Info": {"version": __version__}}
@@ -113,6 +121,7 @@ class Istiod:
             lambda address: relay.channel(address, self.certificate, settings.host_names[0]),
         )
         self.writer.leadership.changed = self.quotas.changed
+        control.registrar.leads, control.registrar.lives = (lambda: self.leads), self.writer.lives
         control.measures.quota_buckets.read = lambda: {(): len(self.quotas.quotas)}
         control.measures.quota_requests.read = self.quotas.requests
         self.deployments = Deployments(
@@ -123,7 +132,7 @@ class Istiod:
             lambda: self.writer.leadership.held,
             settings.deploys_gateways,
         )
-        self.writer.leadership.gained += [self.deployments.everything, roots.wake, self._tell]
+        self.writer.leadership.gained += [self.deployments.everything, roots.wake, self.trust.wake]
         self.writer.undeployed, self.deployments.told = self.deployments.problems, self.writer.gateway
         self.informers = [Informer(client, kind, self._changed) for kind in kinds.watched()]
         self.writer.informers = self.informers
@@ -136,15 +145,12 @@ class Istiod:
         return self.writer.leadership.held
 
     def _changed(self, kind: kinds.Kind, key: Key, old: Json | None, new: Json | None) -> None:
-        self.injector.changed(kind, key, new)
-        self.control.world.changed(kind, key, old, new)
-        self.writer.changed(kind, key, old, new)
-        self.deployments.changed(kind, key, old, new)
+        tasks.tell((self.injector.changed, self.control.registrar.changed), kind, key, new)
+        tasks.tell((self.control.world.changed, self.writer.changed, self.deployments.changed), kind, key, old, new)
         if kind is kinds.NAMESPACE and new is not None and self._learned:
             tasks.spawn(self.trust.namespace(new), "root certificates")
         elif kind is kinds.CONFIG_MAP and self.leads and self.trust.altered(key, new):
-            found = [n for k, n in self._namespaces().items() if k[1] == key[0]]
-            tasks.spawn(self.trust.namespaces(found), "root certificates")
+            self.trust.wake()
 
     def _secret_changed(self, kind: kinds.Kind, key: Key, old: Json | None, new: Json | None) -> None:
         self.writer.changed(kind, key, old, new)
@@ -153,14 +159,6 @@ class Istiod:
 
     def _namespaces(self) -> dict[Key, Json]:
         return next(i.objects for i in self.informers if i.kind is kinds.NAMESPACE)
-
-    def _tell(self) -> None:
-        """Whoever has become the leader, or learns of new roots, tells everybody."""
-        tasks.spawn(tasks.until_done(self._told, "root certificates"), "root certificates")
-
-    async def _told(self) -> None:
-        if self.writer.leadership.held:
-            await self.trust.everywhere(list(self._namespaces().values()))
 
     def _roots_of(self, signer: str) -> str:
         """What verifies certificates of an external signer; an empty name: of any."""
@@ -193,7 +191,8 @@ class Istiod:
             await asyncio.gather(*(i.synced.wait() for i in self.informers), secrets.wait())
         self._learned = True
         self.roots.also(self._roots_of(""))
-        tasks.spawn(self.trust.namespaces(list(self._namespaces().values())), "root certificates")
+        for space in self._namespaces().values():
+            tasks.spawn(self.trust.namespace(space), "root certificates")
         await self.control.learn_keys(KEYS_S)
         memory.settle()
 
@@ -231,10 +230,11 @@ class Istiod:
         return [
             tasks.spawn(control.world.mesh_config.keep(self.client), "mesh configuration"),
             tasks.spawn(control.push_loop(), "push"),
-            tasks.spawn(control.registrar.sweep(), "sweep"),
+            tasks.spawn(tasks.forever(control.registrar.sweep, "sweep"), "sweep"),
             tasks.spawn(tasks.forever(self.writer.run, "status"), "status"),
             tasks.spawn(tasks.forever(self.certificate.renew, "server certificate"), "server certificate"),
-            tasks.spawn(self.roots.run(), "certificate authority"),
+            tasks.spawn(tasks.forever(self.roots.run, "certificate authority"), "certificate authority"),
+            tasks.spawn(tasks.forever(self.trust.run, "root certificates"), "root certificates"),
             tasks.spawn(tasks.forever(self.quotas.run, "quotas"), "quotas"),
             tasks.spawn(tasks.forever(self.deployments.run, "deployments"), "deployments"),
         ]
@@ -255,7 +255,13 @@ async def run(settings: Settings, analysis: Child | None) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     client = in_cluster()
     control = Control(
-        client, settings.namespace, settings.revision, settings.cluster, settings.fetching, settings.trust_domain
+        client,
+        settings.namespace,
+        settings.revision,
+        settings.cluster,
+        settings.fetching,
+        settings.trust_domain,
+        settings.pod,
     )
     roots = Roots(client, settings.namespace, settings.trust_domain, settings.ca, lambda: istiod.leads)
     await roots.start()

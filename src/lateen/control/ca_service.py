@@ -8,15 +8,18 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 from aiohttp import web
 
 from lateen.api import kinds
-from lateen.ca.authority import AUDIENCE, DEFAULT_TTL, Authority, Identity, Refused, identity, parse
+from lateen.ca.authority import AUDIENCE, DEFAULT_TTL, Authority, Identity, Refused, bound, identity, parse
 from lateen.control.external import External
 from lateen.control.measures import Measures
-from lateen.kit import bodies, jsons, times
+from lateen.kit import bodies, certs, jsons, times
+from lateen.kit.jsons import Json
 from lateen.kube.client import Client, KubeError
 
 log = logging.getLogger("lateen.control.ca")
@@ -54,6 +57,13 @@ class Rates:
             raise TooMany("too many requests with this token; try again later")
 
 
+@dataclass(frozen=True)
+class Caller:
+    identity: Identity
+    group: str = ""
+    """The WorkloadGroup of a machine."""
+
+
 async def read(request: web.Request) -> bytes:
     """The whole body. Raises ValueError if it is too long."""
     return await bodies.whole(request.content.iter_any(), MAX_BODY)
@@ -68,11 +78,13 @@ class CaService:
         ttl: timedelta = DEFAULT_TTL,
         external: External | None = None,
         measures: Measures | None = None,
-        machines: Callable[[str, str], bool] = lambda *_: False,
+        machines: Callable[[str, str, str], bool] = lambda *_: False,
+        aliases: Callable[[], tuple[str, ...]] = lambda: (),
     ) -> None:
-        """``external`` signs in the place of ``authority``, if there is one. ``machines``: whether machines run under
-        an account (namespace, name); they may renew by the certificate that they have."""
-        self._external, self._machines = external, machines
+        """``external`` signs in the place of ``authority``, if there is one. ``machines``: whether machines of a
+        WorkloadGroup (namespace, name) run under an account; they may renew by the certificate that they have.
+        ``aliases``: other names of the trust domain."""
+        self._external, self._machines, self._aliases = external, machines, aliases
         self._client, self._authority, self._trust_domain, self._ttl = client, authority, trust_domain, ttl
         self._gate, self._rates = asyncio.Semaphore(AT_ONCE), Rates()
         self._measures = measures or Measures()
@@ -80,43 +92,63 @@ class CaService:
     async def who(self, request: web.Request) -> Identity:
         """The identity of a token's bearer; that of a machine's certificate, since nobody renews its token. Raises
         Refused, KubeError, OSError."""
+        return (await self._caller(request, "")).identity
+
+    async def _caller(self, request: web.Request, group: str) -> Caller:
+        """``group``: the WorkloadGroup that the caller claims to be of. A pod's token is bound to the pod, so that its
+        bearer is none of a group's machines, whatever account both of them run under."""
         try:
-            return await self.whose(_token(request))
+            review = await self._review(_token(request))
         except Refused:
             shown = self._shown(request)
             if shown is None:
                 raise
             return shown
+        who = identity(review, self._trust_domain)
+        machine = bool(group) and not bound(review) and self._machines(who.namespace, group, who.service_account)
+        return Caller(who, group if machine else "")
 
-    def _shown(self, request: web.Request) -> Identity | None:
-        """The identity in the certificate that the client has shown, which TLS has verified, if it is a machine's."""
-        peer = (request.transport.get_extra_info("peercert") if request.transport else None) or {}
+    def _shown(self, request: web.Request) -> Caller | None:
+        """Who has the certificate that the client has shown, and that TLS has verified, if it was issued to a machine
+        of a WorkloadGroup that there still is."""
+        link = request.transport.get_extra_info("ssl_object") if request.transport else None
+        if link is None:
+            return None
         try:
+            peer: dict[str, Any] = link.getpeercert() or {}
             (uri,) = [value for kind, value in peer.get("subjectAltName", ()) if kind == "URI"]
-            found = parse(uri)
+            found, group = parse(uri), certs.machine(link.getpeercert(True))
         except ValueError:
             return None
-        mine = found.trust_domain == self._trust_domain and self._machines(found.namespace, found.service_account)
-        return found if mine else None
+        mine = found.trust_domain in (self._trust_domain, *self._aliases())
+        if not mine or not group or not self._machines(found.namespace, group, found.service_account):
+            return None
+        return Caller(replace(found, trust_domain=self._trust_domain), group)
 
     async def whose(self, token: str) -> Identity:
         """Raises Refused, KubeError, OSError."""
+        return identity(await self._review(token), self._trust_domain)
+
+    async def _review(self, token: str) -> Json:
+        """Of a token that is valid. Raises Refused, KubeError, OSError."""
         if not token:
             raise Refused("a service account token is required")
         spec = {"token": token, "audiences": [AUDIENCE]}
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
         async with self._gate:
-            review = await self._client.request(kinds.TOKEN_REVIEW, "", "", "", body)
-        return identity(review, self._trust_domain)
+            found = await self._client.request(kinds.TOKEN_REVIEW, "", "", "", body)
+        identity(found, self._trust_domain)
+        return found
 
     async def sign(self, request: web.Request) -> web.Response:
-        """``{"csr": PEM, "signer"}`` with a bearer token -> ``{"certificate", "root", "identity"}``."""
+        """``{"csr": PEM, "signer", "group"}`` with a bearer token -> ``{"certificate", "root", "identity"}``."""
         self._measures.requested.add()
         try:
             body = jsons.loads(await read(request))
-            who = await self.who(request)
+            caller = await self._caller(request, str(body.get("group") or ""))
+            who = caller.identity
             self._rates.take(_token(request) or str(who))
-            certificate = await self._signed(str(body["csr"]), who, str(body.get("signer") or ""))
+            certificate = await self._signed(str(body["csr"]), caller, str(body.get("signer") or ""))
         except (Refused, ValueError, KeyError, TypeError, AttributeError) as e:
             refused = isinstance(e, Refused)
             (self._measures.unauthenticated if refused else self._measures.unreadable).add()
@@ -129,10 +161,11 @@ class CaService:
         log.info("certificate for %s", who)
         return web.json_response({"certificate": certificate, "root": self._authority.root, "identity": str(who)})
 
-    async def _signed(self, csr: str, who: Identity, signer: str) -> str:
+    async def _signed(self, csr: str, caller: Caller, signer: str) -> str:
+        """Signers of others do not mark machines, so that these need a token for each renewal."""
         if self._external is not None:
-            return await self._external.sign(csr, who, signer, self._ttl)
-        return self._authority.sign(csr, who, times.now(), self._ttl)
+            return await self._external.sign(csr, caller.identity, signer, self._ttl)
+        return self._authority.sign(csr, caller.identity, times.now(), self._ttl, caller.group)
 
     async def roots(self, request: web.Request) -> web.Response:
         """``{}`` with a bearer token -> ``{"root"}``, for machines, which have no ConfigMap."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from lateen.api import kinds
-from lateen.kit import times
+from lateen.kit import tasks, times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError, Unreachable
 
@@ -58,8 +58,7 @@ class Leadership:
                 self.changed()
             if held and not before:
                 log.info("this istiod writes statuses now")
-                for told in self.gained:
-                    told()
+                tasks.tell(self.gained)
             await asyncio.sleep(RENEW_S)
 
     async def _held(self) -> bool:

@@ -53,8 +53,9 @@ class Control:
         cluster: Cluster | None = None,
         fetching: Fetching = DEFAULT_FETCHING,
         trust_domain: str = TRUST_DOMAIN,
+        me: str = "istiod",
     ) -> None:
-        """``trust_domain``: in which certificates are issued."""
+        """``trust_domain``: in which certificates are issued. ``me``: the name of this istiod's pod."""
         self._trust_domain = trust_domain
         self.client, self.namespace, self.revision = client, namespace, revision
         self._dirty = asyncio.Event()
@@ -67,7 +68,7 @@ class Control:
         self.ads = AdsServer(self._allow, self._sets, self._proxyless, self._rejected)
         self.patching = Patching()
         self.measures = Measures()
-        self.registrar = Registrar(client, self.world, self.measures)
+        self.registrar = Registrar(client, self.world, self.measures, me)
         self.credentials = Credentials(client, self.world, namespace, self._dirty.set)
         self.keys = Keys(
             self.world, Fetcher(partial(addresses.refused, blocked=fetching.blocked)).keys, fetching.refresh_s

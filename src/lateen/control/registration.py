@@ -2,13 +2,15 @@
 
 Source: https://istio.io/latest/docs/reference/config/networking/workload-group/ (auto-registration, probe). An entry is
 deleted some time after its proxy has disconnected, so that a short interruption changes nothing; one left behind by an
-earlier istiod is deleted if its proxy does not reconnect.
+istiod that is gone is deleted if its proxy does not reconnect. An entry that somebody deletes while its proxy is
+connected is created again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Mapping
 
 from lateen.ads.server import Connection
 from lateen.api import kinds
@@ -26,6 +28,8 @@ log = logging.getLogger("lateen.control.registration")
 
 GROUP = "AUTO_REGISTER_GROUP"
 NOTE = "istio.io/autoRegistrationGroup"
+HOLDER = "istio.io/workloadController"
+"""The istiod that the machine is connected to (the name of its pod), as in Istio."""
 GRACE_S = 10.0
 STALE_S = 30.0
 
@@ -34,8 +38,8 @@ def entry_name(group: str, address: str) -> str:
     return f"{group}-{address.replace('.', '-').replace(':', '-')}"
 
 
-def entry(group: o.Resource[WorkloadGroup], address: str) -> Json:
-    """The WorkloadEntry for one machine of a group."""
+def entry(group: o.Resource[WorkloadGroup], address: str, istiod: str) -> Json:
+    """The WorkloadEntry for one machine of a group, which is connected to ``istiod``."""
     template, meta = group.spec.template, group.spec.metadata
     spec: Json = {"address": address, "labels": dict(template.labels if template else {})}
     spec["labels"] |= meta.labels if meta else {}
@@ -57,30 +61,66 @@ def entry(group: o.Resource[WorkloadGroup], address: str) -> Json:
             "name": entry_name(ref.name, address),
             "namespace": ref.namespace,
             "labels": meta.labels if meta else {},
-            "annotations": {**(meta.annotations if meta else {}), NOTE: ref.name},
+            "annotations": {**(meta.annotations if meta else {}), NOTE: ref.name, HOLDER: istiod},
             "ownerReferences": [owner],
         },
         "spec": spec,
     }
 
 
-class Registrar:
-    def __init__(self, client: Client, world: World, measures: Measures | None = None) -> None:
-        self._measures = measures or Measures()
-        self._client, self._world = client, world
-        self._here: dict[tuple[str, str], int] = {}
-        """(namespace, entry) -> connections"""
+Key = tuple[str, str]
+"""(namespace, name)"""
 
-    def group(self, namespace: str, metadata: dict[str, str]) -> o.Resource[WorkloadGroup] | None:
+
+def holder(entry: Json) -> str:
+    """The istiod that the machine of an entry is connected to."""
+    return str(dig(entry, "metadata", "annotations", default={}).get(HOLDER, ""))
+
+
+def _key(connection: Connection) -> Key | None:
+    """Its entry's; None for pods."""
+    name = connection.metadata.get(GROUP)
+    return (connection.node.namespace, entry_name(name, connection.node.address)) if name else None
+
+
+class Registrar:
+    """An entry names the istiod that its machine is connected to. Only that one removes it, or, once that istiod is
+    gone, the leader."""
+
+    def __init__(
+        self,
+        client: Client,
+        world: World,
+        measures: Measures | None = None,
+        me: str = "istiod",
+        grace_s: float = GRACE_S,
+    ) -> None:
+        """``me``: the name of this istiod's pod."""
+        self._measures = measures or Measures()
+        self._client, self._world, self._me, self._grace_s = client, world, me, grace_s
+        self._here: dict[Key, list[Connection]] = {}
+        """The connections of each entry's machine; more than one for a moment, when it connects anew."""
+        self._writing, self._again = set[Key](), set[Key]()
+        self._stale: dict[Key, str] = {}
+        """What the last sweep has found to be stale, and whose it was."""
+        self.leads: Callable[[], bool] = lambda: True
+        """Whether this istiod removes the entries of those that are gone."""
+        self.lives: Callable[[str], bool] = lambda _: False
+        """Whether there is another istiod of that name."""
+
+    # --- who may join --------------------------------------------------------------------------------------------
+
+    def group(self, namespace: str, metadata: Mapping[str, str]) -> o.Resource[WorkloadGroup] | None:
         return self._world.objects.workload_groups.get((namespace, metadata.get(GROUP, "")))
 
-    def runs(self, namespace: str, account: str) -> bool:
-        """Whether machines of some WorkloadGroup run under that account."""
-        groups = self._world.objects.workload_groups.items()
-        mine = [g for (space, _), g in groups if space == namespace]
-        return any(((g.spec.template and g.spec.template.service_account) or "default") == account for g in mine)
+    def admits(self, namespace: str, name: str, account: str) -> bool:
+        """Whether there is a WorkloadGroup of that name whose machines run under that account."""
+        found = self.group(namespace, {GROUP: name})
+        return found is not None and ((found.spec.template and found.spec.template.service_account) or "default") == (
+            account
+        )
 
-    def refuses(self, node: NodeId, metadata: dict[str, str], account: str) -> str | None:
+    def refuses(self, node: NodeId, metadata: Mapping[str, str], account: str) -> str | None:
         """Why a machine that names a group may not join; None if it may."""
         name = metadata.get(GROUP)
         if not name:
@@ -95,75 +135,133 @@ class Registrar:
 
     def workload(self, connection: Connection) -> o.Pod | None:
         """A connected machine's place in the mesh; None for pods, and until its entry exists."""
-        name = connection.metadata.get(GROUP)
-        if not name:
-            return None
-        key = (connection.node.namespace, entry_name(name, connection.node.address))
-        found = self._world.objects.workload_entries.get(key)
+        key = _key(connection)
+        found = self._world.objects.workload_entries.get(key) if key else None
         return registry.of_workload_entry(found) if found else None
 
+    # --- what happens ----------------------------------------------------------------------------------------------
+
     def connected(self, connection: Connection) -> None:
-        group = self.group(connection.node.namespace, dict(connection.metadata))
-        if group is not None:
-            made = entry(group, connection.node.address)
-            key = (group.ref.namespace, made["metadata"]["name"])
-            self._here[key] = self._here.get(key, 0) + 1
-            tasks.spawn(self._register(made), "registration")
+        key = _key(connection)
+        if key and self.group(connection.node.namespace, connection.metadata) is not None:
+            self._here.setdefault(key, []).append(connection)
+            self._register(key)
 
     def disconnected(self, connection: Connection) -> None:
-        name = connection.metadata.get(GROUP)
-        if name:
-            key = (connection.node.namespace, entry_name(name, connection.node.address))
-            self._here[key] = self._here.get(key, 1) - 1
-            self._measures.left.add()
-            tasks.spawn(self._leave(key, GRACE_S), "registration")
+        key = _key(connection)
+        if key is None or connection not in (here := self._here.get(key, [])):
+            return
+        here.remove(connection)
+        self._measures.left.add()
+        if not here:
+            del self._here[key]
+            tasks.spawn(self._leave(key), "registration")
 
-    async def sweep(self) -> None:
-        """Delete entries that an earlier istiod has created and whose machines do not reconnect."""
-        await asyncio.sleep(STALE_S)
-        for key, found in list(self._world.objects.workload_entries.items()):
-            if dict(found.notes).get(NOTE) and not self._here.get(key):
-                await self._leave(key, 0)
+    def changed(self, kind: kinds.Kind, key: Key, new: Json | None) -> None:
+        """An entry was deleted, although its machine is connected; or a group is there (again)."""
+        if kind is kinds.WORKLOAD_ENTRY and new is None and key in self._here:
+            self._register(key)
+        elif kind is kinds.WORKLOAD_GROUP and new is not None:
+            for here, connections in self._here.items():
+                mine = (here[0], connections[-1].metadata.get(GROUP)) == key
+                if mine and here not in self._world.objects.workload_entries:
+                    self._register(here)
 
-    async def _register(self, made: Json) -> None:
+    async def sweep(self, pause_s: float = STALE_S) -> None:
+        """Delete entries whose machines have not come back: those that this istiod has held before it was restarted,
+        and, as the leader, those of istiods that are gone. Never returns."""
+        while True:
+            await asyncio.sleep(pause_s)
+            before, self._stale = self._stale, self._unheld()
+            for key, whose in self._stale.items():
+                if before.get(key) == whose:
+                    await self._remove(key, whose)
+
+    def _unheld(self) -> dict[Key, str]:
+        out: dict[Key, str] = {}
+        for key, found in self._world.objects.workload_entries.items():
+            notes = dict(found.notes)
+            whose = notes.get(HOLDER, "")
+            gone = whose == self._me or (self.leads() and not self.lives(whose))
+            if notes.get(NOTE) and gone and key not in self._here:
+                out[key] = whose
+        return out
+
+    # --- entries ---------------------------------------------------------------------------------------------------
+
+    def _register(self, key: Key) -> None:
+        """Write the entry, for as long as it takes and the machine is connected."""
+        if key in self._writing:
+            self._again.add(key)
+        else:
+            self._writing.add(key)
+            tasks.spawn(self._registered(key), "registration")
+
+    async def _registered(self, key: Key) -> None:
+        wait = 1.0
+        try:
+            while connections := self._here.get(key):
+                self._again.discard(key)
+                group = self.group(key[0], connections[-1].metadata)
+                if group is None:
+                    return
+                try:
+                    await self._write(entry(group, connections[-1].node.address, self._me))
+                except (KubeError, Unreachable) as e:
+                    self._measures.registration_errors.add()
+                    log.error("%s/%s cannot be registered: %s (again in %.0f s)", *key, e, wait)
+                    await asyncio.sleep(wait)
+                    wait = min(wait * 2, 30.0)
+                else:
+                    if key not in self._again:
+                        return
+        finally:
+            self._writing.discard(key)
+
+    async def _write(self, made: Json) -> None:
+        """Raises KubeError, Unreachable."""
         meta = made["metadata"]
+        place = (meta["namespace"], meta["name"])
         try:
             await self._client.create(kinds.WORKLOAD_ENTRY, made)
-        except KubeError as e:
-            if e.code == 409:
-                await self._again(made)
-            else:
-                self._measures.registration_errors.add()
-                log.error("%s/%s cannot be registered: %s", meta["namespace"], meta["name"], e)
-        except Unreachable as e:
-            self._measures.registration_errors.add()
-            log.error("%s/%s cannot be registered: %s", meta["namespace"], meta["name"], e)
-        else:
             self._measures.registered.add()
-            log.info("registered %s/%s", meta["namespace"], meta["name"])
-
-    async def _again(self, made: Json) -> None:
-        meta = made["metadata"]
-        try:
-            change = {"spec": made["spec"], "metadata": {"annotations": meta["annotations"]}}
-            await self._client.patch(kinds.WORKLOAD_ENTRY, meta["namespace"], meta["name"], change)
-            self._measures.reregistered.add()
-        except (KubeError, Unreachable) as e:
-            self._measures.registration_errors.add()
-            log.error("%s/%s keeps its old settings: %s", meta["namespace"], meta["name"], e)
-
-    async def _leave(self, key: tuple[str, str], grace: float) -> None:
-        await asyncio.sleep(grace)
-        if self._here.get(key):
+            log.info("registered %s/%s", *place)
             return
-        self._here.pop(key, None)
+        except KubeError as e:
+            if e.code != 409:
+                raise
+        found = await self._client.get(kinds.WORKLOAD_ENTRY, *place) or {}
+        if found and NOTE not in dig(found, "metadata", "annotations", default={}):
+            log.error("%s/%s is not registered: there is a WorkloadEntry of that name, made by somebody else", *place)
+            return
+        change = {"spec": made["spec"], "metadata": {"annotations": meta["annotations"]}}
+        await self._client.patch(kinds.WORKLOAD_ENTRY, *place, change)
+        self._measures.reregistered.add()
+
+    async def _leave(self, key: Key) -> None:
+        await asyncio.sleep(self._grace_s)
+        await self._remove(key, self._me)
+
+    async def _remove(self, key: Key, whose: str) -> None:
+        """Delete an entry, unless its machine is connected here, or has gone to another istiod than ``whose``."""
         try:
-            await self._client.delete(kinds.WORKLOAD_ENTRY, *key)
-            self._measures.unregistered.add()
-            log.info("%s/%s has left", *key)
+            while key not in self._here:
+                found = await self._client.get(kinds.WORKLOAD_ENTRY, *key)
+                if found is None or holder(found) != whose:
+                    return
+                version = str(found["metadata"]["resourceVersion"])
+                try:
+                    await self._client.delete(kinds.WORKLOAD_ENTRY, *key, version=version)
+                except KubeError as e:
+                    if e.code != 409:  # it has been changed meanwhile
+                        raise
+                else:
+                    self._measures.unregistered.add()
+                    log.info("%s/%s has left", *key)
+                    return
         except (KubeError, Unreachable) as e:
             self._measures.registration_errors.add()
-            log.error("%s/%s cannot be removed: %s", *key, e)
+            log.error("%s/%s cannot be removed yet: %s", *key, e)
 
     async def health(self, namespace: str, name: str, healthy: bool, says: str) -> None:
         """Record the result of a machine's probe; an unhealthy one gets no requests. Raises KubeError, Unreachable."""

@@ -21,7 +21,7 @@ from lateen.ca.authority import ROOT_CONFIG_MAP, Authority
 from lateen.ca.rotation import PACE, Pace, State
 from lateen.ca.signer import KEPT_BACK, PLUGGED, RECORD, SELF_SIGNED, Signer, Unusable
 from lateen.control.measures import Measures
-from lateen.kit import certs, times
+from lateen.kit import certs, tasks, times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError, Unreachable
 
@@ -61,6 +61,10 @@ class Roots:
         self.authority: Authority
         self.problem = ""
         """What is wrong with the CA that is wanted."""
+        self._everywhere, self._unknown = "", ""
+        """The roots that everybody has been told, and why not all know those of now."""
+        self._foreign: datetime | None = None
+        """Since when the record is not what is in effect, and has to be written anew by the leader."""
         self.changed: list[Callable[[], None]] = []
         """Called when what is trusted, or what signs, has changed."""
 
@@ -84,21 +88,35 @@ class Roots:
             self.authority.others = others
             self._tell()
 
+    def distributed(self, roots: str, problem: str) -> None:
+        """These have been told to everybody; ``problem``: not yet, and why."""
+        self._unknown = problem
+        if not problem and roots != self._everywhere:
+            self._everywhere = roots
+            self.wake()
+
     def _tell(self) -> None:
         log.info("%d root certificates are trusted now", len(certs.split(self.authority.root)))
-        for told in self.changed:
-            told()
+        tasks.tell(self.changed)
 
     def wake(self) -> None:
         self._woken.set()
 
     def _adopt_record(self) -> None:
+        present = self.authority.state
         try:
-            found = rotation.load(_data(self._secrets[RECORD]).get(RECORD_KEY, ""))
+            found = rotation.load(signer.decoded(self._secrets.get(RECORD, {})).get(RECORD_KEY, ""))
+            if present.signer.end > times.now():
+                signer.check(found.signer, times.now())
         except ValueError as e:
             log.error("Secret %s is not used, the former state stays in force: %s", RECORD, e)
+            self._foreign = times.now()
             return
-        self._adopt(found)
+        taken = rotation.adopted(present, found)
+        self._foreign = None if taken == found else times.now()
+        if self._foreign:
+            log.warning("Secret %s was written by somebody else: its root is trusted, but signs nothing yet", RECORD)
+        self._adopt(taken)
 
     def _adopt(self, state: State) -> None:
         before, self.authority.state = self.authority.state, state
@@ -106,9 +124,9 @@ class Roots:
             return
         if before.signer != state.signer:
             log.info("certificates are signed by %s now", _named(state.signer))
-        log.info("%d root certificates are trusted now", len(state.trusted))
-        for told in self.changed:
-            told()
+        if before.bundle != state.bundle:
+            self._everywhere = ""
+        self._tell()
 
     def measure(self, m: Measures) -> None:
         """When the root and the chain under it expire, and how it stands with them."""
@@ -127,6 +145,8 @@ class Roots:
         """For ``lateen check`` and ``lateen x ca status``; nothing of it is secret."""
         state = self.authority.state
         wanted = self._wanted()
+        at = rotation.due(state, wanted or state.signer, times.now(), self._settings.pace)
+        waits = wanted is not None and any(t.root == wanted.anchor and t.since is None for t in state.trusted)
         return {
             "source": state.signer.source,
             "signer": {**_shown(state.signer.pair.certificate), "end": times.stamp(state.signer.end)},
@@ -134,16 +154,14 @@ class Roots:
                 {
                     **_shown(t.root),
                     "signs": t.root == state.signer.anchor,
-                    "since": times.stamp(t.since),
+                    "since": times.stamp(t.since) if t.since else None,
                     "until": times.stamp(t.until) if t.until else None,
                 }
                 for t in state.trusted
             ],
             "next": _shown(wanted.pair.certificate) if wanted and wanted != state.signer else None,
-            "nextAt": times.stamp(at)
-            if (at := rotation.due(state, wanted or state.signer, times.now(), self._settings.pace))
-            else None,
-            "problem": self.problem,
+            "nextAt": times.stamp(at) if at and not waits else None,
+            "problem": self.problem or self._unknown,
         }
 
     # --- the start -------------------------------------------------------------------------------------------------
@@ -163,7 +181,7 @@ class Roots:
         if RECORD not in self._secrets:
             return None
         try:
-            return rotation.load(_data(self._secrets[RECORD]).get(RECORD_KEY, ""))
+            return rotation.load(signer.decoded(self._secrets[RECORD]).get(RECORD_KEY, ""))
         except ValueError as e:
             raise Unusable(f"Secret {RECORD}: {e}; restore it, or delete it to begin with the CA that is wanted") from e
 
@@ -172,7 +190,7 @@ class Roots:
         if PLUGGED not in self._secrets and SELF_SIGNED not in self._secrets and not await self._make_root():
             return None
         name = PLUGGED if PLUGGED in self._secrets else SELF_SIGNED
-        wanted = signer.read(_data(self._secrets[name]), name, times.now())
+        wanted = signer.read(signer.decoded(self._secrets[name]), name, times.now())
         state = rotation.begin(wanted, _now(), self._settings.pace, await self._distributed())
         meta = {"name": RECORD, "namespace": self._namespace}
         body = {"apiVersion": "v1", "kind": "Secret", "type": "istio.io/ca-root", "metadata": meta}
@@ -203,6 +221,8 @@ class Roots:
             try:
                 if self._leads():
                     await self.advance()
+                elif self._foreign and times.now() - self._foreign >= self._settings.pace.announce:
+                    self._adopt_record()  # the leader has not written another one, and by now everybody knows its root
                 wanted = self._wanted() or self.authority.state.signer
                 at = rotation.due(self.authority.state, wanted, times.now(), self._settings.pace)
                 wait = min(wait, (at - times.now()).total_seconds() + 1) if at else wait
@@ -210,7 +230,7 @@ class Roots:
                 log.warning("the certificate authority stays as it is for now: %s", e)
                 wait = RETRY_S
             try:
-                async with asyncio.timeout(max(wait, 0.5)):
+                async with asyncio.timeout(max(wait, 1.0)):
                     await self._woken.wait()
             except TimeoutError:
                 pass
@@ -218,23 +238,23 @@ class Roots:
 
     async def advance(self) -> None:
         """One step, if one is due. Raises KubeError, OSError."""
-        state = self.authority.state
+        state = rotation.announced(self.authority.state, certs.split(self._everywhere), _now())
         asked, distrusted = self._note(ASKED), self._note(DISTRUSTED)
         if PLUGGED in self._secrets:
-            state = replace(state, follows=PLUGGED, asked=asked)
-        elif asked != state.asked or (state.follows == SELF_SIGNED and self._root_expires()):
-            if not await self._make_root():
+            state = replace(state, follows=PLUGGED)
+        elif asked or (state.follows == SELF_SIGNED and self._root_expires()):
+            if not await self._make_root(asked):
                 return
-            state = replace(state, follows=SELF_SIGNED, asked=asked)
+            state = replace(state, follows=SELF_SIGNED)
         wanted = self._wanted(state)
         if distrusted:
             state = rotation.distrust(state, distrusted, _now())
         state = rotation.step(state, wanted or state.signer, _now(), self._settings.pace)
-        if state != self.authority.state or RECORD not in self._secrets:
+        if state != self.authority.state or RECORD not in self._secrets or self._foreign or asked or distrusted:
             await self._keep(state)
 
     def _note(self, name: str) -> str:
-        """An annotation of the record."""
+        """An annotation of the record, which is removed with the state in which it has been met."""
         return str(dig(self._secrets.get(RECORD, {}), "metadata", "annotations", name, default=""))
 
     def _root_expires(self) -> bool:
@@ -242,7 +262,7 @@ class Roots:
         if SELF_SIGNED not in self._secrets:
             return True
         try:
-            found = signer.read(_data(self._secrets[SELF_SIGNED]), SELF_SIGNED, times.now())
+            found = signer.read(signer.decoded(self._secrets[SELF_SIGNED]), SELF_SIGNED, times.now())
         except Unusable as e:
             log.error("a new root certificate is made, because the present one cannot be used: %s", e)
             return True
@@ -255,28 +275,39 @@ class Roots:
         try:
             if follows not in self._secrets:
                 raise Unusable(f"Secret {follows} is gone")
-            found = signer.read(_data(self._secrets[follows]), follows, times.now())
+            found = signer.read(signer.decoded(self._secrets[follows]), follows, times.now())
         except Unusable as e:
-            self._trouble(f"{e}; the former CA stays in use until {self.authority.state.signer.end:%Y-%m-%d %H:%M} UTC")
+            self._trouble(f"{e}; {self._meanwhile()}")
             return None
         self._trouble("")
         return found
+
+    def _meanwhile(self) -> str:
+        end = self.authority.state.signer.end
+        if end > times.now():
+            return f"the former CA stays in use until {end:%Y-%m-%d %H:%M} UTC"
+        return f"the former CA has expired at {end:%Y-%m-%d %H:%M} UTC, so that no certificates are issued"
 
     def _trouble(self, problem: str) -> None:
         if problem and problem != self.problem:
             log.error("the certificate authority that is wanted is not used: %s", problem)
         self.problem = problem
 
-    async def _make_root(self) -> bool:
-        """Write a new self-signed root; False if another istiod was faster."""
+    async def _make_root(self, asked: str = "") -> bool:
+        """Write a new self-signed root, once for each request; False if another istiod was faster."""
+        before = self._secrets.get(SELF_SIGNED)
+        if before and asked and dig(before, "metadata", "annotations", ASKED, default="") == asked:
+            return True
         days = self._settings.root_ttl / timedelta(days=1)
         pair = certs.authority("", times.now(), days, organization=self._trust_domain)
         data = _encoded({"ca-cert.pem": pair.certificate, "ca-key.pem": pair.key})
-        meta = {"name": SELF_SIGNED, "namespace": self._namespace}
+        meta: Json = {"name": SELF_SIGNED, "namespace": self._namespace, "annotations": {ASKED: asked} if asked else {}}
         body = {"apiVersion": "v1", "kind": "Secret", "type": "istio.io/ca-root", "metadata": meta, "data": data}
         try:
-            if before := self._secrets.get(SELF_SIGNED):
-                made = await self._client.update(kinds.SECRET, {**before, "data": data})
+            if before:
+                notes = dig(before, "metadata", "annotations", default={}) | meta["annotations"]
+                changed = {**before, "metadata": {**before["metadata"], "annotations": notes}, "data": data}
+                made = await self._client.update(kinds.SECRET, changed)
             else:
                 made = await self._client.create(kinds.SECRET, body)
         except KubeError as e:
@@ -295,8 +326,12 @@ class Roots:
             body = {"apiVersion": "v1", "kind": "Secret", "type": "istio.io/ca-root", "metadata": meta}
             made = await self._client.create(kinds.SECRET, {**body, "data": _record(state)})
         else:
-            made = await self._client.update(kinds.SECRET, {**before, "data": _record(state)})
+            notes = dig(before, "metadata", "annotations", default={})
+            left = {k: v for k, v in notes.items() if k not in (ASKED, DISTRUSTED)}
+            changed = {**before, "metadata": {**before["metadata"], "annotations": left}, "data": _record(state)}
+            made = await self._client.update(kinds.SECRET, changed)
         self._secrets[RECORD] = made
+        self._foreign = None
         self._adopt(state)
 
 
@@ -315,10 +350,6 @@ def _shown(certificate: str) -> Json:
         "subject": certs.subject(certificate),
         "end": times.stamp(certs.validity(certificate)[1]),
     }
-
-
-def _data(secret: Json) -> dict[str, str]:
-    return {k: base64.b64decode(v).decode(errors="replace") for k, v in (secret.get("data") or {}).items()}
 
 
 def _encoded(data: dict[str, str]) -> dict[str, str]:

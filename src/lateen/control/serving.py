@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import tempfile
-from datetime import timedelta
 
 from aiohttp import web
 
@@ -16,6 +16,8 @@ from lateen.kit import certs, times
 from lateen.kit.certs import Pair
 from lateen.wire import ports
 
+LOOK_S = 5.0
+"""How often it is checked whether istiod's certificate has to be replaced, in seconds."""
 MAX_BODY = 4 * 1024 * 1024
 
 
@@ -32,6 +34,7 @@ class Certificate:
         self.asking = _context()
         """For HTTPS; clients may show a certificate of the mesh."""
         self.asking.verify_mode = ssl.CERT_OPTIONAL
+        self.asking.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         self.asking.sni_callback = self._verify_by_present_roots
         self._load()
 
@@ -50,6 +53,7 @@ class Certificate:
         self.mutual.load_verify_locations(cadata=self.root)
         self._optional = _context()
         self._optional.verify_mode = ssl.CERT_OPTIONAL
+        self._optional.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         self._optional.load_verify_locations(cadata=self.root)
         with tempfile.NamedTemporaryFile() as f:  # the ssl module can load keys only from files; mode 0600
             f.write(self.pair.certificate.encode() + b"\n" + self.pair.key.encode())
@@ -71,11 +75,12 @@ class Certificate:
         """Never returns."""
         while True:
             self._replaced.clear()
-            _, end = certs.validity(self.pair.certificate)
-            try:
-                async with asyncio.timeout(max(1.0, (end - times.now()) / timedelta(seconds=2))):
+            start, end = certs.validity(self.pair.certificate)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
                     await self._replaced.wait()
-            except TimeoutError:
+                    continue
+            if times.now() >= start + (end - start) / 2:  # by the clock: a machine that sleeps counts no seconds
                 self.replace()
 
 

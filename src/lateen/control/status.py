@@ -77,7 +77,7 @@ class StatusWriter:
         self._found: dict[str, list[Found]] = {}
         self._analyzed = asyncio.Event()
         self._analyst = Analyst(root, self._everything, lambda: self._secrets(), self._validated, analysis)
-        self.leadership = Leadership(client, root, me, self._lives, world.revision.of(NAME))
+        self.leadership = Leadership(client, root, me, self.lives, world.revision.of(NAME))
         self.leadership.gained.append(self._gained)
         self._stale.set()
         self.informers: list[Informer] = []
@@ -85,7 +85,8 @@ class StatusWriter:
         """Why proxies of Gateways could not be deployed: (reason, in a sentence)."""
         ads.answered = self._dirty.set
 
-    def _lives(self, istiod: str) -> bool:
+    def lives(self, istiod: str) -> bool:
+        """Whether there is an istiod of that name."""
         return (self._root, istiod) in self._world.objects.pods
 
     def _gained(self) -> None:

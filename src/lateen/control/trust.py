@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -17,32 +18,74 @@ from lateen.wire.revision import LABEL, Revision
 
 log = logging.getLogger("lateen.control.trust")
 
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
+"""Seconds after which those are told again whom it was not possible to tell."""
 AT_ONCE = 16
 """ConfigMaps that are written at the same time."""
 LABELS = {"istio.io/config": "true"}
 
 
 class Trust:
+    """What is trusted is told by the leader, again and again until everybody knows it; namespaces that are new hear of
+    it from every istiod."""
+
     def __init__(
-        self, client: Client, revision: Revision, roots: Callable[[], str], measures: Measures | None = None
+        self,
+        client: Client,
+        revision: Revision,
+        roots: Callable[[], str],
+        spaces: Callable[[], list[Json] | None],
+        told: Callable[[str, str], None],
+        measures: Measures | None = None,
     ) -> None:
+        """``spaces``: the namespaces that this istiod has to tell; None if another one does. ``told``: called with
+        what has been told (PEM), and with why somebody does not know it yet (else empty)."""
         self._measures = measures or Measures()
         self._client, self._revision, self._roots = client, revision, roots
+        self._spaces, self._told = spaces, told
         self._gate = asyncio.Semaphore(AT_ONCE)
+        self._woken = asyncio.Event()
 
-    async def everywhere(self, namespaces: list[Json]) -> None:
-        """Tell all proxies and the API server. Raises KubeError, OSError for the latter."""
-        await self.namespaces(namespaces)
-        await self.webhooks()
+    def wake(self) -> None:
+        """Tell everybody what is trusted now."""
+        self._woken.set()
 
-    async def namespaces(self, namespaces: list[Json]) -> None:
-        await asyncio.gather(*(self.namespace(n) for n in namespaces))
+    async def run(self) -> None:
+        """Never returns."""
+        wait = FIRST_WAIT_S
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            roots, spaces = self._roots(), self._spaces()
+            if spaces is None:
+                continue
+            problem = await self.everywhere(spaces)
+            self._told(roots, problem)
+            if not problem:
+                wait = FIRST_WAIT_S
+                continue
+            log.warning("%s (again in %.0f s)", problem, wait)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._woken.wait()
+            self._woken.set()
+            wait = min(wait * 2, LONGEST_WAIT_S)
 
-    async def namespace(self, namespace: Json) -> None:
-        """Write the roots to a namespace, for its proxies."""
+    async def everywhere(self, namespaces: list[Json]) -> str:
+        """Tell all proxies and the API server; the result says who could not be told, and why."""
+        failures = [f for f in await asyncio.gather(*map(self.namespace, namespaces)) if f]
+        try:
+            await self.webhooks()
+        except (KubeError, OSError) as e:
+            failures.append(f"the API server (webhooks): {e}")
+        more = f", and {len(failures) - 3} more" if len(failures) > 3 else ""
+        return f"not everybody knows the root certificates: {'; '.join(failures[:3])}{more}" if failures else ""
+
+    async def namespace(self, namespace: Json) -> str:
+        """Write the roots to a namespace, for its proxies; the result says why that was not possible."""
         name = namespace["metadata"]["name"]
         if namespace["metadata"].get("deletionTimestamp"):
-            return
+            return ""
         data = {"root-cert.pem": self._roots()}
         meta = {"name": ROOT_CONFIG_MAP, "namespace": name, "labels": LABELS}
         try:
@@ -54,8 +97,19 @@ class Trust:
                 elif found.get("data") != data:
                     await self._client.patch(kinds.CONFIG_MAP, name, ROOT_CONFIG_MAP, {"data": data})
         except (KubeError, OSError) as e:
-            if not isinstance(e, KubeError) or e.code not in (403, 404, 409):
-                log.warning("root certificates for namespace %s: %s", name, e)
+            if await self._ends(name):
+                return ""
+            self.wake()  # the leader's turn
+            return f"namespace {name}: {e}"
+        return ""
+
+    async def _ends(self, name: str) -> bool:
+        """Whether a namespace is being deleted, or gone."""
+        try:
+            found = await self._client.get(kinds.NAMESPACE, "", name)
+        except (KubeError, OSError):
+            return False
+        return found is None or bool(found["metadata"].get("deletionTimestamp"))
 
     def altered(self, key: Key, new: Json | None) -> bool:
         """Whether somebody else has changed or deleted the roots of a namespace."""

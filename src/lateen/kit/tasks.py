@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -24,6 +24,15 @@ def _done(task: asyncio.Task[Any]) -> None:
     _alive.discard(task)
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("task %s failed: %s: %s", task.get_name(), type(error).__name__, error, exc_info=error)
+
+
+def tell(listeners: Iterable[Callable[..., None]], *what: object) -> None:
+    """Call each of them; one that fails is logged, and keeps nothing from the others."""
+    for told in tuple(listeners):
+        try:
+            told(*what)
+        except Exception:
+            log.exception("what has happened is lost on %s", getattr(told, "__qualname__", told))
 
 
 async def forever(step: Callable[[], Awaitable[None]], name: str, pause: float = 1.0) -> None:

@@ -45,8 +45,8 @@ class Client(Protocol):
     async def patch_all(self, changes: Sequence[Change], subresource: str = "") -> Failures:
         """Merge patches whose answers do not matter; those that failed."""
 
-    async def delete(self, kind: Kind, namespace: str, name: str, grace: int | None = None) -> bool:
-        """False if there was no such object."""
+    async def delete(self, kind: Kind, namespace: str, name: str, grace: int | None = None, version: str = "") -> bool:
+        """False if there was no such object. ``version``: KubeError 409 if its resource version is another one."""
 
     async def request(self, kind: Kind, namespace: str, name: str, subresource: str, body: Json) -> Json:
         """POST to a subresource, or (with an empty name) a review such as TokenReview."""
@@ -119,9 +119,10 @@ class HttpClient(Streams):
             return c, e
         return None
 
-    async def delete(self, kind: Kind, namespace: str, name: str, grace: int | None = None) -> bool:
+    async def delete(self, kind: Kind, namespace: str, name: str, grace: int | None = None, version: str = "") -> bool:
         try:
-            body = {"propagationPolicy": "Background"} | ({} if grace is None else {"gracePeriodSeconds": grace})
+            body: Json = {"propagationPolicy": "Background"} | ({} if grace is None else {"gracePeriodSeconds": grace})
+            body |= {"preconditions": {"resourceVersion": version}} if version else {}
             await self.call("DELETE", kind.path(namespace, name), body)
             return True
         except KubeError as e:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from lateen.api.kinds import Kind
+from lateen.kit import tasks
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError, Unreachable
 
@@ -124,7 +125,7 @@ class Informer:
         else:
             self.objects[key] = obj
         if old is not None or obj is not None:
-            self._on_change(self.kind, key, old, obj)
+            tasks.tell((self._on_change,), self.kind, key, old, obj)
 
 
 def _key(obj: Json) -> Key:

@@ -75,9 +75,10 @@ class DirectClient:
                 failed.append((c, e))
         return failed
 
-    async def delete(self, kind: Kind, namespace: str, name: str, grace: int | None = None) -> bool:
+    async def delete(self, kind: Kind, namespace: str, name: str, grace: int | None = None, version: str = "") -> bool:
         try:
-            await self._api.delete(self._call(kind, namespace, name, body={"gracePeriodSeconds": grace}))
+            body = {"gracePeriodSeconds": grace, "preconditions": {"resourceVersion": version}}
+            await self._api.delete(self._call(kind, namespace, name, body=body))
             return True
         except ApiError as e:
             if e.code == 404:
