@@ -47,7 +47,12 @@ class Told:
 @contextlib.asynccontextmanager
 async def running(cluster):
     client, told = DirectClient(cluster.api, "kube-controller-manager"), Told()
-    work = tasks.spawn(controllers(client, told, AUTHORITY, told.usage).run(), "controllers")
+    work = tasks.spawn(
+        controllers(
+            client, told, AUTHORITY, told.usage, lambda account, _: f"{account['metadata']['name']}-token"
+        ).run(),
+        "controllers",
+    )
     try:
         yield client, told
         assert not work.done(), work.exception()

@@ -6,11 +6,14 @@ The API server has validated its own kinds, so fields that it requires are assum
 from __future__ import annotations
 
 import base64
+import ipaddress
 from typing import Any
 
 from lateen.api.envoy_gateway import FAIL_CLOSED
 from lateen.api.objects import LITERAL_PORTS, Credential, Endpoint, Pod, Ref, Resource, Service, ServicePort
 from lateen.kit.jsons import Json, dig
+
+NETWORK, GATEWAY_PORT = "topology.istio.io/network", "networking.istio.io/gatewayPort"
 
 
 def resource(ref: Ref, obj: Json, spec: Any) -> Resource[Any]:
@@ -53,6 +56,7 @@ def service(obj: Json, domain: str) -> Service:
         for p in spec.get("ports") or []
     )
     meta = obj["metadata"]
+    labels = meta.get("labels") or {}
     exported = (meta.get("annotations") or {}).get("networking.istio.io/exportTo", "")
     return Service(
         meta["namespace"],
@@ -65,8 +69,26 @@ def service(obj: Json, domain: str) -> Service:
         export_to=tuple(e.strip() for e in exported.split(",") if e.strip()),
         created=str(meta.get("creationTimestamp") or ""),
         domain=domain,
-        literal_ports=LITERAL_PORTS in (meta.get("labels") or {}),
+        literal_ports=LITERAL_PORTS in labels,
+        outside=_outside(obj),
+        network=str(labels.get(NETWORK) or ""),
+        gateway_port=int(port) if (port := str(labels.get(GATEWAY_PORT, ""))).isdigit() else Service.gateway_port,
     )
+
+
+def _outside(obj: Json) -> tuple[str, ...]:
+    """Names of load balancers are left out (endpoints need addresses), and so is the loopback interface, which nobody
+    else can reach."""
+    balanced = [str(i.get("ip") or "") for i in dig(obj, "status", "loadBalancer", "ingress", default=[])]
+    found = dict.fromkeys((*balanced, *map(str, obj["spec"].get("externalIPs") or [])))
+    return tuple(a for a in found if _is_reachable(a))
+
+
+def _is_reachable(address: str) -> bool:
+    try:
+        return not ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def pod(obj: Json) -> Pod:
@@ -89,7 +111,7 @@ def pod(obj: Json) -> Pod:
         ready and not meta.get("deletionTimestamp"),
         node=str(spec.get("nodeName") or ""),
         locality=_own_locality(meta.get("labels") or {}),
-        network=str((meta.get("labels") or {}).get("topology.istio.io/network") or ""),
+        network=str((meta.get("labels") or {}).get(NETWORK) or ""),
         notes=notes(meta),
     )
 

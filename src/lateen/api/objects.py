@@ -81,6 +81,14 @@ class Service:
     """The DNS domain of its cluster, the suffix of its host."""
     literal_ports: bool = False
     """Whether Gateways that select its pods name the pods' own ports, not its ports (by ``LITERAL_PORTS``)."""
+    outside: tuple[str, ...] = ()
+    """The addresses at which other networks reach it: of its load balancer, and its external ones."""
+    network: str = ""
+    """The network that it is a gateway to (label ``topology.istio.io/network``)."""
+    gateway_port: int = 15443
+    """Where it takes connections from other networks (label ``networking.istio.io/gatewayPort``)."""
+    elsewhere: bool = False
+    """Whether it is from another cluster, where its addresses mean something."""
 
     @property
     def host(self) -> str:
@@ -93,6 +101,8 @@ class Service:
 
     @property
     def all_addresses(self) -> tuple[str, ...]:
+        if self.elsewhere:
+            return ()
         own = (self.address,) if self.address not in ("", "None") else ()
         return tuple(dict.fromkeys((*own, *self.addresses)))
 

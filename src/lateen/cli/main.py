@@ -29,6 +29,10 @@ COMMANDS: dict[str, Entry] = {
     "analyze": ("lateen.cli.analyze:analyze", "Analyze configuration in files or in a cluster and report problems."),
     "validate": ("lateen.cli.analyze:validate", "Validate configuration files."),
     "cluster": ("lateen.cli.cluster:cluster", "Start, stop and inspect the embedded cluster."),
+    "create-remote-secret": (
+        "lateen.cli.remote:create_remote_secret",
+        "Print the Secret with which another cluster's istiod reads this one.",
+    ),
     "dashboard": ("lateen.cli.dashboard:dashboard", "Open a web page of the mesh: kiali, prometheus, envoy…"),
     "demo": ("lateen.cli.demo:demo", "Start a cluster with the mesh and Bookinfo in one step."),
     "image": ("lateen.cli.image:image", "Manage the images that the embedded cluster can run."),
@@ -43,6 +47,7 @@ COMMANDS: dict[str, Entry] = {
         "Show a proxy's configuration: clusters, listeners, routes…",
     ),
     "proxy-status": ("lateen.cli.mesh:proxy_status", "Show which proxies are connected and in sync."),
+    "remote-clusters": ("lateen.cli.remote:remote_clusters", "List the clusters that each istiod knows."),
     "samples": ("lateen.cli.addons:samples", "List or locate sample applications and rules."),
     "uninstall": ("lateen.cli.install:uninstall", "Remove control planes from a cluster."),
     "version": ("lateen.cli.version:version", "Print the versions of client, control plane and proxies."),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from lateen.api import kinds
@@ -43,19 +45,19 @@ def revision_of(pod: Json) -> str:
 
 async def ask_istiods(
     client: HttpClient, path: str, namespace: str = NAMESPACE, revision: str = "", limit: int = 16
-) -> dict[str, Json]:
+) -> dict[str, Any]:
     """The answers of running istiods to a debug path, by pod, each asked from inside its own pod. Raises CliError."""
     return {
         p["metadata"]["name"]: await _ask(client, p, path) for p in (await istiods(client, namespace, revision))[:limit]
     }
 
 
-async def _ask(client: HttpClient, pod: Json, path: str) -> Json:
+async def _ask(client: HttpClient, pod: Json, path: str) -> Any:
     meta = pod["metadata"]
     command = ["pilot-discovery", "request", "GET", path]
     out, err = await client.execute(meta["namespace"], meta["name"], "discovery", command, b"")
     try:
-        status: Json = jsons.loads(out)
+        status = jsons.loads(out)
     except ValueError:
         says = (err + out).decode(errors="replace").strip() or "no answer"
         raise CliError(f"istiod ({meta['name']}) cannot be asked: {says}") from None
@@ -140,6 +142,7 @@ async def _versions(client: HttpClient, target: Target, pod: Json, revision: str
     for istiod in asked:
         status = await _ask(client, istiod, "/debug/statusz")
         if any(p["proxy"] == full for p in status["proxies"]):
-            return await _ask(client, istiod, f"/debug/versionsz?proxyID={full}")
+            found: Json = await _ask(client, istiod, f"/debug/versionsz?proxyID={full}")
+            return found
     names = ", ".join(p["metadata"]["name"] for p in asked)
     raise CliError(f"the proxy of {full} is not connected to istiod ({names}); see: lateen check")

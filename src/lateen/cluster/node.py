@@ -170,7 +170,8 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
     proxy = Proxy(client, portal.Forwarder(ports), Recorder(client, "service-proxy", NAME))
     resolver = dns.Resolver(proxy.lookup, proxy.reverse, proxy.srv)
     await resolver.serve(plan.DNS_IP)
-    loop_of_controllers = controllers(client, Recorder(client, "controllers", NAME), pki.authority(), access.containers)
+    told = Recorder(client, "controllers", NAME)
+    loop_of_controllers = controllers(client, told, pki.authority(), access.containers, api.tokens.of_secret)
     running = [
         tasks.spawn(tasks.forever(work, name), name)
         for name, work in (

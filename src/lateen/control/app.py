@@ -44,6 +44,8 @@ log = logging.getLogger("lateen.control")
 
 SYNC_S = 60.0
 """Seconds that the initial lists of all kinds may take."""
+CLUSTERS_S = 10.0
+"""Seconds that proxies wait for other clusters, whose endpoints they would lose if istiod restarted without them."""
 KEYS_S = 6.0
 """Seconds that proxies, which have keys from before, wait for those that istiod has to fetch again."""
 
@@ -156,6 +158,7 @@ class Istiod:
         self.writer.changed(kind, key, old, new)
         if key[0] == self.settings.namespace:
             self.roots.secret(key[1], new)
+            self.control.world.clusters.secret(key[1], new)
 
     def _namespaces(self) -> dict[Key, Json]:
         return next(i.objects for i in self.informers if i.kind is kinds.NAMESPACE)
@@ -189,6 +192,7 @@ class Istiod:
         secrets = self.control.credentials.follow(self.settings.namespace)
         async with asyncio.timeout(SYNC_S):
             await asyncio.gather(*(i.synced.wait() for i in self.informers), secrets.wait())
+            await self.control.world.clusters.learn(CLUSTERS_S)
         self._learned = True
         self.roots.also(self._roots_of(""))
         for space in self._namespaces().values():
@@ -262,6 +266,7 @@ async def run(settings: Settings, analysis: Child | None) -> None:
         settings.fetching,
         settings.trust_domain,
         settings.pod,
+        settings.insecure,
     )
     roots = Roots(client, settings.namespace, settings.trust_domain, settings.ca, lambda: istiod.leads)
     await roots.start()

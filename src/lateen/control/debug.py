@@ -45,7 +45,6 @@ ABSENT = {
     "inject": "templates are part of istiod; those of the user are in the ConfigMap istio-sidecar-injector",
     "krtz": "it shows the collections that Istio's registries are made of",
     "mcsz": "ServiceExports and ServiceImports are not read",
-    "networkz": "there is no list of gateways to other networks",
     "pprof": "it shows Go's profiles; see lateen_* and process_* in /metrics",
     "pushcontext": "proxies have views of their own; ask config_dump or versionsz with a proxyID",
     "sidecarz": "ask versionsz with a proxyID: it lists what the proxy's Sidecar lets it see",
@@ -87,7 +86,7 @@ class Debug:
             "adsz": self._adsz,
             "caz": lambda _q, _c: self._roots.status(),
             "authorizationz": lambda _q, _c: self._objects(kinds.AUTHORIZATION_POLICY),
-            "clusterz": lambda _q, _c: [{"id": control.world.cluster.name, "secretName": "", "syncStatus": "synced"}],
+            "clusterz": self._clusterz,
             "config_dump": self._config_dump,
             "configz": lambda _q, _c: [o for k in kinds.owned() for o in self._objects(k)],
             "connections": self._connections,
@@ -99,6 +98,7 @@ class Debug:
             "instancesz": self._instancesz,
             "list": lambda _q, _c: sorted(set(self._pages) - {"list"}),
             "mesh": self._mesh,
+            "networkz": self._networkz,
             "ndsz": self._ndsz,
             "push_status": self._push_status,
             "registryz": self._registryz,
@@ -265,6 +265,15 @@ class Debug:
             endpoints = {port: msgspec.to_builtins(found, enc_hook=str) for port, found in ports.items()}
             out.append({"slice": f"{namespace}/{name}", "service": f"{namespace}/{service}", "endpoints": endpoints})
         return out
+
+    def _clusterz(self, _query: Query, _caller: Caller) -> list[Json]:
+        own = {"id": self._cluster, "secretName": "", "syncStatus": "synced"}
+        return [own, *self._control.world.clusters.describe()]
+
+    def _networkz(self, _query: Query, _caller: Caller) -> list[Json]:
+        """The gateways to other networks."""
+        found = self._control.mesh().network_gateways()
+        return [{"network": n, "addr": a, "port": p} for n, places in found.items() for a, p in places]
 
     def _mesh(self, _query: Query, _caller: Caller) -> Json:
         """The mesh configuration in use."""

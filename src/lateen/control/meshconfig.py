@@ -12,7 +12,7 @@ import logging
 from dataclasses import replace
 
 from lateen.api import kinds
-from lateen.api.mesh.reading import Invalid, mesh_config
+from lateen.api.mesh.reading import Invalid, mesh_config, mesh_networks
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
 from lateen.mesh.configuration import settings
@@ -22,6 +22,8 @@ from lateen.wire.revision import Revision, part_of
 log = logging.getLogger("lateen.control.meshconfig")
 
 RETRY_S = 5.0
+NETWORKS = "meshNetworks"
+"""The key of MeshNetworks, beside ``mesh``."""
 
 
 class MeshConfigSource:
@@ -29,6 +31,8 @@ class MeshConfigSource:
 
     def __init__(self, root_namespace: str, revision: Revision, cluster: Cluster) -> None:
         self._root, self._revision, self._cluster = root_namespace, revision, cluster
+        self._networks = ""
+        """The text of MeshNetworks that ``settings`` were parsed from."""
         self.settings = self._default()
         self.problem = ""
         self._missing = True
@@ -36,6 +40,7 @@ class MeshConfigSource:
         """The text that ``settings`` were parsed from."""
         self.stored: str | None = None
         """The text in the ConfigMap of the last valid configuration."""
+        self._stored_networks = ""
         self.taken = asyncio.Event()
         """Set whenever ``accepted`` changes."""
 
@@ -45,8 +50,9 @@ class MeshConfigSource:
         if namespace != self._root:
             return False
         text: str | None = dig(new, "data", "mesh", default="") if new else None
+        networks = str(dig(new, "data", NETWORKS, default="") if new else "")
         if name == self._revision.accepted_config_map:
-            self.stored = text
+            self.stored, self._stored_networks = text, networks
             if self.accepted is None and (self.problem or self._missing) and text is not None:
                 self._fall_back()
                 return True
@@ -56,13 +62,13 @@ class MeshConfigSource:
                 self.problem = "the ConfigMap has been deleted; its last content stays in force"
                 log.error("ConfigMap %s: %s", name, self.problem)
             else:
-                self._take(text)
+                self._take(text, networks)
             return True
         return False
 
-    def _take(self, text: str) -> None:
+    def _take(self, text: str, networks: str) -> None:
         try:
-            made = settings(mesh_config(text), self._root, self._cluster)
+            made = settings(mesh_config(text), self._root, self._cluster, mesh_networks(networks))
         except Invalid as e:
             self.problem = str(e)
             if self.accepted is None:
@@ -70,8 +76,8 @@ class MeshConfigSource:
             log.error("the mesh configuration (ConfigMap %s) is not used: %s", self._revision.config_map, e)
             return
         self.problem, self.settings = "", made
-        if text != self.accepted:
-            self.accepted = text
+        if (text, networks) != (self.accepted, self._networks):
+            self.accepted, self._networks = text, networks
             self.taken.set()
 
     def _default(self) -> MeshConfig:
@@ -83,8 +89,9 @@ class MeshConfigSource:
             self.settings = replace(self._default(), outbound=OutboundPolicy("REGISTRY_ONLY"))
             return
         try:
-            self.settings = settings(mesh_config(self.stored), self._root, self._cluster)
-            self.accepted = self.stored
+            networks = mesh_networks(self._stored_networks)
+            self.settings = settings(mesh_config(self.stored), self._root, self._cluster, networks)
+            self.accepted, self._networks = self.stored, self._stored_networks
         except Invalid as e:  # written by another version of istiod
             log.error("the last valid mesh configuration can no longer be used: %s", e)
 
@@ -94,17 +101,18 @@ class MeshConfigSource:
             await self.taken.wait()
             self.taken.clear()
             text = self.accepted
-            if text is None or text == self.stored:
+            if text is None or (text, self._networks) == (self.stored, self._stored_networks):
                 continue
+            data = {"mesh": text} | ({NETWORKS: self._networks} if self._networks else {})
             name = self._revision.accepted_config_map
             labels = {"app": "istiod", **self._revision.label, **part_of("Pilot", self._root)}
             meta = {"name": name, "namespace": self._root, "labels": labels}
-            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"mesh": text}}
+            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
             try:
                 if self.stored is None and await client.get(kinds.CONFIG_MAP, self._root, name) is None:
                     await client.create(kinds.CONFIG_MAP, body)
                 else:
-                    await client.patch(kinds.CONFIG_MAP, self._root, name, {"data": {"mesh": text}})
+                    await client.patch(kinds.CONFIG_MAP, self._root, name, {"data": {NETWORKS: None, **data}})
             except (KubeError, OSError) as e:
                 log.warning("the mesh configuration in use has not been stored yet: %s", e)
                 await asyncio.sleep(RETRY_S)

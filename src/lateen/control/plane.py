@@ -54,12 +54,14 @@ class Control:
         fetching: Fetching = DEFAULT_FETCHING,
         trust_domain: str = TRUST_DOMAIN,
         me: str = "istiod",
+        insecure: frozenset[str] = frozenset(),
     ) -> None:
-        """``trust_domain``: in which certificates are issued. ``me``: the name of this istiod's pod."""
+        """``trust_domain``: in which certificates are issued. ``me``: the name of this istiod's pod. ``insecure``: see
+        ``World``."""
         self._trust_domain = trust_domain
         self.client, self.namespace, self.revision = client, namespace, revision
         self._dirty = asyncio.Event()
-        self.world = World(namespace, self._dirty.set, revision, cluster)
+        self.world = World(namespace, self._dirty.set, revision, cluster, insecure)
         self.views = Views(Mesh(self.world.objects))
         self.offered = self.world.objects
         """The mesh that proxies have been offered."""
@@ -221,7 +223,7 @@ class Control:
         m.connected.read = lambda: Counter((c.version,) for c in self.ads.connections)
         for short, gauge in m.rejecting.items():
             gauge.read = partial(self._rejecting, short)
-        m.clusters.read = lambda: {("local",): 1}
+        m.clusters.read = lambda: {("local",): 1, ("remote",): len(world.clusters.others)}
         m.services.read = lambda: {(): len(world.objects.services)}
         m.virtual_services.read = lambda: {(): len(world.objects.virtual_services)}
         m.not_ready.read = lambda: {(): sum(p.meshed and not p.ready for p in world.objects.pods.values())}

@@ -32,6 +32,8 @@ ROOT_JITTER = "CITADEL_ENABLE_JITTER_FOR_ROOT_CERT_ROTATOR"
 how often the latter is looked at, and the share of its lifetime that is left when it is replaced."""
 EXTERNAL, SIGNER, SIGNER_DOMAIN = "EXTERNAL_CA", "K8S_SIGNER", "CERT_SIGNER_DOMAIN"
 """As in Istio: a CA behind Kubernetes' certificate requests, and the names of its signers."""
+INSECURE = "PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS"
+"""As in Istio: what is allowed in the kubeconfigs of other clusters (clientCertificate, clientKey, exec, tokenFile)."""
 ANNOUNCED = "LATEEN_ROOT_ANNOUNCED_FOR"
 """How long a new root is published before anything is signed under it."""
 
@@ -52,6 +54,8 @@ class Settings:
     """Whether it deploys proxies for the Gateways of the Gateway API; with false, Gateways are manual ones."""
     fetching: Fetching = DEFAULT_FETCHING
     ca: roots.Settings = roots.DEFAULTS
+    insecure: frozenset[str] = frozenset()
+    """What kubeconfigs of other clusters may have that is refused otherwise; see ``kubeconfig.from_text``."""
     signers: Signers | None = None
     """Who signs in the place of istiod, if somebody does."""
 
@@ -81,6 +85,7 @@ class Settings:
             native_sidecars=given("ENABLE_NATIVE_SIDECARS") or "auto",
             ca=_authority(given, ttl),
             signers=_read(EXTERNAL, given(EXTERNAL) or "", partial(_signers, given)),
+            insecure=frozenset(filter(None, (given(INSECURE) or "").replace(" ", "").split(","))),
             deploys_gateways=_read(DEPLOYS_GATEWAYS, given(DEPLOYS_GATEWAYS) or "true", flag),
         )
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from lateen.api import decoding, kinds, validate
 from lateen.api import objects as o
@@ -13,6 +12,8 @@ from lateen.api.decoding import resource
 from lateen.api.kinds import Kind
 from lateen.api.validate import Finding
 from lateen.ca.signer import KEPT_BACK
+from lateen.control.clusters import Clusters
+from lateen.control.inventory import KINDS, Inventory
 from lateen.control.meshconfig import MeshConfigSource
 from lateen.kit import certs
 from lateen.kit.jsons import Json, dig
@@ -31,7 +32,7 @@ to them."""
 
 
 class World:
-    """What istiod knows of its cluster."""
+    """What istiod knows of its cluster and, in ``clusters``, of others."""
 
     def __init__(
         self,
@@ -39,12 +40,12 @@ class World:
         on_change: Callable[[], None],
         revision: Revision | None = None,
         cluster: Cluster | None = None,
+        insecure: frozenset[str] = frozenset(),
     ) -> None:
+        """``insecure``: see ``kubeconfig.from_text``; of other clusters."""
         self.revision, self.cluster = revision or Revision(), cluster or Cluster()
         self.mesh_config = MeshConfigSource(root_namespace, self.revision, self.cluster)
-        self._objects = Objects(self.mesh_config.settings)
-        self._changed: dict[Kind, dict[Key, Any]] = {}
-        """All objects of the kinds that have changed since ``objects`` was last asked for."""
+        self._own = Inventory(self.cluster.domain, self.mesh_config.settings)
         self.bad: dict[o.Ref, str] = {}
         """Objects that are left out of the mesh, or kept in their last valid version, and why."""
         self.validated: dict[o.Ref, list[Finding]] = {}
@@ -57,25 +58,19 @@ class World:
         self._first = ""
         """The cached result of ``first_revision``; empty if pods have changed since."""
         self._kept_back = {(root_namespace, name) for name in KEPT_BACK}
-        self._places: dict[str, str] = {}
-        """Node -> its locality."""
+        self.clusters = Clusters(root_namespace, self.cluster, insecure, on_change)
 
     @property
     def objects(self) -> Objects:
-        """An immutable value, replaced after each change. Many changes in a row, as after a list, cost one copy."""
-        if self._changed:
-            self._objects = self._objects.with_kinds(self._changed)
-            self._changed = {}
-        return self._objects
+        """An immutable value, replaced after each change. It includes the other clusters that have been read."""
+        found, others = self._own.objects, self.clusters.objects()
+        if others.keys() != found.others.keys() or any(found.others[n] is not theirs for n, theirs in others.items()):
+            found = self._own.objects = replace(found, others=others)
+        return found
 
     @objects.setter
     def objects(self, objects: Objects) -> None:
-        self._objects, self._changed, self._first = objects, {}, ""
-
-    def _of(self, kind: Kind) -> Mapping[Key, Any]:
-        """The present objects of a kind; valid until the next change."""
-        changed = self._changed.get(kind)
-        return self._objects.of(kind) if changed is None else changed
+        self._own.objects, self._first = objects, ""
 
     def writes(self, obj: Json) -> bool:
         """Whether this revision writes the status of an object: its own revision's objects, and those without a
@@ -87,7 +82,7 @@ class World:
         if not self._first:
             running = {
                 p.label_map.get(LABEL, DEFAULT)
-                for (namespace, _), p in self._of(kinds.POD).items()
+                for (namespace, _), p in self._own.of(kinds.POD).items()
                 if namespace == self._root and p.label_map.get("app") == "istiod"
             }
             self._first = min(running | {self.revision.name}, key=lambda r: (r != DEFAULT, r))
@@ -103,23 +98,14 @@ class World:
     def _handle(self, kind: Kind, key: Key, old: Json | None, new: Json | None) -> bool:
         """Returns whether the mesh has changed."""
         match kind:
-            case kinds.SERVICE:
-                return self._put(kind, key, decoding.service(new, self.cluster.domain) if new else None)
-            case kinds.POD:
-                pod = self._placed(decoding.pod(new)) if new and dig(new, "status", "podIP") else None
-                return self._put(kind, key, pod)
-            case kinds.NAMESPACE:
-                labels = dig(new, "metadata", "labels", default={})
-                return self._put(kind, key, tuple(sorted(labels.items())) if new else None)
-            case kinds.NODE:
-                return self._node(key[1], decoding.node_locality(new) if new else "")
-            case kinds.ENDPOINT_SLICE:
-                service = dig(new, "metadata", "labels", "kubernetes.io/service-name", default="")
-                return self._put(kind, key, (service, decoding.endpoints(new)) if new and service else None)
+            case _ if kind in KINDS:
+                if kind is kinds.POD:
+                    self._first = ""
+                return self._own.take(kind, key, new)
             case kinds.SECRET:
                 return self._credential(key, new)
             case kinds.CONFIG_MAP:
-                taken = self._put(kind, key, _authorities(new) if new else None)
+                taken = self._own.put(kind, key, _authorities(new) if new else None)
                 return self._config(key, new) or taken
             case _:
                 return self._resource(kind, key, old, new)
@@ -133,40 +119,6 @@ class World:
         self.objects = replace(self.objects, token_keys=left if keys is None else {**left, source: keys})
         self._on_change()
 
-    def _placed(self, pod: o.Pod) -> o.Pod:
-        """A pod's locality is that of its node, unless its labels override it."""
-        place = self._places.get(pod.node, "")
-        return pod if pod.locality or not place else replace(pod, locality=place)
-
-    def _node(self, name: str, place: str) -> bool:
-        before = self._places.get(name, "")
-        if place == before:
-            return False
-        self._places[name] = place
-        moved = {
-            key: replace(p, locality=place)
-            for key, p in self._of(kinds.POD).items()
-            if p.node == name and p.locality in ("", before)
-        }
-        for key, pod in moved.items():
-            self._put(kinds.POD, key, pod)
-        return bool(moved)
-
-    def _put(self, kind: Kind, key: Key, value: Any) -> bool:
-        """Replace an object, or remove it if ``value`` is None. Returns whether that changes anything."""
-        if self._of(kind).get(key) == value:
-            return False
-        found = self._changed.get(kind)
-        if found is None:
-            found = self._changed[kind] = dict(self._objects.of(kind))
-        if value is None:
-            del found[key]
-        else:
-            found[key] = value
-        if kind is kinds.POD:
-            self._first = ""
-        return True
-
     def _resource(self, kind: Kind, key: Key, old: Json | None, new: Json | None) -> bool:
         """Handle an object of a kind that has a type; others are ignored."""
         if kind.spec is None:
@@ -178,7 +130,7 @@ class World:
         self.validated.pop(ref, None)
         mine = not kind.owned or kind in EVERYBODYS or self.revision.owns(dig(new, "metadata", "labels", default={}))
         if new is None or not mine:
-            return self._put(kind, key, None)
+            return self._own.put(kind, key, None)
         # The webhook has rejected it already, unless it was not running, or was another version.
         found = validate.examine(kind, new.get("spec") or {}, new["metadata"])
         if kind.owned:
@@ -189,7 +141,7 @@ class World:
             self.left_out(ref)
             log.warning("%s is left out: %s", ref, says)
             return False  # the last valid one stays
-        return self._put(kind, key, resource(ref, new, found.spec))
+        return self._own.put(kind, key, resource(ref, new, found.spec))
 
     def _credential(self, key: Key, new: Json | None) -> bool:
         """Leave out a Secret that Envoy would reject, which would block all listeners of its port, and those of the
@@ -209,7 +161,7 @@ class World:
             self.left_out(ref)
             log.warning("%s is left out: %s", ref, e)
             return False  # the last valid one stays
-        return self._put(kinds.SECRET, key, found)
+        return self._own.put(kinds.SECRET, key, found)
 
     def _config(self, key: Key, new: Json | None) -> bool:
         if not self.mesh_config.changed(key, new):
@@ -218,7 +170,7 @@ class World:
         self.bad.pop(ref, None)
         if self.mesh_config.problem:
             self.bad[ref] = self.mesh_config.problem
-        if self.mesh_config.settings == self._objects.config:
+        if self.mesh_config.settings == self._own.objects.config:
             return False
         self.objects = replace(self.objects, config=self.mesh_config.settings)
         return True

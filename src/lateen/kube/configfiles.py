@@ -59,17 +59,24 @@ class Config:
         return ", ".join(map(str, self.paths))
 
 
+def of_text(text: str, name: str) -> Config:
+    """A configuration that is in no file; ``name`` is what messages call it. Raises ConfigError."""
+    path = Path(name)
+    out = Config((path,))
+    _merge(out, path, _parsed(text, path))
+    return out
+
+
 def read(paths: Sequence[Path]) -> Config:
     """Several files may be missing, as long as one is there. Raises ConfigError."""
     found = [p for p in paths if p.exists()] or list(paths[:1])
     out = Config(tuple(found))
     for path in found:
-        _merge(out, path)
+        _merge(out, path, _load(path))
     return out
 
 
-def _merge(out: Config, path: Path) -> None:
-    config = _load(path)
+def _merge(out: Config, path: Path, config: Json) -> None:
     out.current = out.current or str(config.get("current-context") or "")
     for section, inner in SECTIONS.items():
         entries = config.get(section) or []
@@ -84,10 +91,17 @@ def _merge(out: Config, path: Path) -> None:
 
 def _load(path: Path) -> Json:
     try:
-        config = yamldoc.load(path.read_text())
+        return _parsed(path.read_text(), path)
     except OSError as e:
         raise ConfigError(f"{path}: {'no such file' if isinstance(e, FileNotFoundError) else e.strerror}") from None
-    except (yamldoc.YamlError, UnicodeDecodeError) as e:
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"{path}: {e}") from e
+
+
+def _parsed(text: str, path: Path) -> Json:
+    try:
+        config = yamldoc.load(text)
+    except yamldoc.YamlError as e:
         raise ConfigError(f"{path}: {e}") from e
     if config is None:
         return {}

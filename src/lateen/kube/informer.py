@@ -67,6 +67,8 @@ class Informer:
         """``labels``: a selector of the objects that are copied."""
         self.kind, self.objects = kind, dict[Key, Json]()
         self.synced = asyncio.Event()
+        self.problem = ""
+        """Why the objects cannot be read at present; empty if they can."""
         self._client, self._namespace, self._labels = client, namespace, labels
         self._on_change = on_change or (lambda *_: None)
         self._on_trouble = on_trouble or self._warn
@@ -81,14 +83,17 @@ class Informer:
                 items, version = await self._client.list(self.kind, self._namespace, self._labels)
                 self._replace(items)
                 self.synced.set()
+                self.problem = ""
                 self._on_trouble(None)
                 outages.reached()
                 while True:
                     version = await self._follow(version)
             except KubeError as e:
                 if e.code != 410:  # 410: the version is too old; a new list is needed
+                    self.problem = f"{self.kind.plural}: {e}"
                     self._on_trouble(e)
             except Unreachable as e:
+                self.problem = str(e)
                 outages.lost(e, again=wait > FIRST_WAIT_S)
             if time.monotonic() - began > LASTING_S:
                 wait = FIRST_WAIT_S

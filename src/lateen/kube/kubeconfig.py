@@ -59,7 +59,38 @@ def in_cluster() -> HttpClient:
 def from_files(paths: Sequence[Path], context_name: str = "") -> HttpClient:
     """Of the files' current context, or the named one. Raises ConfigError for files that are missing, malformed or
     incomplete, or that use something unsupported."""
-    config = configfiles.read(paths)
+    return _of(configfiles.read(paths), context_name)
+
+
+_FILES_AND_COMMANDS = {
+    "tokenFile": "tokenFile",
+    "client-certificate": "clientCertificate",
+    "client-key": "clientKey",
+    "certificate-authority": "certificateAuthority",
+    "exec": "exec",
+}
+"""What a kubeconfig from somebody else must not have, because it reads files of ours or runs commands here, and what
+Istio calls it."""
+
+
+def from_text(text: str, name: str, allowed: frozenset[str] = frozenset()) -> HttpClient:
+    """Of a kubeconfig that somebody has sent; ``name`` is what messages call it. Files and commands are refused unless
+    they are ``allowed`` by Istio's names for them (PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS). Raises
+    ConfigError."""
+    config = configfiles.of_text(text, name)
+    for section in ("clusters", "users"):
+        for entry in config.sections[section].values():
+            for field, istio in _FILES_AND_COMMANDS.items():
+                if entry.value.get(field) and istio not in allowed:
+                    raise ConfigError(
+                        f"{name}: {section.removesuffix('s')}.{field} is not allowed in the kubeconfig of another "
+                        "cluster: "
+                        "give the data itself (token, client-certificate-data, certificate-authority-data)"
+                    )
+    return _of(config, "")
+
+
+def _of(config: configfiles.Config, context_name: str) -> HttpClient:
     chosen = config.context(context_name)
     cluster = config.entry("clusters", str(chosen.value.get("cluster")))
     user = config.entry("users", str(chosen.value["user"])) if chosen.value.get("user") else None
@@ -135,4 +166,4 @@ def _material(of: Entry, key: str) -> bytes | None:
     return (of.folder / of.value[key]).read_bytes() if of.value.get(key) else None
 
 
-__all__ = ["AuthError", "ConfigError", "from_file", "from_files", "in_cluster", "namespace_of"]
+__all__ = ["AuthError", "ConfigError", "from_file", "from_files", "from_text", "in_cluster", "namespace_of"]

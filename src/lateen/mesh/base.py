@@ -45,6 +45,8 @@ class Registry:
         self.claims = objects.services.index(_service_claims)
         """By its addresses and every spelling of its name but the bare one, which clients of its own namespace use."""
         self.bare = objects.services.index(lambda key, _: (key[1],))
+        self.gateways_of = objects.services.index(lambda _, s: (s.network,) if s.network else ())
+        """Services that are gateways to a network."""
         self.slices_of = objects.slices.index(lambda key, found: ((key[0], found[0]),))
         self.pods_in = objects.pods.index(lambda key, _: (key[0],))
 
@@ -130,17 +132,15 @@ def _parts(config: MeshConfig) -> dict[str, Any]:
 class Base:
     """The mesh's inputs. ``Mesh`` adds the lookups, one module per group."""
 
-    def __init__(self, objects: Objects, others: Mapping[str, Objects] | None = None) -> None:
-        """``others``: services, slices and pods of other clusters, by cluster name."""
+    def __init__(self, objects: Objects) -> None:
         self.queries = Queries()
         self.instant = objects
         """The present contents of the tables as an immutable value."""
         self._settings = Table[str, Any](self.queries, _parts(objects.config))
         self.objects = t = Tables(self.queries, objects)
         self.token_keys = Table[KeySource, str](self.queries, objects.token_keys)
-        self.registries = [Registry("", t)]
-        for cluster, found in (others or {}).items():
-            self.registries.append(Registry(cluster, Tables(self.queries, found)))
+        self.own = Registry("", t)
+        self._others = Table[str, Registry](self.queries, self._of_others(objects, {}))
         self._entries_of_host = t.service_entries.index(lambda _, e: dict.fromkeys(e.spec.hosts))
         self._entries_in = t.service_entries.index(in_namespace)
         self._entry_claims = t.service_entries.index(lambda _, e: dict.fromkeys((*e.spec.hosts, *e.spec.addresses)))
@@ -183,7 +183,19 @@ class Base:
         }
         """By (group, kind, namespace, name) of what they refer to."""
 
-    def advance(self, objects: Objects, others: Mapping[str, Objects] | None = None) -> None:
+    def _of_others(self, objects: Objects, known: Mapping[str, Registry]) -> dict[str, Registry]:
+        """The registries of the other clusters, in which those that are ``known`` stay the same objects."""
+        found = objects.others.items()
+        return {name: known.get(name) or Registry(name, Tables(self.queries, o)) for name, o in found}
+
+    @property
+    def registries(self) -> Iterable[Registry]:
+        """The cluster's own, then those of the other clusters by name."""
+        yield self.own
+        for name in sorted(self._others):
+            yield self._others[name]
+
+    def advance(self, objects: Objects) -> None:
         """Become the mesh of another instant, or, if that raises an exception, stay that of this one. What the change
         does not concern stays the same objects."""
         before = {name: self._settings.get(name) for name in _PARTS}
@@ -194,9 +206,10 @@ class Base:
             (self.token_keys, objects.token_keys),
         ]
         contents += self.objects.contents(objects)
-        for registry in self.registries[1:]:
-            if others and registry.cluster in others:
-                contents += registry.objects.contents(others[registry.cluster])
+        others = self._of_others(objects, dict(self._others.items()))
+        contents.append((self._others, others))
+        for name, registry in others.items():
+            contents += registry.objects.contents(objects.others[name])
         self.queries.replace(contents)
         self.instant = objects
 

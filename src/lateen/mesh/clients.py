@@ -20,6 +20,7 @@ class Client:
     dns: bool = False
     """Whether hosts without an address are given an automatic one."""
     gateway: bool = False
+    network: str = ""
     certificate: str = ""
     """``namespace/name`` of the Secret with which a gateway shows itself to backends."""
     captured: bool = True
@@ -38,5 +39,6 @@ class Client:
             self.locality if interest.place else "",
             self.dns and interest.dns,
             self.gateway and interest.secrets,
+            self.network if interest.network else "",
             self.certificate if interest.backends else "",
         )

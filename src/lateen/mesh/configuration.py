@@ -6,6 +6,7 @@ from lateen.api import mesh as api
 from lateen.api.config import Duration
 from lateen.api.mesh.accesslog import JSON, json_labels
 from lateen.api.mesh.config import DefaultProviders, PathNormalization
+from lateen.api.mesh.networks import MeshNetworks
 from lateen.api.mesh.providers import LogFormat
 from lateen.mesh.observability import Reporting
 from lateen.mesh.settings import (
@@ -14,13 +15,19 @@ from lateen.mesh.settings import (
     Cluster,
     IngressSettings,
     MeshConfig,
+    NetworkSettings,
     OutboundPolicy,
     Transport,
     Trust,
 )
 
 
-def settings(config: api.MeshConfig, root_namespace: str, cluster: Cluster = DEFAULTS.cluster) -> MeshConfig:
+def settings(
+    config: api.MeshConfig,
+    root_namespace: str,
+    cluster: Cluster = DEFAULTS.cluster,
+    networks: MeshNetworks | None = None,
+) -> MeshConfig:
     """Fields without a value have Istio's defaults."""
     proxy = config.default_config or api.ProxyConfig()
     ours = config.lateen or api.Lateen()
@@ -51,8 +58,25 @@ def settings(config: api.MeshConfig, root_namespace: str, cluster: Cluster = DEF
         ingress=ingress,
         locality=config.locality_lb_setting,
         proxy=proxy,
+        networks=_networks(config, networks or MeshNetworks(), cluster),
         root_namespace=root_namespace,
         paths=_paths(config.path_normalization),
+    )
+
+
+def _networks(config: api.MeshConfig, given: MeshNetworks, cluster: Cluster) -> NetworkSettings:
+    """``Kubernetes`` stands for istiod's own cluster, as in Istio."""
+    endpoints = [(name, e) for name, network in given.networks.items() for e in network.endpoints]
+    names = {"Kubernetes": cluster.name}
+    return NetworkSettings(
+        tuple((names.get(e.from_registry, e.from_registry), name) for name, e in endpoints if e.from_registry),
+        tuple((e.from_cidr, name) for name, e in endpoints if e.from_cidr),
+        tuple(
+            (name, g.registry_service_name, g.address, g.port)
+            for name, network in given.networks.items()
+            for g in network.gateways
+        ),
+        tuple((s.hosts, bool(s.settings and s.settings.cluster_local)) for s in config.service_settings),
     )
 
 

@@ -8,11 +8,11 @@ from lateen.api import objects as o
 from lateen.kit.queries import query
 from lateen.mesh import registry
 from lateen.mesh.base import Registry, has_labels
-from lateen.mesh.services import Services
+from lateen.mesh.networks import Networks
 from lateen.mesh.workloads import Instance, Instances, instance
 
 
-class Endpoints(Services):
+class Endpoints(Networks):
     def endpoints(self, service: o.Service, port: o.ServicePort) -> Instances:
         """The ready instances of a port. The same object for as long as nothing in it changes."""
         return self._instances(service.namespace, service.host, port.port)
@@ -27,11 +27,11 @@ class Endpoints(Services):
             return (Instance(service.external_name, number),)
         found: list[Instance] = []
         if not service.resolution:
-            for r in self.registries:
+            for r in self.registries_of(host):
                 found += self._listed(r, service, port)
-            found += self._selected(service, port, {i.address for i in found})
+            found += self._selected(service, port, {i.address for i in found if not i.cluster})
         found += self._of_entries(service, port)
-        return tuple(sorted(found, key=lambda i: (i.address, i.port)))
+        return tuple(sorted(found, key=lambda i: (i.address, i.port, i.cluster)))
 
     def _listed(self, r: Registry, service: o.Service, port: o.ServicePort) -> Iterator[Instance]:
         """The instances in Kubernetes' EndpointSlices of one cluster."""
@@ -39,9 +39,10 @@ class Endpoints(Services):
             for e in ports.get(port.name, ()):
                 pod = r.objects.pods.get((service.namespace, e.pod)) if e.pod else None
                 if pod is None:
-                    yield Instance(e.address, e.port, cluster=r.cluster)
+                    yield Instance(e.address, e.port, cluster=r.cluster, network=self.network("", e.address, r.cluster))
                 else:
-                    yield instance(pod, e.port, r.cluster, e.address)
+                    network = self.network(pod.network, e.address, r.cluster)
+                    yield instance(pod, e.port, r.cluster, e.address, network)
 
     def _selected(self, service: o.Service, port: o.ServicePort, known: set[str]) -> Iterator[Instance]:
         """WorkloadEntries that a Kubernetes service selects."""
@@ -51,7 +52,8 @@ class Endpoints(Services):
             usable = w.ready and w.address not in known and registry.numeric(w.address)
             if usable and has_labels(dict(service.selector), w.label_map):
                 named = next((n for name, n, _ in w.ports if name == port.name), 0)
-                yield instance(w, named or (port.target if isinstance(port.target, int) else port.port))
+                number = named or (port.target if isinstance(port.target, int) else port.port)
+                yield instance(w, number, network=self.network(w.network, w.address))
 
     def _of_entries(self, service: o.Service, port: o.ServicePort) -> list[Instance]:
         out: list[Instance] = []
@@ -60,7 +62,7 @@ class Endpoints(Services):
             if entry is None or not any(p.number == port.port for p in entry.spec.ports):
                 continue
             selects = entry.spec.workload_selector is not None
-            pods = self.registries[0].pods_in.get(ref.namespace) if selects else ()
+            pods = self.own.pods_in.get(ref.namespace) if selects else ()
             workloads = self._workloads(ref.namespace) if selects else ()
             out += registry.of_entry(entry, service.host, port, pods, workloads)
         if service.resolution in registry.KNOWN_BY_NAME:
@@ -75,7 +77,7 @@ class Endpoints(Services):
     def services_of(self, pod: o.Pod) -> list[o.Service]:
         """Kubernetes' services that select a pod, by name."""
         labels = pod.label_map
-        selecting = self.registries[0].selecting
+        selecting = self.own.selecting
         found = [s for item in pod.labels for s in selecting.get((pod.namespace, item))]
         return sorted((s for s in found if has_labels(dict(s.selector), labels)), key=lambda s: s.name)
 

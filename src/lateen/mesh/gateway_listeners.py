@@ -42,7 +42,7 @@ class GatewayListeners(Endpoints):
         if found is None:
             return ()
         if listeners.is_deployed(found.spec):
-            chosen = self.registries[0].selecting.get((namespace, (listeners.NAME_LABEL, name)))
+            chosen = self.own.selecting.get((namespace, (listeners.NAME_LABEL, name)))
             return tuple(sorted(s.host for s in chosen))
         named = (self.resolve(text, namespace) for text in listeners.service_names(found))
         return tuple(dict.fromkeys(host for host in named if self.service(host)))

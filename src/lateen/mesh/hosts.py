@@ -16,7 +16,7 @@ from lateen.mesh.routing import PortRoutes
 from lateen.mesh.rules import Rule, Seen
 from lateen.mesh.spelling import spellings
 from lateen.mesh.view import EndpointsView, HostView, Locality, Port, Security
-from lateen.mesh.workloads import Instances
+from lateen.mesh.workloads import Instance, Instances
 
 Made = tuple[HostView, tuple[EndpointsView, ...]]
 Traffic = tuple[o.Resource[DestinationRule], ...]
@@ -29,7 +29,10 @@ def of_service(
     rules = _traffic(mesh, service.host, client)
     virtual = mesh.mesh_rules(service.host, client.namespace, seen)
     aliases = tuple(a for a in mesh.aliases(service.host) if not mesh.mesh_rules(a.host, client.namespace, seen))
-    ports = [p for p in service.ports if p.port in only] if only else list(service.ports)
+    ports = [p for p in service.ports if not only or p.port in only]
+    if service.elsewhere and not client.gateway:
+        # It has no address here, so that only requests tell whom they are for.
+        ports = [p for p in ports if protocol(p) in HTTP]
     behind = [mesh.endpoints(service, p) for p in ports]
     originated = mesh.backend_tls(service) if client.gateway else ()
     plain = frozenset(number for number, _ in originated)
@@ -43,6 +46,7 @@ def of_service(
         for p, found in zip(ports, behind, strict=True)
         if headless and protocol(p) not in HTTP
         for i in found
+        if i.network in ("", client.network) and not (service.elsewhere or (i.cluster and not i.network))
     ]
     values: dict[str, Any] = {
         "transport": mesh.transport,
@@ -148,10 +152,11 @@ def _clusters(
             meshed = "none" if disabled or service.external else _meshed(chosen, service, mesh)
             accounts = tuple(sorted({(i.workload.namespace, i.workload.service_account) for i in chosen if i.workload}))
             security.append(Security(p.port, subset, meshed, () if service.external else accounts))
-            place = places.place(client.locality, client.labels, settings, mesh)
+            place = places.place(client, settings, mesh)
             weighted = weighted or place is not None
             secure = not disabled and not service.external
-            key = (f"outbound|{p.port}|{subset}|{service.host}", chosen, secure, place)
+            reached = mesh.reached(chosen, client.network, lambda i: secure and _is_secured(i, mesh))  # noqa: B023
+            key = (f"outbound|{p.port}|{subset}|{service.host}", reached, secure, place)
             endpoints.append(_endpoints(shared, key))
     return tuple(shown), tuple(security), tuple(endpoints), weighted
 
@@ -173,15 +178,15 @@ def _select(found: Instances, labels: Mapping[str, str]) -> Instances:
 
 def _meshed(instances: Instances, service: o.Service, mesh: Mesh) -> str:
     """An empty Kubernetes cluster counts as meshed: its first endpoints most likely will be, and are waited for."""
-    modes = {
-        i.workload is not None
-        and i.workload.meshed
-        and mesh.mtls_mode(i.workload.namespace, i.labels, i.port) != "DISABLE"
-        for i in instances
-    }
+    modes = {_is_secured(i, mesh) for i in instances}
     if not modes:
         return "none" if service.resolution else "all"
     return "some" if len(modes) == 2 else "none" if modes == {False} else "all"
+
+
+def _is_secured(i: Instance, mesh: Mesh) -> bool:
+    w = i.workload
+    return w is not None and w.meshed and mesh.mtls_mode(w.namespace, i.labels, i.port) != "DISABLE"
 
 
 def _onward(

@@ -122,6 +122,8 @@ class Objects(_ByKind):
     by_kind: Mapping[GroupKind, Mapping[Key, Any]] = field(default_factory=dict)
     token_keys: Mapping[KeySource, str] = field(default_factory=dict)
     """What istiod has fetched to verify end users' tokens: key sets (``kit.jwks``), empty where that has failed."""
+    others: Mapping[str, Objects] = field(default_factory=dict)
+    """Services, endpoints, pods, namespaces and nodes of the other clusters of the mesh, by cluster name."""
 
     def of(self, kind: Kind) -> Mapping[Key, Any]:
         return self.by_kind.get(kind.id, _NONE)

@@ -37,6 +37,7 @@ class Interest:
     dns: bool = False
     secrets: bool = False
     """Whether it is a gateway."""
+    network: bool = False
     backends: bool = False
     """With which certificate a gateway shows itself to backends."""
 
@@ -48,6 +49,7 @@ class Interest:
             self.place or other.place,
             self.dns or other.dns,
             self.secrets or other.secrets,
+            self.network or other.network,
             self.backends or other.backends,
         )
 
@@ -136,7 +138,7 @@ class Rules(Standings):
     @query
     def contested(self) -> frozenset[str]:
         """Spellings and addresses that more than one host of the mesh may claim."""
-        first = self.registries[0]
+        first = self.own
         unserved = self.unserved_hosts()
         entries = self._entry_claims.buckets()
         out = first.claims.several() | self._entry_claims.several() | (unserved & entries)
@@ -145,7 +147,7 @@ class Rules(Standings):
     @query
     def claimants(self, spelling: str) -> frozenset[str]:
         """Hosts that claim a contested spelling or address."""
-        first = self.registries[0]
+        first = self.own
         out = {self.stands_for(s.host) for s in (*first.claims.get(spelling), *first.bare.get(spelling))}
         for entry in self._entry_claims.get(spelling):
             out |= {spelling} if spelling in entry.spec.hosts else set(entry.spec.hosts)
@@ -244,7 +246,7 @@ class Rules(Standings):
         default = self.locality
         place = default is not None and bool(default.distribute)
         outside = any(self.leads_outside(s) for s in found)  # where they may go, a Sidecar says
-        out = Interest(namespaces, dns=dns, place=place, rules=outside)
+        out = Interest(namespaces, dns=dns, place=place, rules=outside, network=bool(self.network_gateways()))
         if self._rule_levels(host):
             out |= self.rule_interest(host)
         out |= self._route_interest(host)
@@ -254,7 +256,7 @@ class Rules(Standings):
             out |= self.rule_interest(alias.host)
         if any(self.backend_tls(s) for s in found):
             out |= Interest(secrets=True, backends=True)
-        if any(s.headless or any(protocol(p) == "auto" for p in s.ports) for s in found):
+        if any(s.headless or s.elsewhere or any(protocol(p) == "auto" for p in s.ports) for s in found):
             out |= Interest(secrets=True)
         return out
 

@@ -76,6 +76,20 @@ class IngressSettings:
 
 
 @dataclass(frozen=True)
+class NetworkSettings:
+    """What MeshNetworks and ``serviceSettings`` say of clusters and networks."""
+
+    of_clusters: tuple[tuple[str, str], ...] = ()
+    """(cluster, its network)"""
+    ranges: tuple[tuple[str, str], ...] = ()
+    """(range of addresses, their network)"""
+    gateways: tuple[tuple[str, str, str, int], ...] = ()
+    """(network, host of a Service or empty, address or empty, port)"""
+    local: tuple[tuple[tuple[str, ...], bool], ...] = ()
+    """(hosts, whether their instances in other clusters are left out); the first match counts."""
+
+
+@dataclass(frozen=True)
 class Cluster:
     """The cluster that istiod runs in; set when istiod starts."""
 
@@ -101,6 +115,7 @@ class MeshConfig:
     """For services whose rules do not configure localities."""
     proxy: ProxyConfig = field(default=ProxyConfig(), hash=False)
     """``defaultConfig``; how it applies to one proxy is in ``mesh.proxies``."""
+    networks: NetworkSettings = NetworkSettings()
     root_namespace: str = "istio-system"
     paths: str = ""
     """``pathNormalization``; empty where the installation leaves it to the mesh (``Authorization.paths``)."""

@@ -27,9 +27,9 @@ class Views(Outbound):
     def __init__(self, mesh: Mesh) -> None:
         self.mesh, self.queries, self.shared = mesh, mesh.queries, Shared()
 
-    def advance(self, objects: Objects, others: Mapping[str, Objects] | None = None) -> None:
+    def advance(self, objects: Objects) -> None:
         """See ``Mesh.advance``."""
-        self.mesh.advance(objects, others)
+        self.mesh.advance(objects)
 
     def of(self, pod: o.Pod, kind: str, metadata: Mapping[str, str] | None = None) -> View:
         """The view of a proxy that serves one workload."""
@@ -91,7 +91,9 @@ class Views(Outbound):
         chosen = tuple((k, labels[k]) for k in sorted(labels.keys() & asked))
         shown = self.mesh.shown_certificate(pod) if gateway else ""
         ref = sidecar.ref if sidecar else None
-        return Client(pod.namespace, chosen, ref, pod.locality, dns, gateway, shown, captured or gateway)
+        network = self.mesh.network(pod.network, pod.address)
+        taken = captured or gateway
+        return Client(pod.namespace, chosen, ref, pod.locality, dns, gateway, network, shown, taken)
 
     def outbound(self, namespace: str) -> OutboundView:
         """What clients in a namespace see that have no other known properties."""

@@ -27,6 +27,8 @@ class Instance:
     locality: str = ""
     """region/zone/subzone"""
     weight: int = 1
+    onward: bool = False
+    """Whether it is a gateway to another network, in place of the instances behind it."""
 
     @property
     def labels(self) -> dict[str, str]:
@@ -37,14 +39,14 @@ Instances = tuple[Instance, ...]
 """Ready ones, by address and port."""
 
 
-def instance(workload: Workload, port: int, cluster: str = "", address: str = "") -> Instance:
-    """The instance that a workload is for one of its ports."""
+def instance(workload: Workload, port: int, cluster: str = "", address: str = "", network: str = "") -> Instance:
+    """The instance that a workload is for one of its ports. ``network``: where the workload does not say."""
     return Instance(
         address or workload.address,
         port,
         workload,
         cluster,
-        workload.network,
+        workload.network or network,
         workload.locality,
         workload.weight,
     )

@@ -28,10 +28,11 @@ def _endpoint(i: Instance, mtls: bool) -> Any:
     return out
 
 
-def assignment(view: EndpointsView) -> Any:
-    """Endpoints by locality; in a single group if localities do not matter."""
+def assignment(view: EndpointsView, onward: bool = True) -> Any:
+    """Endpoints by locality; in a single group if localities do not matter. ``onward``: with gateways to others."""
     out = endpoint_pb2.ClusterLoadAssignment(cluster_name=view.cluster)
-    for group in locality.groups(view.endpoints, view.locality):
+    endpoints = view.endpoints if onward else tuple(i for i in view.endpoints if not i.onward)
+    for group in locality.groups(endpoints, view.locality):
         made = out.endpoints.add(load_balancing_weight=pb.u32(group.weight), priority=group.priority)
         region, zone, subzone = (*group.place.split("/"), "", "")[:3]
         made.locality.CopyFrom(base_pb2.Locality(region=region, zone=zone, sub_zone=subzone))
@@ -46,8 +47,9 @@ def of_cluster(view: EndpointsView) -> Resource:
 
 @derived
 def by_sni(view: EndpointsView) -> Resource:
-    """The same endpoints for the cluster for AUTO_PASSTHROUGH."""
-    found = assignment(view)
+    """The endpoints for the cluster for AUTO_PASSTHROUGH: whoever comes from another network is not sent to yet
+    another one."""
+    found = assignment(view, onward=False)
     _, port, subset, host = view.cluster.split("|")
     found.cluster_name = names.sni(host, int(port), subset)
     return pb.resource(found.cluster_name, found)

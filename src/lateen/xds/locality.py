@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from lateen.api.networking.traffic_policy import Distribute, LocalityLb
+from lateen.mesh.places import CLUSTER, NETWORK
 from lateen.mesh.view import Locality
 from lateen.mesh.workloads import Instance, Instances
 
@@ -89,6 +90,7 @@ def _by_labels(instance: Instance, asked: Locality, setting: LocalityLb) -> int:
     """Priority by the number of leading labels that agree with the client's; ``label=value`` overrides the client's."""
     mine = dict(zip(TOPOLOGY, _parts(asked.here), strict=True)) | dict(asked.labels)
     theirs = dict(zip(TOPOLOGY, _parts(instance.locality), strict=True)) | instance.labels
+    theirs |= {NETWORK: instance.network, CLUSTER: instance.cluster or mine.get(CLUSTER, "")}
     for i, text in enumerate(setting.failover_priority):
         name, given, value = text.partition("=")
         if (value if given else mine.get(name)) != theirs.get(name):

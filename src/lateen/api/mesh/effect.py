@@ -38,7 +38,6 @@ IDLE: dict[str, str] = {
     "inboundClusterStatName": "clusters have Envoy's names in statistics",
     "outboundClusterStatName": "clusters have Envoy's names in statistics",
     "certificates[].**": _LEGACY,
-    "serviceSettings[].**": "there is one cluster",
     "serviceScopeConfigs[].**": "ambient mode is not implemented",
     "verifyCertificateAtClient": _LEGACY,
     "ca.**": "istiod is the certificate authority",

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from lateen.api.config import Config, Duration, decode, fields, table, unwrap
 from lateen.api.mesh.config import MeshConfig
+from lateen.api.mesh.networks import MeshNetworks
 from lateen.api.mesh.proxy import ProxyConfig
 from lateen.api.mesh.rules import RULES
 from lateen.api.validate.shapes import values
@@ -47,6 +48,15 @@ def mesh_config(text: str) -> MeshConfig:
     except yamldoc.YamlError as e:
         raise Invalid([Problem("mesh", str(e))]) from e
     return read(MeshConfig, value, "")
+
+
+def mesh_networks(text: str) -> MeshNetworks:
+    """The key ``meshNetworks`` of the ConfigMap ``istio``. Raises Invalid."""
+    try:
+        value = yamldoc.load(text)
+    except yamldoc.YamlError as e:
+        raise Invalid([Problem("meshNetworks", str(e))]) from e
+    return read(MeshNetworks, value, "meshNetworks")
 
 
 def problems(value: Any, path: str = "meshConfig") -> list[Problem]:

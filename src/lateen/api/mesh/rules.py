@@ -15,6 +15,7 @@ from lateen.api.config import Config, Duration
 from lateen.api.domain import CLUSTER_DOMAIN, TRUST_DOMAIN, service_host
 from lateen.api.mesh import accesslog
 from lateen.api.mesh.config import MeshConfig
+from lateen.api.mesh.networks import MeshNetworks
 from lateen.api.mesh.providers import ExtensionProvider, LogFormat
 from lateen.api.mesh.proxy import PrivateKeyProvider, ProxyConfig, Tracing
 from lateen.api.networking import OutlierDetection
@@ -292,4 +293,27 @@ def _private_keys(provider: PrivateKeyProvider) -> Findings:
             yield f"privateKeyProvider.{name}.pollDelay", "pollDelay is required, and must be non zero"
 
 
-RULES: dict[type[Config], Callable[[Any], Iterable[tuple[str, str]]]] = {MeshConfig: _mesh, ProxyConfig: _proxy}
+def _networks(config: MeshNetworks) -> Findings:
+    for name, network in config.networks.items():
+        for i, e in enumerate(network.endpoints):
+            at = f"networks[{name}].endpoints[{i}]"
+            if bool(e.from_cidr) == bool(e.from_registry):
+                yield at, "needs either fromRegistry (the name of a cluster) or fromCidr"
+            elif e.from_cidr:
+                yield from _refused(scalars.cidr(e.from_cidr, f"{at}.fromCidr"))
+        for i, g in enumerate(network.gateways):
+            at = f"networks[{name}].gateways[{i}]"
+            yield from _port(f"{at}.port", g.port)
+            if bool(g.address) == bool(g.registry_service_name):
+                yield at, "needs either registryServiceName (the host of a Service) or address"
+            elif g.address and not scalars.is_ip(g.address):
+                yield f"{at}.address", f'"{g.address}" is not an IP address; the name of a gateway is not looked up'
+            if g.locality:
+                yield f"{at}.locality", "is not implemented: instances behind a gateway have their own; remove it"
+
+
+RULES: dict[type[Config], Callable[[Any], Iterable[tuple[str, str]]]] = {
+    MeshConfig: _mesh,
+    MeshNetworks: _networks,
+    ProxyConfig: _proxy,
+}

@@ -17,6 +17,8 @@ from lateen.kit.jsons import Json, dig
 
 ISSUER = f"https://{service_host('kubernetes', 'default', CLUSTER_DOMAIN)}"
 DEFAULT_AUDIENCE = ISSUER
+FOREVER = 100 * 365 * 24 * 3600
+"""Seconds: the lifetime of tokens that end with what they are bound to."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,22 @@ class Tokens:
         self._key, self._store = key, store
 
     def issue(
-        self, namespace: str, name: str, uid: str, audiences: list[str], seconds: int, pod: Json | None = None
+        self,
+        namespace: str,
+        name: str,
+        uid: str,
+        audiences: list[str],
+        seconds: int,
+        pod: Json | None = None,
+        secret: Json | None = None,
     ) -> tuple[str, int]:
-        """The token and the Unix time at which it expires."""
+        """The token and the Unix time at which it expires. ``pod``, ``secret``: what it is bound to."""
         now = int(time.time())
         bound: Json = {"namespace": namespace, "serviceaccount": {"name": name, "uid": uid}}
         if pod:
             bound["pod"] = {"name": pod["name"], "uid": pod.get("uid", "")}
+        if secret:
+            bound["secret"] = {"name": secret["name"], "uid": secret["uid"]}
         claims = {
             "iss": ISSUER,
             "sub": f"system:serviceaccount:{namespace}:{name}",
@@ -65,12 +76,19 @@ class Tokens:
         head = _b64(jsons.dumps({"alg": "HS256", "typ": "JWT"})) + "." + _b64(jsons.dumps(claims))
         return f"{head}.{self._sign(head)}", now + seconds
 
+    def of_secret(self, account: Json, secret: Json) -> str:
+        """A token that is valid for as long as the account and the Secret that it is for are there."""
+        meta = account["metadata"]
+        return self.issue(
+            meta["namespace"], meta["name"], meta["uid"], [DEFAULT_AUDIENCE], FOREVER, secret=secret["metadata"]
+        )[0]
+
     def _sign(self, head: str) -> str:
         return _b64(hmac.new(self._key, head.encode(), sha256).digest())
 
     def verify(self, token: str, audiences: list[str]) -> tuple[User, Json] | None:
         """The user and the claims of a token that is genuine, not expired, for one of ``audiences``, and whose
-        service account (and pod, if bound to one) still exists; None otherwise."""
+        service account (and the pod or Secret that it is bound to) still exists; None otherwise."""
         head, _, signature = token.rpartition(".")
         try:
             if len(token) > 8192 or not hmac.compare_digest(signature.encode(), self._sign(head).encode()):
@@ -89,6 +107,10 @@ class Tokens:
         if pod := bound.get("pod"):
             live = self._store.get("pods", namespace, pod["name"])
             if live is None or dig(live.obj, "metadata", "uid") != pod["uid"]:
+                return None
+        if secret := bound.get("secret"):
+            kept = self._store.get("secrets", namespace, secret["name"])
+            if kept is None or dig(kept.obj, "metadata", "uid") != secret["uid"]:
                 return None
         groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
         extra = [("authentication.kubernetes.io/credential-id", (f"JTI={claims['jti']}",))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lateen.api import kinds
+from lateen.cluster.controllers.account_tokens import AccountTokens, Issue
 from lateen.cluster.controllers.aggregation import AggregatedRoles
 from lateen.cluster.controllers.autoscaler import Autoscalers, Usage
 from lateen.cluster.controllers.certificate_requests import CertificateRequests
@@ -24,10 +25,10 @@ from lateen.kit.certs import Pair
 from lateen.kube.client import Client
 
 
-def controllers(client: Client, events: Events, authority: Pair, usage: Usage) -> Loop:
+def controllers(client: Client, events: Events, authority: Pair, usage: Usage, issue: Issue) -> Loop:
     """A loop with every controller registered. ``authority``: the cluster's CA, whose certificate
     each namespace gets and which signs certificate requests;
-    ``usage``: what containers use now."""
+    ``usage``: what containers use now; ``issue``: makes tokens."""
     loop = Loop(client)
     for controller in (
         Deployments(client, events),
@@ -45,6 +46,7 @@ def controllers(client: Client, events: Events, authority: Pair, usage: Usage) -
         Services(client, loop),
         Namespaces(client, authority.certificate),
         CertificateRequests(client, authority),
+        AccountTokens(client, loop, authority.certificate, issue),
         AggregatedRoles(client, loop),
         Garbage(client, loop),
     ):

@@ -1,0 +1,182 @@
+"""The other clusters of the mesh: their Secrets, their informers, and what is known of them.
+
+A Secret of istiod's namespace with the label ``istio/multiCluster: "true"`` has a kubeconfig for each cluster, by the
+cluster's name. What is wrong with one cluster concerns no other: it is part of the mesh once all its lists have been
+read, keeps its last known state while its API does not answer, and goes with its Secret. Source:
+https://istio.io/latest/docs/setup/install/multicluster/ and ``pkg/kube/multicluster`` in istio.io/istio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from lateen.api.kinds import Kind
+from lateen.control.inventory import KINDS, Inventory
+from lateen.kit import tasks
+from lateen.kit.jsons import Json, dig
+from lateen.kube.client import HttpClient
+from lateen.kube.informer import Informer, Key
+from lateen.kube.kubeconfig import ConfigError, from_text
+from lateen.mesh.objects import Objects
+from lateen.mesh.settings import Cluster
+
+log = logging.getLogger("lateen.control.clusters")
+
+LABEL = "istio/multiCluster"
+MOST = 100
+"""Clusters whose Secrets are used; of more than these, the first by the Secret's name."""
+SLOW_S = 30.0
+"""A cluster that has not been read within this time is shown as ``timeout``; it is still waited for."""
+
+
+@dataclass
+class Other:
+    """One other cluster."""
+
+    name: str
+    secret: str
+    digest: bytes
+    """Of its kubeconfig."""
+    inventory: Inventory
+    problem: str = ""
+    """Why it cannot be used at all."""
+    client: HttpClient | None = None
+    informers: list[Informer] = field(default_factory=list)
+    running: list[asyncio.Task[None]] = field(default_factory=list)
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def synced(self) -> bool:
+        return bool(self.informers) and all(i.synced.is_set() for i in self.informers)
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with it now; empty if nothing is."""
+        return self.problem or next((i.problem for i in self.informers if i.problem), "")
+
+    def describe(self, namespace: str) -> Json:
+        """As Istio's page ``clusterz``, and what is wrong."""
+        slow = time.monotonic() - self.since > SLOW_S
+        status = "closed" if self.problem else "synced" if self.synced else "timeout" if slow else "syncing"
+        out = {"id": self.name, "secretName": f"{namespace}/{self.secret}", "syncStatus": status}
+        return out | ({"problem": self.trouble} if self.trouble else {})
+
+
+class Clusters:
+    def __init__(self, namespace: str, own: Cluster, allowed: frozenset[str], on_change: Callable[[], None]) -> None:
+        """``own``: istiod's cluster; ``allowed``: what kubeconfigs may have that is refused otherwise (see
+        ``kubeconfig.from_text``)."""
+        self._namespace, self._own, self._domain, self._allowed = namespace, own.name, own.domain, allowed
+        self._on_change = on_change
+        self._secrets: dict[str, dict[str, bytes]] = {}
+        """Secret -> cluster -> its kubeconfig."""
+        self.others: dict[str, Other] = {}
+
+    def secret(self, name: str, new: Json | None) -> None:
+        """An event of a Secret of istiod's namespace."""
+        wanted = new is not None and dig(new, "metadata", "labels", LABEL) == "true"
+        found = _configs(new or {}) if wanted else {}
+        if found == self._secrets.get(name, {}):
+            return
+        if found:
+            self._secrets[name] = found
+        else:
+            self._secrets.pop(name, None)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Follow the clusters that the Secrets name, each by the first Secret that names it."""
+        wanted: dict[str, tuple[str, bytes]] = {}
+        for secret, found in sorted(self._secrets.items()):
+            for name, config in sorted(found.items()):
+                if name == self._own:
+                    log.warning("Secret %s: its cluster %s is istiod's own, and is ignored", secret, name)
+                elif name in wanted:
+                    log.warning(
+                        "Secret %s: its cluster %s is known by Secret %s already", secret, name, wanted[name][0]
+                    )
+                elif len(wanted) >= MOST:
+                    log.error("Secret %s: its cluster %s is left out: there are %d others", secret, name, MOST)
+                else:
+                    wanted[name] = (secret, config)
+        for name, other in list(self.others.items()):
+            secret, config = wanted.get(name, ("", b""))
+            if (secret, _digest(config)) != (other.secret, other.digest):
+                self._forget(other)
+        for name, (secret, config) in wanted.items():
+            if name not in self.others:
+                self._follow(name, secret, config)
+
+    def _follow(self, name: str, secret: str, config: bytes) -> None:
+        other = Other(name, secret, _digest(config), Inventory(self._domain, elsewhere=True))
+        self.others[name] = other
+        try:
+            other.client = from_text(config.decode(errors="replace"), f"{secret}, cluster {name}", self._allowed)
+        except ConfigError as e:
+            other.problem = str(e)
+            log.error("the cluster %s is not used: %s", name, e)
+            return
+        log.info("the cluster %s joins the mesh (Secret %s)", name, secret)
+
+        def changed(kind: Kind, key: Key, _: Json | None, new: Json | None) -> None:
+            try:
+                differs = other.inventory.take(kind, key, new)
+            except (KeyError, TypeError, ValueError, AttributeError) as e:
+                log.warning("%s %s of the cluster %s cannot be read: %r", kind.kind, "/".join(key), name, e)
+                return
+            if differs and other.synced:
+                self._on_change()
+
+        other.informers = [Informer(other.client, kind, changed) for kind in KINDS]
+        other.running = [tasks.spawn(i.run(), f"informer {i.kind.plural} of {name}") for i in other.informers]
+        other.running.append(tasks.spawn(self._joined(other), f"cluster {name}"))
+
+    async def _joined(self, other: Other) -> None:
+        await asyncio.gather(*(i.synced.wait() for i in other.informers))
+        log.info("the cluster %s is known: %d services", other.name, len(other.inventory.objects.services))
+        self._on_change()
+
+    def _forget(self, other: Other) -> None:
+        log.info("the cluster %s leaves the mesh", other.name)
+        del self.others[other.name]
+        tasks.spawn(_closed(other), f"end of cluster {other.name}")
+        self._on_change()
+
+    def objects(self) -> Mapping[str, Objects]:
+        """What is known of the clusters that have been read."""
+        return {name: other.inventory.objects for name, other in self.others.items() if other.synced}
+
+    async def learn(self, limit_s: float) -> None:
+        """Returns once all clusters have been read, at the latest after ``limit_s`` seconds."""
+        waited = [i.synced.wait() for other in self.others.values() for i in other.informers]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await asyncio.gather(*waited)
+
+    def describe(self) -> list[Json]:
+        return [self.others[name].describe(self._namespace) for name in sorted(self.others)]
+
+
+async def _closed(other: Other) -> None:
+    await tasks.cancel(*other.running)
+    if other.client is not None:
+        await other.client.close()
+
+
+def _configs(secret: Json) -> dict[str, bytes]:
+    out = {}
+    for name, text in (secret.get("data") or {}).items():
+        with contextlib.suppress(ValueError):
+            out[str(name)] = base64.b64decode(str(text))
+    return out
+
+
+def _digest(config: bytes) -> bytes:
+    return hashlib.sha256(config).digest()

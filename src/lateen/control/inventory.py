@@ -1,0 +1,99 @@
+"""The services, endpoints and pods of one cluster, as typed objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from lateen.api import decoding, kinds
+from lateen.api import objects as o
+from lateen.api.kinds import Kind
+from lateen.kit.jsons import Json, dig
+from lateen.kube.informer import Key
+from lateen.mesh.objects import Objects
+from lateen.mesh.settings import DEFAULTS, MeshConfig
+
+KINDS = (kinds.SERVICE, kinds.ENDPOINT_SLICE, kinds.POD, kinds.NAMESPACE, kinds.NODE)
+
+
+class Inventory:
+    def __init__(self, domain: str, config: MeshConfig = DEFAULTS, elsewhere: bool = False) -> None:
+        """``domain``: the DNS domain of its services; ``elsewhere``: it is not istiod's own cluster."""
+        self._domain, self._elsewhere = domain, elsewhere
+        self._objects = Objects(config)
+        self._changed: dict[Kind, dict[Key, Any]] = {}
+        """All objects of the kinds that have changed since ``objects`` was last asked for."""
+        self._places: dict[str, str] = {}
+        """Node -> its locality."""
+
+    @property
+    def objects(self) -> Objects:
+        """An immutable value, replaced after each change. Many changes in a row, as after a list, cost one copy."""
+        if self._changed:
+            self._objects = self._objects.with_kinds(self._changed)
+            self._changed = {}
+        return self._objects
+
+    @objects.setter
+    def objects(self, objects: Objects) -> None:
+        self._objects, self._changed = objects, {}
+
+    def of(self, kind: Kind) -> Mapping[Key, Any]:
+        """The present objects of a kind; valid until the next change."""
+        changed = self._changed.get(kind)
+        return self._objects.of(kind) if changed is None else changed
+
+    def put(self, kind: Kind, key: Key, value: Any) -> bool:
+        """Replace an object, or remove it if ``value`` is None. Returns whether that changes anything."""
+        if self.of(kind).get(key) == value:
+            return False
+        found = self._changed.get(kind)
+        if found is None:
+            found = self._changed[kind] = dict(self._objects.of(kind))
+        if value is None:
+            del found[key]
+        else:
+            found[key] = value
+        return True
+
+    def take(self, kind: Kind, key: Key, new: Json | None) -> bool:
+        """An event of one of ``KINDS``. Returns whether it changes anything."""
+        match kind:
+            case kinds.SERVICE:
+                return self.put(kind, key, self._service(new) if new else None)
+            case kinds.POD:
+                pod = self._placed(decoding.pod(new)) if new and dig(new, "status", "podIP") else None
+                return self.put(kind, key, pod)
+            case kinds.NAMESPACE:
+                labels = dig(new, "metadata", "labels", default={})
+                return self.put(kind, key, tuple(sorted(labels.items())) if new else None)
+            case kinds.NODE:
+                return self._node(key[1], decoding.node_locality(new) if new else "")
+            case kinds.ENDPOINT_SLICE:
+                service = dig(new, "metadata", "labels", "kubernetes.io/service-name", default="")
+                return self.put(kind, key, (service, decoding.endpoints(new)) if new and service else None)
+        raise ValueError(f"{kind.kind} is not in the inventory")
+
+    def _service(self, obj: Json) -> o.Service:
+        found = decoding.service(obj, self._domain)
+        return replace(found, elsewhere=True) if self._elsewhere else found
+
+    def _placed(self, pod: o.Pod) -> o.Pod:
+        """A pod's locality is that of its node, unless its labels override it."""
+        place = self._places.get(pod.node, "")
+        return pod if pod.locality or not place else replace(pod, locality=place)
+
+    def _node(self, name: str, place: str) -> bool:
+        before = self._places.get(name, "")
+        if place == before:
+            return False
+        self._places[name] = place
+        moved = {
+            key: replace(p, locality=place)
+            for key, p in self.of(kinds.POD).items()
+            if p.node == name and p.locality in ("", before)
+        }
+        for key, pod in moved.items():
+            self.put(kinds.POD, key, pod)
+        return bool(moved)

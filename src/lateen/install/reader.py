@@ -1,0 +1,44 @@
+"""The account by which other clusters' control planes read this one.
+
+Source: Istio's chart ``base``, ``templates/reader-serviceaccount.yaml``, and ``istio-discovery``,
+``templates/reader-clusterrole.yaml``.
+"""
+
+from __future__ import annotations
+
+from lateen.install.objects import NAMESPACE, RBAC, READ
+from lateen.kit.jsons import Json
+
+ACCOUNT = "istio-reader-service-account"
+LABELS = {"app": "istio-reader", "release": "istio"}
+
+
+def objects(account: str = ACCOUNT, namespace: str = NAMESPACE) -> list[Json]:
+    """The account, and what it may do: read what a service is made of, and have tokens checked."""
+    name = f"istio-reader-clusterrole-{namespace}"
+    rules = [
+        {"apiGroups": [""], "resources": ["services", "pods", "nodes", "namespaces", "endpoints"], "verbs": READ},
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": READ},
+        {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
+    ]
+    subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": account, "namespace": namespace, "labels": LABELS},
+        },
+        {
+            "apiVersion": f"{RBAC}/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": name, "labels": LABELS},
+            "rules": rules,
+        },
+        {
+            "apiVersion": f"{RBAC}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": name, "labels": LABELS},
+            "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name},
+            "subjects": [subject],
+        },
+    ]
