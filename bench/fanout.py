@@ -78,7 +78,7 @@ def world(name: str) -> Any:
 
 
 async def serve(pipe: Any, name: str, ca: Any) -> None:
-    from lateen.ads import rpc
+    from lateen.ads import http2
     from lateen.api import kinds
     from lateen.api import objects as o
     from lateen.api.config import decode
@@ -100,7 +100,7 @@ async def serve(pipe: Any, name: str, ca: Any) -> None:
     server = await serving.xds(certificate, control.ads.accept)
     memory.settle()
     loop = asyncio.get_running_loop()
-    read = reading(rpc.Connection)
+    read = reading(http2.Connection)
     pipe.send("ready")
     full = control.world.objects.slices[changing]
     number = 0

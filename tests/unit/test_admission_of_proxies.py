@@ -8,7 +8,7 @@ import grpc
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 
-from lateen.ads import rpc
+from lateen.ads import listening
 from lateen.api import kinds
 from lateen.ca import rotation, signer
 from lateen.ca.authority import Authority, Identity
@@ -65,7 +65,7 @@ class Istiod:
             control.world.changed(kinds.POD, ("shop", "cart-1"), None, POD)
             certificate = serving.Certificate(self.authority, ["istiod"], ME)
             self.port = free_port()
-            server = await rpc.serve(control.ads.accept, "127.0.0.1", self.port, lambda: certificate.mutual)
+            server = await listening.serve(control.ads.accept, "127.0.0.1", self.port, lambda: certificate.mutual)
             try:
                 return await self.ask(pair, node)
             finally:

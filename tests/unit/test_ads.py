@@ -4,7 +4,7 @@ import asyncio
 
 from envoy.service.discovery.v3 import discovery_pb2
 
-from lateen.ads import server as ads
+from lateen.ads import rpc, session
 from lateen.ads.rpc import Status
 from lateen.ads.server import AdsServer
 from lateen.wire import names
@@ -13,22 +13,42 @@ from lateen.wire.resource import Resource, ResourceSet
 BIG = ResourceSet({"c": Resource("c", "1", discovery_pb2.Resource(name="c").SerializeToString())})
 
 
-class Call:
-    """A call without a connection; keeps what is sent."""
+class Carrier:
+    """Takes everything at once."""
 
-    path, headers, identities = names.DELTA_METHOD, {}, ("spiffe://cluster.local/ns/default/sa/default",)
+    def pump(self, _number, call):
+        call.parts += call.waiting
+        call.waiting.clear()
+
+    def credit(self, _number, _call):
+        pass
+
+
+class Call(rpc.Call):
+    """A call whose client keeps what it is sent."""
 
     def __init__(self):
-        self.sent, self.status = [], None
+        self.parts = []
+        super().__init__(Carrier(), 1, {":path": names.DELTA_METHOD}, ("spiffe://cluster.local/ns/default/sa/default",))
 
-    def send(self, messages):
-        self.sent += [discovery_pb2.DeltaDiscoveryResponse.FromString(b"".join(parts)) for parts in messages]
+    @property
+    def sent(self):
+        found, rest = [], b"".join(self.parts)
+        while rest:
+            size = 5 + int.from_bytes(rest[1:5], "big")
+            found.append(discovery_pb2.DeltaDiscoveryResponse.FromString(rest[5:size]))
+            rest = rest[size:]
+        return found
 
-    def finish(self, status=Status.OK, says=""):
-        self.status = self.status or (status, says)
+    def ask(self, message):
+        self.partial += b"\0" + len(message).to_bytes(4, "big") + message
+        self.deliver()
 
-    def guarded(self, handle, message):
-        handle(message)
+
+def accepted(ours):
+    call = Call()
+    call.handler = ours.accept(call)
+    return call
 
 
 def server():
@@ -50,16 +70,15 @@ async def turns():
 def test_requests_wait_their_turn_and_acknowledgements_do_not():
     async def run():
         ours = server()
-        calls = [Call(), Call()]
-        handlers = [ours.accept(c) for c in calls]
-        for i, handler in enumerate(handlers):
-            handler.received(request(f"p-{i}"))
+        calls = [accepted(ours), accepted(ours)]
+        for i, call in enumerate(calls):
+            call.ask(request(f"p-{i}"))
         assert [c.sent for c in calls] == [[], []]
         assert not ours.connections
         await turns()
         assert [[r.resources[0].name for r in c.sent] for c in calls] == [["c"], ["c"]]
         assert {c.node.pod for c in ours.connections} == {"p-0", "p-1"}
-        handlers[0].received(request(response_nonce=calls[0].sent[0].nonce))
+        calls[0].ask(request(response_nonce=calls[0].sent[0].nonce))
         first = next(c for c in ours.connections if c.node.pod == "p-0")
         assert first.session.synced(names.CDS) == "SYNCED"
 
@@ -68,12 +87,12 @@ def test_requests_wait_their_turn_and_acknowledgements_do_not():
 
 def test_an_acknowledgement_does_not_overtake_what_was_asked_before():
     async def run():
-        ours, call = server(), Call()
-        handler = ours.accept(call)
-        handler.received(request("p"))
+        ours = server()
+        call = accepted(ours)
+        call.ask(request("p"))
         await turns()
-        handler.received(request(resource_names_subscribe=["c"]))
-        handler.received(request(response_nonce=call.sent[0].nonce))
+        call.ask(request(resource_names_subscribe=["c"]))
+        call.ask(request(response_nonce=call.sent[0].nonce))
         (connection,) = ours.connections
         assert connection.session.synced(names.CDS) == "STALE"
         await turns()
@@ -84,11 +103,10 @@ def test_an_acknowledgement_does_not_overtake_what_was_asked_before():
 
 def test_a_proxy_that_left_before_its_turn_is_not_connected():
     async def run():
-        ours, call = server(), Call()
-        handler = ours.accept(call)
-        handler.received(request("p"))
-        call.status = (Status.CANCELLED, "")
-        handler.closed()
+        ours = server()
+        call = accepted(ours)
+        call.ask(request("p"))
+        call.over()
         await turns()
         assert not ours.connections
         assert not call.sent
@@ -96,24 +114,83 @@ def test_a_proxy_that_left_before_its_turn_is_not_connected():
     asyncio.run(run())
 
 
-def test_who_asks_without_end_is_cut_off(monkeypatch):
-    monkeypatch.setattr(ads, "MAX_WAITING", 3)
+def test_who_asks_without_end_waits_with_all_but_one_of_its_requests():
+    async def run():
+        ours = server()
+        call = accepted(ours)
+        for _ in range(4):
+            call.ask(request("p", resource_names_subscribe=["c"]))
+        assert len(ours._backlog) == 1
+        assert len(call.partial) > 3 * len(request("p"))
+        await turns()
+        assert len(call.sent) == 1  # the others wait for its acknowledgement
+        assert not call.partial
+
+    asyncio.run(run())
+
+
+def test_a_request_that_fails_does_not_keep_others_waiting():
+    async def run():
+        ours = server()
+        ours._allow = lambda node, *_: 1 / 0 if node.pod == "bad" else None
+        bad, good = accepted(ours), accepted(ours)
+        bad.ask(request("bad"))
+        good.ask(request("good"))
+        await turns()
+        assert bad.status[0] == Status.INTERNAL
+        assert [c.node.pod for c in ours.connections] == ["good"]
+
+    asyncio.run(run())
+
+
+def test_what_is_no_request_is_refused():
+    async def run():
+        call = accepted(server())
+        call.ask(b"\xff")
+        assert call.status == (Status.INVALID_ARGUMENT, "this is no DeltaDiscoveryRequest")
+
+    asyncio.run(run())
+
+
+def test_names_that_nobody_knows_are_remembered_up_to_a_limit(monkeypatch):
+    monkeypatch.setattr(session, "MAX_NAMES", 10)
 
     async def run():
-        ours, call = server(), Call()
-        handler = ours.accept(call)
-        for _ in range(4):
-            handler.received(request("p"))
-        assert call.status[0] == Status.RESOURCE_EXHAUSTED
+        ours = server()
+        call = accepted(ours)
+        for i in range(3):
+            call.ask(request("p", resource_names_subscribe=[f"{i}-{k}" for k in range(4)]))
+            await turns()
+        assert call.status[0] == Status.INVALID_ARGUMENT
+        long = accepted(ours)
+        long.ask(request("p", resource_names_subscribe=["x" * 5000]))
         await turns()
+        assert long.status[0] == Status.INVALID_ARGUMENT
+
+    asyncio.run(run())
+
+
+def test_types_that_are_not_served_leave_nothing_behind():
+    async def run():
+        ours = server()
+        call = accepted(ours)
+        call.ask(request("p"))
+        for i in range(5):
+            message = discovery_pb2.DeltaDiscoveryRequest(type_url=f"type.googleapis.com/x{i}")
+            call.ask(message.SerializeToString())
+            await turns()
+        (connection,) = ours.connections
+        assert set(connection.session._types) == {names.CDS}
+        assert call.status is None
 
     asyncio.run(run())
 
 
 def test_a_proxy_without_a_name_is_refused():
     async def run():
-        ours, call = server(), Call()
-        ours.accept(call).received(request())
+        ours = server()
+        call = accepted(ours)
+        call.ask(request())
         await turns()
         assert call.status[0] == Status.INVALID_ARGUMENT
         assert not ours.connections

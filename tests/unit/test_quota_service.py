@@ -11,7 +11,7 @@ import pytest
 from envoy.service.rate_limit_quota.v3 import rlqs_pb2
 from test_global_limits import policy
 
-from lateen.ads import rpc
+from lateen.ads import listening
 from lateen.ads.server import Connection
 from lateen.ca.authority import Authority, Identity
 from lateen.control.quotas import QuotaService
@@ -57,7 +57,7 @@ async def istiod(*configured, leader=None):
         lambda: str(leader) if leader else None,
         lambda port: channel(port, CERTIFICATE.pair),
     )
-    server = await rpc.serve(service.accept, "127.0.0.1", port, lambda: CERTIFICATE.mutual)
+    server = await listening.serve(service.accept, "127.0.0.1", port, lambda: CERTIFICATE.mutual)
     dividing = tasks.spawn(service.run(), "quotas")
     try:
         yield port, service

@@ -13,9 +13,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from envoy.service.discovery.v3 import discovery_pb2
-from google.protobuf.message import DecodeError
 
-from lateen.ads.rpc import Call, Handler, Requests, Status
+from lateen.ads.rpc import BadRequest, Call, Handler, Requests, Status, decoded
 from lateen.kit import tasks
 from lateen.wire import names
 
@@ -49,7 +48,7 @@ class Questions:
 
     def asked(self, call: Call, who: str) -> Handler:
         """A handler that answers what ``who`` asks."""
-        requests = Requests()
+        requests = Requests(call)
         tasks.spawn(self.answer(call, who, requests), "debug xds")
         return requests
 
@@ -60,7 +59,7 @@ class Questions:
         try:
             async for raw in requests:
                 await asyncio.sleep(0)  # whoever asks a lot does not keep proxies waiting
-                message = discovery_pb2.DiscoveryRequest.FromString(raw)
+                message = decoded(discovery_pb2.DiscoveryRequest, raw)
                 if not is_question(message.type_url):
                     says = f"{message.type_url} and {names.DEBUG} do not share a stream"
                     raise NotAnswered(Status.INVALID_ARGUMENT, says)
@@ -70,8 +69,11 @@ class Questions:
                     call.send([(response.SerializeToString(),)])
         except NotAnswered as e:
             call.finish(e.code, e.says)
-        except DecodeError:
-            call.finish(Status.INVALID_ARGUMENT, "this is no DiscoveryRequest")
+        except BadRequest as e:
+            call.finish(Status.INVALID_ARGUMENT, str(e))
+        except Exception:
+            log.exception("a question of %s was not answered", who)
+            call.finish(Status.INTERNAL, "the control plane failed to answer; its log says why")
         else:
             call.finish()
 
@@ -99,7 +101,7 @@ class TokenServer:
     def accept(self, call: Call) -> Handler | None:
         if call.path != names.SOTW_METHOD:
             return None
-        requests = Requests()
+        requests = Requests(call)
         tasks.spawn(self._answer(call, requests), "debug xds")
         return requests
 

@@ -1,10 +1,9 @@
-"""Streaming gRPC calls over HTTP/2, for servers: bytes in, bytes out.
+"""Streaming gRPC calls, as a server sees them: messages in, messages out, bytes each. ``ads.http2`` carries them.
 
-``h2`` speaks HTTP/2; this adds gRPC's framing, and the order in which what waits for a client leaves. A message and its
-acknowledgement cost a quarter of what they cost with ``grpc.aio``, whose completion queues and threads wake each other
-for each of them (``bench/fanout.py``). Calls and their handlers run in the event loop; a message is sent when ``send``
-is called, without waking a task.
-Source: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, RFC 9113.
+Calls and their handlers run in the event loop; a message is sent when ``send`` is called, without waking a task. A call
+is read as far as its handler keeps up and its client takes the answers; what is not read uses up the client's HTTP/2
+window, so that neither side can make the other keep more than that.
+Source: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 """
 
 from __future__ import annotations
@@ -12,42 +11,21 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
-from urllib.parse import quote
 
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.errors import ErrorCodes
-from h2.events import (
-    ConnectionTerminated,
-    DataReceived,
-    Event,
-    RemoteSettingsChanged,
-    RequestReceived,
-    StreamEnded,
-    StreamReset,
-    WindowUpdated,
-)
-from h2.exceptions import H2Error
-
-from lateen.ads.tls import Link
+from google.protobuf.message import DecodeError, Message
 
 log = logging.getLogger("lateen.ads")
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 
 MAX_MESSAGE = 4 * 1024 * 1024
 """Bytes of a message that a client may send."""
-PING_S, PONG_S = 30.0, 10.0
-"""A client of which nothing has come for the first is asked for a sign of life, and dropped if none comes within the
-second."""
-CREDIT = 1 << 14
-"""Received bytes after which a client is told that it may send more."""
-BURST = 1 << 14
-"""Bytes that are encrypted at once; OpenSSL keeps a buffer of this size for each connection."""
+MAX_UNSENT = 1000
+"""Messages that wait for a client which takes them more slowly than they are made."""
 
 
 class Status(enum.IntEnum):
@@ -72,10 +50,23 @@ class Status(enum.IntEnum):
     UNAUTHENTICATED = 16
 
 
-class Handler(Protocol):
-    """What becomes of one call."""
+class BadRequest(ValueError):
+    """A message of the client is wrong, and says why; its call ends with INVALID_ARGUMENT."""
 
-    def received(self, message: bytes) -> None: ...
+
+def decoded(kind: type[M], message: bytes) -> M:
+    """Raises BadRequest."""
+    try:
+        return kind.FromString(message)
+    except DecodeError:
+        raise BadRequest(f"this is no {kind.DESCRIPTOR.name}") from None
+
+
+class Handler(Protocol):
+    """What becomes of one call. An exception ends the call and no other."""
+
+    def received(self, message: bytes) -> None:
+        """The next message comes once this has returned, or, after ``Call.hold``, with ``Call.resume``."""
 
     def completed(self) -> None:
         """The client sends nothing more, and waits for the rest of the answer."""
@@ -84,284 +75,149 @@ class Handler(Protocol):
         """The call is over, whoever has ended it; called once, last."""
 
 
-class Call:
-    """One call, as its server sees it."""
+class Carrier(Protocol):
+    """The connection of a call."""
 
-    def __init__(self, link: Connection, number: int, headers: Mapping[str, str], identities: tuple[str, ...]) -> None:
+    def pump(self, number: int, call: Call) -> None:
+        """Send what waits, as far as the client takes it."""
+
+    def credit(self, number: int, call: Call) -> None:
+        """Tell the client that it may send more, if what it has sent has been read."""
+
+
+class Call:
+    """One call."""
+
+    def __init__(self, carrier: Carrier, number: int, headers: Mapping[str, str], identities: tuple[str, ...]) -> None:
         self.path = headers.get(":path", "")
         self.headers = headers
         self.identities = identities
         """The URIs of the client's certificate."""
         self.handler: Handler | None = None
-        self.waiting: deque[memoryview] = deque()
+        self.waiting: deque[bytes | memoryview] = deque()
+        """What is to be sent; not copied, since it is often the same bytes for many clients."""
         self.started = False
+        """Whether the client has the headers of the answer."""
         self.status: tuple[Status, str] | None = None
         """How it ends once nothing waits any more."""
-        self.unacknowledged = 0
-        """Bytes that the client does not know yet to be taken."""
-        self._link, self._number, self._partial = link, number, bytearray()
+        self.window = self.room = 0
+        """Bytes that the client takes, and that it may still send."""
+        self.unread = 0
+        """Bytes that the client has sent and does not know to be read."""
+        self.partial = bytearray()
+        """What has been received and is not a whole message yet, or waits for the handler."""
+        self.complete = False
+        """The client sends nothing more."""
+        self._carrier, self._number = carrier, number
+        self._held = self._delivering = self._told = False
+        self._unsent = 0
 
     def send(self, messages: Sequence[Sequence[bytes]]) -> None:
         """Send messages, each in parts, which are kept (not copied) until the client takes them."""
-        if self.status is not None:
+        if self.status is not None or not messages:
+            return
+        self._unsent = len(messages) + (self._unsent if self.waiting else 0)
+        if self._unsent > MAX_UNSENT:
+            self.waiting.clear()
+            self.finish(Status.RESOURCE_EXHAUSTED, f"{MAX_UNSENT} messages wait for the client to take them")
             return
         for parts in messages:
-            size = sum(map(len, parts))
-            self.waiting.append(memoryview(b"\0" + size.to_bytes(4, "big") + parts[0]))
-            self.waiting.extend(memoryview(p) for p in parts[1:] if p)
-        self._link.pump(self._number, self)
+            self.waiting.append(b"\0" + sum(map(len, parts)).to_bytes(4, "big"))
+            self.waiting.extend(p for p in parts if p)
+        self._carrier.pump(self._number, self)
 
     def finish(self, status: Status = Status.OK, says: str = "") -> None:
         """End the call after what has been sent; what the client sends from now on is ignored."""
         if self.status is None:
             self.status = (status, says)
-            self._link.pump(self._number, self)
+            self._carrier.pump(self._number, self)
 
-    def deliver(self, data: bytes) -> None:
-        """Bytes of the request: the messages that they complete go to the handler."""
-        partial = self._partial
-        partial += data
-        while len(partial) >= 5 and self.status is None and self.handler is not None:
-            size = int.from_bytes(partial[1:5], "big")
-            if partial[0]:
-                return self.finish(Status.UNIMPLEMENTED, "compressed messages are not supported")
-            if size > MAX_MESSAGE:
-                return self.finish(Status.RESOURCE_EXHAUSTED, f"a message has {size} bytes; the limit is {MAX_MESSAGE}")
-            if len(partial) < 5 + size:
-                return None
-            message = bytes(partial[5 : 5 + size])
-            del partial[: 5 + size]
-            self.guarded(self.handler.received, message)
-        return None
+    def hold(self) -> None:
+        """The handler is busy with the message that it has just received."""
+        self._held = True
+
+    def resume(self) -> None:
+        """It is ready for the next one."""
+        self._held = False
+        self.deliver()
+        self._carrier.credit(self._number, self)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the call is read."""
+        return not self._held and not self.waiting and self.status is None and self.handler is not None
+
+    def deliver(self) -> None:
+        """Give the handler the messages that are there, one at a time."""
+        if self._delivering:
+            return  # the handler has sent something; whoever called it goes on
+        self._delivering = True
+        try:
+            while self.ready and (message := self._next()) is not None:
+                assert self.handler is not None
+                self.guarded(self.handler.received, message)
+            if self.complete and self.ready and not self._told:
+                self._told = True
+                assert self.handler is not None
+                self.guarded(lambda handler: handler.completed(), self.handler)
+        finally:
+            self._delivering = False
+
+    def _next(self) -> bytes | None:
+        """The next message; None if it is not all there, or is refused."""
+        partial = self.partial
+        if len(partial) < 5:
+            return None
+        size = int.from_bytes(partial[1:5], "big")
+        if partial[0]:
+            self.finish(Status.UNIMPLEMENTED, "compressed messages are not supported")
+            return None
+        if size > MAX_MESSAGE:
+            self.finish(Status.RESOURCE_EXHAUSTED, f"a message has {size} bytes; the limit is {MAX_MESSAGE}")
+            return None
+        if len(partial) < 5 + size:
+            return None
+        message = bytes(partial[5 : 5 + size])
+        del partial[: 5 + size]
+        return message
 
     def guarded(self, handle: Callable[[T], None], message: T) -> None:
         """Handle a message; a failure ends this call and no other."""
         try:
             handle(message)
+        except BadRequest as e:
+            self.finish(Status.INVALID_ARGUMENT, str(e))
         except Exception:
             log.exception("%s failed", self.path)
             self.finish(Status.INTERNAL, "the control plane failed to handle the request; its log says why")
 
+    def over(self) -> None:
+        """Called by the connection when the call has ended, or its client has gone."""
+        self.status = self.status or (Status.CANCELLED, "")
+        self.waiting.clear()
+        self.partial.clear()
+        handler, self.handler = self.handler, None
+        if handler is not None:
+            try:
+                handler.closed()
+            except Exception:
+                log.exception("%s: the end of a call failed", self.path)
+
 
 Accept = Callable[[Call], Handler | None]
-"""A new call -> what handles it; None if there is no such method. Must not raise."""
-
-
-class Connection(Link):
-    """One client's connection and its calls."""
-
-    def __init__(self, context: ssl.SSLContext, accept: Accept, all_of_them: set[Connection]) -> None:
-        super().__init__(context)
-        self._accept, self._all = accept, all_of_them
-        self._h2 = H2Connection(H2Configuration(client_side=False, header_encoding=None))
-        self._calls: dict[int, Call] = {}
-        self._identities: tuple[str, ...] = ()
-        self._heard, self._asked = True, False
-        self._watch: asyncio.TimerHandle | None = None
-
-    def established(self) -> None:
-        self._all.add(self)
-        self._identities = self.identities()
-        self._h2.initiate_connection()
-        self._flush()
-        self._check()
-
-    def _check(self) -> None:
-        """Is the client still there?"""
-        if self._asked and not self._heard:
-            log.info("a client has not answered for %g s; its connection is closed", PING_S + PONG_S)
-            if self.transport is not None:
-                self.transport.abort()
-            return
-        self._asked = not self._heard
-        if self._asked:
-            self._h2.ping(b"lateen\0\0")
-            self._flush()
-        self._heard = False
-        self._watch = asyncio.get_running_loop().call_later(PONG_S if self._asked else PING_S, self._check)
-
-    def received(self, data: bytes) -> None:
-        self._heard = True
-        try:
-            for event in self._h2.receive_data(data):
-                self._on(event)
-        except H2Error as e:
-            log.info("a client violates HTTP/2: %s", e)
-            self._flush()
-            self.close()
-            return
-        self._flush()
-
-    def _on(self, event: Event) -> None:
-        match event:
-            case DataReceived():
-                assert event.stream_id is not None
-                call = self._calls.get(event.stream_id)
-                self._credit(event.stream_id, call, event.flow_controlled_length or 0)
-                if call is not None and event.data and call.status is None:
-                    call.deliver(event.data)
-            case RequestReceived():
-                assert event.stream_id is not None
-                self._open(event.stream_id, {_text(k): _text(v) for k, v in event.headers or ()})
-            case WindowUpdated() | RemoteSettingsChanged():  # which may open the windows of all streams
-                self.writable()
-            case StreamEnded():
-                call = self._calls.get(event.stream_id or 0)
-                if call is not None and call.handler is not None and call.status is None:
-                    call.handler.completed()
-            case StreamReset():
-                self._forget(event.stream_id or 0)
-            case ConnectionTerminated():
-                self._flush()
-                self.close()
-
-    def _credit(self, number: int, call: Call | None, size: int) -> None:
-        """Tell the client that it may send more; not for each message, since most of them are small."""
-        total = size + (call.unacknowledged if call else 0)
-        if call is not None:
-            call.unacknowledged = total if total < CREDIT else 0
-        if call is None or total >= CREDIT:
-            self._h2.acknowledge_received_data(total, number)
-
-    def _open(self, number: int, headers: Mapping[str, str]) -> None:
-        call = self._calls[number] = Call(self, number, headers, self._identities)
-        if headers.get(":method") != "POST" or not headers.get("content-type", "").startswith("application/grpc"):
-            call.finish(Status.UNIMPLEMENTED, "only gRPC is served here")
-            return
-        call.handler = self._accept(call)
-        if call.handler is None:
-            call.finish(Status.UNIMPLEMENTED, f"there is no method {call.path}")
-
-    def _forget(self, number: int) -> None:
-        call = self._calls.pop(number, None)
-        if call is None:
-            return
-        if call.unacknowledged and self.transport is not None:
-            self._h2.acknowledge_received_data(call.unacknowledged, number)
-        call.status = call.status or (Status.CANCELLED, "")
-        call.waiting.clear()
-        if call.handler is not None:
-            call.handler.closed()
-
-    def writable(self) -> None:
-        for number, call in tuple(self._calls.items()):
-            if call.waiting:
-                self.pump(number, call)
-
-    def pump(self, number: int, call: Call) -> None:
-        """Send what waits as far as the client takes it."""
-        if number not in self._calls or self.transport is None:
-            return
-        try:
-            self._pump(number, call)
-        except H2Error as e:  # the client has just ended the stream
-            log.debug("%s: %s", call.path, e)
-        self._flush()
-
-    def _pump(self, number: int, call: Call) -> None:
-        if call.waiting and not call.started:
-            call.started = True
-            self._h2.send_headers(number, _HEADERS)
-        burst = 0
-        while call.waiting and not self.paused:
-            room = min(self._h2.local_flow_control_window(number), self._h2.max_outbound_frame_size)
-            if room <= 0:
-                return
-            chunk = _taken(call.waiting, room)
-            self._h2.send_data(number, chunk)
-            burst += len(chunk)
-            if burst >= BURST:
-                burst = 0
-                self._flush()
-        if call.status is not None and not call.waiting:
-            self._end(number, call.started, *call.status)
-
-    def _end(self, number: int, started: bool, status: Status, says: str) -> None:
-        trailers = [] if started else list(_HEADERS)
-        trailers.append(("grpc-status", str(int(status))))
-        if says:
-            trailers.append(("grpc-message", quote(says, safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~")))
-        self._h2.send_headers(number, trailers, end_stream=True)
-        try:
-            self._h2.reset_stream(number, ErrorCodes.NO_ERROR)  # the rest of the request is not read
-        except H2Error:
-            pass  # it was complete
-        self._forget(number)
-
-    def _flush(self) -> None:
-        self.write(self._h2.data_to_send())
-
-    def stop(self) -> None:
-        """Tell the client to connect elsewhere, and close."""
-        for number in tuple(self._calls):
-            self._forget(number)
-        self._h2.close_connection()
-        self._flush()
-        self.close()
-
-    def lost(self) -> None:
-        self._all.discard(self)
-        if self._watch is not None:
-            self._watch.cancel()
-        for number in tuple(self._calls):
-            self._forget(number)
-
-
-_HEADERS = ((":status", "200"), ("content-type", "application/grpc"))
-
-
-def _text(value: str | bytes) -> str:
-    return value if isinstance(value, str) else value.decode(errors="replace")
-
-
-def _taken(waiting: deque[memoryview], size: int) -> bytes:
-    """Up to ``size`` bytes of what waits."""
-    first = waiting[0]
-    if len(first) >= size:
-        waiting[0] = first[size:]
-        if not waiting[0]:
-            waiting.popleft()
-        return bytes(first[:size])
-    parts, left = [], size
-    while waiting and left:
-        part = waiting.popleft()
-        if len(part) > left:
-            waiting.appendleft(part[left:])
-            part = part[:left]
-        parts.append(part)
-        left -= len(part)
-    return b"".join(parts)
-
-
-class Server:
-    """A listening socket and its connections."""
-
-    def __init__(self, listening: asyncio.Server, connections: set[Connection]) -> None:
-        self._listening, self._connections = listening, connections
-
-    async def stop(self) -> None:
-        self._listening.close()
-        for connection in tuple(self._connections):
-            connection.stop()
-        await asyncio.sleep(0)
-
-
-async def serve(accept: Accept, host: str, port: int, context: Callable[[], ssl.SSLContext]) -> Server:
-    """Listen; each new connection asks for its context. Raises OSError."""
-    connections: set[Connection] = set()
-    listening = await asyncio.get_running_loop().create_server(
-        lambda: Connection(context(), accept, connections), host, port, reuse_port=True, backlog=1024
-    )
-    return Server(listening, connections)
+"""A new call -> what handles it; None if there is no such method."""
 
 
 class Requests:
-    """A handler whose messages are waited for, one after the other."""
+    """A handler whose messages are waited for, one after the other; the client's next one is read when it is asked
+    for."""
 
-    def __init__(self) -> None:
+    def __init__(self, call: Call) -> None:
+        self._call = call
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     def received(self, message: bytes) -> None:
+        self._call.hold()
         self._queue.put_nowait(message)
 
     def completed(self) -> None:
@@ -373,3 +229,4 @@ class Requests:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while (message := await self._queue.get()) is not None:
             yield message
+            self._call.resume()

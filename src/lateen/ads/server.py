@@ -8,14 +8,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from envoy.service.discovery.v3 import discovery_pb2
 
 from lateen.ads import sotw
 from lateen.ads.debug import Questions, is_question
 from lateen.ads.measures import Measures
-from lateen.ads.rpc import Call, Handler, Status
-from lateen.ads.session import Rejection, Request, Response, Session, Sets
+from lateen.ads.rpc import BadRequest, Call, Handler, Status, decoded
+from lateen.ads.session import Rejection, Request, Response, Session, Sets, TooMany
 from lateen.ads.sotw import SotwSession
 from lateen.kit import protowire, tasks
 from lateen.kit.metrics import Registry
@@ -24,8 +25,8 @@ from lateen.wire.node import NodeId, parse
 
 log = logging.getLogger("lateen.ads")
 
-MAX_WAITING = 1000
-"""Requests of one proxy; an Envoy has one or two of each type."""
+T = TypeVar("T")
+
 MAX_REASON = 8192
 """Characters of what a proxy says of a rejection that are kept."""
 SLICE_S = 0.005
@@ -96,7 +97,8 @@ class AdsServer:
         self.questions: Questions | None = None
         """Who answers questions of clients with a certificate about the control plane."""
         self.measures = Measures(Registry())
-        self._backlog: deque[tuple[_Delta, discovery_pb2.DeltaDiscoveryRequest]] = deque()
+        self._backlog: deque[Callable[[], None]] = deque()
+        self._working = False
 
     def accept(self, call: Call) -> Handler | None:
         """What handles a call of a client with a certificate."""
@@ -108,28 +110,31 @@ class AdsServer:
             case _:
                 return None
 
-    def later(self, handler: _Delta, request: discovery_pb2.DeltaDiscoveryRequest) -> None:
+    def later(self, call: Call, handle: Callable[[T], None], request: T) -> None:
         """What a proxy asks for may be its whole configuration. It waits its turn, so that others connect, acknowledge
-        and get changes in the meantime, however many come at once."""
-        if handler.waiting >= MAX_WAITING:
-            handler.call.finish(Status.RESOURCE_EXHAUSTED, f"more than {MAX_WAITING} requests wait for an answer")
-            return
-        handler.waiting += 1
-        self._backlog.append((handler, request))
-        if len(self._backlog) == 1:
+        and get changes in the meantime, however many come at once. Until then its call is not read."""
+
+        def turn() -> None:
+            if call.status is None:
+                call.guarded(handle, request)
+                call.resume()
+
+        call.hold()
+        self._backlog.append(turn)
+        if not self._working:
+            self._working = True
             tasks.spawn(self._work(), "xds requests")
 
     async def _work(self) -> None:
         last = time.monotonic()
-        while self._backlog:
-            handler, request = self._backlog[0]
-            handler.waiting -= 1
-            if handler.call.status is None:
-                handler.call.guarded(handler.handle, request)
-            if time.monotonic() - last > SLICE_S:
-                await asyncio.sleep(0)
-                last = time.monotonic()
-            self._backlog.popleft()
+        try:
+            while self._backlog:
+                self._backlog.popleft()()
+                if time.monotonic() - last > SLICE_S:
+                    await asyncio.sleep(0)
+                    last = time.monotonic()
+        finally:
+            self._working = False
 
     def join(self, call: Call, first: discovery_pb2.DeltaDiscoveryRequest) -> Connection | None:
         """The proxy of a call by its first request; None if it is refused, and the call is over."""
@@ -190,7 +195,10 @@ class AdsServer:
             dict(m.initial_resource_versions),
             error,
         )
-        responses, rejection = connection.session.receive(request)
+        try:
+            responses, rejection = connection.session.receive(request)
+        except TooMany as e:
+            raise BadRequest(str(e)) from None
         if rejection is not None:
             self.measures.rejects.add(_short(rejection.type_url))
             self._on_rejection(connection, rejection)
@@ -245,27 +253,24 @@ class _Delta:
     """The call of a proxy."""
 
     def __init__(self, server: AdsServer, call: Call) -> None:
-        self._server, self.call = server, call
+        self._server, self._call = server, call
         self._connection: Connection | None = None
-        self.waiting = 0
-        """Requests that wait in the server's backlog."""
 
     def received(self, message: bytes) -> None:
-        request = discovery_pb2.DeltaDiscoveryRequest.FromString(message)
-        asks = not request.response_nonce or request.resource_names_subscribe or request.resource_names_unsubscribe
-        if asks or self.waiting:
-            self._server.later(self, request)
+        request = decoded(discovery_pb2.DeltaDiscoveryRequest, message)
+        if not request.response_nonce or request.resource_names_subscribe or request.resource_names_unsubscribe:
+            self._server.later(self._call, self._handle, request)
         else:
-            self.handle(request)
+            self._handle(request)
 
-    def handle(self, request: discovery_pb2.DeltaDiscoveryRequest) -> None:
+    def _handle(self, request: discovery_pb2.DeltaDiscoveryRequest) -> None:
         if self._connection is None:
-            self._connection = self._server.join(self.call, request)
+            self._connection = self._server.join(self._call, request)
         if self._connection is not None:
             self._server.receive(self._connection, request)
 
     def completed(self) -> None:
-        self.call.finish()
+        self._call.finish()
 
     def closed(self) -> None:
         if self._connection is not None:
@@ -284,16 +289,20 @@ class _Sotw:
         if self._questions is not None:
             self._questions.received(message)
             return
-        request = discovery_pb2.DiscoveryRequest.FromString(message)
+        request = decoded(discovery_pb2.DiscoveryRequest, message)
+        if self._stream is None and self._server.questions is not None and is_question(request.type_url):
+            self._questions = self._server.questions.asked(self._call, identity_of(self._call))
+            self._questions.received(message)
+        else:
+            self._server.later(self._call, self._handle, request)
+
+    def _handle(self, request: discovery_pb2.DiscoveryRequest) -> None:
         if self._stream is None:
-            if self._server.questions is not None and is_question(request.type_url):
-                self._questions = self._server.questions.asked(self._call, identity_of(self._call))
-                self._questions.received(message)
-                return
             self._stream = self._server.join_proxyless(self._call, request)
         if (stream := self._stream) is not None:
             if request.HasField("error_detail"):
-                log.error("%s refused %s: %s", stream.node.pod, request.type_url, request.error_detail.message)
+                reason = request.error_detail.message[:MAX_REASON]
+                log.error("%s refused %s: %s", stream.node.pod, request.type_url, reason)
             names_ = tuple(request.resource_names)
             stream.send(stream.session.receive(request.type_url, names_, request.response_nonce))
 

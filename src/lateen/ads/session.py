@@ -18,6 +18,12 @@ from lateen.wire.resource import Resource, ResourceSet
 
 Sets = tuple[ResourceSet, ...]
 WILDCARD = "*"
+MAX_NAMES, MAX_NAME = 200_000, 4096
+"""Names of one type that a proxy may subscribe to, and characters of one: those that nobody knows are remembered."""
+
+
+class TooMany(ValueError):
+    """A proxy subscribes to more than can be remembered for it."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,10 @@ class Session:
         return frozenset(waiting.union(*state.batches)), frozenset(state.refused)
 
     def receive(self, request: Request) -> tuple[list[Response], Rejection | None]:
-        """Handle a request of the proxy; returns what to send now, and what it has rejected."""
+        """Handle a request of the proxy; returns what to send now, and what it has rejected. Types that are not served
+        are ignored. Raises TooMany."""
+        if request.type_url not in names.SHORT:
+            return [], None
         state = self._types.setdefault(request.type_url, _Type())
         rejection = None
         if request.nonce:
@@ -156,6 +165,8 @@ class Session:
         return self.flush(), rejection
 
     def _subscribe(self, state: _Type, request: Request) -> None:
+        if len(state.names) + len(request.subscribe) > MAX_NAMES or any(len(n) > MAX_NAME for n in request.subscribe):
+            raise TooMany(f"a proxy subscribes to up to {MAX_NAMES} names of up to {MAX_NAME} characters for each type")
         first = not state.subscribed
         state.subscribed = True
         if first:

@@ -40,6 +40,8 @@ class SotwSession:
 
     def receive(self, type_url: str, wanted: tuple[str, ...], nonce: str) -> list[Response]:
         """A request: the first one, an acknowledgement, or a change of subscriptions."""
+        if type_url not in names.SHORT:
+            return []
         state = self._types.setdefault(type_url, _Type())
         if nonce and nonce != state.nonce:
             return []

@@ -11,6 +11,8 @@ log = logging.getLogger("lateen.ads")
 
 HANDSHAKE_S = 15.0
 """Seconds until a client has to have shown who it is."""
+CLOSE_S = 10.0
+"""Seconds that a client has to take the rest of what it was sent when its connection is closed."""
 READ = 1 << 14
 _buffer = memoryview(bytearray(READ))
 """What a socket has just received; it is read before the next one is asked."""
@@ -23,7 +25,10 @@ class Link(asyncio.BufferedProtocol):
     def __init__(self, context: ssl.SSLContext) -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self._shaken = self._busy = False
+        self.shaken = self._busy = False
+        """Whether the handshake is over; whether what is written waits for the end of what is being read."""
+        self.closing = False
+        """Nothing is read or written any more."""
         self.paused = False
         """Whether the client takes less than it is sent; what is not urgent then waits."""
         self.transport: asyncio.Transport | None = None
@@ -47,31 +52,50 @@ class Link(asyncio.BufferedProtocol):
         names = cast("tuple[tuple[str, str], ...]", certificate.get("subjectAltName", ()))
         return tuple(value for kind, value in names if kind == "URI")
 
+    def valid_until(self) -> float | None:
+        """The end of the client's certificate, in seconds since the epoch; None if it has none."""
+        end = (self._tls.getpeercert() or {}).get("notAfter")
+        return ssl.cert_time_to_seconds(end) if isinstance(end, str) else None
+
     def write(self, data: bytes) -> None:
         """Encrypt and send; what is written while something is received leaves as one."""
-        if self.transport is None or not data:
+        if self.transport is None or self.closing or not data:
             return
         try:
             while data:
                 data = data[self._tls.write(data) :]
         except ssl.SSLError as e:
             log.debug("connection lost: %s", e)
-            self.transport.abort()
+            self.abort()
             return
         if not self._busy or self._outgoing.pending >= READ:  # which never gives back what it has grown to
             self._leave()
 
     def close(self) -> None:
-        """What has been written is sent before."""
-        if self.transport is not None:
+        """What has been written is sent before, if the client takes it soon."""
+        if self.transport is not None and not self.closing:
             self._leave()
+            self.closing = True
             self.transport.close()
+            self._expect(CLOSE_S)
+
+    def abort(self) -> None:
+        """Close without sending what has been written."""
+        self.closing = True
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _expect(self, seconds: float) -> None:
+        """The client loses its connection unless something else comes before."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = asyncio.get_running_loop().call_later(seconds, self.abort)
 
     # --- asyncio's side --------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self._deadline = asyncio.get_running_loop().call_later(HANDSHAKE_S, self.transport.abort)
+        self._expect(HANDSHAKE_S)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         return _buffer
@@ -92,13 +116,13 @@ class Link(asyncio.BufferedProtocol):
             self._leave()
 
     def _read(self) -> None:
-        if not self._shaken:
+        if not self.shaken:
             self._tls.do_handshake()
-            self._shaken = True
+            self.shaken = True
             if self._deadline is not None:
                 self._deadline.cancel()
             self.established()
-        while self._incoming.pending or self._tls.pending():
+        while not self.closing and (self._incoming.pending or self._tls.pending()):
             data = self._tls.read(READ)
             if not data:
                 self.close()
@@ -106,7 +130,7 @@ class Link(asyncio.BufferedProtocol):
             self.received(data)
 
     def _leave(self) -> None:
-        if self._outgoing.pending and self.transport is not None:
+        if self._outgoing.pending and self.transport is not None and not self.closing:
             self.transport.write(self._outgoing.read())
 
     def pause_writing(self) -> None:
@@ -125,5 +149,5 @@ class Link(asyncio.BufferedProtocol):
         log.debug("connection ended: %s", exc or "closed")
         if self._deadline is not None:
             self._deadline.cancel()
-        self.transport = None
+        self.transport, self.closing = None, True
         self.lost()

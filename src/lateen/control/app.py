@@ -10,7 +10,7 @@ import signal
 from aiohttp import web
 
 from lateen import __version__
-from lateen.ads import rpc
+from lateen.ads import listening, rpc
 from lateen.ads.debug import NotAnswered, Questions, TokenServer
 from lateen.api import kinds
 from lateen.ca.authority import Refused
@@ -200,7 +200,7 @@ class Istiod:
         await self.control.learn_keys(KEYS_S)
         memory.settle()
 
-    async def serve(self) -> list[web.AppRunner | rpc.Server]:
+    async def serve(self) -> list[web.AppRunner | listening.Server]:
         """Open all ports; the result is to be closed in reverse order."""
         to_agents = [
             web.post("/certificates", self.ca.sign),

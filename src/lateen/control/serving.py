@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import ssl
 import tempfile
+from collections.abc import Callable
 
 from aiohttp import web
 
-from lateen.ads import rpc
+from lateen.ads import listening, rpc
 from lateen.ads.debug import TokenServer
 from lateen.ca.authority import Authority, Identity
 from lateen.kit import certs, times
@@ -29,9 +30,11 @@ class Certificate:
         self._authority, self._names, self._me = authority, names, me
         self.pair = self._issue()
         self._replaced = asyncio.Event()
+        self.withdrawn: list[Callable[[], None]] = []
+        """Called when a root is no longer trusted, whose clients may be connected."""
         self.context = _context()
         """For HTTPS; clients show no certificate."""
-        self.asking = _context()
+        self.asking = _verifying()
         """For HTTPS; clients may show a certificate of the mesh."""
         self.asking.verify_mode = ssl.CERT_OPTIONAL
         self.asking.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -47,14 +50,15 @@ class Certificate:
 
     def _load(self) -> None:
         # A context cannot be told to trust less than before, so that those that verify clients are made anew.
-        self.http2, self.mutual = _context("h2"), _context("h2")
+        self.http2, self.mutual = _context("h2"), _verifying("h2")
         self.mutual.verify_mode = ssl.CERT_REQUIRED
         self.mutual.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        self.mutual.load_verify_locations(cadata=self.root)
-        self._optional = _context()
+        self._loaded = self.root
+        self.mutual.load_verify_locations(cadata=self._loaded)
+        self._optional = _verifying()
         self._optional.verify_mode = ssl.CERT_OPTIONAL
         self._optional.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        self._optional.load_verify_locations(cadata=self.root)
+        self._optional.load_verify_locations(cadata=self._loaded)
         with tempfile.NamedTemporaryFile() as f:  # the ssl module can load keys only from files; mode 0600
             f.write(self.pair.certificate.encode() + b"\n" + self.pair.key.encode())
             f.flush()
@@ -67,9 +71,13 @@ class Certificate:
 
     def replace(self) -> None:
         """New connections get a new certificate, and their clients are verified by what is trusted now."""
+        before = frozenset(certs.split(self._loaded))
         self.pair = self._issue()
         self._load()
         self._replaced.set()
+        if not before <= frozenset(certs.split(self._loaded)):
+            for told in self.withdrawn:
+                told()
 
     async def renew(self) -> None:
         """Never returns."""
@@ -87,11 +95,20 @@ class Certificate:
 def _context(*protocols: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
     if protocols:
         context.set_alpn_protocols(list(protocols))
         context.num_tickets = 0  # proxies stay connected; nobody would come back with one
     return context
+
+
+def _verifying(*protocols: str) -> ssl.SSLContext:
+    """For clients with certificates of the mesh, all of which speak TLS 1.3. Earlier versions resume sessions: whoever
+    had a certificate once would be taken for its owner without showing it again."""
+    made = _context(*protocols)
+    made.minimum_version = ssl.TLSVersion.TLSv1_3
+    made.num_tickets = 0
+    return made
 
 
 async def http(
@@ -105,16 +122,18 @@ async def http(
     return runner
 
 
-async def xds(certificate: Certificate, *accepts: rpc.Accept) -> rpc.Server:
+async def xds(certificate: Certificate, *accepts: rpc.Accept) -> listening.Server:
     """For clients with a certificate of the mesh: each call is for the first that accepts it."""
 
     def accept(call: rpc.Call) -> rpc.Handler | None:
         return next((handler for a in accepts if (handler := a(call)) is not None), None)
 
-    return await rpc.serve(accept, "0.0.0.0", ports.XDS, lambda: certificate.mutual)
+    server = await listening.serve(accept, "0.0.0.0", ports.XDS, lambda: certificate.mutual)
+    certificate.withdrawn.append(server.disconnect)
+    return server
 
 
-async def debug_xds(tokens: TokenServer, certificate: Certificate) -> rpc.Server:
+async def debug_xds(tokens: TokenServer, certificate: Certificate) -> listening.Server:
     """Debug xDS for clients with a token, on the loopback interface, where ``kubectl port-forward`` and istioctl come
     out; everybody else needs a certificate. The kernel prefers the more specific of two listeners."""
-    return await rpc.serve(tokens.accept, "127.0.0.1", ports.XDS, lambda: certificate.http2)
+    return await listening.serve(tokens.accept, "127.0.0.1", ports.XDS, lambda: certificate.http2)
