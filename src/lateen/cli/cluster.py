@@ -11,6 +11,7 @@ from lateen.cli.connect import with_client
 from lateen.cli.output import CliError, say, step, table
 from lateen.cluster import lifecycle
 from lateen.cluster.home import Home
+from lateen.cluster.kubelet.limits import CONDITION
 from lateen.kit.jsons import dig
 from lateen.kube.client import Client
 
@@ -58,10 +59,19 @@ def status() -> None:
     click.echo(table(rows))
     if not pid:
         raise SystemExit(3)
+    if says := with_client(str(home.kubeconfig), _unlimited):
+        click.echo(f"\n{says}")
     addresses = with_client(str(home.kubeconfig), _addresses)
     if addresses:
         click.echo()
         click.echo(table([["LOAD BALANCER", "PORT", "ADDRESS"], *addresses]))
+
+
+async def _unlimited(client: Client) -> str:
+    """Why containers are not confined to their limits; empty if they are."""
+    nodes, _ = await client.list(kinds.NODE)
+    found = (c for node in nodes for c in dig(node, "status", "conditions", default=[]))
+    return next((str(c["message"]) for c in found if c["type"] == CONDITION and c["status"] == "False"), "")
 
 
 async def _addresses(client: Client) -> list[list[str]]:

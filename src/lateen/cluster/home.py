@@ -17,6 +17,7 @@ class Home:
         self.images = root / "images.json"
         self.pods = root / "pods"
         self.volumes = root / "volumes"
+        self.groups = root / "cgroups"
         self.bin = root / "bin"
         self.log = root / "cluster.log"
         self.pid = root / "cluster.pid"

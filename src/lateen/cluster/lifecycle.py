@@ -2,7 +2,8 @@
 
 ``start`` leaves two processes on the host: the portal (``portal_main`` in this module) and, below it, ``unshare``,
 which holds the private user, mount, PID and network namespaces with everything in them. Whichever of them dies, the
-kernel kills the rest. No rule, link or mount of the host is ever touched, so nothing can be left behind.
+kernel kills the rest. No rule, link or mount of the host is ever touched. A cluster that is killed may leave empty
+control groups, which the next ``start``, ``stop`` or ``delete`` removes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from lateen.cluster.home import Home
 from lateen.cluster.network import portal
+from lateen.cluster.runtime import cgroups
 from lateen.kit.files import write_atomic
 
 START_LIMIT_S = 30.0
@@ -123,7 +125,7 @@ def stop(home: Home) -> bool:
     """End every process of the cluster and keep its objects. False if none was running."""
     pid = running(home)
     if pid is None:
-        home.pid.unlink(missing_ok=True)
+        _forget(home)
         return False
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
@@ -134,8 +136,15 @@ def stop(home: Home) -> bool:
                 os.kill(pid, signal.SIGKILL)
             deadline += 10
         time.sleep(0.02)
-    home.pid.unlink(missing_ok=True)
+    _forget(home)
     return True
+
+
+def _forget(home: Home) -> None:
+    home.pid.unlink(missing_ok=True)
+    if home.groups.exists():
+        cgroups.clear(home.groups.read_text().splitlines())
+        home.groups.unlink()
 
 
 def delete(home: Home) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import logging
 import os
 import secrets
@@ -33,6 +34,7 @@ from lateen.cluster.kubelet.kubelet import Kubelet
 from lateen.cluster.kubelet.network_policies import Policies
 from lateen.cluster.kubelet.sandbox import Node
 from lateen.cluster.network import dns, links, plan, portal
+from lateen.cluster.runtime import cgroups
 from lateen.cluster.runtime.client import RuntimeClient
 from lateen.cluster.store.objects import Store
 from lateen.cluster.store.sqlite import Sqlite
@@ -153,6 +155,7 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
         rootless,
         NAME,
         Policies(on_node, Recorder(on_node, "network-policies", NAME)),
+        _groups(home),
     )
     kubelet = Kubelet(node)
 
@@ -189,6 +192,14 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
     await webhooks.close()
     await server.close()
     database.close()
+
+
+def _groups(home: Home) -> cgroups.Groups:
+    """The control groups of this cluster; ``cluster stop`` removes what the file lists."""
+    found = cgroups.find(f"lateen-{hashlib.sha256(bytes(home.root)).hexdigest()[:12]}")
+    found.sweep()
+    write_atomic(home.groups, "".join(f"{base.path}\n" for base in found.bases), 0o600)
+    return found
 
 
 async def _host_listener(ports: portal.HostPorts) -> tuple[socket.socket, int]:

@@ -122,9 +122,9 @@ class Container:
         if isinstance(self.state, Running) and self.state.ready != ready:
             self._to(replace(self.state, ready=ready))
 
-    def ends(self, code: int, at: float, message: str = "") -> None:
+    def ends(self, code: int, at: float, message: str = "", out_of_memory: bool = False) -> None:
         if isinstance(self.state, Running):
-            reason = "Completed" if code == 0 else "Error"
+            reason = "Completed" if code == 0 else "OOMKilled" if out_of_memory else "Error"
             self._to(Terminated(self.state.id, code, self.state.started_at, at, reason, message))
 
     def fails_to_start(self, attempt: int, at: float, message: str) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from lateen.cluster.kubelet import commands, probes, recipe, security, volumes
+from lateen.cluster.kubelet import commands, limits, probes, recipe, security, volumes
 from lateen.cluster.kubelet.container import Container, Role, Terminated
 from lateen.cluster.kubelet.images import UnknownImage
 from lateen.cluster.kubelet.sandbox import Sandbox
@@ -40,7 +40,7 @@ class Keeper:
         beside: Callable[[], Container | None] = lambda: None,
     ) -> None:
         self._sandbox, self._c, self._adopted, self._grace, self._beside = sandbox, c, adopted, grace, beside
-        self._runtime = sandbox.node.runtime
+        self._runtime, self._groups = sandbox.node.runtime, sandbox.node.groups
         self._crashes = 0
         self.launched = asyncio.Event()
 
@@ -119,15 +119,16 @@ class Keeper:
         self._runtime.on_exit[key] = lambda message: self._ended(attempt, message)
         self._event("Normal", "Pulled", f'Container image "{c.spec["image"]}" already present on machine')
         try:
+            spec["cgroups"] = self._groups.make(limits.group(key), limits.of(c.spec))
             answer = await self._runtime.call("start", id=key, spec=spec)
         except NotStarted as e:
-            self._runtime.on_exit.pop(key, None)
+            self._forget(key)
             says = f"failed to start container: unable to start container process: {e.strerror}"
             self._event("Warning", "Failed", f"Error: {says}")
             c.fails_to_start(attempt, time.time(), says)
             return
         except (OSError, TimeoutError):
-            self._runtime.on_exit.pop(key, None)
+            self._forget(key)
             raise
         c.starts(attempt, key, answer["started"])
         self._event("Normal", "Created", f"Created container: {c.name}")
@@ -136,6 +137,10 @@ class Keeper:
         if c.role is not Role.INIT:
             await self._post_start()
         self.launched.set()
+
+    def _forget(self, key: str) -> None:
+        self._runtime.on_exit.pop(key, None)
+        self._groups.remove(limits.group(key))
 
     def _adopt(self, found: Json) -> None:
         """Take over a container that has outlived the node daemon which started it."""
@@ -148,7 +153,10 @@ class Keeper:
 
     def _ended(self, attempt: int, message: Json) -> None:
         code = int(message["code"])
-        self._c.ends(code, message["finished"], self._sandbox.message(self._c, attempt, code != 0))
+        group = limits.group(str(message["id"]))
+        killed = self._groups.killed(group) > 0
+        self._c.ends(code, message["finished"], self._sandbox.message(self._c, attempt, code != 0), killed)
+        self._groups.remove(group)
         tasks.spawn(self._runtime.call("forget", id=message["id"]), "forget")
 
     async def _post_start(self) -> None:

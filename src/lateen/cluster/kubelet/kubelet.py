@@ -11,7 +11,7 @@ import shutil
 from lateen import __version__
 from lateen.api import kinds
 from lateen.api.kinds import Kind
-from lateen.cluster.kubelet import names
+from lateen.cluster.kubelet import limits, names
 from lateen.cluster.kubelet.pod import Pod
 from lateen.cluster.kubelet.sandbox import Node
 from lateen.cluster.kubelet.scheduler import MAX_PODS, Scheduler
@@ -55,7 +55,7 @@ class Kubelet:
 
     async def _register(self) -> None:
         """The Node object, with this machine's data."""
-        memory = f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 1024}Ki"
+        memory = f"{limits.machine_memory() // 1024}Ki"
         capacity = {"cpu": str(os.cpu_count() or 1), "memory": memory, "pods": str(MAX_PODS)}
         now = times.stamp()
         status = {
@@ -73,7 +73,8 @@ class Kubelet:
                     "message": "ready",
                     "lastHeartbeatTime": now,
                     "lastTransitionTime": now,
-                }
+                },
+                limits.condition(self.node.groups, now),
             ],
             "nodeInfo": {
                 "kubeletVersion": f"v1.32.0+lateen-{__version__}",

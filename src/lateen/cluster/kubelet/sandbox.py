@@ -12,6 +12,7 @@ from lateen.cluster.kubelet.container import Container, Role
 from lateen.cluster.kubelet.events import Recorder
 from lateen.cluster.kubelet.network_policies import Policies
 from lateen.cluster.network import links, plan
+from lateen.cluster.runtime import cgroups
 from lateen.cluster.runtime.client import RuntimeClient
 from lateen.kit import beneath
 from lateen.kit.digits import digits
@@ -36,6 +37,7 @@ class Node:
     rootless: bool
     name: str
     policies: Policies
+    groups: cgroups.Groups
     exec_count: int = 0
 
     def next_exec(self) -> int:

@@ -37,7 +37,8 @@ MESSAGE_LIMIT = 256 * 1024
 class Container:
     """One forked command; ``stdio`` is None for an ``exec``, whose streams belong to the caller."""
 
-    def __init__(self, key: str, pid: int, stdio: Stdio | None) -> None:
+    def __init__(self, key: str, pid: int, stdio: Stdio | None, groups: list[str]) -> None:
+        self.groups = groups
         self.key, self.pid, self.stdio, self.started = key, pid, stdio, time.time()
         self.code: int | None = None
         self.finished = 0.0
@@ -197,13 +198,15 @@ class Runtime:
         beside = self._target({"in": spec["beside"]}).pid if spec.get("beside") else 0
         stdio = Stdio(spec)
         try:
-            pid = forking.fork(spec, stdio.theirs, lambda: forking.enter_new(spec, beside), self._entries)
+            pid = forking.fork(
+                spec, stdio.theirs, lambda: forking.enter_new(spec, beside), self._entries, spec["cgroups"]
+            )
         except OSError:
             stdio.abandon()
             raise
         finally:
             stdio.forked()
-        container = Container(request["id"], pid, stdio)
+        container = Container(request["id"], pid, stdio, spec["cgroups"])
         self._containers[request["id"]] = self._by_pid[pid] = container
         stdio.log(self._selector, Log(spec["directory"], spec["log"]))
         return {"pid": pid, "started": container.started}
@@ -224,11 +227,13 @@ class Runtime:
         streams = (fds[0], fds[min(1, len(fds) - 1)], fds[-1])
         users = os.open(f"/proc/{target.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC) if spec["nested"] else -1
         try:
-            pid = forking.fork(spec, streams, lambda: forking.enter_existing(target.pid), self._entries, users)
+            pid = forking.fork(
+                spec, streams, lambda: forking.enter_existing(target.pid), self._entries, target.groups, users
+            )
         finally:
             if users >= 0:
                 os.close(users)
-        container = Container(request["id"], pid, None)
+        container = Container(request["id"], pid, None, target.groups)
         self._containers[request["id"]] = self._by_pid[pid] = container
         return {"pid": pid}
 

@@ -15,7 +15,7 @@ import termios
 from collections.abc import Callable
 from typing import Any
 
-from lateen.cluster.runtime import kernel, privileges, root, shim
+from lateen.cluster.runtime import cgroups, kernel, privileges, root, shim
 from lateen.kit.digits import digits
 
 TIOCSPTLCK, TIOCGPTPEER = 0x40045431, 0x5441
@@ -29,12 +29,14 @@ def fork(
     streams: tuple[int, int, int],
     enter: Callable[[], None],
     entries: Entries,
+    groups: list[str],
     user_namespace: int = -1,
 ) -> int:
     """Start a container's process; returns its PID in this namespace.
 
     Forks twice, because entering a PID namespace only affects children; the outer process reports the PID of the
-    inner one. Raises OSError, and NotStarted if it is the command that cannot be run.
+    inner one. ``groups``: the control groups that it is in. Raises OSError, and NotStarted if it is the command that
+    cannot be run.
     """
     read, write = os.pipe2(os.O_CLOEXEC)
     outer = os.fork()
@@ -43,6 +45,7 @@ def fork(
             os.setsid()
             signal.set_wakeup_fd(-1)
             shim.reset_signals()
+            cgroups.enter(groups)
             enter()
             inner = os.fork()
             if inner != 0:

@@ -1,0 +1,42 @@
+"""A container's limits, as its control group has them."""
+
+from __future__ import annotations
+
+import os
+
+from lateen.cluster.rules import amounts
+from lateen.cluster.runtime.cgroups import PIDS, Groups, Limits
+from lateen.kit.jsons import Json, dig
+
+CONDITION = "LimitsEnforced"
+
+
+def of(container: Json) -> Limits:
+    """A limit that is no less than the machine has is none: it would only cost."""
+    given = amounts.of(dig(container, "resources", "limits", default={}))
+    memory, cpu = int(given.get("memory", 0)), float(given.get("cpu", 0))
+    return Limits(memory if memory < machine_memory() else 0, cpu if cpu < (os.cpu_count() or 1) else 0, PIDS)
+
+
+def machine_memory() -> int:
+    """Bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def group(key: str) -> str:
+    """The name of the group of one run of a container: ``key`` is what the runtime knows it by."""
+    return key.replace("/", "_")
+
+
+def condition(groups: Groups, now: str) -> Json:
+    """The node's condition that says whether limits hold."""
+    made = {"type": CONDITION, "lastHeartbeatTime": now, "lastTransitionTime": now}
+    if not groups.missing:
+        versions = "; ".join(f"{', '.join(b.controllers)}: cgroup version {b.version}" for b in groups.bases)
+        return {**made, "status": "True", "reason": "ControlGroups", "message": f"limits are enforced ({versions})"}
+    listed = "; ".join(f"{controller}: {why}" for controller, why in groups.missing.items())
+    says = (
+        f"containers are not confined to their limits of {listed}. Run the cluster as root, or in a group of your own: "
+        "systemd-run --user --scope -p Delegate=yes lateen cluster start"
+    )
+    return {**made, "status": "False", "reason": "NoControlGroups", "message": says}
