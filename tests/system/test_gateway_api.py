@@ -253,6 +253,14 @@ spec:
   selector: {matchLabels: {app: productpage}}
   lua: {inlineCode: "function function"}
 """
+LATE = """
+apiVersion: extensions.istio.io/v1alpha1
+kind: TrafficExtension
+metadata: {name: late}
+spec:
+  selector: {matchLabels: {app: productpage}}
+  lua: {inlineCode: "function envoy_on_response(handle) handle:headers():add('x-late', 'yes') end"}
+"""
 
 
 def test_lua_of_traffic_extensions_runs_and_a_broken_script_stops_nothing(mesh, books):
@@ -262,8 +270,11 @@ def test_lua_of_traffic_extensions_runs_and_a_broken_script_stops_nothing(mesh, 
         refused = ("trafficextension", "broken", "-o", "jsonpath={.status.conditions[*].message}")
         mesh.until(lambda: "script load error" in mesh.get(*refused), what="what Envoy says of the broken script")
         assert ask(mesh, "/shop/health")[0] == 200
+        mesh.apply(LATE)
+        mesh.until(lambda: "x-late: yes" in ask(mesh, "/shop/health", "-i")[1], what="a change of the listener")
+        assert "script load error" in mesh.get(*refused), "it is still told"
     finally:
-        mesh.kubectl("delete", "trafficextension", "stamp", "broken")
+        mesh.kubectl("delete", "--ignore-not-found", "trafficextension", "stamp", "broken", "late")
     mesh.until(lambda: "x-stamp" not in ask(mesh, "/shop/health", "-i")[1], what="the end of the script")
 
 

@@ -41,6 +41,7 @@ def pool():
     for name in NAMES:
         for doc in documents(name):
             collect(doc.get("spec") or {}, "")
+    out["inlineCode"].append(None)  # an object without a script
     return out
 
 
@@ -88,6 +89,11 @@ def accepted(doc):
         return False
 
 
+def script(doc):
+    lua = doc["spec"].get("lua") if isinstance(doc["spec"], dict) else None
+    return lua.get("inlineCode") if isinstance(lua, dict) else None
+
+
 def mutants(rng, known, wanted):
     """Whole documents with one of their objects changed, each still accepted."""
     out = []
@@ -98,8 +104,9 @@ def mutants(rng, known, wanted):
             continue
         docs[i]["spec"] = mutated(rng, docs[i]["spec"], known)
         docs[i]["metadata"]["mutation"] = rng.random()
-        # What an EnvoyFilter writes is Envoy's business; one that it refuses is withdrawn (control.patching).
-        if docs[i]["kind"] != "EnvoyFilter" and accepted(docs[i]):
+        # What an EnvoyFilter writes is Envoy's business, and so are scripts; what it refuses is withdrawn
+        # (control.patching, ads.mending).
+        if docs[i]["kind"] != "EnvoyFilter" and script(docs[i]) in known["inlineCode"] and accepted(docs[i]):
             out.append((docs, i))
     return out
 

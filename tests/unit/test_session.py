@@ -206,3 +206,47 @@ def test_a_rejection_stands_while_the_proxy_takes_others_and_ends_with_its_resou
     assert (session.refusals(names.CDS), session.synced(names.CDS)) == ({}, "SYNCED")
     again = session.offer({names.CDS: (sets(a="1", good="1", bad="1"),)})
     assert sent(again) == [("CDS", {"bad": "1"}, ())]  # the same object, applied anew, is told about anew
+
+
+def extended(listener="1"):
+    """A session whose proxy has a listener that names an extension."""
+    session = Session()
+    session.offer({names.ECDS: (sets(script="good"),), names.LDS: (sets(inbound=listener),)})
+    (listeners,), _ = session.receive(Request(names.LDS))
+    ack(session, listeners)
+    (extensions,), _ = session.receive(Request(names.ECDS, subscribe=("script",)))
+    ack(session, extensions)
+    return session
+
+
+def test_after_a_broken_script_the_proxy_gets_the_last_good_one_back():
+    """Envoy rejects each listener that names an extension whose latest configuration it could not use."""
+    session = extended()
+    (broken,) = session.offer({names.ECDS: (sets(script="broken"),), names.LDS: (sets(inbound="1"),)})
+    after, rejection = ack(session, broken, error="script load error")
+    assert sent(after) == [("ECDS", {"script": "good"}, ())]
+    assert ack(session, after[0]) == ([], None)
+    assert session.rejections == {names.ECDS: rejection}, "it is still told"
+    assert session.missing(names.ECDS)[1] == {"script"}
+    (repaired,) = session.offer({names.ECDS: (sets(script="better"),), names.LDS: (sets(inbound="1"),)})
+    assert sent([repaired]) == [("ECDS", {"script": "better"}, ())]
+    assert ack(session, repaired) == ([], None)
+    assert not session.rejections
+
+
+def test_a_script_that_never_worked_is_taken_away():
+    session = extended()
+    session.offer({names.ECDS: (sets(script="good", other="broken"),), names.LDS: (sets(inbound="1"),)})
+    (broken,), _ = session.receive(Request(names.ECDS, subscribe=("other",)))
+    after, _ = ack(session, broken, error="script load error")
+    assert sent(after) == [("ECDS", {}, ("other",))]
+
+
+def test_a_listener_waits_until_a_broken_script_is_gone():
+    session = extended()
+    (broken,) = session.offer({names.ECDS: (sets(script="broken"),), names.LDS: (sets(inbound="2"),)})
+    assert sent([broken]) == [("ECDS", {"script": "broken"}, ())]
+    (mending,), _ = ack(session, broken, error="script load error")
+    assert sent([mending]) == [("ECDS", {"script": "good"}, ())]
+    after, _ = ack(session, mending)
+    assert sent(after) == [("LDS", {"inbound": "2"}, ())]

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import is_
 
+from lateen.ads.mending import Mending
 from lateen.wire import names
 from lateen.wire.resource import Resource, ResourceSet
 
@@ -65,6 +66,10 @@ def _without_culprits(every: list[str], named: tuple[str, ...]) -> list[frozense
     return [frozenset(every[:half]), frozenset(every[half:])] if half else []
 
 
+def _find(sets: Sets, name: str) -> Resource | None:
+    return next((s.resources[name] for s in sets if name in s.resources), None)
+
+
 @dataclass
 class _Type:
     wildcard: bool = False
@@ -105,6 +110,7 @@ class Session:
         self._nonce = 0
         self._deferred = False
         """Whether something waits for an acknowledgement."""
+        self._mending = Mending()
         self.rejections: dict[str, Rejection] = {}
 
     def subscribed(self) -> tuple[str, ...]:
@@ -194,7 +200,7 @@ class Session:
 
     def _own_name(self, type_url: str, name: str) -> str:
         """The same string object for all sessions if the resource is known: most of a session's memory is names."""
-        found = next((s.resources[name] for s in self._sets.get(type_url, ()) if name in s.resources), None)
+        found = _find(self._sets.get(type_url, ()), name)
         return found.name if found else name
 
     def _hosts_of_routes(self, request: Request, first: bool) -> None:
@@ -211,6 +217,8 @@ class Session:
         if not request.error:
             state.acks += 1
             state.taken = sent.nonce
+            if request.type_url == names.ECDS:
+                self._mending.taken(sent.nonce, [r.name for r in sent.resources])
             self._forgive(request.type_url, state)
             return None
         state.nacks += 1
@@ -221,6 +229,8 @@ class Session:
             if r.name in named and (len(named) < len(every) or len(every) == 1):
                 state.refused[r.name] = (r.version, request.error)
         state.batches += _without_culprits(every, named)
+        if request.type_url == names.ECDS:
+            self._mending.rejected(sent.nonce, [n for n in named if n in state.refused])
         origins = tuple(dict.fromkeys(o for r in sent.resources if r.name in named for o in r.origin))
         rejection = Rejection(request.type_url, request.error, named, origins)
         self.rejections[request.type_url] = rejection
@@ -236,6 +246,7 @@ class Session:
         """What the proxy shall no longer have is not refused any more; if it comes back, it is offered anew."""
         for name in [n for n in state.refused if not any(n in s.resources for s in sets)]:
             del state.refused[name]
+            self._mending.before.pop(name, None)
             self._forgive(type_url, state)
 
     def refusals(self, type_url: str) -> Mapping[str, str]:
@@ -256,12 +267,15 @@ class Session:
         for type_url in names.ORDER:
             state = self._types.get(type_url)
             sets = self._sets.get(type_url)
-            if state is None or sets is None or not state.subscribed or state.has(sets):
+            if state is None or sets is None or not state.subscribed:
                 continue
-            if state.pending is not None or (type_url != names.CDS and self._waits_for_clusters(type_url)):
+            mending = type_url == names.ECDS and bool(self._mending.due)
+            if state.has(sets) and not mending:
+                continue
+            if state.pending is not None or self._waits(type_url):
                 self._deferred = True
                 continue
-            response = self._respond(type_url, state, sets)
+            response = self._mend(state) if mending else self._respond(type_url, state, sets)
             if response is not None:
                 state.pending = response
                 state.sent = response.nonce
@@ -269,9 +283,15 @@ class Session:
                 if type_url == names.CDS and (eds := self._types.get(names.EDS)):
                     sent = {r.name for r in response.resources}
                     eds.forced |= sent & eds.names
-            if state.batches or state.forced:
+            if state.batches or state.forced or mending:
                 self._deferred = True
         return [*out, *self._removals()]
+
+    def _mend(self, state: _Type) -> Response:
+        self._nonce += 1
+        resources, removed = self._mending.response(str(self._nonce))
+        state.acked |= {r.name: r.version for r in resources}
+        return Response(names.ECDS, str(self._nonce), resources, removed)
 
     def _removals(self) -> list[Response]:
         """Removed clusters are withdrawn last: after everything that referred to them has been acknowledged."""
@@ -296,15 +316,36 @@ class Session:
             state.forced |= {n for s in sets for n in s.resources if n.partition("/")[0] in state.forced}
         return {n for n in changed if n.partition("/")[0] in state.names} | state.forced
 
-    def _waits_for_clusters(self, type_url: str) -> bool:
-        """Routes must not refer to clusters that are not there yet; Envoy does not wait for them by itself."""
-        clusters = self._types.get(names.CDS)
-        return type_url in (names.RDS, names.VHDS) and clusters is not None and clusters.pending is not None
+    def _waits(self, type_url: str) -> bool:
+        """Routes must not refer to clusters that are not there yet; Envoy does not wait for them by itself. Nor must
+        listeners to an extension that may turn out to be broken (``ads.mending``)."""
+        before = self._types.get(names.CDS if type_url in (names.RDS, names.VHDS) else names.ECDS)
+        return type_url in (names.LDS, names.RDS, names.VHDS) and before is not None and before.pending is not None
 
     def _nothing(self, type_url: str) -> Response:
         """The empty response to a first request for which there is nothing: Envoy waits for one."""
         self._nonce += 1
         return Response(type_url, str(self._nonce), (), ())
+
+    def _fresh(self, type_url: str, state: _Type, candidates: set[str], old: Sets, removed: set[str]) -> list[Resource]:
+        """Of the candidates, those that the proxy lacks or asked for; what is gone is added to ``removed``. ``old``:
+        what was offered before."""
+        out = []
+        for name in candidates:
+            found = _find(state.offered, name)
+            if found is None:
+                if name in state.acked:
+                    removed.add(name)
+                continue
+            if state.refused.get(name, ("", ""))[0] == found.version and name not in state.forced:
+                continue
+            if name in state.forced or state.acked.get(name) != found.version:
+                if type_url == names.ECDS:
+                    self._mending.replaces(_find(old, name), state.acked.get(name))
+                out.append(found)
+                state.acked[name] = found.version
+                state.refused.pop(name, None)
+        return out
 
     def _respond(self, type_url: str, state: _Type, sets: Sets) -> Response | None:
         comparable = len(state.offered) == len(sets)
@@ -316,7 +357,7 @@ class Session:
             new, gone = current.changes_since(state.offered[i] if comparable else None)
             changed |= new
             removed |= gone
-        state.offered = sets
+        old, state.offered = state.offered, sets
         if type_url == names.VHDS:
             candidates = self._hosts(state, sets, changed)
         else:
@@ -326,19 +367,7 @@ class Session:
             batch = state.batches.pop(0)
             later = candidates - batch
             candidates = set(batch)
-        resources = []
-        for name in candidates:
-            found = next((s.resources[name] for s in sets if name in s.resources), None)
-            if found is None:
-                if name in state.acked:
-                    removed.add(name)
-                continue
-            if state.refused.get(name, ("", ""))[0] == found.version and name not in state.forced:
-                continue
-            if name in state.forced or state.acked.get(name) != found.version:
-                resources.append(found)
-                state.acked[name] = found.version
-                state.refused.pop(name, None)
+        resources = self._fresh(type_url, state, candidates, old, removed)
         self._forget(type_url, state, sets)
         known = state.acked.keys() if state.wildcard or type_url == names.VHDS else state.names
         removed = {n for n in removed if not any(n in s.resources for s in sets)} & known
