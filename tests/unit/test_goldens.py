@@ -13,6 +13,7 @@ from pathlib import Path
 
 import judge
 import meshes as mesh
+import modules
 import pytest
 from google.protobuf import json_format
 from test_validate import paths
@@ -26,6 +27,7 @@ from lateen.kit import yamldoc
 from lateen.mesh.authentication import KeySource
 from lateen.mesh.model import Mesh
 from lateen.mesh.observability import Reporting
+from lateen.mesh.plugins import NO_MODULE, Module
 from lateen.mesh.settings import MeshConfig, Trust
 from lateen.mesh.views import Views
 from lateen.wire import names
@@ -75,6 +77,14 @@ TOKEN_KEYS = {
     KeySource("https://unreachable.example/jwks", False): "",
 }
 """As if istiod had fetched them."""
+STAMP = Module("stamp", modules.stamping())
+MODULES = {
+    ("oci://registry.example/stamp:1.0", "1" * 64, "account", True): STAMP,
+    ("https://modules.example/stamp.wasm", "", "", False): STAMP,
+    ("registry.example/closing", "", "", False): Module("closing", modules.closing()),
+    ("https://unreachable.example/stamp.wasm", "", "", False): NO_MODULE,
+}
+"""(URL, checksum, Secret, whether it is fetched again with each change) -> the module."""
 CONFIG = MeshConfig(
     reporting=Reporting("/dev/stdout", providers=tuple(decode(ExtensionProvider, p) for p in REPORTS)),
     trust=Trust(providers=(decode(ExtensionProvider, PROVIDER),)),
@@ -99,6 +109,8 @@ def world(documents, pem, config=CONFIG):
     for i, doc in enumerate(documents):
         out = mesh.add(out, doc, i)
     maps = dict.fromkeys(out.of(kinds.CONFIG_MAP), pem["other"])
+    wanted = {s: (s.url, s.sha256, s.secret[1], bool(s.version)) for s in Mesh(out).module_sources()}
+    out = replace(out, modules={s: MODULES[key] for s, key in wanted.items() if key in MODULES})
     return out.replaced(kinds.CONFIG_MAP, maps)
 
 

@@ -230,7 +230,7 @@ def test_the_policy_says_why_its_tokens_are_rejected():
         ]
         keys.follow({KEYS: 0})
         await keys.first(5)
-        status = conditions.keys_fetched(keys.missing(policy))
+        status = conditions.fetched(conditions.FETCHED[kinds.REQUEST_AUTHENTICATION], keys.missing(policy))
         keys.follow({})
         assert (status["status"], status["reason"]) == ("False", "FetchFailed")
         assert "answers with status 500; its tokens are rejected" in status["message"]

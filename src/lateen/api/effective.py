@@ -25,6 +25,7 @@ _POLICIES = (
 _OF_RULES = "it is implemented as a filter of rules; a single backend can only modify headers"
 _NO_OPTIONS = "no options are defined"
 _REFUSED = "refused: a policy is for its own namespace"
+_UNSIGNED = "signatures of images are not verified, as in Istio; use sha256"
 _NAMELESS = "Istio does not implement it either"
 
 
@@ -85,9 +86,14 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
         "listeners[].tls.options": _NO_OPTIONS,
         "listeners[].tls.options{}": _NO_OPTIONS,
     },
+    kinds.WASM_PLUGIN: {
+        "targetRef.namespace": _REFUSED,
+        "targetRefs[].namespace": _REFUSED,
+        "verificationKey": _UNSIGNED,
+    },
     kinds.TRAFFIC_EXTENSION: {
         "targetRefs[].namespace": _REFUSED,
-        "wasm.**": "only lua is implemented; use an EnvoyFilter with envoy.filters.http.wasm",
+        "wasm.verificationKey": _UNSIGNED,
     },
     kinds.LISTENER_SET: {
         "listeners[].tls.options": _NO_OPTIONS,

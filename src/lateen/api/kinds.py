@@ -221,7 +221,6 @@ WASM_PLUGIN = _mesh(
     "WasmPlugin",
     "extensions",
     "telemetry:wasm_plugin",
-    idle="use an EnvoyFilter with envoy.filters.http.wasm",
 )
 TRAFFIC_EXTENSION = _mesh(
     EXTENSIONS,

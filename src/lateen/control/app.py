@@ -46,7 +46,7 @@ SYNC_S = 60.0
 """Seconds that the initial lists of all kinds may take."""
 CLUSTERS_S = 10.0
 """Seconds that proxies wait for other clusters, whose endpoints they would lose if istiod restarted without them."""
-KEYS_S = 6.0
+FETCHING_S = 6.0
 """Seconds that proxies, which have keys from before, wait for those that istiod has to fetch again."""
 
 
@@ -112,7 +112,7 @@ class Istiod:
             settings.namespace,
             settings.pod,
             control.credentials.readable,
-            control.keys.missing,
+            control.missing,
             analysis,
         )
         self.quotas = QuotaService(
@@ -139,7 +139,7 @@ class Istiod:
         self.informers = [Informer(client, kind, self._changed) for kind in kinds.watched()]
         self.writer.informers = self.informers
         control.credentials.changed = self._secret_changed
-        control.keys.reported = self.writer.pushed
+        control.keys.reported = control.modules.reported = self.writer.pushed
         control.changed = self._pushed
 
     @property
@@ -197,7 +197,7 @@ class Istiod:
         self.roots.also(self._roots_of(""))
         for space in self._namespaces().values():
             tasks.spawn(self.trust.namespace(space), "root certificates")
-        await self.control.learn_keys(KEYS_S)
+        await self.control.fetch(FETCHING_S)
         memory.settle()
 
     async def serve(self) -> list[web.AppRunner | listening.Server]:

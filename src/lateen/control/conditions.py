@@ -130,11 +130,20 @@ def conflicted(says: list[str]) -> Json:
     return condition("Conflicted", "True", "OlderGateway", f"{text}. Give it another port, or other workloads.")
 
 
-def keys_fetched(missing: list[str]) -> Json:
-    """Of a RequestAuthentication whose keys istiod fetches: what is wrong with them."""
+FETCHED = {
+    kinds.REQUEST_AUTHENTICATION: ("KeysFetched", "istiod has the keys of all issuers"),
+    kinds.WASM_PLUGIN: ("ModuleFetched", "istiod has the module"),
+    kinds.TRAFFIC_EXTENSION: ("ModuleFetched", "istiod has the module"),
+}
+"""Kinds whose objects name what istiod fetches -> the condition about it, and its message where nothing is wrong."""
+
+
+def fetched(what: tuple[str, str], missing: list[str]) -> Json:
+    """``what``: an entry of FETCHED; ``missing``: what is wrong."""
+    name, says = what
     if missing:
-        return condition("KeysFetched", "False", "FetchFailed", "; ".join(missing[:SHOWN]))
-    return condition("KeysFetched", "True", "Fetched", "istiod has the keys of all issuers")
+        return condition(name, "False", "FetchFailed", "; ".join(missing[:SHOWN]))
+    return condition(name, "True", "Fetched", says)
 
 
 def patched(says: list[str]) -> Json:

@@ -8,6 +8,7 @@ where none does, ``lateen check`` names the namespace and the commands that crea
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -24,6 +25,9 @@ from lateen.mesh.model import Mesh
 from lateen.wire.node import ROUTER, NodeId
 
 log = logging.getLogger("lateen.control.credentials")
+
+LISTED_S = 3.0
+"""Seconds that somebody who needs a Secret waits until its namespace's have been listed."""
 
 
 class _Followed:
@@ -51,6 +55,15 @@ class Credentials:
     def readable(self) -> dict[str, Informer]:
         """The namespaces whose Secrets are known, with their informers."""
         return {n: f.informer for n, f in self._followed.items() if f.informer.synced.is_set()}
+
+    async def secret(self, key: tuple[str, str]) -> Json | None:
+        """By (namespace, name); None where it is not there, or where it may not be read. Waits a little for Secrets
+        that have not been listed yet."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LISTED_S):
+                await self.follow(key[0]).wait()
+        found = self.readable().get(key[0])
+        return found.objects.get(key) if found else None
 
     def _on_change(self, kind: kinds.Kind, key: Key, old: Json | None, new: Json | None) -> None:
         self._world.changed(kind, key, old, new)

@@ -12,7 +12,7 @@ import ipaddress
 import json
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -46,6 +46,8 @@ class Fetching:
     blocked: tuple[addresses.Network, ...] = ()
     """Where they are never fetched from, besides what ``kit.addresses`` refuses."""
     refresh_s: float = REFRESH_S
+    insecure: frozenset[str] = frozenset()
+    """Registries of Wasm modules (``host:port``) that are asked without TLS."""
 
 
 DEFAULT_FETCHING = Fetching()
@@ -68,6 +70,15 @@ class _Resolver(AbstractResolver):
         await self._inner.close()
 
 
+@dataclass(frozen=True)
+class Answer:
+    url: URL
+    """Where it is from in the end."""
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
 class Fetcher:
     def __init__(self, refuses: Refuses = addresses.refused) -> None:
         """``refuses``: why an address is not connected to; empty where it may be."""
@@ -79,43 +90,60 @@ class Fetcher:
         limit = min(timeout_s or TIMEOUT_S, MAX_TIMEOUT_S)
         async with self._at_once:
             try:
-                async with asyncio.timeout(limit), self._session() as session:
-                    url = _url(source.url)
+                async with asyncio.timeout(limit), self.session() as session:
+                    url = absolute(source.url)
                     if source.discovered:
                         url = _advertised(await self._document(session, url), url)
                     return _usable(await self._document(session, url), url)
             except TimeoutError:
-                raise NotFetched(f"{_shown(source.url)} has not answered within {limit:g} s") from None
+                raise NotFetched(f"{shown(source.url)} has not answered within {limit:g} s") from None
 
-    def _session(self) -> aiohttp.ClientSession:
+    def session(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(resolver=_Resolver(self._refuses), use_dns_cache=False, force_close=True)
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+            headers={"Accept-Encoding": "identity"},
         )
 
     async def _document(self, session: aiohttp.ClientSession, url: URL) -> str:
+        answer = await self.get(session, url, {"Accept": "application/json"})
+        try:
+            return answer.body.decode()
+        except UnicodeDecodeError:
+            raise NotFetched(f"{shown(answer.url)} is no text") from None
+
+    async def get(
+        self,
+        session: aiohttp.ClientSession,
+        url: URL,
+        headers: Mapping[str, str],
+        limit: int = MAX_BYTES,
+        also: tuple[int, ...] = (),
+    ) -> Answer:
+        """A document of at most ``limit`` bytes, after redirects; another host does not get the ``Authorization``.
+        ``also``: other answers than 200 that the caller wants. Raises NotFetched."""
         for _ in range(MAX_REDIRECTS + 1):
             self._check(url)
             try:
-                async with session.get(url, allow_redirects=False) as answer:
+                async with session.get(url, allow_redirects=False, headers=headers) as answer:
                     if answer.status in _MOVED:
-                        url = _moved(url, answer.headers.get("Location", ""))
+                        before, url = url, _moved(url, answer.headers.get("Location", ""))
+                        if url.origin() != before.origin():
+                            headers = {k: v for k, v in headers.items() if k != "Authorization"}
                         continue
-                    if answer.status != 200:
-                        raise NotFetched(f"{_shown(url)} answers with status {answer.status}")
-                    return (await whole(answer.content.iter_any(), MAX_BYTES)).decode()
+                    if answer.status not in (200, *also):
+                        raise NotFetched(f"{shown(url)} answers with status {answer.status}")
+                    body = await whole(answer.content.iter_any(), limit)
+                    return Answer(url, answer.status, answer.headers, body)
             except TooLong:
-                raise NotFetched(f"{_shown(url)} has more than {MAX_BYTES} bytes") from None
-            except UnicodeDecodeError:
-                raise NotFetched(f"{_shown(url)} is no text") from None
+                raise NotFetched(f"{shown(url)} has more than {limit} bytes") from None
             except aiohttp.ClientConnectorCertificateError as e:
-                raise NotFetched(f"the certificate of {_shown(url)} is not trusted: {e.certificate_error}") from None
+                raise NotFetched(f"the certificate of {shown(url)} is not trusted: {e.certificate_error}") from None
             except (aiohttp.ClientError, OSError, ssl.SSLError, ValueError) as e:
-                raise NotFetched(f"{_shown(url)} cannot be read: {str(e) or type(e).__name__}") from None
-        raise NotFetched(f"{_shown(url)} is behind more than {MAX_REDIRECTS} redirects")
+                raise NotFetched(f"{shown(url)} cannot be read: {str(e) or type(e).__name__}") from None
+        raise NotFetched(f"{shown(url)} is behind more than {MAX_REDIRECTS} redirects")
 
     def _check(self, url: URL) -> None:
         """An address in the place of a name is not looked up, so that no resolver sees it."""
@@ -127,7 +155,7 @@ class Fetcher:
             raise NotFetched(f"istiod does not connect to {url.host}: {why}")
 
 
-def _url(text: str, base: URL | None = None) -> URL:
+def absolute(text: str, base: URL | None = None) -> URL:
     """An absolute URL; of a document that came with TLS, what it leads to must come with TLS, too."""
     try:
         url = URL(text)
@@ -135,16 +163,16 @@ def _url(text: str, base: URL | None = None) -> URL:
     except ValueError as e:
         raise NotFetched(f"{text[:200]} is no URL: {e}") from None
     if url.scheme not in ("http", "https") or not url.host:
-        raise NotFetched(f"{_shown(url)} is no URL of http or https")
+        raise NotFetched(f"{shown(url)} is no URL of http or https")
     if base is not None and base.scheme == "https" and url.scheme != "https":
-        raise NotFetched(f"{_shown(base)} leads to {_shown(url)}, which is not protected by TLS")
+        raise NotFetched(f"{shown(base)} leads to {shown(url)}, which is not protected by TLS")
     return url
 
 
 def _moved(url: URL, location: str) -> URL:
     if not location:
-        raise NotFetched(f"{_shown(url)} redirects to nowhere")
-    return _url(location, url)
+        raise NotFetched(f"{shown(url)} redirects to nowhere")
+    return absolute(location, url)
 
 
 def _advertised(text: str, url: URL) -> URL:
@@ -154,18 +182,18 @@ def _advertised(text: str, url: URL) -> URL:
         found = None
     keys = found.get("jwks_uri") if isinstance(found, dict) else None
     if not isinstance(keys, str):
-        raise NotFetched(f"{_shown(url)} does not say where the keys are (jwks_uri)")
-    return _url(keys, url)
+        raise NotFetched(f"{shown(url)} does not say where the keys are (jwks_uri)")
+    return absolute(keys, url)
 
 
 def _usable(text: str, url: URL) -> str:
     try:
         return jwks.usable(text)
     except ValueError as e:
-        raise NotFetched(f"{_shown(url)} is no usable key set: {e}") from None
+        raise NotFetched(f"{shown(url)} is no usable key set: {e}") from None
 
 
-def _shown(url: str | URL) -> str:
+def shown(url: str | URL) -> str:
     """Without a user's name and password."""
     try:
         return str(URL(url).with_user(None))[:200] if isinstance(url, str) else str(url.with_user(None))[:200]

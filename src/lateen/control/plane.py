@@ -9,10 +9,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from lateen.ads.server import AdsServer, Connection
 from lateen.ads.session import Rejection, Sets
 from lateen.api import kinds
+from lateen.api import objects as o
 from lateen.api.domain import TRUST_DOMAIN
 from lateen.ca.authority import parse
 from lateen.control import dumps
@@ -20,7 +22,9 @@ from lateen.control.credentials import Credentials
 from lateen.control.fetching import DEFAULT_FETCHING, Fetcher, Fetching
 from lateen.control.keys import Keys
 from lateen.control.measures import Measures
+from lateen.control.modules import Modules
 from lateen.control.patching import Patching
+from lateen.control.pulling import Puller
 from lateen.control.registration import Registrar
 from lateen.control.world import World
 from lateen.kit import addresses
@@ -72,9 +76,9 @@ class Control:
         self.measures = Measures()
         self.registrar = Registrar(client, self.world, self.measures, me)
         self.credentials = Credentials(client, self.world, namespace, self._dirty.set)
-        self.keys = Keys(
-            self.world, Fetcher(partial(addresses.refused, blocked=fetching.blocked)).keys, fetching.refresh_s
-        )
+        fetcher = Fetcher(partial(addresses.refused, blocked=fetching.blocked))
+        self.keys = Keys(self.world, fetcher.keys, fetching.refresh_s)
+        self.modules = Modules(self.world, Puller(fetcher, self.credentials.secret, fetching.insecure).module)
         self.ads.joined, self.ads.left = self._joined, self._left
         self.rejections: dict[tuple[str, str], Rejection] = {}
         self.changed: Callable[[], None] = lambda: None
@@ -152,7 +156,7 @@ class Control:
 
     async def _settled(self) -> None:
         """Bring the mesh up to date once nothing has changed for a moment; a little later if a rule refers to something
-        that does not exist yet, or if the keys of an issuer are being fetched. The first push does not wait for what
+        that does not exist yet, or if keys or modules are being fetched. The first push does not wait for what
         rules refer to: all lists have been read before it."""
         first = time.monotonic()
         while True:
@@ -163,19 +167,32 @@ class Control:
             began = time.monotonic()
             self.views.advance(self.world.objects)
             self.measures.context.observe(time.monotonic() - began)
-            self.keys.follow(self.mesh().key_sources())
+            self._follow(self.mesh())
             left = first + GRACE_S - time.monotonic()
-            if left <= 0 or not (self.keys.pending() or (self._pushed and dangling(self.offered, self.mesh()))):
+            if left <= 0 or not (self._fetching() or (self._pushed and dangling(self.offered, self.mesh()))):
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._dirty.wait()
 
-    async def learn_keys(self, limit_s: float) -> None:
-        """Fetch the keys of all issuers; returns once each server has answered or failed, at the latest after
-        ``limit_s`` seconds."""
-        self.keys.follow(self.newest().key_sources())
-        await self.keys.first(limit_s)
+    def _follow(self, mesh: Mesh) -> None:
+        self.keys.follow(mesh.key_sources())
+        self.modules.follow(mesh.module_sources())
+
+    def missing(self, found: o.Resource[Any]) -> list[str] | None:
+        """What is wrong with what is fetched for an object; None if nothing is."""
+        if found.ref.kind == kinds.REQUEST_AUTHENTICATION.kind:
+            return self.keys.missing(found)
+        return self.modules.missing(found)
+
+    def _fetching(self) -> bool:
+        return self.keys.pending() or self.modules.pending()
+
+    async def fetch(self, limit_s: float) -> None:
+        """Fetch the keys of all issuers and all modules; returns once each server has answered or failed, at the latest
+        after ``limit_s`` seconds."""
+        self._follow(self.newest())
+        await asyncio.gather(self.keys.first(limit_s), self.modules.first(limit_s))
 
     async def push_loop(self) -> None:
         while True:

@@ -23,6 +23,8 @@ from lateen.wire.revision import Revision
 T = TypeVar("T")
 BLOCKED, REFRESH = "BLOCKED_CIDRS_IN_JWKS_URIS", "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL"
 """As in Istio: where keys of tokens are never fetched from, and how often they are fetched."""
+INSECURE = "WASM_INSECURE_REGISTRIES"
+"""As in Istio, there of its agents: registries that are asked without TLS."""
 
 TTL, LONGEST_TTL = "DEFAULT_WORKLOAD_CERT_TTL", "MAX_WORKLOAD_CERT_TTL"
 ROOT_TTL, ROOT_CHECK = "CITADEL_SELF_SIGNED_CA_CERT_TTL", "CITADEL_SELF_SIGNED_ROOT_CERT_CHECK_INTERVAL"
@@ -81,6 +83,7 @@ class Settings:
             fetching=Fetching(
                 _read(BLOCKED, given(BLOCKED) or "", networks),
                 _read(REFRESH, given(REFRESH) or "20m", _refresh),
+                frozenset(r.strip() for r in (given(INSECURE) or "").split(",") if r.strip()),
             ),
             native_sidecars=given("ENABLE_NATIVE_SIDECARS") or "auto",
             ca=_authority(given, ttl),

@@ -32,7 +32,6 @@ from lateen.kit.jsons import Json, dig
 from lateen.kube.bulk import Change
 from lateen.kube.client import Client, KubeError
 from lateen.kube.informer import Informer, Key
-from lateen.mesh.authentication import Policy
 from lateen.mesh.model import Mesh
 from lateen.mesh.objects import Objects
 
@@ -60,15 +59,15 @@ class StatusWriter:
         root: str,
         me: str,
         secrets: Callable[[], dict[str, Informer]],
-        keyless: Callable[[Policy], list[str] | None] = lambda _: None,
+        unfetched: Callable[[Any], list[str] | None] = lambda _: None,
         analysis: Child | None = None,
     ) -> None:
         """``offered``: the objects that proxies have been offered. ``secrets``: the informers of readable Secrets, by
-        namespace. ``keyless``: what is wrong with the keys that istiod fetches for a RequestAuthentication, if it
+        namespace. ``unfetched``: what is wrong with what istiod fetches for an object, if it
         fetches some. ``analysis``: the process that analyzes, if it runs already."""
         self._client, self._world, self._ads, self._patching = client, world, ads, patching
         self._mesh, self._offered, self._secrets, self._root = mesh, offered, secrets, root
-        self._keyless = keyless
+        self._unfetched = unfetched
         self._dirty, self._stale = asyncio.Event(), asyncio.Event()
         self._due = Due()
         self._ingresses_due, self._first = True, ""
@@ -224,7 +223,7 @@ class StatusWriter:
             self._first = self._world.first_revision()
             self._mark_all()
         self._due.sessions(refused(connections), served(connections))
-        self._due.conditions(_extras(mesh, self._patching.report(connections), self._keyless))
+        self._due.conditions(_extras(mesh, self._patching.report(connections), self._unfetched))
         self._due.standings(mesh.standings())
         addresses = mesh.automatic()
         self._due.addresses(addresses, mesh.objects.service_entries)
@@ -307,7 +306,7 @@ def _fronts(mesh: Mesh, refs: Iterable[Ref]) -> set[str]:
 
 
 def _extras(
-    mesh: Mesh, patches: dict[str, list[str]], keyless: Callable[[Policy], list[str] | None]
+    mesh: Mesh, patches: dict[str, list[str]], unfetched: Callable[[Any], list[str] | None]
 ) -> dict[str, list[Json]]:
     """Conditions that only some objects have, by object."""
     out: dict[str, list[Json]] = {}
@@ -317,9 +316,10 @@ def _extras(
             out.setdefault(str(outcome.of), []).append(conditions.conflicted(says))
     for ref, says in patches.items():
         out.setdefault(ref, []).append(conditions.patched(says))
-    for policy in mesh.objects.request_authentications.values():
-        if (missing := keyless(policy)) is not None:
-            out.setdefault(str(policy.ref), []).append(conditions.keys_fetched(missing))
+    for kind, what in conditions.FETCHED.items():
+        for found in mesh.objects.of(kind).values():
+            if (missing := unfetched(found)) is not None:
+                out.setdefault(str(found.ref), []).append(conditions.fetched(what, missing))
     return out
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 from lateen.api import decoding, kinds, validate
 from lateen.api import objects as o
@@ -20,10 +21,13 @@ from lateen.kit.jsons import Json, dig
 from lateen.kube.informer import Key
 from lateen.mesh.authentication import KeySource
 from lateen.mesh.objects import Objects
+from lateen.mesh.plugins import Module, ModuleSource
 from lateen.mesh.settings import Cluster
 from lateen.wire.revision import DEFAULT, LABEL, Revision
 
 log = logging.getLogger("lateen.control.world")
+S = TypeVar("S")
+V = TypeVar("V")
 
 
 EVERYBODYS = (kinds.GATEWAY_CLASS, kinds.REFERENCE_GRANT)
@@ -113,11 +117,16 @@ class World:
     def know(self, source: KeySource, keys: str | None) -> None:
         """Set the keys of an issuer: empty if they cannot be fetched, None if they are no longer used."""
         known = self.objects.token_keys
-        if known.get(source) == keys:
-            return
-        left = {s: k for s, k in known.items() if s != source}
-        self.objects = replace(self.objects, token_keys=left if keys is None else {**left, source: keys})
-        self._on_change()
+        if known.get(source) != keys:
+            self.objects = replace(self.objects, token_keys=_learned(known, source, keys))
+            self._on_change()
+
+    def know_module(self, source: ModuleSource, module: Module | None) -> None:
+        """Set a Wasm module: ``NO_MODULE`` if it cannot be fetched, None if it is no longer used."""
+        known = self.objects.modules
+        if known.get(source) != module:
+            self.objects = replace(self.objects, modules=_learned(known, source, module))
+            self._on_change()
 
     def _resource(self, kind: Kind, key: Key, old: Json | None, new: Json | None) -> bool:
         """Handle an object of a kind that has a type; others are ignored."""
@@ -194,3 +203,8 @@ def _alike(old: Json, new: Json) -> bool:
     if decoding.is_healthy(old) != decoding.is_healthy(new):
         return False
     return bool(old.get("spec") == new.get("spec"))
+
+
+def _learned(known: Mapping[S, V], source: S, value: V | None) -> dict[S, V]:
+    left = {s: v for s, v in known.items() if s != source}
+    return left if value is None else {**left, source: value}

@@ -26,6 +26,7 @@ from lateen.mesh.dialects.gateway_api.listeners import service_names
 from lateen.mesh.dialects.source import asks
 from lateen.mesh.objects import Key, Objects, Tables
 from lateen.mesh.observability import Reporting
+from lateen.mesh.plugins import Module, ModuleSource
 from lateen.mesh.policy import asks_for_place
 from lateen.mesh.registry import inline
 from lateen.mesh.settings import Cluster, IngressSettings, MeshConfig, OutboundPolicy, Transport, Trust
@@ -139,6 +140,7 @@ class Base:
         self._settings = Table[str, Any](self.queries, _parts(objects.config))
         self.objects = t = Tables(self.queries, objects)
         self.token_keys = Table[KeySource, str](self.queries, objects.token_keys)
+        self.modules = Table[ModuleSource, Module](self.queries, objects.modules)
         self.own = Registry("", t)
         self._others = Table[str, Registry](self.queries, self._of_others(objects, {}))
         self._entries_of_host = t.service_entries.index(lambda _, e: dict.fromkeys(e.spec.hosts))
@@ -169,6 +171,7 @@ class Base:
         self._traffic_policies_at = t.backend_traffic_policies.index(_traffic_targets)
         self._telemetries_in = t.telemetries.index(in_namespace)
         self._extensions_in = t.traffic_extensions.index(in_namespace)
+        self._wasm_in = t.wasm_plugins.index(in_namespace)
         self._grants_in = t.reference_grants.index(in_namespace)
         self._gateways_naming = t.kubernetes_gateways.index(_named_services)
         self._sets_of = t.listener_sets.index(lambda _, found: (key,) if (key := set_parent(found)) else ())
@@ -204,6 +207,7 @@ class Base:
         contents: list[tuple[Table[Any, Any], Mapping[Any, Any]]] = [
             (self._settings, settings),
             (self.token_keys, objects.token_keys),
+            (self.modules, objects.modules),
         ]
         contents += self.objects.contents(objects)
         others = self._of_others(objects, dict(self._others.items()))

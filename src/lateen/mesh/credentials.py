@@ -85,9 +85,10 @@ def of_rules(mesh: Mesh, namespace: str, labels: Mapping[str, str], gateway: boo
 
 
 def namespaces(mesh: Mesh) -> set[str]:
-    """Workloads whose sidecars need Secrets; gateways are known by their connections."""
+    """Workloads whose sidecars need Secrets, and plugins whose modules do; gateways are known by their connections."""
     of_rules = {dr.ref.namespace for dr in mesh.secret_rules() if dr.spec.workload_selector}
-    return of_rules | mesh.certificate_namespaces()
+    of_modules = {place.secret[0] for place in mesh.module_sources() if place.secret[1]}
+    return of_rules | of_modules | mesh.certificate_namespaces()
 
 
 def _chosen(dr: Rule, namespace: str, labels: Mapping[str, str]) -> bool:

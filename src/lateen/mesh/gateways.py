@@ -48,14 +48,14 @@ def view(mesh: Mesh, pod: o.Pod, shared: Shared) -> tuple[GatewayView, list[o.Cr
     where = proxies.place(mesh.proxy_defaults, pod)
     who = identity(pod, mesh.transport.trust_domain)
     tokens = mesh.authentication(pod.namespace, pod.label_map)
-    scripts = mesh.scripts(pod.namespace, pod.label_map)
-    key = (pod, who, where, tokens, scripts, *servers)
+    plugins = mesh.plugins(pod.namespace, pod.label_map)
+    key = (pod, who, where, tokens, plugins, *servers)
     values: dict[str, Any] = {
         "pod": pod,
         "identity": who,
         "place": where,
         "authentication": tokens,
-        "scripts": scripts,
+        "plugins": plugins,
         "servers": tuple(servers),
     }
     made = shared(("gateway", key), lambda: GatewayView(key, **values))

@@ -10,7 +10,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.api.envoy_gateway import BackendTrafficPolicy
-from lateen.api.extensions import TrafficExtension
+from lateen.api.extensions import TrafficExtension, WasmPlugin
 from lateen.api.gateway_api import (
     BackendTLSPolicy,
     GatewayClass,
@@ -40,6 +40,7 @@ from lateen.api.security import AuthorizationPolicy, PeerAuthentication, Request
 from lateen.api.telemetry import Telemetry
 from lateen.kit.queries import Queries, Table
 from lateen.mesh.authentication import KeySource
+from lateen.mesh.plugins import Module, ModuleSource
 from lateen.mesh.settings import DEFAULTS, MeshConfig
 
 Key = tuple[str, str]
@@ -88,6 +89,7 @@ class _ByKind:
     envoy_filters = _Of[o.Resource[EnvoyFilter]](kinds.ENVOY_FILTER)
     proxy_configs = _Of[o.Resource[ProxyConfig]](kinds.PROXY_CONFIG)
     traffic_extensions = _Of[o.Resource[TrafficExtension]](kinds.TRAFFIC_EXTENSION)
+    wasm_plugins = _Of[o.Resource[WasmPlugin]](kinds.WASM_PLUGIN)
     telemetries = _Of[o.Resource[Telemetry]](kinds.TELEMETRY)
     backend_traffic_policies = _Of[o.Resource[BackendTrafficPolicy]](kinds.BACKEND_TRAFFIC_POLICY)
     ingresses = _Of[o.Resource[Ingress]](kinds.INGRESS)
@@ -124,6 +126,8 @@ class Objects(_ByKind):
     """What istiod has fetched to verify end users' tokens: key sets (``kit.jwks``), empty where that has failed."""
     others: Mapping[str, Objects] = field(default_factory=dict)
     """Services, endpoints, pods, namespaces and nodes of the other clusters of the mesh, by cluster name."""
+    modules: Mapping[ModuleSource, Module] = field(default_factory=dict)
+    """The Wasm modules that istiod has fetched, ``NO_MODULE`` where that has failed."""
 
     def of(self, kind: Kind) -> Mapping[Key, Any]:
         return self.by_kind.get(kind.id, _NONE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from lateen.api.domain import CLUSTER_NAME
@@ -19,6 +19,7 @@ from lateen.api.mesh.providers import (
     TcpAls,
     Zipkin,
 )
+from lateen.mesh.plugins import Hook
 
 PROMETHEUS = ExtensionProvider(name="prometheus", prometheus=Empty())
 """Istio's mesh configuration has this provider from the start."""
@@ -117,7 +118,8 @@ class Trace:
 
 @dataclass(frozen=True)
 class Side:
-    """The reports of requests and connections that a proxy sends (client) or takes for its application (server)."""
+    """What a proxy adds to the requests and connections that it sends (client) or takes for its application (server):
+    reports, and the user's own filters."""
 
     cluster: str = CLUSTER_NAME
     """The name of the cluster that the proxy runs in."""
@@ -128,6 +130,14 @@ class Side:
     logs: tuple[AccessLog, ...] = ()
     metrics: Metrics | None = Metrics()
     trace: Trace | None = None
+    hooks: tuple[Hook, ...] = ()
+    """Of plugins, in the order in which they run in their phase."""
+
+    def at(self, *numbers: int) -> Side:
+        """At a port, as clients and as servers know it; at connections to unknown ports where no number is given."""
+        if not any(h.ports for h in self.hooks):
+            return self
+        return replace(self, hooks=tuple(h for h in self.hooks if h.at(numbers)))
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,18 @@ from typing import Any, TypeVar
 
 from lateen.api import kinds
 from lateen.api import objects as o
-from lateen.api.extensions import TrafficExtension
 from lateen.api.mesh import ExtensionProvider
 from lateen.api.networking import EnvoyFilter, PolicyTargetReference, ProxyConfig, Sidecar
 from lateen.api.security import AuthorizationPolicy, PeerAuthentication, RequestAuthentication, To
 from lateen.api.telemetry import Telemetry
 from lateen.kit.digits import digits
 from lateen.kit.queries import Index, query
-from lateen.mesh import authentication
+from lateen.mesh import authentication, plugins
 from lateen.mesh.authentication import UNAUTHENTICATED, Authentication, KeySource
 from lateen.mesh.base import has_labels
 from lateen.mesh.dialects.gateway_api.listeners import NAME_LABEL
 from lateen.mesh.objects import Key
+from lateen.mesh.plugins import ModuleSource, Plugin
 from lateen.mesh.rules import Rules
 from lateen.mesh.view import UNRESTRICTED, Authorization
 
@@ -148,13 +148,31 @@ class Policies(Rules):
         namespace, _, host = given.service.rpartition("/") if given else ("", "", "")
         return any(namespace in ("", s.namespace) for s in self.candidates(host))
 
-    def scripts(self, namespace: str, labels: Mapping[str, str]) -> tuple[o.Resource[TrafficExtension], ...]:
-        """The TrafficExtensions with Lua for a workload, in the order in which they run in their phase: those of the
-        highest priority first, then the oldest."""
-        if not self.objects.traffic_extensions:
+    def plugins(self, namespace: str, labels: Mapping[str, str]) -> tuple[Plugin, ...]:
+        """What runs in the proxy of a workload, in the order of ``plugins.order``."""
+        if not self.objects.traffic_extensions and not self.objects.wasm_plugins:
             return ()
-        found = (e for e in self._attached(self._extensions_in, namespace, labels) if e.spec.lua is not None)
-        return tuple(sorted(found, key=lambda e: (-(e.spec.priority or 0), e.age_order)))
+        found: list[plugins.Extension] = [
+            *self._attached(self._extensions_in, namespace, labels),
+            *self._attached(self._wasm_in, namespace, labels),
+        ]
+        every = (self._plugin(e.ref) for e in sorted(found, key=plugins.order))
+        return tuple(p for p in every if p is not None)
+
+    @query
+    def _plugin(self, ref: o.Ref) -> Plugin | None:
+        """One object for all workloads, so that its code is packed once."""
+        at = (ref.namespace, ref.name)
+        found = (
+            self.objects.wasm_plugins.get(at) if ref.kind == "WasmPlugin" else self.objects.traffic_extensions.get(at)
+        )
+        return plugins.made(found, self.modules) if found is not None else None
+
+    @query
+    def module_sources(self) -> dict[ModuleSource, o.Ref]:
+        """The Wasm modules that have to be fetched, each with one of the objects that name it."""
+        every = (*self.objects.traffic_extensions.values(), *self.objects.wasm_plugins.values())
+        return {place: e.ref for e in every if (place := plugins.source(e)) is not None}
 
     # --- end users' tokens -------------------------------------------------------------------------------------
 

@@ -13,7 +13,6 @@ from typing import Generic, TypeVar
 
 from lateen.api import objects as o
 from lateen.api.envoy_gateway import BackendTrafficPolicy
-from lateen.api.extensions import TrafficExtension
 from lateen.api.mesh import ExtensionProvider
 from lateen.api.networking.destination_rule import DestinationRule
 from lateen.api.networking.envoy_filter import EnvoyConfigObjectPatch
@@ -23,6 +22,7 @@ from lateen.api.security import AuthorizationPolicy
 from lateen.mesh.authentication import Authentication
 from lateen.mesh.cached import Cached
 from lateen.mesh.observability import Observability, Side
+from lateen.mesh.plugins import Plugin
 from lateen.mesh.proxies import Place
 from lateen.mesh.routing import NO_ROUTES, BackendTLS, ConnectionRoute, HostRoutes, PortRoutes
 from lateen.mesh.settings import OutboundPolicy, Transport
@@ -171,10 +171,6 @@ Limits = tuple[o.Resource[BackendTrafficPolicy], ...]
 """Policies whose rate limits hold together"""
 
 
-Scripts = tuple[o.Resource[TrafficExtension], ...]
-"""TrafficExtensions with Lua, in the order in which they run"""
-
-
 @dataclass(frozen=True)
 class Bind:
     """An egress listener of a Sidecar that applications connect to by its own address."""
@@ -272,7 +268,7 @@ class InboundView(Cached):
     """The PeerAuthentication that ``mtls`` is from."""
     authentication: Authentication = field(kw_only=True)
     authorization: Authorization = field(kw_only=True)
-    scripts: Scripts = field(kw_only=True)
+    plugins: tuple[Plugin, ...] = field(kw_only=True)
     ports: tuple[InboundPort, ...] = field(kw_only=True)
     origins: tuple[str, ...] = field(kw_only=True)
 
@@ -325,7 +321,7 @@ class GatewayView(Cached):
     identity: Described = field(kw_only=True)
     place: Place = field(kw_only=True)
     authentication: Authentication = field(kw_only=True)
-    scripts: Scripts = field(kw_only=True)
+    plugins: tuple[Plugin, ...] = field(kw_only=True)
     servers: tuple[GatewayServer, ...] = field(kw_only=True)
     """The servers whose certificates exist."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from lateen.api import objects as o
@@ -11,7 +12,7 @@ from lateen.api.validate.envoy_filter import MAX_VERSION
 from lateen.kit.derived import Shared
 from lateen.kit.queries import query
 from lateen.kit.regex import compiled
-from lateen.mesh import credentials, gateways, reporting, telemetry, workload_view
+from lateen.mesh import credentials, gateways, plugins, reporting, telemetry, workload_view
 from lateen.mesh.clients import Client
 from lateen.mesh.model import Mesh
 from lateen.mesh.objects import Objects
@@ -119,7 +120,12 @@ class Views(Outbound):
             host = self.mesh.resolve(spelled, self.mesh.root_namespace)
             return names.outbound(host, port) if self._calls(client, host, port) else None
 
-        return telemetry.observability(self.mesh.reporting, levels, reporter, cluster)
+        found = telemetry.observability(self.mesh.reporting, levels, reporter, cluster)
+        own = self.mesh.plugins(pod.namespace, pod.label_map)
+        return Observability(
+            replace(found.client, hooks=plugins.hooks(own, "CLIENT")),
+            replace(found.server, hooks=plugins.hooks(own, "SERVER")),
+        )
 
     @query
     def _calls(self, client: Client, host: str, port: int) -> bool:

@@ -39,7 +39,7 @@ def inbound(mesh: Mesh, pod: o.Pod, seat: Seat, interception: str, shared: Share
         "policy": chosen,
         "authentication": mesh.authentication(pod.namespace, pod.label_map),
         "authorization": mesh.access(pod.namespace, pod.label_map),
-        "scripts": mesh.scripts(pod.namespace, pod.label_map),
+        "plugins": mesh.plugins(pod.namespace, pod.label_map),
         "ports": tuple(sorted(found, key=lambda i: i.port.number)),
         "origins": (str(sidecar.ref),) if sidecar else (),
     }

@@ -32,7 +32,7 @@ from lateen.mesh.workloads import ALONE, Described, Seat
 from lateen.wire import names
 from lateen.wire.resource import EMPTY, Resource, ResourceSet
 from lateen.xds import clusters, endpoints, tls
-from lateen.xds.filters import authentication, authorization, lua, quota, rate_limit, workload
+from lateen.xds.filters import authentication, authorization, plugins, quota, rate_limit, workload
 from lateen.xds.listeners import gateway, inbound, outbound
 from lateen.xds.routes import gateway as gateway_routes
 from lateen.xds.routes import virtual_host
@@ -207,13 +207,13 @@ def _gateway_limits(view: GatewayView) -> ResourceSet:
 
 
 @derived
-def _scripts(view: InboundView) -> ResourceSet:
-    return _set(lua.extensions(view.scripts, view.seat.name))
+def _plugins(view: InboundView) -> ResourceSet:
+    return _set(plugins.extensions(view.plugins, view.seat.name))
 
 
 @derived
-def _gateway_scripts(view: GatewayView) -> ResourceSet:
-    return _set(lua.extensions(view.scripts))
+def _gateway_plugins(view: GatewayView) -> ResourceSet:
+    return _set(plugins.extensions(view.plugins))
 
 
 @derived
@@ -279,7 +279,7 @@ def _served(own: Own) -> _Served:
                 _tokens(i.authentication, i.seat.name, False),
                 _inbound_authorization(i),
                 _limits(i),
-                _scripts(i),
+                _plugins(i),
                 _workload(i.identity, i.seat),
             )
         ),
@@ -320,7 +320,7 @@ def _of_gateway(view: GatewayView, own: Own, out: OutboundView) -> dict[str, Set
             _tokens(view.authentication, "", True),
             _gateway_authorization(view),
             _gateway_limits(view),
-            _gateway_scripts(view),
+            _gateway_plugins(view),
             _workload(view.identity),
         ),
         names.SDS: (_secrets(own.credentials), called.files, _gateway_files(view)),

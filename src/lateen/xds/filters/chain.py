@@ -10,6 +10,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 
 from lateen.api.networking import traffic_policy as api
 from lateen.mesh.observability import Side
+from lateen.mesh.plugins import Hook
 from lateen.mesh.view import UNRESTRICTED, Authorization
 from lateen.xds import pb, telemetry
 
@@ -37,8 +38,8 @@ class Requests:
     """The slots of rate limits (``filters.rate_limit``) at a workload's port."""
     quotas: tuple[str, ...] = ()
     """The slots of the limits that all proxies share (``filters.quota``)."""
-    scripts: tuple[tuple[str, str], ...] = ()
-    """(phase, slot) of Lua (``filters.lua``)"""
+    hooks: tuple[Hook, ...] = ()
+    """Where plugins run (``filters.plugins``)."""
 
 
 @dataclass(frozen=True)

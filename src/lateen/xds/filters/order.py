@@ -10,8 +10,8 @@ from lateen.xds.filters import (
     cors,
     dynamic_forward,
     fault,
-    lua,
     mongo,
+    plugins,
     protocol_mark,
     quota,
     rate_limit,
@@ -26,13 +26,13 @@ from lateen.xds.filters.chain import Connections, HttpFilter, NetworkFilter, Req
 
 HTTP = (
     authorization.custom,  # first, as in Istio: the provider sees requests as they come
-    lua.before_authentication,  # phases of TrafficExtensions, as in Istio
+    plugins.before_authentication,  # phases as in Istio
     authentication.http,  # claims of tokens are conditions of policies
-    lua.before_authorization,
+    plugins.before_authorization,
     authorization.http,  # what is denied should cost nothing more, and no other filter should act on it
     rate_limit.http,  # what is denied does not count; what is over the limit should cost nothing
     quota.http,  # what a proxy refuses by itself takes nothing from what all share
-    lua.others,  # on what is let in
+    plugins.others,  # on what is let in
     dynamic_forward.http,  # resolves the request's host while the other filters run
     protocol_mark.http,  # before the router connects
     fault.http,  # a fault replaces the response, that of a preflight included, as in Istio
@@ -41,7 +41,9 @@ HTTP = (
 )
 NETWORK = (
     workload.network,  # what all others, and the logs, may read
+    plugins.connections_first,
     authorization.network,
+    plugins.connections_after,  # on what is let in
     sni_cluster.network,  # chooses the cluster
     sni_forward.network,  # finds the address
     mongo.network,  # only observes

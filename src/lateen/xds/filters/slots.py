@@ -15,7 +15,7 @@ from lateen.xds import claims, pb
 from lateen.xds.authz import filters
 
 AUTHENTICATION = "istio.authentication"
-LUA = "lateen.lua"
+LUA, WASM = "lateen.lua", "extensions.istio.io"
 QUESTION, CUSTOM, AUDIT, DENY, ALLOW = (
     f"istio.authorization.{n}" for n in ("question", "custom", "audit", "deny", "allow")
 )
@@ -37,6 +37,7 @@ KINDS = {
     DENY: filters.HTTP_RBAC,
     ALLOW: filters.HTTP_RBAC,
     LUA: "envoy.filters.http.lua",
+    WASM: "envoy.filters.http.wasm",
 }
 """Slot -> the name by which EnvoyFilters refer to such a filter."""
 

@@ -9,11 +9,11 @@ from envoy.config.listener.v3 import listener_pb2
 
 from lateen.mesh.observability import Side
 from lateen.mesh.proxies import Place
-from lateen.mesh.view import GatewayServer, GatewayView, Scripts
+from lateen.mesh.view import GatewayServer, GatewayView
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb, tls
-from lateen.xds.filters import authorization, lua, order, quota, rate_limit
+from lateen.xds.filters import authorization, order, quota, rate_limit
 from lateen.xds.filters.chain import Connections, Requests
 from lateen.xds.listeners import datagrams, http, tcp
 from lateen.xds.listeners.chains import Taken
@@ -26,7 +26,7 @@ Found = tuple[tuple[str, ...], tuple[str, ...], Any]
 """(SNI names, destination ranges, the filter chain without its match for these)"""
 
 
-def _requests(server: GatewayServer, where: Place, scripts: Scripts, seen: Side) -> Found:
+def _requests(server: GatewayServer, where: Place, seen: Side) -> Found:
     """The chain of a server that routes requests."""
     access = server.authorization
     limits = rate_limit.at_gateway(server)
@@ -37,7 +37,6 @@ def _requests(server: GatewayServer, where: Place, scripts: Scripts, seen: Side)
         limits=limits,
         quotas=quota.at_gateway(server),
         audits=authorization.audits(access),
-        scripts=lua.at(scripts, lua.GATEWAYS, (server.port, server.target)),
     )
     stat = f"outbound_0.0.0.0_{server.target}"
     filters = http.filters(seen, requests, stat, rds=server.route, place=where)
@@ -74,14 +73,15 @@ def _by_cluster_name(server: GatewayServer, seen: Side) -> Found:
 
 
 def _listener(
-    place: tuple[str, int], where: Place, servers: tuple[GatewayServer, ...], scripts: Scripts, seen: Side
+    place: tuple[str, int], where: Place, servers: tuple[GatewayServer, ...], reported: Side
 ) -> Resource | None:
     """None while nothing is routed from the port."""
     chains: list[Any] = []
     taken = Taken()
     for server in servers:
         # The oldest Gateway wins; the other one's status says so.
-        found = [_requests(server, where, scripts, seen)] if server.route else _connections(server, seen)
+        seen = reported.at(server.port, server.target)
+        found = [_requests(server, where, seen)] if server.route else _connections(server, seen)
         for sni, ranges, chain in found:
             for match in taken.left(sni, ranges):
                 made = lc.FilterChain()
@@ -104,9 +104,9 @@ def _listener(
     )
     origins = [origin for s in servers for origin in s.origins]
     origins += [str(p.ref) for s in servers for p in s.authorization.policies]
-    origins += [str(e.ref) for e in scripts]
+    origins += [str(h.ref) for h in reported.hooks]
     origins += [str(r.rule) for s in servers for r in s.connections]
-    return pb.resource(out.name, out, tuple(dict.fromkeys((*origins, *seen.origins))))
+    return pb.resource(out.name, out, tuple(dict.fromkeys((*origins, *reported.origins))))
 
 
 def of_view(view: GatewayView, seen: Side) -> tuple[Resource, ...]:
@@ -114,7 +114,5 @@ def of_view(view: GatewayView, seen: Side) -> tuple[Resource, ...]:
     for s in view.servers:
         if s.datagrams is None:
             by_place.setdefault((s.bind, s.target), []).append(s)
-    made = (
-        _listener(place, view.place, tuple(servers), view.scripts, seen) for place, servers in sorted(by_place.items())
-    )
+    made = (_listener(place, view.place, tuple(servers), seen) for place, servers in sorted(by_place.items()))
     return (*(m for m in made if m is not None), *datagrams.listeners(view))

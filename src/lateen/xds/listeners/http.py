@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from envoy.config.core.v3 import protocol_pb2
@@ -11,7 +12,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from lateen.mesh.observability import Side
 from lateen.mesh.proxies import Place
 from lateen.xds import pb, tap, telemetry, tracing
-from lateen.xds.filters import order, workload
+from lateen.xds.filters import order, plugins, workload
 from lateen.xds.filters.chain import Requests
 
 SERVER_NAME = "istio-envoy"
@@ -33,7 +34,7 @@ def filters(
     ``server``: at an inbound chain; ``place``: at a gateway."""
     out = hcm.HttpConnectionManager(
         stat_prefix=stat_prefix,
-        http_filters=order.http(chain),
+        http_filters=order.http(replace(chain, hooks=seen.hooks) if seen.hooks else chain),
         access_log=[*telemetry.loggers(seen, True, server), tap.logger(server is not None)],
         stream_idle_timeout=pb.duration(0),
         upgrade_configs=[hcm.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
@@ -60,7 +61,8 @@ def filters(
         # With trusted proxies Envoy also accepts their X-Forwarded-Proto, so that httpsRedirect does not loop.
         out.xff_num_trusted_hops = place.trusted_proxies
     manager = lc.Filter(name="envoy.filters.network.http_connection_manager", typed_config=pb.any_of(out))
-    return [manager] if chain.kind == "inbound" else [workload.slot(seen.workload), manager]
+    own = [] if chain.kind == "inbound" else [workload.slot(seen.workload)]
+    return [*own, *plugins.network(seen.hooks, seen.workload, ("AUTHN", "AUTHZ", "STATS", "")), manager]
 
 
 def _paths(out: Any, wanted: str) -> None:

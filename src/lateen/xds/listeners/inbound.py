@@ -15,7 +15,7 @@ from lateen.mesh.view import InboundPort, InboundView
 from lateen.wire import names, ports
 from lateen.wire.resource import Resource
 from lateen.xds import pb, telemetry, tls
-from lateen.xds.filters import authorization, lua, quota, rate_limit
+from lateen.xds.filters import authorization, quota, rate_limit
 from lateen.xds.filters.chain import Requests
 from lateen.xds.listeners import http, tcp
 from lateen.xds.routes import virtual_host
@@ -82,14 +82,14 @@ def _server(view: InboundView, service: o.Service | None, secure: bool, name: st
 def _filters(view: InboundView, seen: Side, i: InboundPort, secure: bool, is_http: bool, stat: str) -> list[Any]:
     """The network filters of connections to a port."""
     server = _server(view, i.service, secure)
+    seen = seen.at(i.port.number)
     cluster = names.inbound(i.port.number, view.seat.name)
     if not is_http:
         option = tcp.option(i.pool)
         return tcp.weighted(seen, ((cluster, 100),), server, option, view.authorization)
     route = virtual_host.inbound(cluster, i.port.number)
-    scripts = lua.at(view.scripts, lua.SERVERS, (i.port.number,))
     limits, quotas = rate_limit.slots(i), quota.slots(i)
-    requests = replace(_requests(view), limits=limits, quotas=quotas, scripts=scripts)
+    requests = replace(_requests(view), limits=limits, quotas=quotas)
     return http.filters(seen, requests, f"inbound_{stat}", route=route, server=server)
 
 
@@ -133,11 +133,8 @@ def _rest_chains(view: InboundView, seen: Side) -> list[Any]:
     """Chains for ports that belong to no service."""
     hole = lc.FilterChainMatch()
     hole.destination_port.value = ports.INBOUND
-    out = [
-        lc.FilterChain(
-            name="virtualInbound-blackhole", filter_chain_match=hole, filters=tcp.proxy(seen, names.BLACK_HOLE)
-        )
-    ]
+    nowhere = tcp.proxy(seen.at(), names.BLACK_HOLE)
+    out = [lc.FilterChain(name="virtualInbound-blackhole", filter_chain_match=hole, filters=nowhere)]
     known = {i.port.number for i in view.ports}
     single = [(number, mode) for number, mode in view.mtls_ports if number not in known]
     for number, mode in [(None, view.mtls), *single]:
@@ -148,6 +145,7 @@ def _rest_chains(view: InboundView, seen: Side) -> list[Any]:
 def _passthrough(view: InboundView, seen: Side, port: int | None, mode: str) -> list[Any]:
     """Chains that forward to the original destination; ``port`` is None for all ports without chains of their own."""
     out = []
+    seen = seen.at() if port is None else seen.at(port)
     suffix = "" if port is None else f"-{port}"
     rest = names.of_workload(names.INBOUND_PASSTHROUGH, view.seat.name)
     for kind in WAYS[("auto", mode)]:

@@ -270,12 +270,12 @@ def resources(plan: Plan, seen: Side, inside: str = "") -> tuple[Resource, ...]:
         takers.setdefault(place, []).append(host)
     owned = {place: name for part in reversed(plan.parts) for place, name in part.owned}
     requests |= owned.keys()
-    out = [_virtual(seen, plan.policy, inside)] if plan.captured else []
+    out = [_virtual(seen.at(), plan.policy, inside)] if plan.captured else []
     for place in sorted(requests | takers.keys()):
         hosts = tuple(takers.get(place, ()))
         routed = Requests("outbound", dynamic=_dynamic(hosts), paths=plan.paths) if place in requests else None
-        key = (seen, plan.policy, place, routed, hosts, owned.get(place, ""), inside)
+        key = (seen.at(place[1]), plan.policy, place, routed, hosts, owned.get(place, ""), inside)
         out.append(_shared(("listener", key), lambda key=key: _listener(*key)))  # type: ignore[misc]
-    bound = [_bound(seen, b, plan.paths, inside) for b in plan.binds]
+    bound = [_bound(seen.at(b.port), b, plan.paths, inside) for b in plan.binds]
     known = {b.name for b in bound}
     return (*(r for r in out if r.name not in known), *bound)

@@ -1,4 +1,4 @@
-"""Lua of TrafficExtensions: at which workloads, ports and phases it runs."""
+"""Lua and Wasm of the user: at which workloads, ports and phases it runs."""
 
 import judge
 import meshes as mesh
@@ -38,11 +38,12 @@ def _managers(listener):
 
 
 def filters(text, *proxy):
-    """(the HTTP filters of the first chain that routes requests to the workload, the scripts that are delivered)"""
-    found = judge.messages(mesh.view(mesh.objects(f"{GATEWAY}---{text}"), *proxy))
+    """(the HTTP filters of the first chain that routes requests to the workload, what is delivered for plugins)"""
+    known = mesh.objects(f"{GATEWAY}---{text}") if isinstance(text, str) else text
+    found = judge.messages(mesh.view(known, *proxy))
     listener = found[names.LDS]["0.0.0.0_8080" if proxy else "virtualInbound"]
     managers = [m for m in _managers(listener) if m.stat_prefix.startswith(("outbound_", "inbound_0.0.0.0_9080"))]
-    scripts = {n: m for n, m in found[names.ECDS].items() if n.startswith("lateen.lua")}
+    scripts = {n: m for n, m in found[names.ECDS].items() if n.startswith(("lateen.lua", "extensions"))}
     return [f.name for f in managers[0].http_filters], scripts
 
 
@@ -86,3 +87,33 @@ def test_a_higher_priority_comes_first_then_the_older():
 def test_a_script_is_delivered_by_itself_so_that_a_changed_one_drains_no_listener():
     _, found = filters(extension())
     assert CODE.encode() in found["lateen.lua/default/one"].typed_config.value
+
+
+def outbound(text):
+    """What runs on requests that the workload sends, by port."""
+    found = judge.messages(mesh.view(mesh.objects(text)))[names.LDS]
+    return {
+        int(name.rpartition("_")[2]): [f.name.rpartition("/")[2] for m in _managers(li) for f in m.http_filters[:1]]
+        for name, li in found.items()
+        if name.startswith("0.0.0.0_")
+    }
+
+
+@pytest.mark.parametrize(
+    ("spec", "runs"),
+    [
+        ({}, True),
+        ({"match": "[{mode: CLIENT}]"}, True),
+        ({"match": "[{mode: SERVER}]"}, False),
+        ({"match": "[{mode: CLIENT, ports: [{number: 9080}]}]"}, True),
+        ({"match": "[{mode: CLIENT, ports: [{number: 80}]}]"}, False),
+    ],
+)
+def test_a_script_runs_on_what_a_workload_sends_as_its_extension_says(spec, runs):
+    assert (outbound(extension(**spec))[9080] == ["one"]) is runs
+
+
+def test_a_plugin_of_other_ports_leaves_a_listener_as_it_is():
+    text = extension(match="[{mode: CLIENT, ports: [{number: 80}]}]")
+    plain, with_it = (judge.messages(mesh.view(mesh.objects(t)))[names.LDS] for t in ("", text))
+    assert plain["0.0.0.0_9080"] == with_it["0.0.0.0_9080"]

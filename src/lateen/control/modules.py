@@ -1,0 +1,57 @@
+"""The Wasm modules that WasmPlugins and TrafficExtensions name.
+
+istiod fetches a module once for the whole mesh (in Istio, each proxy's agent does), checks it, and sends it with the
+plugin's configuration: so all proxies have the same one, whatever a tag has come to mean, and an account of a registry
+never leaves istiod.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from lateen.api.kinds import Ref
+from lateen.control.facts import AGAIN_S, Facts
+from lateen.control.fetching import NotFetched
+from lateen.control.world import World
+from lateen.mesh.plugins import NO_MODULE, Extension, Module, ModuleSource, source, wasm_of
+
+MAX_TOTAL = 256 << 20
+"""Bytes of all modules together."""
+Fetch = Callable[[ModuleSource], Awaitable[Module]]
+"""Raises NotFetched."""
+
+
+class Modules(Facts[ModuleSource, Ref, Module]):
+    def __init__(self, world: World, fetch: Fetch, again_s: float = AGAIN_S) -> None:
+        async def one(place: ModuleSource, _: Ref) -> Module:
+            found = await fetch(place)
+            others = {m.digest: len(m.code) for p, m in world.objects.modules.items() if p != place}
+            if sum(others.values()) + (len(found.code) if found.digest not in others else 0) > MAX_TOTAL:
+                raise NotFetched(f"{place.url}: all modules together have more than {MAX_TOTAL >> 20} MiB")
+            return found
+
+        super().__init__("module", lambda: world.objects.modules, world.know_module, one, NO_MODULE, again_s=again_s)
+
+    def _begin(self, new: ModuleSource, before: Mapping[ModuleSource, Ref]) -> None:
+        """Until the new version of a plugin has been fetched, the module that it had stays: requests must not pass
+        without it."""
+        mine = self._wanted[new]
+        kept = (self._known().get(p) for p, ref in before.items() if ref == mine)
+        if (module := next((m for m in kept if m is not None and m.digest), None)) is not None:
+            self._know(new, module)
+
+    def missing(self, e: Extension) -> list[str] | None:
+        """What is wrong with an object's module; None if istiod fetches none for it."""
+        place, wasm = source(e), wasm_of(e)
+        if place is None or wasm is None:
+            return None
+        why, known = self.problems.get(place), self._known().get(place)
+        if why is None and known is not None:
+            return []
+        if known is not None and known.digest:
+            then = "the one that was fetched before stays"
+        elif known is None:
+            then = "it does not run yet"
+        else:
+            then = "requests pass without it" if wasm.fail_strategy == "FAIL_OPEN" else "everything is denied"
+        return [f"the module cannot be fetched: {why or 'not tried yet'}; {then}"]
