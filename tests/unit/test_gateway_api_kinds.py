@@ -7,7 +7,7 @@ from lateen.api.config import Defaulted
 from lateen.install.manifests import render
 from lateen.install.operator import resolve
 
-OFFICIAL = [k for k in kinds.owned() if k.group == kinds.GATEWAY_API]
+OFFICIAL = [k for k in kinds.owned() if k.group in kinds.GATEWAY_APIS]
 PARENT = {"name": "web"}
 BACKEND = {"name": "reviews", "port": 9080}
 

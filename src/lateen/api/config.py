@@ -237,7 +237,7 @@ def _written(value: Any) -> Any:
     if isinstance(value, Config):
         found = {f.encode_name: getattr(value, f.name) for f in msgspec.structs.fields(type(value))}
         return {k: _written(v) for k, v in found.items() if v is not None and v not in ((), {}, "")}
-    return value
+    return str(value) if isinstance(value, Duration) else value
 
 
 def _unannotated(kind: Any) -> Any:

@@ -22,8 +22,8 @@ APPROVED = "https://github.com/kubernetes-sigs/gateway-api/pull/4530"
 
 
 def crds(experimental: bool = False) -> list[Json]:
-    """``experimental``: including the fields of the Gateway API's experimental channel."""
-    return [crd(k, experimental) for k in kinds.owned()]
+    """``experimental``: including the kinds and fields of the Gateway API's experimental channel."""
+    return [crd(k, experimental) for k in kinds.owned() if experimental or not k.experimental]
 
 
 def crd(k: Kind, experimental: bool = False) -> Json:
@@ -65,7 +65,7 @@ def crd(k: Kind, experimental: bool = False) -> Json:
 
 
 def _metadata(k: Kind, experimental: bool) -> Json:
-    if k.group == kinds.GATEWAY_API:
+    if k.group in kinds.GATEWAY_APIS:
         return _official(experimental)
     return _ISTIO if k.group.endswith(ISTIO) else {"labels": {OURS: "true"}}
 
@@ -73,7 +73,7 @@ def _metadata(k: Kind, experimental: bool) -> Json:
 def _categories(k: Kind) -> list[str]:
     if k.group.endswith(ISTIO):
         return ["istio-io", f"{k.group.partition('.')[0]}-istio-io"]
-    return ["gateway-api"] if k.group == kinds.GATEWAY_API else []
+    return ["gateway-api"] if k.group in kinds.GATEWAY_APIS else []
 
 
 ISTIO = ".istio.io"

@@ -99,6 +99,10 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
         "listeners[].tls.options": _NO_OPTIONS,
         "listeners[].tls.options{}": _NO_OPTIONS,
     },
+    kinds.X_BACKEND_TRAFFIC_POLICY: {
+        "retryConstraint.budget.interval": "Envoy counts the requests that are active now",
+        "retryConstraint.minRetryRate.interval": "Envoy takes the count as retries that may be active at once",
+    },
     kinds.BACKEND_TLS_POLICY: {"options": _NO_OPTIONS, "options{}": _NO_OPTIONS},
     kinds.GATEWAY_CLASS: {
         "parametersRef.**": "classes have no parameters",
@@ -106,7 +110,6 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
     },
     kinds.HTTP_ROUTE: {
         "useDefaultGateways": "a route names its Gateways",
-        "rules[].sessionPersistence.**": "use a DestinationRule with consistentHash",
         **{f"rules[].backendRefs[].filters[].{f}.**": _OF_RULES for f in ("urlRewrite", "requestRedirect", "cors")},
         "rules[].backendRefs[].filters[].requestMirror.**": _OF_RULES,
     },
@@ -116,7 +119,6 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
     },
     kinds.GRPC_ROUTE: {
         "useDefaultGateways": "a route names its Gateways",
-        "rules[].sessionPersistence.**": "use a DestinationRule with consistentHash",
         "rules[].backendRefs[].filters[].requestMirror.**": _OF_RULES,
     },
     kinds.PROXY_CONFIG: {"image.**": "the proxy's image is chosen by the installation"},

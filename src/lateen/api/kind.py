@@ -77,6 +77,8 @@ class Kind:
     """Whether istiod watches it in all namespaces."""
     idle: str = field(default="", compare=False)
     """Why the whole kind has no effect in this version; empty if it has one."""
+    experimental: bool = field(default=False, compare=False)
+    """Whether its CRD is only in the experimental channel of the Gateway API."""
     pending: tuple[str, ...] = field(default=(), compare=False)
     """Conditions that its CRD sets to Unknown by default, until a controller has processed the object."""
     id: GroupKind = field(init=False, compare=False, repr=False)

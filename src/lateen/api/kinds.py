@@ -242,7 +242,8 @@ BACKEND_TRAFFIC_POLICY = _mesh(
 )
 
 # After Istio's, so that a bare ``Gateway`` is Istio's.
-GATEWAY_API = "gateway.networking.k8s.io"
+GATEWAY_API, GATEWAY_API_X = "gateway.networking.k8s.io", "gateway.networking.x-k8s.io"
+GATEWAY_APIS = (GATEWAY_API, GATEWAY_API_X)
 
 
 def _gateway_api(
@@ -256,11 +257,12 @@ def _gateway_api(
     pending: tuple[str, ...] = (),
     namespaced: bool = True,
     idle: str = "",
+    group: str = GATEWAY_API,
 ) -> Kind:
     """A row for a kind of the Gateway API, with the versions that release 1.6 serves; the first is the stored one."""
     return row(
         Kind(
-            GATEWAY_API,
+            group,
             versions[0],
             plural,
             kind,
@@ -274,6 +276,7 @@ def _gateway_api(
             watched=True,
             idle=idle,
             pending=pending,
+            experimental=group == GATEWAY_API_X,
         )
     )
 
@@ -334,4 +337,12 @@ BACKEND_TLS_POLICY = _gateway_api(
     "BackendTLSPolicy",
     "policies:backend_tls_policy",
     short=("btlspolicy",),
+)
+X_BACKEND_TRAFFIC_POLICY = _gateway_api(
+    ("v1alpha1",),
+    "xbackendtrafficpolicies",
+    "XBackendTrafficPolicy",
+    "policies:x_backend_traffic_policy",
+    short=("xbtrafficpolicy",),
+    group=GATEWAY_API_X,
 )

@@ -60,7 +60,7 @@ class Cluster:
             elif old is not None:
                 self._standing.drop(typed(kind, old))
 
-        return Informer(client, kind, changed)
+        return Informer(client, kind, changed, optional=kind.owned)
 
     def start(self) -> None:
         for informer in self.informers.values():

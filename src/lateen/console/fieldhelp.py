@@ -163,7 +163,7 @@ def _fields(kind: kinds.Kind) -> shapes.Schema:
     out: dict[str, shapes.Field] = {}
     schema = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     _walk(kind, schema["properties"]["spec"], "", out)
-    page = GATEWAY_API if kind.group == kinds.GATEWAY_API else ISTIO
+    page = GATEWAY_API if kind.group in kinds.GATEWAY_APIS else ISTIO
     return {"kind": str(kind.id), "documentation": page, "fields": out}
 
 
@@ -176,7 +176,7 @@ def _walk(kind: kinds.Kind, schema: Json, at: str, out: dict[str, shapes.Field])
             "type": spelled,
             "values": [str(v) for v in below.get("enum") or inner.get("enum") or []],
             "required": name in required,
-            "says": SAYS.get(kind.kind, {}).get(path, "") if kind.group != kinds.GATEWAY_API else "",
+            "says": SAYS.get(kind.kind, {}).get(path, "") if kind.group not in kinds.GATEWAY_APIS else "",
             "idle": effective.reason(kind, path + suffix) or effective.reason(kind, path) or "",
         }
         if path.count(".") < MOST_DEPTH:

@@ -136,7 +136,9 @@ class Istiod:
         )
         self.writer.leadership.gained += [self.deployments.everything, roots.wake, self.trust.wake]
         self.writer.undeployed, self.deployments.told = self.deployments.problems, self.writer.gateway
-        self.informers = [Informer(client, kind, self._changed) for kind in kinds.watched()]
+        self.informers = [
+            Informer(client, kind, self._changed, optional=kind.group in kinds.GATEWAY_APIS) for kind in kinds.watched()
+        ]
         self.writer.informers = self.informers
         control.credentials.changed = self._secret_changed
         control.keys.reported = control.modules.reported = self.writer.pushed

@@ -243,7 +243,7 @@ class StatusWriter:
             else:
                 obj = {**obj, "status": self._written.get((kind, key), obj.get("status"))}
                 ref = refs[kind, key]
-                if kind.group == kinds.GATEWAY_API:
+                if kind.group in kinds.GATEWAY_APIS:
                     status, settled = self._of_gateway_api(mesh, ref, obj, far, objects, now)
                 else:
                     facts = self._facts(kind, ref, obj, far, addresses)

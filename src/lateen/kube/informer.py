@@ -63,13 +63,16 @@ class Informer:
         namespace: str = "",
         on_trouble: OnTrouble | None = None,
         labels: str = "",
+        optional: bool = False,
     ) -> None:
-        """``labels``: a selector of the objects that are copied."""
+        """``labels``: a selector of the objects that are copied; ``optional``: a cluster may be without the kind, which
+        then has no objects."""
         self.kind, self.objects = kind, dict[Key, Json]()
         self.synced = asyncio.Event()
         self.problem = ""
         """Why the objects cannot be read at present; empty if they can."""
         self._client, self._namespace, self._labels = client, namespace, labels
+        self._optional = optional
         self._on_change = on_change or (lambda *_: None)
         self._on_trouble = on_trouble or self._warn
 
@@ -89,7 +92,9 @@ class Informer:
                 while True:
                     version = await self._follow(version)
             except KubeError as e:
-                if e.code != 410:  # 410: the version is too old; a new list is needed
+                if e.code == 404 and self._optional:
+                    self.synced.set()  # what was known before stays: the objects of a deleted kind are deleted, too
+                elif e.code != 410:  # 410: the version is too old; a new list is needed
                     self.problem = f"{self.kind.plural}: {e}"
                     self._on_trouble(e)
             except Unreachable as e:

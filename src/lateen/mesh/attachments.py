@@ -19,7 +19,7 @@ from lateen.mesh.dialects import gateway, ingress, istio, source
 from lateen.mesh.limiting import Limiting
 from lateen.mesh.objects import Key, Labels
 from lateen.mesh.outcomes import Outcome, Problem
-from lateen.mesh.routing import Attached, ConnectionRoute, DatagramRoute, Listener, PortRoutes
+from lateen.mesh.routing import Attached, Backend, ConnectionRoute, DatagramRoute, Listener, PortRoutes, Route
 from lateen.mesh.rules import Rule
 
 Chosen = tuple[tuple[str, str], ...]
@@ -44,6 +44,10 @@ class Attachments(Limiting):
         found += [self.gateway_requests(li) for li in listeners if li.source.group_kind == kinds.KUBERNETES_GATEWAY.id]
         if of_ingress:
             found += ingress.requests(of_ingress, self._ingresses_by_host(), self._service_named)
+        if self.objects.x_backend_traffic_policies:
+            found = [
+                Attached(a.age, tuple(replace(h, routes=self._persistent(h.routes)) for h in a.hosts)) for a in found
+            ]
         return sorted(found, key=lambda a: a.age)
 
     def connections_at(self, listener: Listener, pod: o.Pod) -> tuple[ConnectionRoute, ...]:
@@ -70,8 +74,30 @@ class Attachments(Limiting):
         out = []
         for port in ports:
             made, requests = istio.of_host(mine, port, find), own.get(port)
-            out.append(made if requests is None else replace(made, requests=requests, ruled=True, by_address=True))
+            if requests is not None:
+                made = replace(made, requests=requests, ruled=True, by_address=True)
+            elif self.objects.x_backend_traffic_policies:
+                made = replace(made, requests=self._persistent(made.requests))
+            out.append(made)
         return tuple(out)
+
+    def _persistent(self, routes: tuple[Route, ...]) -> tuple[Route, ...]:
+        """With the sessions of the backends' own policies. Routes of the Gateway API have them already."""
+        out = []
+        for r in routes:
+            backends = tuple(map(self._kept, r.backends))
+            if backends != r.backends:
+                origins = dict.fromkeys((*r.origins, *(b.policy for b in backends if b.policy)))
+                r = replace(r, key=(r.key, backends), backends=backends, origins=tuple(origins))
+            out.append(r)
+        return tuple(out)
+
+    def _kept(self, backend: Backend) -> Backend:
+        service = None if backend.broken or backend.session else self.service(backend.host)
+        found = self.sending_to(service) if service is not None else None
+        if found is None or found.session is None:
+            return backend
+        return replace(backend, session=found.session, policy=str(found.source))
 
     def _finder(self, viewer: str) -> istio.Find:
         return lambda host, namespace: self.destination(host, namespace, viewer)

@@ -1,10 +1,11 @@
-"""BackendTLSPolicies: how gateways speak TLS to backends, and what becomes of each policy.
+"""BackendTLSPolicies: how gateways speak TLS to backends; and what becomes of each policy that is for backends.
 
 Source: https://gateway-api.sigs.k8s.io/api-types/backendtlspolicy/; conflicts: GEP-713.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Set
 from typing import NamedTuple
 
 from lateen.api import kinds
@@ -107,11 +108,36 @@ class BackendPolicies(GatewayRoutes):
         """For each of our Gateways whose routes lead to one of its targets."""
         policy = self.objects.backend_tls_policies[namespace, name]
         targets = {(namespace, t.name) for t in policy.spec.target_refs if t.kind == kinds.SERVICE.kind}
-        out = []
+        found = (AncestorStanding(ref, self._policy_conditions(policy)) for ref in self._leading_to(targets))
+        return PolicyStanding(tuple(found)[:MOST_ANCESTORS])
+
+    def _leading_to(self, services: Set[Key]) -> Iterator[o.Ref]:
+        """Our Gateways whose routes lead to one of some Services."""
         for key in sorted(self.objects.kubernetes_gateways):
-            if self.kubernetes_gateway(*key) is not None and not targets.isdisjoint(self._leads_to(*key)):
-                out.append(AncestorStanding(kinds.KUBERNETES_GATEWAY.ref(*key), self._policy_conditions(policy)))
-        return PolicyStanding(tuple(out[:MOST_ANCESTORS]))
+            if self.kubernetes_gateway(*key) is not None and not services.isdisjoint(self._leads_to(*key)):
+                yield kinds.KUBERNETES_GATEWAY.ref(*key)
+
+    @query
+    def sending_standing(self, namespace: str, name: str) -> PolicyStanding:
+        """For each of its targets, which clients in the mesh call as it says, and for each of our Gateways whose routes
+        lead to one."""
+        policy = self.objects.x_backend_traffic_policies[namespace, name]
+        out, services = [], list[Key]()
+        for t in policy.spec.target_refs:
+            target = o.Ref("" if t.group == "core" else t.group, t.kind, namespace, t.name)
+            if target.group_kind == kinds.SERVICE.id:
+                services.append((namespace, t.name))
+                bad = self._sending_trouble(policy, services[-1])
+            else:
+                bad = "Invalid", f"a target must be a Service, not a {t.kind} of {t.group or 'core'}"
+            out.append(AncestorStanding(target, (_accepted(bad),)))
+        troubles = [self._sending_trouble(policy, s) for s in services]
+        for ref in self._leading_to(set(services)):
+            mine = [
+                bad for s, bad in zip(services, troubles, strict=True) if s in self._leads_to(ref.namespace, ref.name)
+            ]
+            out.append(AncestorStanding(ref, (_accepted(next(filter(None, mine), None)),)))
+        return PolicyStanding(tuple(out)[:MOST_ANCESTORS])
 
     def _policy_conditions(self, policy: Policy) -> tuple[Condition, ...]:
         key = (policy.ref.namespace, policy.ref.name)
@@ -131,8 +157,12 @@ class BackendPolicies(GatewayRoutes):
             reason = "Invalid" if policy.spec.validation.well_known_ca_certificates else "NoValidCACertificate"
             accepted = Condition("Accepted", False, reason, trouble)
         else:
-            accepted = Condition("Accepted", True, "Accepted", "Configuration is valid")
+            accepted = _accepted(None)
         return accepted, resolved
+
+
+def _accepted(bad: tuple[str, str] | None) -> Condition:
+    return Condition("Accepted", bad is None, *(bad or ("Accepted", "Configuration is valid")))
 
 
 def authorities_of(policy: o.Ref) -> str:

@@ -113,7 +113,7 @@ def _named_services(key: Key, gateway: Any) -> Iterable[Written]:
 
 
 def _backends_meant(key: Key, policy: Any) -> Iterable[Key]:
-    """The Services that a BackendTLSPolicy is for."""
+    """The Services that a policy of the Gateway API is for."""
     meant = (t for t in policy.spec.target_refs if (t.group, t.kind) in (("", "Service"), ("core", "Service")))
     return dict.fromkeys((key[0], t.name) for t in meant)
 
@@ -177,6 +177,7 @@ class Base:
         self._sets_of = t.listener_sets.index(lambda _, found: (key,) if (key := set_parent(found)) else ())
         """ListenerSets by their Gateway."""
         self._backend_policies_of = t.backend_tls_policies.index(_backends_meant)
+        self._sending_policies_of = t.x_backend_traffic_policies.index(_backends_meant)
         self._routes_by_parent: dict[GroupKind, Index[tuple[str, str, str, str], Key, Any]] = {
             kinds.HTTP_ROUTE.id: t.http_routes.index(_parents),
             kinds.GRPC_ROUTE.id: t.grpc_routes.index(_parents),

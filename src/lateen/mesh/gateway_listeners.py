@@ -13,13 +13,13 @@ from lateen.kit.queries import query
 from lateen.mesh.dialects.gateway_api import authorities, faults, listeners
 from lateen.mesh.dialects.gateway_api.authorities import Authorities
 from lateen.mesh.dialects.gateway_api.listeners import Placed
-from lateen.mesh.endpoints import Endpoints
 from lateen.mesh.objects import Key
 from lateen.mesh.routing import Listener
+from lateen.mesh.sending import Sendings
 from lateen.mesh.spelling import spellings
 
 
-class GatewayListeners(Endpoints):
+class GatewayListeners(Sendings):
     # --- Gateways ------------------------------------------------------------------------------------------------
 
     @query

@@ -56,7 +56,12 @@ class GatewayRoutes(GatewayListeners):
 
     @property
     def _find(self) -> backends.Find:
-        return backends.Find(self._service_at, lambda host, viewer: self.service(host, viewer), self._may_use_backend)
+        return backends.Find(
+            self._service_at,
+            lambda host, viewer: self.service(host, viewer),
+            self._may_use_backend,
+            self.sending_to,
+        )
 
     # --- what is attached ----------------------------------------------------------------------------------------
 

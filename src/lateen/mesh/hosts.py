@@ -35,6 +35,7 @@ def of_service(
         ports = [p for p in ports if protocol(p) in HTTP]
     behind = [mesh.endpoints(service, p) for p in ports]
     originated = mesh.backend_tls(service) if client.gateway else ()
+    sending = mesh.sending_to(service)
     plain = frozenset(number for number, _ in originated)
     shown, security, endpoints, weighted = _clusters(mesh, shared, client, service, rules, ports, behind, plain)
     routes = mesh.routes_of(service.host, virtual, tuple(p.number for p in shown), client.namespace, client.labels)
@@ -63,13 +64,18 @@ def of_service(
         "routes": routes,
         "tls": originated,
         "certificate": client.certificate if originated else "",
+        "sending": sending,
         "rules": rules,
         "onward": _onward(mesh, client, routes),
         "inline": endpoints if named else (),
         "forwarded": client.gateway and any(p.protocol == "auto" for p in shown),
         "instances": tuple(dict.fromkeys(instances)),
         "weighted": weighted,
-        "origins": (*map(str, service.entries), *dict.fromkeys(str(found.source) for _, found in originated)),
+        "origins": (
+            *map(str, service.entries),
+            *dict.fromkeys(str(found.source) for _, found in originated),
+            *([str(sending.source)] if sending else ()),
+        ),
     }
     by_eds = not named and not headless and service.resolution != "NONE"
     return _shared(shared, values), endpoints if by_eds else ()
@@ -101,6 +107,7 @@ def of_rules(
         "routes": mesh.routes_of(host, found, tuple(p.number for p in ports), client.namespace, client.labels),
         "tls": (),
         "certificate": "",
+        "sending": None,
         "rules": (),
         "onward": (),
         "inline": (),

@@ -21,6 +21,7 @@ from lateen.api.gateway_api import (
     TCPRoute,
     TLSRoute,
     UDPRoute,
+    XBackendTrafficPolicy,
 )
 from lateen.api.gateway_api import Gateway as KubernetesGateway
 from lateen.api.ingress import Ingress, IngressClass
@@ -104,6 +105,7 @@ class _ByKind:
     udp_routes = _Of[o.Resource[UDPRoute]](kinds.UDP_ROUTE)
     listener_sets = _Of[o.Resource[ListenerSet]](kinds.LISTENER_SET)
     backend_tls_policies = _Of[o.Resource[BackendTLSPolicy]](kinds.BACKEND_TLS_POLICY)
+    x_backend_traffic_policies = _Of[o.Resource[XBackendTrafficPolicy]](kinds.X_BACKEND_TRAFFIC_POLICY)
     authorities = _Of[str](kinds.CONFIG_MAP)
     """Certificates of authorities in ConfigMaps (``ca.crt``), in PEM."""
     reference_grants = _Of[o.Resource[ReferenceGrant]](kinds.REFERENCE_GRANT)

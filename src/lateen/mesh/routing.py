@@ -17,6 +17,20 @@ from lateen.wire import names
 
 
 @dataclass(frozen=True)
+class Session:
+    """Requests of one client stay with the endpoint that its first one was sent to, for as long as that is there."""
+
+    name: str
+    """Of the cookie or header that says which."""
+    header: bool
+    """Whether it is a header, of responses and then of requests, instead of a cookie."""
+    lifetime_s: float
+    """Of a cookie that clients keep; 0 for one that ends with their session."""
+    path: str = "/"
+    """The requests that the cookie is for."""
+
+
+@dataclass(frozen=True)
 class Backend:
     """Where a share of the traffic goes."""
 
@@ -30,10 +44,24 @@ class Backend:
     broken: str = ""
     """Why there is no such backend: its share of the requests is answered with ``status``."""
     status: int = 500
+    session: Session | None = None
+    """Of the backend's own, where the route has none."""
+    policy: str = ""
+    """The object that the session is from."""
 
     @property
     def cluster(self) -> str:
         return names.outbound(self.host, self.port, self.subset)
+
+
+@dataclass(frozen=True)
+class Sending:
+    """How requests are sent to a backend, whoever sends them."""
+
+    source: o.Ref
+    retries: tuple[float, int | None] | None
+    """(percentage of the active requests that may be retries, how many may be however few requests there are)"""
+    session: Session | None
 
 
 @dataclass(frozen=True)
@@ -78,6 +106,8 @@ class Route(Cached):
     rule: o.Ref = field(kw_only=True)
     origins: tuple[str, ...] = field(kw_only=True)
     """The user's objects that the route comes from."""
+    session: Session | None = field(default=None, kw_only=True)
+    """Of all its backends together: a client also stays with the backend that it was sent to."""
 
     @property
     def there(self) -> tuple[Backend, ...]:

@@ -45,6 +45,8 @@ class Standings(BackendPolicies):
                 out[kinds.LISTENER_SET.ref(*key)] = of_set
         for key in self.objects.backend_tls_policies:
             out[kinds.BACKEND_TLS_POLICY.ref(*key)] = self.policy_standing(*key)
+        for key in self.objects.x_backend_traffic_policies:
+            out[kinds.X_BACKEND_TRAFFIC_POLICY.ref(*key)] = self.sending_standing(*key)
         for kind in ROUTE_KINDS:
             for key in self.routes_of_kind(kind):
                 out[kinds.TABLE[kind].ref(*key)] = self._route_standing(kind, *key)

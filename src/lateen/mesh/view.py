@@ -24,7 +24,7 @@ from lateen.mesh.cached import Cached
 from lateen.mesh.observability import Observability, Side
 from lateen.mesh.plugins import Plugin
 from lateen.mesh.proxies import Place
-from lateen.mesh.routing import NO_ROUTES, BackendTLS, ConnectionRoute, HostRoutes, PortRoutes
+from lateen.mesh.routing import NO_ROUTES, BackendTLS, ConnectionRoute, HostRoutes, PortRoutes, Sending
 from lateen.mesh.settings import OutboundPolicy, Transport
 from lateen.mesh.workloads import Described, Instances, Seat
 
@@ -94,6 +94,8 @@ class HostView(Cached):
     """Ports to which a gateway speaks TLS by a BackendTLSPolicy, whatever DestinationRules say."""
     certificate: str = field(kw_only=True)
     """The Secret (``namespace/name``) with which the gateway shows itself there; empty where it does not."""
+    sending: Sending | None = field(kw_only=True)
+    """How requests are sent to it, where no DestinationRule or route says otherwise."""
     rules: tuple[o.Resource[DestinationRule], ...] = field(kw_only=True)
     onward: tuple[tuple[str, tuple[int, ...], tuple[o.Resource[DestinationRule], ...]], ...] = field(kw_only=True)
     """(host, its ports, its DestinationRules) of other hosts that connections are routed to."""

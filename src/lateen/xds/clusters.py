@@ -14,6 +14,7 @@ from lateen.api.networking import traffic_policy as api
 from lateen.kit.derived import derived
 from lateen.mesh import policy
 from lateen.mesh.protocols import HTTP
+from lateen.mesh.routing import Sending
 from lateen.mesh.view import GatewayServer, HostView, InboundPort, InboundView, Port
 from lateen.wire import names
 from lateen.wire.resource import Resource
@@ -97,6 +98,14 @@ def _breakers(
     return circuit_breaker_pb2.CircuitBreakers(thresholds=[limits])
 
 
+def _budget(own: api.RetryBudget | None, sending: Sending | None) -> api.RetryBudget | None:
+    """A DestinationRule's precedes that of a policy. Envoy counts what is active now, not what was in an interval."""
+    if own is not None or sending is None or sending.retries is None:
+        return own
+    percent, least = sending.retries
+    return api.RetryBudget(percent=percent, min_retry_concurrency=least)
+
+
 def _outlier(found: api.OutlierDetection) -> outlier_detection_pb2.OutlierDetection:
     """Success-rate ejection is off, as in Istio; fields that are not set keep Envoy's defaults."""
     out = outlier_detection_pb2.OutlierDetection(enforcing_success_rate=pb.u32(0))
@@ -160,7 +169,7 @@ def _message(view: HostView, port: Port, subset: str, found: api.TrafficPolicy) 
     cluster = cluster_pb2.Cluster(
         name=names.outbound(view.host, port.number, subset),
         connect_timeout=pb.duration(view.transport.connect_timeout_s),
-        circuit_breakers=_breakers(pool, found.retry_budget),
+        circuit_breakers=_breakers(pool, _budget(found.retry_budget, view.sending)),
         metadata=_metadata(view),
     )
     balancing.apply(cluster, found.load_balancer)

@@ -17,6 +17,7 @@ from lateen.xds.filters import (
     rate_limit,
     redis,
     router,
+    sessions,
     sni_cluster,
     sni_forward,
     tcp_proxy,
@@ -37,6 +38,7 @@ HTTP = (
     protocol_mark.http,  # before the router connects
     fault.http,  # a fault replaces the response, that of a preflight included, as in Istio
     cors.http,
+    sessions.http,  # says which endpoint the router chooses
     router.http,  # forwards: nothing can follow it
 )
 NETWORK = (

@@ -21,6 +21,7 @@ from lateen.api.networking import http as api
 from lateen.kit.digits import digits
 from lateen.mesh.routing import Route
 from lateen.xds import pb
+from lateen.xds.routes import sessions
 from lateen.xds.routes.match import string
 
 DEFAULT_RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled"
@@ -108,6 +109,10 @@ def route_action(route: Route) -> Any:
         for b in route.there:
             entry = out.weighted_clusters.clusters.add(name=b.cluster, weight=pb.u32(b.weight))
             header_operations(entry, b.headers)
+            if sessions.is_split(route):
+                sessions.tell(entry, route, b)
+            if route.session is None:
+                sessions.keep(entry, b.session)
     if settings.rewrite:
         _rewrite(out, settings.rewrite, route)
     out.request_mirror_policies.extend(_mirrors(route))

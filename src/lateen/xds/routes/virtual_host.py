@@ -15,14 +15,14 @@ from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import dynamic_forwa
 from lateen.api.kinds import Ref
 from lateen.kit.derived import derived
 from lateen.mesh.protocols import HTTP
-from lateen.mesh.routing import Route
+from lateen.mesh.routing import Route, Session
 from lateen.mesh.settings import OutboundPolicy
 from lateen.mesh.view import Bind, DomainSpace, HostSpace, HostView, OutboundView, Port, Spaces
 from lateen.wire import names
 from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, peer_key
 from lateen.wire.resource import Resource
 from lateen.xds import pb
-from lateen.xds.routes import action, match
+from lateen.xds.routes import action, match, sessions
 
 ROUTED = (*HTTP, "auto")
 """Protocols of ports whose requests are routed."""
@@ -67,6 +67,10 @@ def domains(view: HostView, viewer: str, silent: frozenset[str] = frozenset()) -
 def routes(found: Iterable[Route]) -> list[Any]:
     out = []
     for route in found:
+        for follower, header in sessions.followers(route):
+            made = _route(follower)
+            made.match.headers.append(header)
+            out.append(made)
         out += _broken_share(route)
         if not route.backends or route.there:
             out.append(_route(route))
@@ -114,13 +118,15 @@ def _route(route: Route) -> Any:
     if len(route.there) == 1:
         action.header_operations(out, route.there[0].headers)
     action.filters(http, out)
+    sessions.keep(out, route.session or (route.there[0].session if len(route.there) == 1 else None))
     if route.match and route.match.stat_prefix:
         out.stat_prefix = route.match.stat_prefix
     return out
 
 
-def _plain_route(cluster: str, dynamic: bool) -> Any:
+def _plain_route(cluster: str, dynamic: bool, session: Session | None) -> Any:
     out = rc.Route(name="default", match=rc.RouteMatch(prefix="/"))
+    sessions.keep(out, session)
     out.route.cluster = cluster
     action.set_timeout(out.route, 0)
     out.route.retry_policy.CopyFrom(action.retry_policy(None))
@@ -158,7 +164,9 @@ def virtual_host(view: HostView, port: Port, viewer: str = "", silent: frozenset
     rules = view.routed(port.number)
     host.routes.extend(routes(rules.requests))
     if not host.routes and (view.resolution != "RULES" or not rules.ruled):
-        host.routes.append(_plain_route(names.outbound(view.host, port.number), view.resolution == "DYNAMIC_DNS"))
+        session = view.sending.session if view.sending else None
+        cluster = names.outbound(view.host, port.number)
+        host.routes.append(_plain_route(cluster, view.resolution == "DYNAMIC_DNS", session))
     elif view.resolution == "DYNAMIC_DNS":
         for route in host.routes:
             if route.route.cluster.endswith(f"|{view.host}"):

@@ -1,10 +1,14 @@
-"""ReferenceGrant and BackendTLSPolicy."""
+"""ReferenceGrant, BackendTLSPolicy and XBackendTrafficPolicy."""
 
 from __future__ import annotations
 
 from lateen.api.gateway_api import policies as g
-from lateen.api.validate.findings import Findings, no
+from lateen.api.gateway_api.traffic import XBackendTrafficPolicy
+from lateen.api.validate.findings import Findings, no, warn
+from lateen.api.validate.gateway_api import sessions
 from lateen.kit.jsons import Json
+
+_HOUR_S = 3600
 
 
 def reference_grant(_: g.ReferenceGrant, __: Json) -> Findings:
@@ -43,3 +47,24 @@ def _alternative(name: g.SubjectAltName, at: str) -> Findings:
             yield no(f"{at}.{field}", f"SubjectAltName element must contain {kind}, if Type is set to {kind}")
         if name.type != kind and value:
             yield no(f"{at}.{field}", f"SubjectAltName element must not contain {kind}, if Type is not set to {kind}")
+
+
+def x_backend_traffic_policy(policy: XBackendTrafficPolicy, _: Json) -> Findings:
+    seen = set()
+    for i, t in enumerate(policy.target_refs):
+        at = f"spec.targetRefs[{i}]"
+        group = "" if t.group == "core" else t.group
+        if (group, t.kind) != ("", "Service"):
+            yield warn(at, f"it has no effect: a target must be a Service, not a {t.kind} of {t.group or 'core'}")
+        if (group, t.kind, t.name) in seen:
+            yield no(at, f"{t.kind} {t.name} is there twice")
+        seen.add((group, t.kind, t.name))
+    asked = policy.retry_constraint
+    if asked is not None:
+        if not 1 <= asked.budget.interval.seconds <= _HOUR_S:
+            says = "interval cannot be greater than one hour or less than one second"
+            yield no("spec.retryConstraint.budget.interval", says)
+        rate = asked.min_retry_rate.interval
+        if rate is not None and not 0 < rate.seconds <= _HOUR_S:
+            yield no("spec.retryConstraint.minRetryRate.interval", "interval cannot be zero or greater than one hour")
+    yield from sessions.persistence(policy.session_persistence, "spec.sessionPersistence")

@@ -10,6 +10,7 @@ from lateen.api.gateway_api import common, connections
 from lateen.api.gateway_api import requests as g
 from lateen.api.validate import scalars as s
 from lateen.api.validate.findings import Findings, no
+from lateen.api.validate.gateway_api import sessions
 from lateen.kit.jsons import Json
 
 MOST_MATCHES = 128
@@ -53,7 +54,7 @@ def grpc_route(route: g.GRPCRoute, _: Json) -> Findings:
         for j, b in enumerate(rule.backend_refs):
             yield from _backend(b, f"{at}.backendRefs[{j}]")
             yield from _filters(b.filters, f"{at}.backendRefs[{j}].filters")
-        yield from _persistence(rule.session_persistence, f"{at}.sessionPersistence")
+        yield from sessions.persistence(rule.session_persistence, f"{at}.sessionPersistence")
 
 
 def tls_route(route: connections.TLSRoute, meta: Json) -> Findings:
@@ -127,7 +128,7 @@ def _http_rule(rule: g.HTTPRouteRule, at: str) -> Findings:
         yield from _prefix_replaced(rule, b.filters, f"{where}.filters")
     yield from _timeouts(rule.timeouts, f"{at}.timeouts")
     yield from _retry(rule.retry, f"{at}.retry")
-    yield from _persistence(rule.session_persistence, f"{at}.sessionPersistence")
+    yield from sessions.persistence(rule.session_persistence, f"{at}.sessionPersistence")
 
 
 def _path(m: g.PathMatch, at: str) -> Findings:
@@ -287,15 +288,6 @@ def _timeouts(timeouts: g.RouteTimeouts | None, at: str) -> Findings:
 def _retry(retry: g.RouteRetry | None, at: str) -> Findings:
     if retry and retry.backoff and not retry.backoff.nanoseconds:
         yield no(f"{at}.backoff", "the backoff between attempts must be longer than 0s")
-
-
-def _persistence(given: g.SessionPersistence | None, at: str) -> Findings:
-    if given is None:
-        return
-    if given.cookie_config and given.type != "Cookie":
-        yield no(f"{at}.cookieConfig", "cookieConfig can only be set with type Cookie")
-    if given.cookie_config and given.cookie_config.lifetime_type == "Permanent" and not given.absolute_timeout:
-        yield no(f"{at}.absoluteTimeout", "AbsoluteTimeout must be specified when cookie lifetimeType is Permanent")
 
 
 def _is_address(text: str) -> bool:

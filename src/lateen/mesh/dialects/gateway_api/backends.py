@@ -9,7 +9,7 @@ from lateen.api import objects as o
 from lateen.api.gateway_api.common import BackendObjectReference
 from lateen.api.networking.http import Headers
 from lateen.mesh.outcomes import Path, Problem
-from lateen.mesh.routing import Backend
+from lateen.mesh.routing import Backend, Sending
 
 INVALID_KIND, NOT_FOUND, NOT_PERMITTED = "InvalidKind", "BackendNotFound", "RefNotPermitted"
 SERVICE, HOSTNAME = ("", "Service"), ("networking.istio.io", "Hostname")
@@ -24,6 +24,8 @@ class Find(NamedTuple):
     """(host, namespace of the route)"""
     permitted: Callable[[BackendObjectReference, str, str], bool]
     """(reference, the route's kind, the route's namespace) -> whether a ReferenceGrant allows it."""
+    sending: Callable[[o.Service], Sending | None]
+    """How requests to a service are sent by a policy of its own."""
 
 
 def backend(
@@ -42,7 +44,9 @@ def backend(
         problem = (NOT_FOUND, f"{_name(ref, route)} has no port {port}")
     if problem[0] or service is None:
         return Backend("", 0, weight=weight, broken=problem[1], status=500), problem
-    return Backend(service.host, port, weight=weight, headers=headers), problem
+    own = find.sending(service)
+    kept = (own.session, str(own.source)) if own and own.session else (None, "")
+    return Backend(service.host, port, weight=weight, headers=headers, session=kept[0], policy=kept[1]), problem
 
 
 def _service(

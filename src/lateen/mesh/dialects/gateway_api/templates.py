@@ -10,8 +10,9 @@ from lateen.api.gateway_api import Gateway
 from lateen.api.gateway_api import requests as api
 from lateen.api.networking.http import RequestMatch, RouteSettings, StringMatch
 from lateen.mesh.dialects.gateway_api import backends, settings
+from lateen.mesh.dialects.gateway_api.sessions import cookie_path, session
 from lateen.mesh.outcomes import Path, Problem
-from lateen.mesh.routing import Backend, Mirror, Route
+from lateen.mesh.routing import Backend, Mirror, Route, Session
 
 HTTPObject = o.Resource[api.HTTPRoute]
 GRPCObject = o.Resource[api.GRPCRoute]
@@ -29,6 +30,7 @@ class Template(NamedTuple):
     settings: RouteSettings
     backends: tuple[Backend, ...]
     mirrors: tuple[Mirror, ...]
+    session: Session | None
 
 
 class Translated(NamedTuple):
@@ -56,8 +58,11 @@ def of_http(route: HTTPObject, find: backends.Find, enforced: bool) -> Translate
         for j, match in enumerate(rule.matches) if rule.matches else ((-1, None),):
             made, below = _http_match(match) if match else (None, "")
             found = common.answer or settings.of_rule(rule, match)
+            kept = session(rule.session_persistence, route.ref, i, cookie_path(match))
             templates.append(
-                Template(_http_rank(match), (i, j), common.name, made, below, found, common.backends, common.mirrors)
+                Template(
+                    _http_rank(match), (i, j), common.name, made, below, found, common.backends, common.mirrors, kept
+                )
             )
     return Translated(tuple(templates), tuple(problems))
 
@@ -71,8 +76,9 @@ def of_grpc(route: GRPCObject, find: backends.Find, enforced: bool) -> Translate
         for j, match in enumerate(rule.matches) if rule.matches else ((-1, None),):
             found = common.answer or RouteSettings(headers=settings.headers(rule.filters))
             made = _grpc_match(match) if match else None
+            kept = session(rule.session_persistence, route.ref, i)
             templates.append(
-                Template(_grpc_rank(match), (i, j), common.name, made, "", found, common.backends, common.mirrors)
+                Template(_grpc_rank(match), (i, j), common.name, made, "", found, common.backends, common.mirrors, kept)
             )
     return Translated(tuple(templates), tuple(problems))
 
@@ -220,7 +226,8 @@ def route(found: HTTPObject | GRPCObject, t: Template, port: int, scheme: str) -
         port=port,
         scheme=scheme,
         rule=found.ref,
-        origins=(str(found.ref),),
+        origins=tuple(dict.fromkeys((str(found.ref), *(b.policy for b in t.backends if b.policy)))),
+        session=t.session,
     )
 
 
