@@ -50,6 +50,16 @@ spec:
     - {type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /}}}
     - {type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: x-shop, value: "yes"}]}}
     backendRefs: [{name: productpage, port: 9080}]
+  - matches: [{path: {value: /varied}}]
+    filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplaceFullPath, replaceFullPath: /health}}}]
+    backendRefs:
+    - {name: productpage, port: 9080, weight: 2}
+    - name: productpage
+      port: 9080
+      filters: [{type: RequestRedirect, requestRedirect: {path: {type: ReplaceFullPath, replaceFullPath: /moved}}}]
+    - name: productpage
+      port: 9080
+      filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplaceFullPath, replaceFullPath: /nowhere}}}]
   - matches: [{path: {value: /partly}}]
     filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplaceFullPath, replaceFullPath: /health}}}]
     backendRefs: [{name: productpage, port: 9080}, {name: missing, port: 9080}]
@@ -129,6 +139,15 @@ def test_requests_are_routed_changed_and_refused_as_routes_say(mesh, books):
     assert ask(mesh, "/shop/health", host="alone.books.example")[0] == 404
     codes = [ask(mesh, "/partly")[0] for _ in range(40)]
     assert {200, 500} == set(codes)
+
+
+def test_a_backend_has_filters_of_its_own(mesh, books):
+    mesh.until(lambda: ask(mesh, "/varied")[0] in (200, 302, 404), what="the route")
+    codes = [ask(mesh, "/varied")[0] for _ in range(80)]
+    assert set(codes) == {200, 302, 404}
+    assert 20 <= codes.count(200) <= 60  # a half, give or take 4.5 standard deviations
+    assert 4 <= codes.count(302) <= 37
+    assert 4 <= codes.count(404) <= 37
 
 
 def test_a_connection_for_another_host_is_misdirected(mesh, books):

@@ -400,3 +400,36 @@ def test_a_change_of_one_route_makes_no_other_route_again():
     by_host = [{h.host: h for h in some} for some in (old, new)]
     assert by_host[0]["b.org"] is by_host[1]["b.org"]
     assert by_host[0]["*"] != by_host[1]["*"]
+
+
+def test_a_backend_with_filters_of_its_own_has_its_share_of_the_requests():
+    """Envoy asks all routes of a request with one random number, so the shares add up."""
+    mirror = "{type: RequestMirror, requestMirror: {backendRef: {name: productpage, port: 9080}}}"
+    rewrite = "{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /new}}}"
+    redirect = "{type: RequestRedirect, requestRedirect: {hostname: new.example.com}}"
+    found = hosts(
+        gateway(),
+        route(
+            rule(
+                to("reviews", weight=2, filters=f"[{mirror}]"),
+                to("reviews", weight=3),
+                to("ratings", filters=f"[{rewrite}]"),
+                to("ratings", filters=f"[{redirect}]"),
+                to("missing", weight=1),
+                to("ratings", weight=2),
+                matches=path("/old"),
+                filters="{type: URLRewrite, urlRewrite: {hostname: rule.example.com}}",
+            ),
+            hosts=("a.example.com",),
+        ),
+    )["a.example.com"].routes
+    shares = [r.match.runtime_fraction.default_value.numerator for r in found]
+    assert shares == [200_000, 300_000, 400_000, 500_000, 0]
+    mirrored, rewritten, redirected, broken, rest = found
+    assert [m.cluster.split("|")[3].split(".")[0] for m in mirrored.route.request_mirror_policies] == ["productpage"]
+    assert mirrored.route.host_rewrite_literal == rest.route.host_rewrite_literal == "rule.example.com"
+    assert rewritten.route.prefix_rewrite == "/new"
+    assert redirected.redirect.host_redirect == "new.example.com"
+    assert broken.direct_response.status == 500
+    assert [c.weight.value for c in rest.route.weighted_clusters.clusters] == [3, 2]
+    assert not rest.route.request_mirror_policies

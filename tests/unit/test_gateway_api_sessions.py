@@ -100,6 +100,19 @@ def test_clients_stay_with_the_backend_that_weights_have_given_them():
         assert kept(follower) == kept(weighted) == ("s", "/", 0)
 
 
+def test_clients_also_stay_with_a_backend_that_has_filters_of_its_own():
+    mirror = "{type: RequestMirror, requestMirror: {backendRef: {name: productpage, port: 9080}}}"
+    found = routed(session("{sessionName: s}", to("reviews"), to("ratings", filters=f"[{mirror}]")))
+    *followers, alone, rest = found
+    assert [bool(r.match.headers) for r in found] == [True, True, False, False]
+    assert alone.match.runtime_fraction.default_value.numerator == 500_000
+    for r, follower in ((alone, followers[0]), (rest, followers[1])):
+        (said,) = [h.header.value for h in r.response_headers_to_add]
+        assert matched(follower, said.partition(";")[0])
+        assert r.route.cluster == follower.route.cluster
+        assert bool(r.route.request_mirror_policies) == bool(follower.route.request_mirror_policies)
+
+
 def test_clients_are_kept_before_the_share_of_a_missing_backend_is_refused():
     found = routed(session("{sessionName: s}", to("reviews"), to("ratings"), to("missing")))
     assert [r.WhichOneof("action") for r in found] == ["route", "route", "direct_response", "route"]

@@ -22,7 +22,6 @@ _POLICIES = (
     "subsets[].trafficPolicy",
     "subsets[].trafficPolicy.portLevelSettings[]",
 )
-_OF_RULES = "it is implemented as a filter of rules; a single backend can only modify headers"
 _NO_OPTIONS = "no options are defined"
 _REFUSED = "refused: a policy is for its own namespace"
 _UNSIGNED = "signatures of images are not verified, as in Istio; use sha256"
@@ -110,8 +109,6 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
     },
     kinds.HTTP_ROUTE: {
         "useDefaultGateways": "a route names its Gateways",
-        **{f"rules[].backendRefs[].filters[].{f}.**": _OF_RULES for f in ("urlRewrite", "requestRedirect", "cors")},
-        "rules[].backendRefs[].filters[].requestMirror.**": _OF_RULES,
     },
     **{
         kind: {"useDefaultGateways": "a route names its Gateways"}
@@ -119,7 +116,6 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
     },
     kinds.GRPC_ROUTE: {
         "useDefaultGateways": "a route names its Gateways",
-        "rules[].backendRefs[].filters[].requestMirror.**": _OF_RULES,
     },
     kinds.PROXY_CONFIG: {"image.**": "the proxy's image is chosen by the installation"},
     kinds.BACKEND_TRAFFIC_POLICY: {

@@ -147,7 +147,7 @@ class GatewayRoutes(GatewayListeners):
     @query
     def _made(
         self, kind: GroupKind, namespace: str, name: str, mesh: bool, port: int, scheme: str
-    ) -> tuple[tuple[templates.Rank, tuple[str, str, str], tuple[int, int], Route], ...]:
+    ) -> tuple[tuple[templates.Rank, tuple[str, str, str], tuple[int, int, int], Route], ...]:
         route = self.routes_of_kind(kind)[namespace, name]
         found = self.translated(kind, namespace, name, mesh).templates
         return tuple((t.rank, route.age_order, t.place, templates.route(route, t, port, scheme)) for t in found)

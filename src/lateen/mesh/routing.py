@@ -107,7 +107,14 @@ class Route(Cached):
     origins: tuple[str, ...] = field(kw_only=True)
     """The user's objects that the route comes from."""
     session: Session | None = field(default=None, kw_only=True)
-    """Of all its backends together: a client also stays with the backend that it was sent to."""
+    """Of all its backends together."""
+    split: bool = field(default=False, kw_only=True)
+    """Whether a client also stays with the backend that it was sent to: its session says which."""
+    follows: bool = field(default=False, kw_only=True)
+    """Whether it is for clients that stay with its only backend."""
+    before: int = field(default=0, kw_only=True)
+    after: int = field(default=0, kw_only=True)
+    """The weights of the routes before and after it that share the requests of its match."""
 
     @property
     def there(self) -> tuple[Backend, ...]:

@@ -109,8 +109,7 @@ def route_action(route: Route) -> Any:
         for b in route.there:
             entry = out.weighted_clusters.clusters.add(name=b.cluster, weight=pb.u32(b.weight))
             header_operations(entry, b.headers)
-            if sessions.is_split(route):
-                sessions.tell(entry, route, b)
+            sessions.tell(entry, route, b)
             if route.session is None:
                 sessions.keep(entry, b.session)
     if settings.rewrite:

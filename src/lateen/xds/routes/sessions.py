@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from envoy.config.core.v3 import base_pb2, extension_pb2
-from envoy.config.route.v3 import route_components_pb2 as rc
 from envoy.extensions.filters.http.stateful_session.v3 import stateful_session_pb2
 from envoy.extensions.http.stateful_session.cookie.v3 import cookie_pb2
 from envoy.extensions.http.stateful_session.header.v3 import header_pb2
@@ -27,6 +24,7 @@ def keep(target: Any, session: Session | None) -> None:
     """``target``: a route, or a backend of one."""
     if session is None:
         return
+    state: Any
     if session.header:
         state = header_pb2.HeaderBasedSessionState(name=session.name)
     else:
@@ -45,27 +43,18 @@ def keep(target: Any, session: Session | None) -> None:
     )
 
 
-def is_split(route: Route) -> bool:
-    """Whether a cookie has to say which of the route's backends a client stays with."""
-    return route.session is not None and not route.session.header and len(route.there) > 1
-
-
-def followers(route: Route) -> Iterator[tuple[Route, Any]]:
-    """For each backend, the route of the clients that stay with it, and the header that tells them."""
-    session = route.session
-    if session is None or not is_split(route):
-        return
-    for backend in route.there:
-        said = re.escape(f"{_cookie(session)}={_value(backend)}")
-        header = rc.HeaderMatcher(name="cookie")
-        header.string_match.safe_regex.regex = f"(.*;\\s*)?{said}(\\s*;.*)?"
-        yield replace(route, key=(route.key, backend.cluster), backends=(backend,)), header
+def follow(target: Any, route: Route) -> None:
+    """The route of clients that stay with its backend is for requests with the cookie that says so."""
+    if route.follows and route.session is not None:
+        said = re.escape(f"{_cookie(route.session)}={_value(route.backends[0])}")
+        header = target.match.headers.add(name="cookie")
+        header.string_match.safe_regex.regex = rf"(.*;\s*)?{said}(\s*;.*)?"
 
 
 def tell(target: Any, route: Route, backend: Backend) -> None:
-    """A backend chosen by weight tells its clients so."""
+    """A backend chosen by weight tells its clients so. ``target``: a route, or a backend of one."""
     session = route.session
-    if session is None:
+    if session is None or not route.split or route.follows:
         return
     kept = f"; Max-Age={session.lifetime_s:.0f}" if session.lifetime_s else ""
     value = f"{_cookie(session)}={_value(backend)}; Path={session.path}; HttpOnly{kept}"

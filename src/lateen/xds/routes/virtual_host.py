@@ -67,10 +67,6 @@ def domains(view: HostView, viewer: str, silent: frozenset[str] = frozenset()) -
 def routes(found: Iterable[Route]) -> list[Any]:
     out = []
     for route in found:
-        for follower, header in sessions.followers(route):
-            made = _route(follower)
-            made.match.headers.append(header)
-            out.append(made)
         out += _broken_share(route)
         if not route.backends or route.there:
             out.append(_route(route))
@@ -80,17 +76,22 @@ def routes(found: Iterable[Route]) -> list[Any]:
 def _broken_share(route: Route) -> list[Any]:
     """Requests that would go to backends that are not there are answered at once: their share of all."""
     broken = [b for b in route.backends if b.broken]
-    left = sum(b.weight for b in route.backends)
-    out = []
+    out, taken = [], route.before
     for status in dict.fromkeys(b.status for b in broken):
-        share = sum(b.weight for b in broken if b.status == status)
+        taken += sum(b.weight for b in broken if b.status == status)
         answer = _named(route)
         answer.direct_response.status = status
-        if share < left:
-            answer.match.runtime_fraction.default_value.CopyFrom(pb.percent(100 * share / left))
+        _share(answer, taken, route)
         out.append(answer)
-        left -= share  # the next one is asked for what is left
     return out
+
+
+def _share(target: Any, upto: int, route: Route) -> None:
+    """Envoy asks all routes with one random number, so that a share begins where the one before it ends. ``upto``: the
+    weights up to the end of this one."""
+    total = route.before + sum(b.weight for b in route.backends) + route.after
+    if upto < total:
+        target.match.runtime_fraction.default_value.CopyFrom(pb.percent(100 * upto / total))
 
 
 def _named(route: Route) -> Any:
@@ -108,6 +109,9 @@ def _config(rule: Ref) -> str:
 def _route(route: Route) -> Any:
     http = route.settings
     out = _named(route)
+    sessions.follow(out, route)
+    if route.after:
+        _share(out, route.before + sum(b.weight for b in route.backends), route)
     if http.redirect:
         out.redirect.CopyFrom(action.redirect_action(http.redirect, route))
     elif http.direct_response:
@@ -117,6 +121,7 @@ def _route(route: Route) -> Any:
     action.header_operations(out, http.headers)
     if len(route.there) == 1:
         action.header_operations(out, route.there[0].headers)
+        sessions.tell(out, route, route.there[0])
     action.filters(http, out)
     sessions.keep(out, route.session or (route.there[0].session if len(route.there) == 1 else None))
     if route.match and route.match.stat_prefix:

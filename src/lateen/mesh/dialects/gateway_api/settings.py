@@ -34,10 +34,21 @@ def _operations(given: api.HeaderFilter) -> mesh.HeaderOperations:
     )
 
 
-def of_rule(rule: api.HTTPRouteRule, match: api.HTTPRouteMatch | None) -> mesh.RouteSettings:
-    """What is done with the requests of one match of a rule, except where they go."""
+def of_route(filters: Sequence[AnyFilter]) -> tuple[AnyFilter, ...]:
+    """A backend's filters that Envoy has on routes alone. Mirrors are looked up elsewhere."""
+    wanted = (f for f in filters if isinstance(f, api.RouteFilter))
+    return tuple(f for f in wanted if f.request_redirect or f.url_rewrite or f.cors)
+
+
+def of_rule(
+    rule: api.HTTPRouteRule, match: api.HTTPRouteMatch | None, more: Sequence[AnyFilter] = ()
+) -> mesh.RouteSettings:
+    """What is done with the requests of one match of a rule, except where they go. ``more``: filters of a backend,
+    which replace those of the rule."""
     values: dict[str, Any] = {"headers": headers(rule.filters)}
-    for f in rule.filters:
+    for f in (*rule.filters, *more):
+        if not isinstance(f, api.RouteFilter):
+            continue
         if f.request_redirect:
             values["redirect"] = _redirect(f.request_redirect)
         if f.url_rewrite:

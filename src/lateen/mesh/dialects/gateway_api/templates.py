@@ -22,15 +22,29 @@ Rank = tuple[int, ...]
 
 class Template(NamedTuple):
     rank: Rank
-    place: tuple[int, int]
-    """(rule, match); -1 for a rule without matches"""
+    place: tuple[int, int, int]
+    """(rule, match, part); -1 for a rule without matches"""
     name: str
     match: RequestMatch | None
     below: str
     settings: RouteSettings
-    backends: tuple[Backend, ...]
-    mirrors: tuple[Mirror, ...]
+    part: Part
     session: Session | None
+
+
+class Part(NamedTuple):
+    """Some backends of a rule, with filters of their own besides the rule's."""
+
+    backends: tuple[Backend, ...] = ()
+    mirrors: tuple[Mirror, ...] = ()
+    filters: tuple[settings.AnyFilter, ...] = ()
+    before: int = 0
+    after: int = 0
+    """The weights of the parts before and after it."""
+    split: bool = False
+    """Whether a session has to say which backend it is with."""
+    follows: bool = False
+    """Whether it is for requests of such sessions alone."""
 
 
 class Translated(NamedTuple):
@@ -42,8 +56,7 @@ class _Rule(NamedTuple):
     """What the matches of a rule have in common."""
 
     name: str
-    backends: tuple[Backend, ...]
-    mirrors: tuple[Mirror, ...]
+    parts: tuple[Part, ...]
     answer: RouteSettings | None
     """Where all requests are answered at once."""
     problems: tuple[Problem, ...]
@@ -57,13 +70,10 @@ def of_http(route: HTTPObject, find: backends.Find, enforced: bool) -> Translate
         problems += common.problems
         for j, match in enumerate(rule.matches) if rule.matches else ((-1, None),):
             made, below = _http_match(match) if match else (None, "")
-            found = common.answer or settings.of_rule(rule, match)
             kept = session(rule.session_persistence, route.ref, i, cookie_path(match))
-            templates.append(
-                Template(
-                    _http_rank(match), (i, j), common.name, made, below, found, common.backends, common.mirrors, kept
-                )
-            )
+            for k, part in enumerate(common.parts):
+                found = common.answer or settings.of_rule(rule, match, part.filters)
+                templates.append(Template(_http_rank(match), (i, j, k), common.name, made, below, found, part, kept))
     return Translated(tuple(templates), tuple(problems))
 
 
@@ -73,12 +83,13 @@ def of_grpc(route: GRPCObject, find: backends.Find, enforced: bool) -> Translate
     for i, rule in enumerate(route.spec.rules):
         common = _rule(route.ref, i, rule, find, enforced)
         problems += common.problems
+        found = common.answer or RouteSettings(headers=settings.headers(rule.filters))
+        kept = session(rule.session_persistence, route.ref, i)
         for j, match in enumerate(rule.matches) if rule.matches else ((-1, None),):
-            found = common.answer or RouteSettings(headers=settings.headers(rule.filters))
             made = _grpc_match(match) if match else None
-            kept = session(rule.session_persistence, route.ref, i)
-            templates.append(
-                Template(_grpc_rank(match), (i, j), common.name, made, "", found, common.backends, common.mirrors, kept)
+            templates += (
+                Template(_grpc_rank(match), (i, j, k), common.name, made, "", found, part, kept)
+                for k, part in enumerate(common.parts)
             )
     return Translated(tuple(templates), tuple(problems))
 
@@ -91,7 +102,8 @@ def _rule(
 ) -> _Rule:
     at: Path = ("spec", "rules", i)
     problems: list[Problem] = []
-    made: list[Backend] = []
+    common: list[Backend] = []
+    alone: list[tuple[Backend, tuple[settings.AnyFilter, ...], tuple[Mirror, ...]]] = []
     refs: Sequence[api.HTTPBackendRef | api.GRPCBackendRef] = rule.backend_refs
     for j, b in enumerate(refs):
         backend, bad = backends.backend(b, b.weight, settings.headers(b.filters), ref, find, enforced)
@@ -100,17 +112,47 @@ def _rule(
             backend, bad = Backend("", 0, weight=b.weight, broken=extra, status=500), (backends.INVALID_KIND, extra)
         if bad[0]:
             problems.append(Problem(*bad, (*at, "backendRefs", j)))
-        if b.weight:
-            made.append(backend)
-    mirrors = list(_mirrors(ref, rule.filters, find, enforced, at, problems))
+        mirrors = tuple(_mirrors(ref, b.filters, find, enforced, (*at, "backendRefs", j), problems))
+        own = settings.of_route(b.filters)
+        if b.weight and (own or mirrors) and not backend.broken:
+            alone.append((backend, own, mirrors))
+        elif b.weight:
+            common.append(backend)
+    mirrors = tuple(_mirrors(ref, rule.filters, find, enforced, at, problems))
     answer = None
     if extra := settings.unresolved(rule.filters):
         problems.append(Problem(backends.INVALID_KIND, extra, (*at, "filters")))
         answer = settings.answer(500)
-    elif not made and not _redirects(rule):
+    elif not common and not alone and not _redirects(rule):
         answer = settings.answer(500)
     name = rule.name or f"{ref.namespace}.{ref.name}.{i}"
-    return _Rule(name, () if answer else tuple(made), () if answer else tuple(mirrors), answer, tuple(problems))
+    parts = (Part(),) if answer else tuple(_parts(common, alone, mirrors, _by_cookie(rule)))
+    return _Rule(name, parts, answer, tuple(problems))
+
+
+def _parts(
+    common: Sequence[Backend],
+    alone: Sequence[tuple[Backend, tuple[settings.AnyFilter, ...], tuple[Mirror, ...]]],
+    mirrors: tuple[Mirror, ...],
+    cookie: bool,
+) -> Iterator[Part]:
+    """Envoy's shares of a route differ by cluster and headers only. A backend with other filters is a route of its own,
+    which takes its share of the requests; those before it go first. ``cookie``: whether clients stay with a backend,
+    which goes before all shares."""
+    found = [Part((b,), (*mirrors, *more), own) for b, own, more in alone]
+    if common or not alone:
+        found.append(Part(tuple(common), mirrors))
+    split = cookie and sum(not b.broken for p in found for b in p.backends) > 1
+    if split:
+        for p in found:
+            yield from (p._replace(backends=(b,), follows=True, split=True) for b in p.backends if not b.broken)
+    weights = [sum(b.weight for b in p.backends) for p in found]
+    for k, p in enumerate(found):
+        yield p._replace(before=sum(weights[:k]), after=sum(weights[k + 1 :]), split=split)
+
+
+def _by_cookie(rule: api.HTTPRouteRule | api.GRPCRouteRule) -> bool:
+    return rule.session_persistence is not None and rule.session_persistence.type == "Cookie"
 
 
 def _redirects(rule: api.HTTPRouteRule | api.GRPCRouteRule) -> bool:
@@ -206,32 +248,29 @@ def _grpc_rank(m: api.GRPCRouteMatch | None) -> Rank:
 
 
 def route(found: HTTPObject | GRPCObject, t: Template, port: int, scheme: str) -> Route:
+    part, policies = t.part, (b.policy for b in t.part.backends if b.policy)
+    answered = t.settings.direct_response is not None
     return Route(
-        (
-            found.ref,
-            found.version,
-            t.place,
-            port,
-            scheme,
-            t.backends,
-            t.mirrors,
-            t.settings.direct_response is not None,
-        ),
+        (found.ref, found.version, t.place, port, scheme, part.backends, part.mirrors, answered),
         name=t.name,
         match=t.match,
         below=t.below,
         settings=t.settings,
-        backends=t.backends,
-        mirrors=t.mirrors,
+        backends=part.backends,
+        mirrors=part.mirrors,
         port=port,
         scheme=scheme,
         rule=found.ref,
-        origins=tuple(dict.fromkeys((str(found.ref), *(b.policy for b in t.backends if b.policy)))),
+        origins=tuple(dict.fromkeys((str(found.ref), *policies))),
         session=t.session,
+        split=part.split,
+        follows=part.follows,
+        before=part.before,
+        after=part.after,
     )
 
 
-def in_order(found: Sequence[tuple[Rank, tuple[str, str, str], tuple[int, int], Route]]) -> tuple[Route, ...]:
+def in_order(found: Sequence[tuple[Rank, tuple[str, str, str], tuple[int, int, int], Route]]) -> tuple[Route, ...]:
     """By rank; routes of one rank by the age of their objects, then by their place in them."""
     return tuple(r for *_, r in sorted(found, key=lambda f: f[:3]))
 
