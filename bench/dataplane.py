@@ -35,7 +35,7 @@ import meshes
 from google.protobuf import json_format
 from world import percentile, report
 
-from lateen.agent.certificates import write_secrets
+from lateen.agent.certificates import Trusted, write_secrets
 from lateen.cluster.kubelet.images import envoy_binary
 from lateen.kit import certs, times
 from lateen.mesh.observability import Reporting
@@ -302,7 +302,7 @@ def main() -> None:
 def run(directory: Path) -> None:
     ca = certs.authority("bench", times.now())
     leaf = certs.issue(ca, ["spiffe://cluster.local/ns/default/sa/sa-ratings"], times.now(), timedelta(hours=1))
-    write_secrets(directory, leaf.certificate, leaf.key, ca.certificate)
+    write_secrets(directory, leaf.certificate, leaf.key, Trusted(ca.certificate))
     app = Envoy(directory, "app", application(), 0)
     stacks = {"ours": ours("full", 22000), "lean": ours("lean", 23000), "stock": stock(24000)}
     ports = {"ours": 22000, "lean": 23000, "stock": 24000, "direct": APP}

@@ -11,8 +11,9 @@ from http.client import HTTPConnection
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.protobuf import json_format
+from revoking import listing
 
-from lateen.agent.certificates import write_secrets
+from lateen.agent.certificates import Trusted, write_secrets
 from lateen.ca import rotation, signer
 from lateen.ca.authority import Authority, Identity
 from lateen.ca.rotation import Pace
@@ -32,7 +33,7 @@ LATE_S = 0.6
 def socket_of(kind, directory):
     """The TLS that istiod sends, with files of the test in the place of a pod's."""
     if kind == "server":
-        made = tls.downstream(tls.ALPN_H1, ("cluster.local",))
+        made = tls.downstream(tls.ALPN_H1, ("cluster.local", "their.domain"))
     else:
         san = f"spiffe://cluster.local/ns/default/sa/{NAMES['server']}"
         made = tls.upstream(tls.ALPN_H1, "outbound_.80_._.a", ("cluster.local",), (san,))
@@ -91,24 +92,24 @@ class Pod:
     def __init__(self, kind, directory, authority):
         self.kind, self.directory, self.authority = kind, directory, authority
         directory.mkdir()
-        self.roots = ""
+        self.trusted = Trusted()
         self.renew()
         self.process = None
 
     def follow(self):
         """The agent sees new roots."""
-        self.roots = self.authority.root
+        told = self.authority.told
+        self.trusted = Trusted(told.root, told.crl, told.domains)
         self._write()
 
     def renew(self):
         """The agent gets a new certificate."""
         key, who = certs.new_key(), Identity("cluster.local", "default", NAMES[self.kind])
         self.pair = self.authority.sign(certs.request(key), who, times.now()), certs.key_pem(key)
-        self.roots = self.authority.root
-        self._write()
+        self.follow()
 
     def _write(self):
-        write_secrets(self.directory, *self.pair, self.roots)
+        write_secrets(self.directory, *self.pair, self.trusted)
 
     def __enter__(self):
         port = ADMIN + list(NAMES).index(self.kind)
@@ -218,6 +219,54 @@ def test_roots_intermediates_and_certificates_change_without_a_failed_request(me
     assert mesh.authority.state.signer == third
     assert len(load.answers) > 100
     assert set(load.answers) == {200}, load.answers
+
+
+def test_a_certificate_or_an_authority_that_is_revoked_is_refused(mesh):
+    root = certs.authority("plugged", times.now())
+    own = certs.intermediate(root, "istio", times.now())
+
+    def plugged(pair, crl):
+        data = {"ca-cert.pem": pair.certificate, "ca-key.pem": pair.key, "root-cert.pem": root.certificate}
+        return signer.read({**data, "ca-crl.pem": crl}, signer.PLUGGED, times.now())
+
+    client, server = mesh.client, mesh.server
+    mesh.authority.state = rotation.begin(plugged(own, listing(root)), mesh.now, PACE)
+    mesh.each(client.renew, server.renew)
+    assert client.trusted.crl
+    assert ask() == 200, "lists that revoke nobody refuse nobody"
+    mesh.step(plugged(own, listing(root) + listing(own, client.pair[0])))
+    mesh.each(server.follow, client.follow)
+    assert ask() == 503
+    mesh.each(client.renew)
+    assert ask() == 200, "with another certificate"
+    second = certs.intermediate(root, "second", times.now())
+    mesh.step(plugged(second, listing(root, own.certificate)))
+    mesh.each(server.renew, client.follow)
+    assert ask() == 503, "what the former intermediate has signed"
+    mesh.each(client.renew)
+    assert ask() == 200
+
+
+def test_each_trust_domain_has_its_own_roots(mesh):
+    """Whoever vouches for another domain does not vouch for the mesh's own."""
+    theirs = Authority.create(times.now(), "their.domain")
+    mesh.authority.domains = (("cluster.local", ()), ("their.domain", (theirs.root,)))
+    client, server = mesh.client, mesh.server
+    mesh.each(server.follow, client.follow)
+    assert ask() == 200
+
+    def by_them(domain):
+        key = certs.new_key()
+        signed = theirs.sign(certs.request(key), Identity(domain, "default", NAMES["client"]), times.now())
+        client.pair = signed, certs.key_pem(key)
+        client.follow()
+
+    mesh.each(lambda: by_them("their.domain"))
+    assert ask() == 200
+    mesh.each(lambda: by_them("cluster.local"))
+    assert ask() == 503
+    mesh.each(client.renew)
+    assert ask() == 200
 
 
 def test_without_the_overlap_requests_would_fail(mesh):

@@ -19,7 +19,7 @@ from envoy.extensions.transport_sockets.tls.v3 import secret_pb2, tls_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import json_format
 
-from lateen.agent.certificates import write_secrets
+from lateen.agent.certificates import Trusted, write_secrets
 from lateen.cluster.kubelet.images import envoy_binary
 from lateen.kit import certs, times
 from lateen.wire import names
@@ -232,7 +232,7 @@ def bootstrap(found, directory, pem=None, change=None):
         change(out)
     ca = certs.authority("test", times.now())
     leaf = certs.issue(ca, ["spiffe://cluster.local/ns/a/sa/b"], times.now(), timedelta(hours=1))
-    write_secrets(directory, leaf.certificate, leaf.key, ca.certificate)
+    write_secrets(directory, leaf.certificate, leaf.key, Trusted(ca.certificate))
     made = json_format.MessageToDict(out)
     if pem:
         _with_files(made, directory, pem)

@@ -234,7 +234,14 @@ def test_fields_without_effect_are_warned_about_unless_they_ask_for_the_default(
 
 def test_roots_of_others_are_trusted_unless_they_are_for_other_trust_domains():
     text = yamldoc.dump({"trustDomain": "mine", "caCertificates": [{"pem": ROOT, "trustDomains": ["mine", "theirs"]}]})
-    assert [a.pem for a in settings(mesh_config(text), "istio-system").trust.anchors] == [ROOT]
+    found = settings(mesh_config(text), "istio-system").trust
+    assert ([a.pem for a in found.anchors], found.domains) == ([ROOT], ()), "there is one domain only"
+    given = [{"pem": ROOT, "trustDomains": ["theirs"]}, {"pem": ROOT}]
+    for certificates, mine in ((given[:1], ()), (given, (ROOT,))):
+        of_alias = {"trustDomain": "mine", "trustDomainAliases": ["theirs"], "caCertificates": certificates}
+        found = settings(mesh_config(yamldoc.dump(of_alias)), "istio-system").trust
+        assert [a.pem for a in found.anchors] == [*mine]
+        assert found.domains == (("mine", mine), ("theirs", (ROOT, *mine)))
     for given, says in (
         ({"pem": ROOT, "trustDomains": ["theirs"]}, r"caCertificates\[0\].trustDomains: must contain"),
         ({"pem": "nonsense"}, r"caCertificates\[0\].pem: .*not PEM"),

@@ -201,12 +201,11 @@ def test_a_socket_that_is_named_must_be_there(name):
         proxy_of.Agent(options_of.Options(env={"WORKLOAD_IDENTITY_SOCKET_FILE": name}))
 
 
-@pytest.mark.parametrize("secret", ["ROOTCA", bootstrap.ISTIOD])
-def test_envoy_verifies_istiod_by_the_roots_that_are_istiods(secret):
+def test_envoy_verifies_istiod_by_the_roots_that_are_istiods():
     node = NodeId("sidecar", "10.0.0.1", "a", "b", "c")
-    made = bootstrap.bootstrap(bootstrap.Proxy(node, {}, "a", "istiod.istio-system.svc", istiod_roots=secret))
+    made = bootstrap.bootstrap(bootstrap.Proxy(node, {}, "a", "istiod.istio-system.svc"))
     (ads,) = [c for c in made["static_resources"]["clusters"] if c["name"] == "xds-grpc"]
     common = ads["transport_socket"]["typed_config"]["common_tls_context"]
     used = common["combined_validation_context"]["validation_context_sds_secret_config"]
-    assert used["name"] == secret
-    assert used["sds_config"]["path_config_source"]["path"].endswith(f"/sds-{secret.lower()}.json")
+    assert used["name"] == "ISTIOD"
+    assert used["sds_config"]["path_config_source"]["path"].endswith("/sds-istiod.json")

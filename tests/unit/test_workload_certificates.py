@@ -15,7 +15,7 @@ from apiserver import Cluster
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from lateen.agent.certificates import Certificates, Renewal, renewal, write_files
+from lateen.agent.certificates import Certificates, Renewal, Trusted, renewal, write_files
 from lateen.agent.istiod import Istiod
 from lateen.api import kinds
 from lateen.ca import rotation, signer
@@ -325,7 +325,7 @@ def test_a_machine_asks_for_the_roots(tmp_path):
 
     async def work():
         async with world.serving():
-            pod = Pod(world, tmp_path, asks=True)
+            pod = Pod(world, tmp_path, asks="everything")
             wait = await pod.certificates.first()
             pod.certificates._asked = -1000.0
             world.authority.state = other(world)
@@ -341,7 +341,7 @@ class Machine(Pod):
     """An agent that shows its certificate, and whose token has expired after the first one."""
 
     def __init__(self, world, directory, token=""):
-        super().__init__(world, directory, asks=True)
+        super().__init__(world, directory, asks="everything")
         self.token.write_text(token or world.of_machine)
         istiod = Istiod("localhost", None, self.root, self.token, world.port, shows=directory)
         self.certificates = Certificates(istiod, directory, write_files, group="group")
@@ -406,7 +406,7 @@ def test_a_machine_is_not_locked_out_by_a_certificate_that_istiod_does_not_accep
                 None,
             ):
                 if spoilt:
-                    write_files(tmp_path, spoilt.certificate, spoilt.key, world.authority.root)
+                    write_files(tmp_path, spoilt.certificate, spoilt.key, Trusted(world.authority.root))
                 else:
                     (tmp_path / "key.pem").write_text("nonsense")
                 await machine.certificates.get()
@@ -432,7 +432,7 @@ def test_a_machine_of_a_renamed_trust_domain_renews(tmp_path):
             await machine.expired()
             key = certs.new_key()
             signed = world.authority.sign(certs.request(key), parse(old), times.now(), group="group")
-            write_files(tmp_path, signed, certs.key_pem(key), world.authority.root)
+            write_files(tmp_path, signed, certs.key_pem(key), Trusted(world.authority.root))
             with pytest.raises(OSError, match="the token is not valid"):
                 await machine.certificates.get()
             world.aliases = ("old.domain",)
@@ -499,7 +499,7 @@ def test_certificates_of_others_are_shown_in_vain(tmp_path, what):
             ca = certs.authority("x", times.now()) if what == "of another root" else world.authority.state.signer.pair
             name = OWN.replace("cluster.local", "evil") if what.endswith("domain") else OWN
             pair = certs.issue(ca, [name], times.now(), timedelta(hours=1))
-            write_files(tmp_path, pair.certificate, pair.key, world.authority.root)
+            write_files(tmp_path, pair.certificate, pair.key, Trusted(world.authority.root))
             if what.endswith("any more"):
                 world.authority.state = rotation.begin(
                     signer.self_signed(certs.authority("y", times.now())), times.now(), PACE

@@ -10,6 +10,7 @@ from lateen.wire.node import NodeId
 
 DIRECTORY = "/etc/istio/proxy"
 ISTIOD = "ISTIOD"
+"""The secret with the roots that verify istiod, which need not be those of workloads."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,6 @@ class Proxy:
     concurrency: int = 2
     mark: int | None = None
     agent_port: int = ports.MERGED_METRICS
-    istiod_roots: str = "ROOTCA"
-    """The secret with the roots that verify istiod: ``ISTIOD`` where those of workloads are somebody else's."""
 
 
 def _cluster(name: str, host: str, port: int, **more: object) -> Json:
@@ -56,7 +55,7 @@ def _file_secret(name: str) -> Json:
     }
 
 
-def _tls(host: str, roots: str) -> Json:
+def _tls(host: str) -> Json:
     """The cluster for istiod: mutual TLS with the workload's certificate; istiod is verified by its DNS name."""
     return {
         "name": "envoy.transport_sockets.tls",
@@ -72,7 +71,7 @@ def _tls(host: str, roots: str) -> Json:
                     "default_validation_context": {
                         "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": host}}]
                     },
-                    "validation_context_sds_secret_config": _file_secret(roots),
+                    "validation_context_sds_secret_config": _file_secret(ISTIOD),
                 },
             },
         },
@@ -161,7 +160,7 @@ def bootstrap(p: Proxy) -> Json:
                     connect_timeout="2s",
                     respect_dns_ttl=True,
                     dns_lookup_family="V4_ONLY",
-                    transport_socket=_tls(p.control_plane, p.istiod_roots),
+                    transport_socket=_tls(p.control_plane),
                     upstream_connection_options={"tcp_keepalive": {"keepalive_time": 30}},
                     typed_extension_protocol_options={
                         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {

@@ -9,11 +9,12 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
-from lateen.agent.istiod import FAILURES, Istiod, until_answered
+from lateen.agent.bootstrap import ISTIOD
+from lateen.agent.istiod import CRL, FAILURES, Istiod, until_answered
 from lateen.kit import certs, times
 from lateen.kit.certs import Pair
 from lateen.kit.files import write_atomic
@@ -35,8 +36,41 @@ SYSTEM_ROOTS = (
     "/etc/ssl/cert.pem",
 )
 """Where distributions keep the certificate authorities that they trust."""
-Write = Callable[[Path, str, str, str], None]
-"""(directory, certificate chain, key, root), all PEM."""
+Asks = Literal["nothing", "lists", "everything"]
+DOMAINS = "trust-domains.json"
+"""Beside the mounted roots: those of each trust domain, where they differ (``ca.authority.Told``)."""
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """What others are verified by."""
+
+    root: str = ""
+    """PEM."""
+    crl: str = ""
+    """Revocation lists, PEM."""
+    domains: str = ""
+    """A JSON object of the roots of each trust domain, where they differ; an empty text stands for ``root``."""
+
+    def check(self) -> None:
+        """Raises ValueError for what Envoy would refuse."""
+        if not certs.split(self.root):
+            raise ValueError("there are no root certificates")
+        if self.crl:
+            certs.check_lists(self.crl)
+        for pem in self.bundles().values():
+            certs.check_authorities(pem)
+
+    def bundles(self) -> dict[str, str]:
+        """The roots (PEM) by trust domain; empty where all have the same. Raises ValueError."""
+        found = json.loads(self.domains) if self.domains else {}
+        if not isinstance(found, dict):
+            raise ValueError(f"{DOMAINS} is no JSON object")
+        return {str(domain): str(pem) or self.root for domain, pem in found.items()}
+
+
+Write = Callable[[Path, str, str, Trusted], None]
+"""(directory, certificate chain, key, what others are verified by), PEM."""
 
 
 class Source(Protocol):
@@ -97,19 +131,21 @@ class Certificates:
         directory: Path,
         write: Write,
         renewal: Renewal = Renewal(),
-        asks: bool = False,
+        asks: Asks = "nothing",
         identity: str = "",
         signer: str = "",
         group: str = "",
     ) -> None:
         """``identity``: what the pod believes to be; istiod goes by the token, but signers of others sign what is in
         the request. ``signer``: which of these is wanted. ``group``: the WorkloadGroup of a machine. ``asks``: istiod
-        for its roots, as a machine has to; pods have them mounted, and Kubernetes updates them."""
+        for what is trusted, as a machine has to; pods have it mounted, and Kubernetes updates it, but gateways have
+        no revocation lists there."""
         self._istiod, self._directory, self._write, self._renewal = istiod, directory, write, renewal
-        self._asks, self._asked, self._identity, self._signer = asks, 0.0, identity, signer
+        self._asks: Asks = asks
+        self._asked, self._identity, self._signer, self._lists = 0.0, identity, signer, ""
         self._group = group
         self._pair = Pair("", "")
-        self._root = self._mounted = ""
+        self._trusted = self._mounted = Trusted()
         self.end = 0.0
 
     async def get(self) -> float:
@@ -118,8 +154,10 @@ class Certificates:
         body = {"csr": certs.request(key, self._identity), "signer": self._signer, "group": self._group}
         found = await self._istiod.ask("/certificates", body, timeout=ISSUE_S)
         pair = Pair(found["certificate"], certs.key_pem(key))
-        self._write(self._directory, pair.certificate, pair.key, found["root"])
-        self._pair, self._root = pair, found["root"]
+        trusted = Trusted(found["root"], found.get("crl", ""), found.get("domains", ""))
+        trusted.check()
+        self._write(self._directory, pair.certificate, pair.key, trusted)
+        self._pair, self._trusted, self._lists = pair, trusted, trusted.crl if self._asks != "nothing" else ""
         _, end = certs.validity(self._pair.certificate)
         self.end = end.timestamp()
         log.info("certificate for %s until %s", found["identity"], end.isoformat())
@@ -142,10 +180,10 @@ class Certificates:
 
     async def _step(self, at: float) -> float:
         """``at``: when to renew, by the clock, since a machine that sleeps does not count the seconds."""
-        if self._asks and abs(time.time() - self._asked) > ASK_S:
+        if self._asks != "nothing" and abs(time.time() - self._asked) > ASK_S:
             self._asked = time.time()
             await self._ask()
-        if self._follow() and not certs.anchored(self._pair.certificate, self._root):
+        if self._follow() and not certs.anchored(self._pair.certificate, self._trusted.root):
             # Signed under another root than new certificates are, which will not be trusted for ever.
             at = min(at, time.time() + random.uniform(0, min(SPREAD_S, max(self.end - time.time(), 0) / 10)))
         if time.time() >= at:
@@ -153,45 +191,57 @@ class Certificates:
         return at
 
     async def _ask(self) -> None:
+        """Keep what istiod answers: a machine where pods have it mounted."""
         try:
-            found = str((await self._istiod.ask("/roots", {}))["root"])
-            if found != self._read() and certs.split(found):
-                write_atomic(self._istiod.root, found)
+            found = await self._istiod.ask("/roots", {})
+            trusted = Trusted(str(found["root"]), str(found.get("crl", "")), str(found.get("domains", "")))
+            trusted.check()
+            self._lists = trusted.crl
+            if self._asks == "everything" and trusted != self._read():
+                for path, text in self._files(trusted):
+                    path.parent.mkdir(exist_ok=True)
+                    write_atomic(path, text)
         except FAILURES as e:
             log.warning("the trusted roots are not known to be current: %s", str(e) or "timeout")
 
-    def _read(self) -> str:
-        """The roots in the pod's file; empty if they cannot be read now."""
-        try:
-            return self._istiod.root.read_text()
-        except (OSError, ValueError):
-            return ""
+    def _files(self, trusted: Trusted) -> tuple[tuple[Path, str], ...]:
+        root = self._istiod.root
+        return (root.with_name(DOMAINS), trusted.domains), (root.parent / CRL, trusted.crl), (root, trusted.root)
+
+    def _read(self) -> Trusted:
+        """What the pod's files say; empty as far as they cannot be read now."""
+        texts = []
+        for path, _ in self._files(Trusted()):
+            try:
+                texts.append(path.read_text())
+            except (OSError, ValueError):
+                texts.append("")
+        domains, crl, root = texts
+        return Trusted(root, crl or self._lists, domains)
 
     def _follow(self) -> bool:
-        """Take the roots of the mounted ConfigMap where they have changed; whether they have."""
+        """Take what is mounted where it has changed; whether the roots have."""
         found = self._read()
         if found == self._mounted:
             return False
+        before = self._trusted
         try:
-            new = found != self._root and bool(certs.split(found))
-        except ValueError:
-            log.warning("%s is not PEM text of certificates; the former roots stay trusted", self._istiod.root)
-            new = False
-        if new:
-            self._write(self._directory, self._pair.certificate, self._pair.key, found)
-            self._root = found
+            if found != before and found.root:
+                found.check()
+                self._write(self._directory, self._pair.certificate, self._pair.key, found)
+                self._trusted = found
+                log.info("what is trusted has changed")
+        except ValueError as e:
+            log.warning("what is mounted in %s is not used, the former roots stay: %s", self._istiod.root.parent, e)
         self._mounted = found  # not before it is written: what fails is tried again
-        if not new:
-            return False
-        log.info("the trusted roots have changed")
-        return True
+        return before.root != self._trusted.root
 
 
-def write_files(directory: Path, certificate: str, key: str, root: str) -> None:
+def write_files(directory: Path, certificate: str, key: str, trusted: Trusted) -> None:
     """Write separate files, as gRPC libraries need them; only the proxy's user can read the key."""
     write_atomic(directory / "cert-chain.pem", certificate, 0o644)
     write_atomic(directory / "key.pem", key, 0o600)
-    write_atomic(directory / "root-cert.pem", root, 0o644)
+    write_atomic(directory / "root-cert.pem", trusted.root, 0o644)
 
 
 def _inline(pem: str) -> dict[str, str]:
@@ -204,18 +254,34 @@ def _secret(name: str, body: dict[str, object]) -> str:
     return json.dumps({"resources": [{"@type": kind, "name": name, **body}]})
 
 
-def write_roots(path: Path, name: str, pem: str) -> None:
-    """Authorities as file SDS."""
-    write_atomic(path, _secret(name, {"validation_context": {"trusted_ca": _inline(pem)}}), 0o600)
+def write_roots(path: Path, name: str, trusted: Trusted) -> None:
+    """Authorities as file SDS. Where trust domains have their own, Envoy's SPIFFE validator chooses by the domain of
+    the identity that is shown; it knows no revocation lists."""
+    context: dict[str, object] = {"trusted_ca": _inline(trusted.root)}
+    if bundles := trusted.bundles():
+        config = {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig",
+            "trust_domains": [{"name": d, "trust_bundle": _inline(pem)} for d, pem in sorted(bundles.items())],
+        }
+        context["custom_validator_config"] = {"name": "envoy.tls.cert_validator.spiffe", "typed_config": config}
+    elif trusted.crl:
+        context["crl"] = _inline(trusted.crl)
+    write_atomic(path, _secret(name, {"validation_context": context}), 0o600)
 
 
-def write_secrets(directory: Path, certificate: str, key: str, root: str) -> None:
-    """Certificate, key and root as file SDS; only the proxy's user can read the key."""
+def write_secrets(directory: Path, certificate: str, key: str, trusted: Trusted) -> None:
+    """Certificate, key and roots as file SDS; only the proxy's user can read the key."""
     system = next((p for p in SYSTEM_ROOTS if Path(p).exists()), None)
-    trusted = {"filename": system} if system else _inline(root)  # no file: then no external server is trusted
-    of_system = _secret("system", {"validation_context": {"trusted_ca": trusted}})
+    known = {"filename": system} if system else _inline(trusted.root)  # no file: then no external server is trusted
+    of_system = _secret("system", {"validation_context": {"trusted_ca": known}})
     write_atomic(directory / "sds-system.json", of_system, 0o644)
-    write_files(directory, certificate, key, root)
+    write_files(directory, certificate, key, trusted)
     pair = {"certificate_chain": _inline(certificate), "private_key": _inline(key)}
     write_atomic(directory / "sds-default.json", _secret("default", {"tls_certificate": pair}), 0o600)
-    write_roots(directory / "sds-rootca.json", "ROOTCA", root)
+    write_roots(directory / "sds-rootca.json", "ROOTCA", trusted)
+
+
+def write_all(directory: Path, certificate: str, key: str, trusted: Trusted) -> None:
+    """As ``write_secrets``, with what verifies istiod: the same, whatever its trust domain, since it goes by names."""
+    write_roots(directory / f"sds-{ISTIOD.lower()}.json", ISTIOD, replace(trusted, domains=""))
+    write_secrets(directory, certificate, key, trusted)

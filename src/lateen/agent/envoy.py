@@ -31,7 +31,6 @@ OVERRIDE = "ISTIO_BOOTSTRAP_OVERRIDE"
 class Envoy:
     def __init__(self, options: Options, istiod: Istiod, metrics: Metrics) -> None:
         self._options, self._istiod, self._metrics = options, istiod, metrics
-        self.istiod_roots = "ROOTCA"
         self._process: asyncio.subprocess.Process | None = None
         self._draining = self._configured = self._stopping = False
         self._drain_s, self._termination_s = DRAIN_S, TERMINATION_S
@@ -48,7 +47,6 @@ class Envoy:
                 concurrency=o.concurrency,
                 mark=o.mark,
                 agent_port=o.status_port or ports.MERGED_METRICS,
-                istiod_roots=self.istiod_roots,
             )
         )
         try:

@@ -17,6 +17,8 @@ from lateen.wire import ports
 log = logging.getLogger("lateen.agent.istiod")
 
 ROOT = Path("/var/run/secrets/istio/root-cert.pem")
+CRL = Path("crl/ca-crl.pem")
+"""Beside the mounted roots, where sidecars have it mounted: the revocation lists."""
 TOKEN = Path("/var/run/secrets/tokens/istio-token")
 FAILURES = (OSError, TimeoutError, ValueError, KeyError)
 """What a request to istiod can raise."""
@@ -105,6 +107,10 @@ class Istiod:
     def _context(self, chain: Path | None) -> ssl.SSLContext:
         made = ssl.create_default_context(cadata=self.root.read_text())
         made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # what is trusted may be an intermediate, as in Envoy
+        lists = self.root.parent / CRL
+        if lists.exists() and lists.stat().st_size:
+            made.load_verify_locations(cafile=lists)
+            made.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
         if chain is not None:
             made.load_cert_chain(chain, chain.with_name("key.pem"))
         return made

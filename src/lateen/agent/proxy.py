@@ -8,10 +8,10 @@ import logging
 import signal
 from pathlib import Path
 
-from lateen.agent import bootstrap, proxyless
-from lateen.agent.certificates import Certificates, Source, Write, renewal, write_files, write_secrets
+from lateen.agent import proxyless
+from lateen.agent.certificates import Asks, Certificates, Source, Write, renewal, write_all, write_files, write_secrets
 from lateen.agent.envoy import DIRECTORY, Envoy
-from lateen.agent.istiod import FAILURES, ROOT, Istiod, until_answered
+from lateen.agent.istiod import CRL, FAILURES, ROOT, Istiod, until_answered
 from lateen.agent.metrics import Metrics
 from lateen.agent.options import Options
 from lateen.agent.probing import Prober
@@ -36,18 +36,20 @@ class Agent:
     def __init__(self, options: Options) -> None:
         self._options = options
         output = Path(options.env.get("OUTPUT_CERTS") or DIRECTORY)
-        write = write_files if options.proxyless else write_secrets
+        write = write_files if options.proxyless else write_all
         directory = output if options.proxyless else DIRECTORY
         group = options.env.get("ISTIO_META_AUTO_REGISTER_GROUP", "")
         self._istiod = Istiod(options.control_plane, options.mark, shows=directory if group else None)
         self._metrics = Metrics(options)
         self._envoy = Envoy(options, self._istiod, self._metrics)
-        self._certificates = self._given(directory, write) or Certificates(
+        self._certificates = self._given(
+            directory, write_files if options.proxyless else write_secrets
+        ) or Certificates(
             self._istiod,
             directory,
             write,
             renewal(options.env),
-            asks=bool(group),
+            asks=self._asks(group),
             identity=options.identity,
             signer=options.env.get("ISTIO_META_CERT_SIGNER", ""),
             group=group,
@@ -56,6 +58,12 @@ class Agent:
         self._output = output
         self._stop = asyncio.Event()
         self._certified = False
+
+    def _asks(self, group: str) -> Asks:
+        """gRPC libraries have no use for revocation lists."""
+        if group:
+            return "everything"
+        return "nothing" if self._options.proxyless or (ROOT.parent / CRL).parent.is_dir() else "lists"
 
     def _given(self, directory: Path, write: Write) -> Source | None:
         """A certificate from elsewhere, if the pod has one, as Istio looks for it. Raises ValueError."""
@@ -69,7 +77,6 @@ class Agent:
             return None
         from lateen.agent import workload_api  # imported only if needed: the agent has to stay small
 
-        self._envoy.istiod_roots = bootstrap.ISTIOD
         if path.is_socket():
             log.info("certificates come from %s", path)
             return workload_api.Socket(path, str(self._options.node), directory, write, ROOT)

@@ -23,7 +23,7 @@ from h2.events import ConnectionTerminated, DataReceived, StreamEnded, StreamRes
 from h2.exceptions import H2Error
 
 from lateen.agent.bootstrap import ISTIOD
-from lateen.agent.certificates import Write, write_roots
+from lateen.agent.certificates import Trusted, Write, write_roots
 from lateen.kit import certs, protowire, tasks
 from lateen.kit.certs import Pair
 
@@ -75,7 +75,7 @@ class Given(abc.ABC):
             with contextlib.suppress(OSError, ValueError):
                 found = self._istiod_roots.read_text()
                 if found != self._seen_roots:
-                    write_roots(self._directory / "sds-istiod.json", ISTIOD, found)
+                    write_roots(self._directory / "sds-istiod.json", ISTIOD, Trusted(found))
                     self._seen_roots = found
                     self._verifiable.set()
             await asyncio.sleep(LOOK_S)
@@ -84,7 +84,7 @@ class Given(abc.ABC):
         """Raises ValueError for what Envoy would refuse: the former certificate stays."""
         certs.check_pair(pair.certificate, pair.key)
         certs.check_authorities(roots)
-        self._write(self._directory, pair.certificate, pair.key, roots)
+        self._write(self._directory, pair.certificate, pair.key, Trusted(roots))
         end = certs.validity(pair.certificate)[1]
         self.end = end.timestamp()
         self._there.set()

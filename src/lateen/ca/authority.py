@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from lateen.ca import rotation
+from lateen.ca import revocation, rotation
 from lateen.ca.rotation import Pace, State
 from lateen.ca.signer import self_signed
-from lateen.kit import certs
+from lateen.kit import certs, jsons
 from lateen.kit.certs import Pair
 from lateen.kit.jsons import Json
 
@@ -18,6 +19,8 @@ MAX_TTL = timedelta(days=90)
 SHORTEST = timedelta(seconds=1)
 """Nothing is signed that would expire sooner."""
 ROOT_CONFIG_MAP = "istio-ca-root-cert"
+DOMAINS = "trust-domains.json"
+"""The key of the ConfigMap beside ``root-cert.pem``."""
 AUDIENCE = "istio-ca"
 
 _ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9-]+):([a-z0-9.-]+)$")
@@ -70,6 +73,29 @@ def bound(review: Json) -> bool:
     return bool(((review.get("status") or {}).get("user") or {}).get("extra", {}).get(_POD))
 
 
+@dataclass(frozen=True)
+class Told:
+    """What proxies are told to trust."""
+
+    root: str
+    """The roots, PEM."""
+    crl: str = ""
+    """The revocation lists, PEM."""
+    domains: str = ""
+    """A JSON object of the roots (PEM) of each trust domain, where they differ; an empty text stands for ``root``."""
+
+    @property
+    def maps(self) -> dict[str, dict[str, str]]:
+        """The data of the ConfigMaps that have it; empty: there need not be one."""
+        root = {"root-cert.pem": self.root} | ({DOMAINS: self.domains} if self.domains else {})
+        return {ROOT_CONFIG_MAP: root, revocation.CONFIG_MAP: {revocation.KEY: self.crl} if self.crl else {}}
+
+
+Domains = tuple[tuple[str, tuple[str, ...]], ...]
+"""Each trust domain of the mesh (its own, its aliases) with the roots of others that vouch for it (PEM); empty where
+these are the same for all of them."""
+
+
 class Authority:
     """Signs as the present state says; see ``rotation``."""
 
@@ -77,6 +103,9 @@ class Authority:
         self.state = state
         self.others = ""
         """Roots of others that are trusted, too (PEM)."""
+        self.domains: Domains = ()
+        self._lists: tuple[object, tuple[str, str]] | None = None
+        """Those of now, with what they were made from: looking for them costs signatures."""
 
     @classmethod
     def create(cls, now: datetime, trust_domain: str) -> Authority:
@@ -87,8 +116,32 @@ class Authority:
     @property
     def root(self) -> str:
         """The roots that are trusted, PEM; the first one is that under which it signs."""
+        return self._with((self.others,))
+
+    def _with(self, others: Iterable[str]) -> str:
         own = self.state.bundle
-        return own + "".join(r for r in dict.fromkeys(certs.split(self.others)) if r not in own)
+        found = dict.fromkeys(root for pem in others for root in certs.split(pem))
+        return own + "".join(root for root in found if root not in own)
+
+    @property
+    def lists(self) -> tuple[str, str]:
+        """The revocation lists that are in effect (PEM), and why those that the user gives are not."""
+        made_of = (self.state, self.others, self.domains)
+        if self._lists is None or self._lists[0] != made_of:
+            self._lists = made_of, self._revoked()
+        return self._lists[1]
+
+    def _revoked(self) -> tuple[str, str]:
+        crl, problem = rotation.revoked(self.state, certs.split(self.others))
+        if crl and self.domains:
+            return "", "the revocation lists are not in effect: Envoy has none where trust domains have their own roots"
+        return crl, problem
+
+    @property
+    def told(self) -> Told:
+        found = {domain: self._with(pems) for domain, pems in self.domains}
+        domains = {domain: roots if roots != self.root else "" for domain, roots in found.items()}
+        return Told(self.root, self.lists[0], jsons.dumps(domains).decode() if domains else "")
 
     def sign(self, csr: str, who: Identity, now: datetime, ttl: timedelta = DEFAULT_TTL, group: str = "") -> str:
         """A certificate with its chain, without the root; ``group``: the WorkloadGroup of a machine, see

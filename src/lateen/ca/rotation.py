@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from lateen.ca import revocation
 from lateen.ca import signer as ca
 from lateen.ca.signer import SELF_SIGNED, Signer, Unusable
 from lateen.kit import certs, jsons, times
@@ -40,6 +41,18 @@ class Trusted:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """A CA, and its revocation list."""
+
+    ca: str
+    crl: str
+    made: bool = False
+    """Whether istiod has made it (an empty one), since the user gives none."""
+    until: datetime | None = None
+    """When nothing that this CA has signed is valid any more; None while it signs."""
+
+
+@dataclass(frozen=True)
 class State:
     signer: Signer
     """What signs now."""
@@ -48,6 +61,8 @@ class State:
     """The longest validity of certificates that it has signed."""
     follows: str = SELF_SIGNED
     """The Secret whose CA is wanted."""
+    lists: tuple[Listed, ...] = ()
+    """The revocation lists of all CAs that matter, as far as there are any."""
 
     @property
     def bundle(self) -> str:
@@ -63,7 +78,8 @@ def begin(wanted: Signer, now: datetime, pace: Pace, former: Iterable[str] = ())
     """Where nothing was kept: ``wanted`` signs at once. ``former``: roots that proxies trust already, by the
     distributed ConfigMap, and that stay trusted for as long as certificates may be valid."""
     others = [Trusted(r, now, now + pace.ttl) for r in dict.fromkeys(former) if r not in wanted.roots]
-    return State(wanted, (*(Trusted(r, now) for r in wanted.roots), *others), pace.ttl, wanted.source)
+    state = State(wanted, (*(Trusted(r, now) for r in wanted.roots), *others), pace.ttl, wanted.source)
+    return replace(state, lists=_listed(state, (wanted,), {wanted}, now))
 
 
 def step(state: State, wanted: Signer, now: datetime, pace: Pace) -> State:
@@ -75,9 +91,40 @@ def step(state: State, wanted: Signer, now: datetime, pace: Pace) -> State:
     signer, ttl = state.signer, state.ttl
     if wanted != signer and _ready(state, known[wanted.anchor], now, pace):
         signer, ttl = wanted, pace.ttl
+    lists = _listed(state, (state.signer, signer, wanted), {signer, wanted}, now)
     used = {*signer.roots, *wanted.roots}
     trusted = tuple(_retired(t, used, now, state.ttl) for t in known.values())
-    return replace(state, signer=signer, trusted=trusted, ttl=ttl)
+    return replace(state, signer=signer, trusted=trusted, ttl=ttl, lists=lists)
+
+
+def _listed(state: State, signers: Iterable[Signer], stay: set[Signer], now: datetime) -> tuple[Listed, ...]:
+    """The user's lists, and an empty one of each CA whose key is at hand now, where the user gives none."""
+    known = {x.ca: x for x in state.lists if x.until is None or x.until > now}
+    for signer in signers:
+        given = revocation.split(signer.crl)
+        for authority in dict.fromkeys((*signer.path, *signer.roots)):
+            before = known.get(authority)
+            if (crl := revocation.of(given, authority)) is not None:
+                known[authority] = Listed(authority, crl)
+            elif authority == signer.pair.certificate and (before is None or not before.made):
+                known[authority] = Listed(authority, revocation.empty(signer.pair, now), made=True)
+    used = {c for signer in stay for c in (*signer.path, *signer.roots)}
+    end = now + state.ttl * 1.1
+    kept = (replace(x, until=None if x.ca in used else x.until or end) for x in known.values())
+    return tuple(sorted(kept, key=lambda x: x.ca))
+
+
+def revoked(state: State, others: Iterable[str] = ()) -> tuple[str, str]:
+    """The revocation lists that are in effect (PEM), and why they are not, where the user has given some. ``others``:
+    roots that are trusted besides its own."""
+    signer = state.signer
+    if not signer.crl:
+        return "", ""
+    lists = tuple(dict.fromkeys((*(x.crl for x in state.lists), *revocation.split(signer.crl))))
+    for path in (signer.path, *((t.root,) for t in state.trusted), *((r,) for r in others)):
+        if why := revocation.without(lists, path):
+            return "", f"the revocation lists of Secret {signer.source} are not in effect: {why}"
+    return "".join(lists), ""
 
 
 def _ready(state: State, anchor: Trusted, now: datetime, pace: Pace) -> bool:
@@ -152,6 +199,10 @@ def dump(state: State) -> str:
             "trusted": trusted,
             "ttl": state.ttl.total_seconds(),
             "follows": state.follows,
+            "lists": [
+                {"ca": x.ca, "crl": x.crl, "made": x.made, "until": times.stamp(x.until) if x.until else None}
+                for x in state.lists
+            ],
         }
     ).decode()
 
@@ -164,8 +215,10 @@ def load(text: str) -> State:
         pair = Pair(str(s["certificate"]), str(s["key"]))
         signer = Signer(pair, tuple(s["between"]), tuple(s["roots"]), str(s["source"]), str(s["crl"]))
         ca.check(signer)
+        revocation.split(signer.crl)
         ttl = timedelta(seconds=float(found["ttl"]))
-        state = State(signer, tuple(map(_trusted, found["trusted"])), ttl, str(found["follows"]))
+        lists = tuple(map(_list, found.get("lists") or ()))
+        state = State(signer, tuple(map(_trusted, found["trusted"])), ttl, str(found["follows"]), lists)
     except Unusable as e:
         raise ValueError(f"the recorded certificate authority cannot be used: {e}") from e
     except Exception as e:  # whatever is in a Secret that somebody else has written
@@ -173,6 +226,11 @@ def load(text: str) -> State:
     if not state.trusts(signer.anchor):
         raise ValueError("the record of the certificate authority does not trust the root under which it signs")
     return state
+
+
+def _list(x: Json) -> Listed:
+    until = times.parse(x["until"]) if x["until"] else None
+    return Listed(certs.split(x["ca"])[0], revocation.split(x["crl"])[0], bool(x["made"]), until)
 
 
 def _trusted(t: Json) -> Trusted:

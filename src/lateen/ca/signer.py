@@ -16,6 +16,7 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from lateen.ca.revocation import KEY
 from lateen.kit import certs
 from lateen.kit.certs import Pair
 from lateen.kit.jsons import Json, dig
@@ -27,7 +28,7 @@ RECORD = "lateen-ca"
 KEPT_BACK = (PLUGGED, SELF_SIGNED, RECORD)
 KEYS = ("ca-cert.pem", "ca-key.pem", "root-cert.pem")
 TLS_KEYS = ("tls.crt", "tls.key", "ca.crt")
-CHAIN, CRL = "cert-chain.pem", "ca-crl.pem"
+CHAIN = "cert-chain.pem"
 
 
 class Unusable(ValueError):
@@ -45,7 +46,7 @@ class Signer:
     source: str = SELF_SIGNED
     """The Secret that it is from."""
     crl: str = ""
-    """Revocation lists, PEM."""
+    """Revocation lists, PEM; whether they can be used is another question (``revocation``)."""
 
     @property
     def anchor(self) -> str:
@@ -57,9 +58,14 @@ class Signer:
         return "" if self.pair.certificate == self.anchor else "".join((self.pair.certificate, *self.between))
 
     @property
+    def path(self) -> tuple[str, ...]:
+        """The certificate that signs, and those above it, with the root."""
+        return tuple(dict.fromkeys((self.pair.certificate, *self.between, self.anchor)))
+
+    @property
     def end(self) -> datetime:
         """When the first certificate on the way to the root expires; what it signs is worthless after that."""
-        return min(certs.validity(c)[1] for c in (self.pair.certificate, *self.between, self.anchor))
+        return min(certs.validity(c)[1] for c in self.path)
 
 
 def self_signed(pair: Pair) -> Signer:
@@ -88,11 +94,9 @@ def read(data: Mapping[str, str], source: str, now: datetime) -> Signer:
 def check(found: Signer, now: datetime | None = None) -> None:
     """Check that a signer that was not read from its Secret can sign: its key, the way to its root, that all of them
     are CAs and, with ``now``, their dates. Raises Unusable."""
-    path = [x509.load_pem_x509_certificate(c.encode()) for c in (found.pair.certificate, *found.between, found.anchor)]
+    path = [x509.load_pem_x509_certificate(c.encode()) for c in found.path]
     where = f"the certificate of {found.source}"
     _check_key(path[0], found.pair.key, where, f"the key of {found.source}")
-    if path[0] == path[-1]:
-        del path[1:]
     for certificate, above in itertools.pairwise(path):
         if not certs.issued(certificate, above):
             raise Unusable(f'"{above.subject.rfc4514_string()}" has not issued {where}, or one on the way to its root')
@@ -114,10 +118,8 @@ def _read(data: Mapping[str, str], source: str, now: datetime) -> Signer:
     for certificate in (signing[0], *path, anchor):
         _check_authority(certificate, source, now)
     ordered = dict.fromkeys((_pem(anchor), *map(_pem, roots)))
-    crl = data.get(CRL, "").strip()
-    _check_crl(crl, source)
     pair = Pair(_pem(signing[0]), data[names[1]].strip() + "\n")
-    return Signer(pair, tuple(map(_pem, path)), tuple(ordered), source, f"{crl}\n" if crl else "")
+    return Signer(pair, tuple(map(_pem, path)), tuple(ordered), source, data.get(KEY, "").strip())
 
 
 def _certificates(data: Mapping[str, str], name: str, source: str) -> list[x509.Certificate]:
@@ -177,16 +179,6 @@ def _check_authority(certificate: x509.Certificate, source: str, now: datetime |
         return
     if not usage.key_cert_sign:
         raise Unusable(f"{name} may not sign certificates (keyUsage keyCertSign)")
-
-
-def _check_crl(text: str, source: str) -> None:
-    for part in text.split("-----END X509 CRL-----")[:-1]:
-        try:
-            x509.load_pem_x509_crl(f"{part}-----END X509 CRL-----\n".lstrip().encode())
-        except ValueError:
-            raise Unusable(f"{source}/{CRL} is not PEM text of revocation lists") from None
-    if text and "-----END X509 CRL-----" not in text:
-        raise Unusable(f"{source}/{CRL} is not PEM text of revocation lists")
 
 
 def _pem(certificate: x509.Certificate) -> str:

@@ -70,7 +70,7 @@ class Istiod:
         self.trust = Trust(
             client,
             settings.revision,
-            lambda: authority.root,
+            lambda: authority.told,
             lambda: list(self._namespaces().values()) if self.leads else None,
             roots.distributed,
             control.measures,
@@ -173,7 +173,7 @@ class Istiod:
         return "".join([*found, cluster_roots() if asked.startswith("kubernetes.io/") else ""])
 
     def _pushed(self) -> None:
-        self.roots.also(self._roots_of(""))
+        self.roots.also(self._roots_of(""), self.control.world.mesh_config.settings.trust.domains)
         self.agents.changed()
         self.writer.pushed()
         self.deployments.listeners(self.control.mesh().added_ports())
@@ -196,7 +196,7 @@ class Istiod:
             await asyncio.gather(*(i.synced.wait() for i in self.informers), secrets.wait())
             await self.control.world.clusters.learn(CLUSTERS_S)
         self._learned = True
-        self.roots.also(self._roots_of(""))
+        self.roots.also(self._roots_of(""), self.control.world.mesh_config.settings.trust.domains)
         for space in self._namespaces().values():
             tasks.spawn(self.trust.namespace(space), "root certificates")
         await self.control.fetch(FETCHING_S)

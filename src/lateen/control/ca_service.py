@@ -141,7 +141,8 @@ class CaService:
         return found
 
     async def sign(self, request: web.Request) -> web.Response:
-        """``{"csr": PEM, "signer", "group"}`` with a bearer token -> ``{"certificate", "root", "identity"}``."""
+        """``{"csr": PEM, "signer", "group"}`` with a bearer token -> ``{"certificate", "identity"}`` and what
+        ``roots`` answers."""
         self._measures.requested.add()
         try:
             body = jsons.loads(await read(request))
@@ -159,7 +160,11 @@ class CaService:
             return web.json_response({"error": f"no certificate can be issued now: {e}"}, status=503)
         self._measures.issued.add()
         log.info("certificate for %s", who)
-        return web.json_response({"certificate": certificate, "root": self._authority.root, "identity": str(who)})
+        return web.json_response({"certificate": certificate, **self._told(), "identity": str(who)})
+
+    def _told(self) -> Json:
+        told = self._authority.told
+        return {"root": told.root, "crl": told.crl, "domains": told.domains}
 
     async def _signed(self, csr: str, caller: Caller, signer: str) -> str:
         """Signers of others do not mark machines, so that these need a token for each renewal."""
@@ -168,14 +173,15 @@ class CaService:
         return self._authority.sign(csr, caller.identity, times.now(), self._ttl, caller.group)
 
     async def roots(self, request: web.Request) -> web.Response:
-        """``{}`` with a bearer token -> ``{"root"}``, for machines, which have no ConfigMap."""
+        """``{}`` with a bearer token -> ``{"root", "crl", "domains"}`` (``ca.authority.Told``), for those that do not
+        have these mounted."""
         try:
             await self.who(request)
         except Refused as e:
             return web.json_response({"error": str(e)}, status=403)
         except (KubeError, OSError) as e:
             return web.json_response({"error": f"the token cannot be checked now: {e}"}, status=503)
-        return web.json_response({"root": self._authority.root})
+        return web.json_response(self._told())
 
 
 def _token(request: web.Request) -> str:

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from lateen.api import kinds
-from lateen.ca import rotation, signer
-from lateen.ca.authority import ROOT_CONFIG_MAP, Authority
+from lateen.ca import revocation, rotation, signer
+from lateen.ca.authority import ROOT_CONFIG_MAP, Authority, Domains
 from lateen.ca.rotation import PACE, Pace, State
 from lateen.ca.signer import KEPT_BACK, PLUGGED, RECORD, SELF_SIGNED, Signer, Unusable
 from lateen.control.measures import Measures
@@ -61,6 +61,8 @@ class Roots:
         self.authority: Authority
         self.problem = ""
         """What is wrong with the CA that is wanted."""
+        self._unlisted = ""
+        """What is wrong with the revocation lists that are wanted."""
         self._everywhere, self._unknown = "", ""
         """The roots that everybody has been told, and why not all know those of now."""
         self._foreign: datetime | None = None
@@ -82,10 +84,10 @@ class Roots:
                 self._adopt_record()
         self.wake()
 
-    def also(self, others: str) -> None:
-        """Trust roots of others (PEM), from now on."""
-        if others != self.authority.others:
-            self.authority.others = others
+    def also(self, others: str, domains: Domains = ()) -> None:
+        """Trust roots of others (PEM), from now on; ``domains``: see ``Authority``."""
+        if (others, domains) != (self.authority.others, self.authority.domains):
+            self.authority.others, self.authority.domains = others, domains
             self._tell()
 
     def distributed(self, roots: str, problem: str) -> None:
@@ -120,7 +122,7 @@ class Roots:
 
     def _adopt(self, state: State) -> None:
         before, self.authority.state = self.authority.state, state
-        if (before.bundle, before.signer) == (state.bundle, state.signer):
+        if (before.bundle, before.signer, before.lists) == (state.bundle, state.signer, state.lists):
             return
         if before.signer != state.signer:
             log.info("certificates are signed by %s now", _named(state.signer))
@@ -139,7 +141,7 @@ class Roots:
         m.chain_expiry.read = lambda: {(): self.authority.state.signer.end.timestamp()}
         m.chain_left.read = lambda: {(): left(self.authority.state.signer.end)}
         m.trusted_roots.read = lambda: {(): len(self.authority.state.trusted)}
-        m.ca_problem.read = lambda: {(): int(bool(self.problem))}
+        m.ca_problem.read = lambda: {(): int(bool(self._all_problems()))}
 
     def status(self) -> Json:
         """For ``lateen check`` and ``lateen x ca status``; nothing of it is secret."""
@@ -161,8 +163,22 @@ class Roots:
             ],
             "next": _shown(wanted.pair.certificate) if wanted and wanted != state.signer else None,
             "nextAt": times.stamp(at) if at and not waits else None,
-            "problem": self.problem or self._unknown,
+            "revocation": self._revocation(),
+            "problem": self._all_problems(),
         }
+
+    def _all_problems(self) -> str:
+        crl, why = self.authority.lists
+        ends = revocation.ends(revocation.split(crl))
+        if ends is not None and ends - times.now() < revocation.SOON:
+            why = f"a revocation list expires at {ends:%Y-%m-%d %H:%M} UTC, and then nobody accepts anything by it"
+        return self.problem or self._unknown or why
+
+    def _revocation(self) -> Json:
+        """How many lists are in effect, how many certificates are on them, and when the first of them expires."""
+        lists = revocation.split(self.authority.lists[0])
+        ends = revocation.ends(lists)
+        return {"lists": len(lists), "revoked": revocation.count(lists), "end": times.stamp(ends) if ends else None}
 
     # --- the start -------------------------------------------------------------------------------------------------
 
@@ -190,7 +206,7 @@ class Roots:
         if PLUGGED not in self._secrets and SELF_SIGNED not in self._secrets and not await self._make_root():
             return None
         name = PLUGGED if PLUGGED in self._secrets else SELF_SIGNED
-        wanted = signer.read(signer.decoded(self._secrets[name]), name, times.now())
+        wanted = self._with_lists(signer.read(signer.decoded(self._secrets[name]), name, times.now()), "")
         state = rotation.begin(wanted, _now(), self._settings.pace, await self._distributed())
         meta = {"name": RECORD, "namespace": self._namespace}
         body = {"apiVersion": "v1", "kind": "Secret", "type": "istio.io/ca-root", "metadata": meta}
@@ -276,11 +292,28 @@ class Roots:
             if follows not in self._secrets:
                 raise Unusable(f"Secret {follows} is gone")
             found = signer.read(signer.decoded(self._secrets[follows]), follows, times.now())
+            present = self.authority.state.signer
+            found = self._with_lists(found, present.crl if present.source == found.source else "")
         except Unusable as e:
             self._trouble(f"{e}; {self._meanwhile()}")
             return None
-        self._trouble("")
+        self._trouble(self._unlisted)
         return found
+
+    def _with_lists(self, found: Signer, former: str) -> Signer:
+        """With its revocation lists. Ones that cannot be used keep nobody from the CA that they came with: the former
+        ones stay, since nobody meant to revoke less."""
+        self._unlisted = ""
+        if not found.crl:
+            return found
+        try:
+            crl = revocation.usable(found.crl, times.now())
+            if why := revocation.without(revocation.split(crl), found.path[1:]):
+                raise ValueError(why)
+        except ValueError as e:
+            self._unlisted = f"{found.source}/{revocation.KEY} is not used: {e}"
+            return replace(found, crl=former)
+        return replace(found, crl=crl)
 
     def _meanwhile(self) -> str:
         end = self.authority.state.signer.end
@@ -290,7 +323,7 @@ class Roots:
 
     def _trouble(self, problem: str) -> None:
         if problem and problem != self.problem:
-            log.error("the certificate authority that is wanted is not used: %s", problem)
+            log.error("what is wanted of the certificate authority is not done: %s", problem)
         self.problem = problem
 
     async def _make_root(self, asked: str = "") -> bool:

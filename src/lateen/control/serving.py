@@ -31,13 +31,12 @@ class Certificate:
         self.pair = self._issue()
         self._replaced = asyncio.Event()
         self.withdrawn: list[Callable[[], None]] = []
-        """Called when a root is no longer trusted, whose clients may be connected."""
+        """Called when a root is no longer trusted, or something may be revoked, whose clients may be connected."""
         self.context = _context()
         """For HTTPS; clients show no certificate."""
         self.asking = _verifying()
         """For HTTPS; clients may show a certificate of the mesh."""
         self.asking.verify_mode = ssl.CERT_OPTIONAL
-        self.asking.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         self.asking.sni_callback = self._verify_by_present_roots
         self._load()
 
@@ -52,13 +51,19 @@ class Certificate:
         # A context cannot be told to trust less than before, so that those that verify clients are made anew.
         self.http2, self.mutual = _context("h2"), _verifying("h2")
         self.mutual.verify_mode = ssl.CERT_REQUIRED
-        self.mutual.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        self._loaded = self.root
-        self.mutual.load_verify_locations(cadata=self._loaded)
         self._optional = _verifying()
         self._optional.verify_mode = ssl.CERT_OPTIONAL
-        self._optional.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        self._optional.load_verify_locations(cadata=self._loaded)
+        self._loaded, self._lists = self.root, self._authority.lists[0]
+        for context in (self.mutual, self._optional):
+            context.load_verify_locations(cadata=self._loaded)
+            if self._lists:
+                with tempfile.NamedTemporaryFile() as f:  # lists can be loaded from files only
+                    f.write(self._lists.encode())
+                    f.flush()
+                    context.load_verify_locations(cafile=f.name)
+        for context in (self.mutual, self._optional, self.asking):  # a connection has the flags of its listener's
+            context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN if self._lists else ssl.VerifyFlags(0)
         with tempfile.NamedTemporaryFile() as f:  # the ssl module can load keys only from files; mode 0600
             f.write(self.pair.certificate.encode() + b"\n" + self.pair.key.encode())
             f.flush()
@@ -71,11 +76,11 @@ class Certificate:
 
     def replace(self) -> None:
         """New connections get a new certificate, and their clients are verified by what is trusted now."""
-        before = frozenset(certs.split(self._loaded))
+        before, lists = frozenset(certs.split(self._loaded)), self._lists
         self.pair = self._issue()
         self._load()
         self._replaced.set()
-        if not before <= frozenset(certs.split(self._loaded)):
+        if not before <= frozenset(certs.split(self._loaded)) or lists != self._lists:
             for told in self.withdrawn:
                 told()
 

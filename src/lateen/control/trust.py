@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 
 from lateen.api import kinds
-from lateen.ca.authority import ROOT_CONFIG_MAP
+from lateen.ca.authority import Told
 from lateen.control.measures import Measures
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
@@ -33,7 +33,7 @@ class Trust:
         self,
         client: Client,
         revision: Revision,
-        roots: Callable[[], str],
+        trusted: Callable[[], Told],
         spaces: Callable[[], list[Json] | None],
         told: Callable[[str, str], None],
         measures: Measures | None = None,
@@ -41,7 +41,7 @@ class Trust:
         """``spaces``: the namespaces that this istiod has to tell; None if another one does. ``told``: called with
         what has been told (PEM), and with why somebody does not know it yet (else empty)."""
         self._measures = measures or Measures()
-        self._client, self._revision, self._roots = client, revision, roots
+        self._client, self._revision, self._trusted = client, revision, trusted
         self._spaces, self._told = spaces, told
         self._gate = asyncio.Semaphore(AT_ONCE)
         self._woken = asyncio.Event()
@@ -56,7 +56,7 @@ class Trust:
         while True:
             await self._woken.wait()
             self._woken.clear()
-            roots, spaces = self._roots(), self._spaces()
+            roots, spaces = self._trusted().root, self._spaces()
             if spaces is None:
                 continue
             problem = await self.everywhere(spaces)
@@ -86,22 +86,27 @@ class Trust:
         name = namespace["metadata"]["name"]
         if namespace["metadata"].get("deletionTimestamp"):
             return ""
-        data = {"root-cert.pem": self._roots()}
-        meta = {"name": ROOT_CONFIG_MAP, "namespace": name, "labels": LABELS}
         try:
             async with self._gate:
-                found = await self._client.get(kinds.CONFIG_MAP, name, ROOT_CONFIG_MAP)
-                if found is None:
-                    body = {"apiVersion": "v1", "kind": "ConfigMap", "data": data, "metadata": meta}
-                    await self._client.create(kinds.CONFIG_MAP, body)
-                elif found.get("data") != data:
-                    await self._client.patch(kinds.CONFIG_MAP, name, ROOT_CONFIG_MAP, {"data": data})
+                for config_map, data in self._trusted().maps.items():
+                    await self._write(name, config_map, data)
         except (KubeError, OSError) as e:
             if await self._ends(name):
                 return ""
             self.wake()  # the leader's turn
             return f"namespace {name}: {e}"
         return ""
+
+    async def _write(self, namespace: str, name: str, data: dict[str, str]) -> None:
+        found = await self._client.get(kinds.CONFIG_MAP, namespace, name)
+        before = (found or {}).get("data") or {}
+        if found is None and data:
+            meta = {"name": name, "namespace": namespace, "labels": LABELS}
+            body = {"apiVersion": "v1", "kind": "ConfigMap", "data": data, "metadata": meta}
+            await self._client.create(kinds.CONFIG_MAP, body)
+        elif before != data:
+            change = {**dict.fromkeys(before), **data}
+            await self._client.patch(kinds.CONFIG_MAP, namespace, name, {"data": change})
 
     async def _ends(self, name: str) -> bool:
         """Whether a namespace is being deleted, or gone."""
@@ -113,11 +118,12 @@ class Trust:
 
     def altered(self, key: Key, new: Json | None) -> bool:
         """Whether somebody else has changed or deleted the roots of a namespace."""
-        return key[1] == ROOT_CONFIG_MAP and dig(new or {}, "data", "root-cert.pem", default="") != self._roots()
+        maps = self._trusted().maps
+        return key[1] in maps and dig(new or {}, "data", default={}) != maps[key[1]]
 
     async def webhooks(self) -> None:
         """Set the webhooks' CA bundle, so that the API server trusts them. Raises KubeError, OSError."""
-        bundle = base64.b64encode(self._roots().encode()).decode()
+        bundle = base64.b64encode(self._trusted().root.encode()).decode()
         for kind in (kinds.MUTATING_WEBHOOK, kinds.VALIDATING_WEBHOOK):
             found, _ = await self._client.list(
                 kind, labels=f"{LABEL}={self._revision.name},app in (sidecar-injector,istiod)"

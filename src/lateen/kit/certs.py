@@ -322,6 +322,16 @@ def check_pair(chain: str, key: str) -> None:
         raise ValueError("the key does not belong to the certificate")
 
 
+def check_lists(text: str) -> None:
+    """Check revocation lists by which others are verified. Raises ValueError."""
+    end = "-----END X509 CRL-----"
+    try:
+        for part in text.split(end)[:-1]:
+            x509.load_pem_x509_crl(f"{part}{end}\n".lstrip().encode())
+    except ValueError as e:
+        raise ValueError("the revocation lists are not PEM text") from e
+
+
 def check_authorities(text: str) -> None:
     """Check certificates by which others are verified. Raises ValueError."""
     try:

@@ -54,7 +54,9 @@ def settings(
         transport=transport,
         outbound=OutboundPolicy() if outbound is None else OutboundPolicy(outbound.mode),
         reporting=_reporting(config),
-        trust=Trust(config.trust_domain_aliases, _anchors(config, transport.trust_domain), asked),
+        trust=Trust(
+            config.trust_domain_aliases, _anchors(config, transport.trust_domain), _domains(config, transport), asked
+        ),
         ingress=ingress,
         locality=config.locality_lb_setting,
         proxy=proxy,
@@ -81,13 +83,17 @@ def _networks(config: api.MeshConfig, given: MeshNetworks, cluster: Cluster) -> 
 
 
 def _anchors(config: api.MeshConfig, trust_domain: str) -> tuple[Anchor, ...]:
-    """Whoever may vouch for other trust domains only is left out: proxies have one list of roots, so that it could
-    vouch for this one as well."""
+    """Those that vouch for one trust domain; one that names none vouches for all."""
     return tuple(
         Anchor(c.pem.strip() + "\n", c.cert_signers)
         for c in config.ca_certificates
         if c.pem and (not c.trust_domains or trust_domain in c.trust_domains)
     )
+
+
+def _domains(config: api.MeshConfig, transport: Transport) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    found = tuple((d, tuple(a.pem for a in _anchors(config, d))) for d in transport.trust_domains)
+    return found if len({pems for _, pems in found}) > 1 else ()
 
 
 def _paths(chosen: PathNormalization | None) -> str:

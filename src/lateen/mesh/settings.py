@@ -61,6 +61,10 @@ class Trust:
     aliases: tuple[str, ...] = ()
     """Aliases of the trust domain."""
     anchors: tuple[Anchor, ...] = ()
+    """Those that vouch for the trust domain."""
+    domains: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """The trust domain and its aliases, each with the anchors that vouch for it (PEM); empty where these are the same
+    for all of them."""
     providers: tuple[ExtensionProvider, ...] = field(default=(), hash=False)
     """The providers of AuthorizationPolicies with action CUSTOM."""
 

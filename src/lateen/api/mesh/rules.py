@@ -107,12 +107,10 @@ def _authorities(config: MeshConfig) -> Findings:
                 certs.check_authorities(given.pem)
             except ValueError as e:
                 yield f"{at}.pem", str(e)
-        mine = config.trust_domain or TRUST_DOMAIN
-        if given.trust_domains and mine not in given.trust_domains:
-            yield (
-                f"{at}.trustDomains",
-                f'must contain "{mine}": proxies have one list of roots, so that this one could vouch for it anyway',
-            )
+        mine = (config.trust_domain or TRUST_DOMAIN, *config.trust_domain_aliases)
+        if given.trust_domains and not set(mine) & set(given.trust_domains):
+            says = f"must contain one of {', '.join(mine)}: proxies accept identities of no other trust domain"
+            yield f"{at}.trustDomains", f"{says} (those that they accept as well are trustDomainAliases)"
 
 
 def _traffic(config: MeshConfig) -> Findings:
