@@ -1,6 +1,7 @@
 """The controllers over the real API verbs: one object's trouble is its own, and what has no owner any more goes."""
 
 import asyncio
+import base64
 import contextlib
 
 import pytest
@@ -331,6 +332,31 @@ def test_the_default_roles_gather_the_rules_of_roles_with_their_labels():
 
         async def gone():
             return not (await covers("view", "widgets") or await covers("admin", "widgets"))
+
+        await until(gone)
+
+    play(story)
+
+
+def test_a_secret_for_a_service_account_gets_its_token_and_goes_with_it():
+    kind = "kubernetes.io/service-account-token"
+    note = {"kubernetes.io/service-account.name": "default"}
+
+    async def story(client, _):
+        made = {"type": kind, "metadata": {"name": "token", "namespace": "default", "annotations": note}}
+        await client.create(kinds.SECRET, made)
+
+        async def filled():
+            found = await client.get(kinds.SECRET, "default", "token")
+            return found if (found.get("data") or {}).get("token") else None
+
+        data = (await until(filled))["data"]
+        assert base64.b64decode(data["token"]) == b"default-token"
+        assert base64.b64decode(data["ca.crt"]).decode() == AUTHORITY.certificate
+        await client.delete(kinds.SERVICE_ACCOUNT, "default", "default")
+
+        async def gone():
+            return await client.get(kinds.SECRET, "default", "token") is None
 
         await until(gone)
 

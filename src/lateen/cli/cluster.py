@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from lateen.api import kinds
 from lateen.api.reading import outside
 from lateen.cli.base import command
 from lateen.cli.connect import with_client
-from lateen.cli.output import CliError, say, step, table
+from lateen.cli.output import USAGE, CliError, say, step, table
 from lateen.cluster import lifecycle
 from lateen.cluster.home import Home
 from lateen.cluster.kubelet.limits import CONDITION
+from lateen.kit import jsons
+from lateen.kit.files import write_atomic
 from lateen.kit.jsons import dig
 from lateen.kube.client import Client
 
@@ -22,15 +26,38 @@ def cluster() -> None:
 
 
 @cluster.command()
-def start() -> None:
-    """Start the cluster; a running one is left as it is."""
+@click.option(
+    "--neighbour",
+    "neighbours",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="The state directory (LATEEN_HOME) of another embedded cluster that this one may reach.",
+)
+def start(neighbours: tuple[Path, ...]) -> None:
+    """Start the cluster; a running one is left as it is.
+
+    Clusters that name each other with --neighbour can be one mesh (lateen create-remote-secret).
+    """
     home = Home.default()
+    if neighbours:
+        _meet(home, neighbours)
     if lifecycle.running(home):
         say("the cluster is already running")
     else:
         with step("Cluster started"):
             begin(home)
     say(f"export KUBECONFIG={home.kubeconfig}")
+
+
+def _meet(home: Home, neighbours: tuple[Path, ...]) -> None:
+    """Remember the neighbours, for this and later starts. Raises CliError."""
+    if lifecycle.running(home):
+        raise CliError("the cluster is running; it learns of neighbours when it starts: stop it first", USAGE)
+    named = {Home(p).outside: p.absolute() for p in neighbours}
+    if home.outside in named or len(named) < len(set(neighbours)):
+        raise CliError("clusters with the same address cannot be neighbours; choose another LATEEN_HOME", USAGE)
+    home.create()
+    write_atomic(home.neighbours, jsons.dumps([str(p) for p in named.values()]), 0o600)
 
 
 def begin(home: Home) -> None:
@@ -57,6 +84,8 @@ def status() -> None:
         ["running" if pid else "stopped", str(pid or "-"), str(home.kubeconfig), str(home.log)],
     ]
     click.echo(table(rows))
+    if home.neighbours.exists():
+        click.echo(f"\nneighbours reach this cluster at {home.outside}")
     if not pid:
         raise SystemExit(3)
     if says := with_client(str(home.kubeconfig), _unlimited):

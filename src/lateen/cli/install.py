@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +26,9 @@ from lateen.wire.revision import LABEL, TAG_LABEL, Revision
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-file_option = click.option("-f", "--filename", "files", multiple=True, help="An IstioOperator file; may be repeated.")
+file_option = click.option(
+    "-f", "--filename", "files", multiple=True, help="An IstioOperator file, or - for standard input; may be repeated."
+)
 set_option = click.option(
     "--set", "-s", "settings", multiple=True, help="Set a field: --set profile=demo, --set list[0].name=x"
 )
@@ -63,7 +66,8 @@ def overlays(files: tuple[str, ...]) -> list[Json]:
     out: list[Json] = []
     for name in files:
         try:
-            out += [specification(d) for d in yamldoc.objects(Path(name).read_text())]
+            text = sys.stdin.read() if name == "-" else Path(name).read_text()
+            out += [specification(d) for d in yamldoc.objects(text)]
         except OSError as e:
             raise CliError(f"{name}: {e.strerror or e}", BAD_DATA) from None
         except (yamldoc.YamlError, UnicodeDecodeError, OperatorError) as e:

@@ -17,7 +17,7 @@ from lateen.cli.base import command
 from lateen.cli.connect import Target, paths_of, target_options
 from lateen.cli.mesh import ask_istiods, nothing_runs
 from lateen.cli.output import BAD_DATA, USAGE, CliError, say, wide_table
-from lateen.cluster.network.plan import outside
+from lateen.cluster.home import Home
 from lateen.install import reader
 from lateen.kit import jsons, yamldoc
 from lateen.kit.jsons import Json, dig
@@ -114,7 +114,7 @@ def _server(target: Target, given: str) -> Json:
     if address.scheme != "https" or not address.hostname:
         raise CliError(f"--server {server}: expected an address such as https://203.0.113.7:6443", BAD_DATA)
     if address.hostname in ("localhost", "127.0.0.1", "::1"):
-        hint = f"--server=https://{outside(found.path.parent)}:6443 for another embedded cluster of this machine"
+        hint = f"--server=https://{Home(found.path.parent).outside}:6443 for another embedded cluster of this machine"
         say(f"! {server} is this machine's own; other clusters cannot reach it: name another with --server ({hint})")
     name = found.value.get("tls-server-name")
     return {"server": server} | ({"tls-server-name": name} if name else {})

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
+
+from lateen.kit import jsons
 
 
 class Home:
@@ -21,6 +24,7 @@ class Home:
         self.bin = root / "bin"
         self.log = root / "cluster.log"
         self.pid = root / "cluster.pid"
+        self.neighbours = root / "neighbours.json"
         self.lock = root / "cluster.lock"
 
     @classmethod
@@ -29,6 +33,19 @@ class Home:
             return cls(Path(configured).expanduser().absolute())
         state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
         return cls(Path(state).expanduser() / "lateen")
+
+    @property
+    def outside(self) -> str:
+        """The address by which neighbours reach the cluster; see ``network.plan``."""
+        digest = hashlib.blake2b(str(self.root.absolute()).encode(), digest_size=2).digest()
+        return f"10.97.{digest[0]}.{digest[1] % 254 + 1}"
+
+    def named_neighbours(self) -> dict[str, Path] | None:
+        """The other embedded clusters that this one may reach, by their addresses; None for a cluster that knows of no
+        others. Raises ValueError."""
+        if not self.neighbours.exists():
+            return None
+        return {Home(Path(p)).outside: Path(p) for p in jsons.loads(self.neighbours.read_bytes())}
 
     def create(self) -> None:
         """Create the directory, readable by its owner only. Raises OSError, which names the path."""

@@ -34,6 +34,7 @@ from lateen.cluster.kubelet.kubelet import Kubelet
 from lateen.cluster.kubelet.network_policies import Policies
 from lateen.cluster.kubelet.sandbox import Node
 from lateen.cluster.network import dns, links, plan, portal
+from lateen.cluster.network.neighbours import Door, Ways
 from lateen.cluster.runtime import cgroups
 from lateen.cluster.runtime.client import RuntimeClient
 from lateen.cluster.store.objects import Store
@@ -50,7 +51,9 @@ HOST_PORT = 6443
 class Pki:
     """The cluster's own certificates and the token key, created once."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, outside: str = "") -> None:
+        """``outside``: an address of the API server besides those that every cluster has."""
+        self._outside = outside
         self.ca_file, self.ca_key = directory / "ca.crt", directory / "ca.key"
         self.server, self.server_key = directory / "apiserver.crt", directory / "apiserver.key"
         self.admin, self.admin_key = directory / "admin.crt", directory / "admin.key"
@@ -67,6 +70,7 @@ class Pki:
             "127.0.0.1",
             plan.API_IP,
             plan.NODE_IP,
+            *([self._outside] if self._outside else []),
             "kubernetes",
             "kubernetes.default",
             "kubernetes.default.svc",
@@ -130,7 +134,7 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
     database = Sqlite(home.database)
     rv, rows = database.load()
     store = Store(database.write, rv, rows)
-    pki = Pki(home.pki)
+    pki = Pki(home.pki, home.outside)
     registry = Registry()
     webhooks = Webhooks(store, registry)
     api = Api(store, registry, webhooks, Tokens(pki.token_key, store), Allocator(store, plan.SERVICE_NET))
@@ -139,7 +143,8 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
     on_node = DirectClient(api, "kubelet")
 
     # The node: its addresses, the runtime that holds the pods, the kubelet.
-    await links.setup_node()
+    neighbours = home.named_neighbours()
+    await links.setup_node([home.outside, *neighbours] if neighbours is not None else [])
     runtime = RuntimeClient(socket.socket(fileno=runtime_fd))
     runtime.start_reading()
     images.write_wrappers(home.bin)
@@ -167,10 +172,16 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
     listener, port = await _host_listener(ports)
     await http.listen(server.protocol, (plan.NODE_IP, plan.API_PORT), context)
     await http.listen(server.protocol, listener, context)
+    if neighbours is not None:
+        await http.listen(server.protocol, (home.outside, plan.API_PORT), context)
+        await Door(home.root, home.outside).listen()
+        await Ways(neighbours).listen()
     write_atomic(home.kubeconfig, pki.kubeconfig(port), 0o600)
 
     # Service addresses, DNS, controllers.
-    proxy = Proxy(client, portal.Forwarder(ports), Recorder(client, "service-proxy", NAME))
+    outside = home.outside if neighbours is not None else ""
+    recorder = Recorder(client, "service-proxy", NAME)
+    proxy = Proxy(client, portal.Forwarder(ports), recorder, outside, tuple(neighbours or ()))
     resolver = dns.Resolver(proxy.lookup, proxy.reverse, proxy.srv)
     await resolver.serve(plan.DNS_IP)
     told = Recorder(client, "controllers", NAME)

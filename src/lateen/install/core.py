@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lateen.api import crds, kinds
+from lateen.api.decoding import NETWORK
 from lateen.inject import deployment
 from lateen.install.control_plane import pilot_env
 from lateen.install.objects import NAMESPACE, RBAC, READ, READ_SECRETS, bound, meta, source
@@ -14,15 +15,19 @@ from lateen.kit.jsons import Json, dig
 from lateen.wire.revision import Revision
 
 
-def shared(experimental: bool) -> list[Json]:
+def shared(experimental: bool, network: str = "") -> list[Json]:
     """What all revisions have in common: the namespace and the custom resource definitions. ``experimental``: with the
-    Gateway API's experimental channel."""
+    Gateway API's experimental channel; ``network``: that of the cluster's pods."""
     namespace = {
         "apiVersion": "v1",
         "kind": "Namespace",
         "metadata": {
             "name": NAMESPACE,
-            "labels": {"istio-injection": "disabled", "istio-operator-managed": "Reconcile"},
+            "labels": {
+                "istio-injection": "disabled",
+                "istio-operator-managed": "Reconcile",
+                **({NETWORK: network} if network else {}),
+            },
         },
     }
     return [namespace, *crds.crds(experimental)]
@@ -136,11 +141,12 @@ def _watched() -> dict[str, list[str]]:
 def settings(operator: Operator) -> list[Json]:
     """The mesh configuration, the injector's values, and the settings that the installation was made with."""
     spec, revision = operator.spec, operator.revision
+    networks = dig(spec, "values", "global", "meshNetworks", default={})
     return [
         _config_map(
             revision.config_map,
             revision,
-            {"mesh": yamldoc.dump(spec.get("meshConfig") or {}), "meshNetworks": "networks: {}"},
+            {"mesh": yamldoc.dump(spec.get("meshConfig") or {}), "meshNetworks": yamldoc.dump({"networks": networks})},
         ),
         _config_map(revision.injector, revision, _injector(spec)),
         _config_map(revision.installation, revision, record(operator)),

@@ -26,7 +26,7 @@ class Part:
 
 def render(operator: Operator) -> list[Part]:
     spec, revision = operator.spec, operator.revision
-    base = core.shared(core.is_experimental(spec))
+    base = core.shared(core.is_experimental(spec), dig(spec, "values", "global", "network", default=""))
     if not dig(spec, "components", "pilot", "enabled"):
         out = [Part("Istio core", (*base,))]
     else:

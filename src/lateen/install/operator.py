@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lateen.api.mesh import MeshConfig, effect
+from lateen.api.mesh.networks import MeshNetworks
 from lateen.api.mesh.reading import Invalid, problems, read, type_at
 from lateen.install import options, paths
 from lateen.install.profiles import PROFILES
@@ -90,6 +91,11 @@ def _check(spec: Any) -> None:
         raise OperatorError(str(e)) from None
     if found := problems(spec.get("meshConfig"), "spec.meshConfig"):
         raise OperatorError(str(Invalid(found)))
+    networks = dig(spec, "values", "global", "meshNetworks", default={})
+    try:
+        read(MeshNetworks, {"networks": networks}, "spec.values.global.meshNetworks")
+    except Invalid as e:
+        raise OperatorError(str(e)) from None
     try:
         Revision(spec.get("revision") or "default")
     except ValueError as e:

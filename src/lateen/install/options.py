@@ -161,6 +161,7 @@ EFFECTIVE: dict[str, str] = {
     **{f"components.{k}[].{f}": note for k in ("ingressGateways", "egressGateways") for f, note in _GATEWAY.items()},
     **{f"values.pilot.env.{name}": "" for name in VARIABLES},
     **{f"values.{name}": "" for name in injection.EFFECTIVE},
+    "values.global.meshNetworks.**": "MeshNetworks: the networks of clusters, and the gateways to them",
 }
 """Field -> remark. Every other field of an IstioOperator except ``meshConfig`` is accepted with a warning."""
 

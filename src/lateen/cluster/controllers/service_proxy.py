@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from lateen.api import kinds
@@ -29,7 +29,16 @@ class Events(Protocol):
 
 
 class Proxy:
-    def __init__(self, client: Client, forwarder: portal.Forwarder, events: Events) -> None:
+    def __init__(
+        self,
+        client: Client,
+        forwarder: portal.Forwarder,
+        events: Events,
+        outside: str = "",
+        neighbours: Sequence[str] = (),
+    ) -> None:
+        """``outside``: the address where neighbours find LoadBalancer services; ``neighbours``: their addresses."""
+        self._outside, self._neighbours = outside, neighbours
         self._client, self._forwarder, self._events = client, forwarder, events
         self._services = Informer(client, kinds.SERVICE, self._changed)
         self._endpoints = Informer(client, kinds.ENDPOINTS, self._changed)
@@ -80,7 +89,7 @@ class Proxy:
             fqdn = f"{name}.{namespace}.svc.{plan.DOMAIN}"
             address = dig(service, "spec", "clusterIP", default="")
             if address and address != "None":
-                ports += _ports(service, address, subsets, await self._sticky_s(service))
+                ports += _ports(service, address, subsets, await self._sticky_s(service), self._outside)
                 names[fqdn] = [address]
                 reverse[address] = fqdn
             elif address == "None":
@@ -101,7 +110,7 @@ class Proxy:
                     srv[f"_{p['name']}._{p['protocol'].lower()}.{fqdn}"] = [(p["port"], fqdn)]
         names |= self._aliases(names)
         self._names, self._srv, self._reverse = names, srv, reverse
-        text = services.rules(ports)
+        text = services.rules(ports, self._neighbours)
         if text != self._installed:
             await services.install(text)
             self._installed = text
@@ -212,6 +221,8 @@ class Proxy:
         ports = [{"port": found, "protocol": protocol} for (_, protocol), found in sorted(opened.items())]
         names = {"hostname": "localhost"} if host == HOST else {}
         ingress = [{**names, "ip": host, "ports": ports}] if host else []
+        if self._outside:
+            ingress.append({"ip": self._outside})
         listed = ",".join(f"{p}={h}" for (p, protocol), h in sorted(opened.items()) if protocol == "TCP")
         annotations = {HOST_PORTS: listed}
         try:
@@ -256,8 +267,9 @@ def _is_loopback(text: str) -> bool:
         return False
 
 
-def _ports(service: Json, address: str, subsets: list[Json], sticky_s: int) -> list[services.ServicePort]:
+def _ports(service: Json, address: str, subsets: list[Json], sticky_s: int, outside: str) -> list[services.ServicePort]:
     out = []
+    balanced = [outside] if outside and service["spec"].get("type") == "LoadBalancer" else []
     for p in service["spec"].get("ports") or []:
         backends = tuple(
             sorted(
@@ -269,7 +281,7 @@ def _ports(service: Json, address: str, subsets: list[Json], sticky_s: int) -> l
             )
         )
         protocol = p.get("protocol", "TCP")
-        for at in (address, *(service["spec"].get("externalIPs") or [])):
+        for at in (address, *(service["spec"].get("externalIPs") or []), *balanced):
             out.append(services.ServicePort(at, protocol, int(p["port"]), backends, sticky_s))
         if p.get("nodePort"):
             out.append(services.ServicePort(plan.NODE_IP, protocol, int(p["nodePort"]), backends, sticky_s))

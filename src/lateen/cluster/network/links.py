@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from collections.abc import Sequence
 from pathlib import Path
 
 from lateen.cluster.network import plan
@@ -28,11 +29,11 @@ async def _run(*argv: str, stdin: str = "") -> str:
     return out.decode()
 
 
-async def setup_node() -> None:
-    """Configure addresses and forwarding in the node's own namespace; idempotent."""
+async def setup_node(more: Sequence[str] = ()) -> None:
+    """Configure addresses (and ``more`` of them) and forwarding in the node's own namespace; idempotent."""
     lines = ["link set lo up"]
     have = await _run("ip", "-o", "addr", "show", "dev", "lo")
-    for address in (plan.NODE_IP, plan.DNS_IP):
+    for address in (plan.NODE_IP, plan.DNS_IP, *more):
         if f" {address}/" not in have:
             lines.append(f"addr add {address}/32 dev lo")
     # The node's own connections to service addresses need a route before DNAT can rewrite them.

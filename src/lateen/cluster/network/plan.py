@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-
 from lateen.api.domain import CLUSTER_DOMAIN
 
 POD_NET = "10.244.0.0/16"
@@ -17,9 +14,3 @@ API_PORT = 6443
 DOMAIN = CLUSTER_DOMAIN
 OUTSIDE_NET = "10.97.0.0/16"
 """Where the embedded clusters of one machine have their addresses for each other."""
-
-
-def outside(home: Path) -> str:
-    """The address by which neighbours reach the cluster with that state directory."""
-    digest = hashlib.blake2b(str(home.absolute()).encode(), digest_size=2).digest()
-    return f"10.97.{digest[0]}.{digest[1] % 254 + 1}"

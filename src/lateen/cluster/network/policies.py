@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lateen.cluster.network import plan
+from lateen.cluster.network.neighbours import PORT
 from lateen.kit import jsons, selectors
 from lateen.kit.jsons import Json, dig
 
@@ -61,6 +62,7 @@ def rules(
     if main:
         out += [f":{name} - [0:0]" for name in (MAIN, *chains)]
         out += [f"-A FORWARD -j {MAIN}", f"-A INPUT -d {plan.DNS_IP}/32 -j {MAIN}"]
+        out += [f"-A INPUT -d {plan.OUTSIDE_NET} -p tcp --dport {PORT} -j {MAIN}"]  # on the way to a neighbour
         out += [f"-A {MAIN} -m conntrack --ctstate ESTABLISHED,RELATED -j RETURN"]
         out += [f"-A {MAIN} -s {address}/32 -j RETURN" for address in (plan.NODE_IP, plan.DNS_IP)]
         out += main

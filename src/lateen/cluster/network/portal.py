@@ -129,13 +129,24 @@ class Forwarder:
         self._open += 1
         try:
             async with asyncio.timeout(10):
-                inner_reader, inner_writer = await asyncio.open_connection(*self._targets[place])
-            await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
+                inner = await asyncio.open_connection(*self._targets[place])
+            await carry((reader, writer), inner)
         except (OSError, TimeoutError):
             pass  # nothing listens inside, or one side has gone away: the client sees the connection close
         finally:
             self._open -= 1
             writer.close()
+
+
+Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def carry(one: Ends, other: Ends) -> None:
+    """Pass on what comes from either connection until both have ended; ``other`` is closed."""
+    try:
+        await asyncio.gather(_pump(one[0], other[1]), _pump(other[0], one[1]))
+    finally:
+        other[1].close()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lateen.cluster.network.links import NetworkError
+from lateen.cluster.network.neighbours import PORT
 
 # A pod that reaches itself through its service must be answered by way of the node, so such packets are marked.
 HAIRPIN = "0x4000/0x4000"
@@ -25,8 +27,8 @@ class ServicePort:
     """Seconds for which a client stays with its endpoint after each connection (``sessionAffinity: ClientIP``)."""
 
 
-def rules(ports: list[ServicePort]) -> str:
-    """The nat and filter tables in the format of iptables-restore. Pure.
+def rules(ports: list[ServicePort], neighbours: Sequence[str] = ()) -> str:
+    """The nat and filter tables in the format of iptables-restore. Pure. ``neighbours``: their addresses.
 
     Of two services with the same (external) address and port, the first has it. Connections to a service without
     endpoints are rejected at once, as by kube-proxy.
@@ -72,6 +74,7 @@ def rules(ports: list[ServicePort]) -> str:
         "-A PREROUTING -j LATEEN-SERVICES",
         "-A OUTPUT -j LATEEN-SERVICES",
         f"-A POSTROUTING -m mark --mark {HAIRPIN} -j MASQUERADE",
+        *(f"-A LATEEN-SERVICES -d {n}/32 -p tcp -j DNAT --to-destination {n}:{PORT}" for n in neighbours),
     ]
     refuse[4:4] = ["-A FORWARD -j LATEEN-SERVICES", "-A OUTPUT -j LATEEN-SERVICES"]
     return "\n".join([*nat, *hooks, *jumps, *chains, "COMMIT", *refuse, "COMMIT", ""])
