@@ -12,7 +12,7 @@ AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
 
 CONSOLE := src/lateen/console/static/index.html
 
-.PHONY: help setup demo down test unit conformance system test-clients test-gateway-api check bench clean lock console wheel fuzz
+.PHONY: help setup demo down test unit conformance system test-clients test-gateway-api check bench clean lock console wheel charts fuzz
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -56,7 +56,7 @@ system: console ## tests with the real Envoy, kubectl and namespaces
 
 test: check unit conformance system ## all tests
 
-test-clients: setup ## clients that others have made: libraries, kopf, a client-go program, istioctl (LATEEN_TEST_ISTIOCTL)
+test-clients: setup ## clients that others have made: libraries, kopf, a client-go program, istioctl (LATEEN_TEST_ISTIOCTL), Helm (LATEEN_TEST_HELM)
 	$(BIN)/python tests/clients/run.py
 	$(BIN)/python -m pytest tests/clients -rs
 
@@ -68,6 +68,9 @@ fuzz: setup ## 10,000 mutated manifests and reviews against the API server: no 5
 
 bench: setup ## benchmarks, as ratios to a baseline of the same run
 	$(BIN)/python bench/run.py
+
+charts: setup ## Helm charts of the mesh: charts/base, istiod, gateway, addons
+	@$(BIN)/python tools/charts.py
 
 wheel: setup ## dist/*.whl, with the console's page
 	@$(BIN)/python -m pip wheel -q --no-deps -w dist .

@@ -1,0 +1,93 @@
+"""The real Helm with our charts, against an embedded cluster with nothing in it.
+
+The binary is the one that LATEEN_TEST_HELM names, or the ``helm`` on the path.
+"""
+
+import os
+import shutil
+import sys
+
+import pytest
+from world import ROOT, Mesh
+
+HELM = os.environ.get("LATEEN_TEST_HELM") or shutil.which("helm") or ""
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(not HELM, reason="there is no Helm; name one with LATEEN_TEST_HELM"),
+]
+
+
+@pytest.fixture(scope="module")
+def helm(tmp_path_factory):
+    tmp = tmp_path_factory.mktemp("helm")
+    mesh = Mesh(tmp / "home", tmp)
+    charts = tmp / "charts"
+    try:
+        started = mesh.lateen("cluster", "start", ok=False)
+        if "cannot create namespaces" in started.stderr:
+            pytest.skip(started.stderr.strip())
+        assert started.returncode == 0, started.stderr
+        mesh.run(sys.executable, str(ROOT / "tools" / "charts.py"), str(charts))
+
+        def run(verb, release, *argv, namespace="istio-system", **more):
+            chart = [str(charts / argv[0]), *argv[1:]] if argv else []
+            return mesh.run(HELM, verb, release, *chart, "-n", namespace, **more)
+
+        run.mesh = mesh
+        yield run
+    finally:
+        mesh.lateen("cluster", "delete", ok=False)
+
+
+def test_charts_install_a_mesh_that_serves(helm):
+    mesh = helm.mesh
+    helm("install", "istio-base", "base", "--create-namespace")
+    helm("install", "istiod", "istiod", "--wait", "--set", "pilot.resources=null")
+    helm("install", "istio-ingressgateway", "gateway", "--wait", "--set", "resources=null")
+    mesh.kubectl("label", "namespace", "default", "istio-injection=enabled")
+    mesh.kubectl("apply", "-f", str(ROOT / "samples/httpbin/httpbin.yaml"))
+    mesh.kubectl("rollout", "status", "deployment/httpbin", "--timeout=60s")
+    mesh.apply("""
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: web}
+spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: web}
+spec: {hosts: ["*"], gateways: [web], http: [{route: [{destination: {host: httpbin, port: {number: 8000}}}]}]}
+""")
+    mesh.until(lambda: mesh.page("/status/200")[0] == 200, what="an answer through the gateway")
+    assert "istio-proxy" in mesh.get("pod", mesh.pod("httpbin"), "-o", "jsonpath={.spec}")
+
+
+def test_an_upgrade_changes_what_its_values_say(helm):
+    mesh = helm.mesh
+    more = ("--set", "pilot.resources=null", "--set", "meshConfig.accessLogFile=/dev/stdout", "--wait")
+    helm("upgrade", "istiod", "istiod", *more)
+    assert "accessLogFile" in mesh.get("configmap", "istio", "-n", "istio-system", "-o", "jsonpath={.data.mesh}")
+
+    def logged():
+        mesh.page("/status/418")
+        gateway = mesh.pod("istio-ingressgateway", "istio-system")
+        return "/status/418" in mesh.kubectl("logs", gateway, "-n", "istio-system").stdout
+
+    mesh.until(logged, what="a line in the access log")
+
+
+def test_values_that_have_no_effect_are_refused(helm):
+    done = helm("upgrade", "istiod", "istiod", "--set", "pilot.autoscaleEnabled=true", ok=False)
+    assert done.returncode
+    assert "autoscaleEnabled" in done.stderr
+    done = helm("install", "other", "istiod", namespace="default", ok=False)
+    assert "into the namespace istio-system" in done.stderr
+
+
+def test_uninstalled_charts_leave_nothing_that_rejects(helm):
+    mesh = helm.mesh
+    for release in ("istio-ingressgateway", "istiod"):
+        helm("uninstall", release)
+    hooks = mesh.get("mutatingwebhookconfigurations,validatingwebhookconfigurations", "-o", "name")
+    assert "istio" not in hooks
+    mesh.kubectl("run", "plain", "--image=curlimages/curl", "--", "sleep", "60")

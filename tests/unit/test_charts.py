@@ -1,0 +1,156 @@
+"""Helm's charts have the objects of ``lateen install``; rendered here by the engine of injection templates."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from lateen.inject import settings as injection
+from lateen.inject.gotemplate import render
+from lateen.install import manifests
+from lateen.install.operator import resolve
+from lateen.kit import yamldoc
+from lateen.kit.jsons import dig
+
+TOOLS = Path(__file__).parents[2] / "tools"
+sys.path.insert(0, str(TOOLS))
+charts = importlib.import_module("charts")
+FILES = charts.charts()
+
+
+def helm(chart, values=None, name="it", namespace="istio-system"):
+    """The objects that ``helm template`` prints, by kind and name."""
+    given = injection.overlay(yamldoc.load(FILES[f"{chart}/values.yaml"]), values or {})
+    data = {"Values": given, "Release": {"Name": name, "Namespace": namespace}}
+    found = [
+        o
+        for at, text in FILES.items()
+        if at.startswith(f"{chart}/templates/") and ".Files." not in text
+        for o in yamldoc.objects(render(text, data))
+    ]
+    out = {(o["kind"], o["metadata"]["name"]): o for o in found}
+    assert len(out) == len(found)
+    return out
+
+
+def installed(*settings):
+    """What ``lateen install`` applies for the control plane, apart from what the chart ``base`` has."""
+    found = [o for part in manifests.render(resolve("minimal", [], list(settings))) for o in part.objects]
+    skipped = ("Namespace", "CustomResourceDefinition")
+    return {(o["kind"], o["metadata"]["name"]): o for o in found if o["kind"] not in skipped}
+
+
+CASES = {
+    "as it comes": ({}, ()),
+    "a revision": ({"revision": "1-32"}, ("revision=1-32",)),
+    "images of another hub": (
+        {"global": {"hub": "example.com/mesh", "tag": "v1"}},
+        ("values.global.hub=example.com/mesh", "values.global.tag=v1"),
+    ),
+    "one of several clusters": (
+        {"global": {"multiCluster": {"clusterName": "east"}, "network": "n"}},
+        ("values.global.multiCluster.clusterName=east", "values.global.network=n"),
+    ),
+    "a mesh configuration": (
+        {"meshConfig": {"trustDomain": "td", "accessLogFile": "/dev/stdout"}},
+        ("meshConfig.trustDomain=td", "meshConfig.accessLogFile=/dev/stdout"),
+    ),
+    "istiod's variables": (
+        {"pilot": {"env": {"ENABLE_NATIVE_SIDECARS": True, "MAX_WORKLOAD_CERT_TTL": "1h"}}},
+        ("values.pilot.env.ENABLE_NATIVE_SIDECARS=true", "values.pilot.env.MAX_WORKLOAD_CERT_TTL=1h"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_chart_of_istiod_installs_what_lateen_install_does(case):
+    values, settings = CASES[case]
+    ours, wanted = helm("istiod", values), installed(*settings)
+    revision = values.get("revision", "default")
+    end = "" if revision == "default" else f"-{revision}"
+    wanted.pop(("ConfigMap", f"istio-installation{end}"))  # what lateen upgrade starts from
+    assert ours.keys() == wanted.keys()
+    for key in (("ConfigMap", f"istio{end}"), ("ConfigMap", f"istio-sidecar-injector{end}")):
+        a, b = ours.pop(key), wanted.pop(key)
+        assert a["metadata"] == b["metadata"]
+        assert _read(a["data"]) == _read(b["data"])
+    assert ours == wanted
+
+
+def _read(data):
+    """As istiod reads it."""
+    if "values" not in data:
+        return {name: yamldoc.load(text) for name, text in data.items()}
+    found = injection.overlay(injection.DEFAULTS, injection.read(data["config"], data["values"]))
+    found.pop("pilot")  # pilot.env and the like, which are the Deployment's
+    found["global"].pop("meshNetworks", None)
+    found["global"]["proxy"].pop("capNetBindService", None)
+    found["sidecarInjectorWebhook"].pop("enableNamespacesByDefault", None)
+    return found
+
+
+def test_values_that_a_chart_does_not_know_are_refused_by_its_schema():
+    known = yamldoc.load(FILES["istiod/values.schema.json"])
+    assert known["additionalProperties"] is False
+    pilot = known["properties"]["pilot"]
+    assert pilot["additionalProperties"] is False
+    assert "autoscaleEnabled" not in pilot["properties"]
+    assert pilot["properties"]["env"]["additionalProperties"] is False
+    assert known["properties"]["meshConfig"]["additionalProperties"] is True
+
+
+def test_a_chart_for_another_namespace_or_another_authority_is_refused():
+    with pytest.raises(ValueError, match="into the namespace istio-system"):
+        helm("istiod", namespace="default")
+    with pytest.raises(ValueError, match="EXTERNAL_CA needs permissions"):
+        helm("istiod", {"pilot": {"env": {"EXTERNAL_CA": "ISTIOD_RA_KUBERNETES_API"}}})
+
+
+def test_settings_of_istiods_pod():
+    values = {"replicaCount": 2, "nodeSelector": {"a": "b"}, "podAnnotations": {"x": "y"}, "resources": {"limits": {}}}
+    made = helm("istiod", {"pilot": values})[("Deployment", "istiod")]["spec"]
+    assert made["replicas"] == 2
+    pod = made["template"]
+    assert pod["spec"]["nodeSelector"] == {"a": "b"}
+    assert pod["metadata"]["annotations"]["x"] == "y"
+    assert "limits" in pod["spec"]["containers"][0]["resources"]
+
+
+def test_a_gateway_is_completed_by_the_injector():
+    made = helm("gateway", {"labels": {"team": "a"}}, "istio-ingress", "edge")
+    assert {kind for kind, _ in made} == {"Deployment", "Service", "ServiceAccount", "Role", "RoleBinding"}
+    deployment, service = (made[kind, "istio-ingress"] for kind in ("Deployment", "Service"))
+    pod = deployment["spec"]["template"]
+    assert {o["metadata"]["namespace"] for o in made.values()} == {"edge"}
+    assert pod["metadata"]["annotations"]["inject.istio.io/templates"] == "gateway"
+    assert pod["metadata"]["labels"]["sidecar.istio.io/inject"] == "true"
+    chosen = {"app": "istio-ingress", "istio": "ingress", "team": "a"}
+    assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"] == chosen
+    assert [p["port"] for p in service["spec"]["ports"]] == [15021, 80, 443]
+    assert pod["spec"]["containers"][0]["image"] == "auto"
+    named = helm("gateway", {"networkGateway": "n1", "revision": "1-32"}, "eastwest", "edge")
+    assert named["Service", "eastwest"]["metadata"]["labels"]["topology.istio.io/network"] == "n1"
+    assert named["Deployment", "eastwest"]["spec"]["template"]["metadata"]["labels"]["istio.io/rev"] == "1-32"
+    assert not any(kind == "ServiceAccount" for kind, _ in helm("gateway", {"serviceAccount": {"create": False}}))
+
+
+def test_the_base_has_the_definitions_the_reader_and_the_default_revision():
+    found = {dig(o, "metadata", "name") for o in yamldoc.objects(FILES["base/files/crds.yaml"])}
+    assert "virtualservices.networking.istio.io" in found
+    assert ("ServiceAccount", "istio-reader-service-account") in helm("base")
+    assert not any(kind.endswith("WebhookConfiguration") for kind, _ in helm("base"))
+    tagged = helm("base", {"defaultRevision": "1-32"})
+    hook = tagged["MutatingWebhookConfiguration", "istio-revision-tag-default"]["webhooks"][0]
+    assert hook["clientConfig"]["service"]["name"] == "istiod-1-32"
+
+
+def test_addons_are_installed_one_by_one():
+    everything = helm("addons", {"hub": "example.com/m"})
+    images = {
+        c["image"] for o in everything.values() for c in dig(o, "spec", "template", "spec", "containers", default=[])
+    }
+    assert images == {f"example.com/m/console:{charts.__version__}"}
+    some = helm("addons", {"jaeger": {"enabled": False}})
+    assert ("Deployment", "jaeger") in everything.keys() - some.keys()
+    assert ("Deployment", "kiali") in some
