@@ -162,3 +162,4 @@ def test_a_cluster_that_is_gone_is_told_and_ours_goes_on(pair):
     assert set(ask(west)) == {"v1"}
     listed = west.until(lambda: "does not answer" in (found := west.lateen("remote-clusters")).stderr and found)
     assert "east" in listed.stdout
+    assert "cluster east: the Kubernetes API at" in west.lateen("check", ok=False).stdout

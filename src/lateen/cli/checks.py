@@ -185,6 +185,7 @@ GROUPS: dict[str, list[tuple[str, Check]]] = {
         ("the certificate authority is in order", mesh.authority),
         ("the root certificate is valid", mesh.root_certificate),
         ("all namespaces trust the same root", mesh.same_roots),
+        ("the other clusters of the mesh can be read", mesh.clusters),
     ],
     "webhooks": [
         ("the API server trusts them", mesh.webhooks_trusted),

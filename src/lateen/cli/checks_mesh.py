@@ -61,6 +61,20 @@ async def authority(c: Context) -> str:
     return f"Secret {found['source']}, until {end:%Y-%m-%d}"
 
 
+async def clusters(c: Context) -> str:
+    """What each istiod says of the other clusters of the mesh."""
+    answers = await ask_istiods(c.api(), "/debug/clusterz", c.namespace)
+    others = [o for found in answers.values() for o in found if o["secretName"]]
+    if not others:
+        raise Skip("there is one cluster")
+    for other in others:
+        if other["syncStatus"] != "synced" or "problem" in other:
+            says = other.get("problem") or f"it is {other['syncStatus']}"
+            remedy = f"check the Secret {other['secretName']} (lateen create-remote-secret); see lateen remote-clusters"
+            raise Wrong(f"cluster {other['id']}: {says}", remedy, warning=True)
+    return ", ".join(sorted({str(o["id"]) for o in others}))
+
+
 async def same_roots(c: Context) -> str:
     spaces, _ = await c.api().list(kinds.CONFIG_MAP)
     roots = {
