@@ -140,10 +140,10 @@ def test_tags_are_listed_and_generated(mesh, istioctl):
 
 PAGES = (
     *("adsz", "authorizationz", "clusterz", "configz", "connections", "endpointShardz", "endpointz", "instancesz"),
-    *("mesh", "push_status", "registryz", "resourcesz", "syncz", "telemetryz"),
+    *("mesh", "networkz", "push_status", "registryz", "resourcesz", "syncz", "telemetryz"),
 )
 OF_ONE = ("adsz", "config_dump", "ecdsz", "edsz", "ndsz")
-ABSENT = ("ambientz", "cachez", "inject", "krtz", "mcsz", "networkz", "pushcontext", "sidecarz")
+ABSENT = ("ambientz", "cachez", "inject", "krtz", "mcsz", "pushcontext", "sidecarz")
 
 
 def test_internal_debug_has_each_page_of_istio_or_says_that_it_is_not_there(mesh, istioctl):
