@@ -13,6 +13,7 @@ from lateen.control.settings import Settings
 from lateen.control.world import World
 from lateen.inject import pods
 from lateen.install import manifests, operator
+from lateen.install.options import VARIABLES
 from lateen.kit import yamldoc
 from lateen.mesh.model import Mesh
 from lateen.mesh.settings import Cluster
@@ -168,3 +169,17 @@ def test_one_setting_of_an_installation_reaches_istiod_gateways_and_injected_pod
     values = next(o for o in made if o["metadata"]["name"] == "istio-sidecar-injector" and o["kind"] == "ConfigMap")
     injected = pods.settings(json.loads(values["data"]["values"]))
     assert (injected.cluster_domain, injected.cluster_name) == ("example.internal", "east")
+
+
+GIVEN_BY_THE_INSTALLATION = {"CLUSTER_DOMAIN", "CLUSTER_ID", "POD_NAME", "POD_NAMESPACE", "REVISION", "SERVICE_ACCOUNT"}
+
+
+def test_every_variable_that_istiod_reads_can_be_set_at_installation():
+    class Read(dict):
+        def get(self, name, default=None):
+            self[name] = True
+            return {"EXTERNAL_CA": "ISTIOD_RA_KUBERNETES_API", "K8S_SIGNER": "a.example/b"}.get(name, default)
+
+    environment = Read()
+    Settings.of(environment)
+    assert set(environment) - GIVEN_BY_THE_INSTALLATION == set(VARIABLES)

@@ -23,7 +23,7 @@ from lateen.wire.revision import Revision
 T = TypeVar("T")
 BLOCKED, REFRESH = "BLOCKED_CIDRS_IN_JWKS_URIS", "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL"
 """As in Istio: where keys of tokens are never fetched from, and how often they are fetched."""
-INSECURE = "WASM_INSECURE_REGISTRIES"
+REGISTRIES = "WASM_INSECURE_REGISTRIES"
 """As in Istio, there of its agents: registries that are asked without TLS."""
 
 TTL, LONGEST_TTL = "DEFAULT_WORKLOAD_CERT_TTL", "MAX_WORKLOAD_CERT_TTL"
@@ -83,7 +83,7 @@ class Settings:
             fetching=Fetching(
                 _read(BLOCKED, given(BLOCKED) or "", networks),
                 _read(REFRESH, given(REFRESH) or "20m", _refresh),
-                frozenset(r.strip() for r in (given(INSECURE) or "").split(",") if r.strip()),
+                frozenset(r.strip() for r in (given(REGISTRIES) or "").split(",") if r.strip()),
             ),
             native_sidecars=given("ENABLE_NATIVE_SIDECARS") or "auto",
             ca=_authority(given, ttl),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lateen.api import mesh as api
 from lateen.api.config import Duration
+from lateen.api.domain import CLUSTER_NAME
 from lateen.api.mesh.accesslog import JSON, json_labels
 from lateen.api.mesh.config import DefaultProviders, PathNormalization
 from lateen.api.mesh.networks import MeshNetworks
@@ -69,7 +70,7 @@ def settings(
 def _networks(config: api.MeshConfig, given: MeshNetworks, cluster: Cluster) -> NetworkSettings:
     """``Kubernetes`` stands for istiod's own cluster, as in Istio."""
     endpoints = [(name, e) for name, network in given.networks.items() for e in network.endpoints]
-    names = {"Kubernetes": cluster.name}
+    names = {CLUSTER_NAME: cluster.name}
     return NetworkSettings(
         tuple((names.get(e.from_registry, e.from_registry), name) for name, e in endpoints if e.from_registry),
         tuple((e.from_cidr, name) for name, e in endpoints if e.from_cidr),
