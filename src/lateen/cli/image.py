@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+from pathlib import Path
 from typing import Any
 
 import click
@@ -61,7 +62,14 @@ def remove(name: str) -> None:
 
 @image.command(context_settings={"ignore_unknown_options": True})
 @click.argument("name")
-@click.argument("command", nargs=-1, required=True)
+@click.argument("command", nargs=-1)
+@click.option(
+    "--oci",
+    type=click.Path(),
+    metavar="PATH",
+    help="Run an image's own files: an OCI layout, as a directory or a tar archive (docker save, podman save).",
+)
+@click.option("--ref", default="", metavar="NAME", help="Which image of the layout, if it has several.")
 @click.option(
     "--mount",
     multiple=True,
@@ -77,13 +85,19 @@ def remove(name: str) -> None:
 def add(
     name: str,
     command: tuple[str, ...],
+    oci: str | None,
+    ref: str,
     mount: tuple[str, ...],
     env: tuple[str, ...],
     user: str | None,
     workdir: str | None,
     cmd: bool,
 ) -> None:
-    """Let the image NAME stand for COMMAND: lateen image add example/app -- /usr/bin/python3 -m http.server
+    """Let the image NAME stand for COMMAND, or for the OCI image at --oci.
+
+    lateen image add example/app -- /usr/bin/python3 -m http.server
+
+    lateen image add example/app --oci app.tar
 
     What COMMAND needs outside of /usr is mounted as far as it can be found: a virtual environment and the interpreter
     behind it, scripts and their interpreters, files among the arguments.
@@ -93,6 +107,16 @@ def add(
     if not NAME.fullmatch(name):
         raise CliError(f"{name!r} is not a valid image name", USAGE)
     mounts = [_mount(m) for m in mount]
+    if oci is not None:
+        if command or user or workdir or cmd:
+            raise CliError("--oci brings its own command, user and directory: give none besides", USAGE)
+        entry = _of_layout(Path(oci), ref) | {"mounts": mounts}
+        entry["env"] |= dict(_variable(e) for e in env)
+        _catalogue().add(name, entry)
+        say(f"{name} stands for: {' '.join(entry['command'] + entry['arguments'])}")
+        return
+    if not command or ref:
+        raise CliError("--ref chooses an image of --oci PATH" if ref else "give a COMMAND, or --oci PATH", USAGE)
     try:
         needed = programs.needs(list(command))
     except programs.Missing as e:
@@ -117,6 +141,33 @@ def add(
         say(f"mounted read-only: {', '.join(extra)}")
 
 
+def _of_layout(path: Path, ref: str) -> dict[str, Any]:
+    """Unpack an image; its entry for the catalogue."""
+    from lateen.cluster.kubelet import layers, oci
+    from lateen.cluster.kubelet.accounts import Accounts
+
+    home = Home.default()
+    home.create()
+    try:
+        with oci.opened(path) as layout:
+            manifest = layout.manifest(ref)
+            rootfs = layers.unpack(layout, manifest, home.rootfs, os.geteuid() == 0)
+        found = manifest.config
+        return {
+            "rootfs": str(rootfs),
+            "command": found.get("Entrypoint") or [],
+            "arguments": found.get("Cmd") or [],
+            "env": dict(str(e).partition("=")[::2] for e in found.get("Env") or []),
+            "user": Accounts(str(rootfs)).user(str(found.get("User") or "")),
+            "directory": found.get("WorkingDir") or "",
+            "stop": oci.stop_signal(found.get("StopSignal")),
+        }
+    except (oci.Unusable, LookupError) as e:
+        raise CliError(f"{path}: {e.args[0]}", BAD_DATA) from e
+    except OSError as e:
+        raise CliError(f"{path} cannot be unpacked below {home.rootfs}: {e.strerror} ({e.filename})") from e
+
+
 def _catalogue() -> Any:
     from lateen.cluster.kubelet.catalogue import Catalogue
 
@@ -132,6 +183,7 @@ def _shown(found: Any) -> dict[str, Any]:
         "env": dict(found.env),
         "user": f"{uid}:{gid}" if gid is not None else str(uid),
         "directory": found.directory or "/",
+        **({"rootfs": found.rootfs} if found.rootfs else {}),
         "mounts": [f"{s}:{t}:{'ro' if read_only else 'rw'}" for s, t, read_only in found.mounts],
     }
 

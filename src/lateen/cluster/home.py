@@ -20,6 +20,7 @@ class Home:
         self.images = root / "images.json"
         self.pods = root / "pods"
         self.volumes = root / "volumes"
+        self.rootfs = root / "rootfs"
         self.groups = root / "cgroups"
         self.bin = root / "bin"
         self.log = root / "cluster.log"

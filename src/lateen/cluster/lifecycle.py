@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 from lateen.cluster.home import Home
+from lateen.cluster.kubelet.catalogue import Catalogue
 from lateen.cluster.network import portal
 from lateen.cluster.runtime import cgroups
 from lateen.kit.files import write_atomic
@@ -94,6 +95,7 @@ def start(home: Home) -> None:
             f"the state directory {home.root} cannot be created: {e.strerror}; set LATEEN_HOME to a "
             "directory that you may write to"
         ) from e
+    Catalogue(home.images, home.bin).sweep(home.rootfs)
     home.kubeconfig.unlink(missing_ok=True)
     with home.log.open("ab") as log:
         process = subprocess.Popen(

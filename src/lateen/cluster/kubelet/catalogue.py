@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,10 @@ from lateen.kit.files import write_atomic
 
 ISTIO_FOLDERS = ("istio", "release", "testing", "istio-release", "istio-testing")
 """Istio publishes images to docker.io/istio, gcr.io/istio-release and, today, registry.istio.io/release."""
+
+
+UNPACKING_S = 600.0
+"""Seconds for which a directory of an image may be new, and about to be listed."""
 
 
 def without_version(image: str) -> str:
@@ -50,7 +57,8 @@ class Catalogue:
     """Built-in images and those that ``lateen image add`` has written to ``images.json``.
 
     The file maps names to ``command``, ``mounts`` (paths, or ``source``, ``target`` and ``readOnly``), ``env``,
-    ``user`` (uid, gid or null), ``directory``, and ``replaceable`` (a pod's args replace the command's arguments).
+    ``user`` (uid, gid or null), ``directory``, and ``replaceable`` (a pod's args replace the command's arguments); an
+    OCI image has ``rootfs``, ``arguments`` and ``stop``, too.
     """
 
     def __init__(self, own: Path, home_bin: Path) -> None:
@@ -91,6 +99,14 @@ class Catalogue:
     def add(self, name: str, entry: dict[str, Any]) -> None:
         write_atomic(self._own, jsons.dumps(self.added() | {name: entry}), 0o600)
 
+    def sweep(self, rootfs: Path) -> None:
+        """Remove the files of images that no name stands for any more. Only while the cluster does not run: containers
+        use them."""
+        used = {str(entry.get("rootfs")) for entry in self.added().values()}
+        for path in rootfs.iterdir() if rootfs.is_dir() else ():
+            if str(path) not in used and time.time() - path.stat().st_mtime > UNPACKING_S:
+                shutil.rmtree(path, ignore_errors=True)
+
     def remove(self, name: str) -> bool:
         """False if ``name`` had not been added."""
         entries = self.added()
@@ -110,9 +126,11 @@ def _image(entry: dict[str, Any]) -> Image:
     user = entry.get("user")
     return Image(
         () if entry.get("replaceable") else command,
-        command if entry.get("replaceable") else (),
+        command if entry.get("replaceable") else tuple(str(w) for w in entry.get("arguments") or ()),
         tuple((entry.get("env") or {}).items()),
         mounts,
         (int(user[0]), user[1]) if user else None,
         str(entry.get("directory") or ""),
+        rootfs=str(entry.get("rootfs") or ""),
+        stop=int(entry.get("stop") or signal.SIGTERM),
     )

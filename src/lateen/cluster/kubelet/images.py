@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,9 @@ PATH = f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 @dataclass(frozen=True)
 class Image:
     """``mounts``: (host path, path in the container, read-only); ``user``: uid and gid; ``marks_traffic``: without root
-    on the host, its connections are told apart from the application's by a socket mark instead of by their user."""
+    on the host, its connections are told apart from the application's by a socket mark instead of by their user;
+    ``rootfs``: the directory with the image's own files, empty where it has the machine's programs; ``stop``: the
+    signal that ends it."""
 
     entrypoint: tuple[str, ...]
     arguments: tuple[str, ...] = ()
@@ -26,6 +29,8 @@ class Image:
     user: tuple[int, int | None] | None = None
     directory: str = ""
     marks_traffic: bool = False
+    rootfs: str = ""
+    stop: int = signal.SIGTERM
 
 
 class UnknownImage(LookupError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Callable
 
@@ -254,7 +255,7 @@ class Keeper:
         hook = dig(c.spec, "lifecycle", "preStop")
         if hook and grace > 0 and c.role is not Role.INIT and (failure := await self._hook(hook, grace)):
             self._event("Warning", "FailedPreStopHook", f"PreStopHook failed: {failure}")
-        await self._runtime.call("kill", id=key, signal=15)
+        await self._runtime.call("kill", id=key, signal=self._stop_signal())
         gone = tasks.spawn(c.until(lambda c: not c.running or c.running.id != key), "container's end")
         hurry = tasks.spawn(self._sandbox.hurry.wait(), "end of grace")
         try:
@@ -266,6 +267,12 @@ class Keeper:
                     await gone
         finally:
             await tasks.cancel(gone, hurry)
+
+    def _stop_signal(self) -> int:
+        try:
+            return self._sandbox.node.images.find(str(self._c.spec["image"])).stop
+        except UnknownImage:
+            return signal.SIGTERM
 
     def _event(self, type_: str, reason: str, message: str) -> None:
         self._sandbox.event(type_, reason, message, self._c)

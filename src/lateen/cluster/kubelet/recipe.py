@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pwd
-from pathlib import Path
-
-from lateen.cluster.kubelet import security, volumes
+from lateen.cluster.kubelet import etc_files, security, volumes
+from lateen.cluster.kubelet.accounts import Accounts
 from lateen.cluster.kubelet.container import Container
 from lateen.cluster.kubelet.images import Image
 from lateen.cluster.kubelet.sandbox import Sandbox
@@ -21,24 +19,26 @@ async def of(sandbox: Sandbox, c: Container) -> Json:
     """What the runtime needs to start the container, its log apart. Raises UnknownImage, NotReady, Misconfigured,
     OSError, KubeError."""
     image = sandbox.node.images.find(str(c.spec["image"]))
-    user = _privileges(sandbox, c, image)
+    accounts = Accounts(image.rootfs)
+    user = _privileges(sandbox, c, image, accounts)
     env = await _environment(sandbox, c, image, user)
     command = [volumes.expand(w, env) for w in c.spec.get("command") or []]
     arguments = [volumes.expand(w, env) for w in c.spec.get("args") or []]
     mounts = [{"source": s, "target": t, "readOnly": read_only} for s, t, read_only in image.mounts]
     mounts += sandbox.volumes.mounts(sandbox.pod, c.spec)
-    passwd, group = (Path(f"/etc/{f}").read_text(errors="replace") for f in ("passwd", "group"))
     return {
         "build": True,
+        "rootfs": image.rootfs,
+        "rootless": sandbox.node.rootless,
         "argv": command + arguments if command else [*image.entrypoint, *(arguments or image.arguments)],
         "env": env,
         "cwd": c.spec.get("workingDir") or image.directory or "/",
         "directory": str(sandbox.directory),
         "netns": links.path(sandbox.uid),
-        "hostname": volumes.hostname(sandbox.pod),
+        "hostname": etc_files.hostname(sandbox.pod),
         "sysctls": security.sysctls(sandbox.pod, sandbox.node.rootless),
-        "etc": volumes.etc_files(sandbox.pod, sandbox.address)
-        | security.accounts(passwd, group, user.uid, user.gid, user.home),
+        "etc": etc_files.etc_files(sandbox.pod, sandbox.address)
+        | security.accounts(accounts.passwd, accounts.group, user.uid, user.gid, user.home),
         # Outer directories first: a volume on /tmp must not hide programs below it.
         "mounts": sorted(mounts, key=lambda m: str(m["target"]).rstrip("/").split("/")),
         **user.spec(),
@@ -66,7 +66,7 @@ async def of_start(sandbox: Sandbox, c: Container, attempt: int) -> Json:
 async def _environment(sandbox: Sandbox, c: Container, image: Image, user: security.Privileges) -> dict[str, str]:
     base = {
         "PATH": DEFAULT_PATH,
-        "HOSTNAME": volumes.hostname(sandbox.pod),
+        "HOSTNAME": etc_files.hostname(sandbox.pod),
         "HOME": user.home,
         "KUBERNETES_SERVICE_HOST": plan.API_IP,
         "KUBERNETES_SERVICE_PORT": "443",
@@ -78,13 +78,13 @@ async def _environment(sandbox: Sandbox, c: Container, image: Image, user: secur
     return await volumes.environment(sandbox.node.client, sandbox.pod, c.spec, base)
 
 
-def _privileges(sandbox: Sandbox, c: Container, image: Image) -> security.Privileges:
+def _privileges(sandbox: Sandbox, c: Container, image: Image, accounts: Accounts) -> security.Privileges:
     return security.decide(
         sandbox.pod,
         c.spec,
         image.user,
         frozenset(CAPABILITIES),
-        _account,
+        accounts.of,
         sandbox.node.rootless,
         image.marks_traffic,
     )
@@ -92,12 +92,5 @@ def _privileges(sandbox: Sandbox, c: Container, image: Image) -> security.Privil
 
 def notes(sandbox: Sandbox, c: Container) -> tuple[str, ...]:
     """The settings of a securityContext that have no effect here."""
-    return _privileges(sandbox, c, sandbox.node.images.find(str(c.spec["image"]))).notes
-
-
-def _account(uid: int) -> security.Account | None:
-    try:
-        entry = pwd.getpwuid(uid)
-    except KeyError:
-        return None
-    return security.Account(entry.pw_name, entry.pw_gid, entry.pw_dir)
+    image = sandbox.node.images.find(str(c.spec["image"]))
+    return _privileges(sandbox, c, image, Accounts(image.rootfs)).notes

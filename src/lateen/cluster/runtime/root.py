@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,28 +73,57 @@ def build(spec: dict[str, Any]) -> None:
     os.makedirs(root, exist_ok=True)
     kernel.mount("none", "/", "", MS_REC | MS_PRIVATE)
     kernel.mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=512m")
+    inside = _of_image(root, spec) if spec["rootfs"] else _of_machine(root)
+    _dev(root)
+    with beneath.Directory.open(root) as top:
+        for name, text in spec["etc"].items():
+            top.write(f"etc/{name}", text.encode())
+        # Volumes filled from the API become read-only after everything is mounted: other volumes may be mounted in
+        # them.
+        for mount in spec["mounts"]:
+            _mount(top, inside, mount)
+            if not mount.get("own"):
+                _restrict(top, inside, mount)
+        for mount in spec["mounts"]:
+            if mount.get("own"):
+                _restrict(top, inside, mount)
+    _proc(root, spec["privileged"])
+    if spec["readOnlyRoot"]:
+        kernel.restrict(root, MS_RDONLY)
+    kernel.pivot_root(root)
+
+
+Inside = Callable[[str], list[str]]
+"""The components of a mount's target, with the root directory's own links followed."""
+
+
+def _of_machine(root: str) -> Inside:
+    """The machine's programs, read-only, in directories of the pod's own."""
     links = _host_programs(root)
     for name, mode in DIRECTORIES:
         os.mkdir(f"{root}/{name}")
         os.chmod(f"{root}/{name}", mode)
     for name, link in LINKS.items():
         os.symlink(link, f"{root}/{name}")
-    _etc(root, spec["etc"])
-    _dev(root)
-    with beneath.Directory.open(root) as top:
-        # Volumes filled from the API become read-only after everything is mounted: other volumes may be mounted in
-        # them.
-        for mount in spec["mounts"]:
-            _mount(top, links, mount)
-            if not mount.get("own"):
-                _restrict(top, links, mount)
-        for mount in spec["mounts"]:
-            if mount.get("own"):
-                _restrict(top, links, mount)
-    _proc(root, spec["privileged"])
-    if spec["readOnlyRoot"]:
-        kernel.restrict(root, MS_RDONLY)
-    kernel.pivot_root(root)
+    _etc(root)
+    return lambda target: _checked(target, _below_links(target, links))
+
+
+def _of_image(root: str, spec: dict[str, Any]) -> Inside:
+    """The image's files; what the container writes is on top of them, in the tmpfs that is at ``root`` now."""
+    for name in ("upper", "work"):
+        os.mkdir(f"{root}/{name}", 0o755)
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    fds = [os.open(path, flags) for path in (spec["rootfs"], f"{root}/upper", f"{root}/work")]
+    try:
+        # By descriptor: a colon or comma in a path would be read as the option's end.
+        lower, upper, work = map(_by, fds)
+        options = f"lowerdir={lower},upperdir={upper},workdir={work}" + (",userxattr" if spec["rootless"] else "")
+        kernel.mount("overlay", root, "overlay", MS_NODEV, options, shown=f"the files of the image {spec['rootfs']}")
+    finally:
+        for fd in fds:
+            os.close(fd)
+    return lambda target: _checked(target, beneath.resolved(spec["rootfs"], beneath.parts(target.lstrip("/"))))
 
 
 def bind(source: str, target: str, flags: int = 0) -> None:
@@ -120,12 +150,10 @@ def _host_programs(root: str) -> dict[str, str]:
     return links
 
 
-def _etc(root: str, files: dict[str, str]) -> None:
+def _etc(root: str) -> None:
     for name in ETC_FILES:
         if (Path("/etc") / name).exists():
             bind(str((Path("/etc") / name).resolve()), f"{root}/etc/{name}", MS_RDONLY | MS_NODEV)
-    for name, text in files.items():
-        (Path(root) / "etc" / name).write_text(text)
 
 
 def _dev(root: str) -> None:
@@ -167,12 +195,12 @@ def _proc(root: str, privileged: bool) -> None:
 # --- volumes, files of the pod, directories of the image -----------------------------------------------------------
 
 
-def _mount(top: beneath.Directory, links: dict[str, str], mount: dict[str, Any]) -> None:
+def _mount(top: beneath.Directory, inside: Inside, mount: dict[str, Any]) -> None:
     """``source`` (trusted), ``sub`` (a path below it, created if missing), ``target``, ``readOnly``, ``own``
     (a directory of the pod itself, in which mount points may be created)."""
     source = _source(mount["source"], mount.get("sub") or "")
     try:
-        names = _inside(mount["target"], links)
+        names = inside(mount["target"])
         target = _target(top, names, stat.S_ISDIR(os.fstat(source).st_mode))
         try:
             kernel.mount(_by(source), _by(target), "", MS_BIND | MS_REC, shown=_shown(mount))
@@ -182,8 +210,8 @@ def _mount(top: beneath.Directory, links: dict[str, str], mount: dict[str, Any])
         os.close(source)
 
 
-def _restrict(top: beneath.Directory, links: dict[str, str], mount: dict[str, Any]) -> None:
-    names = _inside(mount["target"], links)
+def _restrict(top: beneath.Directory, inside: Inside, mount: dict[str, Any]) -> None:
+    names = inside(mount["target"])
     flags = (MS_RDONLY if mount["readOnly"] else 0) | (0 if mount.get("devices") else MS_NODEV)
     with top.walk(names[:-1]) as above:
         mounted = above.reference(names[-1])
@@ -216,7 +244,7 @@ def _source(path: str, sub: str) -> int:
                 return os.dup(made.fd)
 
 
-def _inside(target: str, links: dict[str, str]) -> list[str]:
+def _below_links(target: str, links: dict[str, str]) -> list[str]:
     """The target's path components. Only links directly below the root that we have created are resolved."""
     names = beneath.parts(target.lstrip("/"))
     for link, leads in links.items():
@@ -224,7 +252,11 @@ def _inside(target: str, links: dict[str, str]) -> list[str]:
             names[:1] = beneath.parts(leads.lstrip("/"))
     if names[:2] == ["var", "run"] and len(names) > 2:
         names[:2] = ["run"]
-    if names[0] in ("proc", "sys"):
+    return names
+
+
+def _checked(target: str, names: list[str]) -> list[str]:
+    if not names or names[0] in ("proc", "sys"):
         raise beneath.Unsafe(f"nothing can be mounted at {target}")
     return names
 
