@@ -3,8 +3,8 @@
 import asyncio
 import socket
 
-from lateen.cluster.controllers.service_proxy import hosts
-from lateen.cluster.network import datagrams
+from lateen.cluster.controllers.service_proxy import hosts, source_ranges
+from lateen.cluster.network import datagrams, portal
 
 
 def service(address, created, asked="", reported=""):
@@ -66,3 +66,64 @@ def test_datagrams_of_several_clients_come_back_to_them():
         await asyncio.sleep(0)
 
     asyncio.run(run())
+
+
+class HostPorts:
+    """Ports of this machine, as the portal opens them."""
+
+    async def bind(self, address, port, protocol="TCP"):
+        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM if protocol == "UDP" else socket.SOCK_STREAM)
+        made.bind((address, port))
+        if protocol == "TCP":
+            made.listen()
+        made.setblocking(False)
+        return made
+
+
+def test_a_load_balancer_serves_the_networks_that_its_service_names():
+    async def answer(reader, writer):
+        writer.write((await reader.read(100)).upper())
+        writer.close()
+
+    async def ask(port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"hello")
+        try:
+            return await reader.read(100)
+        except ConnectionError:
+            return b""
+        finally:
+            writer.close()
+
+    async def told(at):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
+            own.setblocking(False)
+            own.connect(at)
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(own, b"a")
+            try:
+                async with asyncio.timeout(0.5):
+                    return await loop.sock_recv(own, 100)
+            except TimeoutError:
+                return b""
+
+    async def run():
+        loop = asyncio.get_running_loop()
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        inside, _ = await loop.create_datagram_endpoint(Echo, local_addr=("127.0.0.1", 0))
+        forwarder = portal.Forwarder(HostPorts())
+        target, udp = server.sockets[0].getsockname(), inside.get_extra_info("sockname")
+        found = []
+        port = port_of_udp = 0
+        for ranges in (["10.0.0.0/8"], ["10.0.0.0/8", " 127.0.0.0/8"], []):
+            sources = source_ranges({"spec": {"loadBalancerSourceRanges": ranges}})
+            port = await forwarder.open("127.0.0.1", port, target, "TCP", sources)
+            port_of_udp = await forwarder.open("127.0.0.1", port_of_udp, udp, "UDP", sources)
+            found.append((await ask(port), await told(("127.0.0.1", port_of_udp))))
+        for place in forwarder.opened():
+            forwarder.close(place)
+        inside.close()
+        server.close()
+        return found
+
+    assert asyncio.run(run()) == [(b"", b""), (b"HELLO", b"A"), (b"HELLO", b"A")]

@@ -184,21 +184,28 @@ class Proxy:
         self, service: Json, host: str, protocol: str, target: portal.Target, wanted: set[portal.Place]
     ) -> int:
         """The service's own port on the host, else one 8000 higher, else any free one; then always the same."""
-        at = (host, *target, protocol)
+        at, sources = (host, *target, protocol), source_ranges(service)
         known = self._chosen.get(at)
         for port in (known,) if known else (target[1], target[1] + FALLBACK, 0):
-            if port < 65536 and (found := await self._open(service, (host, port, protocol), target, wanted)):
+            if port < 65536 and (found := await self._open(service, (host, port, protocol), target, wanted, sources)):
                 self._chosen[at] = found
                 return found
         return 0
 
-    async def _open(self, service: Json, place: portal.Place, target: portal.Target, wanted: set[portal.Place]) -> int:
+    async def _open(
+        self,
+        service: Json,
+        place: portal.Place,
+        target: portal.Target,
+        wanted: set[portal.Place],
+        sources: tuple[portal.Network, ...] = (),
+    ) -> int:
         """The port that was opened; 0 if it is not available."""
         host, port, protocol = place
         if place in wanted:
             return 0
         try:
-            found = await self._forwarder.open(host, port, target, protocol)
+            found = await self._forwarder.open(host, port, target, protocol, sources)
             wanted.add((host, found, protocol))
             return found
         except (OSError, TimeoutError) as e:
@@ -258,6 +265,18 @@ def hosts(services: Mapping[str, Json], known: Mapping[str, str]) -> dict[str, s
         out[key] = HOST if free else f"127.{services[key]['spec']['clusterIP'].partition('.')[2]}"
         free = False
     return out
+
+
+def _sources(service: Json) -> tuple[portal.Network, ...]:
+    """``loadBalancerSourceRanges``: of the load balancer only, as in Kubernetes; node ports are open to all."""
+    given = service["spec"].get("loadBalancerSourceRanges") or []
+    return tuple(ipaddress.ip_network(str(s).strip(), strict=False) for s in given)
+
+
+def source_ranges(service: Json) -> tuple[portal.Network, ...]:
+    """``loadBalancerSourceRanges``: of the load balancer only, as in Kubernetes; node ports are open to all."""
+    given = service["spec"].get("loadBalancerSourceRanges") or []
+    return tuple(ipaddress.ip_network(str(s).strip(), strict=False) for s in given)
 
 
 def _is_loopback(text: str) -> bool:

@@ -12,15 +12,19 @@ IDLE_S = 60.0
 """Seconds without a datagram after which a client's socket is closed, as in the kernel's connection tracking."""
 
 
-async def relay(listener: socket.socket, target: Callable[[], Address]) -> asyncio.DatagramTransport:
-    """Serve a bound socket until the result is closed. ``target`` is asked for each new client."""
-    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: _Relay(target), sock=listener)
+async def relay(
+    listener: socket.socket, target: Callable[[], Address], admits: Callable[[str], bool] = lambda _: True
+) -> asyncio.DatagramTransport:
+    """Serve a bound socket until the result is closed. ``target`` is asked for each new client, and ``admits`` whether
+    one with this address is served."""
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(lambda: _Relay(target, admits), sock=listener)
     return transport
 
 
 class _Relay(asyncio.DatagramProtocol):
-    def __init__(self, target: Callable[[], Address]) -> None:
-        self._target = target
+    def __init__(self, target: Callable[[], Address], admits: Callable[[str], bool]) -> None:
+        self._target, self._admits = target, admits
         self._outside: asyncio.DatagramTransport | None = None
         self._clients: dict[Address, _Client] = {}
 
@@ -28,6 +32,8 @@ class _Relay(asyncio.DatagramProtocol):
         self._outside = transport
 
     def datagram_received(self, data: bytes, addr: Address) -> None:
+        if not self._admits(addr[0]):
+            return
         found = self._clients.get(addr)
         if found is None:
             if len(self._clients) >= MAX_CLIENTS:

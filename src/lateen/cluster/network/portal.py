@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import os
 import socket
 from typing import Any
@@ -81,6 +82,7 @@ class HostPorts:
 Place = tuple[str, int, str]
 """(address, port, TCP or UDP) on the host"""
 Target = tuple[str, int]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Forwarder:
@@ -89,21 +91,26 @@ class Forwarder:
     def __init__(self, ports: HostPorts) -> None:
         self._ports = ports
         self._targets: dict[Place, Target] = {}
+        self._sources: dict[Place, tuple[Network, ...]] = {}
         self._servers: dict[Place, asyncio.Server | asyncio.DatagramTransport] = {}
         self._open = 0
 
-    async def open(self, host: str, port: int, target: Target, protocol: str = "TCP") -> int:
+    async def open(
+        self, host: str, port: int, target: Target, protocol: str = "TCP", sources: tuple[Network, ...] = ()
+    ) -> int:
         """Listen on the host (0: any free port) and return the port; if it is open already, only its target changes.
-        Raises OSError."""
+        ``sources``: networks of the clients that are let in; empty for all. Raises OSError."""
         place = (host, port, protocol)
         if place in self._servers:
-            self._targets[place] = target
+            self._targets[place], self._sources[place] = target, sources
             return port
         listener = await self._ports.bind(host, port, protocol)
         place = (host, int(listener.getsockname()[1]), protocol)
-        self._targets[place] = target
+        self._targets[place], self._sources[place] = target, sources
         if protocol == "UDP":
-            self._servers[place] = await datagrams.relay(listener, lambda: self._targets[place])
+            self._servers[place] = await datagrams.relay(
+                listener, lambda: self._targets[place], lambda address: self._admits(place, address)
+            )
         else:
             self._servers[place] = await self._listen(listener, place)
         return place[1]
@@ -116,14 +123,20 @@ class Forwarder:
 
     def close(self, place: Place) -> None:
         self._targets.pop(place, None)
+        self._sources.pop(place, None)
         if server := self._servers.pop(place, None):
             server.close()
+
+    def _admits(self, place: Place, address: str) -> bool:
+        wanted = self._sources.get(place) or ()
+        return not wanted or any(ipaddress.ip_address(address) in network for network in wanted)
 
     def opened(self) -> set[Place]:
         return set(self._servers)
 
     async def _carry(self, place: Place, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if place not in self._targets or self._open >= MAX_CONNECTIONS:
+        peer = str((writer.get_extra_info("peername") or [""])[0])
+        if place not in self._targets or self._open >= MAX_CONNECTIONS or not self._admits(place, peer):
             writer.close()
             return
         self._open += 1
