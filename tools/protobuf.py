@@ -32,7 +32,7 @@ ROOTS = {
     "networking/v1": "Ingress IngressClass NetworkPolicy",
     "coordination/v1": "Lease",
     "scheduling/v1": "PriorityClass",
-    "storage/v1": "StorageClass",
+    "storage/v1": "StorageClass CSIDriver",
     "events/v1": "Event",
     "rbac/v1": "Role RoleBinding ClusterRole ClusterRoleBinding",
     "admissionregistration/v1": (

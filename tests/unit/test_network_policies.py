@@ -228,3 +228,11 @@ def test_what_a_policy_does_not_say_is_completed():
     made = Cluster().must("POST", path, {"metadata": {"name": "p"}, "spec": spec})
     assert made["spec"]["policyTypes"] == ["Ingress", "Egress"]
     assert made["spec"]["egress"] == [{"ports": [{"port": 53, "protocol": "TCP"}]}]
+
+
+def test_a_policy_of_another_structure_is_refused():
+    path = "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies"
+    for spec in ({"podSelector": {}, "ingress": [{"ports": "all"}]}, {"podSelector": {}, "ingress": "all"}):
+        assert Cluster().ask("POST", path, {"metadata": {"name": "p"}, "spec": spec})[0] == 400
+    strict = {"metadata": {"name": "p"}, "spec": {"podSelector": {}, "ingres": []}}
+    assert Cluster().ask("POST", path + "?fieldValidation=Strict", strict)[0] == 400

@@ -67,6 +67,7 @@ BUILT_IN: tuple[Resource, ...] = (
     Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", short=("pvc",), status=True),
     Resource("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False, short=("pv",), status=True),
     Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False, short=("sc",)),
+    Resource("storage.k8s.io", "v1", "csidrivers", "CSIDriver", namespaced=False),
     Resource(
         "autoscaling",
         "v2",

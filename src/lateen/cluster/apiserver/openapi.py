@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from lateen.cluster.apiserver.descriptions import described
 from lateen.cluster.apiserver.registry import Registry
 from lateen.cluster.apiserver.resources import Resource
 from lateen.cluster.apiserver.schema import by_kind, definitions
@@ -98,8 +99,9 @@ def v3(registry: Registry, group: str, version: str) -> Json | None:
     while todo:
         name = todo.pop()
         if name not in wanted:
-            raw = jsons.dumps(schemas[name])
-            todo += _refs(schemas[name])
+            schema = described(name) if name in definitions() else schemas[name]
+            raw = jsons.dumps(schema)
+            todo += _refs(schema)
             wanted[name] = jsons.loads(raw.replace(b"#/definitions/", b"#/components/schemas/"))
     paths: Json = {}
     for r in resources:

@@ -69,6 +69,10 @@ def permit(c: Call, obj: Json, old: Json | None, store: Store, registry: Registr
         checks.permit(c, obj, store, registry)
     if r.kind == "CustomResourceDefinition" and not r.custom:
         c.warnings += definitions.warnings(obj)
+    if (r.group, r.kind) == ("storage.k8s.io", "CSIDriver") and old is None:
+        c.warnings.append(
+            f"the embedded cluster starts no CSI drivers: pods wait for volumes of {c.name or obj['metadata']['name']}"
+        )
     if r.group != rbac.GROUP:
         return
     if more := rbac.exceeding(store, c.user, c.namespace, obj):

@@ -92,6 +92,13 @@ def _storage_class(obj: Json) -> None:
     fill(obj, reclaimPolicy="Delete", volumeBindingMode="Immediate")
 
 
+def _csi_driver(obj: Json) -> None:
+    spec = fill(obj.setdefault("spec", {}), attachRequired=True, podInfoOnMount=False, storageCapacity=False)
+    fill(spec, fsGroupPolicy="ReadWriteOnceWithFSType", requiresRepublish=False, seLinuxMount=False)
+    if not spec.get("volumeLifecycleModes"):
+        spec["volumeLifecycleModes"] = ["Persistent"]
+
+
 def _priority_class(obj: Json) -> None:
     fill(obj, preemptionPolicy="PreemptLowerPriority", value=0)
 
@@ -152,6 +159,7 @@ OBJECTS: dict[str, Callable[[Json], None]] = {
     "PersistentVolumeClaim": _claim,
     "PersistentVolume": _volume,
     "StorageClass": _storage_class,
+    "CSIDriver": _csi_driver,
     "PriorityClass": _priority_class,
     "LimitRange": _limit_range,
     "HorizontalPodAutoscaler": _autoscaler,

@@ -63,7 +63,29 @@ def _class(o: Json) -> list[Any]:
     ]
 
 
+def _csi_driver(o: Json) -> list[Any]:
+    spec = o["spec"]
+    audiences = ",".join(str(t.get("audience", "")) for t in spec.get("tokenRequests") or [])
+    keys = ("attachRequired", "podInfoOnMount", "storageCapacity")
+    modes = ",".join(spec.get("volumeLifecycleModes") or [])
+    flags = [bool(spec.get(k)) for k in keys]
+    return [name(o), *flags, audiences or "<unset>", bool(spec.get("requiresRepublish")), modes, age(o)]
+
+
 PRINTERS = {
+    "CSIDriver": Printer(
+        (
+            "Name",
+            "AttachRequired",
+            "PodInfoOnMount",
+            "StorageCapacity",
+            "TokenRequests",
+            "RequiresRepublish",
+            "Modes",
+            "Age",
+        ),
+        _csi_driver,
+    ),
     "PersistentVolumeClaim": Printer(
         (
             "Name",

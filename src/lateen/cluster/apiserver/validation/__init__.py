@@ -63,6 +63,7 @@ _RULES: dict[tuple[str, str], Rule] = {
     ("", "PersistentVolumeClaim"): storage.claim,
     ("", "PersistentVolume"): storage.volume,
     ("storage.k8s.io", "StorageClass"): storage.storage_class,
+    ("storage.k8s.io", "CSIDriver"): storage.csi_driver,
     ("policy", "PodDisruptionBudget"): limits.disruption_budget,
     ("scheduling.k8s.io", "PriorityClass"): limits.priority_class,
     ("", "LimitRange"): limits.limit_range,

@@ -10,6 +10,8 @@ from lateen.cluster.rules import amounts
 from lateen.kit.jsons import Json, dig
 
 _MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
+_LIFECYCLES = ("Ephemeral", "Persistent")
+_GROUP_POLICIES = ("File", "None", "ReadWriteOnceWithFSType")
 _RECLAIM = ("Delete", "Recycle", "Retain")
 _BINDING = ("Immediate", "WaitForFirstConsumer")
 _NOT_SOURCES = {
@@ -141,4 +143,15 @@ def storage_class(obj: Json, old: Json | None) -> Causes:
             out.append(denied(key, f"updates to {key} are forbidden."))
     if old is not None and obj.get("volumeBindingMode") != old.get("volumeBindingMode"):
         out.append(immutable("volumeBindingMode", obj.get("volumeBindingMode")))
+    return out
+
+
+def csi_driver(obj: Json, _: Json | None) -> Causes:
+    spec = obj.get("spec") or {}
+    out: Causes = []
+    for i, mode in enumerate(spec.get("volumeLifecycleModes") or []):
+        if mode not in _LIFECYCLES:
+            out.append(unsupported(f"spec.volumeLifecycleModes[{i}]", mode, _LIFECYCLES))
+    if spec.get("fsGroupPolicy", "None") not in _GROUP_POLICIES:
+        out.append(unsupported("spec.fsGroupPolicy", spec["fsGroupPolicy"], _GROUP_POLICIES))
     return out
