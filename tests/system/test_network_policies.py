@@ -130,7 +130,7 @@ def test_a_new_pod_is_isolated_before_its_first_program_runs(net):
 
 def test_policies_and_sidecars_work_together(net):
     """Pods of the mesh: mutual TLS arrives at the application's own port, which is what policies name."""
-    url = "http://reviews.default.svc.cluster.local:9080/health"
+    url = "http://details.default.svc.cluster.local:9080/health"
     app = net.mesh.pod("productpage")
 
     def asks():
@@ -139,15 +139,15 @@ def test_policies_and_sidecars_work_together(net):
         return done.stdout.strip() == "200"
 
     assert asks()
-    chosen = {"matchLabels": {"app": "reviews"}}
+    chosen = {"matchLabels": {"app": "details"}}
     other = {"from": [{"podSelector": {"matchLabels": {"app": "nobody"}}}]}
     own = {"from": [{"podSelector": {"matchLabels": {"app": "productpage"}}}], "ports": [{"port": 9080}]}
     try:
-        net.allow("reviews", "default", podSelector=chosen, ingress=[other])
-        net.mesh.kubectl("delete", "pod", "-l", "app=reviews", "--wait=false")  # open connections stay
-        net.mesh.kubectl("rollout", "status", "deployment/reviews-v1", "--timeout=60s")
-        net.mesh.until(lambda: not asks(), what="reviews to be closed")
-        net.allow("reviews", "default", podSelector=chosen, ingress=[other, own])
-        net.mesh.until(asks, what="reviews to be open to productpage")
+        net.allow("details", "default", podSelector=chosen, ingress=[other])
+        net.mesh.kubectl("delete", "pod", "-l", "app=details", "--wait=false")  # open connections stay
+        net.mesh.kubectl("rollout", "status", "deployment/details-v1", "--timeout=110s")
+        net.mesh.until(lambda: not asks(), what="details to be closed")
+        net.allow("details", "default", podSelector=chosen, ingress=[other, own])
+        net.mesh.until(asks, what="details to be open to productpage")
     finally:
         net.mesh.kubectl("delete", "networkpolicy", "--all", "-n", "default")
