@@ -9,6 +9,7 @@ from envoy.extensions.filters.http.rate_limit_quota.v3 import rate_limit_quota_p
 from envoy.service.rate_limit_quota.v3 import rlqs_pb2
 from rules import check, table
 
+from lateen.ads import quotas as dividing
 from lateen.ads.quotas import Bucket, Limit, Quotas, Share, fair, filling
 from lateen.control.quotas import QuotaService, Stream
 from lateen.wire import names
@@ -162,6 +163,20 @@ def test_what_nobody_asks_for_is_forgotten():
     assert len(quotas) == 0
 
 
+def test_a_proxy_holds_so_many_buckets_and_no_more(monkeypatch):
+    monkeypatch.setattr(dividing, "MOST_BUCKETS", 3)
+    quotas, limit = Quotas(), Limit(100, "Second")
+    found = [quotas.report("a", Bucket("default/p/0", str(i)), limit, 0, 1, 0, 0.0) for i in range(5)]
+    assert found == [True, True, True, False, False]
+    assert quotas.report("b", Bucket("default/p/0", "9"), limit, 0, 1, 0, 0.0)
+    assert quotas.report("a", Bucket("default/p/0", "1"), limit, 5, 1, 0, 5.0)
+    assert len(quotas) == 4
+    assert quotas.divide(Bucket("default/p/0", "0"), 30.0) == {"a": None}
+    assert quotas.report("a", Bucket("default/p/0", "7"), limit, 0, 1, 0, 30.0)
+    assert sorted(b.value for b in quotas.left("a")) == ["1", "2", "7"]
+    assert len(quotas) == 1
+
+
 def test_shadow_mode_lets_through_and_counts():
     quotas, limit = Quotas(), Limit(10, "Second", shadow=True)
     quotas.report("a", BUCKET, limit, 0, 1, 0, 0.0)
@@ -242,6 +257,70 @@ def selected(**condition):
 )
 def test_quotas_of_their_own_are_for_callers_with_an_identity(spec, says):
     check("BackendTrafficPolicy", spec, says)
+
+
+EACH = '{clientSelectors: [{headers: [{name: "@source.principal", type: Distinct}]}], limit: {requests: 2}}'
+
+
+def test_callers_without_an_identity_have_one_quota_together():
+    (config,) = slots(policy(EACH)).values()
+    parts = []
+    for matcher in config.bucket_matchers.matcher_list.matchers:
+        out = quota.RateLimitQuotaBucketSettings()
+        matcher.on_match.action.typed_config.Unpack(out)
+        parts.append(out.bucket_id_builder.bucket_id_builder["value"])
+    assert [p.WhichOneof("value_specifier") for p in parts] == ["custom_value", "string_value"]
+    assert parts[1].string_value == "-"
+
+
+class Ads:
+    """Counts how often somebody looks for proxies."""
+
+    def __init__(self):
+        self.looked = 0
+
+    @property
+    def connections(self):
+        self.looked += 1
+        return []
+
+
+def service(rule, ads=None):
+    found = mesh.objects(policy(rule)).backend_traffic_policies
+    return QuotaService(lambda ns, n: found.get((ns, n)), ads or Ads(), "istiod", lambda: None, None)
+
+
+def usage(value=""):
+    out = rlqs_pb2.RateLimitQuotaUsageReports.BucketQuotaUsage(num_requests_allowed=1)
+    out.bucket_id.bucket["rule"] = "default/p/0"
+    if value:
+        out.bucket_id.bucket["value"] = value
+    return out
+
+
+@pytest.mark.parametrize(
+    ("rule", "values", "kept"),
+    [
+        ("{limit: {requests: 2}}", ["", "a", "b"], [""]),
+        (EACH, ["", "a", "-", "x" * 2000], ["-", "a"]),
+    ],
+)
+def test_a_bucket_that_the_rule_does_not_have_gets_no_share(rule, values, kept):
+    ours = service(rule)
+    stream = Stream("web", trusted=True)
+    ours.report(stream, map(usage, values))
+    assert sorted(b.value for b in ours.quotas._buckets) == kept
+    assert len(stream.pending) == len(values) - len(kept)
+    assert set(stream.pending.values()) == {None}
+
+
+def test_whether_a_proxy_may_report_is_not_looked_up_for_each_report():
+    ads = Ads()
+    ours = service("{limit: {requests: 2}}", ads)
+    stream = Stream("web", trusted=False)
+    for _ in range(20):
+        ours.report(stream, [usage()])
+    assert ads.looked == 1
 
 
 def test_the_annotation_has_two_values():

@@ -152,3 +152,22 @@ def test_a_proxy_starts_anew_when_another_istiod_divides():
             assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("fault", ["nobody listens", "it cannot even be tried"])
+def test_a_proxys_call_ends_when_reports_cannot_be_passed_on(fault):
+    async def run():
+        async with istiod(WEB, leader=1) as (port, service), channel(port, leaf()) as made:
+            if fault == "it cannot even be tried":
+                service._connect = lambda _: 1 / 0
+            call = made.stream_stream(
+                METHOD, request_serializer=rlqs_pb2.RateLimitQuotaUsageReports.SerializeToString
+            )()
+            if fault == "nobody listens":
+                await call.write(report())
+            with pytest.raises(grpc.aio.AioRpcError) as ended:
+                await call.read()
+            assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert "that divides limits" in ended.value.details()
+
+    asyncio.run(run())

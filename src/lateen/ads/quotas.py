@@ -24,6 +24,8 @@ OPEN_LIFE_S, CLOSED_LIFE_S = 3600, 15
 SPARE = 1.04
 """What a proxy gets beyond what it has needed, while others want more: little, since it is taken from them."""
 MOST_TOKENS = 2**32 - 1
+MOST_BUCKETS = 10_000
+"""Of one proxy; a caller each, where each has a limit of its own."""
 LEAST = 0.02
 """The part of a limit that proxies without requests hold together, so that the first ones get through."""
 
@@ -81,6 +83,8 @@ class Quotas:
 
     def __init__(self) -> None:
         self._buckets: dict[Bucket, _Divided] = {}
+        self._held: dict[Hashable, set[Bucket]] = {}
+        """By proxy."""
         self.allowed: dict[str, int] = {}
         self.denied: dict[str, int] = {}
         """By rule: requests that were refused, or in shadow mode were over the limit."""
@@ -90,9 +94,13 @@ class Quotas:
 
     def report(
         self, proxy: Hashable, bucket: Bucket, limit: Limit, elapsed: float, allowed: int, denied: int, now: float
-    ) -> None:
+    ) -> bool:
         """What a proxy has let through and refused in the ``elapsed`` seconds before ``now``; 0 for the first
-        request."""
+        request. False if it holds too many buckets to get another one."""
+        mine = self._held.setdefault(proxy, set())
+        if bucket not in mine and len(mine) >= MOST_BUCKETS:
+            return False
+        mine.add(bucket)
         held = self._buckets.get(bucket)
         if held is None:
             held = self._buckets[bucket] = _Divided(limit, limit.requests, now)
@@ -107,6 +115,7 @@ class Quotas:
         if elapsed > 0:
             holder.demand = (allowed + denied) / since  # Envoy cuts fractions of a second off what it says
         self._take(bucket, held, allowed, denied, now)
+        return True
 
     def _take(self, bucket: Bucket, held: _Divided, allowed: int, denied: int, now: float) -> None:
         limit = held.limit
@@ -121,11 +130,20 @@ class Quotas:
 
     def left(self, proxy: Hashable) -> list[Bucket]:
         """A proxy has disconnected; the buckets that it had a share of."""
-        found = [b for b, held in self._buckets.items() if held.holders.pop(proxy, None)]
+        found = list(self._held.pop(proxy, ()))
         for bucket in found:
-            if not self._buckets[bucket].holders:
-                del self._buckets[bucket]
+            self._release(bucket, proxy)
         return found
+
+    def _release(self, bucket: Bucket, proxy: Hashable) -> None:
+        holders = self._buckets[bucket].holders
+        del holders[proxy]
+        if not holders:
+            del self._buckets[bucket]
+        if (mine := self._held.get(proxy)) is not None:
+            mine.discard(bucket)
+            if not mine:
+                del self._held[proxy]
 
     def divide(self, bucket: Bucket, now: float) -> dict[Hashable, Share | None]:
         """The share of every proxy that holds a bucket. None: it is to forget the bucket."""
@@ -135,14 +153,12 @@ class Quotas:
         out: dict[Hashable, Share | None] = {}
         for proxy, holder in list(held.holders.items()):
             if now - holder.reported > GONE_S or now - holder.last_request > IDLE_S:
-                del held.holders[proxy]
+                self._release(bucket, proxy)
                 out[proxy] = None
         for holder, rate in zip(
             held.holders.values(), fair(held.limit.rate, [h.demand for h in held.holders.values()]), strict=True
         ):
             holder.share = self._share(held, rate, holder.share is None)
-        if not held.holders:
-            del self._buckets[bucket]
         return out | {proxy: h.share for proxy, h in held.holders.items()}
 
     def _share(self, held: _Divided, rate: float, is_new: bool) -> Share:
@@ -161,7 +177,8 @@ class Quotas:
         mine = [b for b in self._buckets if b.rule == rule]
         if limit is None:
             for bucket in mine:
-                del self._buckets[bucket]
+                for proxy in list(self._buckets[bucket].holders):
+                    self._release(bucket, proxy)
             self.allowed.pop(rule, None)
             self.denied.pop(rule, None)
             return []

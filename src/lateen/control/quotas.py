@@ -17,10 +17,11 @@ from typing import Any
 from envoy.service.rate_limit_quota.v3 import rlqs_pb2
 
 from lateen.ads.quotas import Bucket, Limit, Quotas, Share, filling
-from lateen.ads.rpc import Call, Handler, Status
+from lateen.ads.rpc import Call, Handler, Status, decoded
 from lateen.ads.server import AdsServer, identity_of
 from lateen.api import envoy_gateway as eg
 from lateen.api.objects import Ref, Resource
+from lateen.api.validate.backend_traffic import by_caller
 from lateen.control.reach import origins
 from lateen.control.relay import PASSED_ON, Relay
 from lateen.wire.quotas import METHOD, RULE, VALUE
@@ -29,8 +30,8 @@ log = logging.getLogger("lateen.control.quotas")
 
 QUIET_S = 0.02
 """Seconds in which reports are collected before limits are divided again."""
-MOST_BUCKETS = 10_000
-"""Of one proxy; a caller each, where each has a limit of its own."""
+REFUSED_S = 1.0
+"""Seconds until it is looked again whether a proxy is configured with a policy about which it has reported."""
 LONGEST = 1024
 """Characters of a caller's identity."""
 
@@ -50,7 +51,8 @@ class Stream:
     call: Call | None = None
     allowed: dict[Ref, str] = field(default_factory=dict)
     """Policies, with their version, that it may report about."""
-    warned: set[Ref] = field(default_factory=set)
+    refused: dict[Ref, float] = field(default_factory=dict)
+    """Policies that it must not report about, and when that was found."""
     holds: dict[Bucket, Share] = field(default_factory=dict)
     """What it was told last."""
     pending: dict[Bucket, Share | None] = field(default_factory=dict)
@@ -107,44 +109,49 @@ class QuotaService:
         now = time.monotonic()
         for usage in usages:
             parts = dict(usage.bucket_id.bucket)
-            bucket = Bucket(parts.get(RULE, "")[:LONGEST], parts.get(VALUE, ""))
-            full = bucket not in stream.holds and len(stream.holds) + len(stream.pending) >= MOST_BUCKETS
-            policy, limit = self._rule(bucket.rule)
-            if policy is None or limit is None or full or len(bucket.value) > LONGEST:
-                stream.pending[bucket] = None
-                self._mark(bucket, stream)
-                continue
-            if not self._may(stream, policy):
+            bucket = Bucket(parts.get(RULE, "")[:LONGEST], parts.get(VALUE, "")[: LONGEST + 1])
+            policy, limit, each = self._rule(bucket.rule)
+            if policy is not None and not self._may(stream, policy, now):
                 continue  # it may be about to say who it is: it keeps what it has
             elapsed = usage.time_elapsed.seconds + usage.time_elapsed.nanos / 1e9
             allowed, denied = usage.num_requests_allowed, usage.num_requests_denied
-            self.quotas.report(stream, bucket, limit, elapsed, allowed, denied, now)
+            # A share of a bucket that the rule does not have would be one of a limit that nobody has set.
+            fits = bool(bucket.value) == each and len(bucket.value) <= LONGEST
+            if not (limit and fits and self.quotas.report(stream, bucket, limit, elapsed, allowed, denied, now)):
+                stream.pending[bucket] = None
             self._mark(bucket, stream)
 
-    def _may(self, stream: Stream, policy: Policy) -> bool:
+    def _may(self, stream: Stream, policy: Policy, now: float) -> bool:
         """Whether a proxy has been configured with a policy."""
-        if stream.trusted or stream.allowed.get(policy.ref) == policy.version:
+        ref = policy.ref
+        if stream.trusted or stream.allowed.get(ref) == policy.version:
             return True
-        if self._has(stream.identity, str(policy.ref)):
-            stream.allowed[policy.ref] = policy.version
+        found = stream.refused.get(ref)
+        if found is not None and now - found < REFUSED_S:
+            return False
+        if self._has(stream.identity, str(ref)):
+            stream.allowed[ref] = policy.version
+            stream.refused.pop(ref, None)
             return True
-        if policy.ref not in stream.warned:
-            stream.warned.add(policy.ref)
-            log.warning("%s reports about %s, with which it is not configured", stream.identity, policy.ref)
+        if found is None:
+            log.warning("%s reports about %s, with which it is not configured", stream.identity, ref)
+        stream.refused[ref] = now
         return False
 
-    def _rule(self, rule: str) -> tuple[Policy | None, Limit | None]:
+    def _rule(self, rule: str) -> tuple[Policy | None, Limit | None, bool]:
+        """Its policy, its limit, and whether each caller has one of its own."""
         namespace, _, rest = rule.partition("/")
         name, _, position = rest.partition("/")
         policy = self._find(namespace, name)
         found = eg.quotas(policy.spec) if policy else ()
         if position not in map(str, range(len(found))):
-            return None, None
+            return None, None, False
         given = found[int(position)]
         if policy is None or given.limit is None:
-            return None, None
+            return None, None, False
         closed = eg.fails_closed(policy.notes) and not given.shadow_mode
-        return policy, Limit(given.limit.requests, given.limit.unit, given.shadow_mode, closed)
+        limit = Limit(given.limit.requests, given.limit.unit, given.shadow_mode, closed)
+        return policy, limit, by_caller(given)
 
     def _has(self, identity: str, ref: str) -> bool:
         """Whether a proxy with this identity has something that is made from an object."""
@@ -188,14 +195,13 @@ class QuotaService:
             for call in list(self._calls):
                 call.finish(Status.UNAVAILABLE, "another istiod divides limits now")
         for rule in self.quotas.rules:
-            _, limit = self._rule(rule)
-            for bucket in self.quotas.limited(rule, limit):
+            for bucket in self.quotas.limited(rule, self._rule(rule)[1]):
                 self._mark(bucket)
 
     def passes(self, stream: Stream, usage: Usage) -> bool:
         """Whether a report is passed on to the istiod that divides."""
-        policy, _ = self._rule(usage.bucket_id.bucket[RULE])
-        return policy is None or self._may(stream, policy)
+        policy, _, _ = self._rule(dict(usage.bucket_id.bucket).get(RULE, ""))
+        return policy is None or self._may(stream, policy, time.monotonic())
 
     def requests(self) -> dict[tuple[str, ...], float]:
         """(rule, outcome) -> requests"""
@@ -210,7 +216,7 @@ class _Reports:
         self._service, self._stream = service, stream
 
     def received(self, message: bytes) -> None:
-        self._service.report(self._stream, rlqs_pb2.RateLimitQuotaUsageReports.FromString(message).bucket_quota_usages)
+        self._service.report(self._stream, decoded(rlqs_pb2.RateLimitQuotaUsageReports, message).bucket_quota_usages)
 
     def completed(self) -> None:
         if self._stream.call is not None:

@@ -5,22 +5,22 @@ gRPC's library is loaded when the first call is passed on: an istiod alone never
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+import logging
+from collections.abc import Callable
 from typing import Any
 
 from envoy.service.rate_limit_quota.v3 import rlqs_pb2
 
-from lateen.ads.rpc import Call, Status
+from lateen.ads.rpc import Call, Requests, Status, decoded
 from lateen.control.serving import Certificate
 from lateen.kit import tasks
 from lateen.wire import ports
 from lateen.wire.quotas import DOMAIN, METHOD
 
+log = logging.getLogger("lateen.control.quotas")
+
 PASSED_ON = "x-lateen-proxy-of"
 """The identity of the proxy whose call another istiod passes on."""
-MOST = 1024
-"""Reports that wait for the other istiod; beyond them, the call is ended and the proxy starts anew."""
 
 Connect = Callable[[], Any]
 """Makes a channel (grpc.aio.Channel) with istiod's own certificate."""
@@ -39,7 +39,8 @@ def channel(address: str, certificate: Certificate, name: str) -> Any:
 
 
 class Relay:
-    """The handler of a proxy's call, at an istiod that does not divide."""
+    """The handler of a proxy's call, at an istiod that does not divide. A report is read once the one before it has
+    been passed on."""
 
     def __init__(
         self,
@@ -51,18 +52,15 @@ class Relay:
     ) -> None:
         """``passes``: whether a report may be passed on."""
         self._call, self._connect, self._identity, self._passes, self._left = call, connect, identity, passes, left
-        self._reports: asyncio.Queue[rlqs_pb2.RateLimitQuotaUsageReports | None] = asyncio.Queue(MOST)
+        self._requests = Requests(call)
         self._task = tasks.spawn(self._run(), "quotas of another istiod")
 
     def received(self, message: bytes) -> None:
-        given = rlqs_pb2.RateLimitQuotaUsageReports.FromString(message)
+        given = decoded(rlqs_pb2.RateLimitQuotaUsageReports, message)
         kept = [u for u in given.bucket_quota_usages if self._passes(u)]
-        if not kept:
-            return
-        try:
-            self._reports.put_nowait(rlqs_pb2.RateLimitQuotaUsageReports(domain=DOMAIN, bucket_quota_usages=kept))
-        except asyncio.QueueFull:
-            self._call.finish(Status.UNAVAILABLE, "the istiod that divides limits is too slow")
+        if kept:
+            report = rlqs_pb2.RateLimitQuotaUsageReports(domain=DOMAIN, bucket_quota_usages=kept)
+            self._requests.received(report.SerializeToString())
 
     def completed(self) -> None:
         self._call.finish()
@@ -72,21 +70,19 @@ class Relay:
         self._left(self._call)
 
     async def _run(self) -> None:
+        """However it ends, the proxy's call ends, too, so that the proxy starts anew."""
         import grpc
 
-        async with self._connect() as to:
-            asked = to.stream_stream(
-                METHOD,
-                request_serializer=rlqs_pb2.RateLimitQuotaUsageReports.SerializeToString,
-                response_deserializer=None,
-            )(self._waiting(), metadata=((PASSED_ON, self._identity),))
-            try:
-                async for answer in asked:
+        says = "the istiod that divides limits has ended the call"
+        try:
+            async with self._connect() as to:
+                method = to.stream_stream(METHOD, request_serializer=None, response_deserializer=None)
+                async for answer in method(self._requests, metadata=((PASSED_ON, self._identity),)):
                     self._call.send([(answer,)])
-                self._call.finish(Status.UNAVAILABLE, "the istiod that divides limits has ended the call")
-            except grpc.RpcError as e:
-                self._call.finish(Status.UNAVAILABLE, f"the istiod that divides limits: {e.code().name}")
-
-    async def _waiting(self) -> AsyncIterator[rlqs_pb2.RateLimitQuotaUsageReports]:
-        while (report := await self._reports.get()) is not None:
-            yield report
+        except grpc.RpcError as e:
+            says = f"the istiod that divides limits: {e.code().name}"
+        except Exception:
+            log.exception("reports about quotas are not passed on")
+            says = "the istiod that divides limits cannot be asked"
+        finally:
+            self._call.finish(Status.UNAVAILABLE, says)

@@ -11,6 +11,8 @@ import math
 METHOD = "/envoy.service.rate_limit_quota.v3.RateLimitQuotaService/StreamRateLimitQuotas"
 DOMAIN = "lateen"
 RULE, VALUE = "rule", "value"
+NOBODY = "-"
+"""The value of callers without an identity: they share a bucket."""
 UNITS_S = {"Second": 1, "Minute": 60, "Hour": 3600, "Day": 86400}
 SMALL = 10
 BURST = 0.4

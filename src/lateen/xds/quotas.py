@@ -23,7 +23,7 @@ from xds.type.matcher.v3 import matcher_pb2
 
 from lateen.api import envoy_gateway as eg
 from lateen.api import objects as o
-from lateen.api.validate.backend_traffic import CLAIM, PEER
+from lateen.api.validate.backend_traffic import CLAIM, PEER, by_caller
 from lateen.mesh.view import Limits
 from lateen.wire import quotas
 from lateen.xds import claims, pb, predicates
@@ -38,6 +38,7 @@ DAY_S = 86400
 _ALLOW, _DENY = (ratelimit_strategy_pb2.RateLimitStrategy(blanket_rule=r) for r in ("ALLOW_ALL", "DENY_ALL"))
 Policy = o.Resource[eg.BackendTrafficPolicy]
 Config = quota.RateLimitQuotaFilterConfig
+_Value = quota.RateLimitQuotaBucketSettings.BucketIdBuilder.ValueBuilder
 _Bucket = matcher_pb2.Matcher.MatcherList.FieldMatcher
 
 
@@ -54,12 +55,13 @@ def most(limits: Sequence[Limits]) -> int:
 def at_port(limits: Limits, position: int) -> Config:
     """The filter for one of the rules of a port."""
     found = rules(limits)
-    return _config([_bucket(*found[position])] if position < len(found) else [])
+    return _config(_buckets(*found[position]) if position < len(found) else [])
 
 
 def at_gateway(limits: Sequence[Limits], position: int) -> Config:
     """The filter for one rule of each set of limits, chosen by the route's metadata."""
-    return _config([_bucket(*found[position], routed=True) for found in map(rules, limits) if position < len(found)])
+    each = (_buckets(*found[position], routed=True) for found in map(rules, limits) if position < len(found))
+    return _config([b for buckets in each for b in buckets])
 
 
 def nothing() -> Config:
@@ -85,13 +87,14 @@ def _config(buckets: Sequence[_Bucket]) -> Config:
     return out
 
 
-def _bucket(policy: Policy, position: int, rule: eg.LimitRule, routed: bool = False) -> _Bucket:
+def _buckets(policy: Policy, position: int, rule: eg.LimitRule, routed: bool = False) -> list[_Bucket]:
+    """Where each caller has a bucket of its own, those without an identity have one together: else whoever sends plain
+    text would have no limit."""
     assert rule.limit is not None
     conditions = list(_conditions(rule))
     if routed:
         conditions.insert(0, _of_route(policy))
     name = quotas.name(policy.ref.namespace, policy.ref.name, position)
-    by_caller = any(h.name == PEER and h.type == "Distinct" for c in rule.client_selectors for h in c.headers)
     closed = eg.fails_closed(policy.notes) and not rule.shadow_mode
     pause = math.ceil(quotas.UNITS_S[rule.limit.unit] / rule.limit.requests)
     headers = (
@@ -100,22 +103,31 @@ def _bucket(policy: Policy, position: int, rule: eg.LimitRule, routed: bool = Fa
         ("x-ratelimit-remaining", "0"),
         ("x-ratelimit-reset", str(pause)),
     )
-    found = _on_match(name, () if rule.shadow_mode else headers, by_caller, closed)
-    return _Bucket(predicate=predicates.every(conditions), on_match=found)
+    values: list[tuple[list[Predicate], _Value | None]] = [(conditions, None)]
+    if by_caller(rule):
+        known, unknown = _Value(custom_value=_caller()), _Value(string_value=quotas.NOBODY)
+        values = [([*conditions, _some_caller()], known), (conditions, unknown)]
+    return [
+        _Bucket(
+            predicate=predicates.every(wanted),
+            on_match=_on_match(name, () if rule.shadow_mode else headers, value, closed),
+        )
+        for wanted, value in values
+    ]
 
 
 def _on_match(
-    name: str, headers: Sequence[tuple[str, str]], by_caller: bool = False, closed: bool = False
+    name: str, headers: Sequence[tuple[str, str]], value: _Value | None = None, closed: bool = False
 ) -> matcher_pb2.Matcher.OnMatch:
     settings = quota.RateLimitQuotaBucketSettings(reporting_interval=pb.duration(5))
     parts = settings.bucket_id_builder.bucket_id_builder
     parts[quotas.RULE].string_value = name
-    if by_caller:
-        parts[quotas.VALUE].custom_value.CopyFrom(_caller())
+    if value is not None:
+        parts[quotas.VALUE].CopyFrom(value)
     settings.deny_response_settings.http_status.code = 429  # type: ignore[assignment]
-    for key, value in headers:
+    for key, text in headers:
         settings.deny_response_settings.response_headers_to_add.add(
-            header=base_pb2.HeaderValue(key=key, value=value), append_action="OVERWRITE_IF_EXISTS_OR_ADD"
+            header=base_pb2.HeaderValue(key=key, value=text), append_action="OVERWRITE_IF_EXISTS_OR_ADD"
         )
     settings.no_assignment_behavior.fallback_rate_limit.CopyFrom(_DENY if closed else _ALLOW)
     expired = settings.expired_assignment_behavior
@@ -131,12 +143,9 @@ def _conditions(rule: eg.LimitRule) -> Iterator[Predicate]:
     for c in rule.client_selectors:
         for h in c.headers:
             if h.name == PEER:
-                path = ("connection", "uri_san_peer_certificate")
-                yield (
-                    predicates.cel_is(predicates.field(*path), f"spiffe://{h.value}")
-                    if h.type == "Exact"
-                    else _some_caller()
-                )
+                if h.type == "Exact":
+                    path = ("connection", "uri_san_peer_certificate")
+                    yield predicates.cel_is(predicates.field(*path), f"spiffe://{h.value}")
             elif h.name.startswith(CLAIM):
                 yield predicates.cel_is(_claim(h.name.removeprefix(CLAIM)), h.value or "")
             else:
@@ -159,7 +168,7 @@ def _text(kind: str, value: str) -> predicates.Text:
 
 
 def _some_caller() -> Predicate:
-    """Only callers with a certificate have an identity to count by."""
+    """Whether a caller has an identity to count by."""
     return predicates.single(ssl_inputs_pb2.UriSanInput(), predicates.matches(".+"))
 
 

@@ -26,7 +26,7 @@ from lateen.api import envoy_gateway as eg
 from lateen.api.validate.backend_traffic import CLAIM, PEER
 from lateen.kit.regex import escape
 from lateen.mesh.view import Limits
-from lateen.wire.quotas import UNITS_S, burst
+from lateen.wire.quotas import NOBODY, UNITS_S, burst
 from lateen.xds import claims, pb, predicates, quotas
 
 ENFORCED, SHADOW = "lateen.rate_limit", "lateen.rate_limit_shadow"
@@ -34,9 +34,9 @@ ENFORCED, SHADOW = "lateen.rate_limit", "lateen.rate_limit_shadow"
 UNLIMITED = 2**32 - 1
 MOST_VALUES = 10_000
 """Buckets of Distinct values that are kept; the one that was used least recently goes first."""
-NOBODY = "-"
-"""The value of callers without an identity or a token: they share a bucket."""
-_PEER = f"connection.mtls ? connection.uri_san_peer_certificate : '{NOBODY}'"
+_URI, _DIGEST = "connection.uri_san_peer_certificate", "connection.sha256_peer_certificate_digest"
+_PEER = f"!connection.mtls ? '{NOBODY}' : has({_URI}) ? {_URI} : {_DIGEST}"
+"""Certificates of clients of a gateway need not have a URI. Where the expression fails, Envoy does not limit."""
 
 
 def on_routes(limits: Limits, routes: Iterable[Any]) -> Iterator[Any]:

@@ -77,6 +77,11 @@ def _rate_limit(given: eg.RateLimit) -> Findings:
                 yield from _counted(rule, f"{at}.{field}.rules[{i}]")
 
 
+def by_caller(rule: eg.LimitRule) -> bool:
+    """Whether each caller has a limit of its own."""
+    return any(h.name == PEER and h.type == "Distinct" for c in rule.client_selectors for h in c.headers)
+
+
 def _counted(rule: eg.LimitRule, at: str) -> Findings:
     """A value that clients choose, each with a quota of its own, would let them make proxies keep any number of
     quotas."""
