@@ -184,17 +184,20 @@ class AdsServer:
         log.info("disconnected: %s", connection.node)
 
     def receive(self, connection: Connection, m: discovery_pb2.DeltaDiscoveryRequest) -> None:
-        error = m.error_detail.message[:MAX_REASON] if m.HasField("error_detail") else ""
-        if m.HasField("error_detail") and not error:
-            error = f"code {m.error_detail.code}"
-        request = Request(
-            m.type_url,
-            m.response_nonce,
-            tuple(m.resource_names_subscribe),
-            tuple(m.resource_names_unsubscribe),
-            dict(m.initial_resource_versions),
-            error,
-        )
+        error = ""
+        if m.HasField("error_detail"):
+            error = m.error_detail.message[:MAX_REASON] or f"code {m.error_detail.code}"
+        if asks(m):
+            request = Request(
+                m.type_url,
+                m.response_nonce,
+                tuple(m.resource_names_subscribe),
+                tuple(m.resource_names_unsubscribe),
+                dict(m.initial_resource_versions),
+                error,
+            )
+        else:
+            request = Request(m.type_url, m.response_nonce, error=error)
         try:
             responses, rejection = connection.session.receive(request)
         except TooMany as e:
@@ -249,6 +252,11 @@ class AdsServer:
             await asyncio.sleep(0)
 
 
+def asks(request: discovery_pb2.DeltaDiscoveryRequest) -> bool:
+    """Whether it is more than an acknowledgement or a rejection."""
+    return bool(not request.response_nonce or request.resource_names_subscribe or request.resource_names_unsubscribe)
+
+
 class _Delta:
     """The call of a proxy."""
 
@@ -258,7 +266,7 @@ class _Delta:
 
     def received(self, message: bytes) -> None:
         request = decoded(discovery_pb2.DeltaDiscoveryRequest, message)
-        if not request.response_nonce or request.resource_names_subscribe or request.resource_names_unsubscribe:
+        if asks(request):
             self._server.later(self._call, self._handle, request)
         else:
             self._handle(request)

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import is_
+from types import MappingProxyType
+from typing import NamedTuple
 
 from lateen.ads.mending import Mending
 from lateen.wire import names
@@ -27,20 +29,18 @@ class TooMany(ValueError):
     """A proxy subscribes to more than can be remembered for it."""
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):  # as the next one: made for each message, and tuples cost a quarter of frozen dataclasses
     """A DeltaDiscoveryRequest, independent of protobuf."""
 
     type_url: str
     nonce: str = ""
     subscribe: tuple[str, ...] = ()
     unsubscribe: tuple[str, ...] = ()
-    initial: Mapping[str, str] = field(default_factory=dict)
+    initial: Mapping[str, str] = MappingProxyType({})
     error: str = ""
 
 
-@dataclass(frozen=True)
-class Response:
+class Response(NamedTuple):
     type_url: str
     nonce: str
     resources: tuple[Resource, ...]

@@ -42,11 +42,11 @@ class Views(Outbound):
         whole proxy."""
         about = metadata or {}
         clients, own = self._own(proxy, about.get("DNS_CAPTURE") == "true", about.get("INTERCEPTION_MODE", ""))
-        found = {(self.outbound_view(client), self._patches(w, about)) for client, w in clients}
-        if len(found) > 1:
+        (first, workload), *others = clients
+        out, filters = self.outbound_view(first), self._patches(workload, about)
+        if any((self.outbound_view(c), self._patches(w, about)) != (out, filters) for c, w in others):
             each = " and ".join(f"{w.namespace}/{w.name}" for _, w in clients)
             raise ValueError(f"one proxy cannot serve {each}: they see different destinations or EnvoyFilters")
-        ((out, filters),) = found
         return self.shared(("view", out, own, filters), lambda: View(out, own, filters))
 
     def _patches(self, workload: o.Pod, metadata: Mapping[str, str]) -> tuple[Patch, ...]:
