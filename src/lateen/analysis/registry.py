@@ -22,6 +22,7 @@ class Analyzer(NamedTuple):
 _FOUND: dict[str, Analyzer] = {}
 _MODULES = (
     "annotations",
+    "definitions",
     "destination_rule",
     "effect",
     "envoy_filter",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from lateen.api import kinds
 from lateen.api.config import schema
 from lateen.api.kinds import Kind
-from lateen.kit.jsons import Json
+from lateen.kit.digits import digits
+from lateen.kit.jsons import Json, dig
 
 BUNDLE = "gateway.networking.k8s.io/bundle-version"
 CHANNEL = "gateway.networking.k8s.io/channel"
@@ -19,6 +20,36 @@ OURS = "lateen.dev/installed"
 """The label of other projects' CRDs that we have installed. Those that somebody else has installed are left alone."""
 APPROVED = "https://github.com/kubernetes-sigs/gateway-api/pull/4530"
 """The URL of the API's approval, which the API server requires of CRDs in Kubernetes' own groups."""
+
+
+class Bundle(NamedTuple):
+    """Which definition of the Gateway API a cluster has; empty where its CRD does not say."""
+
+    release: str
+    channel: str
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Of the release, without what comes before it (v1.7.0-rc.1)."""
+        parts = self.release.lstrip("v").partition("-")[0].split(".")
+        return tuple(int(n) if digits(n) else 0 for n in parts)
+
+    @property
+    def known(self) -> bool:
+        """Whether it is of a release that the types can read: from 1.0 to the minor release that they follow."""
+        return (1, 0) <= self.numbers[:2] <= OWN.numbers[:2]
+
+    def __str__(self) -> str:
+        return f"{self.release or 'of an unknown release'} ({self.channel or 'unknown'} channel)"
+
+
+def bundle(crd: Json) -> Bundle:
+    """What a CRD of the Gateway API says of itself."""
+    notes = dig(crd, "metadata", "annotations", default={})
+    return Bundle(str(notes.get(BUNDLE, "")), str(notes.get(CHANNEL, "")))
+
+
+OWN = Bundle(RELEASE, "standard")
 
 
 def crds(experimental: bool = False) -> list[Json]:

@@ -101,7 +101,8 @@ def show(changes: list[str]) -> None:
 
 
 async def carry_out(client: HttpClient, found: Operator, readiness_timeout: float) -> None:
-    await installer.install(client, manifests.render(found), step, readiness_timeout)
+    for text in await installer.install(client, manifests.render(found), step, readiness_timeout):
+        warn(text)
     if dig(found.spec, "components", "pilot", "enabled") and await installer.make_default(client, found.revision):
         say(f"✔ Revision {found.revision.name} is the default one (tag default)")
 

@@ -71,7 +71,7 @@ def gateway_api_findings(crds: list[Source]) -> list[Message]:
     """Definitions of the Gateway API that serve no version a mesh can use, now or before long."""
     out = []
     for crd in crds:
-        if crd.spec.get("group") != "gateway.networking.k8s.io":
+        if crd.spec.get("group") != kinds.GATEWAY_API:
             continue
         if dig(crd.spec, "names", "kind") not in GATEWAY_API:
             continue
@@ -100,7 +100,10 @@ def precheck(target: Target) -> None:
             *await version_findings(client),
             *await permission_findings(client),
             *gateway_api_findings(sources),
-            *analyze(Snapshot(sources), ["k8sgateway.CRDVersionAnalyzer", "deprecation.DeprecationAnalyzer"]),
+            *analyze(
+                Snapshot(sources),
+                ["k8sgateway.CRDVersionAnalyzer", "k8sgateway.ChannelAnalyzer", "deprecation.DeprecationAnalyzer"],
+            ),
         ]
 
     found = target.run(work)

@@ -18,6 +18,7 @@ from lateen.control import controlz, relay, serving
 from lateen.control.agents import Agents
 from lateen.control.ca_service import CaService
 from lateen.control.debug import Debug
+from lateen.control.definitions import Definitions
 from lateen.control.deployments import Deployments
 from lateen.control.deployments import Istiod as Shown
 from lateen.control.external import External, cluster_roots
@@ -139,6 +140,7 @@ class Istiod:
         self.informers = [
             Informer(client, kind, self._changed, optional=kind.group in kinds.GATEWAY_APIS) for kind in kinds.watched()
         ]
+        self.definitions = Definitions(client, control.world.define)
         self.writer.informers = self.informers
         control.credentials.changed = self._secret_changed
         control.keys.reported = control.modules.reported = self.writer.pushed
@@ -195,7 +197,9 @@ class Istiod:
         async with asyncio.timeout(SYNC_S):
             await asyncio.gather(*(i.synced.wait() for i in self.informers), secrets.wait())
             await self.control.world.clusters.learn(CLUSTERS_S)
+            await self.definitions.look()
         self._learned = True
+        tasks.spawn(tasks.forever(self.definitions.run, "definitions"), "definitions")
         self.roots.also(self._roots_of(""), self.control.world.mesh_config.settings.trust.domains)
         for space in self._namespaces().values():
             tasks.spawn(self.trust.namespace(space), "root certificates")

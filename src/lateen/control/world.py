@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from lateen.api import decoding, kinds, validate
 from lateen.api import objects as o
+from lateen.api.crds import Bundle
 from lateen.api.decoding import resource
 from lateen.api.kinds import Kind
 from lateen.api.validate import Finding
@@ -126,6 +127,11 @@ class World:
         known = self.objects.modules
         if known.get(source) != module:
             self.objects = replace(self.objects, modules=_learned(known, source, module))
+            self._on_change()
+
+    def define(self, kind: Kind, found: Bundle | None) -> None:
+        """Set which definition of a kind the cluster has."""
+        if self._own.put(kinds.CRD, ("", f"{kind.plural}.{kind.group}"), found):
             self._on_change()
 
     def _resource(self, kind: Kind, key: Key, old: Json | None, new: Json | None) -> bool:

@@ -21,16 +21,41 @@ SHARED = (kinds.CRD, kinds.NAMESPACE)
 HOOKS = (kinds.MUTATING_WEBHOOK, kinds.VALIDATING_WEBHOOK)
 
 
-async def install(client: Client, parts: list[Part], step: Step, limit_s: float = 120.0) -> None:
-    """Apply the parts in order and wait for each. Raises KubeError, TimeoutError."""
+async def install(client: Client, parts: list[Part], step: Step, limit_s: float = 120.0) -> list[str]:
+    """Apply the parts in order and wait for each; returns what the user should know about definitions that stay as
+    they are. Raises KubeError, TimeoutError."""
+    kept: dict[str, list[str]] = {}
     for part in parts:
         with step(f"{part.title} installed"):
             for obj in part.objects:
-                if not await _is_others(client, obj):
+                why = await _stays(client, obj)
+                if why is None:
                     await apply(client, obj)
+                elif why:
+                    kept.setdefault(why, []).append(str(dig(obj, "spec", "names", "kind")))
             for namespace in dict.fromkeys(ns for ns, _ in part.deployments):
                 names = [name for ns, name in part.deployments if ns == namespace]
                 await wait_available(client, namespace, names, limit_s)
+    return [f"the cluster's definitions of {', '.join(names)} stay as they are: {why}" for why, names in kept.items()]
+
+
+async def _stays(client: Client, obj: Json) -> str | None:
+    """Why a CRD of the Gateway API stays as it is, empty if that needs no mention; None for what is to be applied. As
+    the API's own guard of upgrades has it, no older release replaces a newer one, and the standard channel does not
+    replace the experimental one: fields in use would be lost."""
+    if kind_of(obj) is not kinds.CRD or dig(obj, "spec", "group") not in kinds.GATEWAY_APIS:
+        return "" if await _is_others(client, obj) else None
+    found = await client.get(kinds.CRD, "", obj["metadata"]["name"])
+    if found is None:
+        return None
+    there, mine = crds.bundle(found), crds.bundle(obj)
+    newer = there.numbers > mine.numbers
+    richer = (there.channel, mine.channel) == ("experimental", "standard")
+    if dig(found, "metadata", "labels", crds.OURS):
+        return f"they are {there}, and {mine} would take fields away" if newer or richer else None
+    older = there.numbers < mine.numbers or (there.channel, mine.channel) == ("standard", "experimental")
+    says = f"somebody else has installed {there}"
+    return f"{says}; this version follows {mine}" if older or newer else ""
 
 
 async def _is_others(client: Client, obj: Json) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 
 from lateen.api import kinds
 from lateen.api import objects as o
+from lateen.api.crds import Bundle
 from lateen.api.envoy_gateway import BackendTrafficPolicy
 from lateen.api.extensions import TrafficExtension, WasmPlugin
 from lateen.api.gateway_api import (
@@ -108,6 +109,8 @@ class _ByKind:
     x_backend_traffic_policies = _Of[o.Resource[XBackendTrafficPolicy]](kinds.X_BACKEND_TRAFFIC_POLICY)
     authorities = _Of[str](kinds.CONFIG_MAP)
     """Certificates of authorities in ConfigMaps (``ca.crt``), in PEM."""
+    definitions = _Of[Bundle](kinds.CRD)
+    """Which release of the Gateway API the cluster's CRDs are of, those that could be read."""
     reference_grants = _Of[o.Resource[ReferenceGrant]](kinds.REFERENCE_GRANT)
 
 

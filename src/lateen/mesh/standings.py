@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from lateen.api import kinds
 from lateen.api import objects as o
+from lateen.api.crds import RELEASE
 from lateen.api.gateway_api import Gateway
 from lateen.api.kinds import GroupKind
 from lateen.kit.queries import query
@@ -60,8 +61,24 @@ class Standings(BackendPolicies):
             return ClassStanding((Condition("Accepted", False, "Unsupported", says),), ())
         if not self.is_our_class(name):
             return None
-        features = (*FEATURES, *EXPERIMENTAL) if self.cluster.experimental else FEATURES
-        return ClassStanding((Condition("Accepted", True, "Accepted", "Handled by Istio controller"),), features)
+        conditions = (Condition("Accepted", True, "Accepted", "Handled by Istio controller"), *self._supported())
+        return ClassStanding(conditions, (*FEATURES, *EXPERIMENTAL) if self._is_experimental() else FEATURES)
+
+    def _is_experimental(self) -> bool:
+        """Whether istiod is to use the experimental channel, and the cluster has it."""
+        found = self.objects.definitions.get(("", f"{kinds.HTTP_ROUTE.plural}.{kinds.GATEWAY_API}"))
+        return self.cluster.experimental and (found is None or found.channel == "experimental")
+
+    def _supported(self) -> Iterator[Condition]:
+        """Of the definitions that the cluster has. Objects of unknown releases are read as far as possible."""
+        found = [(name, d) for (_, name), d in self.objects.definitions.items()]
+        bad = sorted(f"{name} is {d}" for name, d in found if not d.known)
+        if bad:
+            says = f"supported are releases 1.0 to {RELEASE}, others as far as they are alike: {'; '.join(bad)}"
+            yield Condition("SupportedVersion", False, "UnsupportedVersion", says)
+        elif found:
+            releases = ", ".join(sorted({str(d) for _, d in found}))
+            yield Condition("SupportedVersion", True, "SupportedVersion", f"the cluster's definitions are {releases}")
 
     @query
     def _gateway_standing(self, namespace: str, name: str) -> GatewayStanding:

@@ -58,5 +58,17 @@ LATEEN = (
         "Requests to {} are routed by {} and not by this VirtualService: routes of the Gateway API come first. Keep one of them.",
     ),
     Kind("LAT0113", "RouteNotInEffect", "Warning", "Reference to parent {}: condition {} is False ({}): {}."),
+    Kind(
+        "LAT0114",
+        "GatewayAPINewer",
+        "Info",
+        "Gateway API CRD {} is {}, newer than {}, which this version follows: fields that came later have no effect.",
+    ),
+    Kind(
+        "LAT0115",
+        "ExperimentalChannelMissing",
+        "Warning",
+        "{} is only in the experimental channel of the Gateway API, and {}. Install that channel: lateen install --set components.pilot.k8s.env[name:PILOT_ENABLE_ALPHA_GATEWAY_API].value=true",
+    ),
     Kind("LAT0120", "RateLimitUnused", "Warning", "The rate limit has no effect here: {}."),
 )

@@ -12,26 +12,13 @@ from typing import Any
 from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import Message, Path, Snapshot, Source, message, selector_text, selects
 from lateen.api import kinds
-from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
 
-CRD_MINIMUM = {
-    "gatewayclasses": "v1.0.0",
-    "gateways": "v1.0.0",
-    "httproutes": "v1.0.0",
-    "grpcroutes": "v1.1.0",
-    "referencegrants": "v1.0.0",
-    "backendtlspolicies": "v1.4.0",
-    "tlsroutes": "v1.5.0",
-    "tcproutes": "v1.6.0",
-}
-"""The first release of the Gateway API in which each kind is supported, from Istio's notes on supported kinds."""
 Validity = tuple[datetime, datetime]
 ALWAYS: Validity = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 Place = tuple[object, str]
 CA = ("ca.crt", "cacert")
 MUTUAL = ("MUTUAL", "OPTIONAL_MUTUAL")
-BUNDLE = "gateway.networking.k8s.io/bundle-version"
 
 
 def _pods(snapshot: Snapshot, gateway: Source) -> list[Source]:
@@ -205,25 +192,6 @@ def _certificates(gw: Source) -> set[tuple[str, str]]:
         elif tls.get("serverCertificate") and tls.get("privateKey"):
             out.add((str(tls["serverCertificate"]), str(tls["privateKey"])))
     return out
-
-
-@analyzer(
-    "k8sgateway.CRDVersionAnalyzer",
-    "Checks Gateway API CRDs are at the minimum version required by this Istio version",
-)
-def crd_versions(snapshot: Snapshot) -> Iterator[Message]:
-    for crd in snapshot.all(kinds.CRD):
-        if crd.spec.get("group") != "gateway.networking.k8s.io":
-            continue
-        needed = CRD_MINIMUM.get(str((crd.spec.get("names") or {}).get("plural") or crd.name.partition(".")[0]))
-        installed = crd.annotations.get(BUNDLE, "")
-        if needed and installed and _version(installed) < _version(needed):
-            yield message("IST0176", crd, crd.name, installed, needed, path=("metadata", "annotations", BUNDLE))
-
-
-def _version(text: str) -> tuple[int, ...]:
-    numbers = text.lstrip("v").partition("-")[0].split(".")
-    return tuple(int(n) if digits(n) else 0 for n in numbers)
 
 
 @analyzer("k8sgateway.SelectorAnalyzer", "Check that selectors are effective for Kubernetes gateway")
