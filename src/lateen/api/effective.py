@@ -82,8 +82,6 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
     },
     kinds.KUBERNETES_GATEWAY: {
         "defaultScope": "a route names its Gateways",
-        "listeners[].tls.options": _NO_OPTIONS,
-        "listeners[].tls.options{}": _NO_OPTIONS,
     },
     kinds.WASM_PLUGIN: {
         "targetRef.namespace": _REFUSED,
@@ -94,10 +92,7 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
         "targetRefs[].namespace": _REFUSED,
         "wasm.verificationKey": _UNSIGNED,
     },
-    kinds.LISTENER_SET: {
-        "listeners[].tls.options": _NO_OPTIONS,
-        "listeners[].tls.options{}": _NO_OPTIONS,
-    },
+    kinds.LISTENER_SET: {},
     kinds.X_BACKEND_TRAFFIC_POLICY: {
         "retryConstraint.budget.interval": "Envoy counts the requests that are active now",
         "retryConstraint.minRetryRate.interval": "Envoy takes the count as retries that may be active at once",

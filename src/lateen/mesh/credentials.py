@@ -51,8 +51,8 @@ def _verifying(mesh: Mesh, namespace: str, tls: ServerTLS, own: o.Credential) ->
         space, _, name = gateway.partition("/")
         found = mesh.frontend_authorities(space, name, int(port) if digits(port) else 0)
         return o.Credential(space, name, ca=found.certificates)
-    name = tls.ca_cert_credential_name or f"{tls.secrets[0]}-cacert"
-    return mesh.objects.credentials.get((namespace, name)) or own
+    space, _, name = (tls.ca_cert_credential_name or f"{tls.secrets[0]}-cacert").rpartition("/")
+    return mesh.objects.credentials.get((space or namespace, name)) or own
 
 
 def of_backends(mesh: Mesh, pod: o.Pod) -> list[o.Credential]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from lateen.api.gateway_api import gateway as g
+from lateen.api.networking.server_tls import CIPHER_SUITES
 from lateen.api.validate.findings import Findings, no, warn
 from lateen.kit.jsons import Json
 
@@ -66,9 +67,22 @@ def _listener(li: g.Listener, at: str) -> Findings:
         yield no(f"{at}.tls", "certificateRefs or options must be specified when mode is Terminate")
     if tls is not None:
         yield from _many(tls.options, f"{at}.tls.options")
+        yield from _options(tls.options, f"{at}.tls.options")
     spaces = li.allowed_routes.namespaces
     if spaces.from_ == "Selector" and spaces.selector is None:
         yield warn(f"{at}.allowedRoutes.namespaces", "from: Selector without a selector matches no namespace; add one")
+
+
+def _options(options: Mapping[str, str], at: str) -> Findings:
+    for key, value in options.items():
+        if key == g.TERMINATE_MODE and value not in g.TERMINATE_MODES:
+            yield no(f"{at}[{key}]", f'no "{value}": write one of {", ".join(g.TERMINATE_MODES)}')
+        elif key == g.CIPHERS:
+            unknown = [s for s in (part.strip() for part in value.split(",")) if s and s not in CIPHER_SUITES]
+            if unknown:
+                yield no(f"{at}[{key}]", f"no cipher suite of the proxy's: {', '.join(unknown)}")
+        elif key not in (g.TERMINATE_MODE, g.CIPHERS):
+            yield warn(f"{at}[{key}]", f"it has no effect: options are {g.TERMINATE_MODE} and {g.CIPHERS}")
 
 
 def _addresses(addresses: Sequence[g.GatewayAddress]) -> Findings:

@@ -68,6 +68,8 @@ def _certificates(p: Placed, allowed: Allowed, known: Known) -> Iterator[Fault]:
     if not listeners.terminates(li):
         return
     refs = li.tls.certificate_refs if li.tls else ()
+    if listeners.terminate_mode(li) == listeners.ISTIO_MUTUAL:
+        return  # the certificate is the proxy's own
     if not refs:
         says = f"protocol {li.protocol} needs tls.certificateRefs with a Secret"
         yield Fault("ResolvedRefs", "InvalidCertificateRef", says)
