@@ -190,6 +190,16 @@ TLS = {"certificateRefs": [{"name": "cert"}]}
         (gateway(listener(), listener(name="b")), "spec.listeners[1]", "must be unique for each listener"),
         (gateway(listener(protocol="HTTPS", tls={})), "spec.listeners[0].tls", "certificateRefs or options"),
         (
+            gateway(listener(protocol="HTTPS", tls={"options": {"gateway.istio.io/tls-terminate-mode": "HALF"}})),
+            "spec.listeners[0].tls.options[gateway.istio.io/tls-terminate-mode]",
+            'no "HALF"',
+        ),
+        (
+            gateway(listener(protocol="HTTPS", tls={"options": {"gateway.istio.io/tls-cipher-suites": "ROT13"}})),
+            "spec.listeners[0].tls.options[gateway.istio.io/tls-cipher-suites]",
+            "ROT13",
+        ),
+        (
             gateway(listener(), addresses=[{"value": "10.0.0.1"}, {"value": "10.0.0.1"}]),
             "spec.addresses[1].value",
             "must be unique",

@@ -6,6 +6,7 @@ import pytest
 from test_gateway_api import TLS, V1, answers, gateway, listener, of, route, rule, secured, to
 
 from lateen.api import kinds
+from lateen.mesh.dialects.gateway_api import listeners
 from lateen.mesh.model import Mesh
 from lateen.wire import names
 
@@ -385,3 +386,23 @@ def test_a_gateway_shows_its_certificate_to_backends():
 def test_a_gateway_says_what_is_wrong_with_the_certificate_that_it_shall_show(ref, reason):
     own = gateway_of(standings(gateway() + f"  tls: {{backend: {{clientCertificateRef: {ref}}}}}\n"))
     assert of(own.conditions) == {"Accepted": ("True", "Accepted"), "ResolvedRefs": ("False", reason)}
+
+
+@pytest.mark.parametrize(
+    ("options", "mode", "secret"),
+    [
+        ("", "SIMPLE", True),
+        ("gateway.istio.io/tls-terminate-mode: SIMPLE", "SIMPLE", True),
+        ("gateway.istio.io/tls-terminate-mode: MUTUAL", "MUTUAL", True),
+        ("gateway.istio.io/tls-terminate-mode: ISTIO_MUTUAL", "ISTIO_MUTUAL", False),
+    ],
+)
+def test_a_listener_terminates_tls_as_istios_option_says(options, mode, secret):
+    refs = "certificateRefs: [{name: cert}], " if secret else ""
+    tls = f", tls: {{{refs}options: {{{options}}}}}"
+    found = Mesh(secured(gateway(listener("https", "a.example.com", 443, "HTTPS", tls))))
+    placed = found._placed("istio-system", "web")
+    assert placed[0].written.hostname == "a.example.com"
+    made = listeners._tls(found.objects.kubernetes_gateways["istio-system", "web"], placed[0])
+    assert (made.mode, bool(made.credential_names)) == (mode, secret)
+    assert found._faults("istio-system", "web")["https"] == () or secret
