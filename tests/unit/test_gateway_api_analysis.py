@@ -1,8 +1,9 @@
 """What the analysis says of routes of the Gateway API."""
 
-from test_gateway_api import CLASS, PRODUCER, gateway, route, rule, to
+from test_gateway_api import CLASS, PRODUCER, gateway, listener, path, route, rule, to
 
 from lateen.analysis import Snapshot, Source, analyze
+from lateen.analysis.attached import places
 from lateen.kit import yamldoc
 
 SERVICES = """
@@ -45,3 +46,73 @@ def test_a_virtual_service_whose_requests_a_route_has_is_named():
     ((code, ref, text),) = said(RULE, route(rule(to("reviews")), parent=PRODUCER))
     assert (code, ref) == ("LAT0112", "VirtualService default/vs")
     assert "HTTPRoute default/r" in text
+
+
+def shadowed(*documents):
+    sources = [Source(d) for d in yamldoc.objects("---".join((CLASS, SERVICES, *documents)))]
+    return [(m.source.ref, m.text, m.path) for m in analyze(Snapshot(sources), ["routes.ShadowAnalyzer"])]
+
+
+def test_a_rule_that_another_one_has_already_is_named():
+    one, two = rule(to("reviews"), matches=path("/a")), rule(to("reviews"), matches=path("/b"))
+    assert shadowed(gateway(), route(one, two)) == []
+    ((ref, text, at),) = shadowed(gateway(), route(one, two, one))
+    assert (ref, at) == ("HTTPRoute default/r", ("spec", "rules", 2, "matches", 0))
+    assert "rule 3" in text
+    assert "HTTPRoute r.default rule 1" in text
+    younger = route(two, name="younger")
+    assert [ref for ref, *_ in shadowed(gateway(), route(one, two), younger)] == ["HTTPRoute default/younger"]
+    assert shadowed(gateway(), route(one, hosts=("a.example",)), route(one, name="x", hosts=("b.example",))) == []
+    assert len(shadowed(route(rule(to("reviews")), rule(to("reviews")), parent=PRODUCER))) == 1
+
+
+def test_shares_of_a_rule_are_no_shadows():
+    mirror = "[{type: RequestMirror, requestMirror: {backendRef: {name: reviews, port: 9080}}}]"
+    assert shadowed(gateway(), route(rule(to("reviews", filters=mirror), to("reviews")))) == []
+
+
+def test_listeners_and_policies_that_are_not_as_they_ask_are_named():
+    tls = ", tls: {certificateRefs: [{name: cert, namespace: default}]}"
+    ((code, ref, text),) = said(gateway(listener("https", "a.example", 443, "HTTPS", tls)))
+    assert (code, ref) == ("LAT0116", "Gateway.gateway.networking.k8s.io istio-system/web")
+    assert "listener https: condition ResolvedRefs says RefNotPermitted" in text
+    policy = """
+apiVersion: gateway.networking.x-k8s.io/v1alpha1
+kind: XBackendTrafficPolicy
+metadata: {name: %s, namespace: default, creationTimestamp: "2026-01-0%sT00:00:00Z"}
+spec: {targetRefs: [{group: "", kind: Service, name: %s}]}
+"""
+    ((code, _, text),) = said(policy % ("p", 1, "missing"))
+    assert (code, "TargetNotFound" in text) == ("LAT0116", True)
+    ((_, ref, text),) = said(policy % ("a", 1, "reviews"), policy % ("b", 2, "reviews"))
+    assert (ref, "Conflicted" in text) == ("XBackendTrafficPolicy default/b", True)
+
+
+def test_where_listener_sets_and_policies_of_backends_are_attached():
+    def where(name, *documents):
+        sources = [Source(d) for d in yamldoc.objects("---".join((CLASS, SERVICES, *documents)))]
+        source = next(s for s in sources if s.name == name)
+        return [(p.kind, p.name, p.missing) for p in places(Snapshot(sources), source)]
+
+    extra = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {name: extra, namespace: istio-system}
+spec: {parentRef: {name: web}, listeners: [{name: more, port: 81, protocol: HTTP}]}
+"""
+    found = where("extra", gateway(), extra)
+    assert found[0][:2] == ("Gateway.gateway.networking.k8s.io", "istio-system/web")
+    assert "does not let in" in found[0][2]
+    policy = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: tls, namespace: default}
+spec:
+  targetRefs: [{group: "", kind: Service, name: reviews}, {group: "", kind: Service, name: gone}]
+  validation: {hostname: a.example, wellKnownCACertificates: System}
+"""
+    assert where("tls", gateway(), route(rule(to("reviews"))), policy) == [
+        ("Service", "default/reviews", ""),
+        ("Service", "default/gone", "it does not exist"),
+        ("Gateway.gateway.networking.k8s.io", "istio-system/web", ""),
+    ]

@@ -17,7 +17,7 @@ from lateen.api.decoding import owner
 from lateen.api.kinds import Kind
 from lateen.api.reading import has_proxy, is_finished
 from lateen.kit.jsons import Json, dig
-from lateen.mesh.outcomes import RouteStanding
+from lateen.mesh.outcomes import ListenerSetStanding, PolicyStanding, RouteStanding
 
 SELECTING = (
     kinds.AUTHORIZATION_POLICY,
@@ -56,6 +56,12 @@ def places(snapshot: Snapshot, source: Source) -> list[Place]:
             return _workloads(snapshot, source.spec.get("selector") or {}, "", {})
         case kinds.SERVICE_ENTRY:
             return [Place("Host", snapshot.full_host(h, source.namespace)) for h in source.spec.get("hosts") or []]
+        case kinds.LISTENER_SET:
+            return [_parent(snapshot, source)]
+        case kinds.BACKEND_TLS_POLICY | kinds.X_BACKEND_TRAFFIC_POLICY:
+            return [*_of_backend_policy(snapshot, source)]
+        case kinds.BACKEND_TRAFFIC_POLICY:
+            return _of_policy(snapshot, source)
         case _:
             if kind in SELECTING:
                 return _of_policy(snapshot, source)
@@ -185,6 +191,35 @@ def _of_route(snapshot: Snapshot, route: Source) -> Iterator[Place]:
         detail = " ".join(f"{k} {given[k]}" for k in ("sectionName", "port") if k in given)
         says = next((c.says for c in parent.conditions if c.type == "Accepted" and not c.true), "")
         yield Place(_spelled(kind, given), name, detail.replace("sectionName", "listener"), says)
+
+
+def _parent(snapshot: Snapshot, source: Source) -> Place:
+    """The Gateway of a ListenerSet."""
+    given = source.spec.get("parentRef") or {}
+    name = f"{given.get('namespace') or source.namespace}/{given.get('name')}"
+    standing = model(snapshot).standings().get(kinds.Ref(*source.id, source.namespace, source.name))
+    says = "there is no such Gateway of a class of the mesh"
+    if isinstance(standing, ListenerSetStanding):
+        says = next((c.says for c in standing.conditions if c.type == "Accepted" and not c.true), "")
+    listeners = ", ".join(str(li.get("name")) for li in source.spec.get("listeners") or [])
+    return Place(str(kinds.KUBERNETES_GATEWAY.id), name, f"listeners {listeners}", says)
+
+
+def _of_backend_policy(snapshot: Snapshot, source: Source) -> Iterator[Place]:
+    """The targets of a policy of backends, and the Gateways that its status names."""
+    standing = model(snapshot).standings().get(kinds.Ref(*source.id, source.namespace, source.name))
+    ancestors = standing.ancestors if isinstance(standing, PolicyStanding) else ()
+    said = {
+        a.ancestor: next((c.says for c in a.conditions if c.type == "Accepted" and not c.true), "") for a in ancestors
+    }
+    for t in source.spec.get("targetRefs") or []:
+        place = _target(snapshot, source, t)
+        ref = kinds.SERVICE.ref(source.namespace, str(t.get("name")))
+        port = f"port {t['sectionName']}" if t.get("sectionName") else ""
+        yield place._replace(detail=port, missing=place.missing or said.pop(ref, ""))
+    for ref, says in said.items():
+        if ref.group_kind == kinds.KUBERNETES_GATEWAY.id:
+            yield Place(str(ref.group_kind), f"{ref.namespace}/{ref.name}", "by its routes", says)
 
 
 def _spelled(kind: Kind | None, given: Json) -> str:

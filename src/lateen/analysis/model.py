@@ -29,7 +29,13 @@ READ = (
     kinds.KUBERNETES_GATEWAY,
     kinds.HTTP_ROUTE,
     kinds.GRPC_ROUTE,
+    kinds.TLS_ROUTE,
+    kinds.TCP_ROUTE,
+    kinds.UDP_ROUTE,
+    kinds.LISTENER_SET,
     kinds.REFERENCE_GRANT,
+    kinds.BACKEND_TLS_POLICY,
+    kinds.X_BACKEND_TRAFFIC_POLICY,
     kinds.BACKEND_TRAFFIC_POLICY,
 )
 """Kinds that routes depend on."""

@@ -42,6 +42,6 @@ def _of_clusters(dump: ConfigDump, name: str) -> Iterator[str]:
 
 
 def _made_by(resource: Json) -> Iterator[str]:
-    found = object_of(str(dig(resource, "metadata", "filter_metadata", "istio", "config", default="")))
+    found = object_of(str(dig(resource, "metadata", "filter_metadata", "istio", "config", default="")), resource)
     if found:
         yield found

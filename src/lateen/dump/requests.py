@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from lateen.api.decoding import owner
-from lateen.dump.tables import cluster_name
+from lateen.dump.tables import ROUTES, cluster_name, rule_of
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
 from lateen.wire import tap
@@ -23,6 +23,7 @@ _KINDS = {
     "gateway": "Gateway",
     "ingress": "Ingress",
     "service-entry": "ServiceEntry",
+    **ROUTES,
 }
 
 
@@ -154,11 +155,14 @@ _GRPC_FAILURES = (2, 4, 12, 13, 14, 15)
 """Unknown, DeadlineExceeded, Unimplemented, Internal, Unavailable, DataLoss: as Linkerd's proxy classifies them."""
 
 
-def object_of(path: str) -> str:
+def object_of(path: str, route: Json | None = None) -> str:
     """``/apis/networking.istio.io/v1/namespaces/default/virtual-service/reviews`` -> ``VirtualService
-    reviews.default``."""
+    reviews.default``. ``route``: with the rule of the Gateway API's routes: ``HTTPRoute reviews.default rule 2``."""
     found = _CONFIG.search(path)
-    return f"{_KINDS.get(found[3], found[3])} {found[4]}.{found[2]}" if found else ""
+    if not found:
+        return ""
+    rule = rule_of(route, found[2], found[4]) if route and found[3] in ROUTES else ""
+    return f"{_KINDS.get(found[3], found[3])} {found[4]}.{found[2]}{rule}"
 
 
 class BadFilter(ValueError):

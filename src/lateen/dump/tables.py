@@ -21,7 +21,9 @@ EXTENSION = ["ECDS NAME", "TYPE"]
 
 HCM = "envoy.filters.network.http_connection_manager"
 TCP = "envoy.filters.network.tcp_proxy"
-_CONFIG = re.compile(r"/namespaces/([^/]+)/[^/]+/([^/]+)$")
+_CONFIG = re.compile(r"/namespaces/([^/]+)/([^/]+)/([^/]+)$")
+ROUTES = {"httproute": "HTTPRoute", "grpcroute": "GRPCRoute"}
+"""Kinds whose rules are routes, as they are written in a route's metadata."""
 
 
 class Cluster(NamedTuple):
@@ -43,7 +45,19 @@ def cluster_name(name: str) -> Cluster:
 def config_name(resource: Json) -> str:
     """``name.namespace`` of the user's object that shaped a resource, if the resource names one."""
     found = _CONFIG.search(str(dig(resource, "metadata", "filter_metadata", "istio", "config", default="")))
-    return f"{found[2]}.{found[1]}" if found else ""
+    if not found:
+        return ""
+    kind, name = ROUTES.get(found[2]), f"{found[3]}.{found[1]}"
+    return f"{kind} {name}{rule_of(resource, found[1], found[3])}" if kind else name
+
+
+def rule_of(route: Json, namespace: str, name: str) -> str:
+    """Which rule of an HTTPRoute or GRPCRoute a route is: `` rule 2``, or by the rule's own name."""
+    said = str(route.get("name") or "")
+    number = said.removeprefix(f"{namespace}.{name}.")
+    if number != said and digits(number):
+        return f" rule {int(number) + 1}"
+    return f' rule "{said}"' if said else ""
 
 
 def clusters(dump: ConfigDump) -> list[tuple[list[str], Json]]:

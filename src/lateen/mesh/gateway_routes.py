@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from lateen.api import kinds
@@ -14,6 +14,7 @@ from lateen.kit.queries import query
 from lateen.mesh import registry
 from lateen.mesh.dialects.gateway_api import attaching, backends, connections, listeners, templates
 from lateen.mesh.dialects.gateway_api.attaching import Attachment, set_parent
+from lateen.mesh.dialects.gateway_api.shadows import Shadow, shadows
 from lateen.mesh.dialects.gateway_api.templates import Translated
 from lateen.mesh.gateway_listeners import GatewayListeners
 from lateen.mesh.objects import Key
@@ -251,6 +252,27 @@ class GatewayRoutes(GatewayListeners):
         found = {parent for kind in REQUEST_KINDS for parent in self._routes_by_parent[kind].buckets()}
         services = sorted((name, space) for group, of, space, name in found if (group, of) == SERVICE_PARENT)
         return tuple(service_host(name, space, self.cluster.domain) for name, space in services)
+
+    def shadowed(self) -> Iterator[Shadow]:
+        """Rules that no request reaches, at the Gateways' hosts and in the mesh."""
+        for key in self.objects.kubernetes_gateways:
+            if self.kubernetes_gateway(*key) is None:
+                continue
+            for placed in self._placed(*key):
+                for host, members in self._by_host(*key, placed.id).items():
+                    at = f"listener {placed.id} of Gateway {'/'.join(key)}"
+                    yield from self._shadows(members, False, f"{host} at {at}" if host != "*" else at)
+        for host in self.hosts_with_routes():
+            spaces: dict[str, list[tuple[GroupKind, Key]]] = {}
+            for kind, route, owner, _ in self.routes_for_host(host):
+                spaces.setdefault("" if route[0] == owner else route[0], []).append((kind, route))
+            for found in spaces.values():
+                yield from self._shadows(found, True, host)
+
+    def _shadows(self, members: Iterable[tuple[GroupKind, Key]], mesh: bool, host: str) -> Iterator[Shadow]:
+        made = [r for kind, key in members for r in self._made(kind, *key, mesh, 0, "http")]
+        ordered = sorted(made, key=lambda f: f[:3])
+        return shadows(host, ((place[:2], route) for _, _, place, route in ordered))
 
     def mesh_requests(self, host: str, port: int, viewer: str) -> tuple[Route, ...] | None:
         """The routes of a service's port for clients of a namespace: those that are written there for a service of

@@ -70,5 +70,12 @@ LATEEN = (
         "Warning",
         "{} is only in the experimental channel of the Gateway API, and {}. Install that channel: lateen install --set components.pilot.k8s.env[name:PILOT_ENABLE_ALPHA_GATEWAY_API].value=true",
     ),
+    Kind("LAT0116", "GatewayAPIConditionFalse", "Warning", "{}condition {} says {}: {}."),
+    Kind(
+        "LAT0117",
+        "RuleShadowed",
+        "Warning",
+        "No request reaches this match of rule {} for {}: {} has the same one and goes first. Remove one of them.",
+    ),
     Kind("LAT0120", "RateLimitUnused", "Warning", "The rate limit has no effect here: {}."),
 )
