@@ -11,7 +11,20 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ALL = ("cli", "demo", "effect", "fanout", "scale", "memory", "status", "pods", "dataplane", "series", "certificates")
+ALL = (
+    "cli",
+    "demo",
+    "effect",
+    "fanout",
+    "scale",
+    "memory",
+    "status",
+    "pods",
+    "dataplane",
+    "series",
+    "certificates",
+    "gateways",
+)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import judge
 import meshes as mesh
+import pytest
 
 from lateen.api import kinds
 from lateen.api import objects as o
@@ -433,3 +434,39 @@ def test_a_backend_with_filters_of_its_own_has_its_share_of_the_requests():
     assert broken.direct_response.status == 500
     assert [c.weight.value for c in rest.route.weighted_clusters.clusters] == [3, 2]
     assert not rest.route.request_mirror_policies
+
+
+LIMIT = """
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: BackendTrafficPolicy
+metadata: {name: %s, namespace: %s}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: %s, name: %s}]
+  rateLimit: {type: Local, local: {rules: [{limit: {requests: 2, unit: Minute}}]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "limited"),
+    [
+        (("istio-system", "Gateway", "web"), {"a.example.com", "b.example.com"}),
+        (("default", "HTTPRoute", "one"), {"a.example.com"}),
+        (("default", "HTTPRoute", "gone"), set()),
+    ],
+)
+def test_envoy_gateways_policies_attach_to_gateways_and_routes(target, limited):
+    namespace, kind, name = target
+    found = hosts(
+        gateway(),
+        route(rule(to("reviews")), name="one", hosts=("a.example.com",)),
+        route(rule(to("reviews")), name="two", hosts=("b.example.com",)),
+        LIMIT % ("limit", namespace, kind, name),
+    )
+    has = {
+        host
+        for host, made in found.items()
+        if any(
+            "lateen.rate_limit" in f or "local_ratelimit" in f for r in made.routes for f in r.typed_per_filter_config
+        )
+    }
+    assert has == limited
