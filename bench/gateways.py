@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -137,24 +138,30 @@ def deployed(count: int) -> None:
 
 
 def _memory(home: Path, count: int) -> None:
-    """Envoys and agents of Gateways, told from others by the pod's name in their environment."""
-    found: dict[str, list[float]] = {"envoy": [], "agent": []}
+    """Gateways' Envoys are told from others by their node's id; the agent is the parent."""
+    envoys, agents = list[float](), list[float]()
     for pid in descendants(int((home / "cluster.pid").read_text().split()[0])):
         path = Path(f"/proc/{pid}")
         try:
-            name = (path / "comm").read_text().strip()
-            kind = {"envoy": "envoy", "pilot-agent": "agent"}.get(name)
-            if (
-                kind
-                and b"POD_NAME=g" in (path / "environ").read_bytes()
-                and b"-istio-" in (path / "environ").read_bytes()
-            ):
-                found[kind].append(memory(path)[1])
+            if not re.search(rb"router~[^~]*~g\d+-istio-", (path / "cmdline").read_bytes()):
+                continue
+            if (path / "comm").read_text().strip() == "envoy":
+                parent = re.search(r"PPid:\s*(\d+)", (path / "status").read_text())
+                envoys.append(memory(path)[1])
+                agents.append(memory(Path(f"/proc/{parent[1]}"))[1] if parent else 0)
         except OSError:
             continue
-    figures = {f"{k}_pss_mb": round(statistics.median(v), 1) for k, v in found.items() if v}
-    both = sum(sum(v) for v in found.values()) / count
-    report(gateways=count, processes={k: len(v) for k, v in found.items()}, **figures, gateway_pss_mb=round(both, 1))
+    both = [e + a for e, a in zip(envoys, agents, strict=True)]
+    report(
+        gateways=count,
+        measured=len(both),
+        **{
+            f"{name}_pss_mb": round(statistics.median(found), 1)
+            for name, found in (("envoy", envoys), ("agent", agents), ("gateway", both))
+            if found
+        },
+        limit_pss_mb=LIMITS["pss_mb"],
+    )
 
 
 def _status() -> None:
