@@ -22,6 +22,7 @@ from pods import descendants, memory
 from world import cluster, report
 
 ROUTES, CHANGES = 1000, 20
+BOOTSTRAP = "etc/istio/proxy/envoy-rev.json"
 LIMITS = {"build_s": 1.0, "change_ms": 20.0, "pss_mb": 30.0, "status_s": 1.0}
 GATEWAY = """
 apiVersion: gateway.networking.k8s.io/v1
@@ -143,9 +144,9 @@ def _memory(home: Path, count: int) -> None:
     for pid in descendants(int((home / "cluster.pid").read_text().split()[0])):
         path = Path(f"/proc/{pid}")
         try:
-            if not re.search(rb"router~[^~]*~g\d+-istio-", (path / "cmdline").read_bytes()):
+            if (path / "comm").read_text().strip() != "envoy":
                 continue
-            if (path / "comm").read_text().strip() == "envoy":
+            if re.search(r"router~[^~]*~g\d+-istio-", (path / "root" / BOOTSTRAP).read_text()):
                 parent = re.search(r"PPid:\s*(\d+)", (path / "status").read_text())
                 envoys.append(memory(path)[1])
                 agents.append(memory(Path(f"/proc/{parent[1]}"))[1] if parent else 0)
