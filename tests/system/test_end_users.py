@@ -1,5 +1,6 @@
 """End users' tokens: which ones a workload accepts, what their claims decide, and where their keys come from."""
 
+import base64
 import json
 import sys
 import time
@@ -243,6 +244,27 @@ def path(text):
     return {"operation": {"paths": [text]}}
 
 
+def restarted(users):
+    """Another istiod, which has told the proxies what it knows."""
+    where = ("-n", "istio-system")
+
+    def kept():
+        text = users.mesh.get("secret", "lateen-jwks", *where, "-o", "jsonpath={.data.keys\\.json}")
+        return all(
+            f'"kid":"{k}"' in base64.b64decode(text).decode().replace("\\", "").replace(" ", "") for k in ("old", "new")
+        )
+
+    users.mesh.until(kept, 20, "the keys in their Secret")
+    before = users.mesh.get("pod", *where, "-l", "app=istiod", "-o", "name")
+    users.mesh.kubectl("delete", *where, before.strip())
+    users.mesh.kubectl("rollout", "status", *where, "deploy/istiod", "--timeout=60s")
+    pod = users.mesh.pod("echo", NS)
+    users.mesh.until(
+        lambda: before not in users.mesh.get("pod", *where, "-l", "app=istiod", "-o", "name"), 20, "the end"
+    )
+    users.mesh.until(lambda: pod in users.mesh.lateen("proxy-status").stdout, 30, "the proxy's new connection")
+
+
 def test_new_keys_are_fetched_and_old_ones_stay_while_the_server_is_down(users):
     users.publish(".well-known/openid-configuration", json.dumps({"jwks_uri": f"{ISSUER}/keys"}))
     users.authenticate({"issuer": ISSUER})
@@ -255,6 +277,9 @@ def test_new_keys_are_fetched_and_old_ones_stay_while_the_server_is_down(users):
     users.publish("keys", "not now")
     users.mesh.until(lambda: "no usable key set" in users.condition()["message"], 20, "the reason")
     assert "those fetched before stay" in users.condition()["message"]
+    assert [status for status, _ in users.ask(("/", [old]), ("/", [new]))] == [200, 200]
+    restarted(users)
+    users.mesh.until(lambda: "those fetched before stay" in users.condition()["message"], 20, "the reason")
     assert [status for status, _ in users.ask(("/", [old]), ("/", [new]))] == [200, 200]
     users.publish("keys", tokens.key_set("new"))
     users.becomes(401, old)

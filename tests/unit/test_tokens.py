@@ -1,7 +1,9 @@
 """End users' tokens: how key sets are fetched and refreshed, and what proxies are sent."""
 
 import asyncio
+import base64
 import json
+import time
 from dataclasses import replace
 
 import judge
@@ -9,12 +11,15 @@ import meshes as mesh
 import pytest
 import tokens
 from aiohttp import web
+from apiserver import Cluster
 from google.protobuf import json_format
 from test_cost import changed, clients, offered, sent, wide
 
 from lateen.api import kinds
+from lateen.cluster.apiserver.direct import DirectClient
 from lateen.control import conditions
 from lateen.control.fetching import MAX_BYTES, Fetcher, NotFetched, networks
+from lateen.control.kept_keys import KeptKeys
 from lateen.control.keys import Keys
 from lateen.control.world import World
 from lateen.kit import addresses, jwks
@@ -24,6 +29,7 @@ from lateen.mesh.views import Views
 from lateen.wire import names
 
 KEYS = KeySource("https://issuer.example/keys", False)
+SET = jwks.usable(json.dumps({"keys": [tokens.jwk("a")]}))
 
 
 # --- key sets --------------------------------------------------------------------------------------------------------
@@ -213,6 +219,62 @@ def test_keys_stay_while_their_server_fails_and_go_with_their_policy():
         assert (world.objects.token_keys, keys.problems) == ({KEYS: "second"}, {})
         keys.follow({})
         assert world.objects.token_keys == {}
+
+    asyncio.run(work())
+
+
+def test_keys_are_kept_over_a_restart_for_a_day():
+    cluster = Cluster()
+    cluster.must("POST", "/api/v1/namespaces", {"metadata": {"name": "istio-system"}})
+    client, now, answers = DirectClient(cluster.api, "istiod"), [time.time()], {KEYS: SET}
+
+    async def fetch(source, _):
+        if source not in answers:
+            raise NotFetched("down")
+        return answers[source]
+
+    async def istiod(leads=True):
+        """One that has started; what it knows, and what keeps it."""
+        world = World("istio-system", lambda: None)
+        keys = Keys(world, fetch, again_s=60)
+        kept = KeptKeys(client, "istio-system", lambda: keys.latest, lambda: leads, lambda: now[0])
+        keys.former = await kept.read()
+        keys.follow({KEYS: 0})
+        await keys.first(5)
+        return world.objects.token_keys[KEYS], keys, kept
+
+    async def work():
+        found, keys, kept = await istiod()
+        assert found == SET
+        await kept.keep()
+        keys.follow({})
+        answers.clear()
+        for _ in range(2):  # also over the next restart
+            found, keys, kept = await istiod()
+            assert found == SET
+            assert "down" in keys.problems[KEYS]
+            await kept.keep()
+            keys.follow({})
+        secret = await client.get(kinds.SECRET, "istio-system", "lateen-jwks")
+        good = secret["data"]
+        now[0] += 25 * 3600
+        found, keys, _ = await istiod()
+        assert found == "", "nobody has confirmed them for a day"
+        keys.follow({})
+        now[0] -= 25 * 3600
+        unusable = {"url": KEYS.url, "discovered": False, "keys": "{}", "at": now[0]}
+        for spoilt in ("nonsense", '[{"url": "x"}]', json.dumps([unusable])):
+            data = {"keys.json": base64.b64encode(spoilt.encode()).decode()}
+            secret = await client.update(kinds.SECRET, {**secret, "data": data})
+            found, keys, kept = await istiod()
+            assert found == ""
+            keys.follow({})
+        await client.update(kinds.SECRET, {**secret, "data": good})
+        found, keys, kept = await istiod()
+        keys.follow({})
+        await kept.keep()
+        secret = await client.get(kinds.SECRET, "istio-system", "lateen-jwks")
+        assert base64.b64decode(secret["data"]["keys.json"]) == b"[]", "what is not followed is not kept"
 
     asyncio.run(work())
 

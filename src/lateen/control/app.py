@@ -24,6 +24,7 @@ from lateen.control.deployments import Istiod as Shown
 from lateen.control.external import External, cluster_roots
 from lateen.control.findings import Child
 from lateen.control.injection import Injector
+from lateen.control.kept_keys import KeptKeys
 from lateen.control.monitoring import Monitoring, Readiness
 from lateen.control.plane import Control
 from lateen.control.quotas import QuotaService
@@ -137,6 +138,7 @@ class Istiod:
         )
         self.writer.leadership.gained += [self.deployments.everything, roots.wake, self.trust.wake]
         self.writer.undeployed, self.deployments.told = self.deployments.problems, self.writer.gateway
+        self.kept_keys = KeptKeys(client, settings.namespace, lambda: control.keys.latest, lambda: self.leads)
         self.informers = [
             Informer(client, kind, self._changed, optional=kind.group in kinds.GATEWAY_APIS) for kind in kinds.watched()
         ]
@@ -203,6 +205,7 @@ class Istiod:
         self.roots.also(self._roots_of(""), self.control.world.mesh_config.settings.trust.domains)
         for space in self._namespaces().values():
             tasks.spawn(self.trust.namespace(space), "root certificates")
+        self.control.keys.former = await self.kept_keys.read()
         await self.control.fetch(FETCHING_S)
         memory.settle()
 
@@ -245,6 +248,7 @@ class Istiod:
             tasks.spawn(tasks.forever(self.certificate.renew, "server certificate"), "server certificate"),
             tasks.spawn(tasks.forever(self.roots.run, "certificate authority"), "certificate authority"),
             tasks.spawn(tasks.forever(self.trust.run, "root certificates"), "root certificates"),
+            tasks.spawn(tasks.forever(self.kept_keys.run, "keys of issuers"), "keys of issuers"),
             tasks.spawn(tasks.forever(self.quotas.run, "quotas"), "quotas"),
             tasks.spawn(tasks.forever(self.deployments.run, "deployments"), "deployments"),
         ]

@@ -68,6 +68,10 @@ class Facts(Generic[S, A, V]):
     def _begin(self, new: S, before: Mapping[S, A]) -> None:
         """Called before the first fetch; ``before``: what was wanted until now."""
 
+    def _instead(self, _place: S) -> V:
+        """What stands for a value that could not be fetched yet."""
+        return self._none
+
     def pending(self) -> bool:
         """Whether some have been neither fetched nor found to fail."""
         return any(s not in self._known() for s in self._wanted)
@@ -112,5 +116,5 @@ class Facts(Generic[S, A, V]):
             self.problems[place] = why
             self.reported()
         if place not in self._known():
-            self._know(place, self._none)
+            self._know(place, self._instead(place))
         self._answered.set()

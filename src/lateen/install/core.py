@@ -105,7 +105,7 @@ def permissions(revision: Revision, deploys: bool = True, external: Sequence[str
         {
             "apiGroups": [""],
             "resources": ["secrets"],
-            "resourceNames": ["istio-ca-secret", "lateen-ca"],
+            "resourceNames": ["istio-ca-secret", "lateen-ca", "lateen-jwks"],
             "verbs": ["update"],
         },
         READ_SECRETS,

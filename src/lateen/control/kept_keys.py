@@ -1,0 +1,117 @@
+"""The fetched keys of issuers over a restart: when an issuer's server does not answer just then, its tokens stay valid.
+
+Kept in a Secret, since keys may be symmetric ones. Whoever may write it may configure the mesh anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from lateen.api import kinds
+from lateen.kit import jsons, jwks
+from lateen.kit.jsons import Json, dig
+from lateen.kube.client import Client, KubeError, Unreachable
+from lateen.mesh.authentication import KeySource
+
+log = logging.getLogger("lateen.control.kept_keys")
+
+SECRET, ENTRY = "lateen-jwks", "keys.json"
+LOOK_S = 2.0
+"""How often it is checked whether there is something new to keep, in seconds."""
+AGAIN_S = 3600.0
+"""After how many seconds it is kept anew that keys were fetched again, although they are the same."""
+OLDEST_S = 24 * 3600.0
+"""Keys whose server has not confirmed them for longer than that, in seconds, are not used after a restart: they may
+have been withdrawn for a reason."""
+MAX_BYTES = 500_000
+
+
+@dataclass(frozen=True)
+class Fetched:
+    keys: str
+    at: float
+    """When, in seconds since the epoch."""
+
+
+class KeptKeys:
+    def __init__(
+        self,
+        client: Client,
+        namespace: str,
+        fetched: Callable[[], Mapping[KeySource, Fetched]],
+        leads: Callable[[], bool],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``fetched``: what is to be kept, of the sources that are in use. ``leads``: whether this istiod keeps it."""
+        self._client, self._namespace, self._fetched, self._leads = client, namespace, fetched, leads
+        self._clock = clock
+        self._kept: Mapping[KeySource, Fetched] = {}
+
+    async def read(self) -> dict[KeySource, Fetched]:
+        """What an earlier istiod has kept; nothing if it cannot be read."""
+        try:
+            secret = await self._client.get(kinds.SECRET, self._namespace, SECRET)
+            self._kept = _read(secret) if secret else {}
+        except (KubeError, Unreachable) as e:
+            log.warning("the keys of issuers from before the restart are not known: %s", e)
+        oldest = self._clock() - OLDEST_S
+        return {source: found for source, found in self._kept.items() if found.at >= oldest}
+
+    async def run(self) -> None:
+        """Never returns. Raises KubeError, Unreachable."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if self._leads():
+                await self.keep()
+
+    async def keep(self) -> None:
+        """Write what is new. Raises KubeError, Unreachable."""
+        wanted = _bounded(self._fetched())
+        if not self._differs(wanted):
+            return
+        before = await self._client.get(kinds.SECRET, self._namespace, SECRET)
+        entries = [{"url": s.url, "discovered": s.discovered, "keys": f.keys, "at": f.at} for s, f in wanted.items()]
+        data = {ENTRY: base64.b64encode(jsons.dumps(entries)).decode()}
+        if before is None:
+            meta = {"name": SECRET, "namespace": self._namespace}
+            body = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": meta, "data": data}
+            await self._client.create(kinds.SECRET, body)
+        else:
+            await self._client.update(kinds.SECRET, {**before, "data": data})
+        self._kept = wanted
+
+    def _differs(self, wanted: Mapping[KeySource, Fetched]) -> bool:
+        if wanted.keys() != self._kept.keys():
+            return True
+        pairs = ((found, self._kept[source]) for source, found in wanted.items())
+        return any(new.keys != old.keys or new.at - old.at > AGAIN_S for new, old in pairs)
+
+
+def _bounded(found: Mapping[KeySource, Fetched]) -> dict[KeySource, Fetched]:
+    """The smallest ones, as many as fit into a Secret."""
+    out: dict[KeySource, Fetched] = {}
+    left = MAX_BYTES
+    for source, one in sorted(found.items(), key=lambda item: (len(item[1].keys), item[0])):
+        left -= len(one.keys) + len(source.url)
+        if left < 0:
+            log.warning("the keys from %s and others are not kept over a restart: they are too many", source.url[:200])
+            break
+        out[source] = one
+    return out
+
+
+def _read(secret: Json) -> dict[KeySource, Fetched]:
+    """As far as it can be read; keys that Envoy would refuse are left out."""
+    out: dict[KeySource, Fetched] = {}
+    try:
+        for one in jsons.loads(base64.b64decode(dig(secret, "data", ENTRY, default=""))):
+            source = KeySource(str(one["url"]), bool(one["discovered"]))
+            out[source] = Fetched(jwks.usable(str(one["keys"])), float(one["at"]))
+    except (ValueError, KeyError, TypeError) as e:
+        log.warning("Secret %s is not used: %s", SECRET, e)
+    return out
