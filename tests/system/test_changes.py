@@ -6,6 +6,7 @@ import time
 from datetime import timedelta
 
 import pytest
+from revoking import listing
 from samples import NS, dr, obj, tasks, vs  # noqa: F401 - a fixture of this module
 
 from lateen.kit import certs, times
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.system
 LOAD = """
 import http.client, json, os, sys, threading, time
 host, port, stop = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-end, bad, count = time.time() + 90, [], [0] * 4
+end, bad, count = time.time() + 240, [], [0] * 4
 def run(i):
     c = http.client.HTTPConnection(host, port, timeout=8)
     while time.time() < end and not os.path.exists(stop):
@@ -201,3 +202,63 @@ def test_a_certificate_of_a_gateway_is_rotated(tasks, tmp_path):
         assert len(seen) > 40
         assert set(seen) == {"200"}, seen
     mesh.kubectl("delete", "secret", "rotated", "-n", "istio-system")
+
+
+ISTIOD = ("LATEEN_ROOT_ANNOUNCED_FOR=36s", "DEFAULT_WORKLOAD_CERT_TTL=40s")
+"""Pods see changes of mounted ConfigMaps after at most 30 s, and agents after two more."""
+
+
+@pytest.mark.timeout(600)
+def test_roots_and_intermediates_are_replaced(tasks):
+    """Of pods, with a handshake for each request and revocation lists of every authority."""
+    mesh, root = tasks.mesh, certs.authority("root", times.now())
+
+    def plug(name):
+        own = certs.intermediate(root, name, times.now())
+        data = {"ca-cert.pem": own.certificate, "ca-key.pem": own.key, "root-cert.pem": root.certificate}
+        meta = {"name": "cacerts", "namespace": "istio-system"}
+        secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": meta,
+            "stringData": {**data, "ca-crl.pem": listing(root)},
+        }
+        mesh.apply(json.dumps(secret))
+
+    def file(app, name):
+        return tasks.sh(f"cat /etc/istio/proxy/{name}", app, "istio-proxy")
+
+    def signed_by(name):
+        chains = [certs.split(file(app, "cert-chain.pem")) for app in ("sleep", "httpbin")]
+        return all(len(chain) > 1 and certs.subject(chain[1]) == f"CN={name}" for chain in chains)
+
+    mesh.lateen(
+        "install",
+        "--set",
+        "profile=demo",
+        *(a for s in ISTIOD for a in ("--set", f"values.pilot.env.{s}")),
+        "-y",
+        timeout=120,
+    )
+    try:
+        mesh.kubectl("rollout", "restart", "deploy/sleep", "deploy/httpbin", "-n", NS)
+        for app in ("sleep", "httpbin"):
+            mesh.kubectl("rollout", "status", f"deploy/{app}", "-n", NS, "--timeout=60s")
+        (former,) = certs.split(file("sleep", "root-cert.pem"))
+        each = "{connectionPool: {http: {maxRequestsPerConnection: 1}}}"
+        rule = vs("httpbin", "httpbin", f"[{{{OFF}, route: [{{destination: {{host: httpbin, subset: v1}}}}]}}]")
+        with tasks.applied(rule, dr("httpbin-each", "httpbin", each)), Load(tasks) as load:
+            plug("first")
+            tasks.until(lambda: signed_by("first"), 150, "certificates under another root")
+            mesh.lateen("x", "ca", "distrust", certs.fingerprint(former))
+            plug("second")
+            tasks.until(lambda: signed_by("second"), 90, "certificates of another intermediate")
+            gone = [lambda app=app: former not in file(app, "root-cert.pem") for app in ("sleep", "httpbin")]
+            tasks.until(lambda: all(g() for g in gone), 60, "the end of the former root")
+            assert '"crl"' in file("httpbin", "sds-rootca.json")
+            assert " revocation lists are in effect" in mesh.lateen("x", "ca", "status").stderr
+        quiet(load)
+    finally:
+        mesh.kubectl("delete", "secret", "cacerts", "-n", "istio-system", "--ignore-not-found")
+        mesh.kubectl("delete", "destinationrule", "httpbin-each", "-n", NS, "--ignore-not-found")
+        mesh.reinstall()

@@ -1,6 +1,10 @@
 """Gateways that terminate TLS with certificates from Secrets, renew them, verify clients, and pass TLS through."""
 
+import base64
+import json
+
 import pytest
+from revoking import listing
 from world import Secrets
 
 from lateen.kit import certs, times
@@ -75,6 +79,11 @@ def test_clients_are_verified_for_mutual_tls(mesh, secure):
     client = ["--cert", str(mine), "--key", str(mykey)]
     mesh.until(lambda: secure.curl("staff.example.com", *client) == "200 2", 20, "HTTPS with a client certificate")
     assert secure.curl("staff.example.com").startswith("000")
+    other, otherkey = secure.issue("other", "client.example.com")
+    revoked = base64.b64encode(listing(secure.ca, mine.read_text()).encode()).decode()
+    mesh.kubectl("patch", "secret", "staff", "-n", "istio-system", "-p", json.dumps({"data": {"ca.crl": revoked}}))
+    mesh.until(lambda: secure.curl("staff.example.com", *client).startswith("000"), 20, "the end of what is revoked")
+    assert secure.curl("staff.example.com", "--cert", str(other), "--key", str(otherkey)) == "200 2"
 
 
 def test_tls_passes_through_to_the_server_of_that_name(mesh, secure):

@@ -1,5 +1,6 @@
 """Features that originate at a proxy: TLS with Secrets, tunnels, PROXY protocol, Redis; and routing by SNI."""
 
+import base64
 import json
 import re
 import socket
@@ -9,6 +10,7 @@ from datetime import timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from revoking import listing
 from samples import NS, dr, obj, tasks  # noqa: F401 - a fixture of this module
 
 from lateen.kit import certs, times
@@ -119,6 +121,7 @@ def ca():
 def onward(tasks, ca, tmp_path_factory):
     out = Onward(tasks, ca, tmp_path_factory.mktemp("onward"))
     out.secret("servers", OUTSIDE, HOST)
+    out.server = (out.directory / "tls.crt").read_text()
     (out.directory / "servers.py").write_text(SERVERS)
     tasks.mesh.kubectl("create", "configmap", "servers", "-n", OUTSIDE, f"--from-file={out.directory / 'servers.py'}")
     tasks.mesh.apply(MORE)
@@ -163,6 +166,9 @@ def test_a_sidecar_has_its_client_certificate_from_a_secret(onward):
             onward.mesh.kubectl(*command.split()[1:])
         onward.secret("client", NS, "client.example.com")
         onward.until(lambda: "client.example.com" in tasks.get(url)[1], "an answer through mutual TLS")
+        revoked = base64.b64encode(listing(onward.ca, onward.server).encode()).decode()
+        onward.mesh.kubectl("patch", "secret", "client", "-n", NS, "-p", json.dumps({"data": {"ca.crl": revoked}}))
+        onward.until(lambda: tasks.get(url)[0] == 503, "no answer of a server that is revoked")
         assert "needs Secrets" not in _checked(onward)
     onward.mesh.kubectl("delete", "secret", "client", "-n", NS)
 
