@@ -51,7 +51,7 @@ def status(target: Target, output: str) -> None:
         say(f"{now['next']['fingerprint'][:16]} is to sign {when}")
     if now["problem"]:
         say(f"× {now['problem']}")
-    if (lists := now["revocation"])["lists"]:
+    if (lists := now.get("revocation") or {}).get("lists"):
         end = f"; the first of them expires at {lists['end']}" if lists["end"] else ""
         say(f"{lists['lists']} revocation lists are in effect, with {lists['revoked']} certificates{end}")
     rows = [["ROOT", "SIGNS", "VALID UNTIL", "TRUSTED SINCE", "TRUSTED UNTIL", "SUBJECT"]]

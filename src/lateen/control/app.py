@@ -158,7 +158,8 @@ class Istiod:
         if kind is kinds.NAMESPACE and new is not None and self._learned:
             tasks.spawn(self.trust.namespace(new), "root certificates")
         elif kind is kinds.CONFIG_MAP and self.leads and self.trust.altered(key, new):
-            self.trust.wake()
+            for space in (n for k, n in self._namespaces().items() if k[1] == key[0]):
+                tasks.spawn(self.trust.namespace(space), "root certificates")
 
     def _secret_changed(self, kind: kinds.Kind, key: Key, old: Json | None, new: Json | None) -> None:
         self.writer.changed(kind, key, old, new)

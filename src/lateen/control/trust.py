@@ -9,7 +9,8 @@ import logging
 from collections.abc import Callable
 
 from lateen.api import kinds
-from lateen.ca.authority import Told
+from lateen.ca import revocation
+from lateen.ca.authority import ROOT_CONFIG_MAP, Told
 from lateen.control.measures import Measures
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
@@ -118,8 +119,9 @@ class Trust:
 
     def altered(self, key: Key, new: Json | None) -> bool:
         """Whether somebody else has changed or deleted the roots of a namespace."""
-        maps = self._trusted().maps
-        return key[1] in maps and dig(new or {}, "data", default={}) != maps[key[1]]
+        if key[1] not in (ROOT_CONFIG_MAP, revocation.CONFIG_MAP):
+            return False
+        return bool(dig(new or {}, "data", default={}) != self._trusted().maps[key[1]])
 
     async def webhooks(self) -> None:
         """Set the webhooks' CA bundle, so that the API server trusts them. Raises KubeError, OSError."""
