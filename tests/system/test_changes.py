@@ -210,10 +210,10 @@ ISTIOD = ("LATEEN_ROOT_ANNOUNCED_FOR=36s", "DEFAULT_WORKLOAD_CERT_TTL=40s")
 
 @pytest.mark.timeout(600)
 def test_roots_and_intermediates_are_replaced(tasks):
-    """Of pods, with a handshake for each request and revocation lists of every authority."""
+    """Of pods, with a handshake for each request; in the end there are revocation lists."""
     mesh, root = tasks.mesh, certs.authority("root", times.now())
 
-    def plug(name):
+    def plug(name, **more):
         own = certs.intermediate(root, name, times.now())
         data = {"ca-cert.pem": own.certificate, "ca-key.pem": own.key, "root-cert.pem": root.certificate}
         meta = {"name": "cacerts", "namespace": "istio-system"}
@@ -221,7 +221,7 @@ def test_roots_and_intermediates_are_replaced(tasks):
             "apiVersion": "v1",
             "kind": "Secret",
             "metadata": meta,
-            "stringData": {**data, "ca-crl.pem": listing(root)},
+            "stringData": {**data, **more},
         }
         mesh.apply(json.dumps(secret))
 
@@ -241,9 +241,12 @@ def test_roots_and_intermediates_are_replaced(tasks):
         timeout=120,
     )
     try:
-        mesh.kubectl("rollout", "restart", "deploy/sleep", "deploy/httpbin", "-n", NS)
-        for app in ("sleep", "httpbin"):
-            mesh.kubectl("rollout", "status", f"deploy/{app}", "-n", NS, "--timeout=60s")
+        restarted = [f"deploy/{app}" for app in ("sleep", "httpbin", "httpbin-v2")]
+        mesh.kubectl("rollout", "restart", *restarted, "-n", NS)
+        for app in restarted:
+            mesh.kubectl("rollout", "status", app, "-n", NS, "--timeout=60s")
+        pods = ("pods", "-n", NS, "-l", "app in (sleep,httpbin)", "-o", "name")
+        tasks.until(lambda: len(mesh.get(*pods).split()) == len(restarted), 60, "the end of the former pods")
         (former,) = certs.split(file("sleep", "root-cert.pem"))
         each = "{connectionPool: {http: {maxRequestsPerConnection: 1}}}"
         rule = vs("httpbin", "httpbin", f"[{{{OFF}, route: [{{destination: {{host: httpbin, subset: v1}}}}]}}]")
@@ -251,7 +254,7 @@ def test_roots_and_intermediates_are_replaced(tasks):
             plug("first")
             tasks.until(lambda: signed_by("first"), 150, "certificates under another root")
             mesh.lateen("x", "ca", "distrust", certs.fingerprint(former))
-            plug("second")
+            plug("second", **{"ca-crl.pem": listing(root)})
             tasks.until(lambda: signed_by("second"), 90, "certificates of another intermediate")
             gone = [lambda app=app: former not in file(app, "root-cert.pem") for app in ("sleep", "httpbin")]
             tasks.until(lambda: all(g() for g in gone), 60, "the end of the former root")

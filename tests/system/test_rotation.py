@@ -240,7 +240,11 @@ def test_a_certificate_or_an_authority_that_is_revoked_is_refused(mesh):
     mesh.each(client.renew)
     assert ask() == 200, "with another certificate"
     second = certs.intermediate(root, "second", times.now())
-    mesh.step(plugged(second, listing(root, own.certificate)))
+    revoking = plugged(second, listing(root, own.certificate))
+    mesh.step(revoking)  # first everybody gets a list of the next one
+    mesh.each(server.follow, client.follow)
+    assert ask() == 200
+    mesh.step(revoking, 1)
     mesh.each(server.renew, client.follow)
     assert ask() == 503, "what the former intermediate has signed"
     mesh.each(client.renew)

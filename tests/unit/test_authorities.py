@@ -288,7 +288,7 @@ class Mesh:
 
     async def told(self, istiod):
         """What trust tells an istiod that leads, and its next step."""
-        istiod.distributed(istiod.authority.root, "")
+        istiod.distributed(istiod.authority.told, "")
         await istiod.advance()
 
     async def secret(self, name):

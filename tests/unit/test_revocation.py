@@ -1,12 +1,13 @@
 """Revocation lists of the mesh: which are in effect, and what becomes of those that would refuse everybody."""
 
 import asyncio
+import ssl
 from datetime import timedelta
 
 import pytest
 from revoking import listing
 from test_authorities import Mesh
-from test_workload_certificates import Machine, World
+from test_workload_certificates import Machine, Pod, World
 
 from lateen.agent.certificates import Trusted
 from lateen.api import kinds
@@ -14,7 +15,7 @@ from lateen.ca import revocation, rotation, signer
 from lateen.ca.rotation import Pace
 from lateen.ca.signer import PLUGGED
 from lateen.control.trust import Trust
-from lateen.kit import certs, times
+from lateen.kit import certs, tasks, times
 from lateen.wire.revision import Revision
 
 HOUR = timedelta(hours=1)
@@ -71,7 +72,17 @@ def test_lists_hold_at_every_moment_between_two_authorities():
     assert (issuers(crl), problem) == (["CN=istio", "CN=middle", "CN=ours", "CN=root"], "")
     second = certs.intermediate(MIDDLE, "second", now)
     new = read(listing(ROOT) + listing(MIDDLE, OWN.certificate), second)
+    former = state.signer
     state = rotation.step(state, new, now + HOUR, PACE)
+    crl, problem = rotation.revoked(state)
+    assert "CN=second" in issuers(crl)
+    state = rotation.step(state, new, now + 3 * HOUR, PACE)
+    assert state.signer == former, "whoever has no list of the second one would refuse what it signs"
+    assert revocation.count(revocation.split(crl)) == 0, "what still signs is not revoked yet"
+    state = rotation.announced(state, [ROOT.certificate], now + 3 * HOUR, crl)
+    assert rotation.due(state, new, now + 3 * HOUR, PACE) == now + 4 * HOUR
+    state = rotation.step(state, new, now + 4 * HOUR, PACE)
+    assert state.signer == new
     crl, problem = rotation.revoked(state)
     assert not problem
     assert issuers(crl) == ["CN=istio", "CN=middle", "CN=ours", "CN=root", "CN=second"]
@@ -109,6 +120,7 @@ def test_lists_that_cannot_be_used_keep_nobody_from_a_new_certificate_authority(
         await mesh.put(PLUGGED, plugged(crl, second))
         await mesh.events(istiod)
         await istiod.advance()
+        await mesh.told(istiod)
         assert istiod.authority.state.signer.pair.certificate == second.certificate
         assert "cacerts/ca-crl.pem is not used: " in istiod.status()["problem"]
         assert says in istiod.status()["problem"]
@@ -166,6 +178,29 @@ def test_istiod_knows_nobody_by_a_certificate_that_is_revoked(tmp_path):
             with pytest.raises(OSError):  # noqa: PT011 - in words of the TLS library
                 await machine.certificates.get()
             assert machine.written()[0] == shown
+
+    asyncio.run(work())
+
+
+def test_an_agent_renews_what_is_revoked(tmp_path):
+    """The certificate itself, or the authority above it."""
+    world = World()
+    world.authority.state = rotation.begin(read(LISTS), times.now(), PACE)
+
+    async def work():
+        async with world.serving():
+            pod = Pod(world, tmp_path)
+            wait = await pod.certificates.first()
+            first = pod.written()[0]
+            renewing = tasks.spawn(pod.certificates.renew(wait), "renewal")
+            (tmp_path / "crl").mkdir()
+            for crl in (listing(OWN, first), listing(ROOT) + listing(MIDDLE, OWN.certificate)):
+                before = pod.written()[0]
+                (tmp_path / "crl" / "ca-crl.pem").write_text(LISTS + crl + listing(OWN))
+                # istiod is under the same authority here; else it would be under the next one by now.
+                pod.certificates._istiod._context = lambda _: ssl.create_default_context(cadata=ROOT.certificate)
+                await pod.until(lambda chain, _, before=before: chain != before)
+            renewing.cancel()
 
     asyncio.run(work())
 

@@ -183,7 +183,12 @@ class Certificates:
         if self._asks != "nothing" and abs(time.time() - self._asked) > ASK_S:
             self._asked = time.time()
             await self._ask()
-        if self._follow() and not certs.anchored(self._pair.certificate, self._trusted.root):
+        lists = self._trusted.crl
+        changed = self._follow()
+        if self._trusted.crl != lists and certs.revoked(self._pair.certificate, self._trusted.crl):
+            log.warning("the certificate, or an authority above it, is revoked")
+            at = time.time()
+        elif changed and not certs.anchored(self._pair.certificate, self._trusted.root):
             # Signed under another root than new certificates are, which will not be trusted for ever.
             at = min(at, time.time() + random.uniform(0, min(SPREAD_S, max(self.end - time.time(), 0) / 10)))
         if time.time() >= at:

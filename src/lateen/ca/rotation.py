@@ -50,6 +50,8 @@ class Listed:
     """Whether istiod has made it (an empty one), since the user gives none."""
     until: datetime | None = None
     """When nothing that this CA has signed is valid any more; None while it signs."""
+    since: datetime | None = None
+    """When the list had been written to every namespace; None: it has not been yet."""
 
 
 @dataclass(frozen=True)
@@ -89,25 +91,27 @@ def step(state: State, wanted: Signer, now: datetime, pace: Pace) -> State:
     for root in (*state.signer.roots, *wanted.roots):
         known[root] = replace(known[root], until=None) if root in known else Trusted(root)
     signer, ttl = state.signer, state.ttl
-    if wanted != signer and _ready(state, known[wanted.anchor], now, pace):
+    if wanted != signer and _ready(state, wanted, known[wanted.anchor], now, pace):
         signer, ttl = wanted, pace.ttl
-    lists = _listed(state, (state.signer, signer, wanted), {signer, wanted}, now)
+    lists = _listed(state, (wanted, state.signer, signer), {signer, wanted}, now)
     used = {*signer.roots, *wanted.roots}
     trusted = tuple(_retired(t, used, now, state.ttl) for t in known.values())
     return replace(state, signer=signer, trusted=trusted, ttl=ttl, lists=lists)
 
 
 def _listed(state: State, signers: Iterable[Signer], stay: set[Signer], now: datetime) -> tuple[Listed, ...]:
-    """The user's lists, and an empty one of each CA whose key is at hand now, where the user gives none."""
+    """The user's lists, and an empty one of each CA whose key is at hand now, where the user gives none. Of several
+    ``signers``, the last one's are taken: nothing is revoked by what does not sign yet."""
     known = {x.ca: x for x in state.lists if x.until is None or x.until > now}
     for signer in signers:
         given = revocation.split(signer.crl)
         for authority in dict.fromkeys((*signer.path, *signer.roots)):
             before = known.get(authority)
             if (crl := revocation.of(given, authority)) is not None:
-                known[authority] = Listed(authority, crl)
+                known[authority] = replace(before or Listed(authority, ""), crl=crl, made=False)
             elif authority == signer.pair.certificate and (before is None or not before.made):
-                known[authority] = Listed(authority, revocation.empty(signer.pair, now), made=True)
+                crl = revocation.empty(signer.pair, now)
+                known[authority] = replace(before or Listed(authority, ""), crl=crl, made=True)
     used = {c for signer in stay for c in (*signer.path, *signer.roots)}
     end = now + state.ttl * 1.1
     kept = (replace(x, until=None if x.ca in used else x.until or end) for x in known.values())
@@ -120,17 +124,26 @@ def revoked(state: State, others: Iterable[str] = ()) -> tuple[str, str]:
     signer = state.signer
     if not signer.crl:
         return "", ""
-    lists = tuple(dict.fromkeys((*(x.crl for x in state.lists), *revocation.split(signer.crl))))
+    of_others = (
+        crl for crl in revocation.split(signer.crl) if all(revocation.of([crl], x.ca) is None for x in state.lists)
+    )
+    lists = (*(x.crl for x in state.lists), *of_others)
     for path in (signer.path, *((t.root,) for t in state.trusted), *((r,) for r in others)):
         if why := revocation.without(lists, path):
             return "", f"the revocation lists of Secret {signer.source} are not in effect: {why}"
     return "".join(lists), ""
 
 
-def _ready(state: State, anchor: Trusted, now: datetime, pace: Pace) -> bool:
-    """Whether proxies trust what is signed under that root, or nothing is left to wait for."""
-    announced = anchor.since is not None and anchor.since + pace.announce <= now
-    return announced or anchor.root == state.signer.anchor or state.signer.end <= now
+def _ready(state: State, wanted: Signer, anchor: Trusted, now: datetime, pace: Pace) -> bool:
+    """Whether proxies accept what ``wanted`` signs, or nothing is left to wait for: they trust its root, and have a
+    list of it, where there are lists; what is signed by a CA of which they have none, they refuse."""
+    if state.signer.end <= now:
+        return True
+    sinces = [] if anchor.root == state.signer.anchor else [anchor.since]
+    if state.signer.crl:
+        lists = {x.ca: x.since for x in state.lists}
+        sinces += [lists.get(c) for c in wanted.path if c not in state.signer.path]
+    return all(since is not None and since + pace.announce <= now for since in sinces)
 
 
 def _retired(t: Trusted, used: set[str], now: datetime, ttl: timedelta) -> Trusted:
@@ -143,14 +156,18 @@ def due(state: State, wanted: Signer, now: datetime, pace: Pace) -> datetime | N
     at = [t.until for t in state.trusted if t.until is not None]
     if wanted != state.signer:
         at.append(state.signer.end)
-        at += [t.since + pace.announce for t in state.trusted if t.root == wanted.anchor and t.since is not None]
+        sinces = [t.since for t in state.trusted if t.root == wanted.anchor]
+        sinces += [x.since for x in state.lists if x.ca in wanted.path]
+        at += [since + pace.announce for since in sinces if since is not None and since + pace.announce > now]
     return max(now, min(at)) if at else None
 
 
-def announced(state: State, roots: Collection[str], now: datetime) -> State:
-    """After these roots have been written to every namespace."""
-    found = (replace(t, since=now) if t.since is None and t.root in roots else t for t in state.trusted)
-    return replace(state, trusted=tuple(found))
+def announced(state: State, roots: Collection[str], now: datetime, crl: str = "") -> State:
+    """After these roots, and these revocation lists, have been written to every namespace. Where there are none,
+    nobody misses one."""
+    trusted = (replace(t, since=now) if t.since is None and t.root in roots else t for t in state.trusted)
+    lists = (replace(x, since=now) if x.since is None and (not crl or x.crl in crl) else x for x in state.lists)
+    return replace(state, trusted=tuple(trusted), lists=tuple(lists))
 
 
 def adopted(present: State, found: State) -> State:
@@ -188,8 +205,8 @@ def dump(state: State) -> str:
     trusted = [
         {
             "root": t.root,
-            "since": times.stamp(t.since) if t.since else None,
-            "until": times.stamp(t.until) if t.until else None,
+            "since": _stamp(t.since),
+            "until": _stamp(t.until),
         }
         for t in state.trusted
     ]
@@ -200,11 +217,15 @@ def dump(state: State) -> str:
             "ttl": state.ttl.total_seconds(),
             "follows": state.follows,
             "lists": [
-                {"ca": x.ca, "crl": x.crl, "made": x.made, "until": times.stamp(x.until) if x.until else None}
+                {"ca": x.ca, "crl": x.crl, "made": x.made, "until": _stamp(x.until), "since": _stamp(x.since)}
                 for x in state.lists
             ],
         }
     ).decode()
+
+
+def _stamp(at: datetime | None) -> str | None:
+    return times.stamp(at) if at else None
 
 
 def load(text: str) -> State:
@@ -229,8 +250,8 @@ def load(text: str) -> State:
 
 
 def _list(x: Json) -> Listed:
-    until = times.parse(x["until"]) if x["until"] else None
-    return Listed(certs.split(x["ca"])[0], revocation.split(x["crl"])[0], bool(x["made"]), until)
+    until, since = (times.parse(x[k]) if x.get(k) else None for k in ("until", "since"))
+    return Listed(certs.split(x["ca"])[0], revocation.split(x["crl"])[0], bool(x["made"]), until, since)
 
 
 def _trusted(t: Json) -> Trusted:

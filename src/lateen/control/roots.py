@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 
 from lateen.api import kinds
 from lateen.ca import revocation, rotation, signer
-from lateen.ca.authority import ROOT_CONFIG_MAP, Authority, Domains
+from lateen.ca.authority import ROOT_CONFIG_MAP, Authority, Domains, Told
 from lateen.ca.rotation import PACE, Pace, State
 from lateen.ca.signer import KEPT_BACK, PLUGGED, RECORD, SELF_SIGNED, Signer, Unusable
 from lateen.control.measures import Measures
@@ -63,8 +63,10 @@ class Roots:
         """What is wrong with the CA that is wanted."""
         self._unlisted = ""
         """What is wrong with the revocation lists that are wanted."""
-        self._everywhere, self._unknown = "", ""
-        """The roots that everybody has been told, and why not all know those of now."""
+        self._everywhere: Told | None = None
+        """What everybody has been told, of the present state."""
+        self._unknown = ""
+        """Why not everybody has."""
         self._foreign: datetime | None = None
         """Since when the record is not what is in effect, and has to be written anew by the leader."""
         self.changed: list[Callable[[], None]] = []
@@ -90,11 +92,11 @@ class Roots:
             self.authority.others, self.authority.domains = others, domains
             self._tell()
 
-    def distributed(self, roots: str, problem: str) -> None:
-        """These have been told to everybody; ``problem``: not yet, and why."""
+    def distributed(self, told: Told, problem: str) -> None:
+        """This has been told to everybody; ``problem``: not yet, and why."""
         self._unknown = problem
-        if not problem and roots != self._everywhere:
-            self._everywhere = roots
+        if not problem and told != self._everywhere:
+            self._everywhere = told
             self.wake()
 
     def _tell(self) -> None:
@@ -122,12 +124,11 @@ class Roots:
 
     def _adopt(self, state: State) -> None:
         before, self.authority.state = self.authority.state, state
-        if (before.bundle, before.signer, before.lists) == (state.bundle, state.signer, state.lists):
+        if _told(before) == _told(state):
             return
         if before.signer != state.signer:
             log.info("certificates are signed by %s now", _named(state.signer))
-        if before.bundle != state.bundle:
-            self._everywhere = ""
+        self._everywhere = None
         self._tell()
 
     def measure(self, m: Measures) -> None:
@@ -254,7 +255,9 @@ class Roots:
 
     async def advance(self) -> None:
         """One step, if one is due. Raises KubeError, OSError."""
-        state = rotation.announced(self.authority.state, certs.split(self._everywhere), _now())
+        state = self.authority.state
+        if (told := self._everywhere) is not None:
+            state = rotation.announced(state, certs.split(told.root), _now(), told.crl)
         asked, distrusted = self._note(ASKED), self._note(DISTRUSTED)
         if PLUGGED in self._secrets:
             state = replace(state, follows=PLUGGED)
@@ -366,6 +369,11 @@ class Roots:
         self._secrets[RECORD] = made
         self._foreign = None
         self._adopt(state)
+
+
+def _told(state: State) -> tuple[object, ...]:
+    """What others have to know of a state."""
+    return state.bundle, state.signer, tuple((x.ca, x.crl) for x in state.lists)
 
 
 def _now() -> datetime:

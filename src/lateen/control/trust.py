@@ -36,11 +36,11 @@ class Trust:
         revision: Revision,
         trusted: Callable[[], Told],
         spaces: Callable[[], list[Json] | None],
-        told: Callable[[str, str], None],
+        told: Callable[[Told, str], None],
         measures: Measures | None = None,
     ) -> None:
         """``spaces``: the namespaces that this istiod has to tell; None if another one does. ``told``: called with
-        what has been told (PEM), and with why somebody does not know it yet (else empty)."""
+        what has been told, and with why somebody does not know it yet (else empty)."""
         self._measures = measures or Measures()
         self._client, self._revision, self._trusted = client, revision, trusted
         self._spaces, self._told = spaces, told
@@ -57,11 +57,11 @@ class Trust:
         while True:
             await self._woken.wait()
             self._woken.clear()
-            roots, spaces = self._trusted().root, self._spaces()
+            trusted, spaces = self._trusted(), self._spaces()
             if spaces is None:
                 continue
             problem = await self.everywhere(spaces)
-            self._told(roots, problem)
+            self._told(trusted, problem)
             if not problem:
                 wait = FIRST_WAIT_S
                 continue

@@ -332,6 +332,17 @@ def check_lists(text: str) -> None:
         raise ValueError("the revocation lists are not PEM text") from e
 
 
+def revoked(chain: str, lists: str) -> bool:
+    """Whether a certificate of the chain is on one of the lists (PEM)."""
+    end = "-----END X509 CRL-----"
+    known = [x509.load_pem_x509_crl(f"{part}{end}\n".lstrip().encode()) for part in lists.split(end)[:-1]]
+    return any(
+        one.issuer == found.issuer and one.get_revoked_certificate_by_serial_number(found.serial_number) is not None
+        for found in x509.load_pem_x509_certificates(chain.encode())
+        for one in known
+    )
+
+
 def check_authorities(text: str) -> None:
     """Check certificates by which others are verified. Raises ValueError."""
     try:
