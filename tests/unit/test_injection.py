@@ -458,10 +458,10 @@ def test_the_proxy_takes_the_last_id_of_its_namespace_on_openshift(given, ids):
 @pytest.mark.parametrize(
     ("given", "made"),
     [
-        ("", "istio-cni"),
-        ("a, b", "a, b, istio-cni"),
-        ('[{"name": "a"}]', '[{"name": "a"}, {"name": "istio-cni"}]'),
-        ('[{"name": "istio-cni"}]', '[{"name": "istio-cni"}]'),
+        ("", "default/istio-cni"),
+        ("a, b", "a, b, default/istio-cni"),
+        ('[{"name": "a"}]', '[{"name": "a"}, {"name": "default/istio-cni"}]'),
+        ('[{"name": "default/istio-cni"}]', '[{"name": "default/istio-cni"}]'),
     ],
 )
 def test_a_pods_own_networks_are_kept(given, made):
@@ -475,6 +475,43 @@ def test_with_a_cni_plugin_the_pod_needs_no_rights():
     assert "--run-validation" in check["args"]
     assert "add" not in check["securityContext"]["capabilities"]
     assert found["metadata"]["annotations"]["traffic.sidecar.istio.io/excludeInboundPorts"] == "15020"
+
+
+def test_a_cni_plugin_is_told_all_ports_even_if_none_are_included():
+    found = injected(
+        {"traffic.sidecar.istio.io/includeInboundPorts": ""}, pods.settings({"pilot": {"cni": {"enabled": True}}})
+    )
+    assert found["metadata"]["annotations"]["traffic.sidecar.istio.io/includeInboundPorts"] == ""
+
+
+def test_values_of_the_installation_reach_the_redirection_and_the_proxy():
+    seccomp = {"type": "RuntimeDefault"}
+    values = {
+        "global": {
+            "proxy": {"seccompProfile": seccomp, "outlierLogPath": "/dev/stdout"},
+            "proxy_init": {"image": "hub.example/init:1", "forceApplyIptables": True},
+        }
+    }
+    found = injected({}, pods.settings(values))
+    assert init(found)["image"] == "hub.example/init:1"
+    assert "--force-apply" in init(found)["args"]
+    assert init(found)["securityContext"]["seccompProfile"] == seccomp
+    assert proxy(found)["securityContext"]["seccompProfile"] == seccomp
+    assert "--outlierLogPath=/dev/stdout" in proxy(found)["args"]
+    assert proxy(found)["image"] != "hub.example/init:1"
+
+
+def test_the_security_of_gateways_is_the_installations():
+    security = {"runAsNonRoot": True}
+    values = {"gateways": {"securityContext": security, "seccompProfile": {"type": "RuntimeDefault"}}}
+    found = injected({"inject.istio.io/templates": "gateway"}, pods.settings(values))
+    assert found["spec"]["securityContext"] == {**security, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+def test_with_tproxy_the_redirection_knows_the_proxy_by_the_usual_id():
+    settings = pods.settings(uid=1000700001, gid=1000700001)
+    assert argument(init(injected({}, settings)), "-u") == "1000700001"
+    assert argument(init(injected({"sidecar.istio.io/interceptionMode": "TPROXY"}, settings)), "-u") == "1337"
 
 
 def test_image_types():

@@ -24,6 +24,7 @@ class Proxy:
     control_plane_port: int = ports.XDS
     concurrency: int = 2
     mark: int | None = None
+    outlier_log: str = ""
     agent_port: int = ports.MERGED_METRICS
 
 
@@ -225,4 +226,6 @@ def bootstrap(p: Proxy) -> Json:
                 ]
             }
         }
+    if p.outlier_log:
+        out.setdefault("cluster_manager", {})["outlier_detection"] = {"event_log_path": p.outlier_log}
     return out

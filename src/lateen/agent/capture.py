@@ -67,6 +67,8 @@ def parse(arguments: list[str], mark: int | None = None, dns: bool = False) -> C
         flag = rest.pop(0)
         if flag.startswith(("--log_output_level", "--log_as_json")):
             continue  # one line is all that is ever written
+        if flag == "--force-apply":
+            continue  # the rules are always written, whatever was there before
         if flag in ("--run-validation", "--skip-rule-apply"):
             values["validate"] = True
             continue

@@ -46,6 +46,7 @@ class Envoy:
                 o.control_plane,
                 concurrency=o.concurrency,
                 mark=o.mark,
+                outlier_log=o.outlier_log,
                 agent_port=o.status_port or ports.MERGED_METRICS,
             )
         )

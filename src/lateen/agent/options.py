@@ -27,6 +27,7 @@ _FLAGS = {
     "--proxyComponentLogLevel": "log levels of Envoy's components, as in misc:error",
     "--log_output_level": "the agent's log level: default:info, or scope:level separated by commas",
     "--log_as_json": "write the log as JSON",
+    "--outlierLogPath": "the file where Envoy writes which hosts outlier detection ejects",
 }
 _BARE = ("--log_as_json",)
 _KINDS = ("sidecar", "router")
@@ -48,6 +49,8 @@ class Options:
     domain: str = ""
     log_level: str = "warning"
     component_log_level: str = "misc:error,config:error"
+    outlier_log: str = ""
+    """The file of events of outlier detection; empty for none."""
     mark: int | None = None
     """The socket mark of the proxy's own connections; None if its user id identifies them."""
     status_port: int = ports.MERGED_METRICS
@@ -157,6 +160,7 @@ def read(arguments: list[str], mark: int | None) -> tuple[Options, Log]:
         domain=(flags.get("--domain") or "").replace("$(POD_NAMESPACE)", env.get("POD_NAMESPACE", "default")),
         log_level=flags.get("--proxyLogLevel") or "warning",
         component_log_level=flags.get("--proxyComponentLogLevel") or "misc:error,config:error",
+        outlier_log=flags.get("--outlierLogPath") or "",
         mark=mark,
         status_port=int(port),
         env=env,

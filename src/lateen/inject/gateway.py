@@ -19,12 +19,20 @@ def template(c: Context) -> Json:
             if (v := c.annotations.get(k, c.applications[0]))
         }
     spec = {
-        "securityContext": {"sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]},
+        "securityContext": _security(c),
         "containers": [_proxy(c)],
         "volumes": parts.volumes(),
         **parts.pull_secrets(c),
     }
     return {"metadata": {"labels": parts.canonical(c), "annotations": annotations}, "spec": spec}
+
+
+def _security(c: Context) -> Json:
+    """The installation's ``values.gateways.securityContext``, else what binding a port below 1024 needs."""
+    given = c.settings.values.get("gateways") or {}
+    out = given.get("securityContext") or {"sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]}
+    seccomp = given.get("seccompProfile")
+    return jsons.copy(out) | ({"seccompProfile": jsons.copy(seccomp)} if seccomp else {})
 
 
 def _proxy(c: Context) -> Json:

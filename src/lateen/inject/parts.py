@@ -237,11 +237,12 @@ def resources(c: Context) -> Json:
     return {part: found for part, found in parts.items() if found}
 
 
-def image(c: Context) -> str:
-    """A complete address from the annotation or ``values.global.proxy.image``, else hub, name, tag and image type.
+def image(c: Context, own: str = "") -> str:
+    """A complete address from the annotation, ``own`` (the installation's for this container) or
+    ``values.global.proxy.image``, else hub, name, tag and image type.
     Source: https://istio.io/latest/docs/ops/configuration/security/harden-docker-images/."""
     s = c.settings
-    name = c.annotation("sidecar.istio.io/proxyImage", s.proxy("image") or "proxyv2")
+    name = c.annotation("sidecar.istio.io/proxyImage", own if "/" in own else s.proxy("image") or "proxyv2")
     if "/" in name:
         return name
     kind = c.annotations.get("sidecar.istio.io/proxyImageType") or dig(c.config, "image", "imageType") or s.image_type
@@ -262,7 +263,9 @@ def log_arguments(c: Context) -> list[str]:
     level = c.annotation("sidecar.istio.io/agentLogLevel", s.of_global("logging", "level") or "default:info")
     components = c.annotation("sidecar.istio.io/componentLogLevel", s.proxy("componentLogLevel"))
     out = [f"--proxyLogLevel={c.annotation('sidecar.istio.io/logLevel', s.proxy('logLevel') or 'warning')}"]
-    return [*out, f"--proxyComponentLogLevel={components}", f"--log_output_level={level}", *json_log(c)]
+    outliers = s.proxy("outlierLogPath")
+    out += [f"--proxyComponentLogLevel={components}", f"--log_output_level={level}", *json_log(c)]
+    return [*out, *([f"--outlierLogPath={outliers}"] if outliers else [])]
 
 
 def json_log(c: Context) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lateen.inject import parts
-from lateen.inject.parts import Context
+from lateen.inject.parts import Context, text
 from lateen.kit import jsons
 from lateen.kit.jsons import Json, dig
 from lateen.wire import ports
@@ -58,7 +58,7 @@ def _redirection(c: Context) -> Json:
         "-z",
         str(ports.INBOUND),
         "-u",
-        str(c.settings.uid),
+        str(_ids(c)[0]),
         "-m",
         c.mode,
         "-i",
@@ -81,9 +81,11 @@ def _redirection(c: Context) -> Json:
     arguments += [f"--log_output_level={level}", *parts.json_log(c)]
     if c.settings.cni:
         arguments += ["--run-validation", "--skip-rule-apply"]
+    elif c.settings.of_global("proxy_init", "forceApplyIptables"):
+        arguments.append("--force-apply")
     out: Json = {
         "name": VALIDATION if c.settings.cni else INIT,
-        "image": parts.image(c),
+        "image": parts.image(c, text(c.settings.of_global("proxy_init", "image"))),
         "args": arguments,
         **parts.pull(c),
         "resources": parts.resources(c),
@@ -96,9 +98,10 @@ def _redirection(c: Context) -> Json:
 
 def _init_security(c: Context) -> Json:
     privileged = bool(c.settings.proxy("privileged"))
-    out: Json = {"allowPrivilegeEscalation": privileged, "privileged": privileged}
+    out: Json = {"allowPrivilegeEscalation": privileged, "privileged": privileged, **_seccomp(c)}
     if c.settings.cni:
-        user = {"runAsGroup": c.settings.gid, "runAsUser": c.settings.uid, "runAsNonRoot": True}
+        user_id, group = _ids(c)
+        user = {"runAsGroup": group, "runAsUser": user_id, "runAsNonRoot": True}
         return out | {"capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True, **user}
     return out | {
         "capabilities": {"add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]},
@@ -107,6 +110,16 @@ def _init_security(c: Context) -> Json:
         "runAsNonRoot": False,
         "runAsUser": 0,
     }
+
+
+def _ids(c: Context) -> tuple[int, int]:
+    """The user and group that the redirection knows the proxy by: with TPROXY always the usual ones."""
+    return (ports.PROXY_UID, ports.PROXY_UID) if c.mode == "TPROXY" else (c.settings.uid, c.settings.gid)
+
+
+def _seccomp(c: Context) -> Json:
+    given = c.settings.proxy("seccompProfile")
+    return {"seccompProfile": jsons.copy(given)} if given else {}
 
 
 def _core_dump(c: Context) -> Json:
@@ -197,6 +210,7 @@ def _security(c: Context) -> Json:
         "runAsGroup": c.settings.gid,
         "runAsNonRoot": not root,
         "runAsUser": 0 if root else c.settings.uid,
+        **_seccomp(c),
     }
 
 
@@ -219,10 +233,10 @@ def _cni(c: Context) -> Json:
     for name, value in (
         ("includeOutboundIPRanges", "includeIPRanges"),
         ("excludeOutboundIPRanges", "excludeIPRanges"),
-        ("includeInboundPorts", "includeInboundPorts"),
     ):
         if found := _value(c, name, value):
             out[_TRAFFIC + name] = found
+    out[f"{_TRAFFIC}includeInboundPorts"] = _value(c, "includeInboundPorts", "includeInboundPorts")
     out[f"{_TRAFFIC}excludeInboundPorts"] = _excluded_inbound(c)
     for name in ("includeOutboundPorts", "excludeOutboundPorts"):
         if _TRAFFIC + name in c.annotations or c.settings.proxy(name):
@@ -233,8 +247,9 @@ def _cni(c: Context) -> Json:
     return out
 
 
-def multus_network(given: str, ours: str = "istio-cni") -> str:
-    """The pod's networks plus Istio's; a list of names, or JSON, whose formatting is kept."""
+def multus_network(given: str, ours: str = "default/istio-cni") -> str:
+    """The pod's networks plus Istio's, whose definition is in the namespace ``default``: a list of names, or JSON, the
+    formatting of which is kept."""
     if not given:
         return ours
     end = given.rfind("]")
