@@ -56,9 +56,8 @@ system: console ## tests with the real Envoy, kubectl and namespaces
 
 test: check unit conformance system ## all tests
 
-test-clients: setup ## clients that others have made: libraries, kopf, a client-go program, istioctl (LATEEN_TEST_ISTIOCTL), Helm (LATEEN_TEST_HELM)
+test-clients: setup ## clients that others have made: libraries, kopf, client-go and istioctl (both built with Go), Helm (LATEEN_TEST_HELM)
 	$(BIN)/python tests/clients/run.py
-	$(BIN)/python -m pytest tests/clients -rs
 
 test-gateway-api: setup ## the Gateway API's conformance suite (needs Go): passed, failed, skipped by profile; ARGS='--test NAME'
 	$(BIN)/python tests/gateway-api/run.py $(ARGS)

@@ -1,7 +1,8 @@
-"""Client libraries against an embedded cluster of our own: ``make test-clients``.
+"""Clients that others have made against embedded clusters of our own: ``make test-clients``.
 
-The Python clients come from PyPI into an environment that is thrown away, the Go program is built where there is a Go.
-What cannot be installed or built is named and does not count as a failure; the end says what was tried.
+The Python clients come from PyPI into an environment that is thrown away; the program of client-go and Istio's istioctl
+are built where there is a Go (istioctl only if there is none yet). What cannot be installed or built is named and does
+not count as a failure; the end says what was tried.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ PYTHON = {
 SECONDS = 300
 PIP = ("-q", "--disable-pip-version-check", "--retries", "5", "--timeout", "60", "--prefer-binary")
 INSTALLING_S, ATTEMPTS = 900, 3
+ISTIOCTL = "istio.io/istio/istioctl/cmd/istioctl@v0.0.0-20260827124520-eed52ebb66ad"
+"""Of the commit whose behaviour the tests expect."""
+BUILDING_S, TESTING_S = 2400, 900
+GO = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
@@ -86,17 +91,39 @@ class Trial:
         return done
 
     def go(self) -> None:
-        if not shutil.which("go"):
+        if not GO:
             self.leave_out("client-go", "there is no go here")
             return
         program = self.work / "client-go"
-        built = self.run("go", "build", "-C", HERE / "go", "-o", program, ".")
+        built = self.run(GO, "build", "-C", HERE / "go", "-o", program, ".", seconds=BUILDING_S)
         if built.returncode:
             self.leave_out("client-go", f"it could not be built ({last_line(built)})")
             return
         done = self.run(program)
         print(done.stdout, end="")
         self.judge("client-go", done)
+
+    def programs(self) -> None:
+        """istioctl and Helm; their tests have a cluster of their own, with the mesh and Bookinfo."""
+        found = os.environ.get("LATEEN_TEST_ISTIOCTL") or shutil.which("istioctl") or self.built_istioctl()
+        for name in ("LATEEN_HOME", "LATEEN_API_PORT", "KUBECONFIG"):
+            del self.environment[name]
+        if found:
+            self.environment["LATEEN_TEST_ISTIOCTL"] = found
+        done = self.run(sys.executable, "-m", "pytest", "-q", "-rs", HERE, seconds=TESTING_S)
+        print("\n".join(x for x in done.stdout.splitlines() if x.startswith("SKIPPED")), last_line(done), sep="\n")
+        self.judge("programs (istioctl, Helm)", done)
+
+    def built_istioctl(self) -> str:
+        if not GO:
+            self.leave_out("istioctl", "there is none, and no go to build it with; name one with LATEEN_TEST_ISTIOCTL")
+            return ""
+        self.environment["GOBIN"] = str(self.work)
+        built = self.run(GO, "install", ISTIOCTL, seconds=BUILDING_S)
+        if built.returncode:
+            self.leave_out("istioctl", f"it could not be built ({last_line(built)})")
+            return ""
+        return str(self.work / "istioctl")
 
 
 def main() -> int:
@@ -111,7 +138,8 @@ def main() -> int:
             trial.go()
         finally:
             trial.run(sys.executable, "-m", "lateen", "cluster", "delete")
-    tried = len(PYTHON) + 1 - len(trial.left_out)
+        trial.programs()
+    tried = len(PYTHON) + 2 - len(trial.left_out)
     print(f"{tried} clients tried, {len(trial.failed)} failed: {', '.join(trial.failed) or 'none'}")
     if trial.left_out:
         print(f"not tried here: {', '.join(trial.left_out)}")

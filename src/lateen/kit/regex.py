@@ -24,7 +24,8 @@ def compiled(pattern: str) -> Any:
     try:
         return re2.compile(pattern, options)
     except re2.error as e:
-        raise ValueError(str(e)) from None
+        (says,) = e.args
+        raise ValueError(says.decode(errors="replace") if isinstance(says, bytes) else str(says)) from None
 
 
 def escape(text: str) -> str:
