@@ -35,6 +35,8 @@ class Command(click.Command):
         return next((p for p in self.params if isinstance(p, click.Option) and p.is_flag and name in p.opts), None)
 
 
+AMBIENT = ("ztunnel-config", "waypoint")
+"""istioctl's commands that have no counterpart."""
 Entry = tuple[str, str]
 """(module:attribute, one line of help)"""
 
@@ -67,6 +69,10 @@ class Group(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            if args[0] in AMBIENT:
+                raise CliError(
+                    f'"{args[0]}" belongs to ambient mode, which Lateen does not have: it uses sidecars', USAGE
+                )
             near = difflib.get_close_matches(args[0], [*self.entries, *self.aliases], 1)
             hint = f'; did you mean "{near[0]}"?' if near else f"; see {ctx.command_path} --help"
             raise CliError(f'unknown command "{args[0]}" for "{ctx.command_path}"{hint}', USAGE)

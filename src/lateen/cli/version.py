@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,38 +12,78 @@ from lateen import __version__
 from lateen.cli.base import command
 from lateen.cli.output import CliError, say
 
+if TYPE_CHECKING:
+    from lateen.kit.jsons import Json
+
 
 @command()
 @click.option("-c", "--kubeconfig", default=None, help="Kubernetes configuration file.")
 @click.option("--context", default="", help="The context of the configuration file to use.")
 @click.option("--remote", type=bool, default=True, help="Also ask the cluster.")
 @click.option("-s", "--short", is_flag=True, help="Print only the version numbers.")
-def version(kubeconfig: str | None, context: str, remote: bool, short: bool) -> None:
+@click.option("-o", "--output", type=click.Choice(["json", "yaml"]), default=None, help="Print as JSON or YAML.")
+def version(kubeconfig: str | None, context: str, remote: bool, short: bool, output: str | None) -> None:
     """Print the versions of client, control plane and proxies."""
-    client = __version__ if short else f"client version: {__version__}"
-    if not remote:
-        click.echo(client)
-        return
-    from lateen.cli.connect import with_client
-    from lateen.cli.mesh import sync_status
-    from lateen.install.objects import NAMESPACE
-
-    try:
-        found = with_client(kubeconfig, sync_status, context)
-    except CliError as e:
-        click.echo(client)
-        if kubeconfig or context:
-            raise
-        say(str(e))  # without a cluster, the client's version is a valid answer
-        return
-    if found is None:
-        say(f'no running Istio pods in "{NAMESPACE}"')
-        click.echo(client)
+    found, wrong = _asked(kubeconfig, context) if remote else ({}, None)
+    if output:
+        _structured(found, output)
+    elif not remote or wrong or not found:
+        if remote and not wrong:
+            say(f'no running Istio pods in "{_namespace()}"')
+        click.echo(__version__ if short else f"client version: {__version__}")
     elif short:
-        click.echo(f"{__version__}\n{found['version']}")
+        click.echo(f"{__version__}\n{_first(found)['version']}")
     else:
-        proxies = Counter(p["version"] for p in found["proxies"])
+        proxies = Counter(p["version"] for p in _proxies(found))
         click.echo(
-            f"{client}\ncontrol plane version: {found['version']}\n"
+            f"client version: {__version__}\ncontrol plane version: {_first(found)['version']}\n"
             f"data plane version: {', '.join(f'Envoy {v} ({n} proxies)' for v, n in sorted(proxies.items()))}"
         )
+    if wrong:
+        if kubeconfig or context:
+            raise wrong
+        say(str(wrong))  # without a cluster, the client's version is a valid answer
+
+
+def _namespace() -> str:
+    from lateen.install.objects import NAMESPACE
+
+    return NAMESPACE
+
+
+def _asked(kubeconfig: str | None, context: str) -> tuple[dict[str, Any], CliError | None]:
+    """What each istiod says of itself, by pod; or why nobody could be asked."""
+    from lateen.cli.connect import with_client
+    from lateen.cli.mesh import ask_istiods
+
+    try:
+        return with_client(kubeconfig, lambda client: ask_istiods(client, "/debug/statusz"), context), None
+    except CliError as e:
+        return {}, e
+
+
+def _first(found: dict[str, Any]) -> Json:
+    return dict(next(iter(found.values())))
+
+
+def _proxies(found: dict[str, Any]) -> list[Json]:
+    return sorted((p for said in found.values() for p in said["proxies"]), key=lambda p: str(p["proxy"]))
+
+
+def _structured(found: dict[str, Any], output: str) -> None:
+    """The names are those of ``istioctl version -o json``; what is not known of a build is empty."""
+    from lateen.kit import jsons, yamldoc
+
+    def build(number: str, language: str = "") -> Json:
+        return {"version": number, "revision": "", "golang_version": language, "status": "", "tag": number}
+
+    made: Json = {"clientVersion": build(__version__, f"Python {platform.python_version()}")}
+    if found:
+        made["meshVersion"] = [
+            {"Component": "pilot", "Revision": said["revision"], "Info": build(said["version"])}
+            for said in found.values()
+        ]
+        made["dataPlaneVersion"] = [
+            {"ID": p["proxy"], "IstioVersion": p["version"], "Type": p["kind"]} for p in _proxies(found)
+        ]
+    click.echo(jsons.pretty(made) if output == "json" else yamldoc.dump(made), nl=output == "json")

@@ -174,6 +174,8 @@ def routes(dump: ConfigDump) -> list[tuple[list[str], Json]]:
         name = str(config.get("name", ""))
         for host in config.get("virtual_hosts") or []:
             domains = _domains(host.get("domains") or [])
+            if not host.get("routes"):  # as istioctl shows what is answered by 404
+                out.append(([name, names.plain_host(str(host.get("name", ""))), domains, "/*", "404"], config))
             for route in host.get("routes") or []:
                 row = [
                     name,
