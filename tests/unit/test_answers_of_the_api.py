@@ -7,9 +7,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from lateen import __version__
 from lateen.cli.analyze import analyze
 from lateen.cli.check import check
+from lateen.cli.main import cli
 from lateen.cli.output import CliError
+from lateen.cli.version import version
 from lateen.kit import jsons
 
 FORBIDDEN = {"kind": "Status", "code": 403, "reason": "Forbidden", "message": "secrets is forbidden: no"}
@@ -112,3 +115,18 @@ def test_check_of_a_namespace_that_does_not_exist_fails_there(cluster):
     assert done.exit_code == 1
     assert 'namespace "nope" not found' in done.output
     assert "skipped, because of: the namespace exists" in done.output
+
+
+def test_the_version_is_structured_for_scripts_also_without_a_cluster(tmp_path):
+    nowhere = str(tmp_path / "nothing")
+    done = CliRunner().invoke(version, ["--kubeconfig", nowhere, "-o", "json"])
+    assert jsons.loads(done.stdout)["clientVersion"]["version"] == __version__
+    assert isinstance(done.exception, CliError), "it says that the file is not there"
+    done = CliRunner().invoke(version, ["--remote=false", "-o", "yaml"])
+    assert done.stdout.startswith(f"clientVersion:\n  version: {__version__}")
+    assert "meshVersion" not in done.stdout
+
+
+def test_a_command_of_ambient_mode_is_not_mistaken_for_another_one():
+    done = CliRunner().invoke(cli, ["ztunnel-config"])
+    assert "ambient mode" in str(done.exception)

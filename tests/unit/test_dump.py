@@ -56,6 +56,15 @@ def test_a_route_is_described_by_its_match(match, shown):
     assert [r[3] for r, _ in tables.routes(found)] == [shown]
 
 
+def test_a_gateway_without_rules_answers_404():
+    """As in istioctl's table: a host without routes is one."""
+    host = {"name": "http.8080/blackhole:80", "domains": ["*"]}
+    found = dump(
+        "RoutesConfigDump", dynamic_route_configs=[{"route_config": {"name": "http.8080", "virtual_hosts": [host]}}]
+    )
+    assert [r for r, _ in tables.routes(found)] == [["http.8080", "blackhole:80", "*", "/*", "404"]]
+
+
 @pytest.mark.parametrize("value", [[], {}, {"configs": 1}, {"configs": [1]}, None, "x"])
 def test_input_that_is_not_a_dump_is_refused(value):
     with pytest.raises(DumpError):
