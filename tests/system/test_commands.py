@@ -116,9 +116,30 @@ def test_tags_inject_where_they_are_chosen(mesh):
         mesh.kubectl("run", "one", "-n", "tagged", "--image=lateen/sleep")
         containers = "jsonpath={.spec.containers[*].name}"
         assert "istio-proxy" in mesh.get("pod", "one", "-n", "tagged", "-o", containers)
+        assert "IST0139" not in mesh.lateen("analyze", "-A", ok=False).stdout, "the tag's webhook and the revision's"
     finally:
         mesh.remove("tagged")
         mesh.lateen("tag", "remove", "prod", "-y")
+
+
+TOGETHER = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: together}
+spec: {hosts: [together.test], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: together}
+spec: {hosts: [together.test], http: [{route: [{destination: {host: together.test}}]}]}
+"""
+
+
+def test_a_service_entry_and_its_rule_in_one_file_give_no_false_warning(mesh):
+    try:
+        assert "there is no service" not in mesh.apply(TOGETHER).stderr
+    finally:
+        mesh.kubectl("delete", "--ignore-not-found", "virtualservice,serviceentry", "together")
 
 
 def test_check_finds_no_problems(mesh):
