@@ -14,6 +14,8 @@ import urllib.request
 import pytest
 from world import ROOT, free_port
 
+import addons
+
 pytestmark = pytest.mark.system
 
 REQUESTS = 20
@@ -200,6 +202,12 @@ def test_the_control_plane_has_its_metrics(prometheus, mesh):
         "citadel_server_success_cert_issuance_count", "job"
     )  # istiod may be newer than the proxies
     assert prometheus.one("min(citadel_server_root_cert_expiry_seconds)") > 86_400
+    rule = {"apiVersion": "networking.istio.io/v1", "kind": "VirtualService"}
+    spec = {"hosts": ["twice.example.com"], "http": [{"route": [{"destination": {"host": "details"}}]}]}
+    for name in ("twice", "once-more"):
+        mesh.apply(json.dumps({**rule, "metadata": {"name": name, "namespace": "default"}, "spec": spec}))
+    mesh.until(lambda: prometheus.one("sum(pilot_vservice_dup_domain)") == 1, 20, "the VirtualService without effect")
+    mesh.kubectl("delete", "virtualservice", "twice", "once-more")
 
 
 def test_grafana_can_fill_its_variables(prometheus):
@@ -314,3 +322,35 @@ def test_metrics_outlive_their_pod(prometheus, mesh):
     curl = ("curl", "-s", f"http://localhost:9090/api/v1/query?{asked}")
     answer = json.loads(mesh.kubectl("exec", "-n", "istio-system", "deploy/prometheus", "--", *curl).stdout)
     assert answer["data"]["result"] == before
+
+
+def test_istios_own_addons_apply_over_ours_and_run(mesh, prometheus):
+    mesh.lateen("addons", "apply", "jaeger", "kiali")
+    try:
+        for found in (addons.prometheus(), addons.jaeger(), addons.kiali(), addons.grafana(), addons.zipkin()):
+            mesh.apply(addons.manifest(found))
+        for name in ("prometheus", "jaeger", "zipkin"):
+            mesh.kubectl("rollout", "status", f"deployment/{name}", "-n", "istio-system", "--timeout=60s")
+
+        def answer(url):
+            return json.loads(mesh.inside("ratings", "curl", "-s", f"http://{url}").stdout or "null")
+
+        assert mesh.page()[0] == 200
+        query = "prometheus.istio-system:9090/api/v1/query?query=count(istio_requests_total)"
+        mesh.until(
+            lambda: answer(query)["data"]["result"], 30, "Istio's requests in the Prometheus of Istio's manifest"
+        )
+        graph = "collector.istio-system:9090/api/graph?kind=workload"
+        mesh.until(lambda: answer(graph)["edges"], 15, "the console's graph beside it")
+        spans = "kiali.istio-system:20001/kiali/api/tracing/services"
+        mesh.until(
+            lambda: mesh.page()[0] == 200 and answer(spans)["data"], 30, "spans in the Zipkin of Istio's manifest"
+        )
+        says = mesh.get("events", "-n", "istio-system", "-o", "jsonpath={.items[*].message}")
+        assert "lateen dashboard grafana" in says
+        assert "lateen addons apply kiali" in says
+        mesh.lateen("addons", "apply")  # and back again
+    finally:
+        for found in (addons.zipkin(), addons.grafana(), addons.kiali()):
+            mesh.kubectl("delete", "--ignore-not-found", "-f", "-", stdin=addons.manifest(found))
+        mesh.lateen("addons", "delete", "jaeger", "kiali")

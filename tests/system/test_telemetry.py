@@ -1,6 +1,7 @@
 """Telemetry objects, seen in the log, the metrics and the spans of real proxies."""
 
 import json
+import re
 import time
 
 import pytest
@@ -52,7 +53,10 @@ spec:
   metrics:
   - overrides:
     - match: {metric: REQUEST_COUNT, mode: CLIENT}
-      tagOverrides: {method: {value: request.method}, source_version: {operation: REMOVE}}
+      tagOverrides:
+        method: {value: request.method}
+        route: {value: xds.route_name}
+        source_version: {operation: REMOVE}
   tracing:
   - providers: [{name: spans}]
     randomSamplingPercentage: 100
@@ -114,6 +118,25 @@ def test_a_label_is_added_and_another_taken_away(reports):
     assert 'reporter="source"' in line
     assert "source_version" not in line
     assert 'destination_app="details"' in line
+
+
+def test_requests_are_counted_by_route(reports):
+    routes = [{"name": "first", "match": [{"uri": {"prefix": "/details/1"}}]}, {}]
+    spec = {"hosts": ["details"], "http": [{**r, "route": [{"destination": {"host": "details"}}]} for r in routes]}
+    rule = {"apiVersion": "networking.istio.io/v1", "kind": "VirtualService"}
+    reports.apply(json.dumps({**rule, "metadata": {"name": "by-route", "namespace": "default"}, "spec": spec}))
+
+    def seen():
+        for path in ("0", "1"):
+            reports.inside("productpage", "curl", "-s", "-o", "/dev/null", f"http://details:9080/details/{path}")
+        text = reports.inside("productpage", "curl", "-s", "localhost:15020/stats/prometheus").stdout
+        lines = [line for line in text.splitlines() if line.startswith("istio_requests_total")]
+        return {"first", "default"} <= {m[1] for line in lines if (m := re.search(r'[{,]route="([^"]*)"', line))}
+
+    try:
+        reports.until(seen, what="a series for each route")
+    finally:
+        reports.kubectl("delete", "virtualservice", "by-route")
 
 
 def test_spans_reach_the_collector_with_their_tags(reports):

@@ -270,6 +270,9 @@ def log(expression):
     ("with a name", {"accessLogging": [{"providers": [{"name": ""}]}]}, "no providers.name may not be empty"),
     ("a label is changed", override(a={"value": "request.host"}), None),
     ("to something", override(a={"operation": "UPSERT"}), "no must be set when operation is UPSERT"),
+    ("to the route's name", override(a={"value": "xds.route_name"}), None),
+    ("which is under xds", override(a={"value": "route_name"}), "warn it is xds.route_name"),
+    ("of Envoy's attributes", override(a={"value": "node.id"}), "warn node is not an attribute of Envoy"),
     ("or removed", override(a={"operation": "REMOVE", "value": "b"}), "no may only be set when operation is UPSERT"),
     (
         "a label has a name",
@@ -279,6 +282,8 @@ def log(expression):
     ("a metric has one", {"metrics": [{"overrides": [{"match": {"customMetric": ""}}]}]}, "no customMetric may not be"),
     ("an interval", {"metrics": [{"reportingInterval": "0s"}]}, "no duration must be greater than 1ms"),
     ("some requests", log("response.code >= 400 && 'a' in request.headers"), None),
+    ("by Envoy's attributes", log("destination_service == 'a'"), "warn destination_service is not an attribute"),
+    ("of a type", log("type(response.code) == int"), None),
     ("of a condition that is whole", log("response.code >="), "no must be a valid CEL expression"),
     ("in CEL", log("response.code >= 400 and true"), "no must be a valid CEL expression"),
 )

@@ -322,3 +322,12 @@ def test_another_istiod_has_the_lease_within_five_seconds_of_its_writers_death(p
 
     assert asyncio.run(main()) <= limit + shift
     assert TAKEOVER_S + QUIET_S <= 5
+
+
+def test_conflicts_are_counted_while_they_last():
+    mine = made("a", "b")
+    shadowed = Found("LAT0101", "ShadowedRule", "Warning", "…")
+    mine.writer.analyzed({"VirtualService shop/b": [shadowed, shadowed]})
+    assert (mine.writer.having("LAT0101"), mine.writer.having("LAT0106")) == (1, 0)
+    mine.writer.analyzed({"VirtualService shop/b": []})
+    assert mine.writer.having("LAT0101") == 0

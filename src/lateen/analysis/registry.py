@@ -35,6 +35,7 @@ _MODULES = (
     "routing",
     "schema",
     "service",
+    "telemetry",
     "virtual_service",
     "webhook",
 )

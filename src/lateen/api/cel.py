@@ -20,6 +20,17 @@ FUNCTIONS = OPERATORS | {
     *("getMinutes", "getMonth", "getSeconds"),
 }
 """Operators and functions that Envoy has."""
+ATTRIBUTES = frozenset(
+    {"connection", "destination", "filter_state", "metadata", "request", "response", "source", "upstream"}
+    | {"upstream_filter_state", "xds"}
+)
+TYPES = frozenset({"bool", "bytes", "double", "int", "list", "map", "null_type", "string", "type", "uint"})
+HINTS = {
+    "route_name": "xds.route_name",
+    "cluster_name": "xds.cluster_name",
+    "listener_direction": "xds.listener_direction",
+}
+"""Attributes of Istio's former Envoy, and what they are called in a stock one."""
 
 _STRINGS = re.compile(r"""[rRbB]*(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')""")
 _LOOPS = re.compile(r"\.\s*(all|exists|exists_one|filter|map)\s*\(")
@@ -49,6 +60,21 @@ def problem(expression: str, formatted: bool = False) -> str | None:
     if (found := _PEERS.search(expression)) is not None:
         return f"{found[0]} is known to Istio's own Envoy only; Lateen's proxies are stock Envoys"
     return None
+
+
+def unknown(expression: str) -> str | None:
+    """What the expression reads that is no attribute of Envoy's, so that it has no value; None if there is no such
+    thing, or the expression is wrong anyway."""
+    import cel
+
+    try:
+        found = sorted(set(cel.compile(expression).variables()) - ATTRIBUTES - TYPES)
+    except ValueError:
+        return None
+    if not found:
+        return None
+    hint = f"; it is {HINTS[found[0]]}" if found[0] in HINTS else f"; there are {', '.join(sorted(ATTRIBUTES))}"
+    return f"{found[0]} is not an attribute of Envoy, so the expression has no value{hint}"
 
 
 def _reason(text: str) -> str:

@@ -95,10 +95,20 @@ async def put(client: Client, names: tuple[str, ...] = (), keep: bool = True) ->
     for path in chosen(names).values():
         found = objects(path, image)
         for obj in found if keep else ephemeral(found):
+            if kinds.of(obj) is kinds.DEPLOYMENT:
+                await _make_way(client, obj)
             await apply(client, declared(obj))
             if kinds.of(obj) is kinds.DEPLOYMENT:
                 deployments.append(obj["metadata"]["name"])
     await wait_available(client, NAMESPACE, deployments)
+
+
+async def _make_way(client: Client, obj: Json) -> None:
+    """A Deployment's selector cannot be changed: one that has another is replaced."""
+    meta = obj["metadata"]
+    found = await client.get(kinds.DEPLOYMENT, meta["namespace"], meta["name"])
+    if found is not None and dig(found, "spec", "selector") != dig(obj, "spec", "selector"):
+        await client.delete(kinds.DEPLOYMENT, meta["namespace"], meta["name"])
 
 
 @command("apply")

@@ -38,9 +38,11 @@ class Page:
     """The page of the console that is opened where there are no such pods."""
 
 
+PROMETHEUS = "app.kubernetes.io/name=prometheus"
+"""On the pods of the add-on, of Istio's own, and of samples/prometheus."""
 PAGES = {
     "kiali": Page("app=kiali", 20001, "/kiali"),
-    "prometheus": Page("app=prometheus", 9090, first="app.kubernetes.io/name=prometheus"),
+    "prometheus": Page(PROMETHEUS, 9090, first=f"{PROMETHEUS},app.kubernetes.io/instance=prometheus-server"),
     "grafana": Page("app=grafana", 3000, instead="/kiali#/boards/mesh"),
     "jaeger": Page("app=jaeger", 16686, missing="install it with: lateen addons apply jaeger"),
     "zipkin": Page("app=zipkin", 9411, "/zipkin", "install it with: lateen addons apply jaeger"),

@@ -15,6 +15,7 @@ from lateen.cli.output import USAGE, CliError, say
 from lateen.kit import duration, jsons, yamldoc
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient
+from lateen.wire import ports
 
 LABELS = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
 """The labels that name a service's workloads, in Istio's order."""
@@ -123,7 +124,7 @@ async def _asked(client: HttpClient, namespace: str, query: str) -> list[Json]:
     from lateen.cli.workloads import collector, through
 
     path = f"/api/v1/query?query={urllib.parse.quote(query)}"
-    answer = jsons.loads(await through(client, await collector(client, namespace), 9090, path))
+    answer = jsons.loads(await through(client, await collector(client, namespace), ports.COLLECTOR, path))
     if answer.get("status") != "success":
         raise CliError(f"the collector cannot answer: {answer.get('error', answer)}")
     found: list[Json] = answer["data"]["result"]

@@ -22,7 +22,7 @@ from lateen.dump import ConfigDump
 from lateen.kit import duration, jsons, selectors, yamldoc
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient
-from lateen.wire import names
+from lateen.wire import names, ports
 
 CUSTOM_PREFIX = "istio-ext-authz-"
 """How the names of policies begin whose providers are asked"""
@@ -144,7 +144,9 @@ def metrics(target: Target, workloads: tuple[str, ...], span: str) -> None:
 
     async def work(client: HttpClient) -> Any:
         path = f"/api/graph?kind=workload&window={seconds}"
-        return jsons.loads(await through(client, await collector(client, target.istio_namespace), 9090, path))
+        return jsons.loads(
+            await through(client, await collector(client, target.istio_namespace), ports.COLLECTOR, path)
+        )
 
     graph = target.run(work)
     rows = [["WORKLOAD", "TOTAL RPS", "ERROR RPS", "P50 LATENCY", "P90 LATENCY", "P99 LATENCY"]]
@@ -164,7 +166,9 @@ def metrics(target: Target, workloads: tuple[str, ...], span: str) -> None:
 
 async def collector(client: HttpClient, namespace: str) -> Json:
     """The pod of the metrics collector. Raises CliError."""
-    found, _ = await client.list(kinds.POD, namespace, "app=prometheus")
+    found, _ = await client.list(
+        kinds.POD, namespace, "app.kubernetes.io/name=prometheus,app.kubernetes.io/instance=prometheus"
+    )
     pod = next((p for p in found if dig(p, "status", "phase") == "Running"), None)
     if pod is None:
         raise CliError("there is no metrics collector; install it with: lateen addons apply")

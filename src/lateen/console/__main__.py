@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lateen.kit import log
 from lateen.kube.kubeconfig import ConfigError, in_cluster
+from lateen.wire import ports
 
 KINDS = ("collector", "server", "traces", "prometheus", "reloader")
 
@@ -34,7 +35,8 @@ async def _until_stopped(kind: str, rest: list[str]) -> None:
         if kind == "collector":
             from lateen.console import collector
 
-            await collector.serve(client, int(rest[0]) if rest else 9090, Path(more) if more else None)
+            listen = (int(rest[0]) if rest else 9090, ports.COLLECTOR)
+            await collector.serve(client, listen, Path(more) if more else None)
         elif kind == "prometheus":
             from lateen.console import launcher
 

@@ -287,8 +287,8 @@ def _began(pod: Json) -> float:
         return 0.0
 
 
-async def serve(client: Client, port: int, folder: Path | None = None) -> None:
-    """Until it is cancelled; then what is in memory goes to ``folder``."""
+async def serve(client: Client, listen: tuple[int, ...], folder: Path | None = None) -> None:
+    """Until it is cancelled; then what is in memory goes to ``folder``. ``listen``: ports."""
     collector = Collector(client, folder)
     tasks.spawn(collector.pods.run(), "informer pods")
     looking = tasks.spawn(collector.run(), "looking")
@@ -298,9 +298,11 @@ async def serve(client: Client, port: int, folder: Path | None = None) -> None:
     app.add_routes(Federation(collector.intake.store, collector.gate).routes())
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "0.0.0.0", port).start()
-    log.info("collecting; port %d", port)
+    for port in listen:
+        await web.TCPSite(runner, "0.0.0.0", port).start()
+    log.info("collecting; ports %s", ", ".join(map(str, listen)))
     try:
         await looking
     finally:
+        await tasks.cancel(looking)
         collector.intake.store.flush()

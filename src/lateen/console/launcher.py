@@ -19,13 +19,14 @@ from pathlib import Path
 from aiohttp import web
 
 from lateen.api.kinds import Kind
-from lateen.console import discovery
+from lateen.console import collector, discovery
 from lateen.console.scrape_config import Asked, matching, translated
 from lateen.kit import jsons, tasks, yamldoc
 from lateen.kit.jsons import Json
 from lateen.kube.client import HttpClient
 from lateen.kube.informer import Informer
 from lateen.kube.kubeconfig import TOKEN_DIR
+from lateen.wire import ports
 
 log = logging.getLogger("lateen.console.launcher")
 
@@ -132,10 +133,14 @@ def _rest(args: list[str]) -> list[str]:
 async def serve(client: HttpClient, args: list[str]) -> None:
     """Until it is cancelled or Prometheus ends, whose exit code becomes ours."""
     program = shutil.which(PROGRAM)
+    storage = Path(option(args, STORAGE, "data"))
     if program is not None:
-        sys.exit(await Launcher(client, args).run(program))
-    from lateen.console import collector
-
+        # Beside the real one, for the console's graph, which Prometheus cannot answer.
+        beside = tasks.spawn(collector.serve(client, (ports.COLLECTOR,), storage / "lateen"), "collector")
+        try:
+            sys.exit(await Launcher(client, args).run(program))
+        finally:
+            await tasks.cancel(beside)
     log.warning("Prometheus is not installed here (apt-get install prometheus); the collector answers in its place")
     port = option(args, LISTEN, ":9090").rpartition(":")[2]
-    await collector.serve(client, int(port), Path(option(args, STORAGE, "data")))
+    await collector.serve(client, (int(port), ports.COLLECTOR), storage)

@@ -72,7 +72,7 @@ async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 class Console:
     def __init__(self, client: HttpClient, collector: str) -> None:
-        self._traces = os.environ.get("TRACES_URL", "http://tracing.istio-system:16686").rstrip("/")
+        self._traces = os.environ.get("TRACES_URL", "http://tracing.istio-system").rstrip("/")
         self._client, self._collector = client, collector.rstrip("/")
         self._root = os.environ.get("POD_NAMESPACE", "istio-system")
         self.cluster = Cluster(client, self._root)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+from functools import partial
 
 from aiohttp import web
 
@@ -117,6 +118,8 @@ class Istiod:
             control.missing,
             analysis,
         )
+        for code, gauge in control.measures.conflicts.items():
+            gauge.read = partial(self._having, code)
         self.quotas = QuotaService(
             lambda namespace, name: control.world.objects.backend_traffic_policies.get((namespace, name)),
             control.ads,
@@ -183,6 +186,9 @@ class Istiod:
         self.writer.pushed()
         self.deployments.listeners(self.control.mesh().added_ports())
         self.quotas.changed()
+
+    def _having(self, code: str) -> dict[tuple[str, ...], float]:
+        return {(): self.writer.having(code)}
 
     def _leader(self) -> str | None:
         """The address of the istiod that holds the lease, if it is another one."""

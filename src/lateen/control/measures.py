@@ -37,6 +37,17 @@ REASONS = {
 }
 
 
+CONFLICTS = {
+    "LAT0101": ("pilot_vservice_dup_domain", "VirtualServices with a host that an older one has already."),
+    "LAT0106": (
+        "pilot_conflict_outbound_listener_tcp_over_current_tcp",
+        "ServiceEntries whose connections go to an older one with the same port.",
+    ),
+    "LAT0109": ("lateen_conflict_gateway_listener", "Gateways with a listener that an older one keeps away."),
+}
+"""By the code of the finding."""
+
+
 class Measures:
     def __init__(self) -> None:
         r = self.registry = Registry()
@@ -107,6 +118,10 @@ class Measures:
         )
         self.without_endpoint = r.gauge("pilot_no_ip", "Connected sidecars whose pod is an endpoint of no service.")
         self.without_instances = r.gauge("pilot_eds_no_instances", "Services with a selector and without endpoints.")
+        self.conflicts = {
+            code: r.gauge(name, f"{says} Counted by the istiod that writes statuses.")
+            for code, (name, says) in CONFLICTS.items()
+        }
         self.rejected = r.counter(
             "pilot_total_rejected_configs", "Objects that were left out because they are wrong.", "type", "name"
         )

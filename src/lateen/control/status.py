@@ -189,6 +189,10 @@ class StatusWriter:
             self._mark_all()
         self._dirty.set()
 
+    def having(self, code: str) -> int:
+        """How many objects have a finding now, as far as this istiod analyzes."""
+        return sum(any(f.code == code for f in found) for found in self._found.values())
+
     def _everything(self) -> Iterator[Json]:
         for informer in (*self.informers, *self._secrets().values()):
             if informer.kind is not kinds.ENDPOINT_SLICE:

@@ -14,6 +14,7 @@ MERGED_METRICS = 15020  # agent: metrics of Envoy, the agent and the application
 DNS = 15053  # agent: the pod's DNS, if it is captured
 HEALTH = 15021  # Envoy: /healthz/ready for the kubelet
 ENVOY_METRICS = 15090  # Envoy: /stats/prometheus
+COLLECTOR = 9097  # the add-on prometheus: what the console asks; Prometheus' own port may be the real one's
 
 EXCLUDED_INBOUND = (ENVOY_METRICS, HEALTH, MERGED_METRICS)
 PROXY_UID = 1337

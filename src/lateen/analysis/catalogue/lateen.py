@@ -78,4 +78,5 @@ LATEEN = (
         "No request reaches this match of rule {} for {}: {} has the same one and goes first. Remove one of them.",
     ),
     Kind("LAT0120", "RateLimitUnused", "Warning", "The rate limit has no effect here: {}."),
+    Kind("LAT0130", "ProviderUnused", "Warning", "Provider {} of {} has no effect: {}."),
 )

@@ -122,29 +122,6 @@ def default_telemetries(snapshot: Snapshot) -> Iterator[Message]:
     yield from _without_selector(general, "IST0160")
 
 
-@analyzer("telemetry.ProviderAnalyzer", "Validates that providers in telemetry resource is valid")
-def providers(snapshot: Snapshot) -> Iterator[Message]:
-    if dig(snapshot.mesh, "defaultProviders", "accessLogging"):
-        return
-    for t in snapshot.all(kinds.TELEMETRY):
-        for i, log in enumerate(t.spec.get("accessLogging") or []):
-            if not log.get("disabled") and not log.get("providers"):
-                yield message("IST0157", t, t.name, t.namespace, path=("spec", "accessLogging", i))
-
-
-@analyzer("telemetry.LightstepAnalyzer", "Validates that lightstep provider is still used")
-def lightstep(snapshot: Snapshot) -> Iterator[Message]:
-    old = {p.get("name") for p in snapshot.mesh.get("extensionProviders") or [] if "lightstep" in p}
-    for t in snapshot.all(kinds.TELEMETRY):
-        for i, tracing in enumerate(t.spec.get("tracing") or []):
-            for j, p in enumerate(tracing.get("providers") or []):
-                if p.get("name") in old:
-                    says = (
-                        f"The Lightstep provider {p['name']} is deprecated, please migrate to OpenTelemetry provider."
-                    )
-                    yield message("IST0002", t, says, path=("spec", "tracing", i, "providers", j))
-
-
 @analyzer("auth.AuthorizationPoliciesAnalyzer", "Checks the validity of authorization policies")
 def authorization(snapshot: Snapshot) -> Iterator[Message]:
     root = str(snapshot.mesh.get("rootNamespace") or snapshot.root)

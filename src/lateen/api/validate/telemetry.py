@@ -35,6 +35,8 @@ def telemetry(tl: t.Telemetry, _: Json) -> Findings:
         yield from _providers(log.providers, f"spec.accessLogging[{i}]")
         if log.filter and (says := cel.problem(log.filter.expression)) is not None:
             yield no(f"spec.accessLogging[{i}].filter.expression", says)
+        elif log.filter and (says := cel.unknown(log.filter.expression)) is not None:
+            yield warn(f"spec.accessLogging[{i}].filter.expression", says)
 
 
 def _providers(providers: tuple[t.ProviderRef, ...], at: str) -> Findings:
@@ -93,6 +95,8 @@ def _metrics(m: t.Metrics, at: str) -> Findings:
                 yield no(f"{where}.tagOverrides[{name}].value", says)
             elif tag.operation == "UPSERT" and (wrong := cel.problem(tag.value, formatted=True)) is not None:
                 yield no(f"{where}.tagOverrides[{name}].value", wrong)
+            elif tag.operation == "UPSERT" and (empty := cel.unknown(tag.value)) is not None:
+                yield warn(f"{where}.tagOverrides[{name}].value", empty)
             if tag.operation == "REMOVE" and tag.value:
                 says = "tagOverrides.value may only be set when operation is UPSERT"
                 yield no(f"{where}.tagOverrides[{name}].value", says)
