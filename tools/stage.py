@@ -318,7 +318,7 @@ async def _api(request: web.Request) -> web.StreamResponse:
         return web.json_response({"status": {"userInfo": {"username": name}}})
     if request.path.endswith("selfsubjectaccessreviews"):
         verb = (await request.json())["spec"]["resourceAttributes"]["verb"]
-        return web.json_response({"status": {"allowed": user == EDITOR or verb == "get"}})
+        return web.json_response({"status": {"allowed": user == EDITOR or verb in ("get", "list")}})
     if "dryRun" in request.query and user == EDITOR:
         return web.json_response(await request.json())
     return web.json_response({"kind": "Status", "message": "nothing is written on this stage", "code": 403}, status=403)
@@ -391,7 +391,7 @@ async def stage(port: int = 0) -> AsyncIterator[str]:
     proxies.backfill(collector, scraped)
     jobs.append(tasks.spawn(collector.run(), "collector"))
     app = web.Application()
-    app.add_routes([*collector.routes(), *Api(collector.intake.store, collector.intake).routes()])
+    app.add_routes([*collector.routes(), *Api(collector.intake.store, collector.intake, collector.gate).routes()])
     runner, metrics_port = await _site(app)
     runners.append(runner)
 
