@@ -86,7 +86,7 @@ class Intake:
                 self.dropped.add(f"{key[0]}/{key[1]}")
             if look.whole or look.problem:
                 scraped.report(not look.problem, look.seconds, len(look.pairs), into)
-                self._looks[key] = at, look
+                self._looks[key] = at, look._replace(pairs=[])  # what they say is in the store
         self._put(round(at * 1000), into)
 
     def _put(self, at_ms: int, into: Mapping[int, float]) -> None:
