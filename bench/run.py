@@ -22,6 +22,8 @@ ALL = (
     "pods",
     "dataplane",
     "series",
+    "scraping",
+    "console",
     "certificates",
     "gateways",
 )
