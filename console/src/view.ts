@@ -8,6 +8,7 @@ import { label as edgeText, shares } from './labels'
 import { arrange, HEIGHT, Path, relative, WIDTH, type Link, type Point } from './layout'
 import { badges, lock, Room, texts, type Ink, type Text } from './marks'
 import type { Badge, Edge, Graph, Node } from './shapes'
+import { BORDER, style } from './style'
 
 const SHAPES: Record<Node['kind'], string> = {
   app: 'round-rectangle',
@@ -18,6 +19,8 @@ const SHAPES: Record<Node['kind'], string> = {
 }
 const TCP = '#2a6fdb'
 const MOST_PARTICLES = 1500
+/** Labels are drawn anew after this many times as long as it takes; until then they move with the graph. */
+const REST = 3
 
 function nodeLabel(node: Node, boxed: boolean): string {
   if (node.kind === 'app' && node.version) return boxed ? node.version : `${node.name}\n${node.version}`
@@ -50,6 +53,10 @@ export class View {
   private observer: ResizeObserver
   private byId = new Map<string, Edge>()
   private paths = new Map<string, Path>()
+  /** What stands at an element. Not in its data: cytoscape would compute its style anew each time it changes. */
+  private texts = new Map<string, { label: string; traffic: number }>()
+  private due = false
+  private drawn = { at: 0, took: 0, zoom: 1, pan: { x: 0, y: 0 } }
   private graph: Graph | null = null
   private wish: Wish | null = null
   private over = ''
@@ -66,19 +73,19 @@ export class View {
     place.style.pointerEvents = 'auto'
     host.append(place, this.moving, this.still)
     this.ink = this.inks()
-    this.cy = cytoscape({ container: place, style: this.style(), minZoom: 0.1, maxZoom: 2.5 })
+    this.cy = cytoscape({ container: place, style: style(this.ink), minZoom: 0.1, maxZoom: 2.5 })
     this.cy.on('tap', (event) => {
       const id = event.target === this.cy ? null : ((event.target as cytoscape.SingularElementArgument).id() as string)
       select(id && !id.startsWith('box/') ? id : null)
     })
     this.cy.on('mouseover mouseout', 'node, edge', (event) => {
       this.over = event.type === 'mouseover' ? ((event.target as cytoscape.SingularElementArgument).id() as string) : ''
-      this.mark()
+      this.due = true
     })
     for (const gesture of ['dragpan', 'scrollzoom', 'pinchzoom', 'drag']) this.cy.on(gesture, () => (this.moved = true))
     this.cy.on('drag', 'node', (event) => void (event.target as cytoscape.NodeSingular).connectedEdges().addClass('straight'))
     this.cy.on('position', 'node', () => this.paths.clear())
-    this.cy.on('render', () => this.mark())
+    this.cy.on('render', () => (this.due = true))
     this.observer = new ResizeObserver(() => {
       this.cy.resize()
       if (!this.moved && this.cy.nodes().nonempty()) this.cy.animate({ fit: { eles: this.cy.elements(':visible'), padding: this.padding() } }, { duration: 250 })
@@ -97,7 +104,7 @@ export class View {
   /** After the theme has changed. */
   restyle() {
     this.ink = this.inks()
-    this.cy.style(this.style())
+    this.cy.style(style(this.ink))
   }
 
   fit() {
@@ -118,6 +125,7 @@ export class View {
     this.moved = false
     this.cy.elements().remove()
     this.paths.clear()
+    this.texts.clear()
     this.particles = []
   }
 
@@ -144,7 +152,8 @@ export class View {
     this.cy.batch(() => {
       for (const [box, members] of boxes)
         if (members > 1 && this.cy.getElementById(box).empty()) {
-          this.cy.add({ group: 'nodes', data: { id: box, label: box.split('/')[2], box: true } })
+          this.cy.add({ group: 'nodes', data: { id: box, box: true } })
+          this.texts.set(box, { label: box.split('/')[2] ?? box, traffic: 0 })
           this.cy.nodes(`[wish = "${box}"]`).forEach((n) => void n.move({ parent: box }))
           grown = true
         }
@@ -152,11 +161,11 @@ export class View {
       this.byId = new Map(graph.edges.map((e) => [e.id, e]))
       for (const edge of graph.edges) grown = this.edge(edge, edgeText(edge, wish.labels, parts.get(edge.id) ?? 0)) || grown
       const live = new Set([...graph.nodes.map((n) => n.id), ...this.byId.keys(), ...boxes.keys()])
-      this.cy.elements().forEach((e) => void e.toggleClass('idle', !live.has(e.id())))
+      this.cy.elements().forEach((e) => toggle(e, 'idle', !live.has(e.id())))
       this.filter(graph, wish, parts)
     })
     if (grown) this.arrange()
-    else this.mark()
+    else this.due = true
     if (fresh) for (const edge of graph.edges) this.emit(edge)
   }
 
@@ -171,9 +180,9 @@ export class View {
     const found = new Set([...graph.nodes.filter((n) => wish.find.node(facts(n))), ...graph.edges.filter((e) => wish.find.edge(ofEdge(e)))].map((e) => e.id))
     this.cy.elements().forEach((e) => {
       const box = e.isNode() && e.isParent()
-      e.toggleClass('hidden', box ? e.children().every((c) => hidden.has((c as cytoscape.NodeSingular).id())) : hidden.has(e.id()))
-      e.toggleClass('found', found.has(e.id()))
-      e.toggleClass('other', found.size > 0 && !box && !found.has(e.id()))
+      toggle(e, 'hidden', box ? e.children().every((c) => hidden.has((c as cytoscape.NodeSingular).id())) : hidden.has(e.id()))
+      toggle(e, 'found', found.has(e.id()))
+      toggle(e, 'other', found.size > 0 && !box && !found.has(e.id()))
     })
   }
 
@@ -181,15 +190,14 @@ export class View {
     const box = node.parent && this.cy.getElementById(node.parent).nonempty() ? node.parent : undefined
     const data = {
       id: node.id,
-      label: nodeLabel(node, Boolean(box)),
       color: COLORS[health(node.errorRate, node.rateIn || node.rateOut)],
       shape: SHAPES[node.kind],
-      traffic: node.rateIn + node.rateOut,
       wish: node.parent ?? '',
     }
     const known = this.cy.getElementById(node.id)
+    this.texts.set(node.id, { label: nodeLabel(node, Boolean(box)), traffic: node.rateIn + node.rateOut })
     if (known.nonempty()) {
-      known.data(data)
+      renew(known, data)
       return false
     }
     this.cy.add({ group: 'nodes', data: { ...data, parent: box } })
@@ -198,10 +206,12 @@ export class View {
 
   private edge(edge: Edge, label: string): boolean {
     const color = edge.protocol === 'tcp' ? TCP : COLORS[health(edge.errorRate, edge.rate)]
-    const data = { id: edge.id, source: edge.source, target: edge.target, label, color, width: 1.5 + Math.min(4, Math.log10(1 + edge.rate * 4)) }
+    const width = Math.round(10 * (1.5 + Math.min(4, Math.log10(1 + edge.rate * 4)))) / 10
+    const data = { id: edge.id, source: edge.source, target: edge.target, color, width }
+    this.texts.set(edge.id, { label, traffic: edge.rate })
     const known = this.cy.getElementById(edge.id)
     if (known.nonempty()) {
-      known.data(data)
+      renew(known, data)
       return false
     }
     this.cy.add({ group: 'edges', data: { ...data, weights: [], distances: [] } })
@@ -252,6 +262,7 @@ export class View {
 
   private draw = (now: number) => {
     this.frame = requestAnimationFrame(this.draw)
+    if (this.due) this.follow(now)
     if (!this.particles.length && this.moving.dataset.empty === 'yes') return
     const pen = cleared(this.moving)
     if (!pen) return
@@ -279,7 +290,21 @@ export class View {
     }
   }
 
-  /** Labels, badges and locks, after whatever they stand at has moved. */
+  /** Labels, badges and locks, after whatever they stand at has moved: drawn anew, or moved along. */
+  private follow(now: number) {
+    const [zoom, pan] = [this.cy.zoom(), this.cy.pan()]
+    if (now < this.drawn.at + this.drawn.took * REST) {
+      const by = zoom / this.drawn.zoom
+      this.still.style.transform = `translate(${pan.x - this.drawn.pan.x * by}px, ${pan.y - this.drawn.pan.y * by}px) scale(${by})`
+      return
+    }
+    this.due = false
+    const began = performance.now()
+    this.mark()
+    this.still.style.transform = ''
+    this.drawn = { at: now, took: performance.now() - began, zoom, pan: { ...pan } }
+  }
+
   private mark() {
     const pen = cleared(this.still)
     if (!pen || !this.wish || !this.graph) return
@@ -289,14 +314,15 @@ export class View {
     const all: Text[] = []
     const { w, h } = { w: this.still.clientWidth, h: this.still.clientHeight }
     const inside = (p: Point) => p.x > -80 && p.y > -40 && p.x < w + 80 && p.y < h + 40
-    this.cy.nodes(':visible').forEach((n) => {
+    this.cy.nodes().forEach((n) => {
+      if (n.hasClass('hidden')) return
       const { x, y } = n.renderedPosition()
-      const [nw, nh] = [n.renderedOuterWidth(), n.renderedOuterHeight()]
+      const [nw, nh] = this.extent(n)
       if (!n.data('box') && inside({ x, y })) room.take(x - nw / 2, y - nh / 2, nw, nh, true)
       all.push(this.nodeText(n, x, y, nh))
     })
-    this.cy.edges(':visible').forEach((e) => {
-      const text = e.data('label') as string
+    this.cy.edges().forEach((e) => {
+      const text = e.hasClass('hidden') ? '' : this.texts.get(e.id())?.label
       if (!text || !inside(e.renderedMidpoint())) return
       const at = [0.5, 0.4, 0.62, 0.3].map((share) => this.along(e.id(), share)).filter((p) => p !== null)
       all.push({ text, at, bold: false, rank: (this.byId.get(e.id())?.rate ?? 0) / 1e6, must: this.marked(e), faded: faded(e) })
@@ -308,9 +334,16 @@ export class View {
 
   private nodeText(n: cytoscape.NodeSingular, x: number, y: number, height: number): Text {
     const box = Boolean(n.data('box'))
-    const lines = (n.data('label') as string).split('\n').length
+    const { label, traffic } = this.texts.get(n.id()) ?? { label: '', traffic: 0 }
+    const lines = label.split('\n').length
     const at = { x, y: box ? y - height / 2 + 2 : y + height / 2 + 2 + 8 * lines }
-    return { text: n.data('label') as string, at: [at], bold: box, rank: (box ? 2e9 : 1e9) + (n.data('traffic') as number || 0), must: this.marked(n), faded: faded(n) }
+    return { text: label, at: [at], bold: box, rank: (box ? 2e9 : 1e9) + traffic, must: this.marked(n), faded: faded(n) }
+  }
+
+  /** Width and height on the screen; those of all but boxes are known without a look at the style. */
+  private extent(n: cytoscape.NodeSingular): [number, number] {
+    if (n.data('box')) return [n.renderedOuterWidth(), n.renderedOuterHeight()]
+    return [(WIDTH + BORDER) * this.cy.zoom(), (HEIGHT + BORDER) * this.cy.zoom()]
   }
 
   private marked(e: cytoscape.SingularElementArgument): boolean {
@@ -321,16 +354,17 @@ export class View {
     if (!this.wish) return
     for (const [id, signs] of Object.entries(this.wish.badges)) {
       const n = this.cy.getElementById(id)
-      if (n.empty() || !n.visible() || !signs.length) continue
+      if (n.empty() || n.hasClass('hidden') || !signs.length) continue
       const { x, y } = n.renderedPosition()
-      const at = { x: x + n.renderedOuterWidth() / 2, y: y - n.renderedOuterHeight() / 2 }
+      const [nw, nh] = this.extent(n)
+      const at = { x: x + nw / 2, y: y - nh / 2 }
       if (inside(at)) badges(pen, at, signs, Math.min(1, size), this.ink)
     }
     if (!this.wish.security || this.cy.zoom() < 0.3) return
     for (const edge of this.byId.values()) {
       if (!edge.mtls) continue
       const e = this.cy.getElementById(edge.id)
-      if (e.empty() || !e.visible()) continue
+      if (e.empty() || e.hasClass('hidden')) continue
       const r = 7 * Math.min(1, size)
       const free = [0.22, 0.32, 0.72].map((share) => this.along(edge.id, share)).find((p) => p && inside(p) && room.take(p.x - r, p.y - r, 2 * r, 2 * r))
       if (free) lock(pen, free, Math.min(1, size), this.ink, edge.mtls >= 0.999)
@@ -342,7 +376,7 @@ export class View {
     let path = this.paths.get(id)
     if (!path) {
       const edge = this.cy.getElementById(id)
-      if (edge.empty() || !edge.visible()) return null
+      if (edge.empty() || edge.hasClass('hidden')) return null
       const [a, b] = [edge.sourceEndpoint(), edge.targetEndpoint()]
       if (!a || !b) return null
       path = new Path([a, ...(edge.hasClass('straight') ? [] : (edge.segmentPoints() ?? [])), b])
@@ -358,49 +392,18 @@ export class View {
     const ink = (name: string) => style.getPropertyValue(`--${name}`).trim()
     return { back: ink('bg'), panel: ink('panel'), text: ink('text'), soft: ink('soft'), accent: ink('accent') }
   }
-
-  private style(): cytoscape.StylesheetJson {
-    return [
-      {
-        selector: 'node',
-        style: {
-          shape: 'data(shape)' as unknown as cytoscape.Css.NodeShape,
-          width: WIDTH,
-          height: HEIGHT,
-          'background-color': this.ink.panel,
-          'border-width': 2.5,
-          'border-color': 'data(color)',
-        },
-      },
-      {
-        selector: 'node[?box]',
-        style: { shape: 'round-rectangle', 'background-opacity': 0.25, 'border-width': 1, 'border-color': '#8a94a3', 'border-style': 'dashed', padding: '26px' },
-      },
-      {
-        selector: 'edge',
-        style: {
-          width: 'data(width)',
-          'line-color': 'data(color)',
-          'target-arrow-color': 'data(color)',
-          'target-arrow-shape': 'triangle',
-          'curve-style': 'round-segments' as unknown as 'segments',
-          'edge-distances': 'node-position',
-          'segment-weights': ((e: cytoscape.EdgeSingular) => e.data('weights') as number[]) as unknown as number[],
-          'segment-distances': ((e: cytoscape.EdgeSingular) => e.data('distances') as number[]) as unknown as number[],
-          'segment-radii': 16 as unknown as number[],
-        } as cytoscape.Css.Edge,
-      },
-      { selector: 'edge.straight', style: { 'curve-style': 'straight' } },
-      { selector: '.idle', style: { opacity: 0.22 } },
-      { selector: '.other', style: { opacity: 0.25 } },
-      { selector: '.hidden', style: { display: 'none' } },
-      { selector: '.found', style: { 'underlay-color': '#e8890c', 'underlay-opacity': 0.35, 'underlay-padding': 7 } },
-      { selector: '.chosen', style: { 'underlay-color': '#2a6fdb', 'underlay-opacity': 0.25, 'underlay-padding': 7 } },
-    ]
-  }
 }
 
 const faded = (e: cytoscape.SingularElementArgument) => e.hasClass('idle') || e.hasClass('other')
+
+function toggle(e: cytoscape.SingularElementArgument, name: string, on: boolean) {
+  if (e.hasClass(name) !== on) e.toggleClass(name, on)
+}
+
+/** Sets data only where it differs. */
+function renew(e: cytoscape.CollectionReturnValue, data: Record<string, unknown>) {
+  for (const [key, value] of Object.entries(data)) if (e.data(key) !== value) e.data(key, value)
+}
 
 function layer<K extends 'div' | 'canvas'>(tag: K): HTMLElementTagNameMap[K] {
   const made = document.createElement(tag)
