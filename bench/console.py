@@ -186,7 +186,7 @@ async def frames(browser: Browser, url: str, collector: str) -> tuple[int, float
 
 
 async def of_the_page() -> dict[str, Any]:
-    import stage
+    import stage  # type: ignore[import-not-found]  # in tools, which is no package
     from playwright.async_api import async_playwright
 
     chromium = shutil.which("chromium")

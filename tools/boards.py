@@ -10,7 +10,8 @@ TARGET = Path(__file__).parents[1] / "samples" / "grafana"
 
 def files() -> dict[str, str]:
     """File name -> text."""
-    from lateen.console.boards import BOARDS, grafana
+    from lateen.console.boards import BOARDS
+    from lateen.console.panels import grafana
 
     return {f"{b.name}.json": json.dumps(grafana(b), indent=2) + "\n" for b in BOARDS}
 

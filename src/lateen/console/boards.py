@@ -1,4 +1,4 @@
-"""Dashboards: what the console draws, and Grafana's JSON of the same. Pure.
+"""The dashboards that the console draws. Pure.
 
 The boards and their questions are those of Istio's Grafana dashboards, asked in PromQL of whatever stores Istio's
 standard metrics:
@@ -8,66 +8,10 @@ https://istio.io/latest/docs/reference/config/metrics/.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from lateen.console.panels import WINDOW, Board, Panel, Query, Variable
 
-from lateen.console import shapes
-from lateen.kit.jsons import Json
-
-WINDOW = "$window"
-"""Stands for the time over which rates are taken; the page and Grafana fill it in."""
-GRAFANA_UNITS = {"rps": "reqps", "share": "percentunit", "ms": "ms", "Bps": "Bps", "bytes": "bytes", "s": "s"}
 FAULTS_OF_CLIENTS, FAULTS_OF_SERVERS = 'response_code=~"4.."', 'response_code=~"5..|0"'
 ANSWERED = 'response_code!~"5..|0"'
-
-
-@dataclass(frozen=True)
-class Query:
-    """``legend`` has labels in double braces, as in Grafana."""
-
-    expr: str
-    legend: str
-
-
-@dataclass(frozen=True)
-class Panel:
-    title: str
-    unit: shapes.Unit
-    queries: tuple[Query, ...]
-
-
-@dataclass(frozen=True)
-class Variable:
-    """A choice of the user: the values of ``label`` of ``metric``, given those that were chosen before it."""
-
-    name: str
-    title: str
-    metric: str
-    label: str
-
-
-@dataclass(frozen=True)
-class Board:
-    name: str
-    title: str
-    panels: tuple[Panel, ...]
-    variables: tuple[Variable, ...] = ()
-
-    def json(self) -> shapes.Board:
-        return {
-            "name": self.name,
-            "title": self.title,
-            "variables": [
-                {"name": v.name, "title": v.title, "metric": v.metric, "label": v.label} for v in self.variables
-            ],
-            "panels": [
-                {
-                    "title": p.title,
-                    "unit": p.unit,
-                    "queries": [{"expr": q.expr, "legend": q.legend} for q in p.queries],
-                }
-                for p in self.panels
-            ],
-        }
 
 
 def _rate(metric: str, by: str, matchers: str = "") -> str:
@@ -299,55 +243,3 @@ PERFORMANCE = Board(
 )
 
 BOARDS = (MESH, SERVICE, WORKLOAD, CONTROL_PLANE, PERFORMANCE)
-
-
-def grafana(board: Board) -> Json:
-    """The board as Grafana imports it, two panels a row, for a data source that the user chooses."""
-    source = {"type": "prometheus", "uid": "${datasource}"}
-    variables: list[Json] = [
-        {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"}
-    ]
-    for v in board.variables:
-        query = f"label_values({v.metric}, {v.label})"
-        variables.append(
-            {
-                "name": v.name,
-                "label": v.title,
-                "type": "query",
-                "datasource": source,
-                "query": {"query": query, "refId": v.name},
-                "refresh": 2,
-                "sort": 1,
-            }
-        )
-    panels = [
-        {
-            "id": i + 1,
-            "type": "timeseries",
-            "title": p.title,
-            "datasource": source,
-            "gridPos": {"x": 12 * (i % 2), "y": 8 * (i // 2), "w": 12, "h": 8},
-            "fieldConfig": {"defaults": {"unit": GRAFANA_UNITS.get(p.unit, "short"), "min": 0}, "overrides": []},
-            "targets": [
-                {
-                    "refId": chr(ord("A") + n),
-                    "datasource": source,
-                    "expr": q.expr.replace(WINDOW, "$__rate_interval"),
-                    "legendFormat": q.legend,
-                }
-                for n, q in enumerate(p.queries)
-            ],
-        }
-        for i, p in enumerate(board.panels)
-    ]
-    return {
-        "uid": f"lateen-{board.name}",
-        "title": f"Istio {board.title.lower()} (Lateen)",
-        "tags": ["istio", "lateen"],
-        "schemaVersion": 39,
-        "editable": True,
-        "refresh": "5s",
-        "time": {"from": "now-15m", "to": "now"},
-        "templating": {"list": variables},
-        "panels": panels,
-    }

@@ -10,11 +10,12 @@ from typing import Any, cast
 
 from lateen.analysis import Message
 from lateen.analysis.attached import Place
-from lateen.analysis.messages import LEVELS, documentation
+from lateen.analysis.messages import LEVELS
 from lateen.api import kinds
 from lateen.api.domain import service_host
 from lateen.api.reading import has_proxy, is_finished, is_terminating, outside
 from lateen.console import health, shapes
+from lateen.console.checks import checked, shown, written
 from lateen.inject.workload import canonical_name, canonical_revision, of_pod
 from lateen.kit import yamldoc
 from lateen.kit.jsons import Json, dig
@@ -22,10 +23,6 @@ from lateen.mesh.model import Mesh
 
 Objects = Mapping[kinds.Kind, Iterable[Json]]
 WORST = {level: i for i, level in enumerate(LEVELS, 1)}
-
-APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-KEPT = ("managedFields", "uid", "selfLink", "generation", "creationTimestamp")
-"""What of an object's metadata nobody edits."""
 
 
 class Inventory:
@@ -116,7 +113,7 @@ class Inventory:
             "ports": {str(port): port_mode for port, port_mode in ports},
             "decides": str(ref) if ref else "",
             "config": self._items(self._concerning(namespace, labels)),
-            "findings": [_check(m) for p in pods for m in self._findings.get(_ref(kinds.POD, p), ())],
+            "findings": [shown(m) for p in pods for m in self._findings.get(_ref(kinds.POD, p), ())],
         }
 
     def _concerning(self, namespace: str, labels: Mapping[str, str]) -> list[kinds.Ref]:
@@ -187,7 +184,7 @@ class Inventory:
             "behind": [self._workload(key, self._pods[key]) for key in self._behind(s)] if s is not None else [],
             "addresses": outside(s) if s is not None else {},
             "rules": self._items(refs),
-            "findings": [_check(m) for m in own],
+            "findings": [shown(m) for m in own],
         }
 
     def _behind(self, service: Json) -> list[tuple[str, str, str]]:
@@ -301,29 +298,6 @@ class Inventory:
         return next((o for o in self._of(kind, namespace) if o["metadata"]["name"] == name), None)
 
 
-def checked(text: str, found: Iterable[Message]) -> list[shapes.Check]:
-    """Findings about an object, with the lines of its text that they are about; 0 where they are about all of it."""
-    document = yamldoc.documents(text)[0]
-    return [{**_check(m), "line": document.position(m.path)[0] if m.path else 0} for m in found]
-
-
-def placed(found: Iterable[Message]) -> list[shapes.Check]:
-    """Findings about objects of a text that know where they stand in it."""
-    return [{**_check(m), "line": m.source.position(m.path)[0] if m.path else 0} for m in found]
-
-
-def _check(m: Message) -> shapes.Check:
-    kind = m.kind
-    return {
-        "code": kind.code,
-        "level": cast(shapes.Level, kind.level),
-        "object": m.source.ref,
-        "text": m.text,
-        "line": 0,
-        "documentation": documentation(kind.code),
-    }
-
-
 def _worst(found: Iterable[Message]) -> str:
     """The gravest level, or nothing."""
     return max((m.kind.level for m in found), key=WORST.__getitem__, default="")
@@ -331,17 +305,6 @@ def _worst(found: Iterable[Message]) -> str:
 
 def _ref(kind: kinds.Kind, obj: Json) -> str:
     return str(kind.ref(str(obj["metadata"].get("namespace", "")), str(obj["metadata"]["name"])))
-
-
-def written(obj: Json) -> Json:
-    """An object without what the API server keeps for itself; the name comes first."""
-    meta = obj["metadata"]
-    notes = {k: v for k, v in (meta.get("annotations") or {}).items() if k != APPLIED}
-    more = {"annotations": notes} if notes else {}
-    shown = {k: meta[k] for k in ("name", "namespace") if k in meta}
-    shown |= {k: v for k, v in meta.items() if k not in (*KEPT, "annotations", *shown)} | more
-    first: Json = {k: obj[k] for k in ("apiVersion", "kind") if k in obj}
-    return {**first, "metadata": shown, **{k: v for k, v in obj.items() if k not in (*first, "metadata", "status")}}
 
 
 def _condition(c: Json) -> shapes.Condition:

@@ -12,10 +12,10 @@ from lateen.console import fieldhelp, shapes
 from lateen.console.answers import answer, limited
 from lateen.console.badges import badges
 from lateen.console.boards import BOARDS
+from lateen.console.checks import placed
 from lateen.console.cluster import Cluster, what_if
 from lateen.console.effect import effect
 from lateen.console.identity import Identity
-from lateen.console.inventory import placed
 from lateen.console.wizards import Wizards
 from lateen.kit import jsons, yamldoc
 

@@ -13,7 +13,8 @@ from msgspec import Meta, Struct, ValidationError, convert
 
 from lateen.api import kinds
 from lateen.api.domain import TRUST_DOMAIN
-from lateen.console.inventory import Inventory, written
+from lateen.console.checks import written
+from lateen.console.inventory import Inventory
 from lateen.kit.jsons import Json, dig
 
 Percent = Annotated[float, Meta(ge=0, le=100)]
