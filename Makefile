@@ -12,7 +12,7 @@ AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
 
 CONSOLE := src/lateen/console/static/index.html
 
-.PHONY: help setup demo down test unit conformance system test-clients test-gateway-api check bench clean lock console wheel charts fuzz
+.PHONY: help setup demo down test unit conformance system test-clients test-gateway-api test-observability check bench clean lock console wheel charts fuzz
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -61,6 +61,10 @@ test-clients: setup ## clients that others have made: libraries, kopf, client-go
 
 test-gateway-api: setup ## the Gateway API's conformance suite (needs Go): passed, failed, skipped by profile; ARGS='--test NAME'
 	$(BIN)/python tests/gateway-api/run.py $(ARGS)
+
+test-observability: setup ## the mesh's spans in the real Jaeger (needs Go), its metrics in the real Prometheus (Debian's)
+	$(BIN)/python -m pytest tests/observability -rs
+	$(BIN)/python -m pytest tests/unit/test_real_prometheus.py tests/system/test_series.py -rs
 
 fuzz: setup ## 10,000 mutated manifests and reviews against the API server: no 5xx, at most 300 MB
 	$(BIN)/python tests/unit/mutants.py --count 10000 --seconds 300

@@ -423,7 +423,8 @@ def test_a_wizard_changes_the_rule_that_is_there_and_keeps_the_rest_of_it():
 
 def test_limits_and_faults_are_set_and_taken_away():
     rule = made("limits", {"timeout": "3s", "attempts": 2}, *SHOP[:3], ROUTED)["VirtualService"]
-    assert [(h["timeout"], h["retries"]) for h in rule["spec"]["http"]] == [("3s", {"attempts": 2})] * 2
+    tried = {"retryOn": "gateway-error,connect-failure,refused-stream", "attempts": 2}
+    assert [(h["timeout"], h["retries"]) for h in rule["spec"]["http"]] == [("3s", tried)] * 2
     bare = made("limits", {}, *SHOP[:3], ROUTED)["VirtualService"]
     assert not any("timeout" in h or "retries" in h for h in bare["spec"]["http"])
     fault = made("fault", {"aborted": 50, "status": 500}, *SHOP[:3])["VirtualService"]["spec"]["http"][0]["fault"]

@@ -11,6 +11,7 @@ from typing import Any
 
 from lateen.api.envoy_gateway import FAIL_CLOSED
 from lateen.api.objects import LITERAL_PORTS, Credential, Endpoint, Pod, Ref, Resource, Service, ServicePort
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
 
 NETWORK, GATEWAY_PORT = "topology.istio.io/network", "networking.istio.io/gatewayPort"
@@ -72,7 +73,7 @@ def service(obj: Json, domain: str) -> Service:
         literal_ports=LITERAL_PORTS in labels,
         outside=_outside(obj),
         network=str(labels.get(NETWORK) or ""),
-        gateway_port=int(port) if (port := str(labels.get(GATEWAY_PORT, ""))).isdigit() else Service.gateway_port,
+        gateway_port=int(port) if digits(port := str(labels.get(GATEWAY_PORT, ""))) else Service.gateway_port,
     )
 
 

@@ -23,6 +23,10 @@ Duration = Annotated[str, Meta(pattern=r"^(\d+(\.\d+)?(h|m|s|ms))*$", max_length
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 
 
+TRIED_AGAIN = "gateway-error,connect-failure,refused-stream"
+"""Istio's default leaves out answers with 503, which may come of a request that had an effect."""
+
+
 class Weights(Struct, forbid_unknown_fields=True):
     """Shares of requests by version, in percent."""
 
@@ -116,7 +120,7 @@ class Wizards:
         rule = self._rule(service)
         for http in rule["spec"]["http"]:
             _set(http, "timeout", form.timeout)
-            retries = {"attempts": form.attempts}
+            retries = {"retryOn": TRIED_AGAIN, **(http.get("retries") or {}), "attempts": form.attempts}
             _set(retries, "perTryTimeout", form.perTryTimeout)
             _set(http, "retries", retries if form.attempts else None)
         return [rule]
