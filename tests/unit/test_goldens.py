@@ -75,6 +75,16 @@ TOKEN_KEYS = {
         {"keys": [{**KEY, "kid": "discovered"}]}
     ),
     KeySource("https://unreachable.example/jwks", False): "",
+    **{
+        KeySource(f"https://accounts.test{x}/.well-known/openid-configuration", True, endpoints=True): json.dumps(
+            {
+                "authorization_endpoint": f"https://accounts.test/{x}authorize",
+                "token_endpoint": f"https://tokens.accounts.test/{x}token",
+                "end_session_endpoint": "https://accounts.test/logout",
+            }
+        )
+        for x in ("", "x")
+    },
 }
 """As if istiod had fetched them."""
 STAMP = Module("stamp", modules.stamping())
@@ -85,6 +95,12 @@ MODULES = {
     ("https://unreachable.example/stamp.wasm", "", "", False): NO_MODULE,
 }
 """(URL, checksum, Secret, whether it is fetched again with each change) -> the module."""
+OPAQUE = {
+    ("default", "clients"): {"alice": "key-of-alice", "bob": "key-of-bob"},
+    ("default", "users"): {".htpasswd": "alice:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g="},
+    ("default", "client"): {"client-secret": "of-the-client"},
+    ("istio-system", "lateen-oidc"): {"hmac-secret": "of-all-cookies"},
+}
 CONFIG = MeshConfig(
     reporting=Reporting("/dev/stdout", providers=tuple(decode(ExtensionProvider, p) for p in REPORTS)),
     trust=Trust(providers=(decode(ExtensionProvider, PROVIDER),)),
@@ -104,6 +120,8 @@ def world(documents, pem, config=CONFIG):
     for namespace, name in known:
         found = o.Credential(namespace, name, pem["cert"], pem["key"], pem["ca"], pem["crl"])
         out = out.put(kinds.SECRET, (namespace, name), found)
+    for (namespace, name), entries in OPAQUE.items():
+        out = out.put(kinds.SECRET, (namespace, name), o.Credential(namespace, name, entries=tuple(entries.items())))
     out = replace(out, token_keys=TOKEN_KEYS)
     out = out.put(kinds.SECRET, ("istio-system", "other-ca"), o.Credential("istio-system", "other-ca", ca=pem["other"]))
     for i, doc in enumerate(documents):
@@ -266,7 +284,14 @@ def missed(name, pem):
 
 
 CONNECTIONS = ("TLSRoute", "TCPRoute", "UDPRoute")
+_SECRETS = ("apiKeyAuth.credentialRefs[]", "basicAuth.users", "oidc.clientSecret")
+_ASKED = tuple(f"extAuth.{of}.{at}" for of in ("grpc", "http") for at in ("backendRef", "backendRefs[]"))
 NEUTRAL = {
+    **{
+        ("SecurityPolicy", f"{at}.{field}"): "only one kind, and the policy's namespace, are admitted"
+        for at in (*_SECRETS, *_ASKED)
+        for field in ("group", "kind", "namespace")
+    },
     ("VirtualService", "gateways"): "mesh is where a rule without gateways applies",
     ("VirtualService", "http[].match[].gateways"): "as above",
     ("VirtualService", "tls[].match[].gateways"): "as above",

@@ -2,9 +2,9 @@
 
 Rules (envoyproxy.io, xDS protocol): a resource that was asked for is sent even if unchanged; unknown names are
 remembered; an unchanged resource is not sent again; one response per type is in flight, and later changes are merged
-into the next; clusters are removed last, when no acknowledgement of what referred to them is pending; a rejection
-(``error_detail``) keeps the last good configuration, and the same bytes are not offered again; changed clusters get
-their endpoints again, because Envoy waits for them.
+into the next; clusters are removed last, when no acknowledgement of what referred to them is pending, and filters'
+configurations not at all; a rejection (``error_detail``) keeps the last good configuration, and the same bytes are not
+offered again; changed clusters get their endpoints again, because Envoy waits for them.
 """
 
 from __future__ import annotations
@@ -242,6 +242,16 @@ class Session:
         if rejection is not None and state.refused.keys().isdisjoint(rejection.resources):
             del self.rejections[type_url]
 
+    def _withdrawn(self, type_url: str, state: _Type, removed: set[str]) -> set[str]:
+        """What the proxy is told at once of what it shall no longer have.
+
+        Filters of listeners that drain still use their configurations, and Envoy unsubscribes once nothing does;
+        withdrawn before, they would answer every request with status 500."""
+        if type_url == names.CDS:
+            state.held |= removed
+            state.held -= {n for s in state.offered for n in state.held if n in s.resources}
+        return set() if type_url in (names.CDS, names.ECDS) else removed
+
     def _forget(self, type_url: str, state: _Type, sets: Sets) -> None:
         """What the proxy shall no longer have is not refused any more; if it comes back, it is offered anew."""
         for name in [n for n in state.refused if not any(n in s.resources for s in sets)]:
@@ -370,13 +380,9 @@ class Session:
         resources = self._fresh(type_url, state, candidates, old, removed)
         self._forget(type_url, state, sets)
         known = state.acked.keys() if state.wildcard or type_url == names.VHDS else state.names
-        removed = {n for n in removed if not any(n in s.resources for s in sets)} & known
-        if not comparable:
-            removed |= {n for n in state.acked if not any(n in s.resources for s in sets)}
-        if type_url == names.CDS:
-            state.held |= removed
-            state.held -= {n for s in sets for n in state.held if n in s.resources}
-            removed = set()
+        removed &= known
+        removed |= set() if comparable else state.acked.keys()
+        removed = self._withdrawn(type_url, state, {n for n in removed if not any(n in s.resources for s in sets)})
         forced, state.forced = state.forced, later
         for name in removed:
             state.acked.pop(name, None)

@@ -37,6 +37,7 @@ READ = (
     kinds.BACKEND_TLS_POLICY,
     kinds.X_BACKEND_TRAFFIC_POLICY,
     kinds.BACKEND_TRAFFIC_POLICY,
+    kinds.SECURITY_POLICY,
 )
 """Kinds that routes depend on."""
 POLICIES = (

@@ -165,8 +165,13 @@ def endpoints(obj: Json) -> dict[str, tuple[Endpoint, ...]]:
     return out
 
 
+OPAQUE = "Opaque"
+"""The type of Secrets whose entries mean nothing to Kubernetes"""
+
+
 def credential(obj: Json) -> Credential | None:
-    """A Secret's certificate, under Kubernetes' keys (``tls.crt``) or Istio's (``cert``); None for other Secrets."""
+    """A Secret's certificate, under Kubernetes' keys (``tls.crt``) or Istio's (``cert``), else the entries of an opaque
+    one; None for other Secrets."""
     data = obj.get("data") or {}
 
     def value(*names: str) -> str:
@@ -179,4 +184,9 @@ def credential(obj: Json) -> Credential | None:
     ca = value("ca.crt", "cacert")
     meta = obj["metadata"]
     crl = value("ca.crl")
-    return Credential(meta["namespace"], meta["name"], chain, key, ca, crl) if (chain and key) or ca else None
+    if (chain and key) or ca:
+        return Credential(meta["namespace"], meta["name"], chain, key, ca, crl)
+    if obj.get("type", OPAQUE) != OPAQUE:
+        return None
+    entries = tuple((name, value(name)) for name in sorted(data))
+    return Credential(meta["namespace"], meta["name"], entries=entries)

@@ -1,4 +1,5 @@
-"""gateway.envoyproxy.io: Envoy Gateway's BackendTrafficPolicy, of which the rate limits are implemented.
+"""gateway.envoyproxy.io: Envoy Gateway's BackendTrafficPolicy, of which the rate limits are implemented (SecurityPolicy
+has a module of its own).
 
 Field names and meanings are Envoy Gateway's: https://gateway.envoyproxy.io/docs/api/extension_types/. Lateen accepts
 Services and Istio's Gateways as targets, too.
@@ -6,7 +7,7 @@ Services and Istio's Gateways as targets, too.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -130,7 +131,16 @@ class BackendTrafficPolicy(Config):
     bandwidth_limit: dict[str, Any] = {}
 
 
-def targets(policy: BackendTrafficPolicy) -> tuple[TargetReference, ...]:
+class Targeting(Protocol):
+    """A policy that says what it is for."""
+
+    @property
+    def target_ref(self) -> TargetReference | None: ...
+    @property
+    def target_refs(self) -> tuple[TargetReference, ...]: ...
+
+
+def targets(policy: Targeting) -> tuple[TargetReference, ...]:
     """``targetRef`` is the older spelling of a single one."""
     return (*policy.target_refs, *((policy.target_ref,) if policy.target_ref else ()))
 

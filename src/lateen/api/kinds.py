@@ -242,6 +242,16 @@ BACKEND_TRAFFIC_POLICY = _mesh(
     short=("btp",),
 )
 
+SECURITY_POLICY = _mesh(
+    "gateway.envoyproxy.io",
+    ("v1alpha1",),
+    "securitypolicies",
+    "SecurityPolicy",
+    "security_policy",
+    "security_policy:security_policy",
+    short=("sp",),
+)
+
 # After Istio's, so that a bare ``Gateway`` is Istio's.
 GATEWAY_API, GATEWAY_API_X = "gateway.networking.k8s.io", "gateway.networking.x-k8s.io"
 GATEWAY_APIS = (GATEWAY_API, GATEWAY_API_X)

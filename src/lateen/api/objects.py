@@ -147,7 +147,8 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Credential:
-    """A Secret with a server certificate for a gateway, or with the CA certificates that clients are verified with."""
+    """A Secret with a server certificate for a gateway, with the CA certificates that clients are verified with, or an
+    opaque one."""
 
     namespace: str
     name: str
@@ -155,3 +156,5 @@ class Credential:
     key: str = field(default="", repr=False)
     ca: str = field(default="", repr=False)
     crl: str = field(default="", repr=False)
+    entries: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Of an opaque Secret: what SecurityPolicies read, such as keys of clients."""

@@ -18,6 +18,7 @@ from lateen.ca.authority import Refused
 from lateen.control import controlz, relay, serving
 from lateen.control.agents import Agents
 from lateen.control.ca_service import CaService
+from lateen.control.cookies import Cookies
 from lateen.control.debug import Debug
 from lateen.control.definitions import Definitions
 from lateen.control.deployments import Deployments
@@ -127,6 +128,7 @@ class Istiod:
             self._leader,
             lambda address: relay.channel(address, self.certificate, settings.host_names[0]),
         )
+        self.cookies = Cookies(client, settings.namespace)
         self.writer.leadership.changed = self.quotas.changed
         control.registrar.leads, control.registrar.lives = (lambda: self.leads), self.writer.lives
         control.measures.quota_buckets.read = lambda: {(): len(self.quotas.quotas)}
@@ -186,6 +188,8 @@ class Istiod:
         self.writer.pushed()
         self.deployments.listeners(self.control.mesh().added_ports())
         self.quotas.changed()
+        if self.control.mesh().has_logins():
+            self.cookies.wanted()
 
     def _having(self, code: str) -> dict[tuple[str, ...], float]:
         return {(): self.writer.having(code)}

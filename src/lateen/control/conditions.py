@@ -132,6 +132,7 @@ def conflicted(says: list[str]) -> Json:
 
 FETCHED = {
     kinds.REQUEST_AUTHENTICATION: ("KeysFetched", "istiod has the keys of all issuers"),
+    kinds.SECURITY_POLICY: ("KeysFetched", "istiod has what it fetches for the policy"),
     kinds.WASM_PLUGIN: ("ModuleFetched", "istiod has the module"),
     kinds.TRAFFIC_EXTENSION: ("ModuleFetched", "istiod has the module"),
 }
@@ -144,6 +145,13 @@ def fetched(what: tuple[str, str], missing: list[str]) -> Json:
     if missing:
         return condition(name, "False", "FetchFailed", "; ".join(missing[:SHOWN]))
     return condition(name, "True", "Fetched", says)
+
+
+def enforced(says: list[str]) -> Json:
+    """Of a SecurityPolicy: whether each of its parts can do what it is there for."""
+    if says:
+        return condition("Enforced", "False", "Broken", "; ".join(says[:SHOWN]))
+    return condition("Enforced", "True", "Complete", "all that the policy names is there")
 
 
 def patched(says: list[str]) -> Json:

@@ -10,11 +10,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from envoy.admin.v3 import config_dump_pb2, config_dump_shared_pb2
+from envoy.config.core.v3 import extension_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from envoy.service.status.v3 import csds_pb2
-from google.protobuf import any_pb2
+from google.protobuf import any_pb2, descriptor_pool, message_factory
+from google.protobuf.message import Message
+from udpa.annotations import sensitive_pb2
 
 from lateen.ads.server import Connection
 from lateen.wire import names
@@ -64,7 +67,7 @@ def client_config(c: Connection, ours: str) -> Any:
 
 
 def resources(c: Connection, type_url: str) -> list[Any]:
-    """The packed messages of a type that the proxy shall have, sorted by name; secrets without their keys."""
+    """The packed messages of a type that the proxy shall have, sorted by name; without keys and passwords."""
     found = {n: r for s in c.session.sets().get(type_url, ()) for n, r in s.resources.items()}
     if type_url not in (names.CDS, names.LDS):
         wanted = set(c.session.names(type_url))
@@ -73,6 +76,8 @@ def resources(c: Connection, type_url: str) -> list[Any]:
     match type_url:
         case names.SDS:
             return [_redacted(r) for r in out]
+        case names.ECDS:
+            return [_without_keys(r) for r in out]
         case names.RDS:
             return [_with_hosts(c, r) for r in out]
         case _:
@@ -89,6 +94,36 @@ def _redacted(found: Any) -> Any:
     if secret.HasField("session_ticket_keys"):
         secret.ClearField("session_ticket_keys")
     return packed(secret)
+
+
+def _without_keys(found: Any) -> Any:
+    """A filter's configuration without what Envoy's API marks as sensitive, as Envoy dumps it."""
+    filter_ = extension_pb2.TypedExtensionConfig.FromString(found.value)
+    kind = descriptor_pool.Default().FindMessageTypeByName(filter_.typed_config.TypeName())
+    held = message_factory.GetMessageClass(kind)()
+    filter_.typed_config.Unpack(held)
+    if not _redact(held):
+        return found
+    filter_.typed_config.Pack(held, deterministic=True)
+    return packed(filter_)
+
+
+def _redact(message: Any, inside: bool = False) -> bool:
+    """``inside``: of a field that is sensitive as a whole. Returns whether anything was."""
+    some = False
+    for field, value in message.ListFields():
+        secret = inside or field.GetOptions().Extensions[sensitive_pb2.sensitive]
+        if field.message_type is not None:
+            if not field.message_type.GetOptions().map_entry:
+                each = [value] if isinstance(value, Message) else list(value)
+                some = sum(_redact(one, secret) for one in each) > 0 or some
+        elif secret:
+            some = True
+            if isinstance(value, str):
+                setattr(message, field.name, REDACTED)
+            else:
+                message.ClearField(field.name)
+    return some
 
 
 def _with_hosts(c: Connection, found: Any) -> Any:

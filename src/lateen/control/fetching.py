@@ -86,12 +86,14 @@ class Fetcher:
         self._at_once = asyncio.Semaphore(AT_ONCE)
 
     async def keys(self, source: KeySource, timeout_s: float = 0) -> str:
-        """A key set (``kit.jwks``). Raises NotFetched."""
+        """A key set (``kit.jwks``), or a provider's endpoints as a JSON object. Raises NotFetched."""
         limit = min(timeout_s or TIMEOUT_S, MAX_TIMEOUT_S)
         async with self._at_once:
             try:
                 async with asyncio.timeout(limit), self.session() as session:
                     url = absolute(source.url)
+                    if source.endpoints:
+                        return _endpoints(await self._document(session, url), url)
                     if source.discovered:
                         url = _advertised(await self._document(session, url), url)
                     return _usable(await self._document(session, url), url)
@@ -176,14 +178,33 @@ def _moved(url: URL, location: str) -> URL:
 
 
 def _advertised(text: str, url: URL) -> URL:
+    keys = _said(text).get("jwks_uri")
+    if not isinstance(keys, str):
+        raise NotFetched(f"{shown(url)} does not say where the keys are (jwks_uri)")
+    return absolute(keys, url)
+
+
+def _said(text: str) -> dict[str, object]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
         found = None
-    keys = found.get("jwks_uri") if isinstance(found, dict) else None
-    if not isinstance(keys, str):
-        raise NotFetched(f"{shown(url)} does not say where the keys are (jwks_uri)")
-    return absolute(keys, url)
+    return found if isinstance(found, dict) else {}
+
+
+_WANTED, _OPTIONAL = ("authorization_endpoint", "token_endpoint"), ("end_session_endpoint",)
+
+
+def _endpoints(text: str, url: URL) -> str:
+    """Source: https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata and RP-Initiated Logout."""
+    said, out = _said(text), {}
+    for name in (*_WANTED, *_OPTIONAL):
+        value = said.get(name)
+        if isinstance(value, str):
+            out[name] = str(absolute(value, url))
+        elif name in _WANTED:
+            raise NotFetched(f"{shown(url)} does not say the {name}")
+    return json.dumps(out, sort_keys=True)
 
 
 def _usable(text: str, url: URL) -> str:

@@ -13,10 +13,12 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
+from lateen.api.security_policy import SecurityPolicy
 from lateen.control.facts import AGAIN_S, Facts
 from lateen.control.fetching import REFRESH_S
 from lateen.control.kept_keys import Fetched
 from lateen.control.world import World
+from lateen.mesh import secured
 from lateen.mesh.authentication import KeySource, Policy, source
 
 log = logging.getLogger("lateen.control.keys")
@@ -35,8 +37,8 @@ class Keys(Facts[KeySource, float, str]):
 
     @property
     def latest(self) -> dict[KeySource, Fetched]:
-        """What was fetched last of the sources that are in use."""
-        return {s: found for s, found in self._latest.items() if s in self._following}
+        """The keys that were fetched last of the sources that are in use."""
+        return {s: found for s, found in self._latest.items() if s in self._following and not s.endpoints}
 
     async def first(self, limit_s: float) -> None:
         """As of all facts; keys that are not there by then are those of before."""
@@ -57,15 +59,26 @@ class Keys(Facts[KeySource, float, str]):
         self._latest[place] = found
         return found.keys
 
-    def missing(self, policy: Policy) -> list[str] | None:
-        """What is wrong with the keys of a policy's rules; None if istiod fetches none for it."""
-        fetched = [(r, s) for r in policy.spec.jwt_rules if (s := source(r)) is not None]
-        if not fetched:
-            return None
-        known = self._known()
-        return [
-            f"the keys of {r.issuer or 'the issuer'} cannot be fetched: {self.problems.get(s, 'not tried yet')}; "
-            + ("those fetched before stay" if known.get(s) else "its tokens are rejected")
-            for r, s in fetched
+    def missing(self, policy: Policy | secured.Policy) -> list[str] | None:
+        """What is wrong with what istiod fetches for a policy; None if that is nothing."""
+        known, wanted = self._known(), _wanted_by(policy)
+        wrong = [
+            f"{what} cannot be fetched: {self.problems.get(s, 'not tried yet')}; {_meanwhile(s, known.get(s, ''))}"
+            for what, s in wanted
             if s in self.problems or s not in known
         ]
+        return wrong if wanted else None
+
+
+def _meanwhile(place: KeySource, known: str) -> str:
+    if known:
+        return "those fetched before stay"
+    return "no request passes" if place.endpoints else "its tokens are rejected"
+
+
+def _wanted_by(policy: Policy | secured.Policy) -> list[tuple[str, KeySource]]:
+    """(whose, what)"""
+    if isinstance(policy.spec, SecurityPolicy):
+        return list(secured.sources(policy.spec))
+    rules = ((r, source(r)) for r in policy.spec.jwt_rules)
+    return [(f"the keys of {r.issuer or 'the issuer'}", s) for r, s in rules if s is not None]

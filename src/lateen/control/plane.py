@@ -176,12 +176,12 @@ class Control:
                     await self._dirty.wait()
 
     def _follow(self, mesh: Mesh) -> None:
-        self.keys.follow(mesh.key_sources())
+        self.keys.follow(mesh.fetched_sources())
         self.modules.follow(mesh.module_sources())
 
     def missing(self, found: o.Resource[Any]) -> list[str] | None:
         """What is wrong with what is fetched for an object; None if nothing is."""
-        if found.ref.kind == kinds.REQUEST_AUTHENTICATION.kind:
+        if found.ref.group_kind in (kinds.REQUEST_AUTHENTICATION.id, kinds.SECURITY_POLICY.id):
             return self.keys.missing(found)
         return self.modules.missing(found)
 

@@ -45,6 +45,7 @@ AGAIN_S = 2.0
 """When a status that could not be written is tried again."""
 
 
+
 class StatusWriter:
     """``changed`` and ``pushed`` report changes to it; ``run`` writes."""
 
@@ -318,6 +319,8 @@ def _extras(
         if outcome.of.group_kind == kinds.GATEWAY.id:
             says = [problem.says for problem in outcome.problems]
             out.setdefault(str(outcome.of), []).append(conditions.conflicted(says))
+    for key, securing in mesh.objects.security_policies.items():
+        out.setdefault(str(securing.ref), []).append(conditions.enforced(mesh.broken(*key)))
     for ref, says in patches.items():
         out.setdefault(ref, []).append(conditions.patched(says))
     for kind, what in conditions.FETCHED.items():

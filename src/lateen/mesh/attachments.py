@@ -16,17 +16,17 @@ from lateen.api.networking import Gateway
 from lateen.kit.queries import query
 from lateen.mesh.base import has_labels
 from lateen.mesh.dialects import gateway, ingress, istio, source
-from lateen.mesh.limiting import Limiting
 from lateen.mesh.objects import Key, Labels
 from lateen.mesh.outcomes import Outcome, Problem
 from lateen.mesh.routing import Attached, Backend, ConnectionRoute, DatagramRoute, Listener, PortRoutes, Route
 from lateen.mesh.rules import Rule
+from lateen.mesh.securing import Securing
 
 Chosen = tuple[tuple[str, str], ...]
 """A Gateway's selector"""
 
 
-class Attachments(Limiting):
+class Attachments(Securing):
     def listeners_of(self, pod: o.Pod) -> list[Listener]:
         """All that a workload is asked for, those of the oldest objects first."""
         found = [li for gw in self.gateways_for(pod) for li in gateway.listeners(gw)]
@@ -171,6 +171,7 @@ class Attachments(Limiting):
         for chosen in self._gateways_alike.buckets():
             found += self.gateway_outcomes(chosen)
         found += self.limit_outcomes()
+        found += self.security_outcomes()
         found += [self.delegation_outcome(vs.ref.namespace, vs.ref.name) for vs in self._delegations.get(True)]
         found += self.overridden()
         return tuple(outcome for outcome in found if outcome.problems)

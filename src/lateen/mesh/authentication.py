@@ -20,6 +20,8 @@ class KeySource(NamedTuple):
     url: str
     discovered: bool
     """Whether the document there says where the keys are (OpenID Connect Discovery)."""
+    endpoints: bool = False
+    """Whether what the document says is wanted itself: the endpoints for logins."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,11 @@ def sources(policies: Iterable[Policy]) -> dict[KeySource, float]:
 
 def accepted(policies: tuple[Policy, ...], fetched: Mapping[KeySource, str]) -> Authentication:
     rules = [r for p in policies for r in p.spec.jwt_rules]
-    return Authentication(policies, tuple(_keys(r, fetched) for r in rules)) if rules else UNAUTHENTICATED
+    return Authentication(policies, tuple(keys_of(r, fetched) for r in rules)) if rules else UNAUTHENTICATED
 
 
-def _keys(rule: JWTRule, fetched: Mapping[KeySource, str]) -> str:
+def keys_of(rule: JWTRule, fetched: Mapping[KeySource, str]) -> str:
+    """The key set of a rule, as JSON; empty where there is none."""
     if rule.jwks:
         try:
             return jwks.usable(rule.jwks)

@@ -17,6 +17,7 @@ from lateen.api.networking import (
     LocalityLb,
     VirtualService,
 )
+from lateen.api.security_policy import SecurityPolicy
 from lateen.kit.queries import Index, Queries, Table
 from lateen.mesh.authentication import KeySource
 from lateen.mesh.dialects import delegates
@@ -70,7 +71,7 @@ def _written(hosts: Iterable[str], namespace: str) -> Iterable[Written]:
             yield (namespace, host)
 
 
-def _traffic_targets(key: Key, policy: o.Resource[BackendTrafficPolicy]) -> Iterable[o.Ref]:
+def _policy_targets(key: Key, policy: o.Resource[BackendTrafficPolicy] | o.Resource[SecurityPolicy]) -> Iterable[o.Ref]:
     return dict.fromkeys(
         o.Ref("" if t.group == "core" else t.group, t.kind, key[0], t.name) for t in targets(policy.spec)
     )
@@ -168,7 +169,8 @@ class Base:
         self._sidecars_in = t.sidecars.index(in_namespace)
         self._filters_in = t.envoy_filters.index(in_namespace)
         self._proxy_configs_in = t.proxy_configs.index(in_namespace)
-        self._traffic_policies_at = t.backend_traffic_policies.index(_traffic_targets)
+        self._traffic_policies_at = t.backend_traffic_policies.index(_policy_targets)
+        self._security_policies_at = t.security_policies.index(_policy_targets)
         self._telemetries_in = t.telemetries.index(in_namespace)
         self._extensions_in = t.traffic_extensions.index(in_namespace)
         self._wasm_in = t.wasm_plugins.index(in_namespace)

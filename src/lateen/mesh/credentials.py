@@ -52,7 +52,8 @@ def _verifying(mesh: Mesh, namespace: str, tls: ServerTLS, own: o.Credential) ->
         found = mesh.frontend_authorities(space, name, int(port) if digits(port) else 0)
         return o.Credential(space, name, ca=found.certificates)
     space, _, name = (tls.ca_cert_credential_name or f"{tls.secrets[0]}-cacert").rpartition("/")
-    return mesh.objects.credentials.get((space or namespace, name)) or own
+    beside = mesh.objects.credentials.get((space or namespace, name))
+    return beside if beside and beside.ca else own
 
 
 def of_backends(mesh: Mesh, pod: o.Pod) -> list[o.Credential]:
@@ -78,17 +79,18 @@ def of_rules(mesh: Mesh, namespace: str, labels: Mapping[str, str], gateway: boo
             own = mesh.objects.credentials.get((namespace, name))
             if own and own.chain:
                 out.append(o.Credential(own.namespace, own.name, own.chain, own.key))
-            ca = mesh.objects.credentials.get((namespace, f"{name}-cacert")) or own
+            beside = mesh.objects.credentials.get((namespace, f"{name}-cacert"))
+            ca = beside if beside and beside.ca else own
             if ca and ca.ca:
                 out.append(o.Credential(ca.namespace, f"{name}-cacert", ca=ca.ca, crl=ca.crl))
     return out
 
 
 def namespaces(mesh: Mesh) -> set[str]:
-    """Workloads whose sidecars need Secrets, and plugins whose modules do; gateways are known by their connections."""
+    """Workloads whose sidecars need Secrets, and plugins whose modules and policies that do; gateways are known by their connections."""
     of_rules = {dr.ref.namespace for dr in mesh.secret_rules() if dr.spec.workload_selector}
     of_modules = {place.secret[0] for place in mesh.module_sources() if place.secret[1]}
-    return of_rules | of_modules | mesh.certificate_namespaces()
+    return of_rules | of_modules | mesh.certificate_namespaces() | mesh.secret_namespaces()
 
 
 def _chosen(dr: Rule, namespace: str, labels: Mapping[str, str]) -> bool:

@@ -173,7 +173,8 @@ class GatewayRoutes(GatewayListeners):
             for kind, key in self._by_host(namespace, name, listener).get(host, ())
             for r in self._made(kind, *key, False, port, scheme)
         ]
-        return HostRoutes(host, port, templates.in_order(found), kinds.KUBERNETES_GATEWAY.ref(namespace, name))
+        source = kinds.KUBERNETES_GATEWAY.ref(namespace, name)
+        return HostRoutes(host, port, templates.in_order(found), source, listener)
 
     def gateway_requests(self, at: Listener) -> Attached:
         """What is routed at a listener. Every listener has its hostname to itself, even if nothing is routed there. At

@@ -87,6 +87,7 @@ def _server(
         "datagrams": _datagrams(mesh, first, pod) if first.datagrams else None,
         "authorization": mesh.access(pod.namespace, pod.label_map),
         "limits": mesh.limits_at([*(h.source for h in requests), *(r.rule for h in requests for r in h.routes)]),
+        "secured": mesh.secured_at(requests),
     }
     key = tuple(values.values())
     return shared(("server", key), lambda: GatewayServer(key, **values))

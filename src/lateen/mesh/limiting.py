@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from lateen.api import kinds
 from lateen.api import objects as o
@@ -42,7 +43,7 @@ class Limiting(Policies):
     def _limiting(self, target: o.Ref, section: str = "") -> Policy | None:
         """The oldest one for a target; one that names a port of it precedes those that do not."""
         found = sorted(self._traffic_policies_at.get(target), key=lambda p: p.age_order)
-        mine = [(ref.section_name, p) for p in found if is_limiting(p.spec) for ref in _aimed(p, target)]
+        mine = [(ref.section_name, p) for p in found if is_limiting(p.spec) for ref in aimed(p, target)]
         wanted = (section, "") if section else ("",)
         return next((p for name in wanted for at, p in mine if at == name), None)
 
@@ -64,27 +65,38 @@ class Limiting(Policies):
 
     def _unlimited(self, policy: Policy, ref: TargetReference) -> str:
         """Why a policy limits nothing of a target; empty where it does."""
-        namespace = policy.ref.namespace
-        target = o.Ref("" if ref.group == "core" else ref.group, ref.kind, namespace, ref.name)
-        if target.group_kind == kinds.SERVICE.id:
-            service = self.objects.services.get((namespace, ref.name))
-            if service is None:
-                return f'there is no Service "{ref.name}" in {namespace}'
-            if ref.section_name and ref.section_name not in {p.name for p in service.ports}:
-                return f'the Service "{ref.name}" has no port named "{ref.section_name}"'
-        else:
-            if (namespace, ref.name) not in self.objects.of(kinds.TABLE[target.group_kind]):
-                return f"there is no {target}"
-            if ref.section_name:
-                return f"the whole of {target} is limited: sectionName is for ports of Services"
-        same = self._traffic_policies_at.get(target)
-        mine = [p for p in same if is_limiting(p.spec)]
-        older = [p for p in mine for at in _aimed(p, target) if at.section_name == ref.section_name]
-        first = min(older, key=lambda p: p.age_order, default=policy)
-        return f"the older {first.ref} is for {target}, too" if first.ref != policy.ref else ""
+        target = target_of(ref, policy.ref.namespace)
+        if why := self.no_target(ref, target):
+            return why
+        if target.group_kind != kinds.SERVICE.id and ref.section_name:
+            return f"the whole of {target} is limited: sectionName is for ports of Services"
+        return older(policy, ref, target, (p for p in self._traffic_policies_at.get(target) if is_limiting(p.spec)))
+
+    def no_target(self, ref: TargetReference, target: o.Ref) -> str:
+        """Why there is no such target; empty where there is one."""
+        place = (target.namespace, target.name)
+        if target.group_kind != kinds.SERVICE.id:
+            return "" if place in self.objects.of(kinds.TABLE[target.group_kind]) else f"there is no {target}"
+        service = self.objects.services.get(place)
+        if service is None:
+            return f'there is no Service "{ref.name}" in {target.namespace}'
+        if ref.section_name and ref.section_name not in {p.name for p in service.ports}:
+            return f'the Service "{ref.name}" has no port named "{ref.section_name}"'
+        return ""
 
 
-def _aimed(policy: Policy, target: o.Ref) -> list[TargetReference]:
+def target_of(ref: TargetReference, namespace: str) -> o.Ref:
+    return o.Ref("" if ref.group == "core" else ref.group, ref.kind, namespace, ref.name)
+
+
+def older(policy: o.Resource[Any], ref: TargetReference, target: o.Ref, others: Iterable[o.Resource[Any]]) -> str:
+    """Which older policy a target has already, in a sentence; empty where there is none."""
+    same = [p for p in others for at in aimed(p, target) if at.section_name == ref.section_name]
+    first = min(same, key=lambda p: p.age_order, default=policy)
+    return f"the older {first.ref} is for {target}, too" if first.ref != policy.ref else ""
+
+
+def aimed(policy: o.Resource[Any], target: o.Ref) -> list[TargetReference]:
     """The references of a policy to one target."""
     return [
         t

@@ -39,6 +39,7 @@ from lateen.api.networking import (
     WorkloadGroup,
 )
 from lateen.api.security import AuthorizationPolicy, PeerAuthentication, RequestAuthentication
+from lateen.api.security_policy import SecurityPolicy
 from lateen.api.telemetry import Telemetry
 from lateen.kit.queries import Queries, Table
 from lateen.mesh.authentication import KeySource
@@ -94,6 +95,7 @@ class _ByKind:
     wasm_plugins = _Of[o.Resource[WasmPlugin]](kinds.WASM_PLUGIN)
     telemetries = _Of[o.Resource[Telemetry]](kinds.TELEMETRY)
     backend_traffic_policies = _Of[o.Resource[BackendTrafficPolicy]](kinds.BACKEND_TRAFFIC_POLICY)
+    security_policies = _Of[o.Resource[SecurityPolicy]](kinds.SECURITY_POLICY)
     ingresses = _Of[o.Resource[Ingress]](kinds.INGRESS)
     ingress_classes = _Of[o.Resource[IngressClass]](kinds.INGRESS_CLASS)
     namespaces = _Of[Labels](kinds.NAMESPACE)

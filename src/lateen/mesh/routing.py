@@ -222,6 +222,8 @@ class HostRoutes:
     routes: tuple[Route, ...]
     source: o.Ref | None = None
     """The object that the listener is of."""
+    listener: str = ""
+    """The listener's name there."""
 
     def __hash__(self) -> int:
         """Kept: a gateway's port is compared with all of its hosts."""
@@ -229,7 +231,7 @@ class HostRoutes:
 
     @cached_property
     def _kept_hash(self) -> int:
-        return hash((self.host, self.port, self.routes, self.source))
+        return hash((self.host, self.port, self.routes, self.source, self.listener))
 
 
 @dataclass(frozen=True)

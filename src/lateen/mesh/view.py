@@ -25,6 +25,7 @@ from lateen.mesh.observability import Observability, Side
 from lateen.mesh.plugins import Plugin
 from lateen.mesh.proxies import Place
 from lateen.mesh.routing import NO_ROUTES, BackendTLS, ConnectionRoute, HostRoutes, PortRoutes, Sending
+from lateen.mesh.secured import Secured
 from lateen.mesh.settings import OutboundPolicy, Transport
 from lateen.mesh.workloads import Described, Instances, Seat
 
@@ -235,6 +236,8 @@ class InboundPort:
     """From a Sidecar."""
     limits: Limits = ()
     """The rate limits of the services that lead here."""
+    secured: tuple[Secured, ...] = ()
+    """What the SecurityPolicies of these services ask of requests."""
 
 
 @dataclass(frozen=True)
@@ -315,6 +318,8 @@ class GatewayServer(Cached):
     authorization: Authorization = field(kw_only=True)
     limits: tuple[tuple[o.Ref, Limits], ...] = field(kw_only=True)
     """The rate limits of what ``requests`` are of: the rule of a route, or the object of its listener."""
+    secured: tuple[tuple[int, int, Secured], ...] = field(kw_only=True)
+    """(position in ``requests``, position of the route there, its SecurityPolicy)"""
 
 
 @dataclass(frozen=True, eq=False)

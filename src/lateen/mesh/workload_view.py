@@ -26,7 +26,10 @@ def inbound(mesh: Mesh, pod: o.Pod, seat: Seat, interception: str, shared: Share
         target = "127.0.0.1:{}" if mesh.transport.localhost else ""
         served = _served(mesh, pod)
         found = [InboundPort(port, service, target.format(port.number), pool=pool) for port, service in served]
-    found = [replace(i, limits=mesh.limits_of_port(pod, i.port.number)) for i in found]
+    found = [
+        replace(i, limits=mesh.limits_of_port(pod, i.port.number), secured=mesh.secured_of_port(pod, i.port.number))
+        for i in found
+    ]
     mode, single, chosen = mesh.mtls(pod.namespace, pod.label_map)
     values: dict[str, Any] = {
         "transport": mesh.transport,

@@ -9,6 +9,11 @@ def outbound(host: str, port: int, subset: str = "") -> str:
     return f"outbound|{port}|{subset}|{host}"
 
 
+def login(host: str, port: int) -> str:
+    """The cluster of a provider of logins that is no service of the mesh."""
+    return f"login|{port}||{host}"
+
+
 def datagrams(port: int) -> str:
     """The cluster of a gateway's UDP port."""
     return f"udp|{port}||"

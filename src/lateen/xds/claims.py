@@ -24,6 +24,11 @@ def one_of(keys: Iterable[str], values: Iterable[Any]) -> metadata_pb2.MetadataM
     return matcher(keys, any_of([as_list, texts]))
 
 
+def single(keys: Iterable[str], values: Iterable[Any]) -> metadata_pb2.MetadataMatcher:
+    """A claim that is a string, one of the values."""
+    return matcher(keys, any_of([value_pb2.ValueMatcher(string_match=v) for v in values]))
+
+
 def any_of(matchers: list[value_pb2.ValueMatcher]) -> value_pb2.ValueMatcher:
     """Envoy's "or" needs at least two matchers."""
     if len(matchers) == 1:

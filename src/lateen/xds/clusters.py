@@ -15,6 +15,7 @@ from lateen.kit.derived import derived
 from lateen.mesh import policy
 from lateen.mesh.protocols import HTTP
 from lateen.mesh.routing import Sending
+from lateen.mesh.secured import Outside
 from lateen.mesh.view import GatewayServer, HostView, InboundPort, InboundView, Port
 from lateen.wire import names
 from lateen.wire.resource import Resource
@@ -301,6 +302,23 @@ def of_datagrams(server: GatewayServer, connect_timeout: float) -> Resource | No
         for address, port in [(i.address, i.port) for i in instances] or [("127.0.0.1", 9)]:
             group.lb_endpoints.add().endpoint.address.CopyFrom(pb.address(address, port))
     return pb.resource(out.name, out, tuple(map(str, found.rules)))
+
+
+def of_login(server: Outside, connect_timeout: float) -> Resource:
+    """A provider of logins that is no service of the mesh, verified with the authorities that the system trusts."""
+    out = cluster_pb2.Cluster(
+        name=names.login(server.host, server.port), type="STRICT_DNS", connect_timeout=pb.duration(connect_timeout)
+    )
+    out.load_assignment.cluster_name = out.name
+    found = out.load_assignment.endpoints.add().lb_endpoints.add()
+    found.endpoint.address.CopyFrom(pb.address(server.host, server.port))
+    out.dns_lookup_family = cluster_pb2.Cluster.DnsLookupFamily.Value("V4_PREFERRED")
+    out.metadata.CopyFrom(pb.metadata(lateen={"host": server.host, "name": server.host, "namespace": "unknown"}))
+    if server.tls:
+        out.transport_socket.CopyFrom(
+            tls.originate(api.ClientTLS(mode="SIMPLE", sni=server.host), server.host, (server.host,), False)
+        )
+    return pb.resource(out.name, out)
 
 
 @lru_cache(maxsize=4)

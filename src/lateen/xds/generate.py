@@ -14,6 +14,7 @@ from lateen.kit.derived import Shared, derived
 from lateen.mesh import policy
 from lateen.mesh.authentication import Authentication
 from lateen.mesh.observability import Side
+from lateen.mesh.secured import Secured
 from lateen.mesh.view import (
     UNRESTRICTED,
     Callers,
@@ -32,7 +33,7 @@ from lateen.mesh.workloads import ALONE, Described, Seat
 from lateen.wire import names
 from lateen.wire.resource import EMPTY, Resource, ResourceSet
 from lateen.xds import clusters, endpoints, tls
-from lateen.xds.filters import authentication, authorization, plugins, quota, rate_limit, workload
+from lateen.xds.filters import authentication, authorization, plugins, quota, rate_limit, security, workload
 from lateen.xds.listeners import gateway, inbound, outbound
 from lateen.xds.routes import gateway as gateway_routes
 from lateen.xds.routes import virtual_host
@@ -223,6 +224,30 @@ def _gateway_authorization(view: GatewayView) -> ResourceSet:
     return _set(authorization.extensions(access))
 
 
+@derived
+def _security(view: InboundView) -> ResourceSet:
+    return _set(security.extensions(security.of_workload(view), view.seat.name, False))
+
+
+@derived
+def _gateway_security(view: GatewayView) -> ResourceSet:
+    return _set(security.extensions(security.of_gateway(view), "", True))
+
+
+@derived
+def _logins(view: InboundView) -> ResourceSet:
+    return _set(security.secrets(security.of_workload(view)))
+
+
+@derived
+def _gateway_logins(view: GatewayView) -> ResourceSet:
+    return _set(security.secrets(security.of_gateway(view)))
+
+
+def _providers(found: Iterable[Secured], connect_timeout: float) -> ResourceSet:
+    return _known("logins", tuple(clusters.of_login(at, connect_timeout) for at in security.outside(found)))
+
+
 def _workload(identity: Described, seat: Seat = ALONE) -> ResourceSet:
     return _shared(("workload", identity, seat.name), lambda: _set([workload.resource(identity, seat.name)]))
 
@@ -269,9 +294,12 @@ class _Served:
 @derived
 def _served(own: Own) -> _Served:
     return _Served(
-        tuple(map(_own_clusters, own.inbound)),
+        (
+            *map(_own_clusters, own.inbound),
+            *(_providers(security.of_workload(i), i.transport.connect_timeout_s) for i in own.inbound),
+        ),
         _secrets(own.credentials),
-        tuple(map(_own_files, own.inbound)),
+        (*map(_own_files, own.inbound), *map(_logins, own.inbound)),
         tuple(
             s
             for i in own.inbound
@@ -280,6 +308,7 @@ def _served(own: Own) -> _Served:
                 _inbound_authorization(i),
                 _limits(i),
                 _plugins(i),
+                _security(i),
                 _workload(i.identity, i.seat),
             )
         ),
@@ -314,6 +343,7 @@ def _of_gateway(view: GatewayView, own: Own, out: OutboundView) -> dict[str, Set
             *called.clusters,
             _all_sni_clusters(out.host_spaces) if automatic else EMPTY,
             _datagram_clusters(view, out.connect_timeout_s),
+            _providers(security.of_gateway(view), out.connect_timeout_s),
         ),
         names.EDS: (*called.endpoints, _all_sni_endpoints(out.endpoint_spaces) if automatic else EMPTY),
         names.ECDS: (
@@ -321,9 +351,10 @@ def _of_gateway(view: GatewayView, own: Own, out: OutboundView) -> dict[str, Set
             _gateway_authorization(view),
             _gateway_limits(view),
             _gateway_plugins(view),
+            _gateway_security(view),
             _workload(view.identity),
         ),
-        names.SDS: (_secrets(own.credentials), called.files, _gateway_files(view)),
+        names.SDS: (_secrets(own.credentials), called.files, _gateway_files(view), _gateway_logins(view)),
         names.LDS: (_gateway_listeners(view, own.reports[0].client), EMPTY),
         names.RDS: (_gateway_routes(view),),
         names.VHDS: (_gateway_hosts(view),),

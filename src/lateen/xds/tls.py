@@ -142,7 +142,8 @@ SDS``), so that it does not hold up the proxy's start. It works once the Secret 
 Envoy, and looked for again when the proxy reconnects."""
 
 
-def _by_ads(name: str, patience_s: float = PATIENCE_S) -> secret_pb2.SdsSecretConfig:
+def by_ads(name: str, patience_s: float = PATIENCE_S) -> secret_pb2.SdsSecretConfig:
+    """A secret that comes by the proxy's own xDS stream."""
     return secret_pb2.SdsSecretConfig(name=name, sds_config=pb.ads(patience_s))
 
 
@@ -209,10 +210,10 @@ def originate(tls: ClientTLS, host: str, sans: tuple[str, ...], h2: bool) -> bas
     common = tls_pb2.CommonTlsContext(alpn_protocols=["h2"] if h2 else [])
     common.tls_params.CopyFrom(_params())
     if tls.mode == "MUTUAL" and tls.credential_name:
-        common.tls_certificate_sds_secret_configs.add().CopyFrom(_by_ads(names.credential(tls.credential_name)))
+        common.tls_certificate_sds_secret_configs.add().CopyFrom(by_ads(names.credential(tls.credential_name)))
     elif tls.mode == "MUTUAL" and tls.client_certificate:
         own = names.file_certificate(tls.client_certificate, tls.private_key)
-        common.tls_certificate_sds_secret_configs.add().CopyFrom(_by_ads(own))
+        common.tls_certificate_sds_secret_configs.add().CopyFrom(by_ads(own))
     if tls.insecure_skip_verify:
         common.validation_context.trust_chain_verification = common_pb2.CertificateValidationContext.ACCEPT_UNTRUSTED
     else:
@@ -227,9 +228,9 @@ def originate(tls: ClientTLS, host: str, sans: tuple[str, ...], h2: bool) -> bas
 
 def _authorities(tls: ClientTLS) -> Any:
     if tls.credential_name:
-        return _by_ads(names.client_ca(tls.credential_name))
+        return by_ads(names.client_ca(tls.credential_name))
     if tls.ca_certificates and tls.ca_certificates != "system":
-        return _by_ads(names.file_authorities(tls.ca_certificates, tls.ca_crl))
+        return by_ads(names.file_authorities(tls.ca_certificates, tls.ca_crl))
     return _file_secret("system", SYSTEM_SDS)
 
 
@@ -241,13 +242,13 @@ def to_backend(tls: BackendTLS, certificate: str, h2: bool) -> base_pb2.Transpor
     """TLS to a backend, as a BackendTLSPolicy asks for it. ``certificate``: see ``HostView``."""
     common = tls_pb2.CommonTlsContext(alpn_protocols=["h2"] if h2 else [], tls_params=_params())
     if certificate:
-        common.tls_certificate_sds_secret_configs.add().CopyFrom(_by_ads(names.credential(certificate)))
+        common.tls_certificate_sds_secret_configs.add().CopyFrom(by_ads(names.credential(certificate)))
     combined = common.combined_validation_context
     combined.default_validation_context.match_typed_subject_alt_names.extend(starmap(_backend_san, tls.sans))
     if tls.broken:
-        found = _by_ads(NO_AUTHORITIES)
+        found = by_ads(NO_AUTHORITIES)
     else:
-        found = _by_ads(names.client_ca(tls.authorities)) if tls.authorities else _file_secret("system", SYSTEM_SDS)
+        found = by_ads(names.client_ca(tls.authorities)) if tls.authorities else _file_secret("system", SYSTEM_SDS)
     combined.validation_context_sds_secret_config.CopyFrom(found)
     context = tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=tls.name)
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=pb.any_of(context))
@@ -291,7 +292,7 @@ def gateway(tls: ServerTLS, alpn: tuple[str, ...], domains: tuple[str, ...]) -> 
     params.cipher_suites.extend(c for c in dict.fromkeys(tls.cipher_suites) if c in CIPHER_SUITES)
     params.ecdh_curves.extend(c for c in dict.fromkeys(tls.ecdh_curves) if c in ECDH_CURVES)
     own = [names.credential(n) for n in tls.secrets] or [names.file_certificate(*pair) for pair in _file_pairs(tls)]
-    common.tls_certificate_sds_secret_configs.extend(_by_ads(n) for n in own)
+    common.tls_certificate_sds_secret_configs.extend(by_ads(n) for n in own)
     wanted = tls.mode in ("MUTUAL", "OPTIONAL_MUTUAL")
     if wanted or tls.verify_certificate_spki or tls.verify_certificate_hash:
         context = common_pb2.CertificateValidationContext(
@@ -307,13 +308,19 @@ def gateway(tls: ServerTLS, alpn: tuple[str, ...], domains: tuple[str, ...]) -> 
         if authorities:
             context.match_typed_subject_alt_names.extend(_sans(tls.subject_alt_names))
             common.combined_validation_context.default_validation_context.CopyFrom(context)
-            common.combined_validation_context.validation_context_sds_secret_config.CopyFrom(_by_ads(authorities))
+            common.combined_validation_context.validation_context_sds_secret_config.CopyFrom(by_ads(authorities))
         else:
             common.validation_context.CopyFrom(context)
     found = tls_pb2.DownstreamTlsContext(
         common_tls_context=common, require_client_certificate=pb.boolean(tls.mode == "MUTUAL")
     )
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=pb.any_of(found))
+
+
+def opaque(name: str, content: str) -> Resource:
+    out = secret_pb2.Secret(name=name)
+    out.generic_secret.secret.inline_string = content
+    return pb.resource(name, out)
 
 
 def secret(credential: o.Credential) -> Resource:

@@ -79,4 +79,5 @@ LATEEN = (
     ),
     Kind("LAT0120", "RateLimitUnused", "Warning", "The rate limit has no effect here: {}."),
     Kind("LAT0130", "ProviderUnused", "Warning", "Provider {} of {} has no effect: {}."),
+    Kind("LAT0122", "SecurityPolicyUnused", "Warning", "SecurityPolicy: {}."),
 )

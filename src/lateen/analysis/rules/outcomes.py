@@ -100,4 +100,6 @@ def _message(source: Source, problem: Problem) -> Message:
             return message("LAT0112", source, problem.says, problem.about, path=problem.path)
         case "NoLimit":
             return message("LAT0120", source, problem.says, path=problem.path)
+        case "NotSecured":
+            return message("LAT0122", source, problem.says, path=problem.path)
     raise ValueError(f"no message for {problem.reason}")

@@ -167,10 +167,13 @@ def blocked_cidrs(snapshot: Snapshot) -> Iterator[Message]:
             yield message("IST0175", d, len(policies), shown, path=("spec", "template"))
 
 
-@analyzer("authn.KeysAnalyzer", "Checks that istiod has fetched the keys of the issuers of RequestAuthentications")
+@analyzer("authn.KeysAnalyzer", "Checks that istiod has what policies name: keys of issuers, Secrets")
 def keys(snapshot: Snapshot) -> Iterator[Message]:
     """By what istiod has written into their status: only a running mesh can tell."""
-    for ra in snapshot.all(kinds.REQUEST_AUTHENTICATION):
-        for c in dig(ra.obj, "status", "conditions", default=[]):
-            if c.get("type") == "KeysFetched" and c.get("status") == "False":
-                yield message("LAT0111", ra, str(c.get("message")), path=("spec", "jwtRules"))
+    for kind, path in ((kinds.REQUEST_AUTHENTICATION, ("spec", "jwtRules")), (kinds.SECURITY_POLICY, ("spec",))):
+        for policy in snapshot.all(kind):
+            for c in dig(policy.obj, "status", "conditions", default=[]):
+                if c.get("status") == "False" and c.get("type") == "KeysFetched":
+                    yield message("LAT0111", policy, str(c.get("message")), path=path)
+                elif c.get("status") == "False" and c.get("type") == "Enforced":
+                    yield message("LAT0122", policy, str(c.get("message")), path=path)

@@ -7,53 +7,24 @@ what Envoy's filter for local limits can do.
 from __future__ import annotations
 
 from lateen.api import envoy_gateway as eg
-from lateen.api import kinds
 from lateen.api.validate import scalars as s
-from lateen.api.validate.findings import Findings, no, warn
+from lateen.api.validate.findings import Findings, no
+from lateen.api.validate.policy_targets import targets
 from lateen.kit.jsons import Json
 
 MAX_RULES, MAX_SELECTORS, MAX_REQUESTS = 16, 8, 2**32 - 1
-ROUTES = ("HTTPRoute", "GRPCRoute")
-TARGETS = (
-    "a Service, a Gateway of networking.istio.io, or a Gateway, an HTTPRoute or a GRPCRoute of " + kinds.GATEWAY_API
-)
 CLAIM = "@request.auth.claims."
 PEER = "@source.principal"
 """Instead of a header's name: the identity in the caller's certificate (Lateen's own, spelled like Istio's claims)."""
 
 
 def backend_traffic_policy(policy: eg.BackendTrafficPolicy, meta: Json) -> Findings:
-    yield from _targets(policy)
+    yield from targets(policy)
     closed = (meta.get("annotations") or {}).get(eg.FAIL_CLOSED, "false")
     if closed not in ("true", "false"):
         yield no(f"metadata.annotations[{eg.FAIL_CLOSED}]", f'"{str(closed)[:80]}" is neither "true" nor "false"')
     if policy.rate_limit is not None:
         yield from _rate_limit(policy.rate_limit)
-
-
-def _targets(policy: eg.BackendTrafficPolicy) -> Findings:
-    if policy.target_ref is not None and policy.target_refs:
-        yield no("spec.targetRef", "either targetRef or targetRefs can be used")
-    if policy.target_selectors:
-        yield no("spec.targetSelectors", "selecting targets by labels is not implemented; name them in targetRefs")
-    elif not eg.targets(policy):
-        yield no("spec.targetRefs", f"name the target of the policy: {TARGETS}")
-    named = [("spec.targetRef", policy.target_ref)] if policy.target_ref else []
-    for at, ref in [*named, *((f"spec.targetRefs[{i}]", r) for i, r in enumerate(policy.target_refs))]:
-        if not ref.name:
-            yield no(f"{at}.name", "targetRef name must be set")
-        known = kinds.find(group(ref), ref.kind)
-        if known in (kinds.SERVICE, kinds.GATEWAY):
-            continue
-        if ref.group != kinds.GATEWAY_API or ref.kind not in ("Gateway", *ROUTES):
-            yield no(at, f'the target is {ref.kind or "nothing"} of the group "{ref.group}"; it can be {TARGETS}')
-        elif known is None or known.idle or not known.watched:
-            says = f"{ref.kind} of {ref.group} is not implemented in this version of Lateen, so the limit has no effect"
-            yield warn(at, says)
-
-
-def group(ref: eg.TargetReference) -> str:
-    return "" if ref.group == "core" else ref.group
 
 
 def _rate_limit(given: eg.RateLimit) -> Findings:

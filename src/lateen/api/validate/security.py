@@ -68,9 +68,9 @@ def _keys(r: sec.JWTRule, at: str) -> Findings:
     if uri and r.jwks:
         yield no(at, "only one of jwks or jwksUri can be set")
     if uri:
-        yield from _uri(uri, f"{at}.jwksUri")
+        yield from url(uri, f"{at}.jwksUri")
     if r.jwks:
-        yield from _jwks(r.jwks, f"{at}.jwks")
+        yield from key_set(r.jwks, f"{at}.jwks")
     elif not uri and r.issuer and not r.issuer.startswith(("https://", "http://")):
         says = (
             "the issuer is no URL by which keys could be found, so all of its tokens are rejected; give jwks or jwksUri"
@@ -78,7 +78,8 @@ def _keys(r: sec.JWTRule, at: str) -> Findings:
         yield warn(f"{at}.issuer", says)
 
 
-def _uri(uri: str, at: str) -> Findings:
+def url(uri: str, at: str) -> Findings:
+    """From which istiod fetches."""
     if len(uri) > MAX_URI:
         yield no(at, f"may not be longer than {MAX_URI}")
         return
@@ -112,7 +113,7 @@ def _claims(r: sec.JWTRule, at: str) -> Findings:
         yield no(f"{at}.spaceDelimitedClaims", f"must have at most {MAX_CLAIMS} items")
 
 
-def _jwks(text: str, at: str) -> Findings:
+def key_set(text: str, at: str) -> Findings:
     try:
         kept, wrong = jwks.examine(text)
     except ValueError as e:

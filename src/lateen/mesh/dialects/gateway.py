@@ -56,17 +56,19 @@ def requests(bound: Bound, find: istio.Find) -> Iterator[Attached]:
     """What VirtualServices have routed at listeners of one port."""
     for vs, found in _attached(bound):
         gateways = tuple(name for listener in found for name in _spellings(listener))
-        domains: dict[tuple[str, int, str], o.Ref] = {}
+        domains: dict[tuple[str, int, str], Listener] = {}
         for li in found:
             for h in _shared_hosts(li, vs):
-                domains.setdefault((h, li.port, "https" if li.secure else "http"), li.source)
+                domains.setdefault((h, li.port, "https" if li.secure else "http"), li)
         made = {
             (port, scheme): tuple(istio.requests(vs, istio.At(gateways, port, scheme), find))
             for port, scheme in dict.fromkeys((port, scheme) for _, port, scheme in domains)
         }
         yield Attached(
             vs.age_order,
-            tuple(HostRoutes(h, port, made[port, scheme], of) for (h, port, scheme), of in domains.items()),
+            tuple(
+                HostRoutes(h, port, made[port, scheme], of.source, of.name) for (h, port, scheme), of in domains.items()
+            ),
         )
 
 

@@ -163,35 +163,37 @@ def _ext_authz(provider: ExtensionProvider, tcp: bool, prefix: str) -> Any:
         path=[metadata_pb2.MetadataMatcher.PathSegment(key=EXT_KEY)],
         value=value_pb2.ValueMatcher(string_match=string_pb2.StringMatcher(prefix=prefix)),
     )
-    if grpc := provider.envoy_ext_authz_grpc:
-        if tcp:
-            config = tcp_ext.ExtAuthz(
-                stat_prefix="tcp.",
-                grpc_service=_grpc(grpc),
-                failure_mode_allow=grpc.fail_open,
-                transport_api_version="V3",
-                filter_enabled_metadata=chosen,
-            )
-            return lc.Filter(name=TCP_EXT, typed_config=pb.any_of(config))
-        found = http_ext.ExtAuthz(
+    if tcp and (grpc := provider.envoy_ext_authz_grpc):
+        config = tcp_ext.ExtAuthz(
+            stat_prefix="tcp.",
             grpc_service=_grpc(grpc),
             failure_mode_allow=grpc.fail_open,
             transport_api_version="V3",
             filter_enabled_metadata=chosen,
         )
+        return lc.Filter(name=TCP_EXT, typed_config=pb.any_of(config))
+    found = asking(provider)
+    found.filter_enabled_metadata.CopyFrom(chosen)
+    return hcm.HttpFilter(name=HTTP_EXT, typed_config=pb.any_of(found))
+
+
+def asking(provider: ExtensionProvider) -> http_ext.ExtAuthz:
+    """A provider is asked about each request."""
+    if grpc := provider.envoy_ext_authz_grpc:
+        found = http_ext.ExtAuthz(
+            grpc_service=_grpc(grpc), failure_mode_allow=grpc.fail_open, transport_api_version="V3"
+        )
         _common(found, grpc)
-        return hcm.HttpFilter(name=HTTP_EXT, typed_config=pb.any_of(found))
+        return found
     http = provider.envoy_ext_authz_http
     assert http is not None
-    found = http_ext.ExtAuthz(
-        failure_mode_allow=http.fail_open, transport_api_version="V3", filter_enabled_metadata=chosen
-    )
+    found = http_ext.ExtAuthz(failure_mode_allow=http.fail_open, transport_api_version="V3")
     found.http_service.CopyFrom(_http(http))
     patterns = http.include_request_headers_in_check or http.include_headers_in_check
     if patterns:
         found.allowed_headers.patterns.extend(_header_pattern(h) for h in patterns)
     _common(found, http)
-    return hcm.HttpFilter(name=HTTP_EXT, typed_config=pb.any_of(found))
+    return found
 
 
 def _host(service: str) -> str:

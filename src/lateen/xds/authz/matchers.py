@@ -29,13 +29,13 @@ def quoted(text: str) -> str:
     return "".join(f"\\{c}" if c in _META else c for c in text)
 
 
-def _regex(text: str) -> string_pb2.StringMatcher:
+def regex(text: str) -> string_pb2.StringMatcher:
     return string_pb2.StringMatcher(safe_regex=regex_pb2.RegexMatcher(regex=text))
 
 
 def string(value: str, ignore_case: bool = False) -> Any:
     if value == "*":
-        return _regex(".+")
+        return regex(".+")
     if value.startswith("*"):
         return string_pb2.StringMatcher(suffix=value[1:], ignore_case=ignore_case)
     if value.endswith("*"):
@@ -87,7 +87,7 @@ def host_as_spelled(value: str) -> rbac_pb2.Permission:
     name, _, number = (value, "", "") if value.endswith("]") else value.partition("]:" if "]" in value else ":")
     name += "]" if number and "[" in name else ""
     after = f":{_glob(number)}" if number else "(:.*)?"
-    matcher = _regex(rf"(?i)([^@]*@)?{_glob(name)}\.*{after}")
+    matcher = regex(rf"(?i)([^@]*@)?{_glob(name)}\.*{after}")
     return rbac_pb2.Permission(header=rc.HeaderMatcher(name=":authority", string_match=matcher))
 
 
@@ -142,9 +142,9 @@ def _named(matcher: Any) -> rbac_pb2.Principal:
 def identity(value: str) -> Any:
     """``trust-domain/ns/NAMESPACE/sa/ACCOUNT``, without the scheme."""
     if value == "*":
-        return _named(_regex(".+"))
+        return _named(regex(".+"))
     if value.startswith("*"):
-        return _named(_regex(f"spiffe://.*{quoted(value[1:])}"))
+        return _named(regex(f"spiffe://.*{quoted(value[1:])}"))
     if value.endswith("*"):
         return _named(string_pb2.StringMatcher(prefix=f"spiffe://{value[:-1]}"))
     return _named(string_pb2.StringMatcher(exact=f"spiffe://{value}"))
@@ -155,18 +155,18 @@ def trust_domain(value: str) -> Any:
     if "*" not in value or value == "*":
         return identity(value if value == "*" else f"{value}/*")
     pattern = "[^/]*".join(quoted(part) for part in value.split("*"))
-    return _named(_regex(f"spiffe://{pattern}/.*"))
+    return _named(regex(f"spiffe://{pattern}/.*"))
 
 
 def namespace(value: str) -> Any:
     pattern = ".*".join(quoted(part) for part in value.split("*"))
-    return _named(_regex(f".*/ns/{pattern}/.*"))
+    return _named(regex(f".*/ns/{pattern}/.*"))
 
 
 def account(value: str, own_namespace: str) -> Any:
     """``namespace/name``, or a name of the policy's own namespace."""
     where, _, name = value.rpartition("/")
-    return _named(_regex(f"spiffe://.+/ns/{quoted(where or own_namespace)}/(.+/|)sa/{quoted(name)}(/.+)?"))
+    return _named(regex(f"spiffe://.+/ns/{quoted(where or own_namespace)}/(.+/|)sa/{quoted(name)}(/.+)?"))
 
 
 def direct_ip(value: str) -> rbac_pb2.Principal:
@@ -186,7 +186,7 @@ def listed_header(name: str, value: str) -> rbac_pb2.Principal:
     if value == "*":
         return request_header(name, value)
     item = "[^,]*".join(quoted(part) for part in value.split("*"))
-    matcher = rc.HeaderMatcher(name=name, string_match=_regex(rf"(?:.*,)?\s*{item}\s*(?:,.*)?"))
+    matcher = rc.HeaderMatcher(name=name, string_match=regex(rf"(?:.*,)?\s*{item}\s*(?:,.*)?"))
     return rbac_pb2.Principal(header=matcher)
 
 

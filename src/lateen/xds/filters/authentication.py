@@ -63,6 +63,19 @@ def configuration(found: Authentication, gateway: bool) -> jwt.JwtAuthentication
     return out
 
 
+def required(found: Sequence[tuple[JWTRule, str]], optional: bool, again: bool) -> jwt.JwtAuthentication:
+    """A token of one of the issuers, which ``optional`` requests need not have. ``again``: routes are chosen again once
+    the claims are known."""
+    out = jwt.JwtAuthentication(bypass_cors_preflight=True)
+    rules = {f"origins-{i}": rule for i, (rule, _) in enumerate(found)}
+    for (name, rule), (_, keys) in zip(rules.items(), found, strict=True):
+        out.providers[name].CopyFrom(_provider(rule, keys, again))
+    each = [jwt.JwtRequirement(provider_name=name) for name in rules]
+    wanted = _all([_group(g, rules) for g in _groups(rules)]) if optional else _any(each)
+    out.rules.add(requires=wanted).match.prefix = ""
+    return out
+
+
 def _provider(rule: JWTRule, keys: str, gateway: bool) -> jwt.JwtProvider:
     out = jwt.JwtProvider(
         issuer=rule.issuer,

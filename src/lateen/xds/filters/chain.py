@@ -11,6 +11,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from lateen.api.networking import traffic_policy as api
 from lateen.mesh.observability import Side
 from lateen.mesh.plugins import Hook
+from lateen.mesh.secured import Secured
 from lateen.mesh.view import UNRESTRICTED, Authorization
 from lateen.xds import pb, telemetry
 
@@ -40,6 +41,10 @@ class Requests:
     """The slots of the limits that all proxies share (``filters.quota``)."""
     hooks: tuple[Hook, ...] = ()
     """Where plugins run (``filters.plugins``)."""
+    secured: tuple[tuple[str, str], ...] = ()
+    """(part, slot) of SecurityPolicies (``filters.security``)"""
+    logins: tuple[Secured, ...] = ()
+    """Those with logins"""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from lateen.xds.filters import (
     rate_limit,
     redis,
     router,
+    security,
     sessions,
     sni_cluster,
     sni_forward,
@@ -27,10 +28,15 @@ from lateen.xds.filters.chain import Connections, HttpFilter, NetworkFilter, Req
 
 HTTP = (
     authorization.custom,  # first, as in Istio: the provider sees requests as they come
+    security.cors,  # answers preflights, which have no credentials
+    security.before_authentication,  # other credentials than tokens
+    security.logins,
     plugins.before_authentication,  # phases as in Istio
+    security.tokens,
     authentication.http,  # claims of tokens are conditions of policies
     plugins.before_authorization,
     authorization.http,  # what is denied should cost nothing more, and no other filter should act on it
+    security.rules,
     rate_limit.http,  # what is denied does not count; what is over the limit should cost nothing
     quota.http,  # what a proxy refuses by itself takes nothing from what all share
     plugins.others,  # on what is let in

@@ -19,6 +19,10 @@ LUA, WASM = "lateen.lua", "extensions.istio.io"
 QUESTION, CUSTOM, AUDIT, DENY, ALLOW = (
     f"istio.authorization.{n}" for n in ("question", "custom", "audit", "deny", "allow")
 )
+SECURITY = "lateen.security"
+CORS = f"{SECURITY}.cors"
+"""Of SecurityPolicies: no slot, since its settings are those of routes"""
+EXT, KEYS, BASIC, OIDC, JWT, RULES = (f"{SECURITY}.{n}" for n in ("ext", "keys", "basic", "oidc", "jwt", "rules"))
 _PREFIX = "type.googleapis.com/envoy.extensions.filters.http."
 _RBAC, _EXT_AUTHZ = f"{_PREFIX}rbac.v3.RBAC", f"{_PREFIX}ext_authz.v3.ExtAuthz"
 _TYPES = {
@@ -38,6 +42,13 @@ KINDS = {
     ALLOW: filters.HTTP_RBAC,
     LUA: "envoy.filters.http.lua",
     WASM: "envoy.filters.http.wasm",
+    CORS: "envoy.filters.http.cors",
+    EXT: filters.HTTP_EXT,
+    KEYS: "envoy.filters.http.api_key_auth",
+    BASIC: "envoy.filters.http.basic_auth",
+    OIDC: "envoy.filters.http.oauth2",
+    JWT: claims.FILTER,
+    RULES: filters.HTTP_RBAC,
 }
 """Slot -> the name by which EnvoyFilters refer to such a filter."""
 

@@ -13,7 +13,7 @@ from lateen.mesh.view import GatewayServer, GatewayView
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb, tls
-from lateen.xds.filters import authorization, order, quota, rate_limit
+from lateen.xds.filters import authorization, order, quota, rate_limit, security
 from lateen.xds.filters.chain import Connections, Requests
 from lateen.xds.listeners import datagrams, http, tcp
 from lateen.xds.listeners.chains import Taken
@@ -29,7 +29,7 @@ Found = tuple[tuple[str, ...], tuple[str, ...], Any]
 def _requests(server: GatewayServer, where: Place, seen: Side) -> Found:
     """The chain of a server that routes requests."""
     access = server.authorization
-    limits = rate_limit.at_gateway(server)
+    limits, secured = rate_limit.at_gateway(server), security.at_gateway(server)
     requests = Requests(
         "gateway",
         asks=authorization.asks(access),
@@ -37,6 +37,8 @@ def _requests(server: GatewayServer, where: Place, seen: Side) -> Found:
         limits=limits,
         quotas=quota.at_gateway(server),
         audits=authorization.audits(access),
+        secured=security.slots(secured),
+        logins=security.with_logins(secured),
     )
     stat = f"outbound_0.0.0.0_{server.target}"
     filters = http.filters(seen, requests, stat, rds=server.route, place=where)

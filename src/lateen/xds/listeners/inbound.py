@@ -15,7 +15,7 @@ from lateen.mesh.view import InboundPort, InboundView
 from lateen.wire import names, ports
 from lateen.wire.resource import Resource
 from lateen.xds import pb, telemetry, tls
-from lateen.xds.filters import authorization, quota, rate_limit
+from lateen.xds.filters import authorization, quota, rate_limit, security
 from lateen.xds.filters.chain import Requests
 from lateen.xds.listeners import http, tcp
 from lateen.xds.routes import virtual_host
@@ -86,10 +86,19 @@ def _filters(view: InboundView, seen: Side, i: InboundPort, secure: bool, is_htt
     cluster = names.inbound(i.port.number, view.seat.name)
     if not is_http:
         option = tcp.option(i.pool)
-        return tcp.weighted(seen, ((cluster, 100),), server, option, view.authorization)
+        # Where requests are guarded, bytes that Envoy takes for no request must not reach the application.
+        closed = any(found.guards for found in i.secured)
+        return tcp.weighted(seen, ((names.BLACK_HOLE if closed else cluster, 100),), server, option, view.authorization)
     route = virtual_host.inbound(cluster, i.port.number)
+    security.across(route.virtual_hosts[0].routes[0], i.secured)
     limits, quotas = rate_limit.slots(i), quota.slots(i)
-    requests = replace(_requests(view), limits=limits, quotas=quotas)
+    requests = replace(
+        _requests(view),
+        limits=limits,
+        quotas=quotas,
+        secured=security.slots(i.secured),
+        logins=security.with_logins(i.secured),
+    )
     return http.filters(seen, requests, f"inbound_{stat}", route=route, server=server)
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from envoy.config.route.v3 import route_components_pb2 as rc
 from envoy.config.route.v3 import route_pb2
 
 from lateen.kit.derived import Shared, derived
 from lateen.mesh.routing import HostRoutes, Route
+from lateen.mesh.secured import Secured
 from lateen.mesh.view import GatewayServer, Limits
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb, rate_limits
+from lateen.xds.filters import security
 from lateen.xds.routes.virtual_host import routes as made_routes
 from lateen.xds.routes.virtual_host import tell_peers
 
@@ -52,11 +54,13 @@ _kept_hosts = Shared()
 def hosts(server: GatewayServer) -> tuple[Resource, ...]:
     """The virtual hosts of a gateway's port: VirtualServices for one host are merged, the oldest first."""
     limits: dict[Any, Limits] = dict(server.limits)
-    by_host: dict[str, list[tuple[HostRoutes, tuple[Limits, ...]]]] = {}
-    for found in server.requests:
+    secured = {(at, i): policy for at, i, policy in server.secured}
+    by_host: dict[str, list[Part]] = {}
+    for at, found in enumerate(server.requests):
         held = tuple(limits.get(r.rule) or limits.get(found.source) or () for r in found.routes) if limits else ()
-        by_host.setdefault(found.host, []).append((found, held))
-    ports = {name: parts[0][0].port for name, parts in by_host.items()}
+        mine = tuple(secured.get((at, i)) for i, _ in enumerate(found.routes)) if secured else ()
+        by_host.setdefault(found.host, []).append(Part(found, held, mine if any(mine) else ()))
+    ports = {name: parts[0].routed.port for name, parts in by_host.items()}
     for name, port in server.redirects:
         ports.setdefault(name, port)
     if not ports:
@@ -67,37 +71,42 @@ def hosts(server: GatewayServer) -> tuple[Resource, ...]:
     for name, port in ports.items():
         parts = by_host.get(name, [])
         if len(parts) == 1:
-            out.append(_alone(parts[0][0], server.route, parts[0][1], name in secure))
+            out.append(_alone(parts[0].routed, server.route, parts[0], name in secure))
         else:
             out.append(_host(server.route, f"{name}:{port}", name, tuple(parts), name in secure))
     return tuple(out)
 
 
-def _host(
-    routes: str, name: str, domain: str, parts: tuple[tuple[HostRoutes, tuple[Limits, ...]], ...], secure: bool
-) -> Resource:
-    """``parts``: its routes, with the limits of each where some route of the port has any; ``secure``: whether plain
-    text is redirected to HTTPS."""
+class Part(NamedTuple):
+    """What one object routes for a host, with the policies of each of its routes where some route has any."""
+
+    routed: HostRoutes
+    limits: tuple[Limits, ...] = ()
+    secured: tuple[Secured | None, ...] = ()
+
+
+def _host(routes: str, name: str, domain: str, parts: tuple[Part, ...], secure: bool) -> Resource:
+    """``secure``: whether plain text is redirected to HTTPS."""
     key = (routes, name, domain, parts, secure)
     return _kept_hosts(key, lambda: _made_host(*key))
 
 
 @derived
-def _alone(found: HostRoutes, routes: str, held: tuple[Limits, ...], secure: bool) -> Resource:
+def _alone(found: HostRoutes, routes: str, part: Part, secure: bool) -> Resource:
     """Of a host that only one object routes."""
-    return _host(routes, f"{found.host}:{found.port}", found.host, ((found, held),), secure)
+    return _host(routes, f"{found.host}:{found.port}", found.host, (part,), secure)
 
 
-def _made_host(
-    routes: str, name: str, domain: str, parts: tuple[tuple[HostRoutes, tuple[Limits, ...]], ...], secure: bool
-) -> Resource:
+def _made_host(routes: str, name: str, domain: str, parts: tuple[Part, ...], secure: bool) -> Resource:
     # Envoy removes virtual hosts by resource name but keys them by their own name; the two must be equal.
     out = rc.VirtualHost(name=names.host(routes, name), domains=[domain], include_request_attempt_count=True)
-    for found, held in parts:
-        for i, route in enumerate(found.routes):
-            out.routes.extend(rate_limits.on_routes(held[i] if held else (), _kept(route)))
+    for part in parts:
+        for i, route in enumerate(part.routed.routes):
+            limited = rate_limits.on_routes(part.limits[i] if part.limits else (), _kept(route))
+            out.routes.extend(security.on_routes(part.secured[i] if part.secured else None, limited))
     if secure:
         out.require_tls = rc.VirtualHost.TlsRequirementType.Value("ALL")
-    rules = dict.fromkeys(n for found, _ in parts for r in found.routes for n in r.origins)
-    limiting = dict.fromkeys(str(p.ref) for _, held in parts for some in held for p in some)
-    return pb.resource(out.name, out, (*rules, *limiting))
+    rules = dict.fromkeys(n for part in parts for r in part.routed.routes for n in r.origins)
+    limiting = dict.fromkeys(str(p.ref) for part in parts for some in part.limits for p in some)
+    securing = dict.fromkeys(str(found.policy.ref) for part in parts for found in part.secured if found)
+    return pb.resource(out.name, out, (*rules, *limiting, *securing))

@@ -1,0 +1,294 @@
+"""What SecurityPolicies are in Envoy: the configuration of one filter for each part of a policy.
+
+A part that cannot do what it is there for lets no request pass.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import Any
+
+from envoy.config.core.v3 import base_pb2, http_uri_pb2
+from envoy.config.rbac.v3 import rbac_pb2
+from envoy.config.route.v3 import route_components_pb2 as rc
+from envoy.extensions.filters.http.api_key_auth.v3 import api_key_auth_pb2 as keys_pb2
+from envoy.extensions.filters.http.basic_auth.v3 import basic_auth_pb2
+from envoy.extensions.filters.http.cors.v3 import cors_pb2
+from envoy.extensions.filters.http.oauth2.v3 import oauth_pb2 as oauth
+from envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac
+from envoy.type.matcher.v3 import path_pb2, string_pb2
+from google.protobuf import any_pb2
+
+from lateen.api import security_policy as sp
+from lateen.api.validate.security_policy import callback
+from lateen.kit.derived import derived
+from lateen.kit.regex import escape
+from lateen.mesh.secured import Login, Policy, Secured
+from lateen.xds import claims, pb, tls
+from lateen.xds.authz import filters, matchers
+from lateen.xds.filters import authentication
+from lateen.xds.filters.slots import BASIC, EXT, JWT, KEYS, OIDC, RULES
+
+_FIELDS = {EXT: "extAuth", KEYS: "apiKeyAuth", BASIC: "basicAuth", OIDC: "oidc", JWT: "jwt", RULES: "authorization"}
+PARTS = tuple(_FIELDS)
+"""In the order in which they run: who asks, then what the rules say about it"""
+_LOGIN_S = 10.0
+"""Seconds that the token endpoint has"""
+
+
+def parts(found: Secured) -> tuple[str, ...]:
+    """The parts that a policy has."""
+    spec = found.policy.spec
+    has = {
+        EXT: spec.ext_auth,
+        KEYS: spec.api_key_auth,
+        BASIC: spec.basic_auth,
+        OIDC: spec.oidc,
+        JWT: spec.jwt,
+        RULES: spec.authorization,
+    }
+    return tuple(part for part in PARTS if has[part] is not None)
+
+
+@derived
+def config(found: Secured, part: str, gateway: bool) -> any_pb2.Any:
+    spec = found.policy.spec
+    if found.why_broken(_FIELDS[part]):
+        return pb.any_of(nobody(found.policy, part))
+    made: Any = http_rbac.RBAC()  # without the part: lets everything pass
+    if part == EXT and found.provider is not None and spec.ext_auth:
+        made = _asked(found, spec.ext_auth)
+    elif part == KEYS and spec.api_key_auth:
+        made = _keys(found, spec.api_key_auth)
+    elif part == BASIC and spec.basic_auth:
+        made = _users(found, spec.basic_auth)
+    elif part == OIDC and found.login is not None and spec.oidc:
+        made = oauth.OAuth2(config=_login(found.policy, found.login, spec.oidc))
+    elif part == JWT and spec.jwt:
+        again = gateway and any(p.recompute_route for p in spec.jwt.providers)
+        made = authentication.required(found.tokens, spec.jwt.optional, again)
+    elif part == RULES and spec.authorization:
+        made = _rules(found.policy, spec.authorization, spec.jwt)
+    return pb.any_of(made)
+
+
+def nobody(policy: Policy, part: str) -> http_rbac.RBAC:
+    out = http_rbac.RBAC()
+    out.rules.action = rbac_pb2.RBAC.DENY
+    out.rules.policies[f"{called(policy)}-{_FIELDS[part]}-broken"].CopyFrom(_always())
+    return out
+
+
+def called(policy: Policy) -> str:
+    """As the policies of Istio's kind are called in logs."""
+    return f"ns[{policy.ref.namespace}]-policy[SecurityPolicy/{policy.ref.name}]"
+
+
+def _always() -> rbac_pb2.Policy:
+    out = rbac_pb2.Policy()
+    out.permissions.add(any=True)
+    out.principals.add(any=True)
+    return out
+
+
+# --- who asks -------------------------------------------------------------------------------------------------------
+
+
+def _asked(found: Secured, ext: sp.ExtAuth) -> Any:
+    assert found.provider is not None
+    out = filters.asking(found.provider)
+    if ext.headers_to_ext_auth:
+        wanted = (string_pb2.StringMatcher(exact=h, ignore_case=True) for h in ext.headers_to_ext_auth)
+        out.allowed_headers.patterns.extend(wanted)
+    return out
+
+
+def _keys(found: Secured, auth: sp.APIKeyAuth) -> Any:
+    out = keys_pb2.ApiKeyAuth()
+    for client, key in found.keys:
+        out.credentials.add(client=client, key=key)
+    for place in auth.extract_from:
+        out.key_sources.extend(keys_pb2.KeySource(header=h) for h in place.headers)
+        out.key_sources.extend(keys_pb2.KeySource(query=p) for p in place.params)
+        out.key_sources.extend(keys_pb2.KeySource(cookie=c) for c in place.cookies)
+    if auth.forward_client_id_header:
+        out.forwarding.header = auth.forward_client_id_header
+    out.forwarding.hide_credentials = auth.sanitize
+    return out
+
+
+def _users(found: Secured, auth: sp.BasicAuth) -> Any:
+    users = base_pb2.DataSource(inline_string=found.users)
+    return basic_auth_pb2.BasicAuth(users=users, forward_username_header=auth.forward_username_header)
+
+
+# --- logins ---------------------------------------------------------------------------------------------------------
+
+
+def secret_names(policy: Policy) -> tuple[str, str]:
+    """(the client's secret, the key of the cookies) as SDS resources"""
+    place = f"{policy.ref.namespace}/{policy.ref.name}"
+    return f"login-client://{place}", f"login-cookies://{place}"
+
+
+def _login(policy: Policy, login: Login, oidc: sp.OIDC) -> oauth.OAuth2Config:
+    out = oauth.OAuth2Config(
+        token_endpoint=http_uri_pb2.HttpUri(uri=login.token, cluster=login.cluster, timeout=pb.duration(_LOGIN_S)),
+        authorization_endpoint=login.authorization,
+        end_session_endpoint=login.end_session,
+        redirect_uri=oidc.redirect_url or sp.REDIRECT,
+        redirect_path_matcher=_path(callback(oidc)),
+        signout_path=_path(oidc.logout_path or sp.LOGOUT),
+        forward_bearer_token=oidc.forward_access_token,
+        auth_scopes=dict.fromkeys(("openid", *oidc.scopes)),
+        resources=oidc.resources,
+        use_refresh_token=pb.boolean(oidc.refresh_token),
+        disable_token_encryption=oidc.disable_token_encryption,
+        preserve_authorization_header=oidc.pass_through_auth_header and not oidc.forward_access_token,
+    )
+    client, cookies = secret_names(policy)
+    out.credentials.client_id = oidc.client_id
+    out.credentials.token_secret.CopyFrom(tls.by_ads(client))
+    out.credentials.hmac_secret.CopyFrom(tls.by_ads(cookies))
+    out.credentials.cookie_domain = oidc.cookie_domain
+    _cookies(out, policy, oidc)
+    if oidc.pass_through_auth_header:
+        bearer = string_pb2.StringMatcher(prefix="Bearer ")
+        out.pass_through_matcher.add(name="authorization", string_match=bearer)
+    for header in oidc.deny_redirect.headers if oidc.deny_redirect else ():
+        out.deny_redirect_matcher.add(name=header.name, string_match=_text(header))
+    for field, value in (
+        ("default_expires_in", oidc.default_token_ttl),
+        ("default_refresh_token_expires_in", oidc.default_refresh_token_ttl),
+        ("csrf_token_expires_in", oidc.csrf_token_ttl),
+    ):
+        if value is not None:
+            getattr(out, field).CopyFrom(pb.duration(value.seconds))
+    return out
+
+
+def _path(path: str) -> path_pb2.PathMatcher:
+    return path_pb2.PathMatcher(path=string_pb2.StringMatcher(exact=path))
+
+
+def _text(header: sp.DenyHeader) -> string_pb2.StringMatcher:
+    if header.type == "RegularExpression":
+        return matchers.regex(header.value)
+    out = string_pb2.StringMatcher()
+    setattr(out, header.type.lower(), header.value)
+    return out
+
+
+def _cookies(out: oauth.OAuth2Config, policy: Policy, oidc: sp.OIDC) -> None:
+    """Of several policies for one host, each has cookies of its own."""
+    suffix = hashlib.blake2b(str(policy.ref).encode(), digest_size=4).hexdigest()
+    own = out.credentials.cookie_names
+    given = oidc.cookie_names or sp.CookieNames()
+    own.bearer_token = given.access_token or f"AccessToken-{suffix}"
+    own.id_token = given.id_token or f"IdToken-{suffix}"
+    own.refresh_token, own.oauth_hmac = f"RefreshToken-{suffix}", f"OauthHMAC-{suffix}"
+    own.oauth_expires, own.oauth_nonce = f"OauthExpires-{suffix}", f"OauthNonce-{suffix}"
+    own.code_verifier = f"CodeVerifier-{suffix}"
+    if oidc.cookie_config is not None:
+        for field in out.cookie_configs.DESCRIPTOR.fields_by_name:
+            kind = getattr(out.cookie_configs, field)
+            kind.same_site = oauth.CookieConfig.SameSite.Value(oidc.cookie_config.same_site.upper())
+
+
+# --- what the rules say ---------------------------------------------------------------------------------------------
+
+
+def _rules(policy: Policy, given: sp.Authorization, jwt: sp.JWT | None) -> http_rbac.RBAC:
+    """The first rule that matches decides. Written as what is denied, so that each denial names its rule: what a rule
+    denies that no earlier one allows; and by default, what none allows."""
+    out = http_rbac.RBAC()
+    out.rules.action = rbac_pb2.RBAC.DENY
+    allowed: list[rbac_pb2.Principal] = []
+    for i, rule in enumerate(given.rules):
+        matched = rbac_pb2.Principal(and_ids=rbac_pb2.Principal.Set(ids=list(_conditions(rule, jwt))))
+        if rule.action == "Allow":
+            allowed.append(matched)
+        else:
+            out.rules.policies[f"{called(policy)}-rule[{rule.name or i}]"].CopyFrom(_denial(matched, allowed))
+    if given.default_action == "Deny":
+        anybody = rbac_pb2.Principal(any=True)
+        out.rules.policies[f"{called(policy)}-rule[default]"].CopyFrom(_denial(anybody, allowed))
+    return out
+
+
+def _denial(matched: rbac_pb2.Principal, allowed: Iterable[rbac_pb2.Principal]) -> rbac_pb2.Policy:
+    out = rbac_pb2.Policy()
+    out.permissions.add(any=True)
+    others = [rbac_pb2.Principal(not_id=one) for one in allowed]
+    out.principals.add(and_ids=rbac_pb2.Principal.Set(ids=[matched, *others]))
+    return out
+
+
+def _conditions(rule: sp.AuthorizationRule, jwt: sp.JWT | None) -> Iterator[rbac_pb2.Principal]:
+    if rule.operation is not None:
+        yield _one_of(matchers.request_header(":method", m) for m in rule.operation.methods)
+    p = rule.principal or sp.Principal()
+    if p.client_cidrs:
+        yield _one_of(matchers.remote_ip(block) for block in p.client_cidrs)
+    for header in p.headers:
+        yield _one_of(_header(header.name, value) for value in header.values)
+    if p.jwt is not None:
+        yield from _token(p.jwt, jwt)
+
+
+def _one_of(given: Iterable[rbac_pb2.Principal]) -> rbac_pb2.Principal:
+    return rbac_pb2.Principal(or_ids=rbac_pb2.Principal.Set(ids=list(given)))
+
+
+def _header(name: str, value: str) -> rbac_pb2.Principal:
+    """Literally: a star means nothing here."""
+    exact = string_pb2.StringMatcher(exact=value)
+    return rbac_pb2.Principal(header=rc.HeaderMatcher(name=name, string_match=exact))
+
+
+def _token(wanted: sp.JWTPrincipal, jwt: sp.JWT | None) -> Iterator[rbac_pb2.Principal]:
+    """Of the named provider: tokens are known by their issuer."""
+    issuer = next((p.issuer for p in jwt.providers if p.name == wanted.provider), "") if jwt else ""
+    if issuer:
+        yield rbac_pb2.Principal(metadata=claims.one_of(("iss",), [string_pb2.StringMatcher(exact=issuer)]))
+    for scope in wanted.scopes:
+        yield rbac_pb2.Principal(metadata=claims.one_of(("scope",), [string_pb2.StringMatcher(exact=scope)]))
+    for claim in wanted.claims:
+        values = [string_pb2.StringMatcher(exact=v) for v in claim.values]
+        path = claim.name.split(".")
+        found = claims.one_of(path, values) if claim.value_type == "StringArray" else claims.single(path, values)
+        yield rbac_pb2.Principal(metadata=found)
+
+
+# --- other sites ----------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1024)
+def cors(given: sp.CORS) -> any_pb2.Any:
+    out = cors_pb2.CorsPolicy(
+        allow_origin_string_match=map(_origin, given.allow_origins),
+        allow_methods=",".join(given.allow_methods),
+        allow_headers=",".join(given.allow_headers),
+        expose_headers=",".join(given.expose_headers),
+        max_age=str(int(given.max_age.seconds)) if given.max_age else "",
+    )
+    if given.allow_credentials is not None:
+        out.allow_credentials.value = given.allow_credentials
+    # A preflight that does not match goes on to the parts that want credentials, which it never has.
+    out.forward_not_matching_preflights.value = False
+    out.filter_enabled.default_value.CopyFrom(pb.percent(100))
+    return pb.any_of(out)
+
+
+def _origin(text: str) -> string_pb2.StringMatcher:
+    """A star in the place of a name is any name below; in the place of a port, any port."""
+    if "*" not in text:
+        return string_pb2.StringMatcher(exact=text)
+    if text == "*":
+        return matchers.regex(".*")
+    scheme, _, rest = text.partition("://")
+    host, colon, port = rest.rpartition(":") if rest.endswith(":*") else (rest, "", "")
+    pattern = "".join("[^/:]+" if c == "*" else escape(c) for c in host)
+    return matchers.regex(f"{scheme}://{pattern}" + (":[0-9]+" if colon and port == "*" else ""))

@@ -1,0 +1,243 @@
+"""SecurityPolicies: which hold where, what they become in Envoy, and what is refused."""
+
+import judge
+import meshes as mesh
+import pytest
+from envoy.config.core.v3 import extension_pb2
+from envoy.extensions.filters.http.api_key_auth.v3 import api_key_auth_pb2 as keys_pb2
+from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
+from rules import check
+
+from lateen.api import kinds
+from lateen.api import objects as o
+from lateen.control import dumps
+from lateen.mesh import secured
+from lateen.mesh.model import Mesh
+from lateen.wire import names
+from lateen.xds import pb
+
+GATEWAY = """
+kind: Gateway
+metadata: {name: g}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, name: shop, hosts: ["*"]}]
+---
+kind: VirtualService
+metadata: {name: v}
+spec: {hosts: [a.test], gateways: [g], http: [{route: [{destination: {host: reviews}}]}]}
+"""
+ALLOW = "authorization: {rules: [{name: near, action: Allow, principal: {clientCIDRs: [10.0.0.0/8]}}]}"
+KEYS = "apiKeyAuth: {credentialRefs: [{name: clients}], extractFrom: [{headers: [x-key]}]}"
+
+
+def policy(name, target, spec=ALLOW):
+    return f"---\nkind: SecurityPolicy\nmetadata: {{name: {name}}}\nspec: {{targetRef: {target}, {spec}}}\n"
+
+
+def with_secrets(text, **entries):
+    found = mesh.objects(text)
+    for name, data in entries.items():
+        made = o.Credential("default", name, entries=tuple(data.items()))
+        found = found.put(kinds.SECRET, ("default", name), made)
+    return found
+
+
+def extensions(found, pod="productpage-v1", namespace="default"):
+    return {
+        n: m for n, m in judge.messages(mesh.view(found, pod, namespace))[names.ECDS].items() if "lateen.security" in n
+    }
+
+
+def held(message, kind):
+    out = kind()
+    assert message.typed_config.Unpack(out), message.typed_config.type_url
+    return out
+
+
+def enabled(text):
+    """Host -> the policies of each of its routes."""
+    found = judge.messages(mesh.view(mesh.objects(text), "ingress", "istio-system"))
+    hosts = judge.routes(found, "http.8080").virtual_hosts
+    return {
+        h.domains[0]: [sorted({n.rpartition("/")[2] for n in r.typed_per_filter_config}) for r in h.routes]
+        for h in hosts
+    }
+
+
+SERVICE = "{kind: Service, name: productpage}"
+
+
+def test_a_policy_of_a_service_is_at_its_pods_alone():
+    found = mesh.objects(policy("p", SERVICE))
+    assert "lateen.security.rules/default/p" in extensions(found)
+    assert extensions(found, "reviews-v1") == {}
+
+
+def test_the_most_specific_policy_of_a_route_replaces_the_others():
+    whole = policy("whole", "{group: networking.istio.io, kind: Gateway, name: g}")
+    listener = policy("listener", "{group: networking.istio.io, kind: Gateway, name: g, sectionName: shop}")
+    assert enabled(GATEWAY + whole) == {"a.test": [["whole"]]}
+    assert enabled(GATEWAY + whole + listener) == {"a.test": [["listener"]]}
+
+
+def test_the_first_rule_that_matches_decides_and_each_denial_names_its_rule():
+    rules = (
+        "authorization: {rules: [{name: a, action: Allow, operation: {methods: [GET]}},"
+        " {name: d, action: Deny, principal: {headers: [{name: x, values: [y]}]}}]}"
+    )
+    found = extensions(mesh.objects(policy("p", SERVICE, rules)))
+    made = held(found["lateen.security.rules/default/p"], rbac_pb2.RBAC).rules
+    prefix = "ns[default]-policy[SecurityPolicy/p]-rule"
+    assert set(made.policies) == {f"{prefix}[d]", f"{prefix}[default]"}
+    (denied,) = made.policies[f"{prefix}[d]"].principals
+    matched, *not_earlier = denied.and_ids.ids
+    assert matched.and_ids.ids[0].or_ids.ids[0].header.name == "x"
+    assert [n.not_id.and_ids.ids[0].or_ids.ids[0].header.name for n in not_earlier] == [":method"]
+
+
+def test_a_part_that_is_broken_lets_nobody_pass_and_says_why():
+    found = with_secrets(policy("p", SERVICE, KEYS), clients={"a": "same", "b": "same"})
+    made = held(extensions(found)["lateen.security.keys/default/p"], rbac_pb2.RBAC)
+    assert made.rules.action == 1
+    assert [p.principals[0].any for p in made.rules.policies.values()] == [True]
+    (says,) = Mesh(found).broken("default", "p")
+    assert says == "spec.apiKeyAuth: the clients a and b have the same key, so that no request passes"
+    assert "same" not in says.replace("the same key", "")
+
+
+def test_the_secret_of_all_cookies_is_nobodys_key():
+    text = policy("p", SERVICE, KEYS.replace("clients", secured.COOKIE_SECRET)).replace(
+        "{name: p}", "{name: p, namespace: istio-system}"
+    )
+    found = mesh.objects(text).put(
+        kinds.SECRET,
+        ("istio-system", secured.COOKIE_SECRET),
+        o.Credential("istio-system", secured.COOKIE_SECRET, entries=(("hmac-secret", "x"),)),
+    )
+    (says,) = Mesh(found).broken("istio-system", "p")
+    assert "there is no Secret" in says
+
+
+def test_each_policy_has_cookies_that_no_other_can_make():
+    found = mesh.objects(policy("a", SERVICE) + policy("b", SERVICE))
+    secrets = {
+        ("istio-system", "lateen-oidc"): o.Credential("istio-system", "lateen-oidc", entries=(("hmac-secret", "x"),))
+    }
+    policies = found.of(kinds.SECURITY_POLICY)
+    a, b = (secured.cookie_key(policies["default", n], secrets, "istio-system") for n in "ab")
+    assert a != b
+    assert "x" not in (a, b)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("alice:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", None),
+        ("# a comment\n\nalice:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n", None),
+        ("alice:$apr1$x$y", "user 1"),
+        ("alice:{SHA}short", "user 1"),
+        ("a:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\na:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", "names a user again"),
+        ("", "no users"),
+    ],
+)
+def test_users_have_hashes_that_envoy_verifies(text, says):
+    given = policy("p", SERVICE, "basicAuth: {users: {name: u}}")
+    found = Mesh(with_secrets(given, u={".htpasswd": text})).broken("default", "p")
+    assert (found == []) if says is None else (says in found[0])
+    assert "W6ph" not in str(found)
+
+
+def test_dumps_have_no_keys():
+    made = keys_pb2.ApiKeyAuth()
+    made.credentials.add(client="alice", key="of-alice")
+    whole = extension_pb2.TypedExtensionConfig(name="n", typed_config=pb.any_of(made))
+    said = dumps._without_keys(pb.any_of(whole))
+    assert b"of-alice" not in said.value
+    assert b"[redacted]" in said.value
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("{kind: Service, name: nowhere}", 'there is no Service "nowhere" in default'),
+        ("{kind: Service, name: productpage, sectionName: x}", 'has no port named "x"'),
+        ("{group: networking.istio.io, kind: Gateway, name: g, sectionName: x}", 'has nothing named "x"'),
+        (SERVICE, None),
+    ],
+)
+def test_a_target_that_is_not_there_has_an_outcome(target, says):
+    found = [
+        p.says for outcome in Mesh(mesh.objects(GATEWAY + policy("p", target))).outcomes() for p in outcome.problems
+    ]
+    assert (found == []) if says is None else (says in found[0])
+
+
+def test_where_requests_are_guarded_nothing_else_reaches_the_application():
+    text = policy("p", SERVICE)
+    found = judge.messages(mesh.view(mesh.objects(text, protocol=""), "productpage-v1"))
+    chains = [c for c in found[names.LDS]["virtualInbound"].filter_chains if c.name == "0.0.0.0_9080"]
+    tcp = [f for c in chains for f in c.filters if f.name == "envoy.filters.network.tcp_proxy"]
+    assert tcp
+    assert all(names.BLACK_HOLE.encode() in f.typed_config.value for f in tcp)
+
+
+def spec(**more):
+    return {"targetRefs": [{"kind": "Service", "name": "a"}], **more}
+
+
+def keys(**more):
+    return spec(apiKeyAuth={"credentialRefs": [{"name": "a"}], "extractFrom": [{"headers": ["x"]}], **more})
+
+
+def oidc(**more):
+    given = {"provider": {"issuer": "https://a.test"}, "clientID": "a", "clientSecret": {"name": "a"}}
+    return spec(oidc={**given, **more})
+
+
+def rule(**principal):
+    return spec(authorization={"rules": [{"action": "Allow", "principal": principal}]})
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (spec(), "no the policy asks for nothing"),
+        (keys(), None),
+        (keys(credentialRefs=[]), "no name at least one Secret"),
+        (keys(credentialRefs=[{"name": "a", "kind": "ConfigMap"}]), "no it can be to a Secret"),
+        (keys(extractFrom=[]), "no say where requests have their key"),
+        (keys(extractFrom=[{}]), "no give headers, params or cookies"),
+        (spec(basicAuth={}), "no name a Secret of the policy's namespace"),
+        (spec(cors={"allowOrigins": ["shop.test"]}), "no is not an origin"),
+        (spec(cors={"allowOrigins": ["*"], "allowCredentials": True}), "no every site could act as the user"),
+        (spec(jwt={}), "no give at least one provider"),
+        (spec(jwt={"providers": [{"name": "a"}]}), "no give either remoteJWKS"),
+        (
+            spec(jwt={"providers": [{"name": "a", "localJWKS": {"type": "ValueRef", "valueRef": {"name": "x"}}}]}),
+            "no keys in a ConfigMap are not implemented",
+        ),
+        (oidc(), None),
+        (oidc(clientID=""), "no the provider knows the client by an id"),
+        (oidc(clientIDRef={"name": "a"}), "no a client id in a Secret is not implemented"),
+        (oidc(provider={"issuer": "a.test"}), "no URI scheme"),
+        (
+            oidc(provider={"issuer": "https://a.test", "tokenEndpoint": "https://a.test/token"}),
+            "no give both authorizationEndpoint and tokenEndpoint",
+        ),
+        (oidc(redirectURL="https://a.test"), "no must be one that the application does not have"),
+        (oidc(redirectURL="https://a.test/bye", logoutPath="/bye"), "no to which the provider sends browsers back"),
+        (oidc(cookieDomain="a b"), "no is not a domain"),
+        (spec(extAuth={}), "no one of grpc or http must be specified"),
+        (spec(extAuth={"http": {}}), "no name the service that is asked"),
+        (spec(extAuth={"http": {"backendRefs": [{"name": "a", "port": 0}]}}), "no port number 0"),
+        (spec(extAuth={"http": {"backendRefs": [{"name": "a", "port": 1}] * 2}}), "no name one"),
+        (rule(clientCIDRs=["10.0.0.0/99"]), "no is not a valid CIDR block"),
+        (rule(), "no at least one of clientCIDRs"),
+        (rule(jwt={"provider": "a", "scopes": ["x"]}), "no is not the name of a provider"),
+        (rule(headers=[{"name": "x", "values": []}]), "no give at least one value"),
+        (rule(sourceCIDRs=["10.0.0.0/8"]), "no use ipBlocks of an AuthorizationPolicy"),
+    ],
+)
+def test_mistakes_are_refused(given, says):
+    check("SecurityPolicy", given, says)
