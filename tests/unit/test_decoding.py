@@ -111,7 +111,8 @@ def test_a_secret_is_a_credential_in_either_spelling():
     assert decoding.credential(secret(cert="chain", key="key")) == wanted
     assert decoding.credential(secret(cacert="ca")) == o.Credential("shop", "c", ca="ca")
     assert decoding.credential(secret(tls_crt="chain")) is None
-    assert decoding.credential(secret(password="x")) is None
+    assert decoding.credential({**secret(password="x"), "type": "istio.io/ca-root"}) is None
+    assert decoding.credential(secret(password="x")) == o.Credential("shop", "c", entries=(("password", "x"),))
 
 
 @pytest.mark.parametrize(("written", "dry"), [("true", True), ("T", True), ("1", True), ("no", False), (None, False)])

@@ -186,7 +186,7 @@ def credential(obj: Json) -> Credential | None:
     crl = value("ca.crl")
     if (chain and key) or ca:
         return Credential(meta["namespace"], meta["name"], chain, key, ca, crl)
-    if obj.get("type", OPAQUE) != OPAQUE:
+    if obj.get("type", OPAQUE) != OPAQUE or "tls.crt" in data:
         return None
     entries = tuple((name, value(name)) for name in sorted(data))
     return Credential(meta["namespace"], meta["name"], entries=entries)
