@@ -45,7 +45,6 @@ AGAIN_S = 2.0
 """When a status that could not be written is tried again."""
 
 
-
 class StatusWriter:
     """``changed`` and ``pushed`` report changes to it; ``run`` writes."""
 

@@ -87,7 +87,8 @@ def of_rules(mesh: Mesh, namespace: str, labels: Mapping[str, str], gateway: boo
 
 
 def namespaces(mesh: Mesh) -> set[str]:
-    """Workloads whose sidecars need Secrets, and plugins whose modules and policies that do; gateways are known by their connections."""
+    """Where Secrets are that sidecars, policies, or plugins with modules need; gateways are known by their
+    connections."""
     of_rules = {dr.ref.namespace for dr in mesh.secret_rules() if dr.spec.workload_selector}
     of_modules = {place.secret[0] for place in mesh.module_sources() if place.secret[1]}
     return of_rules | of_modules | mesh.certificate_namespaces() | mesh.secret_namespaces()
