@@ -150,6 +150,11 @@ def test_policies_are_suggested_of_what_was_seen_and_let_the_traffic_through(pro
     done = mesh.lateen("x", "authz", "suggest", "-n", "default")
     assert "ratings-callers" in done.stdout
     assert "cluster.local/ns/default/sa/bookinfo-productpage" in done.stdout
+    judged = mesh.lateen("x", "authz", "test", "-n", "default", "-f", "-", stdin=done.stdout).stdout
+    assert "ratings.default: would deny 0 of" in judged
+    nobody = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: nobody}\nspec: {}\n"
+    judged = mesh.lateen("x", "authz", "test", "-n", "default", "-f", "-", stdin=nobody).stdout
+    assert "from cluster.local/ns/default/sa/bookinfo-productpage" in judged
     try:
         mesh.apply(done.stdout)
         mesh.kubectl(

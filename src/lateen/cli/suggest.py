@@ -92,10 +92,7 @@ def authz_suggest(target: Target, everywhere: bool, since: str) -> None:
         raise CliError(f"--since: {e}", USAGE) from None
 
     async def work(client: HttpClient) -> tuple[list[Json], list[Json]]:
-        samples = []
-        for metric in _SEEN:
-            query = f'sum by ({_BY}) (increase({metric}{{reporter="destination"}}[{seconds}s]))'
-            samples += await _asked(client, target.istio_namespace, query)
+        samples = await calls(client, target.istio_namespace, seconds)
         pods, _ = await client.list(kinds.POD, "" if everywhere else target.namespace)
         return samples, pods
 
@@ -117,6 +114,16 @@ def authz_suggest(target: Target, everywhere: bool, since: str) -> None:
     if not made:
         raise CliError(f"no calls between workloads of the mesh were seen in {since}; send some, or look further back")
     click.echo("---\n".join(yamldoc.dump(p) for p in made).rstrip())
+
+
+async def calls(client: HttpClient, namespace: str, seconds: int) -> list[Json]:
+    """How many requests and connections the collector has seen, by caller and service, as samples of Prometheus'
+    API."""
+    out = []
+    for metric in _SEEN:
+        query = f'sum by ({_BY}) (increase({metric}{{reporter="destination"}}[{seconds}s]))'
+        out += await _asked(client, namespace, query)
+    return out
 
 
 async def _asked(client: HttpClient, namespace: str, query: str) -> list[Json]:

@@ -37,6 +37,7 @@ _POLICY = re.compile(r"(?:istio-ext-authz-.*-)?ns\[(.*?)\]-policy\[(.*?)\]")
     cls=Group,
     entries={
         "check": ("lateen.cli.workloads:authz_check", "Show the policies that a proxy has."),
+        "test": ("lateen.cli.trial:authz_test", "Say which calls that have been seen policies would deny."),
         "suggest": ("lateen.cli.suggest:authz_suggest", "Write policies that admit the callers that have been seen."),
     },
 )
