@@ -106,6 +106,17 @@ def test_a_part_that_is_broken_lets_nobody_pass_and_says_why():
     assert "same" not in says.replace("the same key", "")
 
 
+def test_a_listener_from_before_lets_nobody_pass_once_a_policy_wants_logins():
+    oidc = "oidc: {provider: {issuer: 'https://a.test'}, clientID: a, clientSecret: {name: a}}"
+    gate = "lateen.security.gate/default/p"
+    shut = held(extensions(mesh.objects(policy("p", SERVICE, oidc)))[gate], rbac_pb2.RBAC)
+    assert [p.principals[0].any for p in shut.rules.policies.values()] == [True]
+    assert held(extensions(mesh.objects(policy("p", SERVICE)))[gate], rbac_pb2.RBAC) == rbac_pb2.RBAC()
+    for text, there in ((ALLOW, True), (oidc, False)):
+        found = judge.messages(mesh.view(mesh.objects(policy("p", SERVICE, text)), "productpage-v1"))
+        assert (gate.encode() in found[names.LDS]["virtualInbound"].SerializeToString()) is there
+
+
 def test_the_secret_of_all_cookies_is_nobodys_key():
     text = policy("p", SERVICE, KEYS.replace("clients", secured.COOKIE_SECRET)).replace(
         "{name: p}", "{name: p, namespace: istio-system}"

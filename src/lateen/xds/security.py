@@ -29,7 +29,7 @@ from lateen.mesh.secured import Login, Policy, Secured
 from lateen.xds import claims, pb, tls
 from lateen.xds.authz import filters, matchers
 from lateen.xds.filters import authentication
-from lateen.xds.filters.slots import BASIC, EXT, JWT, KEYS, OIDC, RULES
+from lateen.xds.filters.slots import BASIC, EXT, GATE, JWT, KEYS, OIDC, RULES
 
 _FIELDS = {EXT: "extAuth", KEYS: "apiKeyAuth", BASIC: "basicAuth", OIDC: "oidc", JWT: "jwt", RULES: "authorization"}
 PARTS = tuple(_FIELDS)
@@ -55,6 +55,8 @@ def parts(found: Secured) -> tuple[str, ...]:
 @derived
 def config(found: Secured, part: str, gateway: bool) -> any_pb2.Any:
     spec = found.policy.spec
+    if part == GATE:
+        return pb.any_of(nobody(found.policy, OIDC) if spec.oidc else http_rbac.RBAC())
     if found.why_broken(_FIELDS[part]):
         return pb.any_of(nobody(found.policy, part))
     made: Any = http_rbac.RBAC()  # without the part: lets everything pass

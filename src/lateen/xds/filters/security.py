@@ -1,8 +1,10 @@
 """SecurityPolicies (``xds.security`` has what they are): a slot for each part of a policy, so that what changes there
 holds for the next request and drains no listener.
 
-Logins are no slot: Envoy does not fetch the secrets of a filter that comes after its listener. Nor are settings for
-other sites (CORS), which are those of routes in Envoy; a workload's port has one route, which is part of its listener.
+Logins are no slot: Envoy does not fetch the secrets of a filter that comes after its listener. So that nobody passes
+on connections to the listener from before, one without logins has a gate, which is shut as soon as some are wanted.
+Nor are settings for other sites (CORS), which are those of routes in Envoy; a workload's port has one route, which is
+part of its listener.
 
 At a workload's port all of it is on. At gateways it is off, but for the routes that a policy is for. A slot has no
 default: without its configuration, requests get status 500.
@@ -26,7 +28,7 @@ from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb, security, tls
 from lateen.xds.filters.chain import HttpFilter, Requests, http_filter
-from lateen.xds.filters.slots import BASIC, CORS, EXT, JWT, KEYS, OIDC, RULES
+from lateen.xds.filters.slots import BASIC, CORS, EXT, GATE, JWT, KEYS, OIDC, RULES
 
 _HTTP = "type.googleapis.com/envoy.extensions.filters.http."
 _TYPES = {
@@ -38,7 +40,7 @@ _TYPES = {
 _RBAC = "rbac.v3.RBAC"
 """Also in the place of all others, where they are broken"""
 _ON = pb.any_of(rc.FilterConfig(config=any_pb2.Any()))
-SLOTS = (EXT, KEYS, BASIC, JWT, RULES)
+SLOTS = (EXT, KEYS, BASIC, GATE, JWT, RULES)
 
 
 def cors(chain: Requests) -> list[HttpFilter]:
@@ -47,7 +49,7 @@ def cors(chain: Requests) -> list[HttpFilter]:
 
 
 def before_authentication(chain: Requests) -> list[HttpFilter]:
-    return _of(chain, (EXT, KEYS, BASIC))
+    return _of(chain, (EXT, KEYS, BASIC, GATE))
 
 
 def logins(chain: Requests) -> list[HttpFilter]:
@@ -91,7 +93,7 @@ def _slot(part: str, name: str, off: bool) -> hcm.HttpFilter:
 def slots(found: Iterable[Secured]) -> tuple[tuple[str, str], ...]:
     """(part, slot) of the policies of a port or of a server: all parts, so that one can be added without the
     listener."""
-    each = [(part, _name(one, part)) for one in found for part in SLOTS]
+    each = [(part, _name(one, part)) for one in found for part in SLOTS if part != GATE or not one.policy.spec.oidc]
     return tuple(dict.fromkeys([(CORS, CORS), *each])) if each else ()
 
 
@@ -114,7 +116,7 @@ def on_routes(found: Secured | None, routes: Iterable[Any]) -> Iterator[Any]:
         if found is not None:
             made = rc.Route()
             made.CopyFrom(route)
-            for part in security.parts(found):
+            for part in (*security.parts(found), GATE):
                 made.typed_per_filter_config[_name(found, part)].CopyFrom(_ON)
             across(made, (found,))
         yield made

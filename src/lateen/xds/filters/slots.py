@@ -23,6 +23,8 @@ SECURITY = "lateen.security"
 CORS = f"{SECURITY}.cors"
 """Of SecurityPolicies: no slot, since its settings are those of routes"""
 EXT, KEYS, BASIC, OIDC, JWT, RULES = (f"{SECURITY}.{n}" for n in ("ext", "keys", "basic", "oidc", "jwt", "rules"))
+GATE = f"{SECURITY}.gate"
+"""Lets nobody pass where a policy wants logins and the listener is from before"""
 _PREFIX = "type.googleapis.com/envoy.extensions.filters.http."
 _RBAC, _EXT_AUTHZ = f"{_PREFIX}rbac.v3.RBAC", f"{_PREFIX}ext_authz.v3.ExtAuthz"
 _TYPES = {
@@ -49,6 +51,7 @@ KINDS = {
     OIDC: "envoy.filters.http.oauth2",
     JWT: claims.FILTER,
     RULES: filters.HTTP_RBAC,
+    GATE: filters.HTTP_RBAC,
 }
 """Slot -> the name by which EnvoyFilters refer to such a filter."""
 
