@@ -26,11 +26,15 @@ from lateen.api.validate.security_policy import callback
 from lateen.kit.derived import derived
 from lateen.kit.regex import escape
 from lateen.mesh.secured import Login, Policy, Secured
-from lateen.xds import claims, pb, tls
+from lateen.xds import claims, jwt, pb, tls
 from lateen.xds.authz import filters, matchers
-from lateen.xds.filters import authentication
-from lateen.xds.filters.slots import BASIC, EXT, GATE, JWT, KEYS, OIDC, RULES
 
+SECURITY = "lateen.security"
+CORS = f"{SECURITY}.cors"
+"""Of SecurityPolicies: no slot, since its settings are those of routes"""
+EXT, KEYS, BASIC, OIDC, JWT, RULES = (f"{SECURITY}.{n}" for n in ("ext", "keys", "basic", "oidc", "jwt", "rules"))
+GATE = f"{SECURITY}.gate"
+"""Lets nobody pass where a policy wants logins and the listener is from before"""
 _FIELDS = {EXT: "extAuth", KEYS: "apiKeyAuth", BASIC: "basicAuth", OIDC: "oidc", JWT: "jwt", RULES: "authorization"}
 PARTS = tuple(_FIELDS)
 """In the order in which they run: who asks, then what the rules say about it"""
@@ -52,6 +56,11 @@ def parts(found: Secured) -> tuple[str, ...]:
     return tuple(part for part in PARTS if has[part] is not None)
 
 
+def named(found: Secured, part: str) -> str:
+    """The filter of one part of a policy."""
+    return f"{part}/{found.policy.ref.namespace}/{found.policy.ref.name}"
+
+
 @derived
 def config(found: Secured, part: str, gateway: bool) -> any_pb2.Any:
     spec = found.policy.spec
@@ -70,7 +79,7 @@ def config(found: Secured, part: str, gateway: bool) -> any_pb2.Any:
         made = oauth.OAuth2(config=_login(found.policy, found.login, spec.oidc))
     elif part == JWT and spec.jwt:
         again = gateway and any(p.recompute_route for p in spec.jwt.providers)
-        made = authentication.required(found.tokens, spec.jwt.optional, again)
+        made = jwt.required(found.tokens, spec.jwt.optional, again)
     elif part == RULES and spec.authorization:
         made = _rules(found.policy, spec.authorization, spec.jwt)
     return pb.any_of(made)
@@ -202,14 +211,14 @@ def _cookies(out: oauth.OAuth2Config, policy: Policy, oidc: sp.OIDC) -> None:
 # --- what the rules say ---------------------------------------------------------------------------------------------
 
 
-def _rules(policy: Policy, given: sp.Authorization, jwt: sp.JWT | None) -> http_rbac.RBAC:
+def _rules(policy: Policy, given: sp.Authorization, tokens: sp.JWT | None) -> http_rbac.RBAC:
     """The first rule that matches decides. Written as what is denied, so that each denial names its rule: what a rule
     denies that no earlier one allows; and by default, what none allows."""
     out = http_rbac.RBAC()
     out.rules.action = rbac_pb2.RBAC.DENY
     allowed: list[rbac_pb2.Principal] = []
     for i, rule in enumerate(given.rules):
-        matched = rbac_pb2.Principal(and_ids=rbac_pb2.Principal.Set(ids=list(_conditions(rule, jwt))))
+        matched = rbac_pb2.Principal(and_ids=rbac_pb2.Principal.Set(ids=list(_conditions(rule, tokens))))
         if rule.action == "Allow":
             allowed.append(matched)
         else:
@@ -228,7 +237,7 @@ def _denial(matched: rbac_pb2.Principal, allowed: Iterable[rbac_pb2.Principal]) 
     return out
 
 
-def _conditions(rule: sp.AuthorizationRule, jwt: sp.JWT | None) -> Iterator[rbac_pb2.Principal]:
+def _conditions(rule: sp.AuthorizationRule, tokens: sp.JWT | None) -> Iterator[rbac_pb2.Principal]:
     if rule.operation is not None:
         yield _one_of(matchers.request_header(":method", m) for m in rule.operation.methods)
     p = rule.principal or sp.Principal()
@@ -237,7 +246,7 @@ def _conditions(rule: sp.AuthorizationRule, jwt: sp.JWT | None) -> Iterator[rbac
     for header in p.headers:
         yield _one_of(_header(header.name, value) for value in header.values)
     if p.jwt is not None:
-        yield from _token(p.jwt, jwt)
+        yield from _token(p.jwt, tokens)
 
 
 def _one_of(given: Iterable[rbac_pb2.Principal]) -> rbac_pb2.Principal:
@@ -250,9 +259,9 @@ def _header(name: str, value: str) -> rbac_pb2.Principal:
     return rbac_pb2.Principal(header=rc.HeaderMatcher(name=name, string_match=exact))
 
 
-def _token(wanted: sp.JWTPrincipal, jwt: sp.JWT | None) -> Iterator[rbac_pb2.Principal]:
+def _token(wanted: sp.JWTPrincipal, tokens: sp.JWT | None) -> Iterator[rbac_pb2.Principal]:
     """Of the named provider: tokens are known by their issuer."""
-    issuer = next((p.issuer for p in jwt.providers if p.name == wanted.provider), "") if jwt else ""
+    issuer = next((p.issuer for p in tokens.providers if p.name == wanted.provider), "") if tokens else ""
     if issuer:
         yield rbac_pb2.Principal(metadata=claims.one_of(("iss",), [string_pb2.StringMatcher(exact=issuer)]))
     for scope in wanted.scopes:
@@ -294,3 +303,27 @@ def _origin(text: str) -> string_pb2.StringMatcher:
     host, colon, port = rest.rpartition(":") if rest.endswith(":*") else (rest, "", "")
     pattern = "".join("[^/:]+" if c == "*" else escape(c) for c in host)
     return matchers.regex(f"{scheme}://{pattern}" + (":[0-9]+" if colon and port == "*" else ""))
+
+
+# --- routes -----------------------------------------------------------------------------------------------------------
+
+_ON = pb.any_of(rc.FilterConfig(config=any_pb2.Any()))
+
+
+def on_routes(found: Secured | None, routes: Iterable[Any]) -> Iterator[Any]:
+    """At a gateway. The routes are shared, so those with a policy are others."""
+    for route in routes:
+        made = route
+        if found is not None:
+            made = rc.Route()
+            made.CopyFrom(route)
+            for part in (*parts(found), GATE):
+                made.typed_per_filter_config[named(found, part)].CopyFrom(_ON)
+            across(made, (found,))
+        yield made
+
+
+def across(route: Any, found: Iterable[Secured]) -> None:
+    """Settings for other sites; of several policies those of the oldest that has some."""
+    if given := next((one.policy.spec.cors for one in found if one.policy.spec.cors), None):
+        route.typed_per_filter_config[CORS].CopyFrom(cors(given))

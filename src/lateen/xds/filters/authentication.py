@@ -1,37 +1,18 @@
-"""RequestAuthentications: tokens of end users, verified by Envoy's JWT filter.
-
-A request without a token passes, without a principal; each token that it has must be valid. The filter puts the claims
-where authorization and routes look (``xds.claims``), as in Istio.
-
-Source: istio.io/istio ``pilot/pkg/security/authn/policy_applier.go``; it differs in two points. Keys that could not be
-fetched are no made-up keys but a fetch that fails, so that nobody can have the other half. And where rules look for
-tokens in different places, all places count: Istio accepts an invalid token beside a valid one of another issuer, which
-the application might then believe.
-"""
+"""RequestAuthentications: a slot whose content is what ``xds.jwt`` makes of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 
-from envoy.config.core.v3 import extension_pb2, http_uri_pb2
-from envoy.extensions.filters.http.jwt_authn.v3 import config_pb2 as jwt
+from envoy.config.core.v3 import extension_pb2
 
-from lateen.api.security import JWTRule
 from lateen.mesh.authentication import Authentication
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb
-from lateen.xds.claims import PAYLOAD
 from lateen.xds.filters.chain import HttpFilter, Requests
 from lateen.xds.filters.slots import AUTHENTICATION, slot
-
-SPACE_DELIMITED = ("scope", "permission")
-"""Claims that are lists separated by spaces, as in Istio, besides those that a rule names."""
-FETCH_S = 1.0
-"""Required by Envoy; a request to the black hole fails at once."""
-_HEADER, _PARAMETER, _COOKIE = "header", "parameter", "cookie"
-Place = tuple[str, str]
+from lateen.xds.jwt import configuration
 
 
 def http(chain: Requests) -> list[HttpFilter]:
@@ -48,110 +29,3 @@ def _resource(found: Authentication, workload: str, gateway: bool) -> Resource:
     name = names.of_workload(AUTHENTICATION, workload)
     message = extension_pb2.TypedExtensionConfig(name=name, typed_config=pb.any_of(configuration(found, gateway)))
     return pb.resource(name, message, tuple(str(p.ref) for p in found.policies))
-
-
-def configuration(found: Authentication, gateway: bool) -> jwt.JwtAuthentication:
-    out = jwt.JwtAuthentication()
-    rules = {f"origins-{i}": rule for i, (rule, _) in enumerate(found)}
-    for (name, rule), (_, keys) in zip(rules.items(), found, strict=True):
-        out.providers[name].CopyFrom(_provider(rule, keys, gateway))
-    if rules:
-        # An empty prefix, so that "*" and the targets of CONNECT are no way around it.
-        out.rules.add(requires=_all([_group(g, rules) for g in _groups(rules)])).match.prefix = ""
-    # A preflight has no credentials, so that it could never get past a rule that wants some.
-    out.bypass_cors_preflight = any(r.presence == "REQUIRED" for r in rules.values())
-    return out
-
-
-def required(found: Sequence[tuple[JWTRule, str]], optional: bool, again: bool) -> jwt.JwtAuthentication:
-    """A token of one of the issuers, which ``optional`` requests need not have. ``again``: routes are chosen again once
-    the claims are known."""
-    out = jwt.JwtAuthentication(bypass_cors_preflight=True)
-    rules = {f"origins-{i}": rule for i, (rule, _) in enumerate(found)}
-    for (name, rule), (_, keys) in zip(rules.items(), found, strict=True):
-        out.providers[name].CopyFrom(_provider(rule, keys, again))
-    each = [jwt.JwtRequirement(provider_name=name) for name in rules]
-    wanted = _all([_group(g, rules) for g in _groups(rules)]) if optional else _any(each)
-    out.rules.add(requires=wanted).match.prefix = ""
-    return out
-
-
-def _provider(rule: JWTRule, keys: str, gateway: bool) -> jwt.JwtProvider:
-    out = jwt.JwtProvider(
-        issuer=rule.issuer,
-        audiences=rule.audiences,
-        forward=rule.forward_original_token,
-        forward_payload_header=rule.output_payload_to_header,
-        from_params=rule.from_params,
-        from_cookies=rule.from_cookies,
-        payload_in_metadata=PAYLOAD,
-        clear_route_cache=gateway,
-    )
-    for header in rule.from_headers:
-        out.from_headers.add(name=header.name, value_prefix=header.prefix)
-    for claim in rule.output_claim_to_headers:
-        out.claim_to_headers.add(header_name=claim.header, claim_name=claim.claim)
-    delimited = dict.fromkeys((*SPACE_DELIMITED, *rule.space_delimited_claims))
-    out.normalize_payload_in_metadata.space_delimited_claims.extend(delimited)
-    if keys:
-        out.local_jwks.inline_string = keys
-    else:
-        uri = http_uri_pb2.HttpUri(uri="http://no-keys", cluster=names.BLACK_HOLE, timeout=pb.duration(FETCH_S))
-        out.remote_jwks.http_uri.CopyFrom(uri)
-    return out
-
-
-# --- what is required ------------------------------------------------------------------------------------------------
-
-
-def _places(rule: JWTRule) -> set[Place]:
-    """Where a rule looks for tokens; without a word of it in the Authorization header and in ``access_token``."""
-    out = {(_HEADER, h.name.lower()) for h in rule.from_headers}
-    out |= {(_PARAMETER, p) for p in rule.from_params}
-    out |= {(_COOKIE, c) for c in rule.from_cookies}
-    return out or {(_HEADER, "authorization"), (_PARAMETER, "access_token")}
-
-
-def _groups(rules: dict[str, JWTRule]) -> list[list[str]]:
-    """The rules' names, those together that have places in common: of a token that is there, one of them must be
-    right about it, and the others need not."""
-    out: list[tuple[set[Place], list[str]]] = []
-    for name, rule in rules.items():
-        places, together = _places(rule), [name]
-        rest = []
-        for known, names_ in out:
-            if known & places:
-                places, together = known | places, names_ + together
-            else:
-                rest.append((known, names_))
-        out = [*rest, (places, together)]
-    return [together for _, together in out]
-
-
-def _group(group: list[str], rules: dict[str, JWTRule]) -> jwt.JwtRequirement:
-    """A token of one of the issuers, or none."""
-    each = [jwt.JwtRequirement(provider_name=name) for name in group]
-    if any(rules[name].presence == "REQUIRED" for name in group):
-        return _any(each)
-    absent = _missing()
-    # Envoy's own "or missing" of several providers looks at the last token alone, so each provider has its own.
-    return _any([*each, absent if len(each) == 1 else _all([_any([one, absent]) for one in each])])
-
-
-def _missing() -> jwt.JwtRequirement:
-    out = jwt.JwtRequirement()
-    out.allow_missing.SetInParent()
-    return out
-
-
-def _any(found: Sequence[jwt.JwtRequirement]) -> jwt.JwtRequirement:
-    """Envoy's "or" needs at least two."""
-    if len(found) == 1:
-        return found[0]
-    return jwt.JwtRequirement(requires_any=jwt.JwtRequirementOrList(requirements=found))
-
-
-def _all(found: Sequence[jwt.JwtRequirement]) -> jwt.JwtRequirement:
-    if len(found) == 1:
-        return found[0]
-    return jwt.JwtRequirement(requires_all=jwt.JwtRequirementAndList(requirements=found))

@@ -14,13 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Any
 
 from envoy.config.core.v3 import config_source_pb2, extension_pb2
-from envoy.config.route.v3 import route_components_pb2 as rc
 from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
-from google.protobuf import any_pb2
 
 from lateen.mesh.secured import Outside, Secured
 from lateen.mesh.view import GatewayServer, GatewayView, InboundView
@@ -28,7 +25,7 @@ from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb, security, tls
 from lateen.xds.filters.chain import HttpFilter, Requests, http_filter
-from lateen.xds.filters.slots import BASIC, CORS, EXT, GATE, JWT, KEYS, OIDC, RULES
+from lateen.xds.security import BASIC, CORS, EXT, GATE, JWT, KEYS, OIDC, RULES
 
 _HTTP = "type.googleapis.com/envoy.extensions.filters.http."
 _TYPES = {
@@ -39,7 +36,6 @@ _TYPES = {
 }
 _RBAC = "rbac.v3.RBAC"
 """Also in the place of all others, where they are broken"""
-_ON = pb.any_of(rc.FilterConfig(config=any_pb2.Any()))
 SLOTS = (EXT, KEYS, BASIC, GATE, JWT, RULES)
 
 
@@ -56,7 +52,7 @@ def logins(chain: Requests) -> list[HttpFilter]:
     off = chain.kind == "gateway"
     return [
         hcm.HttpFilter(
-            name=names.of_workload(_name(one, OIDC), chain.workload),
+            name=names.of_workload(security.named(one, OIDC), chain.workload),
             typed_config=security.config(one, OIDC, off),
             disabled=off,
         )
@@ -93,12 +89,10 @@ def _slot(part: str, name: str, off: bool) -> hcm.HttpFilter:
 def slots(found: Iterable[Secured]) -> tuple[tuple[str, str], ...]:
     """(part, slot) of the policies of a port or of a server: all parts, so that one can be added without the
     listener."""
-    each = [(part, _name(one, part)) for one in found for part in SLOTS if part != GATE or not one.policy.spec.oidc]
+    each = [
+        (part, security.named(one, part)) for one in found for part in SLOTS if part != GATE or not one.policy.spec.oidc
+    ]
     return tuple(dict.fromkeys([(CORS, CORS), *each])) if each else ()
-
-
-def _name(found: Secured, part: str) -> str:
-    return f"{part}/{found.policy.ref.namespace}/{found.policy.ref.name}"
 
 
 def with_logins(found: Iterable[Secured]) -> tuple[Secured, ...]:
@@ -107,25 +101,6 @@ def with_logins(found: Iterable[Secured]) -> tuple[Secured, ...]:
 
 def at_gateway(server: GatewayServer) -> tuple[Secured, ...]:
     return tuple(dict.fromkeys(found for _, _, found in server.secured))
-
-
-def on_routes(found: Secured | None, routes: Iterable[Any]) -> Iterator[Any]:
-    """At a gateway. The routes are shared, so those with a policy are others."""
-    for route in routes:
-        made = route
-        if found is not None:
-            made = rc.Route()
-            made.CopyFrom(route)
-            for part in (*security.parts(found), GATE):
-                made.typed_per_filter_config[_name(found, part)].CopyFrom(_ON)
-            across(made, (found,))
-        yield made
-
-
-def across(route: Any, found: Iterable[Secured]) -> None:
-    """Settings for other sites; of several policies those of the oldest that has some."""
-    if given := next((one.policy.spec.cors for one in found if one.policy.spec.cors), None):
-        route.typed_per_filter_config[CORS].CopyFrom(security.cors(given))
 
 
 # --- resources ------------------------------------------------------------------------------------------------------
@@ -143,7 +118,7 @@ def extensions(found: Iterable[Secured], workload: str, gateway: bool) -> Iterat
     """The contents of the slots."""
     for one in found:
         for part in SLOTS:
-            name = names.of_workload(_name(one, part), workload)
+            name = names.of_workload(security.named(one, part), workload)
             held = security.config(one, part, gateway)
             message = extension_pb2.TypedExtensionConfig(name=name, typed_config=held)
             yield pb.resource(name, message, (str(one.policy.ref),))

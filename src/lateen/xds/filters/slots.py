@@ -13,18 +13,13 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from lateen.wire import names
 from lateen.xds import claims, pb
 from lateen.xds.authz import filters
+from lateen.xds.security import BASIC, CORS, EXT, GATE, JWT, KEYS, OIDC, RULES
 
 AUTHENTICATION = "istio.authentication"
 LUA, WASM = "lateen.lua", "extensions.istio.io"
 QUESTION, CUSTOM, AUDIT, DENY, ALLOW = (
     f"istio.authorization.{n}" for n in ("question", "custom", "audit", "deny", "allow")
 )
-SECURITY = "lateen.security"
-CORS = f"{SECURITY}.cors"
-"""Of SecurityPolicies: no slot, since its settings are those of routes"""
-EXT, KEYS, BASIC, OIDC, JWT, RULES = (f"{SECURITY}.{n}" for n in ("ext", "keys", "basic", "oidc", "jwt", "rules"))
-GATE = f"{SECURITY}.gate"
-"""Lets nobody pass where a policy wants logins and the listener is from before"""
 _PREFIX = "type.googleapis.com/envoy.extensions.filters.http."
 _RBAC, _EXT_AUTHZ = f"{_PREFIX}rbac.v3.RBAC", f"{_PREFIX}ext_authz.v3.ExtAuthz"
 _TYPES = {

@@ -15,6 +15,7 @@ from lateen.mesh.view import InboundPort, InboundView
 from lateen.wire import names, ports
 from lateen.wire.resource import Resource
 from lateen.xds import pb, telemetry, tls
+from lateen.xds import security as policies
 from lateen.xds.filters import authorization, quota, rate_limit, security
 from lateen.xds.filters.chain import Requests
 from lateen.xds.listeners import http, tcp
@@ -90,7 +91,7 @@ def _filters(view: InboundView, seen: Side, i: InboundPort, secure: bool, is_htt
         closed = any(found.guards for found in i.secured)
         return tcp.weighted(seen, ((names.BLACK_HOLE if closed else cluster, 100),), server, option, view.authorization)
     route = virtual_host.inbound(cluster, i.port.number)
-    security.across(route.virtual_hosts[0].routes[0], i.secured)
+    policies.across(route.virtual_hosts[0].routes[0], i.secured)
     limits, quotas = rate_limit.slots(i), quota.slots(i)
     requests = replace(
         _requests(view),

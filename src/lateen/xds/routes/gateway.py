@@ -14,8 +14,7 @@ from lateen.mesh.secured import Secured
 from lateen.mesh.view import GatewayServer, Limits
 from lateen.wire import names
 from lateen.wire.resource import Resource
-from lateen.xds import pb, rate_limits
-from lateen.xds.filters import security
+from lateen.xds import pb, rate_limits, security
 from lateen.xds.routes.virtual_host import routes as made_routes
 from lateen.xds.routes.virtual_host import tell_peers
 
