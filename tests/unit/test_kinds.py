@@ -245,8 +245,8 @@ def test_every_kind_of_ours_has_a_type_and_rules(kind):
 
 
 def test_every_kind_that_the_mesh_reads_is_watched():
-    """Secrets are watched namespace by namespace, where istiod may read them."""
-    assert [k for k in COLLECTIONS.values() if not k.watched] == [kinds.SECRET]
+    """Secrets are watched namespace by namespace, where istiod may read them; definitions are asked for by name."""
+    assert [k for k in COLLECTIONS.values() if not k.watched] == [kinds.SECRET, kinds.CRD]
 
 
 @pytest.mark.parametrize(
