@@ -204,8 +204,8 @@ def test_a_certificate_of_a_gateway_is_rotated(tasks, tmp_path):
     mesh.kubectl("delete", "secret", "rotated", "-n", "istio-system")
 
 
-ISTIOD = ("LATEEN_ROOT_ANNOUNCED_FOR=36s", "DEFAULT_WORKLOAD_CERT_TTL=40s")
-"""Pods see changes of mounted ConfigMaps after at most 30 s, and agents after two more."""
+ISTIOD = ("LATEEN_ROOT_ANNOUNCED_FOR=20s", "DEFAULT_WORKLOAD_CERT_TTL=40s")
+"""Pods see changes of mounted ConfigMaps after at most 15 s, and agents after two more."""
 
 
 @pytest.mark.timeout(600)

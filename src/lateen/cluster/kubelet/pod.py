@@ -21,7 +21,7 @@ from lateen.kube.client import KubeError
 
 log = logging.getLogger("lateen.kubelet")
 
-REFRESH_S = 30.0
+REFRESH_S = 15.0
 SIDECAR_GRACE_S = 2.0
 """Seconds that sidecars get at least to stop when the application has used up the pod's grace period."""
 
