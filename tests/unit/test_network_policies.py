@@ -190,8 +190,16 @@ def test_a_kernel_without_sctp_blocks_it_and_takes_the_rest():
 
 
 def test_a_network_less_its_exceptions():
-    assert [str(n) for n in without("10.0.0.0/30", ["10.0.0.1/32"])] == ["10.0.0.0/32", "10.0.0.2/31"]
-    assert without("10.0.0.0/8", ["10.0.0.0/8"]) == []
+    assert [str(n) for n in without("10.0.0.0/30", ("10.0.0.1/32",))] == ["10.0.0.0/32", "10.0.0.2/31"]
+    assert [str(n) for n in without("10.0.0.0/29", ("10.0.0.4/31", "10.0.0.0/31"))] == ["10.0.0.2/31", "10.0.0.6/31"]
+    assert without("10.0.0.0/8", ("10.0.0.0/8",)) == ()
+    assert [str(n) for n in without("10.0.0.0/8", ("11.0.0.0/8",))] == ["10.0.0.0/8"]
+
+
+def test_many_exceptions_cost_little():
+    scattered = tuple(f"10.{a}.{b}.7/32" for a in range(64) for b in range(0, 256, 4))
+    left = without("0.0.0.0/0", scattered)
+    assert sum(n.num_addresses for n in left) == 2**32 - len(scattered)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ class Deleter:
 
     def carry_out(self, c: Call, options: Json) -> Json:
         """Delete what has been admitted. Raises ApiError."""
-        entry, r = reading.entry(self._store, c), c.resource  # webhooks have been called since it was read last
+        entry, r = reading.entry(self._store, c), c.resource
+        self.check(c, entry, options)  # webhooks have been called since it was read last
         if c.dry_run:
             return _deleted(c, entry.obj)
         policy = options.get("propagationPolicy")

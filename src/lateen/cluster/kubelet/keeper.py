@@ -131,6 +131,9 @@ class Keeper:
         except (OSError, TimeoutError):
             self._forget(key)
             raise
+        except asyncio.CancelledError:  # the pod ends; the runtime starts the container all the same
+            tasks.spawn(self._runtime.call("kill", id=key, signal=9), f"end of {key}")
+            raise
         c.starts(attempt, key, answer["started"])
         self._event("Normal", "Created", f"Created container: {c.name}")
         self._event("Normal", "Started", f"Started container {c.name}")

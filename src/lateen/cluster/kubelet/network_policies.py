@@ -8,7 +8,7 @@ import logging
 from lateen.api import kinds
 from lateen.api.kinds import Kind
 from lateen.cluster.kubelet.events import Recorder
-from lateen.cluster.network import policies, services
+from lateen.cluster.network import links, policies, services
 from lateen.cluster.network.policies import Peer
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client
@@ -16,7 +16,6 @@ from lateen.kube.informer import Informer, Key
 
 log = logging.getLogger("lateen.kubelet.policies")
 
-_ENDED = ("Succeeded", "Failed")
 _RETRY_S = 1.0
 
 
@@ -26,8 +25,11 @@ class Policies:
         self._policies = Informer(client, kinds.NETWORK_POLICY, self._changed)
         self._namespaces = Informer(client, kinds.NAMESPACE, self._changed)
         self._pods = Informer(client, kinds.POD, self._pod_changed)
-        self._connecting: dict[str, Peer] = {}
-        """By uid: pods that have an address which the API does not know yet."""
+        self._connected: dict[str, Peer] = {}
+        """By uid: pods that have an address, from before their first program until after their last one, whatever the
+        API says of them. Their labels are the API's."""
+        self._found: set[str] = set()
+        """Of these, pods of an earlier node daemon that nobody has adopted yet."""
         self._dirty = asyncio.Event()
         self._rounds = asyncio.Condition()
         self._wanted, self._done = 0, 0
@@ -40,6 +42,7 @@ class Policies:
             for informer in (self._policies, self._namespaces, self._pods):
                 group.create_task(informer.run(), name=f"policies informer {informer.kind.plural}")
             await asyncio.gather(*(i.synced.wait() for i in (self._policies, self._namespaces, self._pods)))
+            await self._find()
             self._mark()
             while True:
                 await self._dirty.wait()
@@ -50,16 +53,31 @@ class Policies:
     async def connected(self, pod: Json, address: str) -> None:
         """Returns when the rules that concern a pod's new address hold: its containers start afterwards."""
         await self._policies.synced.wait()
-        self._connecting[str(pod["metadata"]["uid"])] = peer(pod, address)
+        self.adopted(pod, address)
         if not self._policies.objects:
             return
         number = self._mark()
         async with self._rounds:
             await self._rounds.wait_for(lambda: self._done >= number)
 
+    def adopted(self, pod: Json, address: str) -> None:
+        """A pod has kept its address over a restart of the node daemon."""
+        uid = str(pod["metadata"]["uid"])
+        self._found.discard(uid)
+        self._connected[uid] = peer(pod, address)
+
     def disconnected(self, uid: str) -> None:
-        if self._connecting.pop(uid, None):
+        self._found.discard(uid)
+        if self._connected.pop(uid, None):
             self._mark()
+
+    async def _find(self) -> None:
+        """The rules that the former node daemon has left stay for the pods that it has left."""
+        for pod in list(self._pods.objects.values()):
+            uid = str(pod["metadata"]["uid"])
+            if uid not in self._connected and dig(pod, "status", "podIP") and (at := await links.address_of(uid)):
+                self._connected.setdefault(uid, peer(pod, at))
+                self._found.add(uid)
 
     # --- rounds ----------------------------------------------------------------------------------------------
 
@@ -67,7 +85,10 @@ class Policies:
         self._mark()
 
     def _pod_changed(self, _: Kind, __: Key, old: Json | None, new: Json | None) -> None:
-        if _known(old) != _known(new):
+        uid = str((old or new or {})["metadata"]["uid"])
+        if new is None and uid in self._found:
+            self.disconnected(uid)
+        if uid in self._connected and (old is None or new is None or _labels(old) != _labels(new)):
             self._mark()
 
     def _mark(self) -> int:
@@ -102,14 +123,11 @@ class Policies:
             self._installed = text
 
     def _peers(self) -> list[Peer]:
-        known = {}
         for pod in self._pods.objects.values():
-            uid, address = str(pod["metadata"]["uid"]), dig(pod, "status", "podIP")
-            if address:
-                self._connecting.pop(uid, None)
-                if dig(pod, "status", "phase") not in _ENDED:
-                    known[uid] = peer(pod, address)
-        return sorted((known | self._connecting).values(), key=lambda p: p.address)
+            uid = str(pod["metadata"]["uid"])
+            if (known := self._connected.get(uid)) is not None:
+                self._connected[uid] = peer(pod, known.address)
+        return sorted(self._connected.values(), key=lambda p: p.address)
 
     def _tell(self, policy: Json, reason: str, says: str) -> None:
         key = (str(policy["metadata"]["uid"]), reason)
@@ -127,13 +145,6 @@ def peer(pod: Json, address: str) -> Peer:
 
 def _labels(obj: Json) -> dict[str, str]:
     return dict(dig(obj, "metadata", "labels", default={}))
-
-
-def _known(pod: Json | None) -> object:
-    """All of a pod that rules depend on; its ports never change."""
-    if pod is None or not dig(pod, "status", "podIP"):
-        return None
-    return dig(pod, "status", "podIP"), dig(pod, "status", "phase") in _ENDED, _labels(pod)
 
 
 def _speaks_sctp(policy: Json) -> bool:

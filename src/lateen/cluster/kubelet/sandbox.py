@@ -79,6 +79,7 @@ class Sandbox:
         existing = dig(self.pod, "status", "podIP", default="")
         if existing and (found := await links.address_of(self.uid)):
             self.address = self.node.addresses.take(found)
+            self.node.policies.adopted(self.pod, self.address)
         elif not self.address:
             await links.remove_pod(self.uid)
             address = self.node.addresses.take()

@@ -13,13 +13,13 @@ import hashlib
 import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from lateen.cluster.network import plan
 from lateen.cluster.network.neighbours import PORT
 from lateen.kit import jsons, selectors
 from lateen.kit.jsons import Json, dig
 
-ADMITTED = "0x8000/0x8000"
 MAIN = "LATEEN-POLICIES"
 
 
@@ -134,7 +134,7 @@ class _Judge:
     def _networks(self, namespace: str, given: list[Json]) -> Iterator[str]:
         for one in given:
             if block := one.get("ipBlock"):
-                yield from map(str, without(str(block["cidr"]), block.get("except") or []))
+                yield from map(str, without(str(block["cidr"]), tuple(map(str, block.get("except") or []))))
             else:
                 yield from (f"{p.address}/32" for p in self.peers if self._selects(namespace, one, p))
 
@@ -149,17 +149,24 @@ class _Judge:
         return "podSelector" not in one or selectors.matches(one["podSelector"], peer.labels)
 
 
-def without(cidr: str, excluded: Sequence[str]) -> list[ipaddress.IPv4Network]:
+@lru_cache(maxsize=1024)
+def without(cidr: str, excluded: tuple[str, ...]) -> tuple[ipaddress.IPv4Network, ...]:
     """A network less some of its parts; empty for one of IPv6, which no pod has an address of."""
     try:
-        left = [ipaddress.IPv4Network(cidr, strict=False)]
+        whole = ipaddress.IPv4Network(cidr, strict=False)
     except ValueError:
+        return ()
+    out: list[ipaddress.IPv4Network] = []
+    first, last = int(whole.network_address), int(whole.broadcast_address)
+    for part in sorted(ipaddress.IPv4Network(text, strict=False) for text in excluded):
+        start, end = int(part.network_address), int(part.broadcast_address)
+        if start > first:
+            out += _networks(first, min(start - 1, last))
+        first = max(first, end + 1)
+    return tuple(out + _networks(first, last))
+
+
+def _networks(first: int, last: int) -> list[ipaddress.IPv4Network]:
+    if first > last:
         return []
-    for text in excluded:
-        part = ipaddress.IPv4Network(text, strict=False)
-        left = [
-            rest
-            for net in left
-            for rest in (net.address_exclude(part) if part.subnet_of(net) else [] if net.subnet_of(part) else [net])
-        ]
-    return sorted(left)
+    return list(ipaddress.summarize_address_range(ipaddress.IPv4Address(first), ipaddress.IPv4Address(last)))

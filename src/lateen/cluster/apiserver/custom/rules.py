@@ -260,6 +260,13 @@ def largest(value: Any) -> int:
     return max([len(value), *map(largest, value)]) if isinstance(value, list) else 1
 
 
+def longest(value: Any) -> int:
+    """The length of the longest string in it."""
+    if isinstance(value, dict | list):
+        return max(map(longest, value.values() if isinstance(value, dict) else value), default=0)
+    return len(value) if isinstance(value, str) else 0
+
+
 def _identity(schema: Json, item: Any) -> bytes:
     keys = schema.get("x-kubernetes-list-map-keys") or []
     if schema.get("x-kubernetes-list-type") != "map" or not isinstance(item, dict):

@@ -15,6 +15,10 @@ from lateen.cluster.apiserver.policies.authorizer import FUNCTIONS, Authorizer
 from lateen.kit.jsons import Json
 
 ALWAYS = frozenset({"object", "oldObject", "request", "authorizer", "namespaceObject"})
+_SPLITS = re.compile(r"\b(split|findAll)\b")
+"""Functions that make lists of strings, as long as these are."""
+MAX_TEXT = 1 << 20
+"""The longest string that a variable may have: each can be twice as long as the one before."""
 _VARIABLE = re.compile(r"\bvariables\s*\.\s*([A-Za-z_]\w*)")
 
 
@@ -43,7 +47,17 @@ class Evaluation:
         self._given, self._authorizer, self._costs = given, authorizer, costs
         self._variables = {str(v["name"]): str(v["expression"]) for v in variables}
         self._found: dict[str, Any] = {}
-        self._most = max(rules.largest(given.get(k)) for k in ("object", "oldObject", "params"))
+        values = [given.get(k) for k in ("object", "oldObject", "params")]
+        self._most = max(map(rules.largest, values))
+        self._longest = max(map(rules.longest, values))
+
+    def _measure(self, name: str) -> None:
+        """A computed variable may be larger than what it was computed from."""
+        found = self._found[name]
+        self._most, longest = max(self._most, rules.largest(found)), rules.longest(found)
+        if longest > MAX_TEXT:
+            raise Failed(f"the variable {name} has a text of more than {MAX_TEXT} characters")
+        self._longest = max(self._longest, longest)
 
     def value(self, expression: str) -> Any:
         """Raises Failed."""
@@ -52,8 +66,10 @@ class Evaluation:
             if name not in self._found:
                 self._found[name] = None  # one that uses itself is refused when it is written
                 self._found[name] = self.value(self._variables[name])
+                self._measure(name)
         try:
-            self._costs.spend(self._most ** rules.depth(expression))
+            most = max(self._most, self._longest) if _SPLITS.search(expression) else self._most
+            self._costs.spend(most ** rules.depth(expression))
             program = compiled(expression, params=True, variables=True)
             given = {**self._given, "variables": {n: self._found[n] for n in needed}}
             value = program.execute(rules.context(given, self._authorizer.functions()))
