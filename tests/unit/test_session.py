@@ -1,9 +1,11 @@
 """Conversations in the incremental xDS protocol."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lateen.ads.session import Request, Session
+from lateen.ads.session import MAX_NAME, MAX_NAMES, Request, Session, TooMany
+from lateen.ads.sotw import SotwSession
 from lateen.wire import names
 from lateen.wire.resource import EMPTY, Resource, ResourceSet
 
@@ -250,3 +252,33 @@ def test_a_listener_waits_until_a_broken_script_is_gone():
     assert sent([mending]) == [("ECDS", {"script": "good"}, ())]
     after, _ = ack(session, mending)
     assert sent(after) == [("LDS", {"inbound": "2"}, ())]
+
+
+def test_what_a_proxy_had_before_a_restart_of_istiod_is_not_taken_away_for_a_broken_version():
+    session = Session()
+    session.receive(Request(names.ECDS, subscribe=("script",), initial={"script": "good"}))
+    (broken,) = session.offer({names.ECDS: (sets(script="broken"),)})
+    after, _ = ack(session, broken, error="script load error")
+    assert [r.removed for r in after] == [()]
+    assert [r.resources for r in after] == [()]
+
+
+# --- gRPC without a proxy: the state of the world ----------------------------------------------------------------
+
+
+def test_a_client_that_does_not_answer_is_sent_nothing_more():
+    session = SotwSession()
+    session.offer({names.EDS: (sets(a="1"),)})
+    (first,) = session.receive(names.EDS, (), "")
+    assert session.offer({names.EDS: (sets(a="2"),)}) == []
+    assert session.offer({names.EDS: (sets(a="3"),)}) == []
+    (newest,) = session.receive(names.EDS, (), first.nonce)
+    assert [r.version for r in newest.resources] == ["3"]
+
+
+def test_names_that_a_client_asks_for_are_bounded():
+    session = SotwSession()
+    with pytest.raises(TooMany):
+        session.receive(names.EDS, tuple(map(str, range(MAX_NAMES + 1))), "")
+    with pytest.raises(TooMany):
+        session.receive(names.EDS, ("x" * (MAX_NAME + 1),), "")

@@ -324,7 +324,8 @@ class Connection(Link):
 
     def _forget(self, number: int) -> None:
         if (call := self._calls.pop(number, None)) is not None:
-            self._release(call.unread)
+            size, call.unread = call.unread, 0
+            self._release(size)
             call.over()
 
     # --- what goes -------------------------------------------------------------------------------------------

@@ -160,7 +160,11 @@ class AdsServer:
         stream = Proxyless(node, call)
         self.proxyless.add(stream)
         log.info("connected without a proxy: %s", node)
-        stream.send(stream.session.offer(self._proxyless_sets(node)))
+        try:
+            stream.send(stream.session.offer(self._proxyless_sets(node)))
+        except Exception:
+            self.proxyless.discard(stream)
+            raise
         return stream
 
     def _admitted(
@@ -312,7 +316,10 @@ class _Sotw:
                 reason = request.error_detail.message[:MAX_REASON]
                 log.error("%s refused %s: %s", stream.node.pod, request.type_url, reason)
             names_ = tuple(request.resource_names)
-            stream.send(stream.session.receive(request.type_url, names_, request.response_nonce))
+            try:
+                stream.send(stream.session.receive(request.type_url, names_, request.response_nonce))
+            except TooMany as e:
+                raise BadRequest(str(e)) from None
 
     def completed(self) -> None:
         if self._questions is not None:

@@ -256,7 +256,7 @@ class Session:
         """What the proxy shall no longer have is not refused any more; if it comes back, it is offered anew."""
         for name in [n for n in state.refused if not any(n in s.resources for s in sets)]:
             del state.refused[name]
-            self._mending.before.pop(name, None)
+            self._mending.forget(name)
             self._forgive(type_url, state)
 
     def refusals(self, type_url: str) -> Mapping[str, str]:
@@ -351,7 +351,7 @@ class Session:
                 continue
             if name in state.forced or state.acked.get(name) != found.version:
                 if type_url == names.ECDS:
-                    self._mending.replaces(_find(old, name), state.acked.get(name))
+                    self._mending.replaces(name, _find(old, name), state.acked.get(name))
                 out.append(found)
                 state.acked[name] = found.version
                 state.refused.pop(name, None)

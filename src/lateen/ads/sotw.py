@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lateen.ads.session import Sets
+from lateen.ads.session import MAX_NAME, MAX_NAMES, Sets, TooMany
 from lateen.wire import names
 from lateen.wire.resource import Resource
 
@@ -24,10 +24,13 @@ class Response:
 
 @dataclass
 class _Type:
-    wanted: tuple[str, ...] = ()
+    wanted: frozenset[str] = frozenset()
     subscribed: bool = False
     sent: str = ""
     nonce: str = ""
+    pending: bool = False
+    """Whether the last response has not been answered: nothing is sent meanwhile, so that a client that does not read
+    makes nothing pile up."""
 
 
 @dataclass
@@ -39,14 +42,19 @@ class SotwSession:
     _nonce: int = 0
 
     def receive(self, type_url: str, wanted: tuple[str, ...], nonce: str) -> list[Response]:
-        """A request: the first one, an acknowledgement, or a change of subscriptions."""
+        """A request: the first one, an acknowledgement, or a change of subscriptions. Raises TooMany."""
         if type_url not in names.SHORT:
             return []
+        if len(wanted) > MAX_NAMES or any(len(n) > MAX_NAME for n in wanted):
+            raise TooMany(
+                f"a client subscribes to up to {MAX_NAMES} names of up to {MAX_NAME} characters for each type"
+            )
         state = self._types.setdefault(type_url, _Type())
         if nonce and nonce != state.nonce:
             return []
-        if not state.subscribed or wanted != state.wanted:
-            state.subscribed, state.wanted, state.sent = True, wanted, ""
+        state.pending = False
+        if not state.subscribed or frozenset(wanted) != state.wanted:
+            state.subscribed, state.wanted, state.sent = True, frozenset(wanted), ""
         return self.flush()
 
     def offer(self, sets: Mapping[str, Sets]) -> list[Response]:
@@ -57,7 +65,7 @@ class SotwSession:
         out = []
         for type_url in names.ORDER:
             state, sets = self._types.get(type_url), self._sets.get(type_url)
-            if state is None or sets is None or not state.subscribed:
+            if state is None or sets is None or not state.subscribed or state.pending:
                 continue
             found = {n: r for s in sets for n, r in s.resources.items() if not state.wanted or n in state.wanted}
             version = hashlib.blake2b(
@@ -65,6 +73,6 @@ class SotwSession:
             ).hexdigest()
             if version != state.sent:
                 self._nonce += 1
-                state.sent, state.nonce = version, str(self._nonce)
+                state.sent, state.nonce, state.pending = version, str(self._nonce), True
                 out.append(Response(type_url, version, state.nonce, tuple(found[n] for n in sorted(found))))
         return out

@@ -85,15 +85,15 @@ class QuotaService:
     def accept(self, call: Call) -> Handler | None:
         if call.path != METHOD:
             return None
-        self._calls.add(call)
         identity, passed_on = identity_of(call), call.headers.get(PASSED_ON, "")
         trusted = identity == self._me and bool(passed_on)
         stream = Stream(passed_on if trusted else identity, trusted, call)
         leader = self._leader()
-        if leader is None:
-            return _Reports(self, stream)
-        if trusted:  # it was passed on already: whoever divides now, it is not this one
+        if trusted and leader is not None:  # it was passed on already: whoever divides now, it is not this one
             call.finish(Status.UNAVAILABLE, "another istiod divides limits")
+            return None
+        self._calls.add(call)
+        if leader is None:
             return _Reports(self, stream)
         return Relay(call, lambda: self._connect(leader), identity, lambda usage: self.passes(stream, usage), self.left)
 
