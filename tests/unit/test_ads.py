@@ -2,7 +2,9 @@
 
 import asyncio
 
+import pytest
 from envoy.service.discovery.v3 import discovery_pb2
+from google.rpc import status_pb2
 
 from lateen.ads import rpc, session
 from lateen.ads.rpc import Status
@@ -55,8 +57,8 @@ def server():
     return AdsServer(lambda *_: None, lambda _: {names.CDS: (BIG,)}, lambda _: {}, lambda *_: None)
 
 
-def request(name="", **fields):
-    made = discovery_pb2.DeltaDiscoveryRequest(type_url=names.CDS, **fields)
+def request(name="", type_url=names.CDS, **fields):
+    made = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, **fields)
     if name:
         made.node.id = f"sidecar~10.0.0.1~{name}.default~default.svc.cluster.local"
     return made.SerializeToString()
@@ -97,6 +99,34 @@ def test_an_acknowledgement_does_not_overtake_what_was_asked_before():
         assert connection.session.synced(names.CDS) == "STALE"
         await turns()
         assert len(call.sent) == 2
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("says", "kept"),
+    [
+        (
+            "c: Proto constraint validation failed (A.B: value (x) is wrong): credentials { key: 'of-alice' }): b",
+            "c: Proto constraint validation failed (A.B: value (x) is wrong)",
+        ),
+        ("c: script load error (line 1): end expected", "c: script load error (line 1): end expected"),
+    ],
+)
+def test_a_rejection_does_not_tell_the_keys_that_envoy_quotes(says, kept):
+    async def run():
+        told = []
+        ours = AdsServer(lambda *_: None, lambda _: {names.ECDS: (BIG,)}, lambda _: {}, lambda _, r: told.append(r))
+        call = accepted(ours)
+        call.ask(request("p", names.ECDS, resource_names_subscribe=["c"]))
+        await turns()
+        error = status_pb2.Status(code=3, message=says)
+        call.ask(request(type_url=names.ECDS, response_nonce=call.sent[0].nonce, error_detail=error))
+        await turns()
+        (connection,) = ours.connections
+        assert [r.message for r in told] == [kept]
+        assert connection.session.rejections[names.ECDS].message == kept
+        assert connection.session.refusals(names.ECDS) == {"c": kept}
 
     asyncio.run(run())
 

@@ -1,5 +1,8 @@
 """SecurityPolicies: which hold where, what they become in Envoy, and what is refused."""
 
+import json
+from dataclasses import replace
+
 import judge
 import meshes as mesh
 import pytest
@@ -12,9 +15,10 @@ from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.control import dumps
 from lateen.mesh import secured
+from lateen.mesh.authentication import KeySource
 from lateen.mesh.model import Mesh
 from lateen.wire import names
-from lateen.xds import pb
+from lateen.xds import clusters, pb
 
 GATEWAY = """
 kind: Gateway
@@ -130,6 +134,75 @@ def test_the_secret_of_all_cookies_is_nobodys_key():
     assert "there is no Secret" in says
 
 
+PROVIDER = """
+---
+kind: ServiceEntry
+metadata: {name: accounts}
+spec:
+  hosts: [accounts.test]
+  ports: [{number: 443, name: https, protocol: HTTPS}, {number: 80, name: http, protocol: HTTP}]
+  resolution: DNS
+"""
+OPAQUE = {
+    ("default", "a"): {"client-secret": "s"},
+    ("istio-system", secured.COOKIE_SECRET): {"hmac-secret": "x"},
+}
+
+
+def login(token, more="", documents=None, issuer="https://accounts.test"):
+    """(the login of a policy, why it is broken) for a token endpoint, or for what a provider says of itself"""
+    given = f"authorizationEndpoint: 'https://accounts.test/a', tokenEndpoint: '{token}', " if token else ""
+    text = f"oidc: {{provider: {{{given}issuer: '{issuer}'}}, clientID: a, clientSecret: {{name: a}}}}"
+    found = mesh.objects(policy("p", SERVICE, text) + more)
+    for (namespace, name), data in OPAQUE.items():
+        made = o.Credential(namespace, name, entries=tuple(data.items()))
+        found = found.put(kinds.SECRET, (namespace, name), made)
+    found = replace(found, token_keys=documents or {})
+    one = Mesh(found).secured("default", "p")
+    return one.login, one.why_broken("oidc")
+
+
+def test_the_secret_of_a_client_goes_to_an_https_endpoint_by_verified_tls_whatever_the_mesh_knows():
+    for more in ("", PROVIDER):
+        made, _ = login("https://accounts.test/token", more)
+        assert (made.cluster, made.outside) == ("login|443|https|accounts.test", ("accounts.test", 443, True))
+    made, _ = login("http://accounts.test/token", PROVIDER)
+    assert (made.cluster, made.outside) == ("outbound|80||accounts.test", None)
+
+
+def test_two_policies_with_one_server_and_different_schemes_have_clusters_of_their_own():
+    found = [login(f"{scheme}://accounts.test:8443/token")[0] for scheme in ("https", "http")]
+    made = [judge.message("CDS", clusters.of_login(one.outside, 1)) for one in found]
+    assert [c.name for c in made] == [one.cluster for one in found]
+    assert [c.HasField("transport_socket") for c in made] == [True, False]
+    assert made[0].name != made[1].name
+
+
+@pytest.mark.parametrize("wrong", ["authorization_endpoint", "token_endpoint", "end_session_endpoint"])
+def test_a_provider_whose_endpoints_envoy_cannot_parse_lets_nobody_in(wrong):
+    issuer = "https://accounts.test"
+    said = {f"{n}_endpoint": f"{issuer}/{n}" for n in ("authorization", "token", "end_session")}
+    source = KeySource(f"{issuer}/.well-known/openid-configuration", True, endpoints=True)
+    assert login("", documents={source: json.dumps(said)})[1] == ""
+    _, why = login("", documents={source: json.dumps({**said, wrong: f"{issuer}/a b"})})
+    assert why == f"the {wrong} that {source.url} says is not a URL for Envoy"
+
+
+def test_a_scope_that_is_named_as_a_text_matches_the_list_that_the_filter_made_of_it():
+    """Source: ``normalize_payload_in_metadata`` of Envoy's JWT filter."""
+    claims = "[{name: scope, values: [read]}, {name: role, values: [reader]}]"
+    jwt = "jwt: {providers: [{name: one, issuer: 'https://a.test', remoteJWKS: {uri: 'https://a.test/keys'}}]}"
+    rules = f"[{{action: Deny, principal: {{jwt: {{provider: one, claims: {claims}}}}}}}]"
+    found = extensions(mesh.objects(policy("p", SERVICE, f"{jwt}, authorization: {{rules: {rules}}}")))
+    made = held(found["lateen.security.rules/default/p"], rbac_pb2.RBAC).rules
+    (denied,) = made.policies["ns[default]-policy[SecurityPolicy/p]-rule[0]"].principals
+    _, scope, role = (p.metadata for p in denied.and_ids.ids[0].and_ids.ids)
+    assert [s.key for s in scope.path] == ["payload", "scope"]
+    kinds_ = [v.WhichOneof("match_pattern") for v in scope.value.or_match.value_matchers]
+    assert kinds_ == ["list_match", "string_match"]
+    assert role.value.string_match.exact == "reader"
+
+
 def test_each_policy_has_cookies_that_no_other_can_make():
     found = mesh.objects(policy("a", SERVICE) + policy("b", SERVICE))
     secrets = {
@@ -184,6 +257,25 @@ def test_a_target_that_is_not_there_has_an_outcome(target, says):
     assert (found == []) if says is None else (says in found[0])
 
 
+ROUTE = """
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r}
+spec: {parentRefs: [PARENT], rules: [{backendRefs: [{name: reviews, port: 9080}]}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("parent", "said"), [("{group: '', kind: Service, name: reviews}", True), ("{kind: Gateway, name: g}", False)]
+)
+def test_a_policy_for_a_route_of_the_mesh_has_an_outcome(parent, said):
+    text = policy("p", "{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r}")
+    outcomes = Mesh(mesh.objects(ROUTE.replace("PARENT", parent) + text)).security_outcomes()
+    found = [p.says for outcome in outcomes for p in outcome.problems]
+    assert [("has no Gateway among its parents" in f) for f in found] == [True] * said
+
+
 def test_where_requests_are_guarded_nothing_else_reaches_the_application():
     text = policy("p", SERVICE)
     found = judge.messages(mesh.view(mesh.objects(text, protocol=""), "productpage-v1"))
@@ -204,6 +296,26 @@ def keys(**more):
 def oidc(**more):
     given = {"provider": {"issuer": "https://a.test"}, "clientID": "a", "clientSecret": {"name": "a"}}
     return spec(oidc={**given, **more})
+
+
+GATEWAY_API = "gateway.networking.k8s.io"
+KEPT = {"remoteJWKS": {"uri": "https://a.test/keys"}}
+
+
+def tokens_of(*issuers):
+    """A rule for the tokens of the first of several providers."""
+    providers = [{"name": f"p{i}", "issuer": issuer, **KEPT} for i, issuer in enumerate(issuers)]
+    return {**rule(jwt={"provider": "p0", "scopes": ["x"]}), "jwt": {"providers": providers}}
+
+
+def passing(optional, **provider):
+    jwt = {"optional": optional, "providers": [{"name": "a", **KEPT, **provider}]}
+    return oidc(passThroughAuthHeader=True) | {"jwt": jwt}
+
+
+def ends(**given):
+    some = {"authorizationEndpoint": "https://a.test/authorize", "tokenEndpoint": "https://a.test/token"}
+    return oidc(provider={"issuer": "https://a.test", **some, **given})
 
 
 def rule(**principal):
@@ -246,6 +358,40 @@ def rule(**principal):
         (rule(clientCIDRs=["10.0.0.0/99"]), "no is not a valid CIDR block"),
         (rule(), "no at least one of clientCIDRs"),
         (rule(jwt={"provider": "a", "scopes": ["x"]}), "no is not the name of a provider"),
+        (tokens_of("https://a.test", "https://b.test"), None),
+        (tokens_of(""), "no is known by their issuer"),
+        (tokens_of("https://a.test", ""), 'no provider "p1" has no issuer'),
+        (tokens_of("https://a.test", "https://a.test"), 'no provider "p1" has the same issuer'),
+        (oidc(passThroughAuthHeader=True), 'no whoever sends "Authorization: Bearer x" would pass'),
+        (passing(optional=False, extractFrom={"cookies": ["x"]}), None),
+        (passing(optional=True), None),
+        (passing(optional=True, extractFrom={"headers": [{"name": "authorization", "valuePrefix": "Bearer "}]}), None),
+        (passing(optional=True, extractFrom={"cookies": ["x"]}), "no would pass without being verified"),
+        (passing(optional=True, extractFrom={"headers": [{"name": "Authorization"}]}), "no would pass without being"),
+        (keys(extractFrom=[{"cookies": ["key"], "params": ["a b"]}]), None),
+        (keys(extractFrom=[{"cookies": ["a\n"]}]), "no is not the name of a cookie"),
+        (keys(extractFrom=[{"cookies": ["a b"]}]), "no is not the name of a cookie"),
+        (keys(extractFrom=[{"params": ["a\x00"]}]), "no has control characters"),
+        (keys(extractFrom=[{"params": ["a" * 1025]}]), "no must have at most 1024 characters, has 1025"),
+        (keys(extractFrom=[{"headers": ["a" * 1025]}]), "no must have at most 1024 characters"),
+        (keys(forwardClientIDHeader="a" * 1025), "no must have at most 1024 characters"),
+        (ends(authorizationEndpoint="https://a.test/auth orize"), "no is not a URL for Envoy"),
+        (ends(tokenEndpoint="https://a.test/{token}"), "no is not a URL for Envoy"),
+        (ends(endSessionEndpoint="https://a.test/`"), "no is not a URL for Envoy"),
+        (ends(endSessionEndpoint="https://idp.test:8443/out?to=%20a&b=[c]~#d"), None),
+        (rule(clientCIDRs=["10.0.0.0/8"]), "warn can set X-Forwarded-For"),
+        (
+            rule(clientCIDRs=["10.0.0.0/8"]) | {"targetRefs": [{"group": GATEWAY_API, "kind": "Gateway", "name": "g"}]},
+            None,
+        ),
+        (
+            spec(extAuth={"recomputeRoute": True, "http": {"backendRefs": [{"name": "a", "port": 1}]}}),
+            "warn keeps the policy of its first route",
+        ),
+        (
+            spec(jwt={"providers": [{"name": "a", "recomputeRoute": True, **KEPT}]}),
+            "warn keeps the policy of its first route",
+        ),
         (rule(headers=[{"name": "x", "values": []}]), "no give at least one value"),
         (rule(sourceCIDRs=["10.0.0.0/8"]), "no use ipBlocks of an AuthorizationPolicy"),
     ],

@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 MAX_REASON = 8192
 """Characters of what a proxy says of a rejection that are kept."""
+_VIOLATED = "Proto constraint validation failed ("
+_SECRET = (names.ECDS, names.SDS)
 SLICE_S = 0.005
 """Seconds after which a push, or answering requests, yields to other work."""
 
@@ -190,7 +192,7 @@ class AdsServer:
     def receive(self, connection: Connection, m: discovery_pb2.DeltaDiscoveryRequest) -> None:
         error = ""
         if m.HasField("error_detail"):
-            error = m.error_detail.message[:MAX_REASON] or f"code {m.error_detail.code}"
+            error = told(m.type_url, m.error_detail.message) or f"code {m.error_detail.code}"
         if asks(m):
             request = Request(
                 m.type_url,
@@ -254,6 +256,19 @@ class AdsServer:
             except Exception:
                 log.exception("no push to %s", stream.node)
             await asyncio.sleep(0)
+
+
+def told(type_url: str, reason: str) -> str:
+    """What is kept of a rejection's message. After a violated constraint, Envoy quotes the whole message, which in an
+    extension may have API keys and passwords.
+
+    Source: envoyproxy/envoy ``source/common/protobuf/utility.cc``, ``throwProtoValidationException``.
+    """
+    before, found, rest = reason.partition(_VIOLATED)
+    if found and type_url in _SECRET:
+        constraint, end, _ = rest.partition("): ")
+        reason = f"{before}{found}{constraint})" if end else reason
+    return reason[:MAX_REASON]
 
 
 def asks(request: discovery_pb2.DeltaDiscoveryRequest) -> bool:

@@ -6,6 +6,7 @@ Lateen accepts Services and Istio's Gateways as targets, too.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 import msgspec
@@ -18,6 +19,8 @@ HTPASSWD, CLIENT_SECRET = ".htpasswd", "client-secret"
 CALLBACK, LOGOUT = "/oauth2/callback", "/logout"
 REDIRECT = f"%REQ(x-forwarded-proto)%://%REQ(:authority)%{CALLBACK}"
 """Envoy Gateway's defaults for OIDC"""
+ENDPOINT = re.compile(r"https?://[!#-;=?-\[\]_a-z~]+")
+"""A URL that Envoy's OAuth2 filter can parse: no spaces, and none of "<>\\^{|} and the backquote (RFC 3986)"""
 
 
 class SecretReference(Config):

@@ -20,7 +20,6 @@ from lateen.api.claims import DISCOVERY
 from lateen.api.config import Duration
 from lateen.api.mesh import ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider, RequestBody
 from lateen.mesh.authentication import KeySource, keys_of, source
-from lateen.wire import names
 
 Policy = o.Resource[sp.SecurityPolicy]
 COOKIE_SECRET, COOKIE_KEY = "lateen-oidc", "hmac-secret"
@@ -200,11 +199,15 @@ def endpoints(oidc: sp.OIDC, fetched: Mapping[KeySource, str]) -> Endpoints:
     if not text:
         raise Broken(f"the provider's endpoints cannot be fetched from {at.url}")
     found = json.loads(text)
-    return Endpoints(
+    out = Endpoints(
         found["authorization_endpoint"],
         found["token_endpoint"],
         given.end_session_endpoint or found.get("end_session_endpoint", ""),
     )
+    for name, value in out._asdict().items():
+        if value and not sp.ENDPOINT.fullmatch(value):
+            raise Broken(f"the {name}_endpoint that {at.url} says is not a URL for Envoy")
+    return out
 
 
 def server(url: str) -> Outside:
@@ -266,7 +269,3 @@ def provider(ext: sp.ExtAuth, host: str, port: int) -> ExtensionProvider:
         headers_to_upstream_on_allow=given.headers_to_backend,
     )
     return ExtensionProvider(name=host, envoy_ext_authz_http=http)
-
-
-def outside_cluster(at: Outside) -> str:
-    return names.login(at.host, at.port)

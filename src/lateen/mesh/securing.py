@@ -20,6 +20,7 @@ from lateen.mesh.outcomes import Outcome, Problem
 from lateen.mesh.protocols import HTTP, protocol
 from lateen.mesh.routing import HostRoutes
 from lateen.mesh.secured import Broken, Login, Policy, Secured
+from lateen.mesh.standings import FRONTS
 from lateen.mesh.workloads import container_port
 from lateen.wire import names
 
@@ -112,10 +113,11 @@ class Securing(Limiting):
         at = secured.server(ends.token)
         host = self.resolve(at.host, policy.ref.namespace)
         service = self.service(host, policy.ref.namespace)
-        inside = service is not None and at.port in {p.port for p in service.ports}
+        # The secret of the client goes there: an https endpoint has verified TLS whatever the mesh knows of its host.
+        inside = not at.tls and service is not None and at.port in {p.port for p in service.ports}
         return Login(
             *ends,
-            names.outbound(host, at.port) if inside else names.login(at.host, at.port),
+            names.outbound(host, at.port) if inside else names.login(*at),
             None if inside else at,
             secured.client_secret(policy, oidc, secrets, root),
             secured.cookie_key(policy, secrets, root),
@@ -174,8 +176,14 @@ class Securing(Limiting):
                 return f"port {', '.join(plain)} takes connections, not requests, so that it is closed"
         elif ref.section_name and ref.section_name not in self._sections(target):
             return f'it does nothing here: {target} has nothing named "{ref.section_name}"'
+        elif target.group_kind in (kinds.HTTP_ROUTE.id, kinds.GRPC_ROUTE.id) and not self._at_gateway(target):
+            return f"it does nothing here: {target} has no Gateway among its parents, and only gateways enforce it"
         why = older(policy, ref, target, self._security_policies_at.get(target))
         return f"it does nothing here: {why}" if why else ""
+
+    def _at_gateway(self, target: o.Ref) -> bool:
+        route = self.objects.of(kinds.TABLE[target.group_kind])[target.namespace, target.name]
+        return any(p.kind in FRONTS for p in route.spec.parent_refs)
 
     def _sections(self, target: o.Ref) -> Sequence[str]:
         found = self.objects.of(kinds.TABLE[target.group_kind])[target.namespace, target.name]

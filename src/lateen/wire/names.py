@@ -9,9 +9,9 @@ def outbound(host: str, port: int, subset: str = "") -> str:
     return f"outbound|{port}|{subset}|{host}"
 
 
-def login(host: str, port: int) -> str:
-    """The cluster of a provider of logins that is no service of the mesh."""
-    return f"login|{port}||{host}"
+def login(host: str, port: int, tls: bool) -> str:
+    """The cluster of a provider of logins that is reached by its own address."""
+    return f"login|{port}|{'https' if tls else 'http'}|{host}"
 
 
 def datagrams(port: int) -> str:

@@ -307,7 +307,7 @@ def of_datagrams(server: GatewayServer, connect_timeout: float) -> Resource | No
 def of_login(server: Outside, connect_timeout: float) -> Resource:
     """A provider of logins that is no service of the mesh, verified with the authorities that the system trusts."""
     out = cluster_pb2.Cluster(
-        name=names.login(server.host, server.port), type="STRICT_DNS", connect_timeout=pb.duration(connect_timeout)
+        name=names.login(*server), type="STRICT_DNS", connect_timeout=pb.duration(connect_timeout)
     )
     out.load_assignment.cluster_name = out.name
     found = out.load_assignment.endpoints.add().lb_endpoints.add()

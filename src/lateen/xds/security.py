@@ -269,7 +269,9 @@ def _token(wanted: sp.JWTPrincipal, tokens: sp.JWT | None) -> Iterator[rbac_pb2.
     for claim in wanted.claims:
         values = [string_pb2.StringMatcher(exact=v) for v in claim.values]
         path = claim.name.split(".")
-        found = claims.one_of(path, values) if claim.value_type == "StringArray" else claims.single(path, values)
+        # The filter has made lists of some strings.
+        lists = claim.value_type == "StringArray" or path[0] in jwt.SPACE_DELIMITED
+        found = claims.one_of(path, values) if lists else claims.single(path, values)
         yield rbac_pb2.Principal(metadata=found)
 
 

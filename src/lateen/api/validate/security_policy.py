@@ -12,15 +12,18 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from lateen.api import envoy_gateway as eg
 from lateen.api import security_policy as sp
 from lateen.api.config import Duration
 from lateen.api.validate import scalars as s
-from lateen.api.validate.findings import Findings, no
+from lateen.api.validate.findings import Findings, no, warn
 from lateen.api.validate.policy_targets import targets
 from lateen.api.validate.security import key_set, url
 from lateen.kit.jsons import Json
 
 MAX_RULES = 64
+MAX_KEY_NAME = 1024
+"""Characters of the name of a header, parameter or cookie with an API key, in Envoy"""
 _ORIGIN = re.compile(
     r"\*|https?://(\*|(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(:(\*|[0-9]{1,5}))?"
 )
@@ -50,10 +53,32 @@ def security_policy(policy: sp.SecurityPolicy, meta: Json) -> Findings:
         yield from _jwt(policy.jwt)
     if policy.oidc is not None:
         yield from _oidc(policy.oidc, own)
+        yield from _passed_through(policy.oidc, policy.jwt)
     if policy.ext_auth is not None:
         yield from _ext_auth(policy.ext_auth, own)
     if policy.authorization is not None:
         yield from _authorization(policy.authorization, policy.jwt)
+    yield from _less_than_hoped(policy)
+
+
+def _less_than_hoped(policy: sp.SecurityPolicy) -> Findings:
+    """What is accepted, but protects less than it seems to."""
+    if any(ref.kind == "Service" for ref in eg.targets(policy)):
+        for i, rule in enumerate(policy.authorization.rules if policy.authorization else ()):
+            if rule.principal and rule.principal.client_cidrs:
+                says = (
+                    "at a Service, every caller inside of the mesh can set X-Forwarded-For, from which the address is "
+                    "taken; use ipBlocks of an AuthorizationPolicy for the address of the connection"
+                )
+                yield warn(f"spec.authorization.rules[{i}].principal.clientCIDRs", says)
+    anew = [
+        (f"jwt.providers[{i}]", p.recompute_route) for i, p in enumerate(policy.jwt.providers if policy.jwt else ())
+    ]
+    anew += [("extAuth", policy.ext_auth.recompute_route)] if policy.ext_auth else []
+    for at, again in anew:
+        if again:
+            says = "a request whose route is chosen anew keeps the policy of its first route, not that of the new one"
+            yield warn(f"spec.{at}.recomputeRoute", says)
 
 
 def _secret(ref: sp.SecretReference | None, at: str, own: str) -> Findings:
@@ -98,11 +123,26 @@ def _api_keys(auth: sp.APIKeyAuth, own: str) -> Findings:
         if place == sp.KeySource():
             yield no(where, "give headers, params or cookies")
         for k, name in enumerate(place.headers):
-            yield from s.header_name(name, f"{where}.headers[{k}]")
+            yield from _key_header(name, f"{where}.headers[{k}]")
         yield from _named(place.params, f"{where}.params", "parameter")
-        yield from _named(place.cookies, f"{where}.cookies", "cookie")
+        for k, name in enumerate(place.params):
+            yield from s.plain_value(name, f"{where}.params[{k}]")
+            yield from _short(name, f"{where}.params[{k}]")
+        for k, name in enumerate(place.cookies):
+            if not _COOKIE.fullmatch(name):
+                yield no(f"{where}.cookies[{k}]", f"{name[:80]!r} is not the name of a cookie")
     if auth.forward_client_id_header:
-        yield from s.header_name(auth.forward_client_id_header, f"{at}.forwardClientIDHeader")
+        yield from _key_header(auth.forward_client_id_header, f"{at}.forwardClientIDHeader")
+
+
+def _key_header(name: str, at: str) -> Findings:
+    yield from s.header_name(name, at)
+    yield from _short(name, at)
+
+
+def _short(name: str, at: str) -> Findings:
+    if len(name) > MAX_KEY_NAME:
+        yield no(at, f"must have at most {MAX_KEY_NAME} characters, has {len(name)}")
 
 
 def _named(given: Sequence[str], at: str, what: str) -> Findings:
@@ -207,10 +247,32 @@ def _provider(p: sp.OIDCProvider, at: str) -> Findings:
     for field, value in ends:
         if value:
             yield from url(value, f"{at}.{field}")
+            if not sp.ENDPOINT.fullmatch(value):
+                says = "is not a URL for Envoy: write spaces, quotes and other such characters as %20"
+                yield no(f"{at}.{field}", f"{value[:80]!r} {says}")
     if bool(p.authorization_endpoint) != bool(p.token_endpoint):
         yield no(at, "give both authorizationEndpoint and tokenEndpoint, or neither: istiod then asks the issuer")
     if p.backend_ref or p.backend_refs:
         yield no(f"{at}.backendRefs", "the provider is reached by its own address; leave this out")
+
+
+def _passed_through(oidc: sp.OIDC, jwt: sp.JWT | None) -> Findings:
+    """A request that says that it has a token gets past the login, so that each such token must be verified."""
+    at = "spec.oidc.passThroughAuthHeader"
+    if not oidc.pass_through_auth_header:
+        return
+    if jwt is None:
+        yield no(at, 'without jwt, whoever sends "Authorization: Bearer x" would pass; set spec.jwt, or leave this out')
+    elif jwt.optional:
+        for p in jwt.providers:
+            if p.extract_from not in (None, sp.TokenSource()) and not _reads_bearer(p):
+                says = "has no {name: Authorization, valuePrefix: 'Bearer '} in extractFrom.headers and jwt is optional"
+                yield no(at, f'provider "{p.name[:80]}" {says}, so that its tokens would pass without being verified')
+
+
+def _reads_bearer(p: sp.JWTProvider) -> bool:
+    headers = p.extract_from.headers if p.extract_from else ()
+    return any(h.name.lower() == "authorization" and h.value_prefix == "Bearer " for h in headers)
 
 
 def _paths(oidc: sp.OIDC) -> Findings:
@@ -303,14 +365,25 @@ def _principal(p: sp.Principal, at: str, jwt: sp.JWT | None) -> Findings:
         yield from _token(p.jwt, f"{at}.jwt", jwt)
 
 
+def _told_apart(known: sp.JWTProvider, providers: Sequence[sp.JWTProvider], at: str) -> Findings:
+    """All tokens leave their claims in one place, so that only their issuer tells whose they are."""
+    if not known.issuer:
+        says = "whose tokens are meant is known by their issuer, which"
+        yield no(at, f'{says} provider "{known.name}" does not have; set it')
+    for other in providers:
+        if other is not known and other.issuer in ("", known.issuer):
+            has = "the same issuer" if other.issuer else "no issuer"
+            says = f'provider "{other.name}" has {has}, so that its tokens would pass for those of "{known.name}"'
+            yield no(at, f"{says}; give each provider an issuer of its own")
+
+
 def _token(given: sp.JWTPrincipal, at: str, jwt: sp.JWT | None) -> Findings:
     providers = jwt.providers if jwt else ()
     known = next((p for p in providers if p.name == given.provider), None)
     if known is None:
         yield no(f"{at}.provider", f'"{given.provider[:80]}" is not the name of a provider in spec.jwt.providers')
-    elif not known.issuer and len(providers) > 1:
-        says = f'whose tokens are meant is known by their issuer, which provider "{known.name}" does not have'
-        yield no(f"{at}.provider", says)
+    else:
+        yield from _told_apart(known, providers, f"{at}.provider")
     if not given.claims and not given.scopes:
         yield no(at, "at least one of claims or scopes must be specified")
     for i, claim in enumerate(given.claims):
