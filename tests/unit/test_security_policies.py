@@ -178,13 +178,14 @@ def test_two_policies_with_one_server_and_different_schemes_have_clusters_of_the
     assert made[0].name != made[1].name
 
 
+@pytest.mark.parametrize("url", ["https://accounts.test/a b", "https://a_b.test/", "https://a.test:99999/", "ftp://a"])
 @pytest.mark.parametrize("wrong", ["authorization_endpoint", "token_endpoint", "end_session_endpoint"])
-def test_a_provider_whose_endpoints_envoy_cannot_parse_lets_nobody_in(wrong):
+def test_a_provider_whose_endpoints_envoy_cannot_parse_lets_nobody_in(wrong, url):
     issuer = "https://accounts.test"
     said = {f"{n}_endpoint": f"{issuer}/{n}" for n in ("authorization", "token", "end_session")}
     source = KeySource(f"{issuer}/.well-known/openid-configuration", True, endpoints=True)
     assert login("", documents={source: json.dumps(said)})[1] == ""
-    _, why = login("", documents={source: json.dumps({**said, wrong: f"{issuer}/a b"})})
+    _, why = login("", documents={source: json.dumps({**said, wrong: url})})
     assert why == f"the {wrong} that {source.url} says is not a URL for Envoy"
 
 
@@ -378,6 +379,8 @@ def rule(**principal):
         (ends(authorizationEndpoint="https://a.test/auth orize"), "no is not a URL for Envoy"),
         (ends(tokenEndpoint="https://a.test/{token}"), "no is not a URL for Envoy"),
         (ends(endSessionEndpoint="https://a.test/`"), "no is not a URL for Envoy"),
+        (ends(endSessionEndpoint="https://a_b.test/"), "no is not a URL for Envoy"),
+        (ends(endSessionEndpoint="https://a.test:/"), "no is not a URL for Envoy"),
         (ends(endSessionEndpoint="https://idp.test:8443/out?to=%20a&b=[c]~#d"), None),
         (rule(clientCIDRs=["10.0.0.0/8"]), "warn can set X-Forwarded-For"),
         (

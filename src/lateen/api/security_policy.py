@@ -7,6 +7,7 @@ Lateen accepts Services and Istio's Gateways as targets, too.
 from __future__ import annotations
 
 import re
+import urllib.parse
 from typing import Any, Literal
 
 import msgspec
@@ -19,8 +20,7 @@ HTPASSWD, CLIENT_SECRET = ".htpasswd", "client-secret"
 CALLBACK, LOGOUT = "/oauth2/callback", "/logout"
 REDIRECT = f"%REQ(x-forwarded-proto)%://%REQ(:authority)%{CALLBACK}"
 """Envoy Gateway's defaults for OIDC"""
-ENDPOINT = re.compile(r"https?://[!#-;=?-\[\]_a-z~]+")
-"""A URL that Envoy's OAuth2 filter can parse: no spaces, and none of "<>\\^{|} and the backquote (RFC 3986)"""
+_ENDPOINT = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\])(:[0-9]+)?([/?#][!#-;=?-\[\]_a-z~]*)?")
 
 
 class SecretReference(Config):
@@ -271,3 +271,13 @@ def secrets(policy: SecurityPolicy) -> tuple[SecretReference, ...]:
 def backend(given: GRPCExtAuth | HTTPExtAuth) -> BackendRef | None:
     """Who is asked; validation admits one."""
     return given.backend_refs[0] if given.backend_refs else given.backend_ref
+
+
+def is_endpoint(text: str) -> bool:
+    """Whether Envoy's OAuth2 filter can parse a URL: it refuses a host with anything but letters, digits, ``-``
+    and ``.``, an empty port, and in the rest what RFC 3986 excludes."""
+    try:
+        _ = urllib.parse.urlsplit(text).port
+    except ValueError:
+        return False
+    return _ENDPOINT.fullmatch(text) is not None

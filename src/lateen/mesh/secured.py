@@ -205,7 +205,7 @@ def endpoints(oidc: sp.OIDC, fetched: Mapping[KeySource, str]) -> Endpoints:
         given.end_session_endpoint or found.get("end_session_endpoint", ""),
     )
     for name, value in out._asdict().items():
-        if value and not sp.ENDPOINT.fullmatch(value):
+        if value and not sp.is_endpoint(value):
             raise Broken(f"the {name}_endpoint that {at.url} says is not a URL for Envoy")
     return out
 

@@ -247,8 +247,8 @@ def _provider(p: sp.OIDCProvider, at: str) -> Findings:
     for field, value in ends:
         if value:
             yield from url(value, f"{at}.{field}")
-            if not sp.ENDPOINT.fullmatch(value):
-                says = "is not a URL for Envoy: write spaces, quotes and other such characters as %20"
+            if not sp.is_endpoint(value):
+                says = "is not a URL for Envoy: a host name has letters, digits, - and .; write a space as %20"
                 yield no(f"{at}.{field}", f"{value[:80]!r} {says}")
     if bool(p.authorization_endpoint) != bool(p.token_endpoint):
         yield no(at, "give both authorizationEndpoint and tokenEndpoint, or neither: istiod then asks the issuer")
