@@ -103,13 +103,19 @@ def test_an_acknowledgement_does_not_overtake_what_was_asked_before():
     asyncio.run(run())
 
 
+QUOTED = 'goo.gle/debugonly    \ncredentials {\n  key: "of-alice"\n  client: "alice"\n}\n'
+VIOLATED = "Proto constraint validation failed (A.B[0]: a | caused by C.D: value (x) is longer than 1024 characters)"
+
+
 @pytest.mark.parametrize(
     ("says", "kept"),
     [
-        (
-            "c: Proto constraint validation failed (A.B: value (x) is wrong): credentials { key: 'of-alice' }): b",
-            "c: Proto constraint validation failed (A.B: value (x) is wrong)",
-        ),
+        (f"{QUOTED}: {VIOLATED}", VIOLATED),
+        (f"{QUOTED}: {VIOLATED}\n", VIOLATED),
+        (f"{VIOLATED}: {QUOTED}): b", VIOLATED),
+        (f"{VIOLATED}, and {QUOTED}", "Proto constraint validation failed"),
+        (QUOTED, "(left out, since it quotes the resource and its secrets)"),
+        (f"c cannot be unpacked: {QUOTED}", "c cannot be unpacked:"),
         ("c: script load error (line 1): end expected", "c: script load error (line 1): end expected"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -29,7 +30,8 @@ T = TypeVar("T")
 
 MAX_REASON = 8192
 """Characters of what a proxy says of a rejection that are kept."""
-_VIOLATED = "Proto constraint validation failed ("
+_VIOLATED = re.compile(r"Proto constraint validation failed(?: \(.*?\)(?=: |\n|$))?")
+_QUOTED = "goo.gle/debug"
 _SECRET = (names.ECDS, names.SDS)
 SLICE_S = 0.005
 """Seconds after which a push, or answering requests, yields to other work."""
@@ -259,15 +261,18 @@ class AdsServer:
 
 
 def told(type_url: str, reason: str) -> str:
-    """What is kept of a rejection's message. After a violated constraint, Envoy quotes the whole message, which in an
-    extension may have API keys and passwords.
+    """What is kept of a rejection's message. Envoy quotes the whole resource before a violated constraint (former
+    versions after it), and cuts the message off, so that the constraint may be missing. An extension may have API keys
+    and passwords.
 
-    Source: envoyproxy/envoy ``source/common/protobuf/utility.cc``, ``throwProtoValidationException``.
+    Source: envoyproxy/envoy ``source/common/protobuf/utility.cc`` (ProtoValidationException); a quoted message begins
+    with ``goo.gle/debug``, https://protobuf.dev/news/2024-12-04/.
     """
-    before, found, rest = reason.partition(_VIOLATED)
-    if found and type_url in _SECRET:
-        constraint, end, _ = rest.partition("): ")
-        reason = f"{before}{found}{constraint})" if end else reason
+    if type_url in _SECRET:
+        if found := _VIOLATED.search(reason):
+            reason = found[0]
+        elif _QUOTED in reason:
+            reason = reason.partition(_QUOTED)[0].strip() or "(left out, since it quotes the resource and its secrets)"
     return reason[:MAX_REASON]
 
 
