@@ -267,3 +267,24 @@ def test_a_service_of_other_clusters_alone_is_called_by_its_name():
     domains = [d for h in hosts for d in h.domains]
     assert len(domains) == len(set(domains))
     assert any(d.startswith("lone.default") for d in domains)
+
+
+def test_weights_that_add_up_to_more_than_envoy_takes_are_scaled_down():
+    """Otherwise one ServiceEntry would keep the configuration from every proxy that sees its host."""
+    documents = """
+kind: ServiceEntry
+metadata: {name: heavy}
+spec:
+  hosts: [heavy.test]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  resolution: STATIC
+  endpoints: [{address: 192.0.2.1, weight: 3000000000}, {address: 192.0.2.2, weight: 3000000000},
+    {address: 192.0.2.3, weight: 1}]
+"""
+    sets = generate(mesh.view(mesh.objects(documents)))[names.EDS]
+    heavy = "outbound|80||heavy.test"
+    (group,) = judge.message("EDS", next(s.resources[heavy] for s in sets if heavy in s.resources)).endpoints
+    first, second, light = (e.load_balancing_weight.value for e in group.lb_endpoints)
+    assert first == second > 2_000_000_000
+    assert light == 1
+    assert group.load_balancing_weight.value == first + second + light <= 2**32 - 1

@@ -100,6 +100,14 @@ def test_endpoints_that_are_not_ready_are_left_out():
     }
 
 
+def test_only_addresses_are_endpoints():
+    ports = [{"name": "http", "port": 80}]
+    names = {"addressType": "FQDN", "ports": ports, "endpoints": [{"addresses": ["a.example.com"]}]}
+    assert decoding.endpoints(names) == {}
+    mixed = {"addressType": "IPv6", "ports": ports, "endpoints": [{"addresses": ["a.example.com", "fd00::1"]}]}
+    assert decoding.endpoints(mixed) == {"http": (o.Endpoint("fd00::1", 80, ""),)}
+
+
 def secret(**data):
     encoded = {k.replace("_", "."): base64.b64encode(v.encode()).decode() for k, v in data.items()}
     return {"metadata": {"name": "c", "namespace": "shop"}, "data": encoded}

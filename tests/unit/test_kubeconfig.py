@@ -124,6 +124,7 @@ def test_a_plugin_that_fails_is_named(tmp_path):
     ("user", "headers"),
     [
         ({"token": "abc"}, {"Authorization": "Bearer abc"}),
+        ({"token": "abc\n"}, {"Authorization": "Bearer abc"}),
         ({"username": "me", "password": "pw"}, {"Authorization": "Basic bWU6cHc="}),
         (
             {"token": "abc", "as": "bob", "as-groups": ["devs"]},

@@ -16,13 +16,17 @@ from aiohttp import web
 from envoy.extensions.filters.http.wasm.v3 import wasm_pb2
 from test_plugins import filters
 
+from lateen.ads.server import Connection
 from lateen.control import pulling
-from lateen.control.fetching import Fetcher, NotFetched
+from lateen.control.fetching import Answer, Fetcher, NotFetched
 from lateen.control.modules import Modules
+from lateen.control.plane import Control
 from lateen.control.pulling import Image, Puller
 from lateen.control.world import World
 from lateen.mesh.model import Mesh
 from lateen.mesh.plugins import Module, ModuleSource
+from lateen.wire.node import NodeId
+from lateen.wire.revision import Revision
 
 CODE = modules.stamping()
 OCI = "application/vnd.oci.image.manifest.v1+json"
@@ -272,6 +276,129 @@ def test_until_a_new_version_is_fetched_the_one_before_stays_and_the_status_says
     asyncio.run(work())
 
 
+def test_of_two_plugins_with_one_module_the_one_that_changes_keeps_it_meanwhile():
+    async def work():
+        async def fetch(place):
+            if place.url != URL:
+                raise NotFetched("not there")
+            return Module("one", CODE)
+
+        world = World("istio-system", lambda: None)
+        followed = Modules(world, fetch)
+        two = PLUGIN.replace("name: one", "name: two")
+        both = [PLUGIN.format(url=URL, more=""), two.format(url=URL, more="")]
+        followed.follow(Mesh(mesh.objects("---".join(both))).module_sources())
+        await followed.first(5)
+        for i in range(2):
+            changed = list(both)
+            changed[i] = (PLUGIN, two)[i].format(url=f"{URL}.{i}", more="")
+            followed.follow(Mesh(mesh.objects("---".join(changed))).module_sources())
+            assert [m.digest for m in world.objects.modules.values()] == ["one", "one"]
+        followed.follow({})
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_after_a_restart_a_proxy_keeps_its_plugin_until_there_is_a_first_answer_about_the_module(fails):
+    """And a plugin that is applied later, or is to fail open, keeps nothing from anybody."""
+
+    async def work():
+        answer = asyncio.Event()
+
+        async def fetch(place):
+            if not place.url.startswith(URL):
+                await asyncio.Event().wait()
+            await answer.wait()
+            if fails:
+                raise NotFetched("not there")
+            return Module("one", CODE)
+
+        control = Control(None, "istio-system", Revision())
+        control.modules = Modules(control.world, fetch)
+        mine = PLUGIN.format(url=URL, more="")
+        other = PLUGIN.replace("name: one", "name: later")
+        opens = PLUGIN.replace("name: one", "name: opens").format(url="http://b/m", more=", failStrategy: FAIL_OPEN")
+
+        def know(*texts):
+            found = mesh.objects("---".join(texts))
+            control.world.objects = replace(found, modules=control.world.objects.modules)
+
+        async def settled():
+            async with asyncio.timeout(10):
+                await control._settled()
+
+        pod = mesh.objects().pods["default", "productpage-v1"]
+        connection = Connection(NodeId("sidecar", pod.address, pod.name, "default", ""), "", "")
+        know(mine, opens)
+        await control.fetch(0.01)
+        await settled()
+        assert control._sets(connection) == {}
+        changed = PLUGIN.format(url=f"{URL}.new", more="")
+        know(changed, opens)
+        await settled()
+        assert control._sets(connection) == {}
+        answer.set()
+        while control.modules.awaited and len(control.world.objects.modules) < 1:
+            await asyncio.sleep(0)
+        assert control._sets(connection) == {}  # the mesh that is pushed is still without it
+        await settled()
+        assert control._sets(connection)
+        know(changed, opens, other.format(url="http://a/m", more=""))
+        await settled()
+        assert control._sets(connection)
+        control.modules.follow({})
+
+    asyncio.run(work())
+
+
+def test_a_new_version_is_pushed_with_the_module_that_it_keeps():
+    async def work():
+        async def fetch(place):
+            if place.url != URL:
+                raise NotFetched("not there")
+            return Module("one", CODE)
+
+        control = Control(None, "istio-system", Revision())
+        control.modules = Modules(control.world, fetch)
+        control.world.objects = mesh.objects(PLUGIN.format(url=URL, more=""))
+        await control.fetch(5)
+        await control._settled()
+        after = mesh.objects(PLUGIN.format(url=f"{URL}.new", more=""))
+        control.world.objects = replace(after, modules=control.world.objects.modules)
+        await control._settled()
+        pod = after.pods["default", "productpage-v1"]
+        assert [p.module.digest for p in control.mesh().plugins("default", pod.label_map)] == ["one"]
+        control.modules.follow({})
+
+    asyncio.run(work())
+
+
+def test_only_a_few_modules_are_fetched_at_once(monkeypatch):
+    monkeypatch.setattr(pulling, "TIMEOUT_S", 0.2)
+
+    async def work():
+        asked, most = set(), []
+
+        class Slow(Fetcher):
+            async def get(self, _session, url, *_, **__):
+                asked.add(url)
+                most.append(len(asked))
+                try:
+                    await asyncio.sleep(0.05)
+                finally:
+                    asked.discard(url)
+                return Answer(url, 200, {}, CODE)
+
+        puller = Puller(Slow(), None)
+        places = [ModuleSource(f"http://a/{n}", "", ("default", ""), "") for n in range(5 * pulling.AT_ONCE)]
+        found = await asyncio.gather(*map(puller.module, places))
+        assert {m.code for m in found} == {CODE}
+        assert max(most) == pulling.AT_ONCE
+
+    asyncio.run(work())
+
+
 def test_all_modules_together_are_bounded(monkeypatch):
     monkeypatch.setattr("lateen.control.modules.MAX_TOTAL", len(CODE) * 2)
 
@@ -281,7 +408,7 @@ def test_all_modules_together_are_bounded(monkeypatch):
 
         followed = Modules(World("istio-system", lambda: None), fetch)
         ref = mesh.objects(PLUGIN.format(url=URL, more="")).wasm_plugins["default", "one"].ref
-        followed.follow({ModuleSource(str(n), "", ("default", ""), ""): ref for n in range(3)})
+        followed.follow({ModuleSource(str(n), "", ("default", ""), ""): (ref,) for n in range(3)})
         await followed.first(5)
         assert len(followed.problems) == 1
         followed.follow({})

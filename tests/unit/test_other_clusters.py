@@ -12,6 +12,7 @@ from lateen.api import kinds
 from lateen.cli import remote
 from lateen.cluster.apiserver.direct import DirectClient
 from lateen.cluster.apiserver.http import Server
+from lateen.control.inventory import KINDS
 from lateen.control.world import World
 from lateen.install import reader
 from lateen.kit import tasks, yamldoc
@@ -134,6 +135,39 @@ def test_a_cluster_of_two_secrets_is_that_of_the_first_and_stays_when_the_other_
         assert not world.clusters.others
 
     play(story)
+
+
+def test_a_renewed_kubeconfig_takes_over_once_it_has_been_read():
+    async def story(world, config, client):
+        world.clusters.secret("remote", secret(east=config))
+        first = await until(lambda: world.objects.others.get("east"))
+        gone = kubeconfig(f"http://127.0.0.1:{free_port()}")
+        for unusable in (gone, "{", gone):
+            world.clusters.secret("remote", secret(east=unusable))
+            assert world.objects.others == {"east": first}
+        await until(lambda: world.clusters.others["east"].trouble)
+        await client.delete(kinds.SERVICE, "default", "reviews")
+        await until(lambda: ("default", "reviews") not in world.objects.others["east"].services)
+        world.clusters.secret("remote", secret(east=config))
+        assert "east" in world.objects.others
+        await until(lambda: world.clusters.others["east"].synced and not world.clusters.others["east"].former)
+        assert "east" in world.objects.others
+        await until(lambda: len([t for t in asyncio.all_tasks() if t.get_name().endswith(" of east")]) == len(KINDS))
+        world.clusters.secret("remote", secret(east=gone))
+        assert "east" in world.objects.others
+        world.clusters.secret("remote", None)
+        assert not world.objects.others
+        await until(lambda: not [t for t in asyncio.all_tasks() if t.get_name().endswith(" of east")])
+
+    play(story)
+
+
+@pytest.mark.parametrize("field", ["certificate-authority-data", "certificate-authority"])
+def test_a_field_that_is_no_text_is_an_error_with_its_name(field):
+    with pytest.raises(ConfigError, match=f"it: {field} is no text"):
+        from_text(kubeconfig(**{field: 123}), "it", frozenset({"certificateAuthority"}))
+    with pytest.raises(ConfigError, match="wrong type"):
+        from_text(kubeconfig(user={"as-groups": 5}), "it")
 
 
 @pytest.mark.parametrize(

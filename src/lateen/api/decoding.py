@@ -153,16 +153,27 @@ def owner(obj: Json) -> str:
 
 
 def endpoints(obj: Json) -> dict[str, tuple[Endpoint, ...]]:
-    """Port name -> ready addresses, of one EndpointSlice."""
+    """Port name -> ready addresses, of one EndpointSlice. As in Istio, slices of names (FQDN) have none: Envoy takes
+    only addresses from EDS."""
+    if obj.get("addressType") == "FQDN":
+        return {}
     out: dict[str, tuple[Endpoint, ...]] = {}
     for p in obj.get("ports") or []:
         found = []
         for e in obj.get("endpoints") or []:
             if dig(e, "conditions", "ready", default=True) and p.get("port"):
                 target = dig(e, "targetRef", "name", default="") if dig(e, "targetRef", "kind") == "Pod" else ""
-                found += [Endpoint(a, int(p["port"]), target) for a in e.get("addresses") or []]
+                found += [Endpoint(a, int(p["port"]), target) for a in e.get("addresses") or [] if _numeric(a)]
         out[str(p.get("name") or "")] = tuple(found)
     return out
+
+
+def _numeric(address: str) -> bool:
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return True
 
 
 OPAQUE = "Opaque"

@@ -2,7 +2,8 @@
 
 A Secret of istiod's namespace with the label ``istio/multiCluster: "true"`` has a kubeconfig for each cluster, by the
 cluster's name. What is wrong with one cluster concerns no other: it is part of the mesh once all its lists have been
-read, keeps its last known state while its API does not answer, and goes with its Secret. Source:
+read, keeps its last known state while its API does not answer, and goes with its Secret. A new kubeconfig for it, as
+with a renewed token, takes the place of the former one once the lists have been read with it. Source:
 https://istio.io/latest/docs/setup/install/multicluster/ and ``pkg/kube/multicluster`` in istio.io/istio.
 """
 
@@ -51,6 +52,8 @@ class Other:
     informers: list[Informer] = field(default_factory=list)
     running: list[asyncio.Task[None]] = field(default_factory=list)
     since: float = field(default_factory=time.monotonic)
+    former: Other | None = None
+    """The same cluster by its kubeconfig of before, which stands in until this one has been read."""
 
     @property
     def synced(self) -> bool:
@@ -107,15 +110,19 @@ class Clusters:
                 else:
                     wanted[name] = (secret, config)
         for name, other in list(self.others.items()):
-            secret, config = wanted.get(name, ("", b""))
-            if (secret, _digest(config)) != (other.secret, other.digest):
+            if name not in wanted:
                 self._forget(other)
         for name, (secret, config) in wanted.items():
-            if name not in self.others:
-                self._follow(name, secret, config)
+            before = self.others.get(name)
+            if before is None or (secret, _digest(config)) != (before.secret, before.digest):
+                self._follow(name, secret, config, before)
 
-    def _follow(self, name: str, secret: str, config: bytes) -> None:
+    def _follow(self, name: str, secret: str, config: bytes, before: Other | None) -> None:
         other = Other(name, secret, _digest(config), Inventory(self._domain, elsewhere=True))
+        if before is not None:
+            other.former, unread = (before, before.former) if before.synced else (before.former, before)
+            before.former = None
+            _close(unread)
         self.others[name] = other
         try:
             other.client = from_text(config.decode(errors="replace"), f"{secret}, cluster {name}", self._allowed)
@@ -141,17 +148,21 @@ class Clusters:
     async def _joined(self, other: Other) -> None:
         await asyncio.gather(*(i.synced.wait() for i in other.informers))
         log.info("the cluster %s is known: %d services", other.name, len(other.inventory.objects.services))
+        former, other.former = other.former, None
+        _close(former)
         self._on_change()
 
     def _forget(self, other: Other) -> None:
         log.info("the cluster %s leaves the mesh", other.name)
         del self.others[other.name]
-        tasks.spawn(_closed(other), f"end of cluster {other.name}")
+        _close(other)
+        _close(other.former)
         self._on_change()
 
     def objects(self) -> Mapping[str, Objects]:
         """What is known of the clusters that have been read."""
-        return {name: other.inventory.objects for name, other in self.others.items() if other.synced}
+        read = {name: other if other.synced else other.former for name, other in self.others.items()}
+        return {name: other.inventory.objects for name, other in read.items() if other is not None}
 
     async def learn(self, limit_s: float) -> None:
         """Returns once all clusters have been read, at the latest after ``limit_s`` seconds."""
@@ -162,6 +173,11 @@ class Clusters:
 
     def describe(self) -> list[Json]:
         return [self.others[name].describe(self._namespace) for name in sorted(self.others)]
+
+
+def _close(other: Other | None) -> None:
+    if other is not None:
+        tasks.spawn(_closed(other), f"end of cluster {other.name}")
 
 
 async def _closed(other: Other) -> None:

@@ -13,7 +13,7 @@ from lateen.api.kinds import Ref
 from lateen.control.facts import AGAIN_S, Facts
 from lateen.control.fetching import NotFetched
 from lateen.control.world import World
-from lateen.mesh.plugins import NO_MODULE, Extension, Module, ModuleSource, source, wasm_of
+from lateen.mesh.plugins import NO_MODULE, Extension, Module, ModuleSource, opens, source
 
 MAX_TOTAL = 256 << 20
 """Bytes of all modules together."""
@@ -21,9 +21,13 @@ Fetch = Callable[[ModuleSource], Awaitable[Module]]
 """Raises NotFetched."""
 
 
-class Modules(Facts[ModuleSource, Ref, Module]):
+Named = tuple[Ref, ...]
+"""The objects that name a module"""
+
+
+class Modules(Facts[ModuleSource, Named, Module]):
     def __init__(self, world: World, fetch: Fetch, again_s: float = AGAIN_S) -> None:
-        async def one(place: ModuleSource, _: Ref) -> Module:
+        async def one(place: ModuleSource, _: Named) -> Module:
             found = await fetch(place)
             others = {m.digest: len(m.code) for p, m in world.objects.modules.items() if p != place}
             if sum(others.values()) + (len(found.code) if found.digest not in others else 0) > MAX_TOTAL:
@@ -31,27 +35,44 @@ class Modules(Facts[ModuleSource, Ref, Module]):
             return found
 
         super().__init__("module", lambda: world.objects.modules, world.know_module, one, NO_MODULE, again_s=again_s)
+        self.awaited: set[ModuleSource] = set()
+        """Wanted since istiod has started, and neither fetched nor found to fail yet. Proxies may have them from an
+        earlier istiod, and must not lose them."""
 
-    def _begin(self, new: ModuleSource, before: Mapping[ModuleSource, Ref]) -> None:
+    async def first(self, limit_s: float) -> None:
+        """As of all facts; called when istiod starts."""
+        self.awaited = {place for place in self._wanted if place not in self._known()}
+        await super().first(limit_s)
+
+    def follow(self, wanted: Mapping[ModuleSource, Named]) -> None:
+        super().follow(wanted)
+        self.awaited = {place for place in self.awaited if place in wanted and place not in self._known()}
+
+    def _begin(self, new: ModuleSource, before: Mapping[ModuleSource, Named]) -> None:
         """Until the new version of a plugin has been fetched, the module that it had stays: requests must not pass
         without it."""
-        mine = self._wanted[new]
-        kept = (self._known().get(p) for p, ref in before.items() if ref == mine)
+        mine = set(self._wanted[new])
+        former = [place for place, named in before.items() if not mine.isdisjoint(named)]
+        kept = (self._known().get(place) for place in former)
         if (module := next((m for m in kept if m is not None and m.digest), None)) is not None:
             self._know(new, module)
+        elif any(place in self.awaited and place not in self._known() for place in former):
+            self.awaited.add(new)
 
     def missing(self, e: Extension) -> list[str] | None:
         """What is wrong with an object's module; None if istiod fetches none for it."""
-        place, wasm = source(e), wasm_of(e)
-        if place is None or wasm is None:
+        place = source(e)
+        if place is None:
             return None
         why, known = self.problems.get(place), self._known().get(place)
         if why is None and known is not None:
             return []
         if known is not None and known.digest:
             then = "the one that was fetched before stays"
+        elif known is None and place in self.awaited and not opens(e):
+            then = "proxies that need it keep what they have"
         elif known is None:
             then = "it does not run yet"
         else:
-            then = "requests pass without it" if wasm.fail_strategy == "FAIL_OPEN" else "everything is denied"
+            then = "requests pass without it" if opens(e) else "everything is denied"
         return [f"the module cannot be fetched: {why or 'not tried yet'}; {then}"]

@@ -129,12 +129,17 @@ class Control:
         pod = self.registrar.workload(connection) or self.views.mesh.objects.pods.get(
             (connection.node.namespace, connection.node.pod)
         )
-        if pod is None or not self.credentials.known(connection.node):
+        if pod is None or not self.credentials.known(connection.node) or self._awaits(pod):
             return {}  # not known yet (or no longer): nothing is sent, and nothing is removed
         view = self.views.of(pod, connection.node.kind, connection.metadata)
         made = self.patching.sets(connection, view, generate(view))
         connection.view = view
         return made
+
+    def _awaits(self, pod: o.Pod) -> bool:
+        """Whether a proxy would lose a plugin, only because this istiod has not fetched its module yet."""
+        awaited = self.modules.awaited
+        return bool(awaited) and not awaited.isdisjoint(self.mesh().missing_modules(pod.namespace, pod.label_map))
 
     def _proxyless(self, node: NodeId) -> Mapping[str, Sets]:
         return proxyless.generate(self.views.outbound(node.namespace))
@@ -168,6 +173,8 @@ class Control:
             self.views.advance(self.world.objects)
             self.measures.context.observe(time.monotonic() - began)
             self._follow(self.mesh())
+            if self.mesh().instant is not self.world.objects:
+                self.views.advance(self.world.objects)  # with the modules that new versions of plugins keep meanwhile
             left = first + GRACE_S - time.monotonic()
             if left <= 0 or not (self._fetching() or (self._pushed and dangling(self.offered, self.mesh()))):
                 return

@@ -29,6 +29,8 @@ MAX_MODULE = 32 << 20
 """Bytes of one module. It travels with the configuration of each proxy."""
 MAX_UNPACKED = 2 * MAX_MODULE
 TIMEOUT_S = 60.0
+AT_ONCE = 4
+"""Modules that are fetched at the same time, which bounds the memory for it."""
 MAGIC = b"\0asm\1\0\0\0"
 HUB = "registry-1.docker.io"
 _HUB_NAMES = ("docker.io", "index.docker.io", "registry-1.docker.io", "")
@@ -76,11 +78,12 @@ class Puller:
     def __init__(self, fetcher: Fetcher, secret: Secret, insecure: frozenset[str] = frozenset()) -> None:
         """``insecure``: registries (``host:port``) that are asked without TLS."""
         self._fetcher, self._secret, self._insecure = fetcher, secret, insecure
+        self._at_once = asyncio.Semaphore(AT_ONCE)
 
     async def module(self, source: ModuleSource) -> Module:
-        """Raises NotFetched."""
+        """Raises NotFetched. The time of waiting for others does not count."""
         try:
-            async with asyncio.timeout(TIMEOUT_S), self._fetcher.session() as session:
+            async with self._at_once, asyncio.timeout(TIMEOUT_S), self._fetcher.session() as session:
                 get = self._image if scheme(source.url) == "oci" else self._file
                 code = await get(session, source)
         except TimeoutError:

@@ -100,10 +100,19 @@ class Informer:
             except Unreachable as e:
                 self.problem = str(e)
                 outages.lost(e, again=wait > FIRST_WAIT_S)
+            except Exception as e:  # noqa: BLE001 - whatever one server answers, it is asked again
+                self._broken(e)
             if time.monotonic() - began > LASTING_S:
                 wait = FIRST_WAIT_S
             await asyncio.sleep(wait)
             wait = min(wait * 2, LONGEST_WAIT_S)
+
+    def _broken(self, error: Exception) -> None:
+        """The error's text is left out: it may quote a header with credentials."""
+        what = f"{self.kind.plural}: the request could not be sent or its answer not read ({type(error).__name__})"
+        if self.problem != what:
+            self.problem = what
+            log.warning("watching %s", what)
 
     def _warn(self, error: KubeError | None) -> None:
         if error is not None:

@@ -101,6 +101,8 @@ def _of(config: configfiles.Config, context_name: str) -> HttpClient:
         raise ConfigError(f"{where}: its certificates cannot be used: {e}") from e
     except ValueError as e:
         raise ConfigError(f"{where}: {e}") from e
+    except (TypeError, AttributeError) as e:
+        raise ConfigError(f"{where}: one of its fields has a value of the wrong type: {e}") from e
 
 
 def from_file(path: Path, context_name: str = "") -> HttpClient:
@@ -147,9 +149,10 @@ def _auth(of_user: Entry, cluster: Json, context: ssl.SSLContext) -> Auth:
     more = impersonation(user)
     if user.get("exec"):
         return Plugin(user["exec"], cluster, context, more)
-    file = str(of_user.folder / user["tokenFile"]) if user.get("tokenFile") else ""
+    token_file = _text(user, "tokenFile")
+    file = str(of_user.folder / token_file) if token_file else ""
     return Fixed(
-        str(user.get("token") or ""), file, str(user.get("username") or ""), str(user.get("password") or ""), more
+        _text(user, "token").strip(), file, str(user.get("username") or ""), str(user.get("password") or ""), more
     )
 
 
@@ -161,9 +164,18 @@ def _known(section: Json, names: set[str], what: str) -> None:
 
 def _material(of: Entry, key: str) -> bytes | None:
     """From the data, or from the file."""
-    if data := of.value.get(f"{key}-data"):
+    if data := _text(of.value, f"{key}-data"):
         return base64.b64decode(data)
-    return (of.folder / of.value[key]).read_bytes() if of.value.get(key) else None
+    path = _text(of.value, key)
+    return (of.folder / path).read_bytes() if path else None
+
+
+def _text(section: Json, field: str) -> str:
+    """Empty where it is not there."""
+    found = section.get(field) or ""
+    if not isinstance(found, str):
+        raise ConfigError(f"{field} is no text; put its value in quotes")
+    return found
 
 
 __all__ = ["AuthError", "ConfigError", "from_file", "from_files", "from_text", "in_cluster", "namespace_of"]

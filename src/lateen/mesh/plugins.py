@@ -92,7 +92,7 @@ class Plugin:
             wasm is not None,
             wasm is not None and wasm.type == "NETWORK",
             phase if phase in ("AUTHN", "AUTHZ", "STATS") else "",
-            wasm is None or wasm.fail_strategy == "FAIL_OPEN",
+            wasm is None or opens(self.source),
             _ports(found),
         )
 
@@ -105,6 +105,12 @@ def _ports(found: list[TrafficSelector]) -> tuple[int, ...]:
 
 def wasm_of(e: Extension) -> WasmConfig | None:
     return e.spec.wasm if isinstance(e.spec, TrafficExtension) else e.spec
+
+
+def opens(e: Extension) -> bool:
+    """Whether requests pass where its module cannot run."""
+    wasm = wasm_of(e)
+    return wasm is not None and wasm.fail_strategy == "FAIL_OPEN"
 
 
 def order(e: Extension) -> tuple[int, tuple[str, str, str]]:
@@ -138,10 +144,10 @@ def scheme(url: str) -> str:
 def made(e: Extension, modules: Mapping[ModuleSource, Module]) -> Plugin | None:
     """None where it does not run: while its module is being fetched for the first time, and where that has failed and
     it is to fail open."""
-    wasm, place = wasm_of(e), source(e)
+    place = source(e)
     if place is None:
         return Plugin(e)
     module = modules.get(place)
-    if module is None or (wasm is not None and not module.digest and wasm.fail_strategy == "FAIL_OPEN"):
+    if module is None or (not module.digest and opens(e)):
         return None
     return Plugin(e, module)

@@ -18,7 +18,7 @@ from lateen.mesh.authentication import UNAUTHENTICATED, Authentication, KeySourc
 from lateen.mesh.base import has_labels
 from lateen.mesh.dialects.gateway_api.listeners import NAME_LABEL
 from lateen.mesh.objects import Key
-from lateen.mesh.plugins import ModuleSource, Plugin
+from lateen.mesh.plugins import Extension, ModuleSource, Plugin
 from lateen.mesh.rules import Rules
 from lateen.mesh.view import UNRESTRICTED, Authorization
 
@@ -150,14 +150,17 @@ class Policies(Rules):
 
     def plugins(self, namespace: str, labels: Mapping[str, str]) -> tuple[Plugin, ...]:
         """What runs in the proxy of a workload, in the order of ``plugins.order``."""
+        found = self._extensions(namespace, labels)
+        every = (self._plugin(e.ref) for e in sorted(found, key=plugins.order))
+        return tuple(p for p in every if p is not None)
+
+    def _extensions(self, namespace: str, labels: Mapping[str, str]) -> list[Extension]:
         if not self.objects.traffic_extensions and not self.objects.wasm_plugins:
-            return ()
-        found: list[plugins.Extension] = [
+            return []
+        return [
             *self._attached(self._extensions_in, namespace, labels),
             *self._attached(self._wasm_in, namespace, labels),
         ]
-        every = (self._plugin(e.ref) for e in sorted(found, key=plugins.order))
-        return tuple(p for p in every if p is not None)
 
     @query
     def _plugin(self, ref: o.Ref) -> Plugin | None:
@@ -169,10 +172,19 @@ class Policies(Rules):
         return plugins.made(found, self.modules) if found is not None else None
 
     @query
-    def module_sources(self) -> dict[ModuleSource, o.Ref]:
-        """The Wasm modules that have to be fetched, each with one of the objects that name it."""
-        every = (*self.objects.traffic_extensions.values(), *self.objects.wasm_plugins.values())
-        return {place: e.ref for e in every if (place := plugins.source(e)) is not None}
+    def module_sources(self) -> dict[ModuleSource, tuple[o.Ref, ...]]:
+        """The Wasm modules that have to be fetched, each with the objects that name it."""
+        out: dict[ModuleSource, tuple[o.Ref, ...]] = {}
+        for e in (*self.objects.traffic_extensions.values(), *self.objects.wasm_plugins.values()):
+            if (place := plugins.source(e)) is not None:
+                out[place] = (*out.get(place, ()), e.ref)
+        return out
+
+    def missing_modules(self, namespace: str, labels: Mapping[str, str]) -> set[ModuleSource]:
+        """The modules that have been neither fetched nor found to fail, of a workload's plugins that do not fail
+        open."""
+        places = (plugins.source(e) for e in self._extensions(namespace, labels) if not plugins.opens(e))
+        return {place for place in places if place is not None and self.modules.get(place) is None}
 
     # --- end users' tokens -------------------------------------------------------------------------------------
 

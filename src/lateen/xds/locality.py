@@ -6,6 +6,7 @@ Source: https://istio.io/latest/docs/reference/config/networking/destination-rul
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 from lateen.api.networking.traffic_policy import Distribute, LocalityLb
@@ -15,6 +16,8 @@ from lateen.mesh.workloads import Instance, Instances
 
 TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
 """The topology labels that ``failoverPriority`` may name."""
+MOST = 2**32 - 1
+"""What the weights of a cluster's endpoints may add up to in Envoy."""
 
 
 class Group(NamedTuple):
@@ -28,6 +31,7 @@ def groups(endpoints: Instances, asked: Locality | None) -> list[Group]:
     """Endpoints grouped by locality and priority. Priorities have no gaps, as Envoy requires."""
     if not endpoints:
         return []
+    endpoints = _bounded(endpoints)
     if asked is None:
         return [Group("", 0, _weight(endpoints), endpoints)]
     setting = asked.setting or LocalityLb()
@@ -42,6 +46,15 @@ def groups(endpoints: Instances, asked: Locality | None) -> list[Group]:
     return [
         Group(place, ranks.index(rank), _weight(found), tuple(found)) for (rank, place), found in sorted(by.items())
     ]
+
+
+def _bounded(endpoints: Instances) -> Instances:
+    """Weights that add up to more than Envoy allows are scaled down, each to at least 1."""
+    total = _weight(endpoints)
+    if total <= MOST:
+        return endpoints
+    room = MOST - len(endpoints)  # what is rounded up to 1 has its share, too
+    return tuple(replace(i, weight=max(1, i.weight * room // total)) for i in endpoints)
 
 
 def _weight(endpoints: Iterable[Instance]) -> int:
