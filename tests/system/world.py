@@ -115,6 +115,18 @@ class Mesh:
     def reinstall(self):
         """Restore what ``lateen demo`` installs, after a test has installed something else."""
         self.lateen("install", "--set", "profile=demo", "-y", timeout=120)
+        self.connected()
+
+    def connected(self):
+        """Wait until Bookinfo's proxies are back at istiod: Envoy may try again half a minute after it has failed."""
+        bookinfo = ("pods", "-n", "default", "-l", "app in (productpage,details,reviews,ratings)", "-o", "name")
+        pods = [f"{name.partition('/')[2]}.default" for name in self.get(*bookinfo).split()]
+
+        def back():
+            there = self.lateen("proxy-status", ok=False).stdout
+            return all(name in there for name in pods)
+
+        self.until(back, 60, "all proxies at istiod")
 
     def remove(self, *namespaces):
         """Delete namespaces without their pods' grace period: many programs in tests ignore SIGTERM as PID 1."""

@@ -8,6 +8,7 @@ listeners wait until then.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from lateen.wire.resource import Resource
@@ -27,12 +28,14 @@ class Mending:
     sent: str = ""
     """The nonce of the response that does so."""
 
-    def replaces(self, name: str, old: Resource | None, version: str | None) -> None:
+    def resumes(self, names: Iterable[str]) -> None:
+        """The proxy has these from an earlier connection."""
+        self.unknown.update(names)
+
+    def replaces(self, old: Resource | None, version: str | None) -> None:
         """A new version is sent in the place of ``version``; ``old`` is what was offered before it."""
         if old is not None and old.version == version:
-            self.before[name] = old
-        elif version is not None:
-            self.unknown.add(name)
+            self.before[old.name] = old
 
     def rejected(self, nonce: str, names: list[str]) -> None:
         """What was to mend is not mended again."""

@@ -177,6 +177,8 @@ class Session:
         state.subscribed = True
         if first:
             state.acked |= dict(request.initial)
+            if request.type_url == names.ECDS:
+                self._mending.resumes(request.initial)
             if not request.subscribe and request.type_url in (names.CDS, names.LDS):
                 state.wildcard = True
         for name in request.subscribe:
@@ -351,7 +353,7 @@ class Session:
                 continue
             if name in state.forced or state.acked.get(name) != found.version:
                 if type_url == names.ECDS:
-                    self._mending.replaces(name, _find(old, name), state.acked.get(name))
+                    self._mending.replaces(_find(old, name), state.acked.get(name))
                 out.append(found)
                 state.acked[name] = found.version
                 state.refused.pop(name, None)

@@ -69,9 +69,11 @@ def network(hooks: Iterable[Hook], workload: str, phases: tuple[str, ...]) -> li
 
 
 def _name(hook: Hook) -> str:
-    """For Wasm the one that Istio uses, which EnvoyFilters refer to."""
+    """For Wasm the one that Istio uses, which EnvoyFilters refer to; not one name for both kinds of filters, since a
+    plugin may become one of the other kind while listeners with the former one drain."""
     if hook.wasm:
-        return f"{WASM}/{hook.ref.kind.lower()}/{hook.ref.namespace}.{hook.ref.name}"
+        of = f"network/{hook.ref.kind.lower()}" if hook.network else hook.ref.kind.lower()
+        return f"{WASM}/{of}/{hook.ref.namespace}.{hook.ref.name}"
     return f"{LUA}/{hook.ref.namespace}/{hook.ref.name}"
 
 
