@@ -145,6 +145,8 @@ class Wizards:
         tcp, http = dict(pool.get("tcp") or {}), dict(pool.get("http") or {})
         _set(tcp, "maxConnections", form.connections)
         _set(http, "http1MaxPendingRequests", form.pending)
+        # Between sidecars requests share a connection (HTTP/2), and none waits: they are counted themselves.
+        _set(http, "http2MaxRequests", form.connections and form.connections + form.pending)
         _set(pool, "tcp", tcp)
         _set(pool, "http", http)
         _set(policy, "connectionPool", pool)
