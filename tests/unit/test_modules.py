@@ -126,7 +126,11 @@ def test_a_reference_that_leads_elsewhere_in_a_url_is_refused(text):
         Image.of(text)
 
 
-@pytest.mark.parametrize("body", [CODE, gzip.compress(CODE), archive(), archive(f"./{pulling.FILE}")])
+@pytest.mark.parametrize(
+    "body",
+    [CODE, gzip.compress(CODE), archive(), archive(f"./{pulling.FILE}")],
+    ids=["plain", "compressed", "in an archive", "in an archive below a dot"],
+)
 def test_a_module_comes_from_a_web_server(body):
     found, _ = pulled({"/files/m": body}, "http://HOST/files/m")
     assert found == Module(hashlib.sha256(CODE).hexdigest(), CODE)
@@ -145,13 +149,18 @@ def test_a_module_comes_from_a_web_server(body):
         (gzip.compress(CODE)[:40], "", "neither a WebAssembly module"),
         (b"\x1f\x8bxxxxxxxxxxxx", "", "cannot be decompressed"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "body",
 )
 def test_what_is_no_module_is_refused_with_the_reason(body, sha256, says):
     with pytest.raises(NotFetched, match=says):
         pulled({"/files/m": body}, "http://HOST/files/m", sha256)
 
 
-@pytest.mark.parametrize(("layer", "kind"), [(CODE, WASM_LAYER), (CODE, "application/wasm"), (archive(), TAR_LAYER)])
+@pytest.mark.parametrize(
+    ("layer", "kind"),
+    [(CODE, WASM_LAYER), (CODE, "application/wasm"), (archive(), TAR_LAYER)],
+    ids=["Istio's type", "the CNCF's type", "a file system"],
+)
 def test_an_image_comes_from_a_registry_with_an_account(layer, kind):
     manifest = image(layer, kind)
     content = {"/v2/a/b/manifests/1": manifest, f"/v2/a/b/blobs/{digest(layer)}": layer}
