@@ -243,14 +243,19 @@ def test_a_wrong_configuration_is_reported_and_the_next_right_one_is_taken(tmp_p
     config.write_text("scrape_configs: []")
     program = tmp_path / "program"
     # It stands for Prometheus: on SIGHUP it shows what its configuration file has now.
-    program.write_text(f"#!/bin/bash\ntrap 'cat ${{1#*=}} > {tmp_path}/seen' HUP\nwhile true; do sleep 0.05; done\n")
+    program.write_text(
+        f"#!/bin/bash\ntrap 'cat ${{1#*=}} > {tmp_path}/seen' HUP\n"
+        f"touch {tmp_path}/ready\nwhile true; do sleep 0.05; done\n"
+    )
     program.chmod(0o755)
 
     async def run():
         async with HttpClient("http://127.0.0.1:1", None) as client:
             found = launcher.Launcher(client, [f"--config.file={config}"])
             running = tasks.spawn(found.run(str(program)), "prometheus")
-            await asyncio.sleep(0.3)
+            async with asyncio.timeout(10):
+                while not (tmp_path / "ready").exists():
+                    await asyncio.sleep(0.05)
             config.write_text("scrape_configs: [{kubernetes_sd_configs: [pod]}]")
             await asyncio.sleep(0.1)
             async with asyncio.timeout(10):
