@@ -91,7 +91,7 @@ STAMP = Module("stamp", modules.stamping())
 MODULES = {
     ("oci://registry.example/stamp:1.0", "1" * 64, "account", True): STAMP,
     ("https://modules.example/stamp.wasm", "", "", False): STAMP,
-    ("registry.example/closing", "", "", False): Module("closing", modules.closing()),
+    ("registry.example/closing", "", "", True): Module("closing", modules.closing()),
     ("https://unreachable.example/stamp.wasm", "", "", False): NO_MODULE,
 }
 """(URL, checksum, Secret, whether it is fetched again with each change) -> the module."""

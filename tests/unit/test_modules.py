@@ -423,3 +423,18 @@ def test_all_modules_together_are_bounded(monkeypatch):
         followed.follow({})
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize(
+    ("url", "again"),
+    [
+        ("oci://r.example/a", True),
+        ("r.example:5000/a:latest", True),
+        ("oci://r.example/a:1", False),
+        (f"oci://r.example/a@sha256:{'a' * 64}", False),
+        ("https://r.example/a", False),
+    ],
+)
+def test_an_image_of_the_latest_tag_is_fetched_again_with_each_change(url, again):
+    (place,) = Mesh(mesh.objects(PLUGIN.format(url=url, more=""))).module_sources()
+    assert bool(place.version) is again

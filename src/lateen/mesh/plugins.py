@@ -128,11 +128,17 @@ def source(e: Extension) -> ModuleSource | None:
     if wasm is None or scheme(wasm.url) == FILE:
         return None
     again = wasm.image_pull_policy == "Always" or (
-        wasm.image_pull_policy == "UNSPECIFIED_POLICY" and scheme(wasm.url) == "oci" and wasm.url.endswith(":latest")
+        wasm.image_pull_policy == "UNSPECIFIED_POLICY" and scheme(wasm.url) == "oci" and _is_latest(wasm.url)
     )
     return ModuleSource(
         wasm.url, wasm.sha256, (e.ref.namespace, wasm.image_pull_secret), f"{e.uid}/{e.version}" if again else ""
     )
+
+
+def _is_latest(image: str) -> bool:
+    """Whether an image's tag is ``latest``, which it is where none is given."""
+    name = image.rpartition("/")[2]
+    return "@" not in name and name.partition(":")[2] in ("", "latest")
 
 
 def scheme(url: str) -> str:

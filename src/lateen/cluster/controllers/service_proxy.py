@@ -267,12 +267,6 @@ def hosts(services: Mapping[str, Json], known: Mapping[str, str]) -> dict[str, s
     return out
 
 
-def _sources(service: Json) -> tuple[portal.Network, ...]:
-    """``loadBalancerSourceRanges``: of the load balancer only, as in Kubernetes; node ports are open to all."""
-    given = service["spec"].get("loadBalancerSourceRanges") or []
-    return tuple(ipaddress.ip_network(str(s).strip(), strict=False) for s in given)
-
-
 def source_ranges(service: Json) -> tuple[portal.Network, ...]:
     """``loadBalancerSourceRanges``: of the load balancer only, as in Kubernetes; node ports are open to all."""
     given = service["spec"].get("loadBalancerSourceRanges") or []
