@@ -12,7 +12,7 @@ AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
 
 CONSOLE := src/lateen/console/static/index.html
 
-.PHONY: help setup demo down test unit conformance system test-clients test-gateway-api test-observability check bench clean lock console wheel charts fuzz
+.PHONY: help setup demo down test unit conformance system test-long test-clients test-gateway-api test-kubernetes test-observability check bench clean lock console wheel images test-images charts fuzz
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -52,15 +52,22 @@ conformance: setup ## the conformance runner on our own cases
 
 system: console ## tests with the real Envoy, kubectl and namespaces
 	@bash tools/browser.sh
-	$(BIN)/python -m pytest $(AT_ONCE) tests/system
+	$(BIN)/python -m pytest $(AT_ONCE) -m "not long" tests/system
 
-test: check unit conformance system ## all tests
+test: check unit conformance system ## all tests but the suites that have targets of their own
 
-test-clients: setup ## clients that others have made: libraries, kopf, client-go and istioctl (both built with Go), Helm (LATEEN_TEST_HELM)
+test-long: setup ## system tests that take minutes: roots replaced under load, limits, several clusters, the pages of docs
+	$(BIN)/python -m pytest $(AT_ONCE) -m long tests/system
+
+test-clients: setup ## clients that others have made: Python libraries, kopf; with Go, built once: client-go, istioctl, Helm 3 and 4, stern, Pebble
 	$(BIN)/python tests/clients/run.py
 
 test-gateway-api: setup ## the Gateway API's conformance suite (needs Go): passed, failed, skipped by profile; ARGS='--test NAME'
 	$(BIN)/python tests/gateway-api/run.py $(ARGS)
+
+test-kubernetes: setup ## the article, and outages, on Kubernetes' own control plane (built with Go, 20 minutes once) and etcd (Debian)
+	$(BIN)/python tests/real-kubernetes/building.py
+	$(BIN)/python -m pytest tests/real-kubernetes -rs -o timeout=900
 
 test-observability: setup ## the mesh's spans in the real Jaeger (needs Go), its metrics in the real Prometheus (Debian's)
 	$(BIN)/python -m pytest tests/observability -rs
@@ -74,6 +81,12 @@ bench: setup ## benchmarks, as ratios to a baseline of the same run
 
 charts: setup ## Helm charts of the mesh: charts/base, istiod, gateway, addons
 	@$(BIN)/python tools/charts.py
+
+images: console ## OCI images for amd64 and arm64 in dist/images, from Debian's packages and locked wheels; HUB=, TAG=
+	@$(BIN)/python tools/images.py $(if $(HUB),--hub $(HUB)) $(if $(TAG),--tag $(TAG))
+
+test-images: images ## the images in the embedded cluster, and under runc or crun where one is installed
+	$(BIN)/python -m pytest tests/images -rs
 
 wheel: setup ## dist/*.whl, with the console's page
 	@$(BIN)/python -m pip wheel -q --no-deps -w dist .

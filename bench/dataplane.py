@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,12 @@ from lateen.kit import certs, times
 from lateen.mesh.observability import Reporting
 from lateen.mesh.settings import MeshConfig
 from lateen.wire import names
+from lateen.xds.tls import SECRETS
 
 APP, RATE, SECONDS, ROUNDS, CONNECTIONS = 21000, 1000, 3, 7, 16
+LOG = "/bench/access.log"
+"""Becomes a file of the run's directory; nothing else in a configuration looks like it (``%ACCESS_LOG_TYPE%`` is an
+operator of Envoy's)."""
 HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 Json = dict[str, Any]
 
@@ -92,12 +97,21 @@ def held(filter_: Json, found: Any) -> Json:
     return {"name": filter_["name"], "typed_config": as_json(found[names.ECDS][filter_["name"]].typed_config)}
 
 
-def ours(telemetry: str, base: int) -> tuple[Json, Json]:
-    config = MeshConfig(reporting=Reporting("ACCESS_LOG" if telemetry == "full" else "", lean=telemetry == "lean"))
-    found = judge.messages(meshes.view(meshes.objects("", config), "ratings-v1"))
+def filled(filter_: Json, found: Any) -> Json:
+    """With the slots of a connection manager filled, too."""
+    config = filter_["typed_config"]
+    if "http_filters" not in config:
+        return filter_
+    return {**filter_, "typed_config": {**config, "http_filters": [held(f, found) for f in config["http_filters"]]}}
+
+
+def ours(telemetry: str, base: int, documents: str = "") -> tuple[Json, Json]:
+    """``documents``: objects of the mesh besides its services, as YAML."""
+    config = MeshConfig(reporting=Reporting(LOG if telemetry == "full" else "", lean=telemetry == "lean"))
+    found = judge.messages(meshes.view(meshes.objects(documents, config), "ratings-v1"))
     outbound = as_json(found[names.LDS]["0.0.0.0_9080"])
     for chain in (*outbound["filter_chains"], outbound["default_filter_chain"]):
-        chain["filters"] = [held(f, found) for f in chain["filters"]]
+        chain["filters"] = [filled(held(f, found), found) for f in chain["filters"]]
     manager = outbound["filter_chains"][0]["filters"][-1]["typed_config"]
     manager.pop("rds")
     manager["route_config"] = as_json(judge.routes(found, "9080"))
@@ -119,6 +133,7 @@ def ours(telemetry: str, base: int) -> tuple[Json, Json]:
         if c.get("filter_chain_match", {}).get("destination_port") == 9080 and "transport_socket" in c
     )
     chain.pop("filter_chain_match")
+    chain["filters"] = [filled(f, found) for f in chain["filters"]]
     server = bootstrap(
         {"name": "inbound", "address": address(base + 1), "filter_chains": [chain]},
         [static(as_json(found[names.CDS]["inbound|9080||"]), APP)],
@@ -220,9 +235,7 @@ def application() -> Json:
 class Envoy:
     def __init__(self, directory: Path, name: str, config: Json, core: int) -> None:
         path = directory / f"{name}.json"
-        text = (
-            json.dumps(config).replace("/etc/istio/proxy", str(directory)).replace("ACCESS_LOG", str(directory / "log"))
-        )
+        text = json.dumps(config).replace(SECRETS, str(directory)).replace(LOG, str(directory / "log"))
         path.write_text(text)
         self.process = subprocess.Popen(
             [envoy_binary(), "-c", str(path), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"],
@@ -270,7 +283,7 @@ async def paced(port: int) -> list[float]:
     return out
 
 
-def saturate(port: int) -> float:
+def saturate(port: int, headers: Sequence[str] = ()) -> float:
     done = subprocess.run(
         [
             "taskset",
@@ -282,6 +295,7 @@ def saturate(port: int) -> float:
             "-d2s",
             "-H",
             "Host: ratings:9080",
+            *(part for header in headers for part in ("-H", header)),
             f"http://127.0.0.1:{port}/",
         ],
         capture_output=True,

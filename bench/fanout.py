@@ -30,6 +30,8 @@ from world import report
 SERVICES, PORT = 1000, 25012
 TIMES = 5
 """Of each change; the medians are reported."""
+CHANGES = (("endpoint", TIMES, 250), ("first route", 1, None), ("route", TIMES, 300))
+"""(what, how often, the limit of CPU time per push in us)"""
 PROXIES = {"one": 200, "wide": 2000}
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 
@@ -78,6 +80,22 @@ def world(name: str) -> Any:
     return found, ("n5", "redis"), ("n5", "s6"), pods
 
 
+def policies(number: int) -> dict[Any, Any]:
+    """One for each service: all of them change at once."""
+    from lateen.api import kinds
+    from lateen.api import objects as o
+    from lateen.api.config import decode
+    from lateen.api.security import AuthorizationPolicy
+
+    out = {}
+    for i in range(SERVICES):
+        rule = {"from": [{"source": {"principals": [f"cluster.local/ns/d/sa/caller-{number}"]}}]}
+        spec = decode(AuthorizationPolicy, {"selector": {"matchLabels": {"app": f"s{i}"}}, "rules": [rule]})
+        ref = kinds.AUTHORIZATION_POLICY.ref("d", f"p{i}")
+        out["d", f"p{i}"] = o.Resource(ref, f"u{i}", str(number), "2026-01-01T00:00:00Z", spec)
+    return out
+
+
 async def serve(pipe: Any, name: str, ca: Any) -> None:
     from lateen.ads import http2
     from lateen.api import kinds
@@ -88,15 +106,13 @@ async def serve(pipe: Any, name: str, ca: Any) -> None:
     from lateen.control import serving
     from lateen.control.plane import Control
     from lateen.kit import memory
-    from lateen.mesh.model import Mesh
-    from lateen.mesh.views import Views
     from lateen.wire import ports
     from lateen.wire.revision import Revision
 
     ports.XDS = PORT
     control = Control(None, "istio-system", Revision())  # type: ignore[arg-type]
     control.world.objects, changing, routed, _ = world(name)
-    control.views = Views(Mesh(control.world.objects))
+    control.sides.advance(control.world.objects)
     certificate = serving.Certificate(ca, ["istiod"], Identity("cluster.local", "istio-system", "istiod"))
     server = await serving.xds(certificate, control.ads.accept)
     memory.settle()
@@ -118,6 +134,8 @@ async def serve(pipe: Any, name: str, ca: Any) -> None:
             control.world.objects = objects.put(
                 kinds.ENDPOINT_SLICE, changing, (service, {"http": (*found["http"], moved)})
             )
+        elif order == "policies":
+            control.world.objects = objects.replaced(kinds.AUTHORIZATION_POLICY, policies(number))
         elif order.endswith("route"):
             destination = [{"destination": {"host": "s6"}}]
             spec = decode(VirtualService, {"hosts": ["s6"], "http": [{"timeout": f"{number}s", "route": destination}]})
@@ -128,7 +146,7 @@ async def serve(pipe: Any, name: str, ca: Any) -> None:
         before, kernel, here = time.process_time(), os.times().system, time.thread_time()
         split = {}
         if order != "usage":
-            control.views.advance(control.world.objects)
+            control.sides.advance(control.world.objects)
             split["mesh"] = time.thread_time() - here
             await control.ads.push()
             await asyncio.sleep(1.0)
@@ -231,7 +249,7 @@ async def still(proxies: Any, started: float) -> None:
             raise SystemExit("the proxies were not served in 120 s")
 
 
-async def measure(pipe: Any, name: str, count: int, credentials: Any) -> None:
+async def measure(pipe: Any, name: str, count: int, credentials: Any, orders: Any = ()) -> None:
     loop = asyncio.get_running_loop()
     pods = world(name)[3]
     proxies = [Proxy(i, pods[i % len(pods)], credentials[i % len(credentials)]) for i in range(count)]
@@ -251,7 +269,7 @@ async def measure(pipe: Any, name: str, count: int, credentials: Any) -> None:
         istiod_rss_mb=rss,
         limit_rss_mb=250 if name == "one" else 1000,
     )
-    for order, times, limit in (("endpoint", TIMES, 250), ("first route", 1, None), ("route", TIMES, 300)):
+    for order, times, limit in orders or CHANGES:
         firsts, lasts, costs, splits = [], [], [], []
         reached, size, rss = proxies, 0, 0
         for _ in range(times):
@@ -288,15 +306,18 @@ async def measure(pipe: Any, name: str, count: int, credentials: Any) -> None:
 
 
 def main() -> None:
+    name = sys.argv[1] if len(sys.argv) > 1 else "one"
+    if name not in PROXIES:
+        sys.exit(f"there is no world {name}; there are: {', '.join(PROXIES)}")
+    run(name, int(sys.argv[2]) if len(sys.argv) > 2 else PROXIES[name])
+
+
+def run(name: str, count: int, orders: Any = ()) -> None:
     import grpc
 
     from lateen.ca.authority import Authority
     from lateen.kit import certs, times
 
-    name = sys.argv[1] if len(sys.argv) > 1 else "one"
-    if name not in PROXIES:
-        sys.exit(f"there is no world {name}; there are: {', '.join(PROXIES)}")
-    count = int(sys.argv[2]) if len(sys.argv) > 2 else PROXIES[name]
     ca = Authority.create(times.now(), "cluster.local")
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
     child = multiprocessing.get_context("spawn").Process(target=server_process, args=(theirs, name, ca))
@@ -312,7 +333,7 @@ def main() -> None:
             leaf = certs.issue(ca.state.signer.pair, [identity], times.now(), timedelta(hours=1))
             made = grpc.ssl_channel_credentials(ca.root.encode(), leaf.key.encode(), leaf.certificate.encode())
             credentials.append(made)
-        asyncio.run(measure(ours, name, count, credentials))
+        asyncio.run(measure(ours, name, count, credentials, orders))
     finally:
         child.join(10)
         if child.is_alive():

@@ -13,6 +13,7 @@ import re
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -124,7 +125,7 @@ def build() -> None:
 
 
 def kubectl(*argv: str, text: str = "") -> str:
-    done = subprocess.run(["kubectl", *argv], input=text, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(["kubectl", *argv], input=text, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode != 0:
         sys.exit(f"kubectl {' '.join(argv)}: {done.stderr}")
     return done.stdout
@@ -133,7 +134,7 @@ def kubectl(*argv: str, text: str = "") -> str:
 def deployed(count: int) -> None:
     with cluster() as environment:
         kubectl("apply", "-f", "-", text="---".join(GATEWAY.format(n=n) for n in range(count)))
-        kubectl("wait", "--for=condition=Programmed", "--timeout=280s", "gtw", "--all")
+        kubectl("wait", "--for=condition=Programmed", "--timeout=580s", "gtw", "--all")
         _memory(Path(environment["LATEEN_HOME"]), count)
         _status()
 
@@ -166,26 +167,42 @@ def _memory(home: Path, count: int) -> None:
 
 
 def _status() -> None:
-    """From the answer to the change until the status has its generation."""
-    spent = []
+    """From the event of the change until that of the status which has its generation, as one watch sees both."""
+    watch = subprocess.Popen(
+        ["kubectl", "get", "httproute", "r0", "-w", "-o", "json"], stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    changed, spent = dict[int, float](), dict[int, float]()
+    reader = threading.Thread(target=_follow, args=(watch.stdout, changed, spent))
+    reader.start()
     for n in range(CHANGES):
+        time.sleep(1.5)
         rules = [{"backendRefs": [{"name": "productpage", "port": 9080 + n % 2}]}]
-        changed = kubectl(
-            "patch", "httproute", "r0", "--type=merge", "-p", json.dumps({"spec": {"rules": rules}}), "-o", "json"
-        )
-        generation, began = json.loads(changed)["metadata"]["generation"], time.monotonic()
-        while True:
-            status = json.loads(kubectl("get", "httproute", "r0", "-o", "json"))["status"]
-            observed = [c["observedGeneration"] for p in status["parents"] for c in p["conditions"]]
-            if observed and set(observed) == {generation}:
-                break
-            time.sleep(0.02)
-        spent.append(time.monotonic() - began)
+        kubectl("patch", "httproute", "r0", "--type=merge", "-p", json.dumps({"spec": {"rules": rules}}))
+    time.sleep(3)
+    watch.terminate()
+    reader.join()
+    found = [seconds for generation, seconds in spent.items() if generation > min(changed)]
     report(
-        status_s_median=round(statistics.median(spent), 2),
-        status_s_max=round(max(spent), 2),
+        changes=len(changed) - 1,
+        status_s_median=round(statistics.median(found), 2),
+        status_s_max=round(max(found), 2),
         limit_s=LIMITS["status_s"],
     )
+
+
+def _follow(lines: Any, changed: dict[int, float], spent: dict[int, float]) -> None:
+    text = ""
+    for line in lines:
+        text += line
+        if line.rstrip() != "}":
+            continue
+        route, text = json.loads(text), ""
+        generation, now = route["metadata"]["generation"], time.monotonic()
+        changed.setdefault(generation, now)
+        parents = route.get("status", {}).get("parents", [])
+        observed = {c["observedGeneration"] for p in parents for c in p["conditions"]}
+        if observed == {generation}:
+            spent.setdefault(generation, now - changed[generation])
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ def main() -> None:
                             ("istiod", b"lateen.control"),
                             ("node daemon", b"lateen.cluster.node"),
                             ("runtime", b"lateen.cluster.inside"),
-                            ("portal", b"lateen.cluster.lifecycle"),
+                            ("portal", b"lateen.cluster.portal_process"),
                             ("application", b"lateen.samples."),
                         )
                         if any(marker in a for a in argv)

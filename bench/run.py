@@ -20,12 +20,14 @@ ALL = (
     "memory",
     "status",
     "pods",
+    "apiserver",
     "dataplane",
     "series",
     "scraping",
     "console",
     "certificates",
     "gateways",
+    "security",
 )
 
 

@@ -43,7 +43,8 @@ def rule(i: int, timeout: int, namespace: str = "d") -> Any:
 
 def synced(sets: Any) -> Any:
     """A session that has everything, as after a first push."""
-    from lateen.ads.session import Request, Session
+    from lateen.ads.conversation import Request
+    from lateen.ads.session import Session
     from lateen.wire import names
 
     session = Session()
@@ -60,7 +61,7 @@ def synced(sets: Any) -> Any:
 
 def settle(session: Any) -> None:
     """Acknowledge until nothing is on its way."""
-    from lateen.ads.session import Request
+    from lateen.ads.conversation import Request
     from lateen.wire import names
 
     busy = True
@@ -93,7 +94,7 @@ class World:
 
     def change(self, objects: Any) -> tuple[float, float, int]:
         """(seconds until the first byte that some proxy gets, seconds for each push, pushes)"""
-        from lateen.ads.server import encode
+        from lateen.ads.messages import encode
 
         began = time.process_time()
         self.objects = objects

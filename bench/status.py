@@ -10,6 +10,7 @@ statuses (istiod's and its analysis'), 2 for ``analyze -A``.
 from __future__ import annotations
 
 import asyncio
+import compileall
 import json
 import os
 import resource
@@ -24,6 +25,7 @@ from typing import Any
 
 from world import report
 
+import lateen
 from lateen.api import crds, kinds
 from lateen.control.findings import Child, fork
 from lateen.kit.files import write_atomic
@@ -64,7 +66,7 @@ async def serve(home: Path) -> None:
     from lateen.cluster.apiserver.http import Server, tls
     from lateen.cluster.apiserver.registry import Registry
     from lateen.cluster.bootstrap import bootstrap
-    from lateen.cluster.node import Pki
+    from lateen.cluster.pki import Pki
     from lateen.cluster.store.objects import Store
 
     strategies.MAX_PODS = SERVICES * PODS  # nothing runs them
@@ -158,12 +160,15 @@ def server() -> Iterator[None]:
 
 
 def main() -> None:
+    # An installation has its bytecode; without, what is measured is Python's compiler.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     match sys.argv[1:]:
         case ["istiod"]:
             print(json.dumps(asyncio.run(istiod(fork()))))
         case ["server", home]:
             asyncio.run(serve(Path(home)))
         case _:
+            compileall.compile_dir(Path(lateen.__file__).parent, quiet=1)
             with server():
                 measure()
 

@@ -15,6 +15,8 @@ from typing import Any
 
 from chart_values import (
     BASE_VALUES,
+    CNI_FREE,
+    CNI_VALUES,
     FREE,
     GATEWAY_FREE,
     GATEWAY_VALUES,
@@ -273,6 +275,29 @@ def _gateway_deployment(spec: Json, account: str) -> Json:
     return {**spec, "replicas": line(".Values.replicaCount"), "template": made}
 
 
+# --- cni -----------------------------------------------------------------------------------------------------------
+
+
+def _cni(revision: str) -> list[Json]:
+    given: Json = {
+        "hub": mark(".Values.global.hub"),
+        "tag": mark(".Values.global.tag"),
+        "revision": revision,
+        "components": {"cni": {"enabled": True, "k8s": {"resources": line(".Values.resources")}}},
+    }
+    directories = {"cniBinDir": mark(".Values.cniBinDir"), "cniConfDir": mark(".Values.cniConfDir")}
+    excluded = {"excludeNamespaces": [mark('.Values.excludeNamespaces | join ","')]}
+    out = []
+    for repairs, test in ((True, ".Values.repair.enabled"), (False, "not .Values.repair.enabled")):
+        values = {"cni": {**directories, **excluded, "repair": {"enabled": repairs}}}
+        (made,) = (p.objects for p in manifests.render(Operator({**given, "values": values})) if p.title == "CNI")
+        differ = ("ClusterRole", "DaemonSet")
+        out += [{**obj, IF: test} for obj in made if obj["kind"] in differ]
+        if repairs:
+            out += [obj for obj in made if obj["kind"] not in differ]
+    return out
+
+
 # --- addons --------------------------------------------------------------------------------------------------------
 
 ADDONS = Path(addons.__file__).parents[1] / "samples" / "addons"
@@ -322,6 +347,13 @@ def charts() -> dict[str, str]:
             GATEWAY_VALUES,
             GATEWAY_FREE,
             {"templates/gateway.yaml": by_revision(_gateway)},
+        ),
+        **chart(
+            "cni",
+            "The CNI plugin of a Lateen mesh, in the place of istio-init",
+            CNI_VALUES,
+            CNI_FREE,
+            {"templates/cni.yaml": GUARD + by_revision(_cni)},
         ),
     }
 

@@ -1,8 +1,10 @@
-"""Write the generated parts of docs/: which fields have an effect, all commands, all analyzers. python tools/docs.py"""
+"""Write the generated parts of docs/: fields with an effect, commands, analyzers. python tools/docs.py [--check]"""
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +38,8 @@ def fields() -> str:
 
 
 def _help(command: click.Command, name: str, parent: click.Context | None) -> list[str]:
-    context = click.Context(command, info_name=name, parent=parent, max_content_width=100, terminal_width=100)
+    settings = command.context_settings | {"max_content_width": 100, "terminal_width": 100}
+    context = click.Context(command, info_name=name, parent=parent, **settings)
     if isinstance(command, click.Group):
         out = [] if parent is None else [f"## {context.command_path}", "", (command.help or "").strip(), ""]
         for sub in command.list_commands(context):
@@ -58,8 +61,8 @@ def commands() -> str:
         "",
         f"Aliases: {aliases}.",
         "",
-        "Exit codes: 0 done, 1 failed, 64 called wrongly, 65 bad data or file, 79 `analyze` found something at or",
-        "above its threshold, 130 interrupted; `check`: 0 well, 1 broken, 2 only warnings. Data goes to standard",
+        "Exit codes: 0 success, 1 failure, 64 usage error, 65 bad data or file, 79 `analyze` found something at or",
+        "above its threshold, 130 interrupted; `check`: 0 healthy, 1 broken, 2 only warnings. Data goes to standard",
         "output, progress and errors to standard error. `NO_COLOR`, `FORCE_COLOR` and `TERM=dumb` are honoured.",
         "",
     ]
@@ -166,6 +169,8 @@ def _verdict(path: str) -> str:
     forms = (path, f"{path}{{}}") if stem == path else (f"{stem}.x", f"{stem}[].x")
     why = next((w for f in forms if (w := effect.reason(f))), None)
     allowed = effect.VALUES.get(path)
+    if path in effect.ADDING:
+        return f"works: {effect.ADDS}"
     return f"no effect: {why}" if why else f"works: {', '.join(allowed)}" if allowed else "works"
 
 
@@ -188,6 +193,30 @@ def installation() -> str:
     return "\n".join([*out, *(f"| `{p}` | {_verdict(p)} |" for p in found), ""])
 
 
+CHARTS_HEAD = """\
+# Values of the Helm charts
+
+{note} `make charts` writes the charts; their schemas refuse every value that is not here, so that none is ignored.
+Istio's charts `ztunnel` and `ambient` have no counterpart; the chart `addons` has `enabled` for each add-on."""
+
+
+def chart_values() -> str:
+    sys.path.insert(0, str(Path(__file__).parent))  # tests load this file from elsewhere
+    import chart_values as charts
+
+    from lateen import __version__
+
+    out = CHARTS_HEAD.format(note=NOTE).splitlines()
+    for name, (values, free) in charts.CHARTS.items():
+        out += ["", f"## {name}", "", "| value | default |", "| --- | --- |"]
+        for path, default in charts.leaves(values(), free):
+            shown = "the version" if default == __version__ else f"`{json.dumps(default)}`"
+            out.append(f"| `{path}` | {shown} |")
+        out += ["", "Of Istio's chart, refused:", "", "| value | instead, or why |", "| --- | --- |"]
+        out += [f"| `{path}` | {why} |" for path, why in charts.REFUSED[name].items()]
+    return "\n".join([*out, ""])
+
+
 def _rows(found: list[tuple[str, str, str, str]], third: str) -> list[str]:
     head = [f"| Metric | Type | {third} | Meaning |", "| --- | --- | --- | --- |"]
     return [*head, *(f"| `{name}` | {kind} | {more} | {text} |" for name, kind, more, text in found)]
@@ -205,7 +234,7 @@ every proxy about once a second, less often if that would take more than a quart
 
 
 def metrics() -> str:
-    from lateen.control.measures import Measures
+    from lateen.control.measures import ABSENT, Measures
     from lateen.xds import telemetry
 
     proxies = [
@@ -239,6 +268,12 @@ def metrics() -> str:
             "",
             *_rows(istiod, "Labels"),
             "",
+            "Metrics of Istio's istiod that are not there:",
+            "",
+            "| Metric | Why |",
+            "| --- | --- |",
+            *(f"| {', '.join(f'`{n}`' for n in names.split(', '))} | {why} |" for names, why in ABSENT.items()),
+            "",
         ]
     )
 
@@ -250,11 +285,25 @@ PAGES = {
     "reference-annotations.md": annotations,
     "reference-installation.md": installation,
     "reference-metrics.md": metrics,
+    "reference-charts.md": chart_values,
 }
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Write the pages; with ``--check``, only name those that are out of date: exit code 1."""
     os.environ["COLUMNS"] = "100"
+    check, stale = "--check" in sys.argv[1:], []
     for name, make in PAGES.items():
-        (DOCS / name).write_text(make())
-        print(DOCS / name)
+        text = make()
+        if not check:
+            (DOCS / name).write_text(text)
+            print(DOCS / name)
+        elif (DOCS / name).read_text() != text:
+            stale.append(name)
+    if stale:
+        print(f"out of date: {', '.join(stale)}; run: python tools/docs.py")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -31,6 +31,7 @@ ROOTS = (
     "api.apps.v1.DaemonSet",
     "api.apps.v1.ControllerRevision",
     "api.core.v1.ReplicationController",
+    "api.core.v1.PodTemplate",
     "api.batch.v1.Job",
     "api.batch.v1.CronJob",
     "api.core.v1.PersistentVolumeClaim",

@@ -21,7 +21,7 @@ from pathlib import Path
 ROOTS = {
     "core/v1": (
         "Namespace Pod Service Endpoints ConfigMap Secret ServiceAccount Node Event PersistentVolume "
-        "PersistentVolumeClaim ReplicationController LimitRange ResourceQuota Binding"
+        "PersistentVolumeClaim ReplicationController PodTemplate LimitRange ResourceQuota Binding"
     ),
     "apps/v1": "Deployment ReplicaSet StatefulSet DaemonSet ControllerRevision",
     "batch/v1": "Job CronJob",

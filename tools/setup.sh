@@ -10,6 +10,7 @@ have ip || want+=(iproute2)
 have iptables-restore || want+=(iptables)
 have unshare || want+=(util-linux)
 have curl || want+=(curl)
+have slirp4netns || want+=(slirp4netns)
 have kubectl || want+=(kubernetes-client)
 "$python" -c 'import ensurepip' >/dev/null 2>&1 || want+=(python3-venv)
 if [ ${#want[@]} -gt 0 ]; then
